@@ -1,0 +1,1 @@
+"""What both tasks share: the loop, processes, optimisers, checkpoints and the run folder."""

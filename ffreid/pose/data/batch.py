@@ -1,0 +1,176 @@
+"""What travels from the data set to the network and the losses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+LEVELS = (
+    "neighbours",
+    "nearest_kept",
+    "pixels_down",
+    "points_down",
+    "pixels_up",
+    "points_up",
+)
+"""The fields of `Inputs` that hold one tensor a level."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What FFB6D reads. B batch, N points, N0 = N and N(i+1) = Ni // 4, H x W pixels, k = 16.
+
+    Grids are the picture's point map at every s-th pixel, flattened; s is 4, 8, 8, 8 on the way
+    down and 4, 2, 2 on the way up. Indices are int32 as loaded and int64 after `to`.
+
+    Attributes:
+        rgb: (B, 3, H, W) float32, 0 … 255 (not normalised, as the original trains).
+        features: (B, 9, N) float32: x y z in metres (camera frame), r g b 0 … 255, normal.
+        choose: (B, N) flat pixel (row * W + column) of every point.
+        neighbours: 4 x (B, Ni, k) nearest points of level i in itself, itself first.
+        nearest_kept: 4 x (B, Ni, 1) nearest point of level i + 1.
+        pixels_down: 4 x (B, N(i+1), k) nearest grid pixels of the points of level i + 1.
+        points_down: 4 x (B, HW/s², 1) nearest point of level i + 1 for every grid pixel.
+        pixels_up: 3 x (B, Nj, k) for levels j = 3, 2, 1.
+        points_up: 3 x (B, HW/s², 1) nearest point of levels 3, 2, 1.
+    """
+
+    rgb: Tensor
+    features: Tensor
+    choose: Tensor
+    neighbours: tuple[Tensor, ...]
+    nearest_kept: tuple[Tensor, ...]
+    pixels_down: tuple[Tensor, ...]
+    points_down: tuple[Tensor, ...]
+    pixels_up: tuple[Tensor, ...]
+    points_up: tuple[Tensor, ...]
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Inputs":
+        """Move to `device`; pictures and features become `dtype`, indices int64."""
+
+        def move(value: Tensor) -> Tensor:
+            value = value.to(device, non_blocking=True)
+            return value.to(dtype if value.is_floating_point() else torch.int64)
+
+        return Inputs(
+            # uint8 pictures travel small and become floats here.
+            rgb=self.rgb.to(device, non_blocking=True).to(dtype),
+            features=move(self.features),
+            choose=move(self.choose),
+            **{name: tuple(move(level) for level in getattr(self, name)) for name in LEVELS},
+        )
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the losses compare with.
+
+    Attributes:
+        labels: (B, N) int64 class id of every point, 0 is background.
+        keypoint_offsets: (B, N, K, 3) point minus its object's keypoint, metres, 0 on background.
+        centre_offsets: (B, N, 3) point minus its object's centre, metres, 0 on background.
+    """
+
+    labels: Tensor
+    keypoint_offsets: Tensor
+    centre_offsets: Tensor
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Targets":
+        """Move to `device`; offsets become `dtype`, labels int64."""
+        return Targets(
+            self.labels.to(device, torch.int64, non_blocking=True),
+            self.keypoint_offsets.to(device, dtype, non_blocking=True),
+            self.centre_offsets.to(device, dtype, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One frame's true poses and what is needed to score and draw it (M objects).
+
+    Attributes:
+        index: position in the evaluation's frame list.
+        name: the frame.
+        class_ids: (M,) int32.
+        camera_from_object: (M, 3, 4) float32, metres.
+        keypoints_camera: (M, K, 3) float32, metres.
+        centres_camera: (M, 3) float32, metres.
+        intrinsics: (3, 3) float64 camera matrix of the picture as it is fed.
+    """
+
+    index: int
+    name: str
+    class_ids: npt.NDArray[np.int32]
+    camera_from_object: npt.NDArray[np.float32]
+    keypoints_camera: npt.NDArray[np.float32]
+    centres_camera: npt.NDArray[np.float32]
+    intrinsics: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame ready for the network: the shapes of `Inputs` and `Targets` without B."""
+
+    inputs: Inputs
+    targets: Targets
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A frame that cannot be fed; evaluation counts its objects as missed."""
+
+    truth: Truth
+    reason: str
+
+
+@dataclass(frozen=True)
+class PoseBatch:
+    """B samples stacked."""
+
+    inputs: Inputs
+    targets: Targets
+    truths: tuple[Truth, ...]
+
+    def __len__(self) -> int:
+        return len(self.truths)
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "PoseBatch":
+        """Move tensors to `device` and `dtype`."""
+        return PoseBatch(self.inputs.to(device, dtype), self.targets.to(device, dtype), self.truths)
+
+
+def collate(samples: Sequence[Sample]) -> PoseBatch:
+    """Stack samples of the same picture size and point count into a batch."""
+    inputs = [sample.inputs for sample in samples]
+    targets = [sample.targets for sample in samples]
+    return PoseBatch(
+        inputs=Inputs(
+            rgb=torch.stack([item.rgb for item in inputs]),
+            features=torch.stack([item.features for item in inputs]),
+            choose=torch.stack([item.choose for item in inputs]),
+            **{name: _stack_levels([getattr(item, name) for item in inputs]) for name in LEVELS},
+        ),
+        targets=Targets(
+            torch.stack([item.labels for item in targets]),
+            torch.stack([item.keypoint_offsets for item in targets]),
+            torch.stack([item.centre_offsets for item in targets]),
+        ),
+        truths=tuple(sample.truth for sample in samples),
+    )
+
+
+def _stack_levels(values: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(torch.stack(level) for level in zip(*values, strict=True))
+
+
+def collate_for_evaluation(
+    items: Sequence[Sample | Skipped],
+) -> tuple[PoseBatch | None, list[Skipped]]:
+    """Stack what can be fed and list what cannot."""
+    samples = [item for item in items if isinstance(item, Sample)]
+    skipped = [item for item in items if isinstance(item, Skipped)]
+    return (collate(samples) if samples else None), skipped

@@ -1,0 +1,69 @@
+"""FFB6D's losses: focal segmentation loss and masked L1 of the offsets."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ffreid.pose.data.batch import Targets
+from ffreid.pose.model.ffb6d import Outputs
+
+
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
+    """Mean of -(1 - p)^gamma log p of the true class (Lin et al., ICCV 2017, eq. 4, no alpha).
+
+    The original detaches p in the modulating factor, so the gradient is that of a weighted cross
+    entropy; kept.
+
+    Args:
+        logits: (B, C, N).
+        labels: (B, N) int64, background (0) counts.
+        gamma: focusing exponent.
+    """
+    log_p = F.log_softmax(logits, dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
+    weight = (1 - log_p.detach().exp()).pow(gamma)
+    return -(weight * log_p).mean()
+
+
+def offset_loss(predicted: Tensor, target: Tensor, labels: Tensor) -> Tensor:
+    """Mean L1 length of the offsets' errors over the foreground points (FFB6D, section 3.3).
+
+    Args:
+        predicted: (B, K, N, 3) metres.
+        target: (B, N, K, 3) metres.
+        labels: (B, N), 0 is background.
+
+    Returns:
+        (B, K); 0 where a sample has no foreground.
+    """
+    foreground = (labels > 0).to(predicted.dtype)
+    error = (predicted - target.transpose(1, 2)).abs().sum(dim=3)
+    weighted = (error * foreground.unsqueeze(1)).sum(dim=2)
+    return weighted / (foreground.sum(dim=1, keepdim=True) + 1e-3)
+
+
+def pose_losses(outputs: Outputs, targets: Targets, offset_samples: float) -> dict[str, Tensor]:
+    """Give the three weighted terms whose sum is trained: 2 x focal, keypoints, centre.
+
+    The authors sum the offset terms over the 3 samples of a process and average the gradient over
+    processes; the focal term is a mean. So the offset terms here are means over samples times
+    `offset_samples` (3), which gives the authors' gradient whatever the batch and its split.
+
+    Args:
+        outputs: of the network.
+        targets: labels and offsets.
+        offset_samples: samples that the sum runs over in the original's process.
+    """
+    keypoints = offset_loss(outputs.keypoint_offsets, targets.keypoint_offsets, targets.labels)
+    centre = offset_loss(
+        outputs.centre_offsets, targets.centre_offsets.unsqueeze(2), targets.labels
+    )
+    return {
+        "segmentation": 2.0 * focal_loss(outputs.segmentation, targets.labels),
+        "keypoints": offset_samples * keypoints.sum(dim=1).mean(),
+        "centre": offset_samples * centre.sum(dim=1).mean(),
+    }
+
+
+def segmentation_accuracy(outputs: Outputs, targets: Targets) -> Tensor:
+    """Share of points whose most likely class is the true one."""
+    return (outputs.segmentation.argmax(dim=1) == targets.labels).to(torch.float32).mean()

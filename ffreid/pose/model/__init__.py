@@ -1,0 +1,1 @@
+"""The FFB6D network."""

@@ -1,0 +1,81 @@
+"""Small layers that both branches of FFB6D share, and gathering by neighbour index."""
+
+from collections import OrderedDict
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Family = Literal["fusion", "randla"]
+
+
+class Pointwise(nn.Module):
+    """1 x 1 convolution, batch norm, activation, under the originals' parameter names.
+
+    The two families differ in names and constants: ``fusion`` (fusion layers and heads) has
+    ``normlayer.bn`` with eps 1e-5, momentum 0.1 and ReLU; ``randla`` has ``bn.bn`` with eps 1e-6,
+    momentum 0.99 (running statistics are all but the last batch's) and LeakyReLU(0.2).
+
+    Args:
+        channels_in: input channels.
+        channels_out: output channels.
+        family: names and constants, see above.
+        dimensions: 1 for (B, C, N), 2 for (B, C, N, k).
+        norm: False gives a plain convolution with bias.
+        activation: whether the activation follows.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        family: Family,
+        *,
+        dimensions: Literal[1, 2] = 2,
+        norm: bool = True,
+        activation: bool = True,
+    ) -> None:
+        super().__init__()
+        convolution = nn.Conv1d if dimensions == 1 else nn.Conv2d
+        batch_norm = nn.BatchNorm1d if dimensions == 1 else nn.BatchNorm2d
+        self.conv = convolution(channels_in, channels_out, 1, bias=not norm)
+        nn.init.kaiming_normal_(self.conv.weight)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+        self.norm_name = "normlayer" if family == "fusion" else "bn"
+        if norm:
+            layer = (
+                batch_norm(channels_out)
+                if family == "fusion"
+                else batch_norm(channels_out, eps=1e-6, momentum=0.99)
+            )
+            self.add_module(self.norm_name, nn.Sequential(OrderedDict(bn=layer)))
+        self.norm = norm
+        self.activation: nn.Module = nn.Identity()
+        if activation:
+            self.activation = (
+                nn.ReLU(inplace=True)
+                if family == "fusion"
+                else nn.LeakyReLU(negative_slope=0.2, inplace=True)
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C_in, ...) to (B, C_out, ...)."""
+        features = self.conv(features)
+        if self.norm:
+            features = self.get_submodule(self.norm_name)(features)
+        result: Tensor = self.activation(features)
+        return result
+
+
+def gather(features: Tensor, indices: Tensor) -> Tensor:
+    """Pick columns: (B, C, N) at (B, M, k) gives (B, C, M, k)."""
+    batch, channels, _ = features.shape
+    _, rows, k = indices.shape
+    flat = indices.reshape(batch, 1, rows * k).expand(-1, channels, -1)
+    return torch.gather(features, 2, flat).view(batch, channels, rows, k)
+
+
+def gather_max(features: Tensor, indices: Tensor) -> Tensor:
+    """Pool over neighbours: (B, C, N) at (B, M, k) gives (B, C, M, 1)."""
+    return gather(features, indices).amax(dim=3, keepdim=True)
