@@ -19,7 +19,8 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
         labels: (B, N) int64, background (0) counts.
         gamma: focusing exponent.
     """
-    log_p = F.log_softmax(logits, dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
+    rows = logits.transpose(1, 2).reshape(-1, logits.shape[1])
+    log_p = F.log_softmax(rows, dim=1).gather(1, labels.reshape(-1, 1)).squeeze(1)
     weight = (1 - log_p.detach().exp()).pow(gamma)
     return -(weight * log_p).mean()
 
@@ -36,9 +37,9 @@ def offset_loss(predicted: Tensor, target: Tensor, labels: Tensor) -> Tensor:
         (B, K); 0 where a sample has no foreground.
     """
     foreground = (labels > 0).to(predicted.dtype)
+    count = foreground.sum(dim=1, keepdim=True) + 1e-3
     error = (predicted - target.transpose(1, 2)).abs().sum(dim=3)
-    weighted = (error * foreground.unsqueeze(1)).sum(dim=2)
-    return weighted / (foreground.sum(dim=1, keepdim=True) + 1e-3)
+    return (error * foreground.unsqueeze(1)).sum(dim=2) / count
 
 
 def pose_losses(outputs: Outputs, targets: Targets, offset_samples: float) -> dict[str, Tensor]:

@@ -28,7 +28,8 @@ def test_values_and_gradients(stem: str, kind: str) -> None:
         else:
             predicted = torch.from_numpy(data[f"{case}/pred"]).double().requires_grad_()
             terms = offset_loss(predicted, torch.from_numpy(data[f"{case}/targ"]).double(), labels)
-            np.testing.assert_allclose(terms.detach(), data[f"{case}/loss"], rtol=1e-9, atol=1e-12)
+            # recorded with the foreground counted in float32: 6e-8 of the denominator at most
+            np.testing.assert_allclose(terms.detach(), data[f"{case}/loss"], rtol=1e-7, atol=1e-12)
             terms.sum().backward()
             grad = predicted.grad
         assert grad is not None

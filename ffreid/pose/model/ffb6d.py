@@ -150,8 +150,8 @@ class FFB6D(nn.Module):
 
     def _heads(self, features: Tensor) -> Outputs:
         batch, _, points = features.shape
+        # In the original's order: the three gradients then add up to the very same bits.
+        segmentation = self.rgbd_seg_layer(features)
         keypoint = self.kp_ofst_layer(features).view(batch, self.keypoints, 3, points)
         centre = self.ctr_ofst_layer(features).view(batch, 1, 3, points)
-        return Outputs(
-            self.rgbd_seg_layer(features), keypoint.transpose(2, 3), centre.transpose(2, 3)
-        )
+        return Outputs(segmentation, keypoint.transpose(2, 3), centre.transpose(2, 3))

@@ -78,4 +78,5 @@ def gather(features: Tensor, indices: Tensor) -> Tensor:
 
 def gather_max(features: Tensor, indices: Tensor) -> Tensor:
     """Pool over neighbours: (B, C, N) at (B, M, k) gives (B, C, M, 1)."""
-    return gather(features, indices).amax(dim=3, keepdim=True)
+    # max, not amax: ties send their gradient to one neighbour, as in the original.
+    return gather(features, indices).max(dim=3, keepdim=True).values

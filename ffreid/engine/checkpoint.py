@@ -1,0 +1,95 @@
+"""Checkpoints: tensors, numbers and text only; written whole or not at all; loaded safely."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ffreid.errors import UserError, flat
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write `state` to ``path.part``, flush it and rename: a killed save breaks nothing.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {flat(str(error))}",
+            "free some space or choose another folder with --output FOLDER; "
+            "earlier checkpoints are intact",
+        ) from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without executing anything that it contains.
+
+    Raises:
+        UserError: the file is missing, unreadable, or holds more than tensors, numbers and text.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"no checkpoint {path}", "give an existing file, e.g. runs/ycb/default/best.pth"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch raises half a dozen types here, and its text advises to switch safety off.
+        raise UserError(
+            f"{path} is no readable checkpoint ({type(error).__name__})",
+            "the file may be cut short or hold code; copy it again or give another checkpoint",
+        ) from error
+    if not isinstance(state, dict):
+        raise UserError(
+            f"{path} holds a {type(state).__name__}, no checkpoint", "give a file that ffreid wrote"
+        )
+    return state
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Load `state` into `module`, every key and shape as expected.
+
+    Raises:
+        UserError: listing missing, unexpected and misshapen keys by module.
+    """
+    own = module.state_dict()
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    misshapen = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if missing or unexpected or misshapen:
+        parts = [
+            f"{len(found)} {word} ({_grouped(found)})"
+            for word, found in (("missing", missing), ("unexpected", unexpected))
+            if found
+        ]
+        if misshapen:
+            parts.append(f"{len(misshapen)} misshapen ({'; '.join(misshapen[:3])})")
+        raise UserError(
+            f"{origin} does not fit this network: {', '.join(parts)}",
+            "give the checkpoint of the same task, data set and classes",
+        )
+    module.load_state_dict(state)
+
+
+def _grouped(keys: list[str]) -> str:
+    groups = Counter(key.partition(".")[0] for key in keys)
+    shown = [f"{name}.* {count}" for name, count in groups.most_common(4)]
+    return ", ".join(shown) + (", …" if len(groups) > 4 else "")

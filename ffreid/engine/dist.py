@@ -1,0 +1,70 @@
+"""One path for one process or many: the group is joined if torchrun's environment is there."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: `rank` of `size`, on device `device`."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """Join torchrun's process group (NCCL on CUDA, gloo on CPU) for the block, or stay alone."""
+    rank = int(os.environ.get("RANK", "0"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if size == 1 and "RANK" not in os.environ:
+        yield World(0, 1, device)
+        return
+    dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
+    try:
+        yield World(rank, size, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    """Number of processes; 1 when alone."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def mean(values: torch.Tensor) -> torch.Tensor:
+    """Average over processes, elementwise; the identity when alone."""
+    if size() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / size()
+
+
+def gather_rows(rows: Sequence[Any]) -> list[Any]:
+    """All processes' rows, in rank order, on every process; the identity when alone.
+
+    The rows are plain Python data; they carry an index of their own to be sorted by.
+    """
+    if size() == 1:
+        return list(rows)
+    parts: list[Any] = [None] * size()
+    dist.all_gather_object(parts, list(rows))
+    return [row for part in parts for row in part]

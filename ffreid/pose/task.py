@@ -1,0 +1,72 @@
+"""The pose task: FFB6D, what trains it, and how the configuration makes it."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from ffreid.engine import norm
+from ffreid.engine.loop import Progress, Task, plain
+from ffreid.engine.schedules import halving_momentum
+from ffreid.pose.data.batch import PoseBatch
+from ffreid.pose.losses import pose_losses, segmentation_accuracy
+from ffreid.pose.model.backbone import load_backbone
+from ffreid.pose.model.ffb6d import FFB6D
+
+KEYPOINTS = 8
+
+
+class PoseTask(Task):
+    """FFB6D with its three losses.
+
+    Args:
+        net: the network.
+        offset_samples: see `pose_losses`.
+        frozen: keep batch-norm statistics as they are.
+        momentum_batch: samples a step for the authors' batch-norm momentum schedule; None is off.
+    """
+
+    trained = ("net",)
+
+    def __init__(
+        self, net: nn.Module, *, offset_samples: float, frozen: bool, momentum_batch: int | None
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.offset_samples, self.frozen = offset_samples, frozen
+        self.momentum_batch = momentum_batch
+
+    def modes(self) -> None:
+        """Keep frozen statistics in evaluation mode."""
+        if self.frozen:
+            norm.freeze(self.net)
+
+    def prepare(self, at: Progress) -> None:
+        """Set the batch-norm momentum where the schedule is on."""
+        if self.momentum_batch is not None:
+            momentum = halving_momentum(max(0, at.step - 1), batch=self.momentum_batch)
+            norm.set_momentum(self.net, momentum)
+
+    def losses(self, batch: PoseBatch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield the network's three terms once."""
+        net = self.net if self.training else plain(self.net)
+        outputs = net(batch.inputs)
+        terms = pose_losses(outputs, batch.targets, self.offset_samples)
+        yield "net", terms | {"_accuracy": segmentation_accuracy(outputs, batch.targets)}
+
+
+def build_task(cfg: CfgNode, classes: int, device: torch.device) -> PoseTask:
+    """Make the task on `device`, with the backbone's weights that the recipe asks for."""
+    torch.manual_seed(cfg.SEED)
+    net: nn.Module = FFB6D(classes, KEYPOINTS)
+    load_backbone(net, cfg.MODEL.BACKBONE)
+    if cfg.TRAIN.BATCH_NORM == "sync":
+        net = norm.synchronise(net, device)
+    task = PoseTask(
+        net,
+        offset_samples=cfg.LOSS.OFFSET_SAMPLES,
+        frozen=cfg.TRAIN.BATCH_NORM == "frozen",
+        momentum_batch=cfg.TRAIN.BATCH if cfg.TRAIN.BN_MOMENTUM_SCHEDULE else None,
+    )
+    return task.to(device, torch.float64 if cfg.TRAIN.PRECISION == "fp64" else torch.float32)

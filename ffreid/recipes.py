@@ -1,0 +1,80 @@
+"""``--dataset NAME`` alone selects task and recipe: the YAML files below ``configs/<task>/``."""
+
+import importlib
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from ffreid.config import merge_file, merge_pairs
+from ffreid.errors import UserError
+
+
+def recipe_folder() -> Path:
+    """The folder of recipes: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / "configs"
+    if checkout.is_dir() and (package.parent / "pyproject.toml").is_file():
+        return checkout
+    return package / "configs"
+
+
+def recipes() -> dict[str, Path]:
+    """Data set names and their recipes."""
+    return {path.stem: path for path in sorted(recipe_folder().glob("*/*.yaml"))}
+
+
+def compose(
+    dataset: str,
+    *,
+    file: Path | None = None,
+    pairs: Sequence[str] = (),
+    root: Path | None = None,
+    output: Path | None = None,
+    tag: str | None = None,
+    cls: str | None = None,
+) -> CfgNode:
+    """Merge the task's defaults, the data set's recipe, a file, flags and KEY VALUE pairs.
+
+    Args:
+        dataset: a recipe's name; it selects the task.
+        file: a YAML file over the recipe.
+        pairs: KEY VALUE words, the last word.
+        root: folder that holds the data set's folder, or that folder; else $FFREID_DATA.
+        output: folder of runs.
+        tag: name of this run.
+        cls: the one object of a data set that trains a network an object (LineMOD).
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        UserError: unknown data set, key or value.
+    """
+    known = recipes()
+    if dataset not in known:
+        close = get_close_matches(dataset, list(known), n=1)
+        raise UserError(
+            f"unknown data set {dataset!r}",
+            f"did you mean {close[0]}?" if close else f"choose one of: {', '.join(known)}",
+        )
+    defaults = importlib.import_module(f"ffreid.{known[dataset].parent.name}.defaults")
+    cfg: CfgNode = defaults.defaults()
+    merge_file(cfg, known[dataset])
+    if file is not None:
+        merge_file(cfg, file)
+    cfg.DATASET = dataset
+    environment = os.environ.get("FFREID_DATA")
+    for key, value in (("ROOT", root or environment), ("CLS", cls)):
+        if value is not None and key in cfg.DATA:
+            cfg.DATA[key] = str(value)
+    if output is not None:
+        cfg.OUTPUT = str(output)
+    if tag is not None:
+        cfg.TAG = tag
+    merge_pairs(cfg, pairs)
+    defaults.check(cfg)
+    cfg.freeze()
+    return cfg

@@ -1,0 +1,103 @@
+"""Five training steps through the engine, against the original's in float64."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from ffreid.engine.loop import Progress, Trainer
+from ffreid.engine.schedules import triangular
+from ffreid.pose.data.batch import Inputs, PoseBatch
+from ffreid.pose.model.ffb6d import FFB6D
+from ffreid.pose.task import PoseTask
+from tests.golden import facts, recordings
+from tests.pose.model.recipes import as_inputs, as_targets, fill, raw_inputs, without_dropout
+
+pytestmark = pytest.mark.golden
+TERMS = {
+    "segmentation": ("loss_rgbd_seg", 2.0),
+    "keypoints": ("loss_kp_of", 1.0),
+    "centre": ("loss_ctr_of", 1.0),
+}
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> Iterator[None]:
+    """Sum as the recording did: rounding grows a thousandfold a step in this chaotic network."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("stem", recordings("ffb6d", "train_steps.json"))
+@pytest.mark.parametrize("schedule", ["ignored", "effective"])
+def test_losses_of_five_steps(stem: str, schedule: str) -> None:
+    recorded = facts("ffb6d", stem)
+    meta = recorded["meta"]
+    block = recorded["float64"][f"bn_momentum_schedule_{schedule}"]
+    trainer, batch = _trainer(meta, schedule == "effective")
+    assert len(block["steps"]) == 5
+    for step, expected in enumerate(block["steps"]):
+        at = Progress(step, len(block["steps"]), 0)
+        logged = trainer.step(batch, at)
+        _compare(logged, expected, 1e-9)
+        if "grad_norms" in expected:
+            _compare_gradients(trainer, expected["grad_norms"])
+    after = trainer.evaluate(iter([batch]), Progress(5, 5, 0))
+    _compare(after, block["eval_after"], 2e-6)
+
+
+def _trainer(meta: dict[str, Any], schedule: bool) -> tuple[Trainer, PoseBatch]:
+    net = FFB6D(meta["n_classes"])
+    fill(net, meta["salt"])
+    without_dropout(net)
+    net.double()
+    task = PoseTask(
+        net,
+        offset_samples=float(meta["bs"]),
+        frozen=False,
+        momentum_batch=meta["bs"] if schedule else None,
+    )
+    cycle = meta["cyclic"]
+
+    def rate(step: int) -> float:
+        return triangular(
+            max(0, step - 1),
+            low=cycle["base_lr"],
+            high=cycle["max_lr"],
+            half_period=cycle["step_size_up"],
+        )
+
+    trainer = Trainer(
+        task,
+        {"net": torch.optim.Adam(net.parameters(), lr=meta["adam_lr_arg"])},
+        {"net": rate},
+        device=torch.device("cpu"),
+        dtype=torch.float64,
+        seed=0,
+    )
+    raw = raw_inputs(
+        meta["seed"], meta["bs"], meta["h"], meta["w"], meta["n_pts"], meta["n_classes"]
+    )
+    inputs: Inputs = as_inputs(raw)
+    return trainer, PoseBatch(inputs, as_targets(raw), (None,) * meta["bs"])  # type: ignore[arg-type]
+
+
+def _compare(logged: dict[str, float], expected: dict[str, Any], tolerance: float) -> None:
+    for name, (recorded, weight) in TERMS.items():
+        assert logged[name] / weight == pytest.approx(expected[recorded], rel=tolerance), name
+    assert logged["loss"] == pytest.approx(expected["loss_all"], rel=tolerance)
+    assert logged["accuracy"] == pytest.approx(expected["acc_rgbd"], abs=1e-6)
+
+
+def _compare_gradients(trainer: Trainer, norms: dict[str, float]) -> None:
+    gradients = {name: p.grad for name, p in trainer.task.net.named_parameters()}  # type: ignore[operator,union-attr]
+    compared = 0
+    for name, norm in norms.items():
+        gradient = gradients.get(name)
+        if gradient is not None:
+            assert gradient.norm().item() == pytest.approx(norm, rel=1e-6, abs=1e-9), name
+            compared += 1
+    assert compared > 300
