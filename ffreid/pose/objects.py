@@ -44,7 +44,7 @@ class ObjectSet:
     @property
     def centres(self) -> Floats:
         """(M, 3) float32 mean of the corners, metres."""
-        return self.corners.mean(axis=1)
+        return np.asarray(self.corners.mean(axis=1), np.float32)
 
     @property
     def class_ids(self) -> range:

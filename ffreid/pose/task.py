@@ -1,18 +1,14 @@
-"""The pose task: FFB6D, what trains it, and how the configuration makes it."""
+"""The pose task: FFB6D and the losses that train it."""
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from ffreid.engine import norm
 from ffreid.engine.loop import Progress, Task, plain
 from ffreid.engine.schedules import halving_momentum
 from ffreid.pose.data.batch import PoseBatch
 from ffreid.pose.losses import pose_losses, segmentation_accuracy
-from ffreid.pose.model.backbone import load_backbone
-from ffreid.pose.model.ffb6d import FFB6D
 
 KEYPOINTS = 8
 
@@ -54,19 +50,3 @@ class PoseTask(Task):
         outputs = net(batch.inputs)
         terms = pose_losses(outputs, batch.targets, self.offset_samples)
         yield "net", terms | {"_accuracy": segmentation_accuracy(outputs, batch.targets)}
-
-
-def build_task(cfg: CfgNode, classes: int, device: torch.device) -> PoseTask:
-    """Make the task on `device`, with the backbone's weights that the recipe asks for."""
-    torch.manual_seed(cfg.SEED)
-    net: nn.Module = FFB6D(classes, KEYPOINTS)
-    load_backbone(net, cfg.MODEL.BACKBONE)
-    if cfg.TRAIN.BATCH_NORM == "sync":
-        net = norm.synchronise(net, device)
-    task = PoseTask(
-        net,
-        offset_samples=cfg.LOSS.OFFSET_SAMPLES,
-        frozen=cfg.TRAIN.BATCH_NORM == "frozen",
-        momentum_batch=cfg.TRAIN.BATCH if cfg.TRAIN.BN_MOMENTUM_SCHEDULE else None,
-    )
-    return task.to(device, torch.float64 if cfg.TRAIN.PRECISION == "fp64" else torch.float32)

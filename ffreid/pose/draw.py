@@ -1,0 +1,201 @@
+"""Pictures of poses: mesh points, boxes and axes projected over a colour picture."""
+
+import colorsys
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ffreid.errors import UserError
+from ffreid.pose.shapes import box_corners
+
+Picture = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.floating]
+Pose = tuple[int, Floats]
+Colour = tuple[int, int, int]
+
+LEAST_WIDTH, DOTS, NEAR = 640, 400, 0.01
+ROW, MARGIN, FONT, TEXT = 22, 8, cv2.FONT_HERSHEY_SIMPLEX, 0.45
+WHITE: Colour = (255, 255, 255)
+AXES: tuple[Colour, ...] = ((255, 60, 60), (60, 230, 60), (80, 120, 255))
+# Drawing coordinates are whole sixteenths of a pixel.
+SHIFT = 4
+# Pairs of box corners that differ in one coordinate.
+EDGES = [(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit]
+
+
+def draw_poses(
+    rgb: Picture,
+    intrinsics: npt.ArrayLike,
+    *,
+    points: Mapping[int, Floats],
+    predicted: Sequence[Pose],
+    true: Sequence[Pose] = (),
+    names: Mapping[int, str] | None = None,
+) -> Picture:
+    """Draw predicted poses over a picture, beside the true ones where there are any.
+
+    Every object has its colour: a sample of its points, the box around them, and the object
+    frame's axes (x red, y green, z blue). White boxes beneath the predictions are the true ones.
+    Small pictures are enlarged by a whole factor to at least 640 columns. What lies behind the
+    camera or outside the picture is left out.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        intrinsics: (3, 3) camera matrix, pixels of `rgb`.
+        points: (P, 3) metres, object frame, by class id; an object without points is not drawn.
+        predicted: (class id, (3, 4) camera_from_object, metres) each.
+        true: the same for the true poses.
+        names: what to call the class ids, their numbers by default.
+
+    Returns:
+        (H', W', 3) uint8: a legend above one panel (predicted), or two (true, predicted).
+    """
+    factor = max(1, math.ceil(LEAST_WIDTH / rgb.shape[1]))
+    canvas = np.ascontiguousarray(rgb)
+    if factor > 1:
+        size = (rgb.shape[1] * factor, rgb.shape[0] * factor)
+        canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    camera = _enlarged(np.asarray(intrinsics, np.float64), factor)
+    panels: list[tuple[str, Picture]] = []
+    if true:
+        panels.append(("true", _panel(canvas, camera, points, true, beneath=())))
+    title = "predicted (white: true)" if true else "predicted"
+    panels.append((title, _panel(canvas, camera, points, predicted, beneath=true)))
+    shown = sorted({class_id for class_id, _ in [*true, *predicted] if class_id in points})
+    labels = {class_id: (names or {}).get(class_id, str(class_id)) for class_id in shown}
+    side_by_side = np.concatenate([panel for _, panel in panels], axis=1)
+    legend = _legend([title for title, _ in panels], labels, side_by_side.shape[1])
+    return np.concatenate([legend, side_by_side])
+
+
+def write_picture(path: Path, rgb: Picture) -> None:
+    """Write an (H, W, 3) uint8 RGB picture as PNG or JPEG, by the suffix; make its folder.
+
+    Raises:
+        UserError: another suffix, or the file cannot be written.
+    """
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"cannot write a picture to {path}", "end the name in .png or .jpg")
+    done, content = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(rgb[..., ::-1]))
+    assert done
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.tobytes())
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}", "choose a folder you can write to"
+        ) from error
+
+
+def class_colour(class_id: int) -> Colour:
+    """RGB of a class id, well apart for ids near each other."""
+    red, green, blue = colorsys.hsv_to_rgb(0.13 + class_id * 0.618034 % 1, 0.75, 1)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _enlarged(intrinsics: Floats, factor: int) -> Floats:
+    """The camera of a picture enlarged by `factor`; whole coordinates are pixel centres."""
+    camera = intrinsics.copy()
+    camera[:2] *= factor
+    camera[:2, 2] += (factor - 1) / 2
+    return camera
+
+
+def _panel(
+    canvas: Picture,
+    camera: Floats,
+    points: Mapping[int, Floats],
+    poses: Sequence[Pose],
+    *,
+    beneath: Sequence[Pose],
+) -> Picture:
+    panel = canvas.copy()
+    drawn = [(class_id, pose) for class_id, pose in poses if class_id in points]
+    for class_id, pose in drawn:
+        _draw_points(panel, camera, points[class_id], pose, class_colour(class_id))
+    panel = cv2.addWeighted(panel, 0.6, canvas, 0.4, 0).astype(np.uint8)
+    for class_id, pose in beneath:
+        if class_id in points:
+            _draw_box(panel, camera, points[class_id], pose, WHITE)
+    for class_id, pose in drawn:
+        _draw_box(panel, camera, points[class_id], pose, class_colour(class_id))
+    for class_id, pose in drawn:
+        _draw_axes(panel, camera, points[class_id], pose)
+    return panel
+
+
+def _draw_points(
+    panel: Picture, camera: Floats, points: Floats, pose: Floats, colour: Colour
+) -> None:
+    height, width = panel.shape[:2]
+    sample = points[:: math.ceil(len(points) / DOTS)]
+    pixels, ahead = _project(camera, pose, sample)
+    inside = ahead & (pixels >= 0).all(1) & (pixels <= (width - 1, height - 1)).all(1)
+    radius = round(width / 640 * 1.2 * 2**SHIFT)
+    for x, y in np.rint(pixels[inside] * 2**SHIFT).astype(int).tolist():
+        cv2.circle(panel, (x, y), radius, colour, -1, cv2.LINE_AA, SHIFT)
+
+
+def _draw_box(panel: Picture, camera: Floats, points: Floats, pose: Floats, colour: Colour) -> None:
+    low, high = points.min(axis=0), points.max(axis=0)
+    corners = box_corners((high - low) / 2) + (high + low) / 2
+    pixels, ahead = _project(camera, pose, corners)
+    for start, end in EDGES:
+        if ahead[start] and ahead[end]:
+            _draw_line(panel, pixels[start], pixels[end], colour, thickness=1)
+
+
+def _draw_axes(panel: Picture, camera: Floats, points: Floats, pose: Floats) -> None:
+    length = 0.4 * float(np.ptp(points, axis=0).max())
+    pixels, ahead = _project(camera, pose, np.concatenate([np.zeros((1, 3)), np.eye(3) * length]))
+    for axis, colour in enumerate(AXES, 1):
+        if ahead[0] and ahead[axis]:
+            _draw_line(panel, pixels[0], pixels[axis], colour, thickness=2)
+
+
+def _draw_line(
+    panel: Picture, start: Floats, end: Floats, colour: Colour, *, thickness: int
+) -> None:
+    height, width = panel.shape[:2]
+    ends = np.rint(np.stack([start, end]) * 2**SHIFT)
+    if np.abs(ends).max() > 2**30:
+        return
+    (x0, y0), (x1, y1) = ends.astype(int).tolist()
+    frame = (0, 0, width << SHIFT, height << SHIFT)
+    visible, first, second = cv2.clipLine(frame, (x0, y0), (x1, y1))
+    if visible:
+        cv2.line(panel, first, second, colour, thickness, cv2.LINE_AA, SHIFT)
+
+
+def _project(camera: Floats, pose: Floats, points: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """(P, 2) pixels and (P,) whether the point lies before the camera; others' pixels are 0."""
+    placed = points @ pose[:, :3].T + pose[:, 3]
+    ahead = np.isfinite(placed).all(axis=1) & (placed[:, 2] > NEAR)
+    pixels = np.zeros((len(points), 2))
+    projected = placed[ahead] @ camera.T
+    pixels[ahead] = projected[:, :2] / projected[:, 2:]
+    return pixels, ahead
+
+
+def _legend(titles: Sequence[str], labels: Mapping[int, str], width: int) -> Picture:
+    places, x, row = [], MARGIN, 1
+    for class_id, label in labels.items():
+        (text_width, _), _ = cv2.getTextSize(label, FONT, TEXT, 1)
+        needed = 16 + text_width + 2 * MARGIN
+        if x > MARGIN and x + needed > width:
+            x, row = MARGIN, row + 1
+        places.append((class_id, label, x, row))
+        x += needed
+    legend = np.full((ROW * (row + 1 if places else 1), width, 3), 32, np.uint8)
+    for index, title in enumerate(titles):
+        left = index * width // len(titles) + MARGIN
+        cv2.putText(legend, title, (left, 15), FONT, TEXT, WHITE, 1, cv2.LINE_AA)
+    for class_id, label, x, row in places:
+        top = row * ROW
+        cv2.rectangle(legend, (x, top + 5), (x + 11, top + 16), class_colour(class_id), -1)
+        cv2.putText(legend, label, (x + 16, top + 15), FONT, TEXT, WHITE, 1, cv2.LINE_AA)
+    return legend

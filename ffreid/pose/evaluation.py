@@ -1,0 +1,183 @@
+"""An evaluation run: frames to a table with the published results beside it, JSON and pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from yacs.config import CfgNode
+
+from ffreid import report
+from ffreid.engine import dist, runlog
+from ffreid.engine.dist import World
+from ffreid.engine.loading import evaluation_stream
+from ffreid.errors import UserError
+from ffreid.pose import setup
+from ffreid.pose.data.batch import collate_for_evaluation
+from ffreid.pose.draw import draw_poses, write_picture
+from ffreid.pose.estimate import FrameResult, evaluate_frames, pose_rows
+from ffreid.pose.objects import ObjectSet, ycb_objects
+from ffreid.pose.predictions import read_predictions, score_predictions, truth_from_folder
+from ffreid.pose.resources import resource
+from ffreid.pose.scoring import diameters, published_note, results_table, summarise
+
+
+def evaluate(
+    cfg: CfgNode,
+    world: World,
+    *,
+    folder: Path,
+    weights: Path | None,
+    use_truth: bool,
+    pictures: int,
+    json_file: Path | None,
+) -> dict[str, Any]:
+    """Evaluate the network in `weights`, or the true labels where there is none.
+
+    Writes ``results.json``, ``poses.json`` and ``pictures/*.png`` below `folder` and prints the
+    table, in the first process.
+    """
+    source = dist.in_turn(lambda: setup.open_source(cfg))
+    net: nn.Module | None = None
+    origin: dict[str, Any] = {"weights": "none: true labels and offsets"}
+    if not use_truth:
+        assert weights is not None
+        net, state = setup.load_network(weights, source.objects, world.device)
+        net = net.to(setup.dtype(cfg))
+        origin = {"weights": weights, "step": state.get("step")}
+    if world.main:
+        runlog.open_folder(folder)
+        report.say(f"evaluating {origin['weights']}")
+    results = _run(cfg, world, source, net, pictures)
+    results = sorted(dist.gather_rows(results), key=lambda result: result.truth.index)
+    scores = [score for result in results for score in result.scores]
+    summary = summarise(scores, source.objects, diameters(source.objects, source.meshes()))
+    payload = origin | {
+        "results": summary,
+        "frames": len(results),
+        "skipped_frames": {r.truth.name: r.skipped for r in results if r.skipped},
+        "config": cfg.dump(),
+        "provenance": runlog.provenance(cfg.SEED, world.size, str(world.device)),
+    }
+    if world.main:
+        _show(summary, source.objects, payload["skipped_frames"])
+        _write(folder, payload, results, source, json_file)
+    return payload
+
+
+def _run(
+    cfg: CfgNode, world: World, source: setup.Source, net: nn.Module | None, pictures: int
+) -> list[FrameResult]:
+    data = setup.evaluation_set(cfg, source, cfg.TEST.LIMIT)
+    stream = evaluation_stream(
+        data,
+        collate_for_evaluation,
+        batch=cfg.TEST.BATCH,
+        workers=cfg.DATA.WORKERS,
+        rank=world.rank,
+        size=world.size,
+    )
+    mine = len(range(world.rank, len(data), world.size))
+    with report.Bar("evaluating", mine, show=world.main) as bar:
+        return evaluate_frames(
+            stream,
+            net,
+            source.objects,
+            source.meshes(),
+            setup.voting(cfg),
+            device=world.device,
+            dtype=setup.dtype(cfg),
+            pictures=pictures,
+            advance=bar.advance,
+        )
+
+
+def evaluate_predictions(
+    cfg: CfgNode,
+    predictions: Path,
+    *,
+    truth: Path | None,
+    frames: Path | None,
+    json_file: Path | None,
+) -> dict[str, Any]:
+    """Score somebody's poses without pictures or network, and print the table.
+
+    Args:
+        cfg: of ``ycb``; its root holds ``models/`` (and meta.mat files where `truth` is None).
+        predictions: folder of text files, or a BOP results CSV.
+        truth: folder of true poses in the text format; None reads meta.mat files.
+        frames: file of frame names; None takes the test list.
+        json_file: where to write the results.
+    """
+    if cfg.DATASET != "ycb":
+        raise UserError(
+            f"--predictions knows the objects of ycb, not of {cfg.DATASET}", "use --dataset ycb"
+        )
+    objects = ycb_objects()
+    root = setup.root(cfg)
+    if truth is not None:
+        if frames is None:
+            raise UserError("--truth needs the frames of its rows", "add --frames FILE")
+        truths = truth_from_folder(truth, frames, objects)
+    else:
+        truths = setup.ycb_truths(root, objects, frames)
+    poses = read_predictions(predictions, objects, frames)
+    mesh = setup.ycb_meshes(root, objects)
+    with report.Bar("scoring", len(truths)) as bar:
+        scores = score_predictions(truths, poses, objects, mesh, progress=bar.update)
+    summary = summarise(scores, objects, diameters(objects, mesh))
+    payload = {
+        "predictions": predictions,
+        "truth": truth or root,
+        "results": summary,
+        "frames": len(truths),
+        "provenance": runlog.provenance(cfg.SEED, 1, "cpu"),
+    }
+    _show(summary, objects, {})
+    if json_file is not None:
+        report.write_json(json_file, payload)
+    return payload
+
+
+def _show(summary: dict[str, Any], objects: ObjectSet, skipped: dict[str, str]) -> None:
+    published = resource("published").get(objects.dataset)
+    columns, rows = results_table(summary, published)
+    report.show_table(f"{objects.dataset}: poses", columns, rows)
+    if published:
+        report.say(f"published: {published_note(published)}")
+    for name, reason in skipped.items():
+        report.say(f"skipped, its objects count as missed: {name}: {reason}")
+
+
+def _write(
+    folder: Path,
+    payload: dict[str, Any],
+    results: Sequence[FrameResult],
+    source: setup.Source,
+    json_file: Path | None,
+) -> None:
+    report.write_json(folder / "results.json", payload)
+    report.write_json(folder / "poses.json", {"poses": pose_rows(results, source.objects)})
+    if json_file is not None:
+        report.write_json(json_file, payload)
+    drawn = [result for result in results if result.rgb is not None]
+    mesh = source.meshes() if drawn else {}
+    for result in drawn:
+        path = folder / "pictures" / (result.truth.name.replace("/", "_") + ".png")
+        write_picture(path, _picture(result, source.objects, dict(mesh)))
+    if drawn:
+        report.say(f"{len(drawn)} pictures in {folder / 'pictures'}")
+    report.say(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
+
+
+def _picture(result: FrameResult, objects: ObjectSet, mesh: dict[int, Any]) -> Any:
+    truth = result.truth
+    assert result.rgb is not None
+    return draw_poses(
+        result.rgb,
+        truth.intrinsics,
+        points=mesh,
+        predicted=[(p.class_id, p.camera_from_object) for p in result.poses if p.solved],
+        true=list(zip(truth.class_ids.tolist(), truth.camera_from_object, strict=True)),
+        names={class_id: objects.name(class_id) for class_id in objects.class_ids},
+    )

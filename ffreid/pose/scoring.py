@@ -1,0 +1,237 @@
+"""From poses to the tables of the papers: a score an instance, a summary a class and overall."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import ConvexHull, cKDTree
+from scipy.spatial.distance import pdist
+
+from ffreid.pose.data.batch import Truth
+from ffreid.pose.metrics import accuracy_below, add, adds, auc, keypoint_error
+from ffreid.pose.objects import ObjectSet
+from ffreid.pose.voting.frame import ObjectPose
+from ffreid.report import Cell
+
+Meshes = Mapping[int, npt.NDArray[np.floating]]
+"""Model points (P, 3) of each class, object frame, metres."""
+
+DIAMETER_SHARES = (0.1, 0.05, 0.02)
+"""Thresholds of accuracy, as shares of an object's diameter."""
+
+METRICS = (
+    "ADD_auc",
+    "ADD-S_auc",
+    "ADD(-S)_auc",
+    *(f"{name}<{share}d" for name in ("ADD(-S)", "ADD", "ADD-S") for share in DIAMETER_SHARES),
+    "ADD-S<2cm",
+)
+"""Percentages that every summary row holds."""
+
+# What the LineMOD papers print, one number an object.
+_SINGLE = "ADD(-S)<0.1d"
+
+
+@dataclass(frozen=True)
+class InstanceScore:
+    """One true object of one frame and how well it was found (distances in metres).
+
+    Attributes:
+        index: the frame's position in the evaluation's list.
+        frame: the frame's name.
+        class_id: 1 … M.
+        seen: the class was predicted in this frame.
+        solved: it was, and points were left to vote for its pose.
+        add: ADD.
+        adds: ADD-S.
+        keypoint_error: mean over the K keypoints.
+    """
+
+    index: int
+    frame: str
+    class_id: int
+    seen: bool
+    solved: bool
+    add: float
+    adds: float
+    keypoint_error: float
+
+
+def mesh_trees(mesh: Meshes) -> dict[int, cKDTree]:
+    """Build the search tree of every object's points once, for many frames."""
+    return {class_id: cKDTree(points) for class_id, points in mesh.items()}
+
+
+def score_frame(
+    truth: Truth,
+    predictions: Sequence[ObjectPose],
+    objects: ObjectSet,
+    mesh: Meshes,
+    *,
+    trees: Mapping[int, cKDTree] | None = None,
+) -> list[InstanceScore]:
+    """Score every true object of a frame; predicted classes that are not there cost nothing.
+
+    As in the original, an object not predicted is scored at the zero pose with zero keypoints,
+    and an unsolved one at the identity; `seen` and `solved` tell them from mere bad poses.
+    """
+    found = {pose.class_id: pose for pose in reversed(predictions)}
+    scores = []
+    for class_id, pose, keypoints in zip(
+        truth.class_ids.tolist(), truth.camera_from_object, truth.keypoints_camera, strict=True
+    ):
+        assert class_id in objects.class_ids, f"{truth.name}: no class {class_id}"
+        best = found.get(class_id)
+        predicted = np.zeros((3, 4)) if best is None else best.camera_from_object
+        voted = np.zeros_like(keypoints) if best is None else best.keypoints[: len(keypoints)]
+        points, tree = mesh[class_id], None if trees is None else trees[class_id]
+        scores.append(
+            InstanceScore(
+                index=truth.index,
+                frame=truth.name,
+                class_id=class_id,
+                seen=best is not None,
+                solved=best is not None and best.solved,
+                add=add(points, predicted, pose),
+                adds=adds(points, predicted, pose, tree=tree),
+                keypoint_error=keypoint_error(voted, keypoints),
+            )
+        )
+    return scores
+
+
+def diameters(objects: ObjectSet, mesh: Meshes) -> dict[int, float]:
+    """Give each class's diameter in metres: the set's own, else its points' largest distance."""
+    if objects.diameters is not None:
+        return {c: float(objects.diameters[c - 1]) for c in objects.class_ids}
+    return {class_id: _largest_distance(points) for class_id, points in mesh.items()}
+
+
+def summarise(
+    scores: Sequence[InstanceScore], objects: ObjectSet, diameters: Mapping[int, float]
+) -> dict[str, Any]:
+    """Boil scores down to plain data for JSON: percentages, counts, keypoint errors in metres.
+
+    Returns:
+        ``classes``: a row for each class that occurs, by name; ``pooled``: over all instances
+        (the PoseCNN protocol); ``mean_of_present_classes``; ``mean_of_all_classes``: classes that
+        do not occur count 0, the original's "average of all object".
+    """
+    classes: dict[str, dict[str, Any]] = {}
+    for class_id in objects.class_ids:
+        if own := [score for score in scores if score.class_id == class_id]:
+            row = _row(own, objects, diameters)
+            row |= {"class_id": class_id, "symmetric": class_id in objects.symmetric}
+            classes[objects.name(class_id)] = row | {"diameter_m": diameters[class_id]}
+    rows = list(classes.values())
+    return {
+        "dataset": objects.dataset,
+        "classes": classes,
+        "classes_in_all": len(objects),
+        "pooled": _row(scores, objects, diameters),
+        "mean_of_present_classes": {
+            name: fmean(row[name] for row in rows) if rows else 0.0 for name in METRICS
+        },
+        "mean_of_all_classes": {
+            name: sum(row[name] for row in rows) / len(objects) for name in METRICS
+        },
+    }
+
+
+def results_table(
+    summary: Mapping[str, Any], published: Mapping[str, Any] | None = None
+) -> tuple[list[str], list[list[Cell]]]:
+    """Lay a summary out for `show_table`, the published numbers in the last columns.
+
+    Args:
+        summary: what `summarise` gives.
+        published: the data set's entry of the published results, None where there is none.
+
+    Returns:
+        Column names and rows: the classes, all instances pooled, the two means over classes.
+    """
+    shown = ["ADD_auc", "ADD-S_auc", "ADD(-S)_auc", "ADD(-S)<0.1d", "ADD-S<2cm"]
+    theirs = _published_columns(published)
+    method = "" if published is None else published["method"]
+    columns = ["object", "instances", "missed", "unsolved", *map(_heading, shown), "keypoints mm"]
+    columns += [f"{method} {_heading(name)}" for name in theirs]
+
+    def line(title: str, row: Mapping[str, Any], values: Mapping[str, float]) -> list[Cell]:
+        error = row.get("keypoint_error_m")
+        counts = [row.get(name) for name in ("instances", "missed", "unsolved")]
+        ours = [*(row[name] for name in shown), None if error is None else error * 1000]
+        return [title, *counts, *ours, *(values.get(name) for name in theirs)]
+
+    rows = [line(name, row, _theirs(published, name)) for name, row in summary["classes"].items()]
+    complete = len(summary["classes"]) == summary["classes_in_all"]
+    means = _theirs(published, "mean_of_classes")
+    rows.append(line("all instances", summary["pooled"], _theirs(published, "ALL_pooled")))
+    present = "mean of the classes present"
+    rows.append(line(present, summary["mean_of_present_classes"], means if complete else {}))
+    absent = "mean of all classes, absent as 0"
+    rows.append(line(absent, summary["mean_of_all_classes"], means))
+    return columns, rows
+
+
+def published_note(published: Mapping[str, Any]) -> str:
+    """Say in a line where the published numbers come from and how sure they are."""
+    return f"{published['method']}: {published['source']} ({published['status']})"
+
+
+def _row(
+    scores: Sequence[InstanceScore], objects: ObjectSet, diameters: Mapping[int, float]
+) -> dict[str, Any]:
+    distances = {
+        "ADD": [score.add for score in scores],
+        "ADD-S": [score.adds for score in scores],
+        "ADD(-S)": [s.adds if s.class_id in objects.symmetric else s.add for s in scores],
+    }
+    sizes = np.array([diameters[score.class_id] for score in scores])
+    detected = [score.keypoint_error for score in scores if score.solved]
+    row: dict[str, Any] = {
+        "instances": len(scores),
+        "missed": sum(not score.seen for score in scores),
+        "unsolved": sum(score.seen and not score.solved for score in scores),
+    }
+    for name, values in distances.items():
+        row[f"{name}_auc"] = auc(values)
+        for share in DIAMETER_SHARES:
+            row[f"{name}<{share}d"] = accuracy_below(values, share * sizes)
+    row["ADD-S<2cm"] = accuracy_below(distances["ADD-S"], 0.02)
+    row["keypoint_error_m"] = fmean(s.keypoint_error for s in scores) if scores else None
+    row["keypoint_error_detected_m"] = fmean(detected) if detected else None
+    return row
+
+
+def _heading(name: str) -> str:
+    return name.replace("_auc", " AUC")
+
+
+def _published_columns(published: Mapping[str, Any] | None) -> list[str]:
+    if published is None:
+        return []
+    entry = next(iter(published["per_object"].values()))
+    return list(entry) if isinstance(entry, Mapping) else [_SINGLE]
+
+
+def _theirs(published: Mapping[str, Any] | None, name: str) -> Mapping[str, float]:
+    """Give the published values of an object or of a summary row, empty where there are none."""
+    if published is None:
+        return {}
+    entry = published["per_object"].get(name, published.get(name, {}))
+    return entry if isinstance(entry, Mapping) else {_SINGLE: entry}
+
+
+def _largest_distance(points: npt.NDArray[np.floating]) -> float:
+    """Give the largest distance between two of `points`; the two lie on the convex hull."""
+    precise = points.astype(np.float64)
+    centred = precise - precise.mean(axis=0)
+    _, extent, axes = np.linalg.svd(centred, full_matrices=False)
+    # A flat set has no hull in space: take as many axes as it fills.
+    filled = axes[extent > 1e-6 * extent[0]]
+    if len(filled) < 2:
+        return float(np.ptp(centred @ filled.T)) if len(filled) else 0.0
+    return float(pdist(precise[ConvexHull(centred @ filled.T).vertices]).max())

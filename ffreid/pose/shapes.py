@@ -1,0 +1,203 @@
+"""Convex solids that rays meet exactly: box, ellipsoid, frustum (metres, each in its own frame).
+
+Every solid has the same four members: `half_extents`, `enter`, `normals` and `reach`.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+def surface_points(shape: "Shape", count: int, generator: np.random.Generator) -> Floats:
+    """Draw points uniformly from the surface of `shape`.
+
+    Isotropic random lines meet a convex surface with equal density everywhere, so the points at
+    which they enter are uniform by area, whatever the solid.
+
+    Args:
+        shape: a solid.
+        count: how many points, at least 1.
+        generator: where the lines come from.
+
+    Returns:
+        (count, 3) metres, in the solid's frame.
+    """
+    reach = float(np.linalg.norm(shape.half_extents))
+    found = np.zeros((0, 3))
+    while len(found) < count:
+        directions = _unit(generator.normal(size=(4 * count, 3)))
+        across = _unit(np.cross(directions, generator.normal(size=(4 * count, 3))))
+        offsets = reach * np.sqrt(generator.random((4 * count, 1)))
+        origins = across * offsets - 2 * reach * directions
+        distance = shape.enter(origins, directions)
+        hit = np.isfinite(distance)
+        found = np.concatenate([found, origins[hit] + distance[hit, None] * directions[hit]])
+    return found[:count]
+
+
+def box_corners(half_extents: npt.ArrayLike) -> Floats:
+    """(8, 3) corners of the box -h … h, in the order (min, max x) x (min, max y) x (min, max z)."""
+    half = np.asarray(half_extents, np.float64)
+    return np.array(list(itertools.product((-1.0, 1.0), repeat=3))) * half
+
+
+def _unit(vectors: Floats) -> Floats:
+    unit: Floats = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit
+
+
+def _nonzero(values: Floats) -> Floats:
+    return np.where(np.abs(values) < 1e-12, 1e-12, values)
+
+
+def _nearest(distances: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
+    """(N,) smallest valid positive one of (R, N) `distances`; infinity where there is none."""
+    nearest: Floats = np.where(valid & (distances > 0), distances, np.inf).min(axis=0)
+    return nearest
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box around the origin.
+
+    Attributes:
+        half: half its size along x, y, z, metres.
+    """
+
+    half: tuple[float, float, float]
+
+    @property
+    def half_extents(self) -> Floats:
+        """(3,) half the size of the bounding box, metres."""
+        return np.array(self.half)
+
+    def enter(self, origins: Floats, directions: Floats) -> Floats:
+        """(N,) ray parameter at which each ray enters from outside, infinity for a miss.
+
+        Args:
+            origins: (3,) or (N, 3).
+            directions: (N, 3), any length: the parameter counts in their lengths.
+        """
+        inverse = 1 / _nonzero(directions)
+        first, second = (
+            (-self.half_extents - origins) * inverse,
+            (self.half_extents - origins) * inverse,
+        )
+        near = np.minimum(first, second).max(axis=-1)
+        far = np.maximum(first, second).min(axis=-1)
+        return np.where((near <= far) & (near > 0), near, np.inf)
+
+    def normals(self, points: Floats) -> Floats:
+        """(N, 3) outward unit normals at surface points (N, 3)."""
+        relative = points / self.half_extents
+        axis = np.abs(relative).argmax(axis=-1)
+        rows = np.arange(len(points))
+        normals = np.zeros_like(points)
+        normals[rows, axis] = np.sign(relative[rows, axis])
+        return normals
+
+    def reach(self, direction: Floats) -> float:
+        """How far the solid reaches along a unit `direction` (3,), metres from its origin."""
+        return float(np.abs(direction) @ self.half_extents)
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """An ellipsoid around the origin.
+
+    Attributes:
+        half: semi-axes along x, y, z, metres.
+    """
+
+    half: tuple[float, float, float]
+
+    @property
+    def half_extents(self) -> Floats:
+        """(3,) half the size of the bounding box, metres."""
+        return np.array(self.half)
+
+    def enter(self, origins: Floats, directions: Floats) -> Floats:
+        """As `Box.enter`."""
+        start, step = origins / self.half_extents, directions / self.half_extents
+        a, b = (step * step).sum(-1), (start * step).sum(-1)
+        inside = b * b - a * ((start * start).sum(-1) - 1)
+        near = (-b - np.sqrt(np.maximum(inside, 0))) / a
+        return np.where((inside >= 0) & (near > 0), near, np.inf)
+
+    def normals(self, points: Floats) -> Floats:
+        """As `Box.normals`."""
+        return _unit(points / self.half_extents**2)
+
+    def reach(self, direction: Floats) -> float:
+        """As `Box.reach`."""
+        return float(np.linalg.norm(direction * self.half_extents))
+
+
+@dataclass(frozen=True)
+class Frustum:
+    """A cylinder (equal radii), a cut cone or a cone (one radius 0) along z, around the origin.
+
+    Attributes:
+        bottom: radius at z = -half_height, metres.
+        top: radius at z = half_height, metres.
+        half_height: metres.
+    """
+
+    bottom: float
+    top: float
+    half_height: float
+
+    @property
+    def half_extents(self) -> Floats:
+        """(3,) half the size of the bounding box, metres."""
+        widest = max(self.bottom, self.top)
+        return np.array([widest, widest, self.half_height])
+
+    @property
+    def slope(self) -> float:
+        """Growth of the radius along z."""
+        return (self.top - self.bottom) / (2 * self.half_height)
+
+    def radius(self, z: Floats) -> Floats:
+        """Radius at height z, metres."""
+        return (self.bottom + self.top) / 2 + self.slope * z
+
+    def enter(self, origins: Floats, directions: Floats) -> Floats:
+        """As `Box.enter`."""
+        start_x, start_y, start_z = np.moveaxis(np.asarray(origins), -1, 0)
+        step_x, step_y, step_z = np.moveaxis(directions, -1, 0)
+        radius = self.radius(start_z)
+        a = _nonzero(step_x**2 + step_y**2 - (self.slope * step_z) ** 2)
+        b = start_x * step_x + start_y * step_y - self.slope * step_z * radius
+        inside = b * b - a * (start_x**2 + start_y**2 - radius**2)
+        root = np.sqrt(np.maximum(inside, 0))
+        sides = np.stack([(-b - root) / a, (-b + root) / a])
+        heights = start_z + sides * step_z
+        on_side = (inside >= 0) & (np.abs(heights) <= self.half_height)
+        levels = np.array([[-self.half_height], [self.half_height]])
+        caps = (levels - start_z) / _nonzero(step_z)
+        across = (start_x + caps * step_x) ** 2 + (start_y + caps * step_y) ** 2
+        on_cap = across <= np.array([[self.bottom**2], [self.top**2]])
+        return _nearest(np.concatenate([sides, caps]), np.concatenate([on_side, on_cap]))
+
+    def normals(self, points: Floats) -> Floats:
+        """As `Box.normals`."""
+        x, y, z = points.T
+        radius = self.radius(z)
+        side = _unit(np.stack([x, y, _nonzero(-self.slope * radius)], axis=-1))
+        cap = np.stack([0 * z, 0 * z, np.sign(z)], axis=-1)
+        on_cap = self.half_height - np.abs(z) < np.abs(radius - np.hypot(x, y))
+        return np.where(on_cap[:, None], cap, side)
+
+    def reach(self, direction: Floats) -> float:
+        """As `Box.reach`."""
+        across = float(np.hypot(direction[0], direction[1]))
+        rise = float(direction[2]) * self.half_height
+        return max(self.bottom * across - rise, self.top * across + rise)
+
+
+Shape = Box | Ellipsoid | Frustum

@@ -1,0 +1,27 @@
+"""Timings: the rows are complete, and batched voting is worth its code."""
+
+import torch
+
+from ffreid.pose.bench import bench, five_object_frame, voting_rows
+from ffreid.pose.objects import ycb_objects
+from ffreid.pose.voting.frame import frame_poses
+
+
+def test_batched_fits_take_a_third_of_the_plain_time_at_most() -> None:
+    assert voting_rows(quick=True)[0]["ratio"] > 3
+
+
+def test_shares_of_a_frame_add_up_to_one() -> None:
+    rows = bench(quick=True)
+    assert {"stage", "milliseconds", "share", "plain milliseconds", "ratio"} == set(rows[0])
+    assert abs(sum(row["share"] or 0.0 for row in rows) - 1) < 1e-9
+
+
+def test_five_objects_of_the_made_up_frame_are_found_where_they_stand() -> None:
+    frame = five_object_frame(100, torch.Generator().manual_seed(3))
+    poses = frame_poses(*frame, ycb_objects())
+    assert len(poses) == 5
+    places = sorted(pose.camera_from_object[0, 3] for pose in poses)
+    torch.testing.assert_close(
+        torch.tensor(places), torch.arange(5, dtype=torch.float64) * 0.25 - 0.5, atol=0.01, rtol=0
+    )

@@ -1,0 +1,153 @@
+"""Pictures of poses: what is drawn where, at borders too; files."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ffreid.errors import UserError
+from ffreid.pose.draw import Pose, class_colour, draw_poses, write_picture
+from ffreid.pose.shapes import Box, box_corners, surface_points
+from ffreid.pose.toy_scenes import toy_intrinsics
+
+Picture = npt.NDArray[np.uint8]
+BOX = surface_points(Box((0.05, 0.03, 0.04)), 300, np.random.default_rng(0))
+CUBE = surface_points(Box((0.03, 0.03, 0.03)), 300, np.random.default_rng(1))
+POINTS = {1: BOX, 2: CUBE}
+GREY = np.full((96, 128, 3), 90, np.uint8)
+
+
+def at(x: float, y: float, z: float) -> npt.NDArray[np.float64]:
+    return np.column_stack([np.eye(3), [x, y, z]])
+
+
+def drawn(predicted: list[Pose], true: list[Pose] | None = None, rgb: Picture = GREY) -> Picture:
+    camera = toy_intrinsics(*rgb.shape[:2])
+    return draw_poses(rgb, camera, points=POINTS, predicted=predicted, true=true or [])
+
+
+def scene(picture: Picture) -> Picture:
+    """The picture below its legend."""
+    return picture[-480:]
+
+
+def test_small_pictures_are_enlarged_and_large_ones_kept() -> None:
+    assert scene(drawn([])).shape == (480, 640, 3)
+    assert drawn([], rgb=np.zeros((480, 640, 3), np.uint8)).shape[1] == 640
+    assert drawn([], rgb=np.zeros((90, 300, 3), np.uint8)).shape[1] == 900
+
+
+def test_true_and_predicted_poses_stand_side_by_side() -> None:
+    picture = drawn([(1, at(0, 0, 0.6))], [(1, at(0.05, 0, 0.6))])
+    assert scene(picture).shape == (480, 1280, 3)
+    left, right = scene(picture)[:, :640], scene(picture)[:, 640:]
+    assert (left != 90).any()
+    assert (left != right).any()
+    assert (right > 170).all(axis=-1).sum() > 50
+    assert not (left > 170).all(axis=-1).any()
+
+
+def test_boxes_land_where_the_camera_projects_them() -> None:
+    rgb = np.zeros((480, 640, 3), np.uint8)
+    pose = at(0.1, -0.05, 0.8)
+    changed = np.argwhere(scene(drawn([(2, pose)], rgb=rgb)).any(axis=-1))
+    low, high = CUBE.min(axis=0), CUBE.max(axis=0)
+    corners = box_corners((high - low) / 2) + (high + low) / 2
+    projected = (corners + pose[:, 3]) @ toy_intrinsics(480, 640).T
+    pixels = projected[:, :2] / projected[:, 2:]
+    np.testing.assert_allclose(changed.min(axis=0), pixels.min(axis=0)[::-1], atol=3)
+    np.testing.assert_allclose(changed.max(axis=0), pixels.max(axis=0)[::-1], atol=3)
+
+
+def test_enlarging_keeps_the_overlay_in_place() -> None:
+    large = scene(drawn([(1, at(0, 0, 0.6))], rgb=np.full((480, 640, 3), 90, np.uint8)))
+    small = scene(drawn([(1, at(0, 0, 0.6))]))
+    centres = [np.argwhere((each != 90).any(axis=-1)).mean(axis=0) for each in (large, small)]
+    # A pixel of the small picture covers five by five, and its centre lies two further on.
+    np.testing.assert_allclose(centres[1], centres[0] + 2, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    "pose",
+    [at(0, 0, -0.5), at(0, 0, -0.041), at(9, 0, 0.6), at(0, -9, 0.6), at(np.nan, 0, 1)],
+    ids=["behind", "just behind", "right of it", "above it", "not a number"],
+)
+def test_what_is_out_of_view_is_not_drawn(pose: npt.NDArray[np.float64]) -> None:
+    assert (scene(drawn([(1, pose)])) == 90).all()
+
+
+@pytest.mark.parametrize("z", [0.02, 0.06, 0.3])
+@pytest.mark.parametrize("x", [-0.08, 0.0, 0.08])
+def test_objects_across_the_border_or_the_camera_plane_are_drawn_in_part(
+    x: float, z: float
+) -> None:
+    picture = scene(drawn([(1, at(x, 0.02, z))]))
+    assert picture.shape == (480, 640, 3)
+    assert x != 0 or (picture != 90).any()
+
+
+def test_objects_without_points_are_left_out() -> None:
+    assert (scene(drawn([(7, at(0, 0, 0.6))])) == 90).all()
+
+
+def test_the_legend_names_each_object_in_its_colour() -> None:
+    plain = drawn([(1, at(0, 0, 0.6))])
+    named = draw_poses(
+        GREY,
+        toy_intrinsics(96, 128),
+        points=POINTS,
+        predicted=[(1, at(0, 0, 0.6)), (2, at(0, 0, 0.6))],
+        names={1: "a mustard bottle"},
+    )
+    legend = named[:-480]
+    for class_id in (1, 2):
+        assert (legend == class_colour(class_id)).all(axis=-1).sum() >= 100
+    assert not (plain[:-480] == class_colour(2)).all(axis=-1).any()
+    assert (legend > 200).all(axis=-1).sum() > (plain[:-480] > 200).all(axis=-1).sum()
+
+
+def test_a_long_legend_wraps_instead_of_leaving_the_picture() -> None:
+    points = dict.fromkeys(range(1, 22), BOX)
+    picture = draw_poses(
+        GREY,
+        toy_intrinsics(96, 128),
+        points=points,
+        predicted=[(class_id, at(0, 0, 0.6)) for class_id in points],
+        names=dict.fromkeys(points, "021_bleach_cleanser"),
+    )
+    legend = picture[:-480]
+    assert legend.shape[0] > 60
+    for class_id in points:
+        assert (legend == class_colour(class_id)).all(axis=-1).sum() >= 100
+    assert (legend[:, -4:] == 32).all()
+
+
+def test_the_given_picture_is_not_changed() -> None:
+    rgb = GREY.copy()
+    drawn([(1, at(0, 0, 0.6))], rgb=rgb)
+    np.testing.assert_array_equal(rgb, GREY)
+
+
+def test_class_colours_are_apart() -> None:
+    colours = np.array([class_colour(class_id) for class_id in range(1, 22)], float)
+    apart = np.linalg.norm(colours[:, None] - colours, axis=-1) + 999 * np.eye(21)
+    assert apart.min() > 20
+
+
+def test_pictures_are_written_as_rgb_and_their_folder_is_made(tmp_path: Path) -> None:
+    rgb = np.zeros((4, 5, 3), np.uint8)
+    rgb[..., 0] = 200
+    write_picture(tmp_path / "new/folder/picture.png", rgb)
+    stored = cv2.imread(str(tmp_path / "new/folder/picture.png"))
+    assert stored is not None
+    np.testing.assert_array_equal(stored[..., ::-1], rgb)
+
+
+@pytest.mark.parametrize("name", ["picture.gif", "picture", "file/picture.png"])
+def test_a_path_that_cannot_be_written_is_the_user_s_to_mend(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write") as caught:
+        write_picture(tmp_path / name, GREY)
+    assert str(tmp_path / name) in caught.value.message

@@ -1,0 +1,108 @@
+"""Fast mean shift against its definition."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ffreid.pose.voting import meanshift
+from ffreid.pose.voting.meanshift import mean_shift, mean_shift_clusters
+from ffreid.pose.voting.plain import plain_mean_shift
+
+BANDWIDTH = 0.04
+
+
+def _votes(seed: int, fits: int, count: int, outliers: float, axes: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    votes = torch.randn(fits, count, axes, generator=generator, dtype=torch.float64) * 0.012
+    far = torch.rand(fits, count, generator=generator) < outliers
+    spread = torch.rand(fits, count, axes, generator=generator, dtype=torch.float64) - 0.5
+    return votes + torch.where(far[..., None], spread, 0) + torch.arange(axes) * 0.4
+
+
+def _plain(votes: Tensor, bandwidth: float = BANDWIDTH) -> tuple[Tensor, Tensor, list[int]]:
+    fits = [plain_mean_shift(fit, bandwidth=bandwidth) for fit in votes]
+    return (
+        torch.stack([f[0] for f in fits]),
+        torch.stack([f[1] for f in fits]),
+        [f[2] for f in fits],
+    )
+
+
+@pytest.mark.parametrize("outliers", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize(
+    ("dtype", "near"), [(torch.float64, 1e-5), (torch.float32, 2e-4)], ids=["double", "single"]
+)
+def test_every_fit_is_that_of_the_definition(
+    outliers: float, axes: int, dtype: torch.dtype, near: float
+) -> None:
+    votes = _votes(3, 3, 60, outliers, axes)
+    centres, inliers, updates = mean_shift(votes.to(dtype), bandwidth=BANDWIDTH)
+    expected_centres, expected_inliers, expected_updates = _plain(votes)
+    assert centres.dtype == dtype
+    assert (centres - expected_centres).norm(dim=1).max() < near
+    assert torch.equal(inliers, expected_inliers)
+    assert updates.tolist() == expected_updates
+
+
+def test_tiles_smaller_than_the_points_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    votes = _votes(5, 2, 70, 0.1)
+    whole, members, _ = mean_shift(votes, bandwidth=BANDWIDTH)
+    monkeypatch.setattr(meanshift, "_TILE_ON_CPU", 1000)
+    tiled, tiled_members, _ = mean_shift(votes, bandwidth=BANDWIDTH)
+    torch.testing.assert_close(tiled, whole, atol=1e-10, rtol=0)
+    assert torch.equal(tiled_members, members)
+
+
+def test_padding_does_not_vote() -> None:
+    votes = _votes(6, 2, 90, 0.1)
+    mask = torch.ones(2, 90, dtype=torch.bool)
+    mask[0, 50:] = False
+    mask[1, :20] = False
+    padded = torch.where(mask[..., None], votes, 7.0)
+    centres, inliers, updates = mean_shift(padded, bandwidth=BANDWIDTH, mask=mask)
+    for index, members in enumerate(mask):
+        centre, near, count = plain_mean_shift(votes[index, members], bandwidth=BANDWIDTH)
+        torch.testing.assert_close(centres[index], centre, atol=1e-6, rtol=0)
+        assert torch.equal(inliers[index, members], near)
+        assert not inliers[index, ~members].any()
+        assert int(updates[index]) == count
+
+
+def test_far_from_the_origin_single_precision_holds() -> None:
+    votes = _votes(7, 1, 80, 0.1) + 20.0
+    centres, _, _ = mean_shift(votes.float(), bandwidth=BANDWIDTH)
+    assert (centres - _plain(votes)[0]).norm() < 2e-4
+
+
+@pytest.mark.parametrize("limit", [0, 2, 5])
+def test_a_fit_makes_one_update_more_than_its_limit(limit: int) -> None:
+    votes = _votes(8, 1, 80, 0.5)
+    centres, _, updates = mean_shift(votes, bandwidth=BANDWIDTH, max_iterations=limit)
+    expected = plain_mean_shift(votes[0], bandwidth=BANDWIDTH, max_iterations=limit)
+    assert updates.tolist() == [limit + 1]
+    torch.testing.assert_close(centres[0], expected[0], atol=1e-9, rtol=0)
+
+
+def test_of_equal_places_the_first_wins() -> None:
+    points = torch.tensor([[[0.0, 0.0, 1.0], [5.0, 0.0, 1.0]]])
+    centres, inliers, updates = mean_shift(points, bandwidth=BANDWIDTH)
+    torch.testing.assert_close(centres[0], points[0, 0])
+    assert inliers.tolist() == [[True, False]]
+    assert updates.tolist() == [1]
+
+
+def test_a_lone_point_stays_where_it_is() -> None:
+    point = torch.tensor([[[-0.8036227, -1.0997269, -0.673911]]])
+    centres, inliers, updates = mean_shift(point, bandwidth=BANDWIDTH)
+    torch.testing.assert_close(centres[0], point[0, 0])
+    assert (inliers.tolist(), updates.tolist()) == ([[True]], [1])
+
+
+def test_clusters_come_by_size_and_label_every_point() -> None:
+    points = torch.tensor([[1.0, 0], [0, 0], [0.01, 0], [3, 3], [0, 0.01], [1.01, 0]])
+    centres, labels, sizes = mean_shift_clusters(points, bandwidth=BANDWIDTH)
+    assert labels.tolist() == [2, 1, 1, 3, 1, 2]
+    assert sizes.tolist() == [3, 2, 1]
+    expected = torch.tensor([[0.01 / 3, 0.01 / 3], [1.005, 0], [3, 3]])
+    torch.testing.assert_close(centres, expected, atol=1e-4, rtol=0)
