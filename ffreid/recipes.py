@@ -44,7 +44,7 @@ def compose(
         pairs: KEY VALUE words, the last word.
         root: folder that holds the data set's folder, or that folder; else $FFREID_DATA.
         output: folder of runs.
-        tag: name of this run.
+        tag: name of this run; `cls` where only that is given.
         cls: the one object of a data set that trains a network an object (LineMOD).
 
     Returns:
@@ -72,8 +72,8 @@ def compose(
             cfg.DATA[key] = str(value)
     if output is not None:
         cfg.OUTPUT = str(output)
-    if tag is not None:
-        cfg.TAG = tag
+    if tag is not None or cls is not None:
+        cfg.TAG = tag or cls
     merge_pairs(cfg, pairs)
     defaults.check(cfg)
     cfg.freeze()

@@ -1,13 +1,15 @@
 """One path for one process or many: the group is joined if torchrun's environment is there."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,18 @@ def joined() -> Iterator[World]:
         yield World(rank, size, device)
     finally:
         dist.destroy_process_group()
+
+
+def in_turn(make: Callable[[], Made]) -> Made:
+    """Call `make` in the first process, then in the others: it may fetch or write files."""
+    if size() == 1:
+        return make()
+    if dist.get_rank() == 0:
+        made = make()
+        dist.barrier()
+        return made
+    dist.barrier()
+    return make()
 
 
 def size() -> int:

@@ -1,6 +1,7 @@
 """Batches in an order that derives from (seed, epoch) alone, loaded by any number of workers."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -86,18 +87,47 @@ def stream(
         worker_init_fn=_one_thread if workers else None,
         pin_memory=pin,
     )
-    try:
+    with deaths_told():
         for batch in loader:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+
+@contextmanager
+def deaths_told() -> Iterator[None]:
+    """Tell of a data worker's death as the user's error.
+
+    Put it around what consumes a `stream` too: torch raises wherever the main process is just then.
+
+    Raises:
+        UserError: a worker died.
+    """
+    try:
+        yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        # Errors in the data set's own code are of "DataLoader worker process 0", without a pid.
+        if "DataLoader worker (pid" not in str(error):
             raise
         raise UserError(
             f"a data worker died: {flat(str(error))}",
             "often memory or /dev/shm ran out: fewer DATA.WORKERS, or 0 to load in this process",
         ) from error
+
+
+def evaluation_stream(
+    dataset: Any,
+    collate: Callable[[list[Any]], Any],
+    *,
+    batch: int,
+    workers: int,
+    rank: int,
+    size: int,
+) -> Iterator[Any]:
+    """Load this process's share of an evaluation, samples rank, rank + size, …: none twice."""
+    mine = list(range(rank, len(dataset), size))
+    keys = [mine[i : i + batch] for i in range(0, len(mine), batch)]
+    return stream(dataset, keys, collate, workers=workers)
 
 
 def _one_thread(_: int) -> None:

@@ -62,11 +62,11 @@ def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
 
 
 def drop_metrics_from(folder: Path, step: int) -> None:
-    """Forget lines at or after `step`, which a resumed run writes anew."""
+    """Forget lines after `step`, which a resumed run writes anew, and one that was cut short."""
     path = folder / "metrics.jsonl"
     if path.is_file():
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line[-1] == "\n"]
+        path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))
 
 
 def _version(name: str) -> str | None:

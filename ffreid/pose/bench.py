@@ -1,14 +1,26 @@
 """How long the stages of one frame take here, beside the plain forms of what was made faster."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from resource import RUSAGE_SELF, getrusage
 from statistics import median
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ffreid.pose.data.batch import Sample, collate
+from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
+from ffreid.pose.data.frame import Frame
+from ffreid.pose.data.plain_pyramid import plain_pyramid
+from ffreid.pose.data.pyramid import build_pyramid
+from ffreid.pose.data.sample import make_sample
+from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ycb_objects
+from ffreid.pose.toy_objects import toy_objects
+from ffreid.pose.toy_scenes import toy_frame
 from ffreid.pose.voting.frame import frame_poses
 from ffreid.pose.voting.meanshift import mean_shift
 from ffreid.pose.voting.plain import plain_mean_shift
@@ -26,7 +38,7 @@ def bench(quick: bool) -> list[dict[str, Any]]:
     Returns:
         A row a measurement: ``stage``, ``milliseconds``, ``share`` of a frame's time (None for
         what is part of another row), ``plain milliseconds`` and ``ratio`` (None where there is
-        no plain form).
+        no plain form), ``peak MB`` (where it is measured).
     """
     rows = [row for stage in STAGES for row in stage(quick)]
     total = sum(row["milliseconds"] for row in rows if row["share"] is not None)
@@ -42,7 +54,7 @@ def voting_rows(quick: bool) -> list[dict[str, Any]]:
     The fits are one of the centre and eight of keypoints for each object; 5 % of the votes are
     far off, which is what makes mean shift take its time.
     """
-    votes_each = 150 if quick else 600
+    votes_each = 150 if quick else 300
     repeats = 3 if quick else 5
     generator = torch.Generator().manual_seed(_SEED)
     frame = five_object_frame(votes_each, generator)
@@ -62,25 +74,98 @@ def voting_rows(quick: bool) -> list[dict[str, Any]]:
     fast, slow = milliseconds(batched, repeats), milliseconds(plain, 1)
     whole = milliseconds(lambda: frame_poses(*frame, ycb_objects(), bandwidth=BANDWIDTH), repeats)
     size = f"5 objects x {votes_each} votes"
+    return [row(f"voting and poses, {size}", whole), row("  its mean shift", fast, slow, part=True)]
+
+
+def memory_rows(quick: bool) -> list[dict[str, Any]]:
+    """Time the nine fits of one object with 4,000 votes, and how far they raise the peak memory.
+
+    It comes first: the process's peak never falls.
+    """
+    votes = torch.randn(9, 400 if quick else 4000, 3, generator=torch.Generator().manual_seed(0))
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    taken = milliseconds(lambda: mean_shift(votes * 0.01, bandwidth=BANDWIDTH), 1)
+    grown = (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024
+    return [row(f"9 fits of {votes.shape[1]} votes alone", taken, part=True) | {"peak MB": grown}]
+
+
+def row(
+    stage: str, fast: float, slow: float | None = None, *, part: bool = False
+) -> dict[str, Any]:
+    """Give a row of the table; `part` says that the stage is no part of the frame's time."""
+    return {
+        "stage": stage,
+        "milliseconds": fast,
+        "share": None if part else 0.0,
+        "plain milliseconds": slow,
+        "ratio": None if slow is None else slow / fast,
+        "peak MB": None,
+    }
+
+
+def data_rows(quick: bool) -> list[dict[str, Any]]:
+    """Time what turns a rendered frame into a sample: holes, normals, neighbours (one worker)."""
+    height, width, points = (96, 128, 1024) if quick else (480, 640, 12800)
+    repeats = 1 if quick else 5
+    frame = _rendered(height, width)
+    filled = fill_missing(frame.depth, frame.depth_scale)
+    millimetres = (filled / 10).astype(np.uint16)
+    fx, fy = float(frame.intrinsics[0, 0]), float(frame.intrinsics[1, 1])
+    point_map = back_project(filled / np.float32(frame.depth_scale), frame.intrinsics)
+    valid = np.flatnonzero(filled.reshape(-1) > 1e-6)
+    chosen = np.random.RandomState(_SEED).permutation(valid)[:points]
+    cloud = point_map.reshape(-1, 3)[chosen]
+
+    def pyramid(workers: int) -> float:
+        return milliseconds(lambda: build_pyramid(cloud, point_map, workers=workers), repeats)
+
+    alone = pyramid(1)
+    plain = milliseconds(lambda: plain_pyramid(cloud, point_map), repeats)
+    size = f"{height} x {width}"
     return [
-        {
-            "stage": f"mean shift, {size}",
-            "milliseconds": fast,
-            "share": None,
-            "plain milliseconds": slow,
-            "ratio": slow / fast,
-        },
-        {
-            "stage": f"voting and poses, {size}",
-            "milliseconds": whole,
-            "share": 0.0,
-            "plain milliseconds": None,
-            "ratio": None,
-        },
+        row(
+            f"hole filling, {size}",
+            milliseconds(lambda: fill_missing(frame.depth, frame.depth_scale), repeats),
+        ),
+        row(
+            f"normals, {size}",
+            milliseconds(lambda: normals_from_depth(millimetres, fx, fy), repeats),
+        ),
+        row(f"neighbours, {points} points, 1 worker", alone, plain),
+        row("  2 workers (plain: 1 worker)", pyramid(2), alone, part=True),
     ]
 
 
-STAGES: tuple[Callable[[bool], list[dict[str, Any]]], ...] = (voting_rows,)
+def _rendered(height: int, width: int) -> Frame:
+    generator = np.random.default_rng(_SEED)
+    return toy_frame("bench", toy_objects(), height=height, width=width, generator=generator)
+
+
+def network_rows(quick: bool) -> list[dict[str, Any]]:
+    """Time the network's forward pass on one frame, 22 classes."""
+    height, width, points = (96, 128, 1024) if quick else (480, 640, 12800)
+    frame = _rendered(height, width)
+    sample = make_sample(
+        replace(frame, class_ids=frame.class_ids[:0], camera_from_object=np.zeros((0, 3, 4), "f4")),
+        ycb_objects(),
+        points=points,
+        rng=np.random.RandomState(_SEED),
+        fill_holes=True,
+    )
+    assert isinstance(sample, Sample)
+    inputs = collate([sample]).inputs.to(torch.device("cpu"))
+    net = FFB6D(22).eval()
+    with torch.inference_mode():
+        taken = milliseconds(lambda: net(inputs), 1 if quick else 2)
+    return [row(f"network, {height} x {width}, {points} points", taken)]
+
+
+STAGES: tuple[Callable[[bool], list[dict[str, Any]]], ...] = (
+    memory_rows,
+    data_rows,
+    network_rows,
+    voting_rows,
+)
 """The stages of a frame; each gives its rows, those that `share` a frame's time with 0.0."""
 
 

@@ -49,11 +49,14 @@ def defaults() -> CfgNode:
     c.DATA.TOY = CfgNode()  # what toy-pose renders on first use
     c.DATA.TOY.TRAIN = 300
     c.DATA.TOY.TEST = 50
+    c.DATA.TOY.SYNTHETIC = 0
     c.DATA.TOY.HEIGHT = 96
     c.DATA.TOY.WIDTH = 128
 
     c.MODEL = CfgNode()
     c.MODEL.POINTS = 12800  # N, points a frame
+    c.MODEL.POINT_MOMENTUM = 0.99  # RandLA's batch norm; the authors' keeps the last batch alone
+    c.MODEL.DROPOUT = True  # False: none, e.g. to compare runs of different numbers of processes
     c.MODEL.BACKBONE = "imagenet"  # ResNet-34: imagenet (torchvision), random, or a file
 
     c.LOSS = CfgNode()
@@ -72,7 +75,8 @@ def defaults() -> CfgNode:
     c.TRAIN.BN_MOMENTUM_SCHEDULE = False  # without effect in the authors' training
     c.TRAIN.PRECISION = "fp32"
     c.TRAIN.SAVE_EVERY = 500  # steps between saves of last.pth; validation saves too
-    c.TRAIN.LOG_EVERY = 10
+    c.TRAIN.LOG_EVERY = 10  # steps between lines of metrics.jsonl
+    c.TRAIN.VALIDATE_FRAMES = 0  # test frames for the validation loss; 0 is all
     c.TRAIN.EVAL_POSES = True  # estimate and score poses when training ends
 
     c.VOTE = CfgNode()

@@ -23,14 +23,14 @@ def test_values_and_gradients(stem: str, kind: str) -> None:
             logits = torch.from_numpy(data[f"{case}/logits"]).double().requires_grad_()
             loss = focal_loss(logits, labels)
             assert loss.item() == pytest.approx(meta[case], rel=1e-9)
-            loss.backward()
+            torch.autograd.backward(loss)
             grad = logits.grad
         else:
             predicted = torch.from_numpy(data[f"{case}/pred"]).double().requires_grad_()
             terms = offset_loss(predicted, torch.from_numpy(data[f"{case}/targ"]).double(), labels)
             # recorded with the foreground counted in float32: 6e-8 of the denominator at most
             np.testing.assert_allclose(terms.detach(), data[f"{case}/loss"], rtol=1e-7, atol=1e-12)
-            terms.sum().backward()
+            torch.autograd.backward(terms.sum())
             grad = predicted.grad
         assert grad is not None
         np.testing.assert_allclose(grad, data[f"{case}/grad"], rtol=1e-5, atol=1e-8)

@@ -82,7 +82,7 @@ def _trainer(meta: dict[str, Any], schedule: bool) -> tuple[Trainer, PoseBatch]:
         meta["seed"], meta["bs"], meta["h"], meta["w"], meta["n_pts"], meta["n_classes"]
     )
     inputs: Inputs = as_inputs(raw)
-    return trainer, PoseBatch(inputs, as_targets(raw), (None,) * meta["bs"])  # type: ignore[arg-type]
+    return trainer, PoseBatch(inputs, as_targets(raw), (None,) * meta["bs"])
 
 
 def _compare(logged: dict[str, float], expected: dict[str, Any], tolerance: float) -> None:
@@ -93,7 +93,7 @@ def _compare(logged: dict[str, float], expected: dict[str, Any], tolerance: floa
 
 
 def _compare_gradients(trainer: Trainer, norms: dict[str, float]) -> None:
-    gradients = {name: p.grad for name, p in trainer.task.net.named_parameters()}  # type: ignore[operator,union-attr]
+    gradients = {name: p.grad for name, p in trainer.task.net.named_parameters()}  # type: ignore[union-attr]
     compared = 0
     for name, norm in norms.items():
         gradient = gradients.get(name)

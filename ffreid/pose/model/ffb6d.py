@@ -155,3 +155,10 @@ class FFB6D(nn.Module):
         keypoint = self.kp_ofst_layer(features).view(batch, self.keypoints, 3, points)
         centre = self.ctr_ofst_layer(features).view(batch, 1, 3, points)
         return Outputs(segmentation, keypoint.transpose(2, 3), centre.transpose(2, 3))
+
+
+def set_point_momentum(net: nn.Module, momentum: float) -> None:
+    """Set the share of a new batch in the running statistics of the point branch (RandLA)."""
+    for name, module in net.named_modules():
+        if name.startswith("rndla_") and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = momentum

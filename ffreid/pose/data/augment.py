@@ -1,0 +1,165 @@
+"""Changes to training frames: colour, noise, blur, real backgrounds behind rendered objects.
+
+Every function draws from the generator it is given, in the order in which the original draws from
+numpy's, so equal seeds give equal pictures.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torchvision.transforms import functional
+
+from ffreid.errors import UserError
+from ffreid.pose.data.frame import Frame
+
+Picture = npt.NDArray[np.uint8]
+Form = Literal["ycb", "linemod"]
+
+# Ranges of the saturation and value factors; YCB-Video's never leave the picture as it is.
+SATURATION = {"ycb": (1.25, 1.45), "linemod": (0.75, 1.25)}
+VALUE = {"ycb": (1.15, 1.35), "linemod": (0.85, 1.15)}
+
+
+def augment_synthetic(
+    frame: Frame,
+    draw_real: Callable[[np.random.RandomState], Frame],
+    rng: np.random.RandomState,
+    *,
+    form: Form,
+) -> Frame:
+    """Disturb a rendered frame's colours and put a real frame's background behind it.
+
+    LineMOD's fused frames have a background already: one in five stays as it is.
+
+    Args:
+        frame: rendered (or fused) frame.
+        draw_real: gives a real training frame of the same size.
+        rng: generator.
+        form: whose rules to follow.
+    """
+    if frame.name.startswith("fuse/") and rng.rand() >= 0.8:
+        return frame
+    rgb = add_noise(frame.rgb, rng, form=form)
+    frame = add_real_background(replace(frame, rgb=rgb), draw_real(rng), rng, form=form)
+    if rng.rand() > 0.8:
+        frame = replace(frame, rgb=add_noise(frame.rgb, rng, form=form))
+    return frame
+
+
+def add_real_background(
+    frame: Frame, real: Frame, rng: np.random.RandomState, *, form: Form
+) -> Frame:
+    """Fill a rendered frame's background with what a real frame shows outside of its objects.
+
+    Where the real frame has objects the background stays black and without depth. LineMOD replaces
+    the colours in 60 % of the cases only, the missing depth always. The cameras are not compared,
+    as in the original.
+
+    Raises:
+        UserError: the frames differ in size.
+    """
+    if real.depth.shape != frame.depth.shape:
+        sizes = [" x ".join(map(str, f.depth.shape)) for f in (frame, real)]
+        raise UserError(
+            f"frame {frame.name} has {sizes[0]} pixels, the real frame {real.name} {sizes[1]}",
+            "all frames of a data set must have one size, or set DATA.AUGMENT False",
+        )
+    outside = real.labels <= 0
+    rgb = frame.rgb
+    if form == "ycb" or rng.rand() < 0.6:
+        background = real.rgb * outside[..., None]
+        rgb = np.where((frame.labels <= 0)[..., None], background, rgb).astype(np.uint8)
+    # Equal scales, the usual case, stay exact.
+    units = 1.0 if real.depth_scale == frame.depth_scale else frame.depth_scale / real.depth_scale
+    behind = real.depth * np.float32(units) * outside
+    depth = np.where(frame.depth > 0, frame.depth, behind).astype(np.float32)
+    return replace(frame, rgb=rgb, depth=depth)
+
+
+def colour_jitter(rgb: Picture, rng: np.random.RandomState) -> Picture:
+    """Change brightness, contrast and saturation by up to 20 % and hue by up to 0.05 turns.
+
+    The arithmetic and the random order are torchvision's `ColorJitter`, the draws are ours.
+    """
+    changes = (
+        (functional.adjust_brightness, rng.uniform(0.8, 1.2)),
+        (functional.adjust_contrast, rng.uniform(0.8, 1.2)),
+        (functional.adjust_saturation, rng.uniform(0.8, 1.2)),
+        (functional.adjust_hue, rng.uniform(-0.05, 0.05)),
+    )
+    picture = Image.fromarray(rgb)
+    for index in rng.permutation(len(changes)):
+        change, amount = changes[index]
+        picture = change(picture, amount)
+    return np.array(picture)
+
+
+def add_noise(rgb: Picture, rng: np.random.RandomState, *, form: Form) -> Picture:
+    """Disturb colour, sharpness, focus and (YCB-Video) pixel values, each by chance.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        rng: generator.
+        form: LineMOD's rules leave out sharpening and pixel noise and change colours less.
+    """
+    picture = rgb
+    # Always true but for one draw in 2^53; kept because it advances the generator.
+    if rng.rand() > 0:
+        picture = _scale_saturation_and_value(picture, rng, form)
+    if form == "ycb" and rng.rand() > 0.8:
+        picture = _sharpen(picture, rng)
+    if rng.rand() > 0.8:
+        angle = int(rng.rand() * 360)
+        picture = motion_blur(picture, angle, int(rng.rand() * 15) + 1)
+    if rng.rand() > 0.8:
+        size = 3 if rng.rand() > 0.2 else 5
+        picture = _picture(cv2.GaussianBlur(picture, (size, size), rng.rand()))
+    if form == "linemod":
+        return picture
+    spread = rng.randint(15) if rng.rand() > 0.2 else rng.randint(25)
+    picture = _add(picture, rng.randn(*picture.shape) * spread)
+    if rng.rand() > 0.8:
+        picture = _add(picture, rng.normal(loc=0.0, scale=7.0, size=picture.shape))
+    return picture
+
+
+def motion_blur(rgb: Picture, angle: int, length: int) -> Picture:
+    """Blur along a line of `length` pixels at `angle` degrees."""
+    radians = np.deg2rad(angle)
+    dx, dy = np.cos(radians), np.sin(radians)
+    size = int(max(abs(dx), abs(dy)) * length * 2)
+    if size <= 0:
+        return rgb
+    middle = size // 2
+    kernel = np.zeros((size, size))
+    end = (int(dx * length + middle), int(dy * length + middle))
+    cv2.line(kernel, (middle, middle), end, 1.0)
+    total = kernel.sum()
+    return _picture(cv2.filter2D(rgb, -1, kernel / total)) if total else rgb
+
+
+def _scale_saturation_and_value(rgb: Picture, rng: np.random.RandomState, form: Form) -> Picture:
+    # The original calls this conversion on RGB; the hue is not used, so only names are wrong.
+    hsv = cv2.cvtColor(rgb, cv2.COLOR_BGR2HSV).astype(np.uint16)
+    for channel, (low, high) in ((1, SATURATION[form]), (2, VALUE[form])):
+        hsv[..., channel] = np.clip(hsv[..., channel] * rng.uniform(low, high), 0, 255)
+    return _picture(cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2BGR))
+
+
+def _sharpen(rgb: Picture, rng: np.random.RandomState) -> Picture:
+    kernel = -np.ones((3, 3))
+    kernel[1, 1] = rng.rand() * 3 + 9
+    return _picture(cv2.filter2D(rgb, -1, kernel / kernel.sum()))
+
+
+def _add(rgb: Picture, noise: npt.NDArray[np.float64]) -> Picture:
+    return np.clip(rgb + noise, 0, 255).astype(np.uint8)
+
+
+def _picture(value: Any) -> Picture:
+    return cast(Picture, value)

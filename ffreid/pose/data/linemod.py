@@ -1,0 +1,201 @@
+"""LineMOD in the layout of ``Linemod_preprocessed``, one object at a time.
+
+``data/NN/{rgb,depth,mask}/FFFF.png`` with ``gt.yml``, ``train.txt`` and ``test.txt`` are real
+frames (depth in millimetres); ``renders/<object>/*.pkl`` and ``fuse/<object>/*.pkl`` hold rendered
+and pasted ones. NN is the object's number.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from ffreid.errors import UserError, flat
+from ffreid.pose.data.files import (
+    check_poses,
+    check_same_size,
+    find_folder,
+    read_lines,
+    read_picture,
+)
+from ffreid.pose.data.frame import Frame
+from ffreid.pose.data.pickles import read_arrays
+from ffreid.pose.objects import ObjectSet
+from ffreid.pose.resources import resource
+
+TREE = (
+    "data/NN/{rgb,depth,mask}/FFFF.png with gt.yml, train.txt and test.txt in data/NN, "
+    "models/obj_NN.ply, renders/<object>/*.pkl, fuse/<object>/*.pkl"
+)
+OWN_NAMES = ("linemod/Linemod_preprocessed", "Linemod_preprocessed", "linemod", "LINEMOD")
+MILLIMETRES = 1000.0
+
+
+class LinemodReader:
+    """Frames of one LineMOD object, whose pixels are labelled 1.
+
+    Args:
+        folder: the data set's own folder or the one that holds it.
+        objects: the object, as `linemod_objects` gives it.
+        train_list: file of real training frames, a number a line, instead of ``train.txt``.
+        test_list: the same for ``test.txt``.
+
+    Attributes:
+        train_names: all that trains: real, rendered and fused.
+        test_names: real test frames, e.g. ``data/01/0185``.
+        real_train_names: real training frames.
+        render_names: rendered frames, e.g. ``renders/ape/0.pkl``.
+        fuse_names: fused frames.
+
+    Raises:
+        UserError: the folder or a list is missing.
+    """
+
+    form: Literal["linemod"] = "linemod"
+    fill_holes = False
+
+    def __init__(
+        self,
+        folder: Path,
+        objects: ObjectSet,
+        *,
+        train_list: Path | None = None,
+        test_list: Path | None = None,
+    ) -> None:
+        self.folder = find_folder(folder, OWN_NAMES, ("data", "renders", "fuse"), TREE)
+        self.objects = objects
+        self.number = objects.numbers[0]
+        self.home = self.folder / "data" / f"{self.number:02d}"
+        if not self.home.is_dir():
+            raise UserError(f"no folder {self.home}", f"expected {TREE}")
+        self.real_train_names = self._real_names(train_list or self.home / "train.txt")
+        self.test_names = self._real_names(test_list or self.home / "test.txt")
+        self.render_names = self._pickles("renders")
+        self.fuse_names = self._pickles("fuse")
+        self.train_names = self.real_train_names + self.render_names + self.fuse_names
+
+    def draw(self, rng: np.random.RandomState) -> str:
+        """Draw a training frame: real 30 %, else fused 40 % and rendered 60 %, where all exist."""
+        if not (self.render_names or self.fuse_names) or (
+            self.real_train_names and rng.rand() < 0.3
+        ):
+            return self.draw_real(rng)
+        if not self.render_names or (self.fuse_names and rng.rand() < 0.4):
+            return self.fuse_names[rng.randint(0, len(self.fuse_names))]
+        return self.render_names[rng.randint(0, len(self.render_names))]
+
+    def draw_real(self, rng: np.random.RandomState) -> str:
+        """Draw a real training frame."""
+        return self.real_train_names[rng.randint(0, len(self.real_train_names))]
+
+    def read(self, name: str) -> Frame:
+        """Read a frame by its name in one of the lists.
+
+        Raises:
+            UserError: a file of the frame is missing, broken or contradicts another.
+        """
+        if name.startswith("data/"):
+            return self._read_real(name)
+        return _read_pickle(self.folder / name, name, self.number)
+
+    @cached_property
+    def poses(self) -> dict[int, list[dict[str, Any]]]:
+        """The parsed gt.yml: frame number to its objects."""
+        path = self.home / "gt.yml"
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            parsed = yaml.load(path.read_bytes(), Loader=loader)
+        except FileNotFoundError as error:
+            raise UserError(f"no file {path}", f"expected {TREE}") from error
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read {path}: {flat(str(error))}", "copy it again") from error
+        if not isinstance(parsed, dict):
+            raise UserError(f"{path} holds no frames", "expected 'FRAME: [{cam_R_m2c: …}]'")
+        return parsed
+
+    def _read_real(self, name: str) -> Frame:
+        stem = name.rpartition("/")[2]
+        paths = [self.home / part / f"{stem}.png" for part in ("rgb", "depth", "mask")]
+        rgb = read_picture(paths[0], "colour")
+        depth, mask = read_picture(paths[1], "depth"), read_picture(paths[2], "label")
+        check_same_size(dict(zip(paths, (rgb, depth, mask), strict=True)))
+        return Frame(
+            name=name,
+            rgb=rgb,
+            depth=depth.astype(np.float32),
+            depth_scale=MILLIMETRES,
+            labels=(mask > 0).astype(np.int32),
+            intrinsics=np.array(resource("linemod")["intrinsics"]["linemod"], np.float64),
+            class_ids=np.ones(1, np.int32),
+            camera_from_object=self._pose(int(stem))[None],
+        )
+
+    def _pose(self, frame: int) -> npt.NDArray[np.float32]:
+        path = self.home / "gt.yml"
+        entry = self._entry(frame)
+        if entry is None:
+            raise UserError(
+                f"{path} has no pose of object {self.number} in frame {frame}",
+                "take the frame off the list, or complete the file",
+            )
+        try:
+            rotation = np.array(entry["cam_R_m2c"], np.float64).reshape(3, 3)
+            translation = np.array(entry["cam_t_m2c"], np.float64).reshape(3, 1) / 1000
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: frame {frame} lacks a pose",
+                "an entry holds cam_R_m2c (9 numbers) and cam_t_m2c (3, millimetres)",
+            ) from error
+        pose = np.concatenate([rotation, translation], axis=1).astype(np.float32)
+        check_poses(path, pose)
+        return pose
+
+    def _entry(self, frame: int) -> dict[str, Any] | None:
+        """The object's entry, or the first one where none bears its number."""
+        entries = self.poses.get(frame) or []
+        own = [entry for entry in entries if entry.get("obj_id") == self.number]
+        return next(iter(own or entries), None)
+
+    def _real_names(self, path: Path) -> list[str]:
+        lines = [Path(line).name for line in read_lines(path)]
+        wrong = [line for line in lines if not line.isdigit()]
+        if wrong:
+            raise UserError(f"{path}: '{wrong[0]}' is no frame number", "one number a line: 0185")
+        return [f"data/{self.number:02d}/{line}" for line in lines]
+
+    def _pickles(self, kind: Literal["renders", "fuse"]) -> list[str]:
+        found = sorted((self.folder / kind / self.objects.names[0]).glob("*.pkl"))
+        return [str(path.relative_to(self.folder)) for path in found]
+
+
+def _read_pickle(path: Path, name: str, number: int) -> Frame:
+    """Read a rendered or fused frame: depth in metres, label 1 where the mask is the object's."""
+    item = read_arrays(path, ("rgb", "depth", "mask", "K", "RT", "rnd_typ"))
+    mask = np.asarray(item["mask"])
+    mask = mask[..., 0] if mask.ndim == 3 else mask
+    own = mask == number if item["rnd_typ"] == "fuse" else mask > 0
+    rgb = np.asarray(item["rgb"])
+    depth = np.asarray(item["depth"], np.float32)
+    check_same_size({path / "rgb": rgb, path / "depth": depth, path / "mask": mask})
+    pose = np.asarray(item["RT"], np.float64)
+    intrinsics = np.asarray(item["K"], np.float64)
+    if rgb.ndim != 3 or depth.ndim != 2 or pose.shape != (3, 4) or intrinsics.shape != (3, 3):
+        raise UserError(
+            f"{path}: an array has another shape than a frame's",
+            "rgb (H, W, 3), depth and mask (H, W), RT (3, 4), K (3, 3) are expected",
+        )
+    check_poses(path, pose)
+    return Frame(
+        name=name,
+        rgb=rgb[..., :3].astype(np.uint8),
+        depth=depth * np.float32(MILLIMETRES),
+        depth_scale=MILLIMETRES,
+        labels=own.astype(np.int32),
+        intrinsics=intrinsics,
+        class_ids=np.ones(1, np.int32),
+        camera_from_object=pose[None].astype(np.float32),
+        synthetic=True,
+    )

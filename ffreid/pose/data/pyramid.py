@@ -1,0 +1,204 @@
+"""Nearest neighbours between points and pixels on every level (FFB6D section 3.3, RandLA-Net).
+
+FFB6D asks 22 times for neighbours, but among 8 sets of points only, and 15 of the answers hold the
+others: the points of a level are the first of the level before, and a coarse grid lies in a fine
+one. Of the 15, four (the nearest point of the next level) can nearly always be read off the
+neighbours already found. So 8 trees are built and 11 questions are asked.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+Points = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int32]
+
+LEVELS = 4
+# Pixel strides of the grids that meet the points of levels 1 … 4 on the way down, 3 … 1 up.
+STRIDES_DOWN = (4, 8, 8, 8)
+STRIDES_UP = (4, 2, 2)
+# Queries are cut into pieces of about this many points, so that workers end together.
+PIECE = 4096
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Neighbour indices of one frame, int32; the fields are those of `Inputs` without B."""
+
+    neighbours: tuple[Indices, ...]
+    nearest_kept: tuple[Indices, ...]
+    pixels_down: tuple[Indices, ...]
+    points_down: tuple[Indices, ...]
+    pixels_up: tuple[Indices, ...]
+    points_up: tuple[Indices, ...]
+
+
+def build_pyramid(cloud: Points, point_map: Points, *, k: int = 16, workers: int = 1) -> Pyramid:
+    """Find all neighbours that FFB6D needs for one frame.
+
+    Args:
+        cloud: (N, 3) points in random order; level i is the first N // 4**i of them.
+        point_map: (H, W, 3) point of every pixel, (0, 0, 0) where nothing was measured; such
+            pixels take part as the original's do. H and W are multiples of 8.
+        k: neighbours of a point. Where fewer exist the remaining slots are 0.
+        workers: threads.
+
+    Returns:
+        Indices sorted by distance; among equal distances the order is arbitrary.
+    """
+    counts = [len(cloud) // 4**level for level in range(LEVELS + 1)]
+    grids = {stride: point_map[::stride, ::stride] for stride in (2, 4, 8)}
+    # Largest first, so that threads end together.
+    supports = {f"pixels{stride}": grid.reshape(-1, 3) for stride, grid in grids.items()}
+    supports |= {f"points{level}": cloud[:count] for level, count in enumerate(counts)}
+    with ThreadPoolExecutor(workers) as pool:
+        run: Callable[..., Any] = pool.map if workers > 1 else map
+        built = run(partial(_build, k), supports, supports.values())
+        trees = dict(zip(supports, built, strict=True))
+        found = _ask(run, trees, k)
+    kept = [
+        _nearest_kept(found[f"points{i}", f"points{i}"], trees[f"points{i + 1}"], cloud)
+        for i in range(LEVELS)
+    ]
+    return _arrange(found, kept, counts, {s: grid.shape[:2] for s, grid in grids.items()})
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """A set of points and its tree.
+
+    Points at the origin (pixels without depth, tens of thousands of them) stand in the tree k
+    times only, which leaves every answer's distances as they were, and are asked about once.
+
+    Attributes:
+        points: (P, 3).
+        tree: of the points that are `inside`.
+        inside: rows of `points` that stand in the tree, None for all.
+        origin: rows of `points` at the origin, asked about once; empty where `inside` is None.
+        asked: rows of `points` to ask about, close ones together; None for all as they come.
+    """
+
+    points: Points
+    tree: cKDTree
+    inside: npt.NDArray[np.intp] | None
+    origin: npt.NDArray[np.intp]
+    asked: npt.NDArray[np.intp] | None
+
+
+def _build(k: int, name: str, points: Points) -> _Tree:
+    x, y, z = points.T
+    at_origin = (z == 0) & (x == 0) & (y == 0)
+    origin = np.flatnonzero(at_origin)
+    inside = None
+    if len(origin) > k:
+        at_origin[origin[:k]] = False
+        inside = np.flatnonzero(~at_origin)
+    else:
+        origin = origin[:0]
+    chosen = points if inside is None else points[inside]
+    if name.startswith("pixels"):
+        # Asked few questions: median splits and tight boxes cost more than they save.
+        tree = cKDTree(chosen, leafsize=32, balanced_tree=False, compact_nodes=False)
+        return _Tree(points, tree, inside, origin, inside)
+    tree = cKDTree(chosen)
+    asked = tree.indices if inside is None else inside[tree.indices]
+    return _Tree(points, tree, inside, origin, asked)
+
+
+def _ask(
+    run: Callable[..., Any], trees: dict[str, _Tree], k: int
+) -> dict[tuple[str, str], Indices]:
+    """Answer the questions (from, in) that are really asked, in pieces of about equal size."""
+    questions = [("pixels2", "points1", 1), ("points0", "points0", k), ("pixels2", "points2", 1)]
+    questions += [("points1", "pixels2", k), ("points1", "pixels4", k), ("points1", "points1", k)]
+    questions += [("pixels4", "points3", 1), ("points2", "pixels8", k), ("points2", "points2", k)]
+    questions += [("pixels8", "points4", 1), ("points3", "points3", k)]
+    tasks = [
+        (source, target, count, piece)
+        for source, target, count in questions
+        for piece in _pieces(trees[source], PIECE if count > 1 else 4 * PIECE)
+    ]
+
+    def answer(task: tuple[str, str, int, Any]) -> Indices:
+        source, target, count, piece = task
+        return _nearest(trees[target], trees[source].points[piece], count)
+
+    found = {(s, t): np.empty((len(trees[s].points), n), np.int32) for s, t, n in questions}
+    for (source, target, _, piece), rows in zip(tasks, run(answer, tasks), strict=True):
+        found[source, target][piece] = rows
+    for (source, _), rows in found.items():
+        if len(origin := trees[source].origin):
+            rows[origin] = rows[origin[0]]
+    return found
+
+
+def _pieces(tree: _Tree, size: int) -> list[Any]:
+    """Cut the rows to ask about into slices, or arrays, of about `size`."""
+    rows = tree.asked
+    count = len(tree.points) if rows is None else len(rows)
+    slices = [slice(start, start + size) for start in range(0, count, size)]
+    return slices if rows is None else [rows[piece] for piece in slices]
+
+
+def _nearest(tree: _Tree, queries: Points, count: int) -> Indices:
+    """(Q, count) rows of the tree's points; 0 where it has too few."""
+    found: npt.NDArray[np.intp]
+    _, found = tree.tree.query(queries, k=np.arange(1, count + 1))
+    missing = found == tree.tree.n if count > tree.tree.n else None
+    if missing is not None:
+        found[missing] = 0
+    rows = (found if tree.inside is None else tree.inside[found]).astype(np.int32)
+    if missing is not None:
+        rows[missing] = 0
+    return rows
+
+
+def _nearest_kept(neighbours: Indices, kept: _Tree, cloud: Points) -> Indices:
+    """(P, 1) nearest point of the next level, which is the first of the neighbours that stay.
+
+    The next level is the front quarter of this one, so a neighbour stays if its index is small;
+    only a point none of whose neighbours stays needs a question of its own.
+    """
+    stays = neighbours < len(kept.points)
+    first = stays.argmax(axis=1)
+    rows: Indices = neighbours[np.arange(len(neighbours)), first]
+    lost = np.flatnonzero(~stays.any(axis=1))
+    if len(lost):
+        rows[lost] = _nearest(kept, cloud[lost], 1)[:, 0]
+    return rows[:, None]
+
+
+def _arrange(
+    found: dict[tuple[str, str], Indices],
+    kept: Sequence[Indices],
+    counts: Sequence[int],
+    grids: dict[int, tuple[int, ...]],
+) -> Pyramid:
+    """Cut the 22 answers out of the distinct ones."""
+
+    def pixels(level: int, stride: int) -> Indices:
+        source = {2: "points1", 4: "points1", 8: "points2"}[stride]
+        return found[source, f"pixels{stride}"][: counts[level]]
+
+    def points(level: int, stride: int) -> Indices:
+        finest = {1: 2, 2: 2, 3: 4, 4: 8}[level]
+        rows = found[f"pixels{finest}", f"points{level}"].reshape(grids[finest])
+        step = stride // finest
+        return np.ascontiguousarray(rows[::step, ::step]).reshape(-1, 1)
+
+    down = list(zip(range(1, LEVELS + 1), STRIDES_DOWN, strict=True))
+    up = list(zip((3, 2, 1), STRIDES_UP, strict=True))
+    return Pyramid(
+        neighbours=tuple(found[f"points{i}", f"points{i}"] for i in range(LEVELS)),
+        nearest_kept=tuple(kept),
+        pixels_down=tuple(pixels(level, stride) for level, stride in down),
+        points_down=tuple(points(level, stride) for level, stride in down),
+        pixels_up=tuple(pixels(level, stride) for level, stride in up),
+        points_up=tuple(points(level, stride) for level, stride in up),
+    )

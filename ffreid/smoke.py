@@ -1,0 +1,165 @@
+"""Every part once, on a small made-up data set: does this installation work?"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from yacs.config import CfgNode
+
+from ffreid import report, runner
+from ffreid.engine import checkpoint
+from ffreid.errors import UserError
+from ffreid.recipes import compose
+
+STEPS = 4
+SETTINGS = {
+    "DATA.TOY.TRAIN": 6,
+    "DATA.TOY.TEST": 3,
+    "DATA.WORKERS": 0,
+    "TRAIN.BATCH": 2,
+    "TRAIN.STEPS": STEPS,
+    "TRAIN.VALIDATE_FRAMES": 2,
+    "VOTE.MAX_POINTS": 200,
+}
+
+
+class CheckFailed(Exception):
+    """A check ran and found something wrong."""
+
+
+@dataclass
+class Checks:
+    """The checks run so far: name, what was found, seconds, whether it is as it should be."""
+
+    rows: list[tuple[str, str, float, bool]] = field(default_factory=list)
+
+    def run(self, name: str, check: Callable[[], str]) -> None:
+        """Run `check`; what it returns, or why it failed, is its row."""
+        report.say(f"smoke: {name}")
+        started = time.monotonic()
+        try:
+            found, good = check(), True
+        except (CheckFailed, UserError) as error:
+            found, good = str(error), False
+        self.rows.append((name, found, time.monotonic() - started, good))
+
+    @property
+    def good(self) -> bool:
+        """Whether every check passed."""
+        return all(good for *_, good in self.rows)
+
+
+def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
+    """Render data, read them, train, resume, evaluate and draw; print one table.
+
+    Args:
+        keep: leave data, runs and pictures in this folder instead of removing them.
+        json_file: write the table there too.
+
+    Returns:
+        Whether everything is as it should be.
+    """
+    checks = Checks()
+    started = time.monotonic()
+    with _folder(keep) as folder, (folder / "smoke.log").open("a") as log, redirect_stdout(log):
+        _pose(checks, folder)
+    seconds = time.monotonic() - started
+    rows = [
+        ["ok" if good else "FAILED", name, found, taken] for name, found, taken, good in checks.rows
+    ]
+    rows.append(["ok" if checks.good else "FAILED", "everything", "", seconds])
+    report.show_table("ffreid smoke", ["", "check", "found", "seconds"], rows, digits=1)
+    if keep is not None:
+        report.say(f"data, runs, pictures and smoke.log are in {keep}")
+    if json_file is not None:
+        keys = ("check", "found", "seconds", "ok")
+        plain = [dict(zip(keys, row, strict=True)) for row in checks.rows]
+        report.write_json(json_file, {"checks": plain, "ok": checks.good, "seconds": seconds})
+    return checks.good
+
+
+def _folder(keep: Path | None) -> Any:
+    if keep is None:
+        return _temporary()
+    if keep.exists() and any(keep.iterdir()):
+        raise UserError(f"{keep} is not empty", "name a new folder with --keep FOLDER")
+    keep.mkdir(parents=True, exist_ok=True)
+    return nullcontext(keep)
+
+
+@contextmanager
+def _temporary() -> Any:
+    with tempfile.TemporaryDirectory(prefix="ffreid-smoke-") as name:
+        yield Path(name)
+
+
+def _pose(checks: Checks, folder: Path) -> None:
+    def settings(tag: str) -> CfgNode:
+        pairs = [str(word) for pair in SETTINGS.items() for word in pair]
+        return compose("toy-pose", root=folder, output=folder / "runs", tag=tag, pairs=pairs)
+
+    whole, halves = settings("whole"), settings("halves")
+    checks.run("render a data set and read it back", lambda: _read(whole))
+    checks.run("true labels through voting", lambda: _truth(whole))
+    checks.run("train", lambda: _train(whole))
+    checks.run("stop, resume: bitwise the same", lambda: _resume(whole, halves))
+    checks.run("evaluate and draw", lambda: _evaluate(whole))
+
+
+def _read(cfg: CfgNode) -> str:
+    from ffreid.pose import setup
+
+    source = setup.open_source(cfg)
+    data = setup.training_set(cfg, source)
+    samples = [data[0, position] for position in range(len(data))]
+    seen = sum(bool((sample.targets.labels > 0).any()) for sample in samples)
+    if seen < len(samples):
+        raise CheckFailed(f"{len(samples) - seen} of {len(samples)} frames show no object")
+    height, width = samples[0].inputs.rgb.shape[1:]
+    points = samples[0].inputs.features.shape[1]
+    return f"{len(samples)} frames, {height} x {width} pixels, {points} points"
+
+
+def _truth(cfg: CfgNode) -> str:
+    pooled = runner.evaluate(cfg, use_truth=True)["results"]["pooled"]
+    if pooled["ADD_auc"] < 99:
+        raise CheckFailed(f"ADD AUC {pooled['ADD_auc']:.2f} of true offsets, 100 is right")
+    return f"ADD AUC {pooled['ADD_auc']:.2f} of {pooled['instances']} objects"
+
+
+def _train(cfg: CfgNode) -> str:
+    folder = runner.train(cfg)
+    state = checkpoint.load(folder / "last.pth")
+    if state["step"] != STEPS or not _finite(state["parts"]["net"]):
+        raise CheckFailed(f"step {state['step']} of {STEPS}, or weights that are not finite")
+    return f"{STEPS} steps of {cfg.TRAIN.BATCH} frames"
+
+
+def _finite(weights: dict[str, torch.Tensor]) -> bool:
+    return all(bool(torch.isfinite(w).all()) for w in weights.values() if w.is_floating_point())
+
+
+def _resume(whole: CfgNode, halves: CfgNode) -> str:
+    folder = runner.train(halves, stop_at=STEPS // 2)
+    runner.train(halves, resume=folder / "last.pth")
+    ours = checkpoint.load(folder / "last.pth")["parts"]["net"]
+    theirs = checkpoint.load(runner.run_folder(whole) / "last.pth")["parts"]["net"]
+    differing = [name for name, value in theirs.items() if not torch.equal(value, ours[name])]
+    if differing:
+        raise CheckFailed(f"{len(differing)} tensors differ, {differing[0]} first")
+    return f"{len(theirs)} tensors equal"
+
+
+def _evaluate(cfg: CfgNode) -> str:
+    results = runner.evaluate(cfg, pictures=2)
+    drawn = list((runner.run_folder(cfg) / "pictures").glob("*.png"))
+    frames, wanted = results["frames"], SETTINGS["DATA.TOY.TEST"]
+    if frames != wanted or len(drawn) != 2:
+        raise CheckFailed(f"{frames} frames of {wanted}, {len(drawn)} pictures of 2")
+    adds = results["results"]["pooled"]["ADD-S_auc"]
+    return f"{frames} frames, ADD-S AUC {adds:.2f} (hardly trained), {len(drawn)} pictures"

@@ -1,0 +1,151 @@
+"""Changes to training frames."""
+
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ffreid.errors import UserError
+from ffreid.pose.data import augment
+from ffreid.pose.data.augment import (
+    Form,
+    add_noise,
+    add_real_background,
+    augment_synthetic,
+    colour_jitter,
+    motion_blur,
+)
+from ffreid.pose.data.frame import Frame
+
+
+def picture(seed: int = 0) -> npt.NDArray[np.uint8]:
+    return np.random.RandomState(seed).randint(0, 256, (24, 32, 3)).astype(np.uint8)
+
+
+def frame(name: str = "data_syn/000001", *, seed: int = 0, scale: float = 10000) -> Frame:
+    rng = np.random.RandomState(seed)
+    labels = np.zeros((24, 32), np.int32)
+    labels[4:12, 4:16] = 1
+    depth = rng.randint(5000, 9000, (24, 32)).astype(np.float32)
+    depth[:, :3] = 0
+    return Frame(name, picture(seed), depth, scale, labels, np.eye(3), synthetic=True)
+
+
+def real_frame(scale: float = 10000) -> Frame:
+    real = frame("data/0001/000001", seed=5, scale=scale)
+    depth = np.full((24, 32), 1000, np.float32)
+    return replace(real, labels=np.roll(real.labels, 8, axis=1), depth=depth, synthetic=False)
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_keeps_shape_and_type_whatever_is_drawn(form: Form, seed: int) -> None:
+    noisy = add_noise(picture(), np.random.RandomState(seed), form=form)
+    assert noisy.shape == (24, 32, 3)
+    assert noisy.dtype == np.uint8
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+def test_noise_leaves_its_argument_alone(form: Form) -> None:
+    before = picture()
+    add_noise(before, np.random.RandomState(1), form=form)
+    np.testing.assert_array_equal(before, picture())
+
+
+def test_ycb_noise_always_brightens_a_grey_picture() -> None:
+    grey = np.full((16, 16, 3), 100, np.uint8)
+    means = [add_noise(grey, np.random.RandomState(s), form="ycb").mean() for s in range(10)]
+    assert min(means) > 105
+
+
+def test_sharpening_keeps_a_flat_picture() -> None:
+    flat = np.full((8, 8, 3), 90, np.uint8)
+    sharp = augment._sharpen(flat, np.random.RandomState(0))
+    np.testing.assert_array_equal(sharp, flat)
+
+
+def test_sharpening_is_a_filter_whose_weights_sum_to_one() -> None:
+    dot = np.zeros((7, 7, 3), np.uint8)
+    dot[3, 3] = 20
+    centre = np.random.RandomState(0).rand() * 3 + 9
+    sharp = augment._sharpen(dot, np.random.RandomState(0))
+    assert sharp[3, 3, 0] == min(255, round(20 * centre / (centre - 8)))
+    assert sharp[2, 2, 0] == 0
+
+
+def test_motion_blur_spreads_a_dot_along_its_line() -> None:
+    dot = np.zeros((21, 21, 3), np.uint8)
+    dot[10, 10] = 250
+    blurred = motion_blur(dot, 0, 5)[..., 0]
+    assert set(np.flatnonzero(blurred.any(axis=1))) == {10}
+    assert blurred.any(axis=0).sum() == 5
+
+
+def test_ycb_background_is_the_real_picture_outside_of_both_frames_objects() -> None:
+    synthetic, real = frame(), real_frame()
+    result = add_real_background(synthetic, real, np.random.RandomState(0), form="ycb")
+    own, other = synthetic.labels > 0, real.labels > 0
+    np.testing.assert_array_equal(result.rgb[own], synthetic.rgb[own])
+    np.testing.assert_array_equal(result.rgb[~own & ~other], real.rgb[~own & ~other])
+    np.testing.assert_array_equal(result.rgb[~own & other], 0)
+
+
+def test_missing_depth_is_the_real_frames_outside_of_its_objects() -> None:
+    synthetic, real = frame(), real_frame()
+    result = add_real_background(synthetic, real, np.random.RandomState(0), form="ycb")
+    missing, other = synthetic.depth == 0, real.labels > 0
+    np.testing.assert_array_equal(result.depth[~missing], synthetic.depth[~missing])
+    np.testing.assert_array_equal(result.depth[missing & ~other], 1000)
+    np.testing.assert_array_equal(result.depth[missing & other], 0)
+
+
+def test_a_real_frame_of_another_size_is_named() -> None:
+    real = real_frame()
+    real = replace(real, depth=real.depth[:, :16], labels=real.labels[:, :16], rgb=real.rgb[:, :16])
+    with pytest.raises(UserError, match=r"data_syn/000001 has 24 x 32 .* data/0001/000001 24 x 16"):
+        add_real_background(frame(), real, np.random.RandomState(0), form="ycb")
+
+
+def test_real_depth_is_brought_to_the_frames_scale() -> None:
+    result = add_real_background(frame(), real_frame(1000), np.random.RandomState(0), form="ycb")
+    assert result.depth[0, 0] == 10000
+
+
+def test_linemod_keeps_the_rendered_background_in_four_of_ten_cases() -> None:
+    synthetic, real = frame(), real_frame()
+    rng = np.random.RandomState(0)
+    results = [add_real_background(synthetic, real, rng, form="linemod") for _ in range(200)]
+    kept = np.mean([np.array_equal(result.rgb, synthetic.rgb) for result in results])
+    assert kept == pytest.approx(0.4, abs=0.08)
+    assert all(result.depth[0, 0] == 1000 for result in results)
+
+
+def test_one_fused_frame_in_five_stays_as_it_is() -> None:
+    fused = frame("fuse/ape/0.pkl")
+    rng = np.random.RandomState(0)
+    results = [
+        augment_synthetic(fused, lambda _: real_frame(), rng, form="linemod") for _ in range(600)
+    ]
+    assert np.mean([result is fused for result in results]) == pytest.approx(0.2, abs=0.05)
+
+
+def test_equal_seeds_give_equal_pictures_and_others_do_not() -> None:
+    one, same, other = (
+        augment_synthetic(
+            frame(), lambda _: real_frame(), np.random.RandomState(seed), form="ycb"
+        ).rgb
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_colour_jitter_follows_its_generator_and_stays_moderate() -> None:
+    grey = np.full((8, 8, 3), 100, np.uint8)
+    one, same = (colour_jitter(grey, np.random.RandomState(4)) for _ in range(2))
+    np.testing.assert_array_equal(one, same)
+    values = [colour_jitter(grey, np.random.RandomState(s)).mean() for s in range(30)]
+    assert 75 < min(values) < 95
+    assert 105 < max(values) < 125

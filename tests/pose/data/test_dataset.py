@@ -1,0 +1,194 @@
+"""Samples as the DataLoader asks for them."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from ffreid.errors import UserError
+from ffreid.pose.data.batch import Sample, Skipped, collate
+from ffreid.pose.data.dataset import EvalSet, TrainSet
+from ffreid.pose.data.frame import Frame
+from ffreid.pose.data.ycb import YcbReader
+from ffreid.pose.objects import ycb_objects
+from tests.pose.data.makers_data import flat_scene, write_ycb_frame, write_ycb_lists
+
+OBJECTS = ycb_objects()
+REAL = ["data/0001/000001", "data/0001/000002"]
+SYNTHETIC = ["data_syn/000001", "data_syn/000002"]
+EMPTY = "data/0048/000009"
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> YcbReader:
+    for seed, name in enumerate(REAL + SYNTHETIC):
+        write_ycb_frame(tmp_path, name, **flat_scene(seed=seed))
+    empty = flat_scene() | {"depth": np.zeros((64, 64), np.uint16)}
+    write_ycb_frame(tmp_path, EMPTY, **empty)
+    write_ycb_lists(tmp_path, REAL + SYNTHETIC, [REAL[0], EMPTY])
+    return YcbReader(tmp_path, OBJECTS)
+
+
+def train_set(reader: YcbReader, **options: Any) -> TrainSet:
+    defaults: dict[str, Any] = {"points": 1024, "length": 6, "seed": 3}
+    return TrainSet(reader, OBJECTS, **defaults | options)
+
+
+def same(first: Sample, second: Sample) -> bool:
+    return torch.equal(first.inputs.rgb, second.inputs.rgb) and torch.equal(
+        first.inputs.features, second.inputs.features
+    )
+
+
+def test_a_sample_follows_from_seed_epoch_and_position_alone(reader: YcbReader) -> None:
+    first, second = train_set(reader), train_set(reader)
+    second[4, 1]
+    assert same(first[2, 5], second[2, 5])
+
+
+@pytest.mark.parametrize(("seed", "epoch", "position"), [(4, 2, 5), (3, 1, 5), (3, 2, 4)])
+def test_another_seed_epoch_or_position_gives_another_sample(
+    reader: YcbReader, seed: int, epoch: int, position: int
+) -> None:
+    known = train_set(reader)[2, 5]
+    assert not same(known, train_set(reader, seed=seed)[epoch, position])
+
+
+def test_worker_processes_give_the_very_same_samples(reader: YcbReader) -> None:
+    data = train_set(reader)
+    keys = [(1, position) for position in range(4)]
+    loader = DataLoader(
+        data, batch_size=2, sampler=keys, num_workers=2, collate_fn=collate,
+        multiprocessing_context="fork",
+    )  # fmt: skip
+    for number, batch in enumerate(loader):
+        alone = collate([data[key] for key in keys[2 * number : 2 * number + 2]])
+        assert torch.equal(batch.inputs.features, alone.inputs.features)
+
+
+def test_without_augmentation_pictures_stay_as_they_are(reader: YcbReader) -> None:
+    sample = train_set(reader, augment=False)[0, 0]
+    written = reader.read(sample.truth.name).rgb
+    np.testing.assert_array_equal(sample.inputs.rgb.permute(1, 2, 0), written)
+
+
+def test_augmentation_changes_the_picture(reader: YcbReader) -> None:
+    sample = train_set(reader)[0, 0]
+    written = reader.read(sample.truth.name).rgb
+    assert (sample.inputs.rgb.permute(1, 2, 0).numpy() != written).any()
+
+
+def test_without_real_frames_rendered_ones_get_noise_only(reader: YcbReader) -> None:
+    reader.real_train_names = []
+    sample = train_set(reader)[0, 0]
+    assert sample.truth.name in SYNTHETIC
+    written = reader.read(sample.truth.name).rgb
+    assert (sample.inputs.rgb.permute(1, 2, 0).numpy() != written).any()
+
+
+def test_fixed_frames_come_in_turn_unchanged_in_every_epoch(reader: YcbReader) -> None:
+    data = train_set(reader, fixed=[REAL[1], SYNTHETIC[0]])
+    assert [data[0, p].truth.name for p in range(4)] == [REAL[1], SYNTHETIC[0]] * 2
+    assert same(data[0, 0], data[7, 2])
+    written = reader.read(REAL[1]).rgb
+    np.testing.assert_array_equal(data[0, 0].inputs.rgb.permute(1, 2, 0), written)
+
+
+def test_frames_without_depth_are_drawn_again(reader: YcbReader) -> None:
+    reader.real_train_names = [REAL[0], EMPTY]
+    reader.synthetic_train_names = []
+    names = {train_set(reader, augment=False)[0, p].truth.name for p in range(8)}
+    assert names == {REAL[0]}
+
+
+def test_a_data_set_without_any_depth_is_an_error(reader: YcbReader) -> None:
+    reader.real_train_names = [EMPTY]
+    reader.synthetic_train_names = []
+    with pytest.raises(UserError, match=rf"100 training frames in a row .*{EMPTY}: 0 pixels"):
+        train_set(reader, augment=False)[0, 0]
+
+
+def test_a_fixed_frame_without_depth_is_an_error(reader: YcbReader) -> None:
+    with pytest.raises(UserError, match=rf"{EMPTY}: 0 pixels have depth"):
+        train_set(reader, fixed=[EMPTY])[0, 0]
+
+
+def test_a_data_set_without_training_frames_is_an_error(reader: YcbReader) -> None:
+    reader.train_names = []
+    with pytest.raises(UserError, match="no training frames"):
+        train_set(reader)
+
+
+def test_the_length_is_the_one_given(reader: YcbReader) -> None:
+    assert len(train_set(reader, length=17)) == 17
+
+
+def test_evaluation_goes_through_its_frames_in_order(reader: YcbReader) -> None:
+    data = EvalSet(reader, OBJECTS, names=reader.test_names, points=1024, seed=0)
+    items = [data[index] for index in range(len(data))]
+    assert [item.truth.name for item in items] == reader.test_names
+    assert [item.truth.index for item in items] == [0, 1]
+    assert isinstance(items[0], Sample)
+    assert isinstance(items[1], Skipped)
+
+
+def test_an_evaluation_sample_is_the_same_every_time(reader: YcbReader) -> None:
+    data = EvalSet(reader, OBJECTS, names=reader.test_names, points=1024, seed=0)
+    first, again = data[0], data[0]
+    assert isinstance(first, Sample)
+    assert isinstance(again, Sample)
+    assert same(first, again)
+
+
+def test_pictures_can_be_fed_smaller(reader: YcbReader) -> None:
+    data = EvalSet(reader, OBJECTS, names=REAL, points=1024, seed=0, shrink=2)
+    sample = data[0]
+    assert isinstance(sample, Sample)
+    assert sample.inputs.rgb.shape == (3, 32, 32)
+    full = reader.read(REAL[0]).intrinsics
+    np.testing.assert_allclose(sample.truth.intrinsics[:2], full[:2] / 2)
+
+
+class OneFrame:
+    """A reader of LineMOD's kind with a single frame."""
+
+    form = "linemod"
+    fill_holes = False
+    train_names = real_train_names = test_names = ("data/01/0001",)
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+
+    def draw(self, rng: np.random.RandomState) -> str:
+        return self.frame.name
+
+    draw_real = draw
+
+    def read(self, name: str) -> Frame:
+        return self.frame
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_linemods_colour_jitter_is_for_real_frames_only(
+    reader: YcbReader, synthetic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jittered = Mock(side_effect=lambda rgb, rng: rgb)
+    monkeypatch.setattr("ffreid.pose.data.dataset.colour_jitter", jittered)
+    frame = replace(reader.read(REAL[0]), synthetic=synthetic)
+    one: Any = OneFrame(frame)
+    TrainSet(one, OBJECTS, points=1024, length=1, seed=0)[0, 0]
+    assert jittered.called is not synthetic
+
+
+def test_data_sets_travel_to_worker_processes(reader: YcbReader) -> None:
+    train = train_set(reader)
+    evaluation = EvalSet(reader, OBJECTS, names=REAL, points=1024, seed=0)
+    copied = pickle.loads(pickle.dumps(train))
+    assert same(train[0, 0], copied[0, 0])
+    assert len(pickle.loads(pickle.dumps(evaluation))) == 2

@@ -1,0 +1,88 @@
+"""Pickles of arrays, and of anything else."""
+
+import fractions
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffreid.errors import UserError
+from ffreid.pose.data.pickles import read_arrays
+
+
+class Harmful:
+    """Runs a command when it is unpickled by the ordinary unpickler."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+def arrays() -> dict[str, Any]:
+    return {
+        "rgb": np.arange(24, dtype=np.uint8).reshape(2, 4, 3),
+        "depth": np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 4),
+        "number": np.float64(0.5),
+        "name": "ape",
+        "list": [1, 2.5, None],
+    }
+
+
+@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
+@pytest.mark.parametrize("protocol", [0, 1, 2])
+def test_arrays_are_read_under_both_of_numpys_spellings(
+    tmp_path: Path, protocol: int, core: bytes
+) -> None:
+    content = pickle.dumps(arrays(), protocol)
+    assert b"numpy._core" in content
+    path = tmp_path / "a.pkl"
+    path.write_bytes(content.replace(b"numpy._core", core))
+    item = read_arrays(path, ("rgb", "depth"))
+    np.testing.assert_array_equal(item["rgb"], arrays()["rgb"])
+    np.testing.assert_array_equal(item["depth"], arrays()["depth"])
+    assert (item["number"], item["name"], item["list"]) == (0.5, "ape", [1, 2.5, None])
+
+
+@pytest.mark.parametrize("protocol", range(3, pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_are_read_in_newer_protocols(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(arrays(), protocol))
+    np.testing.assert_array_equal(read_arrays(path, ("rgb",))["rgb"], arrays()["rgb"])
+
+
+def test_what_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({"rgb": Harmful(marker), "half": fractions.Fraction(1, 2)}))
+    with pytest.raises(UserError, match=r"a.pkl asks for more than arrays") as raised:
+        read_arrays(path, ("rgb",))
+    assert not marker.exists()
+    assert "posix.mkdir" in raised.value.message or "nt.mkdir" in raised.value.message
+    assert "fractions.Fraction" in raised.value.message
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_truncated_pickle_is_named(tmp_path: Path, share: float) -> None:
+    content = pickle.dumps(arrays())
+    path = tmp_path / "a.pkl"
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=r"cannot read .*a.pkl"):
+        read_arrays(path, ("rgb",))
+
+
+@pytest.mark.parametrize("content", [{"rgb": 1}, [1, 2], None])
+def test_missing_keys_are_named(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=r"a.pkl lacks .*depth"):
+        read_arrays(path, ("rgb", "depth"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no file .*gone.pkl"):
+        read_arrays(tmp_path / "gone.pkl", ())

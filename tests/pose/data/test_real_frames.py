@@ -1,0 +1,98 @@
+"""Frames and meshes that nobody here made."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.spatial import cKDTree
+
+from ffreid.pose.data.batch import Sample
+from ffreid.pose.data.dataset import EvalSet, TrainSet
+from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
+from ffreid.pose.data.linemod import LinemodReader
+from ffreid.pose.data.plain_pyramid import plain_pyramid
+from ffreid.pose.data.ply import mesh_vertices
+from ffreid.pose.data.pyramid import build_pyramid
+from ffreid.pose.data.sampling import choose_points
+from ffreid.pose.data.ycb import mesh_points
+from ffreid.pose.objects import linemod_objects, ycb_objects
+from tests.pose.data.pyramid_distances import pyramid_distances
+from tests.pose.realdata import real_folder
+
+CAMERA = np.array([[1066.778, 0, 312.9869], [0, 1067.487, 241.3109], [0, 0, 1]])
+APE = linemod_objects("ape")
+
+
+@pytest.fixture
+def reader() -> LinemodReader:
+    return LinemodReader(real_folder("Linemod_preprocessed"), APE)
+
+
+def table() -> npt.NDArray[np.float32]:
+    """A sensor's depth of a table top, metres."""
+    path = real_folder("rgbd_frames") / "000001-depth.png"
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert stored is not None
+    return (stored / 10000).astype(np.float32)
+
+
+@pytest.mark.parametrize("which", ["real_train_names", "test_names"])
+def test_the_measured_points_of_an_ape_lie_on_its_mesh(reader: LinemodReader, which: str) -> None:
+    sample = EvalSet(reader, APE, names=getattr(reader, which), points=12800, seed=0)[0]
+    assert isinstance(sample, Sample)
+    own = sample.targets.labels == 1
+    assert own.sum() > 50
+    pose = sample.truth.camera_from_object[0]
+    cloud = sample.inputs.features[:3].T[own].numpy()
+    in_object = (cloud - pose[:, 3]) @ pose[:, :3]
+    gaps, _ = cKDTree(mesh_vertices(reader.folder, 1)).query(in_object)
+    assert np.median(gaps) < 0.01
+
+
+def test_an_apes_mesh_is_as_large_as_its_corners(reader: LinemodReader) -> None:
+    vertices = mesh_vertices(reader.folder, 1)
+    assert len(vertices) == 5841
+    np.testing.assert_allclose(np.ptp(vertices, axis=0), np.ptp(APE.corners[0], axis=0), atol=0.001)
+
+
+def test_an_ape_trains(reader: LinemodReader) -> None:
+    sample = TrainSet(reader, APE, points=12800, length=1, seed=0)[0, 0]
+    assert sample.truth.name == reader.real_train_names[0]
+    assert (sample.targets.labels == 1).any()
+
+
+def test_ycb_meshes_are_as_large_as_their_corners() -> None:
+    objects = ycb_objects()
+    meshes = mesh_points(real_folder("ycbv"), objects)
+    for class_id, points in meshes.items():
+        corners = np.ptp(objects.corners[class_id - 1], axis=0)
+        np.testing.assert_allclose(np.ptp(points, axis=0), corners, atol=0.005)
+
+
+def test_a_tables_holes_are_filled_near_what_was_measured() -> None:
+    depth = table()
+    filled = fill_missing(depth, 1.0)
+    measured = (depth > 0.1) & (depth < 2.9)
+    assert (filled > 0).mean() > (depth > 0).mean() + 0.05
+    assert np.median(np.abs(filled - depth)[measured]) < 0.01
+
+
+def test_most_measured_pixels_of_a_table_have_a_normal_towards_the_camera() -> None:
+    depth = table()
+    normals = normals_from_depth((depth * 1000).astype(np.uint16), CAMERA[0, 0], CAMERA[1, 1])
+    assert (normals[..., 2] <= 0).all()
+    inside = (slice(5, -6), slice(5, -6))
+    measured = (depth > 0.1) & (depth < 1.9)
+    assert (normals[..., 2][inside][measured[inside]] < -0.05).mean() > 0.9
+
+
+def test_neighbours_in_a_frame_with_holes_are_as_far_as_plain_searches_find_them() -> None:
+    point_map = back_project(table(), CAMERA)[::2, ::2]
+    points = point_map.reshape(-1, 3)
+    chosen = choose_points(np.flatnonzero(points[:, 2] > 0), 4096, np.random.RandomState(0))
+    cloud = points[chosen]
+    ours = pyramid_distances(build_pyramid(cloud, point_map), cloud, point_map)
+    plain = pyramid_distances(plain_pyramid(cloud, point_map), cloud, point_map)
+    for name in plain:
+        for mine, expected in zip(ours[name], plain[name], strict=True):
+            np.testing.assert_allclose(mine, expected, atol=1e-6, err_msg=name)

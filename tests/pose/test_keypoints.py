@@ -1,0 +1,38 @@
+"""Farthest points on points whose distances are plain to see."""
+
+import numpy as np
+import pytest
+
+from ffreid.errors import UserError
+from ffreid.pose.keypoints import farthest_points
+
+LINE = np.array([[0.0, 0, 0], [1, 0, 0], [4, 0, 0], [10, 0, 0]])
+
+
+def test_each_point_is_the_farthest_from_those_before() -> None:
+    points = np.random.RandomState(0).rand(60, 3)
+    chosen = farthest_points(points, 8, start=5).tolist()
+    for step in range(1, 8):
+        gaps = np.linalg.norm(points[:, None] - points[chosen[:step]], axis=2).min(axis=1)
+        assert chosen[step] == gaps.argmax()
+
+
+def test_it_begins_where_it_is_told_to() -> None:
+    assert farthest_points(LINE, 3, start=1).tolist() == [1, 3, 2]
+
+
+def test_without_a_start_it_begins_farthest_from_the_boxs_centre() -> None:
+    points = np.vstack([LINE, [[5.0, 0, 0]]])
+    assert farthest_points(points, 3).tolist() == [0, 3, 4]
+
+
+def test_the_centre_can_count_as_chosen() -> None:
+    points = np.vstack([LINE, [[5.0, 0, 0]]])
+    # The point at 5 is the centre itself, so the next lies between it and an end.
+    assert farthest_points(points, 3, init_centre=True).tolist() == [0, 3, 1]
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_more_points_than_there_are_cannot_be_chosen(count: int) -> None:
+    with pytest.raises(UserError, match="keypoints wanted of 4 points"):
+        farthest_points(LINE, count)
