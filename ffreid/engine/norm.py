@@ -70,7 +70,13 @@ def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
         return convert(module)
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
-            gathered = GatheredBatchNorm(child.num_features, child.eps, child.momentum)
+            gathered = GatheredBatchNorm(
+                child.num_features,
+                child.eps,
+                child.momentum,
+                device=child.weight.device,
+                dtype=child.weight.dtype,
+            )
             gathered.load_state_dict(child.state_dict())
             gathered.weight, gathered.bias = child.weight, child.bias
             gathered.train(child.training)

@@ -11,7 +11,7 @@ from torch import nn
 
 from ffreid.pose.data.batch import PoseBatch, Skipped, Truth
 from ffreid.pose.objects import ObjectSet
-from ffreid.pose.scoring import InstanceScore, score_frame
+from ffreid.pose.scoring import InstanceScore, mesh_trees, score_frame
 from ffreid.pose.voting.frame import ObjectPose, frame_poses
 
 
@@ -109,9 +109,10 @@ def evaluate_frames(
         advance: told the number of frames just done.
     """
     results: list[FrameResult] = []
+    trees = mesh_trees(mesh)
     for batch, skipped in items:
         for item in skipped:
-            scores = tuple(score_frame(item.truth, [], objects, mesh))
+            scores = tuple(score_frame(item.truth, [], objects, mesh, trees=trees))
             results.append(FrameResult(item.truth, (), scores, item.reason))
         if batch is not None:
             moved = batch.to(device, dtype)
@@ -122,7 +123,7 @@ def evaluate_frames(
                     FrameResult(
                         truth,
                         tuple(poses),
-                        tuple(score_frame(truth, poses, objects, mesh)),
+                        tuple(score_frame(truth, poses, objects, mesh, trees=trees)),
                         rgb=rgb if truth.index < pictures else None,
                     )
                 )

@@ -1,0 +1,120 @@
+"""The network: a few outputs recorded from the original, its names, and any sizes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import resnet34
+
+from ffreid.errors import UserError
+from ffreid.pose.model.backbone import load_backbone
+from ffreid.pose.model.ffb6d import FFB6D, set_point_momentum
+from tests.pose.model.recipes import ALIASES, as_inputs, fill, raw_inputs
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def net() -> FFB6D:
+    made = FFB6D(2)
+    fill(made)
+    return made.eval()
+
+
+def test_outputs_are_those_of_the_original(net: FFB6D) -> None:
+    inputs = as_inputs(raw_inputs(1002, 1, 104, 136, 1100, 2)).to(CPU)
+    with torch.inference_mode():
+        outputs = net(inputs)
+    recorded = {
+        "segmentation": [-0.13538016, -0.13652800, -0.08054044, -0.11295120],
+        "keypoint_offsets": [1.42958784, -2.47688746, -1.67796803, 1.45115519],
+        "centre_offsets": [1.25730050, 0.93371248, 0.11670445, 1.27672946],
+    }
+    for name, values in recorded.items():
+        ours = getattr(outputs, name).flatten()[:4]
+        torch.testing.assert_close(ours, torch.tensor(values), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("classes", "parameters"), [(22, 33_852_972), (2, 33_850_392)])
+def test_parameters_and_entries_are_as_many_as_the_originals(classes: int, parameters: int) -> None:
+    made = FFB6D(classes)
+    assert sum(p.numel() for p in made.parameters()) == parameters
+    assert len(made.state_dict()) == 684
+
+
+def test_aliases_are_one_tensor(net: FFB6D) -> None:
+    state = net.state_dict()
+    for alias, name in ALIASES.items():
+        assert state[alias].data_ptr() == state[name].data_ptr()
+
+
+@pytest.mark.parametrize(("height", "width", "points"), [(64, 72, 1024), (96, 40, 1400)])
+def test_any_size_divisible_by_8_works(net: FFB6D, height: int, width: int, points: int) -> None:
+    inputs = as_inputs(raw_inputs(0, 2, height, width, points, 2)).to(CPU)
+    with torch.inference_mode():
+        outputs = net(inputs)
+    assert outputs.segmentation.shape == (2, 2, points)
+    assert outputs.keypoint_offsets.shape == (2, 8, points, 3)
+    assert outputs.centre_offsets.shape == (2, 1, points, 3)
+
+
+def test_other_numbers_of_classes_and_keypoints() -> None:
+    made = FFB6D(7, keypoints=5).eval()
+    inputs = as_inputs(raw_inputs(0, 1, 64, 64, 1024, 7)).to(CPU)
+    with torch.inference_mode():
+        outputs = made(inputs)
+    assert outputs.segmentation.shape[1] == 7
+    assert outputs.keypoint_offsets.shape == (1, 5, 1024, 3)
+
+
+def test_every_parameter_is_trained(net: FFB6D) -> None:
+    made = FFB6D(2)
+    outputs = made(as_inputs(raw_inputs(0, 2, 64, 64, 1024, 2)).to(CPU))
+    total = outputs.segmentation.sum() + outputs.keypoint_offsets.sum()
+    torch.autograd.backward(total + outputs.centre_offsets.sum())
+    assert [name for name, p in made.named_parameters() if p.grad is None] == []
+
+
+def test_point_momentum_is_set_in_the_point_branch_alone() -> None:
+    made = FFB6D(2)
+    set_point_momentum(made, 0.2)
+    momenta = {
+        name: module.momentum
+        for name, module in made.named_modules()
+        if hasattr(module, "momentum")
+    }
+    assert {m for name, m in momenta.items() if name.startswith("rndla_")} == {0.2}
+    assert {m for name, m in momenta.items() if not name.startswith("rndla_")} == {0.1}
+
+
+def test_imagenet_weights_come_from_torchvisions_file(tmp_path: Path) -> None:
+
+    file = tmp_path / "resnet34.pth"
+    theirs = resnet34(weights=None).state_dict()
+    torch.save(theirs, file)
+    made = FFB6D(2)
+    load_backbone(made, str(file))
+    ours = made.state_dict()
+    pairs = {
+        "cnn_pre_stages.0.weight": "conv1.weight",
+        "cnn_ds_stages.1.3.bn2.running_var": "layer2.3.bn2.running_var",
+        "cnn_ds_stages.2.1.0.downsample.0.weight": "layer4.0.downsample.0.weight",
+    }
+    for own, name in pairs.items():
+        torch.testing.assert_close(ours[own], theirs[name], rtol=0, atol=0)
+
+
+def test_another_networks_weights_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.pth"
+    torch.save({"conv1.weight": torch.zeros(1)}, file)
+    with pytest.raises(UserError, match="is no ResNet-34") as caught:
+        load_backbone(FFB6D(2), str(file))
+    assert "MODEL.BACKBONE random" in caught.value.hint
+
+
+def test_random_weights_are_left_alone_on_request() -> None:
+    made = FFB6D(2)
+    before = made.get_parameter("cnn_pre_stages.0.weight").clone()
+    load_backbone(made, "random")
+    after = made.get_parameter("cnn_pre_stages.0.weight")
+    torch.testing.assert_close(after, before, rtol=0, atol=0)

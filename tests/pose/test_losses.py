@@ -1,0 +1,111 @@
+"""Losses against explicit loops and a few recorded values."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ffreid.pose.data.batch import Targets
+from ffreid.pose.losses import focal_loss, offset_loss, pose_losses, segmentation_accuracy
+from ffreid.pose.model.ffb6d import Outputs
+
+BATCH, CLASSES, KEYPOINTS, POINTS = 6, 5, 8, 40
+
+
+@pytest.fixture
+def case() -> tuple[Outputs, Targets]:
+    draw = torch.Generator().manual_seed(5)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    labels = torch.randint(0, CLASSES, (BATCH, POINTS), generator=draw)
+    labels[2] = 0
+    outputs = Outputs(
+        normal(BATCH, CLASSES, POINTS),
+        normal(BATCH, KEYPOINTS, POINTS, 3),
+        normal(BATCH, 1, POINTS, 3),
+    )
+    return outputs, Targets(labels, normal(BATCH, POINTS, KEYPOINTS, 3), normal(BATCH, POINTS, 3))
+
+
+def test_focal_loss_is_the_loop_over_points(case: tuple[Outputs, Targets]) -> None:
+    outputs, targets = case
+    total = 0.0
+    for b in range(BATCH):
+        for n in range(POINTS):
+            p = outputs.segmentation[b, :, n].softmax(0)[targets.labels[b, n]].item()
+            total -= (1 - p) ** 2 * torch.tensor(p, dtype=torch.float64).log().item()
+    ours = focal_loss(outputs.segmentation, targets.labels).item()
+    assert ours == pytest.approx(total / (BATCH * POINTS), rel=1e-12)
+
+
+def test_focal_weight_has_no_gradient() -> None:
+    logits = torch.tensor([[[0.3], [-0.2]]], dtype=torch.float64, requires_grad=True)
+    torch.autograd.backward(focal_loss(logits, torch.tensor([[0]])))
+    p = logits.detach()[0, :, 0].softmax(0)
+    assert logits.grad is not None
+    expected = (1 - p[0]) ** 2 * (p - torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(logits.grad[0, :, 0], expected)
+
+
+def test_offset_loss_is_the_loop_over_foreground(case: tuple[Outputs, Targets]) -> None:
+    outputs, targets = case
+    ours = offset_loss(outputs.keypoint_offsets, targets.keypoint_offsets, targets.labels)
+    for b in range(BATCH):
+        points = [n for n in range(POINTS) if targets.labels[b, n] > 0]
+        for k in range(KEYPOINTS):
+            total = sum(
+                (outputs.keypoint_offsets[b, k, n] - targets.keypoint_offsets[b, n, k])
+                .abs()
+                .sum()
+                .item()
+                for n in points
+            )
+            assert ours[b, k].item() == pytest.approx(total / (len(points) + 1e-3), rel=1e-12)
+
+
+def test_a_sample_without_foreground_costs_nothing(case: tuple[Outputs, Targets]) -> None:
+    outputs, targets = case
+    ours = offset_loss(outputs.keypoint_offsets, targets.keypoint_offsets, targets.labels)
+    assert ours[2].tolist() == [0.0] * KEYPOINTS
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_any_split_of_the_batch_gives_the_authors_gradient(
+    case: tuple[Outputs, Targets], processes: int
+) -> None:
+    """The authors: 3 samples a process, offset terms summed, gradients averaged."""
+    outputs, targets = case
+    leaf = outputs.keypoint_offsets.clone().requires_grad_()
+
+    def part(samples: slice) -> Tensor:
+        split = Outputs(
+            outputs.segmentation[samples], leaf[samples], outputs.centre_offsets[samples]
+        )
+        chosen = Targets(
+            targets.labels[samples],
+            targets.keypoint_offsets[samples],
+            targets.centre_offsets[samples],
+        )
+        return pose_losses(split, chosen, 3.0)["keypoints"]
+
+    share = BATCH // processes
+    loss = sum(
+        (part(slice(i * share, (i + 1) * share)) for i in range(processes)), start=torch.zeros(())
+    )
+    (ours,) = torch.autograd.grad(loss / processes, leaf)
+    authors = torch.zeros(())
+    for i in range(0, BATCH, 3):
+        own = slice(i, i + 3)
+        authors = (
+            authors
+            + offset_loss(leaf[own], targets.keypoint_offsets[own], targets.labels[own]).sum()
+        )
+    (theirs,) = torch.autograd.grad(authors / (BATCH // 3), leaf)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_accuracy_is_the_share_of_right_points(case: tuple[Outputs, Targets]) -> None:
+    outputs, targets = case
+    right = (outputs.segmentation.argmax(1) == targets.labels).sum().item()
+    assert segmentation_accuracy(outputs, targets).item() == pytest.approx(right / (BATCH * POINTS))
