@@ -46,10 +46,12 @@ def train(
     """Train a network, then evaluate the poses of its best state."""
     config = _compose(dataset, root, cfg, output, tag, cls, pairs)
     from ffreid import runner
+    from ffreid.engine import dist
 
-    runner.train(config, resume=resume)
-    if config.TRAIN.EVAL_POSES:
-        runner.evaluate(config)
+    with dist.joined():
+        runner.train(config, resume=resume)
+        if config.TRAIN.EVAL_POSES:
+            runner.evaluate(config)
 
 
 @app.command(name="eval")
@@ -77,6 +79,7 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint, the true labels, or somebody's poses."""
     config = _compose(dataset, root, cfg, output, tag, cls, pairs)
+    _refuse_idle_flags(predictions, truth, frames, checkpoint, test_gt, pictures)
     if predictions is not None:
         from ffreid.pose.evaluation import evaluate_predictions
 
@@ -120,6 +123,30 @@ def bench(
         report.write_json(json, {"rows": rows})
 
 
+def _refuse_idle_flags(
+    predictions: Path | None,
+    truth: Path | None,
+    frames: Path | None,
+    checkpoint: Path | None,
+    test_gt: bool,
+    pictures: int,
+) -> None:
+    """Refuse flags that would do nothing beside the others."""
+    if predictions is None:
+        idle = ["--truth"] * bool(truth) + ["--frames"] * bool(frames)
+        reason = "without --predictions"
+    else:
+        idle = ["--checkpoint"] * bool(checkpoint) + ["--test-gt"] * test_gt
+        idle += ["--pictures"] * bool(pictures)
+        reason = "with --predictions"
+    if predictions is None and test_gt and checkpoint:
+        idle, reason = ["--checkpoint"], "with --test-gt, which needs no network"
+    if idle:
+        raise UserError(f"{', '.join(idle)} does nothing {reason}", f"leave {idle[0]} out")
+    if checkpoint is not None and not checkpoint.is_file():
+        raise UserError(f"no checkpoint {checkpoint}", "give an existing file, e.g. best.pth")
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"ffreid {__version__}\n")
@@ -147,9 +174,13 @@ def _compose(
     cls: str | None,
     pairs: list[str] | None,
 ) -> Any:
-    from ffreid.recipes import compose
+    from ffreid.recipes import check_root, compose
 
-    return compose(dataset, file=cfg, pairs=pairs or [], root=root, output=output, tag=tag, cls=cls)
+    config = compose(
+        dataset, file=cfg, pairs=pairs or [], root=root, output=output, tag=tag, cls=cls
+    )
+    check_root(config)
+    return config
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -167,7 +198,10 @@ def main(arguments: list[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     if code == INTERRUPTED:  # typer makes this code of Ctrl-C itself, elder ones raise Abort
-        sys.stderr.write("interrupted; what was saved is intact\n")
+        sys.stderr.write(
+            "error: interrupted\n"
+            "hint: what was saved is intact; training goes on with --resume RUN/last.pth\n"
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -175,14 +209,10 @@ def _usage(error: Any) -> tuple[str, str]:
     """Two lines for a mistyped command or flag."""
     close = getattr(error, "possibilities", None)
     where = error.ctx.command_path if error.ctx else "ffreid"
-    hint = f"did you mean {sorted(close)[0]}?" if close else f"see {where} --help"
+    hint = f"did you mean {close[0]}?" if close else f"see {where} --help"
     return flat(error.format_message()) or "no command is given", hint
 
 
 def _fail(message: str, hint: str) -> None:
     sys.stderr.write(f"error: {flat(message)}\nhint: {flat(hint)}\n")
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

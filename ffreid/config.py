@@ -67,6 +67,17 @@ def lookup(cfg: CfgNode, key: str) -> Any:
     return cfg
 
 
+def differing(cfg: CfgNode, dumped: str) -> list[tuple[str, Any, Any]]:
+    """Keys whose value in a configuration dumped earlier is another: (key, then, now).
+
+    Keys that only one of the two knows are left out.
+    """
+    earlier = dict(_leaves(yaml.safe_load(dumped)))
+    now = dict(_leaves(cfg))
+    shared = [key for key in now if key in earlier]
+    return [(key, earlier[key], now[key]) for key in shared if earlier[key] != now[key]]
+
+
 def check_choices(cfg: CfgNode, choices: Mapping[str, Sequence[str]]) -> None:
     """Refuse values outside their list.
 

@@ -12,6 +12,15 @@ from ffreid.config import merge_file, merge_pairs
 from ffreid.errors import UserError
 
 
+def check_root(cfg: CfgNode) -> None:
+    """Refuse, before anything heavy is imported, a data set whose folder is not there.
+
+    Raises:
+        UserError: saying how to name it.
+    """
+    importlib.import_module(f"ffreid.{cfg.TASK}.defaults").check_root(cfg)
+
+
 def recipe_folder() -> Path:
     """The folder of recipes: beside the package in a checkout, inside it when installed."""
     package = Path(__file__).resolve().parent
@@ -44,7 +53,7 @@ def compose(
         pairs: KEY VALUE words, the last word.
         root: folder that holds the data set's folder, or that folder; else $FFREID_DATA.
         output: folder of runs.
-        tag: name of this run; `cls` where only that is given.
+        tag: name of this run; where there is a `cls` that comes first in it.
         cls: the one object of a data set that trains a network an object (LineMOD).
 
     Returns:
@@ -65,16 +74,21 @@ def compose(
     merge_file(cfg, known[dataset])
     if file is not None:
         merge_file(cfg, file)
-    cfg.DATASET = dataset
+    # A dumped configuration given as file may name others.
+    cfg.TASK, cfg.DATASET = known[dataset].parent.name, dataset
     environment = os.environ.get("FFREID_DATA")
     for key, value in (("ROOT", root or environment), ("CLS", cls)):
         if value is not None and key in cfg.DATA:
             cfg.DATA[key] = str(value)
     if output is not None:
         cfg.OUTPUT = str(output)
-    if tag is not None or cls is not None:
-        cfg.TAG = tag or cls
+    if tag is not None:
+        cfg.TAG = tag
     merge_pairs(cfg, pairs)
+    if (known[dataset].parent.name, dataset) != (cfg.TASK, cfg.DATASET):
+        raise UserError("TASK and DATASET follow from --dataset", "leave them out of the settings")
+    if cfg.DATA.get("CLS"):
+        cfg.TAG = cfg.DATA.CLS if cfg.TAG == "default" else f"{cfg.DATA.CLS}-{cfg.TAG}"
     defaults.check(cfg)
     cfg.freeze()
     return cfg

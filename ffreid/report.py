@@ -98,7 +98,7 @@ def show_table(
     The console is made as wide as the table needs: rich would cut numbers silently otherwise.
     """
     cells = [[_text(value, digits) for value in row] for row in rows]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(columns):
         numeric = any(isinstance(row[index], int | float) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
@@ -109,7 +109,10 @@ def show_table(
         for i, name in enumerate(columns)
     ]
     width = max(sum(widths) + 3 * len(widths) + 2, cell_len(title) + 2, 80)
-    Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
+    console = Console(file=sys.stdout, width=width, highlight=False, markup=False)
+    # Not the table's own title, which is broken at the table's width.
+    console.print(title, style="italic")
+    console.print(table)
 
 
 def write_json(path: Path, payload: Mapping[str, Any]) -> None:
@@ -122,9 +125,29 @@ def write_json(path: Path, payload: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(plain(payload), indent=1) + "\n")
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}", "choose another file with --json FILE"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Prove before long work that `path` can be written; what it holds stays.
+
+    Raises:
+        UserError: it cannot.
+    """
+    new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write {path}: {error.strerror}", "choose another file with --json FILE"
+    )
 
 
 def plain(value: Any) -> Any:

@@ -9,12 +9,27 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid import report
+from ffreid.config import differing
 from ffreid.engine import checkpoint, dist, runlog
 from ffreid.engine.dist import World
 from ffreid.engine.loading import StepKeys, deaths_told, evaluation_stream, stream
 from ffreid.engine.loop import Progress, Trainer
 from ffreid.engine.schedules import triangular, validation_due
 from ffreid.errors import UserError
+
+FREE_TO_CHANGE = (
+    "OUTPUT",
+    "TAG",
+    "DATA.ROOT",
+    "DATA.WORKERS",
+    "MODEL.BACKBONE",
+    "TRAIN.EVAL_POSES",
+    "TRAIN.LOG_EVERY",
+    "TRAIN.SAVE_EVERY",
+    "TEST.",
+    "VOTE.",
+)
+"""Settings that a resumed run may have otherwise: they don't change what is trained."""
 
 
 def run_folder(cfg: CfgNode) -> Path:
@@ -38,7 +53,9 @@ def train(cfg: CfgNode, *, resume: Path | None = None, stop_at: int | None = Non
         UserError: data, checkpoint or folder cannot be used.
     """
     with dist.joined() as world, deaths_told():
-        return _Run(cfg, world, resume).fit(stop_at)
+        folder = _Run(cfg, world, resume).fit(stop_at)
+        dist.meet()  # the first process may be saving still
+        return folder
 
 
 class _Run:
@@ -53,6 +70,8 @@ class _Run:
         self.room = importlib.import_module(f"ffreid.{cfg.TASK}.setup")
         self.source = dist.in_turn(lambda: self.room.open_source(cfg))
         self.data = self.room.training_set(cfg, self.source)
+        if cfg.TRAIN.EVAL_POSES:
+            self.room.check_evaluation(self.source)
         batch = cfg.TRAIN.BATCH
         self.steps_per_epoch = max(1, len(self.data) // batch)
         self.total = cfg.TRAIN.STEPS or max(1, cfg.TRAIN.EPOCHS * len(self.data) // batch)
@@ -72,7 +91,9 @@ class _Run:
             self._take_back(self.state, str(resume))
 
     def _build(self) -> Any:
-        return self.room.build_task(self.cfg, self.source.objects, self.world.device)
+        return self.room.build_task(
+            self.cfg, self.source.objects, self.world.device, resumed=self.state is not None
+        )
 
     def rate(self, step: int) -> float:
         """Learning rate of step `step`: the authors' scheduler lags one step behind."""
@@ -85,21 +106,34 @@ class _Run:
         )
 
     def _take_back(self, state: dict[str, Any], origin: str) -> None:
-        for name in ("step", "best", "parts", "optimisers", "classes", "total"):
+        for name in ("step", "best", "parts", "optimisers", "classes", "total", "config"):
             if name not in state:
                 raise UserError(f"{origin} holds no {name}", "resume from a last.pth of ours")
+        if state.get("task") != self.cfg.TASK:
+            raise UserError(
+                f"{origin} is of the task {state.get('task')}, {self.cfg.DATASET} of another",
+                "resume a run of the same data set",
+            )
         if state["classes"] != list(self.source.objects.names):
             raise UserError(
                 f"{origin} knows other objects than {self.cfg.DATASET}",
                 "resume a run of the same data set",
             )
+        for key, then, now in differing(self.cfg, state["config"]):
+            if not key.startswith(FREE_TO_CHANGE):
+                raise UserError(
+                    f"{origin} was trained with {key} {then}, this run has {now}",
+                    f"go on with {key} {then}, or start anew with --tag NAME",
+                )
         if state["total"] != self.total:
             raise UserError(
                 f"{origin} is of a run of {state['total']} steps, this one has {self.total}",
-                "resume with the same TRAIN settings: the learning rate follows from them",
+                "the frame lists have changed: restore them, or start anew with --tag NAME",
             )
         self.trainer.load_state(state)
-        self.start, self.best = state["step"], state["best"]
+        self.start = state["step"]
+        if (self.folder / "best.pth").is_file():
+            self.best = state["best"]
 
     def fit(self, stop_at: int | None) -> Path:
         """Train from the start step to the last, or to `stop_at`."""
@@ -107,6 +141,7 @@ class _Run:
         end = self.total if stop_at is None else min(stop_at, self.total)
         if world.main:
             facts = runlog.provenance(cfg.SEED, world.size, str(world.device))
+            facts |= {"data": self.source.reader.summary(), "resumed_at": self.start or None}
             runlog.write_start(self.folder, cfg, facts)
             runlog.drop_metrics_from(self.folder, self.start)
             report.say(
@@ -114,6 +149,7 @@ class _Run:
                 f"{world.size} process{'es' if world.size > 1 else ''} on {world.device.type}, "
                 f"in {self.folder}"
             )
+            report.say(f"data: {self.source.reader.summary()}")
         keys = StepKeys(
             start=self.start,
             total=end,
@@ -225,6 +261,8 @@ def evaluate(
     """
     with dist.joined() as world, deaths_told():
         room = importlib.import_module(f"ffreid.{cfg.TASK}.evaluation")
+        if json_file is not None and world.main:
+            report.check_writable(json_file)
         folder = run_folder(cfg)
         if not use_truth:
             weights = weights or _newest(folder)

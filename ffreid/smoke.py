@@ -12,7 +12,7 @@ import torch
 from yacs.config import CfgNode
 
 from ffreid import report, runner
-from ffreid.engine import checkpoint
+from ffreid.engine import checkpoint, runlog
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 
@@ -86,10 +86,9 @@ def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
 def _folder(keep: Path | None) -> Any:
     if keep is None:
         return _temporary()
-    if keep.exists() and any(keep.iterdir()):
+    if keep.is_dir() and any(keep.iterdir()):
         raise UserError(f"{keep} is not empty", "name a new folder with --keep FOLDER")
-    keep.mkdir(parents=True, exist_ok=True)
-    return nullcontext(keep)
+    return nullcontext(runlog.open_folder(keep, "name another with --keep FOLDER"))
 
 
 @contextmanager

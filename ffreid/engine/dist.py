@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 Made = TypeVar("Made")
 
@@ -28,7 +29,11 @@ class World:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """Join torchrun's process group (NCCL on CUDA, gloo on CPU) for the block, or stay alone."""
+    """Join torchrun's process group (NCCL on CUDA, gloo on CPU) for the block, or stay alone.
+
+    Inside another such block it is that block's group: torchrun's processes meet only once, a
+    second meeting would wait for ever.
+    """
     rank = int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -36,8 +41,8 @@ def joined() -> Iterator[World]:
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    if size == 1 and "RANK" not in os.environ:
-        yield World(0, 1, device)
+    if dist.is_initialized() or (size == 1 and "RANK" not in os.environ):
+        yield World(rank, size, device)
         return
     dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
     try:
@@ -58,6 +63,12 @@ def in_turn(make: Callable[[], Made]) -> Made:
     return make()
 
 
+def meet() -> None:
+    """Wait until every process is here, so that what the first one wrote can be read."""
+    if size() > 1:
+        dist.barrier()
+
+
 def size() -> int:
     """Number of processes; 1 when alone."""
     return dist.get_world_size() if dist.is_initialized() else 1
@@ -70,6 +81,13 @@ def mean(values: torch.Tensor) -> torch.Tensor:
     total = values.clone()
     dist.all_reduce(total)
     return total / size()
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the first one's buffers (running statistics differ between them)."""
+    if size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def gather_rows(rows: Sequence[Any]) -> list[Any]:

@@ -1,5 +1,6 @@
 """Batches in an order that derives from (seed, epoch) alone, loaded by any number of workers."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -83,8 +84,9 @@ def stream(
         _Guarded(dataset),
         batch_sampler=keys,
         collate_fn=_GuardedCollate(collate),
-        num_workers=workers,
-        worker_init_fn=_one_thread if workers else None,
+        # More workers than cores only wait for each other, and torch warns of them.
+        num_workers=min(workers, len(os.sched_getaffinity(0))),
+        worker_init_fn=_one_thread,
         pin_memory=pin,
     )
     with deaths_told():

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ffreid.engine import dist
+from ffreid.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,8 @@ class Trainer:
     def evaluate(self, batches: Iterator[Any], at: Progress) -> dict[str, float]:
         """Average every term over all processes' samples, in evaluation mode."""
         self.task.eval()
+        for name in self.names:
+            dist.share_buffers(plain(getattr(self.task, name)))
         total: dict[str, float] = {}
         count = 0
         for batch in batches:
@@ -139,7 +142,11 @@ class Trainer:
                 for key, term in terms.items():
                     total[key] = total.get(key, 0.0) + weight * float(term)
         parts = dist.gather_rows([(total, count)])
-        samples = max(1, sum(part[1] for part in parts))
+        samples = sum(part[1] for part in parts)
+        if not samples:
+            raise UserError(
+                "not one frame could be used to validate", "check the depth of the test frames"
+            )
         names = sorted({name for part in parts for name in part[0]})
         means = {name: sum(p[0].get(name, 0.0) for p in parts) / samples for name in names}
         return _with_loss(means)

@@ -16,7 +16,7 @@ from ffreid.errors import UserError
 from ffreid.report import plain
 
 
-def open_folder(folder: Path) -> Path:
+def open_folder(folder: Path, hint: str = "choose another with --output FOLDER") -> Path:
     """Make `folder` and prove that it can be written.
 
     Raises:
@@ -28,9 +28,7 @@ def open_folder(folder: Path) -> Path:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise UserError(
-            f"cannot write in {folder}: {error.strerror}", "choose another with --output FOLDER"
-        ) from error
+        raise UserError(f"cannot write in {folder}: {error.strerror}", hint) from error
     return folder
 
 

@@ -30,7 +30,7 @@ def validation_due(done: int, *, total: int, windows: int) -> bool:
     return done > 0 and done % every == 0
 
 
-def halving_momentum(step: int, *, batch: int) -> float:
+def halving_momentum(step: int, *, batch: float) -> float:
     """Batch-norm momentum of the authors' schedule: 0.9, halved each 200,000 samples, least 0.01.
 
     Without effect in their training (apex's batch norm is not the class that it sets).

@@ -1,9 +1,12 @@
 """Every setting of the pose task with its default: the authors' values for YCB-Video."""
 
+from pathlib import Path
+
 from yacs.config import CfgNode
 
 from ffreid.config import check_choices, check_least
 from ffreid.errors import UserError
+from ffreid.pose.resources import resource
 
 CHOICES = {
     "DATA.LAYOUT": ("ycb", "linemod", "toy"),
@@ -20,6 +23,15 @@ LEAST = {
     "TRAIN.STEPS": 0,
     "TRAIN.LENGTH": 0,
     "TRAIN.CYCLE_DIVISOR": 1,
+    "TRAIN.LOG_EVERY": 1,
+    "TRAIN.SAVE_EVERY": 1,
+    "TRAIN.VALIDATE_FRAMES": 0,
+    "DATA.TOY.TRAIN": 1,
+    "DATA.TOY.TEST": 1,
+    "DATA.TOY.SYNTHETIC": 0,
+    "DATA.TOY.SEED": 0,
+    "SEED": 0,
+    "VOTE.BANDWIDTH": 1e-6,
     "TEST.BATCH": 1,
     "TEST.LIMIT": 0,
     "VOTE.MAX_POINTS": 0,
@@ -52,6 +64,7 @@ def defaults() -> CfgNode:
     c.DATA.TOY.SYNTHETIC = 0
     c.DATA.TOY.HEIGHT = 96
     c.DATA.TOY.WIDTH = 128
+    c.DATA.TOY.SEED = 0
 
     c.MODEL = CfgNode()
     c.MODEL.POINTS = 12800  # N, points a frame
@@ -66,12 +79,12 @@ def defaults() -> CfgNode:
     c.TRAIN.EPOCHS = 25
     c.TRAIN.BATCH = 24  # global: 8 processes of 3 for the authors, any split here
     c.TRAIN.LENGTH = 0  # samples an epoch; 0 is the length of the frame list
-    c.TRAIN.STEPS = 0  # stop after these steps; 0 is all epochs
+    c.TRAIN.STEPS = 0  # length in steps instead of EPOCHS; cycle and validation follow
     c.TRAIN.LR_MIN = 1e-5  # triangular cycle (Smith, WACV 2017)
     c.TRAIN.LR_MAX = 1e-3
     c.TRAIN.CYCLE_DIVISOR = 6  # half cycles in a run: 6 on YCB-Video, 2 on LineMOD
     c.TRAIN.WEIGHT_DECAY = 0.0
-    c.TRAIN.BATCH_NORM = "own"  # statistics: own process, sync(hronised), frozen
+    c.TRAIN.BATCH_NORM = "sync"  # statistics of all processes' samples; own process; frozen
     c.TRAIN.BN_MOMENTUM_SCHEDULE = False  # without effect in the authors' training
     c.TRAIN.PRECISION = "fp32"
     c.TRAIN.SAVE_EVERY = 500  # steps between saves of last.pth; validation saves too
@@ -99,14 +112,39 @@ def check(cfg: CfgNode) -> None:
     """
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
+    if cfg.DATA.LAYOUT != "linemod" and cfg.DATA.CLS:
+        raise UserError(
+            f"{cfg.DATASET} trains one network for all objects, not one for {cfg.DATA.CLS}",
+            "leave --cls out",
+        )
     if cfg.DATA.LAYOUT == "linemod":
-        from ffreid.pose.resources import resource
+        _check_object(cfg.DATA.CLS)
 
-        names = list(resource("linemod")["objects"])
-        if cfg.DATA.CLS not in names:
-            raise UserError(
-                f"LineMOD object {cfg.DATA.CLS!r}"
-                if cfg.DATA.CLS
-                else "no LineMOD object is named",
-                f"add --cls NAME, one of: {', '.join(names)}",
-            )
+
+def _check_object(name: str) -> None:
+    names = list(resource("linemod")["objects"])
+    if name not in names:
+        raise UserError(
+            f"LineMOD has no object {name!r}" if name else "no object is named",
+            f"add --cls NAME, one of: {', '.join(names)}",
+        )
+
+
+def check_root(cfg: CfgNode) -> None:
+    """Refuse a data set whose folder nobody named, or that does not exist.
+
+    Raises:
+        UserError: saying how to name it.
+    """
+    if cfg.DATA.LAYOUT == "toy":
+        return
+    if not cfg.DATA.ROOT:
+        raise UserError(
+            f"nobody said where {cfg.DATASET} lies",
+            "add --root FOLDER, the folder that holds the data set's folder, or set FFREID_DATA",
+        )
+    if not Path(cfg.DATA.ROOT).is_dir():
+        raise UserError(
+            f"no folder {cfg.DATA.ROOT}",
+            "--root names the folder that holds the data set's folder, or that folder itself",
+        )

@@ -8,6 +8,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from ffreid import report
+from ffreid.config import differing
 from ffreid.engine import dist, runlog
 from ffreid.engine.dist import World
 from ffreid.engine.loading import evaluation_stream
@@ -34,10 +35,12 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the network in `weights`, or the true labels where there is none.
 
-    Writes ``results.json``, ``poses.json`` and ``pictures/*.png`` below `folder` and prints the
-    table, in the first process.
+    Writes ``results.json``, ``poses.json`` and ``pictures/*.png`` below `folder` (below its
+    ``test-gt`` for the true labels) and prints the table, in the first process.
     """
     source = dist.in_turn(lambda: setup.open_source(cfg))
+    if use_truth:
+        folder = folder / "test-gt"
     net: nn.Module | None = None
     origin: dict[str, Any] = {"weights": "none: true labels and offsets"}
     if not use_truth:
@@ -45,15 +48,20 @@ def evaluate(
         net, state = setup.load_network(weights, source.objects, world.device)
         net = net.to(setup.dtype(cfg))
         origin = {"weights": weights, "step": state.get("step")}
+        if world.main:
+            report.say(f"evaluating {weights}")
+            _warn_of_other_settings(cfg, state)
+    elif world.main:
+        report.say("voting with the true labels and offsets")
     if world.main:
         runlog.open_folder(folder)
-        report.say(f"evaluating {origin['weights']}")
     results = _run(cfg, world, source, net, pictures)
     results = sorted(dist.gather_rows(results), key=lambda result: result.truth.index)
     scores = [score for result in results for score in result.scores]
-    summary = summarise(scores, source.objects, diameters(source.objects, source.meshes()))
+    summary = summarise(scores, source.objects, diameters(source.objects, source.meshes))
     payload = origin | {
         "results": summary,
+        "data": source.reader.summary(),
         "frames": len(results),
         "skipped_frames": {r.truth.name: r.skipped for r in results if r.skipped},
         "config": cfg.dump(),
@@ -63,6 +71,12 @@ def evaluate(
         _show(summary, source.objects, payload["skipped_frames"])
         _write(folder, payload, results, source, json_file)
     return payload
+
+
+def _warn_of_other_settings(cfg: CfgNode, state: dict[str, Any]) -> None:
+    for key, then, now in differing(cfg, state.get("config", "{}")):
+        if key in ("DATA.SHRINK", "DATA.INTRINSICS", "MODEL.POINTS"):
+            report.say(f"note: trained with {key} {then}, evaluated with {now}")
 
 
 def _run(
@@ -83,7 +97,7 @@ def _run(
             stream,
             net,
             source.objects,
-            source.meshes(),
+            source.meshes,
             setup.voting(cfg),
             device=world.device,
             dtype=setup.dtype(cfg),
@@ -114,7 +128,9 @@ def evaluate_predictions(
             f"--predictions knows the objects of ycb, not of {cfg.DATASET}", "use --dataset ycb"
         )
     objects = ycb_objects()
-    root = setup.root(cfg)
+    root = Path(cfg.DATA.ROOT)
+    if json_file is not None:
+        report.check_writable(json_file)
     if truth is not None:
         if frames is None:
             raise UserError("--truth needs the frames of its rows", "add --frames FILE")
@@ -161,10 +177,11 @@ def _write(
     if json_file is not None:
         report.write_json(json_file, payload)
     drawn = [result for result in results if result.rgb is not None]
-    mesh = source.meshes() if drawn else {}
+    for old in (folder / "pictures").glob("*.png") if drawn else ():
+        old.unlink()
     for result in drawn:
         path = folder / "pictures" / (result.truth.name.replace("/", "_") + ".png")
-        write_picture(path, _picture(result, source.objects, dict(mesh)))
+        write_picture(path, _picture(result, source.objects, dict(source.meshes)))
     if drawn:
         report.say(f"{len(drawn)} pictures in {folder / 'pictures'}")
     report.say(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")

@@ -151,7 +151,8 @@ def results_table(
         published: the data set's entry of the published results, None where there is none.
 
     Returns:
-        Column names and rows: the classes, all instances pooled, the two means over classes.
+        Column names and rows: the classes and, where they can be several, all instances pooled
+        and the two means over classes.
     """
     shown = ["ADD_auc", "ADD-S_auc", "ADD(-S)_auc", "ADD(-S)<0.1d", "ADD-S<2cm"]
     theirs = _published_columns(published)
@@ -166,6 +167,8 @@ def results_table(
         return [title, *counts, *ours, *(values.get(name) for name in theirs)]
 
     rows = [line(name, row, _theirs(published, name)) for name, row in summary["classes"].items()]
+    if summary["classes_in_all"] == 1:
+        return columns, rows
     complete = len(summary["classes"]) == summary["classes_in_all"]
     means = _theirs(published, "mean_of_classes")
     rows.append(line("all instances", summary["pooled"], _theirs(published, "ALL_pooled")))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 from yacs.config import CfgNode
 
-from ffreid.engine import checkpoint, norm
+from ffreid.engine import checkpoint, dist, norm
 from ffreid.engine.loop import Task
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import Truth, collate, collate_for_evaluation
@@ -22,6 +23,7 @@ from ffreid.pose.data.linemod import LinemodReader
 from ffreid.pose.data.ply import mesh_vertices
 from ffreid.pose.data.sample import place_objects
 from ffreid.pose.data.ycb import OWN_NAMES, TREE, YcbReader, mesh_points, read_poses
+from ffreid.pose.defaults import check_root
 from ffreid.pose.estimate import Voting
 from ffreid.pose.model.backbone import load_backbone
 from ffreid.pose.model.ffb6d import FFB6D, set_point_momentum
@@ -43,6 +45,7 @@ class Source:
     objects: ObjectSet
     folder: Path
 
+    @cached_property
     def meshes(self) -> Meshes:
         """Points of every object, (P, 3) metres by class id."""
         if self.objects.dataset == "linemod":
@@ -56,32 +59,19 @@ def open_source(cfg: CfgNode) -> Source:
     Raises:
         UserError: no root is given, or it holds no such data set.
     """
+    check_root(cfg)
     return LAYOUTS[cfg.DATA.LAYOUT](cfg)
-
-
-def root(cfg: CfgNode) -> Path:
-    """The folder that ``--root`` or $FFREID_DATA names.
-
-    Raises:
-        UserError: neither is given.
-    """
-    if not cfg.DATA.ROOT:
-        raise UserError(
-            f"nobody said where {cfg.DATASET} lies",
-            "add --root FOLDER, the folder that holds the data set's folder, or set FFREID_DATA",
-        )
-    return Path(cfg.DATA.ROOT)
 
 
 def _ycb(cfg: CfgNode) -> Source:
     objects = ycb_objects()
-    reader = _ycb_reader(cfg, root(cfg), objects)
+    reader = _ycb_reader(cfg, Path(cfg.DATA.ROOT), objects)
     return Source(reader, objects, reader.folder)
 
 
 def _linemod(cfg: CfgNode) -> Source:
     objects = linemod_objects(cfg.DATA.CLS)
-    reader = LinemodReader(root(cfg), objects, **_lists(cfg))
+    reader = LinemodReader(Path(cfg.DATA.ROOT), objects, **_lists(cfg))
     return Source(reader, objects, reader.folder)
 
 
@@ -97,7 +87,7 @@ def _toy(cfg: CfgNode) -> Source:
             synthetic=toy.SYNTHETIC,
             height=toy.HEIGHT,
             width=toy.WIDTH,
-            seed=cfg.SEED,
+            seed=toy.SEED,
             progress=bar.update,
         )
     objects = folder_objects(cfg.DATASET, folder)
@@ -106,11 +96,14 @@ def _toy(cfg: CfgNode) -> Source:
 
 
 def toy_folder(cfg: CfgNode) -> Path:
-    """Where the toy data lie: below the root, or beside the runs where none is given."""
+    """Where the toy data lie: the root, if it holds some; else a folder of their own for each size
+    and seed, below the root or beside the runs."""
+    toy = cfg.DATA.TOY
+    name = f"{toy.TRAIN}-{toy.TEST}-{toy.SYNTHETIC}-{toy.HEIGHT}x{toy.WIDTH}-{toy.SEED}"
     if not cfg.DATA.ROOT:
-        return Path(cfg.OUTPUT, cfg.DATASET, "data")
+        return Path(cfg.OUTPUT, cfg.DATASET, "data", name)
     given = Path(cfg.DATA.ROOT)
-    return given if (given / "toy.json").is_file() else Path(given, cfg.DATASET)
+    return given if (given / "toy.json").is_file() else Path(given, cfg.DATASET, name)
 
 
 def _ycb_reader(cfg: CfgNode, folder: Path, objects: ObjectSet) -> YcbReader:
@@ -146,6 +139,15 @@ def ycb_truths(folder: Path, objects: ObjectSet, frames: Path | None) -> list[Tr
 LAYOUTS = {"ycb": _ycb, "linemod": _linemod, "toy": _toy}
 
 
+def check_evaluation(source: Source) -> None:
+    """Read now what evaluation needs when training has ended.
+
+    Raises:
+        UserError: a mesh is missing or in another unit.
+    """
+    assert len(source.meshes) == len(source.objects)
+
+
 def training_set(cfg: CfgNode, source: Source) -> TrainSet:
     """The samples to train on; `len` is the samples an epoch."""
     names = cfg.DATA.OVERFIT or source.reader.train_names
@@ -174,21 +176,26 @@ def evaluation_set(cfg: CfgNode, source: Source, limit: int) -> EvalSet:
     )
 
 
-def build_task(cfg: CfgNode, objects: ObjectSet, device: torch.device) -> PoseTask:
-    """Make network and losses on `device`, the backbone with the weights that are asked for."""
+def build_task(
+    cfg: CfgNode, objects: ObjectSet, device: torch.device, *, resumed: bool = False
+) -> PoseTask:
+    """Make network and losses on `device`, the backbone with the weights that are asked for.
+
+    A resumed run replaces all weights: it needs none of ImageNet's.
+    """
     torch.manual_seed(cfg.SEED)
     net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
-    load_backbone(net, cfg.MODEL.BACKBONE)
+    load_backbone(net, "random" if resumed else cfg.MODEL.BACKBONE)
     set_point_momentum(net, cfg.MODEL.POINT_MOMENTUM)
     if not cfg.MODEL.DROPOUT:
         _without_dropout(net)
-    if cfg.TRAIN.BATCH_NORM == "sync":
+    if cfg.TRAIN.BATCH_NORM == "sync" and dist.size() > 1:
         net = norm.synchronise(net, device)
     task = PoseTask(
         net,
         offset_samples=cfg.LOSS.OFFSET_SAMPLES,
         frozen=cfg.TRAIN.BATCH_NORM == "frozen",
-        momentum_batch=cfg.TRAIN.BATCH if cfg.TRAIN.BN_MOMENTUM_SCHEDULE else None,
+        momentum_batch=cfg.LOSS.OFFSET_SAMPLES if cfg.TRAIN.BN_MOMENTUM_SCHEDULE else None,
     )
     return task.to(device, dtype(cfg))
 
@@ -242,7 +249,7 @@ def voting(cfg: CfgNode) -> Voting:
         bandwidth=cfg.VOTE.BANDWIDTH,
         use_centre=cfg.VOTE.USE_CENTRE,
         filter_clusters=cfg.VOTE.FILTER,
-        relabel=cfg.DATA.LAYOUT != "linemod",
+        relabel=cfg.VOTE.FILTER and cfg.DATA.LAYOUT != "linemod",
         max_votes=cfg.VOTE.MAX_POINTS or None,
     )
 

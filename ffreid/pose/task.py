@@ -10,8 +10,6 @@ from ffreid.engine.schedules import halving_momentum
 from ffreid.pose.data.batch import PoseBatch
 from ffreid.pose.losses import pose_losses, segmentation_accuracy
 
-KEYPOINTS = 8
-
 
 class PoseTask(Task):
     """FFB6D with its three losses.
@@ -20,13 +18,14 @@ class PoseTask(Task):
         net: the network.
         offset_samples: see `pose_losses`.
         frozen: keep batch-norm statistics as they are.
-        momentum_batch: samples a step for the authors' batch-norm momentum schedule; None is off.
+        momentum_batch: samples a step, as the authors' schedule of batch-norm momentum counts
+            them (3 a process); None is off.
     """
 
     trained = ("net",)
 
     def __init__(
-        self, net: nn.Module, *, offset_samples: float, frozen: bool, momentum_batch: int | None
+        self, net: nn.Module, *, offset_samples: float, frozen: bool, momentum_batch: float | None
     ) -> None:
         super().__init__()
         self.net = net

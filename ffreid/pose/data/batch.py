@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ffreid.errors import UserError
+
 LEVELS = (
     "neighbours",
     "nearest_kept",
@@ -144,8 +146,18 @@ class PoseBatch:
 
 
 def collate(samples: Sequence[Sample]) -> PoseBatch:
-    """Stack samples of the same picture size and point count into a batch."""
+    """Stack samples of the same picture size and point count into a batch.
+
+    Raises:
+        UserError: the sizes differ.
+    """
     inputs = [sample.inputs for sample in samples]
+    if len({(item.rgb.shape, item.features.shape) for item in inputs}) > 1:
+        sizes = {sample.truth.name: tuple(sample.inputs.rgb.shape[1:]) for sample in samples}
+        raise UserError(
+            f"pictures of different sizes in one batch: {sizes}",
+            "train with TRAIN.BATCH 1 and evaluate with TEST.BATCH 1, or bring them to one size",
+        )
     targets = [sample.targets for sample in samples]
     return PoseBatch(
         inputs=Inputs(

@@ -42,6 +42,9 @@ class Reader(Protocol):
     def test_names(self) -> list[str]:
         """All test frames."""
 
+    def summary(self) -> str:
+        """Say in a line which frames there are and whose lists they follow."""
+
     def draw(self, rng: np.random.RandomState) -> str:
         """Draw a training frame."""
 

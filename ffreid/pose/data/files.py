@@ -25,10 +25,11 @@ def find_folder(root: Path, own_names: Sequence[str], evidence: Sequence[str], t
     Raises:
         UserError: none of the candidates is such a folder.
     """
-    for folder in (root, *(root / name for name in own_names)):
+    # Own names first: many a folder has a "data" in it.
+    for folder in (*(root / name for name in own_names), root):
         if any((folder / name).exists() for name in evidence):
             return folder
-    raise UserError(f"no data set at {root}: {_found(root)}", f"expected there: {tree}")
+    raise UserError(f"no data set at {root}: {found(root)}", f"expected there: {tree}")
 
 
 def read_lines(path: Path) -> list[str]:
@@ -41,7 +42,8 @@ def read_lines(path: Path) -> list[str]:
         lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"cannot read the list {path}: {_why(error)}", "give a text file"
+            f"cannot read the list {path}: {_why(error)}",
+            f"a text file with a frame a line is expected; {path.parent}: {found(path.parent)}",
         ) from error
     if not lines:
         raise UserError(f"the list {path} is empty", "write one frame name a line")
@@ -111,7 +113,8 @@ def extent(points: npt.NDArray[np.floating[Any]]) -> float:
     return float(np.ptp(flat_points, axis=0).max())
 
 
-def _found(root: Path) -> str:
+def found(root: Path) -> str:
+    """Say what a folder holds, for an error."""
     if not root.exists():
         return "it does not exist"
     if not root.is_dir():

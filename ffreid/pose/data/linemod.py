@@ -44,14 +44,11 @@ class LinemodReader:
         test_list: the same for ``test.txt``.
 
     Attributes:
-        train_names: all that trains: real, rendered and fused.
-        test_names: real test frames, e.g. ``data/01/0185``.
-        real_train_names: real training frames.
         render_names: rendered frames, e.g. ``renders/ape/0.pkl``.
         fuse_names: fused frames.
 
     Raises:
-        UserError: the folder or a list is missing.
+        UserError: the folder is missing; a list, when it is first asked for.
     """
 
     form: Literal["linemod"] = "linemod"
@@ -71,11 +68,36 @@ class LinemodReader:
         self.home = self.folder / "data" / f"{self.number:02d}"
         if not self.home.is_dir():
             raise UserError(f"no folder {self.home}", f"expected {TREE}")
-        self.real_train_names = self._real_names(train_list or self.home / "train.txt")
-        self.test_names = self._real_names(test_list or self.home / "test.txt")
+        self.train_list = train_list or self.home / "train.txt"
+        self.test_list = test_list or self.home / "test.txt"
         self.render_names = self._pickles("renders")
         self.fuse_names = self._pickles("fuse")
-        self.train_names = self.real_train_names + self.render_names + self.fuse_names
+
+    # Lists are read when they are asked for: who only tests needs none to train.
+
+    @cached_property
+    def real_train_names(self) -> list[str]:
+        """Real training frames."""
+        return self._real_names(self.train_list)
+
+    @cached_property
+    def test_names(self) -> list[str]:
+        """Real test frames, e.g. ``data/01/0185``."""
+        return self._real_names(self.test_list)
+
+    @cached_property
+    def train_names(self) -> list[str]:
+        """All that trains: real, rendered and fused."""
+        return self.real_train_names + self.render_names + self.fuse_names
+
+    def summary(self) -> str:
+        """Say in a line which frames there are."""
+        counts = f"{len(self.render_names)} rendered, {len(self.fuse_names)} fused"
+        text = f"{len(self.real_train_names)} real, {counts} training frames"
+        text += f", {len(self.test_names)} test frames"
+        if not self.render_names and not self.fuse_names:
+            text += "; WITHOUT renders/ and fuse/ the published accuracy is out of reach"
+        return text
 
     def draw(self, rng: np.random.RandomState) -> str:
         """Draw a training frame: real 30 %, else fused 40 % and rendered 60 %, where all exist."""
@@ -156,6 +178,11 @@ class LinemodReader:
     def _entry(self, frame: int) -> dict[str, Any] | None:
         """The object's entry, or the first one where none bears its number."""
         entries = self.poses.get(frame) or []
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise UserError(
+                f"{self.home / 'gt.yml'}: frame {frame} holds no list of objects",
+                "expected 'FRAME: [{cam_R_m2c: …, cam_t_m2c: …, obj_id: …}]'",
+            )
         own = [entry for entry in entries if entry.get("obj_id") == self.number]
         return next(iter(own or entries), None)
 
@@ -177,11 +204,14 @@ def _read_pickle(path: Path, name: str, number: int) -> Frame:
     mask = np.asarray(item["mask"])
     mask = mask[..., 0] if mask.ndim == 3 else mask
     own = mask == number if item["rnd_typ"] == "fuse" else mask > 0
-    rgb = np.asarray(item["rgb"])
-    depth = np.asarray(item["depth"], np.float32)
+    try:
+        rgb, depth = np.asarray(item["rgb"], np.uint8), np.asarray(item["depth"], np.float32)
+        pose, intrinsics = np.asarray(item["RT"], np.float64), np.asarray(item["K"], np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: {flat(str(error))}", "rgb, depth, K and RT hold numbers"
+        ) from error
     check_same_size({path / "rgb": rgb, path / "depth": depth, path / "mask": mask})
-    pose = np.asarray(item["RT"], np.float64)
-    intrinsics = np.asarray(item["K"], np.float64)
     if rgb.ndim != 3 or depth.ndim != 2 or pose.shape != (3, 4) or intrinsics.shape != (3, 3):
         raise UserError(
             f"{path}: an array has another shape than a frame's",
@@ -190,7 +220,7 @@ def _read_pickle(path: Path, name: str, number: int) -> Frame:
     check_poses(path, pose)
     return Frame(
         name=name,
-        rgb=rgb[..., :3].astype(np.uint8),
+        rgb=rgb[..., :3],
         depth=depth * np.float32(MILLIMETRES),
         depth_scale=MILLIMETRES,
         labels=own.astype(np.int32),

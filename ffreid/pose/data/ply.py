@@ -32,10 +32,11 @@ def mesh_vertices(folder: Path, number: int) -> npt.NDArray[np.float32]:
     path = folder / "models" / f"obj_{number:02d}.ply"
     vertices = read_vertices(path)
     facts = resource("linemod")["models_info_mm"].get(str(number))
-    if facts is not None and extent(vertices) < facts["diameter"] / 100:
+    known, ours = facts["diameter"] if facts else extent(vertices), extent(vertices)
+    if not known / 100 < ours < known * 100:
         raise UserError(
-            f"{path}: {extent(vertices):g} long where {facts['diameter']:g} mm are known",
-            "the mesh is in metres: multiply it by 1000",
+            f"{path}: {ours:g} long where {known:g} mm are known",
+            "millimetres are expected" + ": multiply it by 1000" * (ours < known),
         )
     return (vertices / 1000).astype(np.float32)
 

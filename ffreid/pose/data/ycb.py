@@ -7,6 +7,7 @@ metres, ``factor_depth`` (units a metre) and, in the original release, ``intrins
 
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from ffreid.pose.data.files import (
     check_same_size,
     extent,
     find_folder,
+    found,
     read_lines,
     read_picture,
 )
@@ -72,11 +74,11 @@ def mesh_points(folder: Path, objects: ObjectSet) -> dict[int, npt.NDArray[np.fl
             ) from error
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             raise UserError(f"{path}: not rows of three numbers", "a row 'x y z' in metres a point")
-        known = extent(objects.keypoints[class_id - 1])
-        if extent(points) > 100 * known:
+        known, ours = extent(objects.keypoints[class_id - 1]), extent(points)
+        if not known / 100 < ours < known * 100:
             raise UserError(
-                f"{path}: {extent(points):g} long where the keypoints span {known:g} metres",
-                "the mesh is in millimetres: divide it by 1000",
+                f"{path}: {ours:g} long where the keypoints span {known:g} metres",
+                "metres are expected" + ": divide it by 1000" * (ours > known),
             )
         meshes[class_id] = points
     return meshes
@@ -97,14 +99,8 @@ class YcbReader:
         train_list: file of training frames, e.g. ``data/0001/000001`` a line.
         test_list: file of test frames.
 
-    Attributes:
-        train_names: training frames.
-        test_names: test frames.
-        real_train_names: the photographed ones among the training frames.
-        synthetic_train_names: the rendered ones.
-
     Raises:
-        UserError: the folder or a list is missing.
+        UserError: the folder is missing; a list, when it is first asked for.
     """
 
     form: Literal["ycb"] = "ycb"
@@ -122,10 +118,38 @@ class YcbReader:
         self.folder = find_folder(folder, OWN_NAMES, ("data", "data_syn"), TREE)
         self.objects = objects
         self.intrinsics = intrinsics
-        self.train_names = self._find_list("train", train_list)
-        self.test_names = self._find_list("test", test_list)
-        self.real_train_names = [n for n in self.train_names if not n.startswith("data_syn")]
-        self.synthetic_train_names = [n for n in self.train_names if n.startswith("data_syn")]
+        self.train_list, self.test_list = train_list, test_list
+
+    # Lists are looked for when they are asked for: who only tests needs none to train.
+
+    @cached_property
+    def train_names(self) -> list[str]:
+        """Training frames."""
+        return self._find_list("train", self.train_list)
+
+    @cached_property
+    def test_names(self) -> list[str]:
+        """Test frames."""
+        return self._find_list("test", self.test_list)
+
+    @cached_property
+    def real_train_names(self) -> list[str]:
+        """The photographed ones among the training frames."""
+        return [name for name in self.train_names if not name.startswith("data_syn")]
+
+    @cached_property
+    def synthetic_train_names(self) -> list[str]:
+        """The rendered ones among the training frames."""
+        return [name for name in self.train_names if name.startswith("data_syn")]
+
+    def summary(self) -> str:
+        """Say in a line which frames there are and whether the lists are the authors'."""
+        real, synthetic = len(self.real_train_names), len(self.synthetic_train_names)
+        return (
+            f"{real} real and {synthetic} rendered training frames"
+            f"{_whose(self.train_names, 'train')}, "
+            f"{len(self.test_names)} test frames{_whose(self.test_names, 'test')}"
+        )
 
     def draw(self, rng: np.random.RandomState) -> str:
         """Draw a training frame: real in 20 % of the cases, where both kinds exist."""
@@ -186,7 +210,8 @@ class YcbReader:
         if not path.is_file():
             raise UserError(
                 f"no list of {which} frames: neither "
-                f"{self.folder / 'dataset_config' / f'{which}_data_list.txt'} nor {path}",
+                f"{self.folder / 'dataset_config' / f'{which}_data_list.txt'} nor {path}; "
+                f"{found(self.folder)}",
                 f"expected {TREE}",
             )
         names = _frame_names(path)
@@ -221,9 +246,16 @@ def read_poses(
 def _objects_in(
     path: Path, meta: dict[str, Any], objects: ObjectSet
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    class_ids = meta["cls_indexes"].reshape(-1).astype(np.int32)
+    try:
+        class_ids = np.asarray(meta["cls_indexes"]).reshape(-1).astype(np.int32)
+        stored = np.asarray(meta["poses"], np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: cls_indexes or poses are not numbers",
+            "store (objects, 1) and (3, 4, objects)",
+        ) from error
     _check_ids(path, class_ids, objects, lowest=1)
-    return class_ids, _poses(path, meta["poses"], len(class_ids))
+    return class_ids, _poses(path, stored, len(class_ids))
 
 
 def _check_ids(path: Path, ids: npt.NDArray[np.int32], objects: ObjectSet, *, lowest: int) -> None:
@@ -233,6 +265,10 @@ def _check_ids(path: Path, ids: npt.NDArray[np.int32], objects: ObjectSet, *, lo
             f"{path}: class id {wrong} is outside {lowest} … {len(objects)}",
             f"{objects.dataset} has {len(objects)} classes: check --dataset and the class list",
         )
+
+
+def _whose(names: Sequence[str], which: Literal["train", "test"]) -> str:
+    return " (the authors' list)" if is_authors_list(names, which) else " (not the authors' list)"
 
 
 def _read_meta(path: Path, needs_camera: bool) -> dict[str, Any]:

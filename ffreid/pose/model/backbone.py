@@ -9,8 +9,8 @@ from ffreid.errors import UserError, flat
 from ffreid.pose.model.resnet import backbone_name
 
 HINT = (
-    "put torchvision's resnet34-333f7ec4.pth anywhere and set MODEL.BACKBONE to its path, "
-    "or train from scratch with MODEL.BACKBONE random"
+    "put torchvision's resnet34-b627a593.pth (or the older 333f7ec4) anywhere and set "
+    "MODEL.BACKBONE to its path, or train from scratch with MODEL.BACKBONE random"
 )
 
 
@@ -27,6 +27,8 @@ def load_backbone(net: nn.Module, source: str) -> None:
     """
     if source == "random":
         return
+    if source != "imagenet" and not Path(source).is_file():
+        raise UserError(f"MODEL.BACKBONE: no file {source}", HINT)
     state = _from_torchvision() if source == "imagenet" else checkpoint.load(Path(source))
     own = net.state_dict()
     renamed = {

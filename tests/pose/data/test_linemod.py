@@ -195,14 +195,27 @@ def test_a_missing_sequence_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.txt", "test.txt"])
-def test_a_missing_list_is_named(folder: Path, name: str) -> None:
+def test_a_missing_list_is_named_when_it_is_asked_for(folder: Path, name: str) -> None:
     (folder / "data/01" / name).unlink()
-    refused(folder, rf"cannot read the list .*data/01/{name}")
+    reader = LinemodReader(folder, APE)
+    with pytest.raises(UserError, match=rf"cannot read the list .*data/01/{name}") as caught:
+        reader.summary()
+    assert "found" in caught.value.hint
 
 
 def test_a_list_of_something_else_is_named(folder: Path) -> None:
     (folder / "data/01/train.txt").write_text("0003\ndata/01/rgb/0004.png\n")
-    refused(folder, r"train.txt: '0004.png' is no frame number")
+    with pytest.raises(UserError, match=r"train.txt: '0004.png' is no frame number"):
+        _ = LinemodReader(folder, APE).train_names
+
+
+def test_a_test_needs_no_training_list(folder: Path) -> None:
+    (folder / "data/01/train.txt").unlink()
+    assert LinemodReader(folder, APE).test_names
+
+
+def test_training_on_real_frames_alone_is_said(folder: Path) -> None:
+    assert "WITHOUT renders/ and fuse/" in LinemodReader(folder, APE).summary()
 
 
 @pytest.mark.parametrize("part", ["rgb", "depth", "mask"])

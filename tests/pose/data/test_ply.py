@@ -57,7 +57,7 @@ def test_a_mesh_in_metres_is_refused(tmp_path: Path) -> None:
     (tmp_path / "models/obj_01.ply").write_bytes(ascii_ply(VERTICES / 1000))
     with pytest.raises(UserError, match=r"obj_01.ply: .* long where 102.099 mm") as raised:
         mesh_vertices(tmp_path, 1)
-    assert "in metres" in raised.value.hint
+    assert raised.value.hint == "millimetres are expected: multiply it by 1000"
 
 
 XYZ = "property float x\nproperty float y\nproperty float z\n"

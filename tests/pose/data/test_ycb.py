@@ -182,17 +182,34 @@ def test_an_empty_root_is_said_to_hold_nothing(tmp_path: Path) -> None:
 
 def test_missing_lists_are_named(tmp_path: Path) -> None:
     write_ycb_frame(tmp_path, NAME, **flat_scene())
-    error = refused(tmp_path, r"no list of train frames: .*train_data_list.txt nor .*train.txt")
-    assert "image_sets" in error.hint
+    reader = YcbReader(tmp_path, OBJECTS)
+    with pytest.raises(
+        UserError,
+        match=r"no list of train frames: .*train_data_list.txt nor .*train.txt; found data",
+    ) as caught:
+        _ = reader.train_names
+    assert "image_sets" in caught.value.hint
+
+
+def test_a_test_needs_no_training_list(folder: Path) -> None:
+    (folder / "dataset_config/train_data_list.txt").unlink()
+    assert YcbReader(folder, OBJECTS).test_names
+
+
+def test_the_summary_says_whose_lists_are_used(folder: Path) -> None:
+    assert "(not the authors' list)" in YcbReader(folder, OBJECTS).summary()
 
 
 def test_a_given_list_that_is_missing_is_named(folder: Path) -> None:
-    refused(folder, r"cannot read the list .*gone.txt: No such", train_list=folder / "gone.txt")
+    reader = YcbReader(folder, OBJECTS, train_list=folder / "gone.txt")
+    with pytest.raises(UserError, match=r"cannot read the list .*gone.txt: No such"):
+        _ = reader.train_names
 
 
 def test_an_empty_list_is_named(folder: Path) -> None:
     (folder / "dataset_config/test_data_list.txt").write_text("\n\n")
-    refused(folder, r"test_data_list.txt is empty")
+    with pytest.raises(UserError, match=r"test_data_list.txt is empty"):
+        _ = YcbReader(folder, OBJECTS).test_names
 
 
 @pytest.mark.parametrize("part", ["color.png", "depth.png", "label.png", "meta.mat"])
@@ -284,7 +301,13 @@ def test_meshes_in_millimetres_are_refused(tmp_path: Path) -> None:
     write_meshes(tmp_path, 1000.0)
     with pytest.raises(UserError, match=r"points.xyz: .* long where") as raised:
         mesh_points(tmp_path, OBJECTS)
-    assert "millimetres" in raised.value.hint
+    assert raised.value.hint == "metres are expected: divide it by 1000"
+
+
+def test_meshes_far_too_small_are_refused(tmp_path: Path) -> None:
+    write_meshes(tmp_path, 0.001)
+    with pytest.raises(UserError, match="long where"):
+        mesh_points(tmp_path, OBJECTS)
 
 
 def test_a_missing_mesh_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""What processes tell each other; alone, everything is the identity."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ffreid.engine import dist
+from tests.engine.processes import SIZE, in_processes
+
+
+def make(path: Path) -> str:
+    """Make a file; give what was there before."""
+    met = "a file" if path.exists() else "nothing"
+    path.touch()
+    return met
+
+
+def work(rank: int, folder: Path) -> dict[str, Any]:
+    kept = torch.tensor([rank, 10.0 * rank], dtype=torch.float64)
+    return {
+        "size": dist.size(),
+        # Of unequal lengths.
+        "rows": dist.gather_rows([{"rank": rank, "row": row} for row in range(1 + 2 * rank)]),
+        "none": dist.gather_rows([]),
+        "mean": dist.mean(kept),
+        "kept": kept,
+        "met": dist.in_turn(partial(make, folder / "made")),
+    }
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("dist")
+    return in_processes(partial(work, folder=folder), folder)
+
+
+@pytest.mark.parametrize("rank", range(SIZE))
+def test_every_process_has_all_rows_in_rank_order(told: list[dict[str, Any]], rank: int) -> None:
+    pairs = [(row["rank"], row["row"]) for row in told[rank]["rows"]]
+    assert pairs == [(0, 0), (1, 0), (1, 1), (1, 2)]
+    assert told[rank]["none"] == []
+
+
+@pytest.mark.parametrize("rank", range(SIZE))
+def test_the_mean_is_that_of_all_processes(told: list[dict[str, Any]], rank: int) -> None:
+    assert told[rank]["size"] == SIZE
+    assert told[rank]["mean"].tolist() == [0.5, 5.0]
+    assert told[rank]["kept"].tolist() == [rank, 10.0 * rank]
+
+
+def test_the_first_process_makes_before_the_others(told: list[dict[str, Any]]) -> None:
+    assert [mine["met"] for mine in told] == ["nothing", "a file"]
+
+
+def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    values = torch.tensor([1.0, 2.0])
+    with dist.joined() as world:
+        assert (world.rank, world.size, world.main) == (0, 1, True)
+        assert dist.size() == 1
+        assert dist.gather_rows([3, 1]) == [3, 1]
+        assert torch.equal(dist.mean(values), values)
+        assert dist.in_turn(lambda: "made") == "made"

@@ -1,0 +1,131 @@
+"""Batches come in the order of their keys, from whatever process; mistakes come through."""
+
+import os
+import signal
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from ffreid.engine.loading import StepKeys, deaths_told, evaluation_stream, stream
+from ffreid.errors import UserError
+
+
+def step_keys(**settings: int) -> StepKeys:
+    usual = {"start": 0, "total": 7, "steps_per_epoch": 3, "batch": 4, "rank": 0, "size": 1}
+    return StepKeys(**usual | settings)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_every_position_of_every_epoch_is_taken_once(size: int) -> None:
+    taken: Counter[tuple[int, int]] = Counter()
+    for rank in range(size):
+        keys = list(step_keys(total=6, rank=rank, size=size))
+        assert [len(share) for share in keys] == [4 // size] * 6
+        taken.update(key for share in keys for key in share)
+    assert taken == Counter((epoch, position) for epoch in range(2) for position in range(12))
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_shares_of_a_step_are_one_process_batch(size: int) -> None:
+    shares = zip(*(step_keys(rank=rank, size=size) for rank in range(size)), strict=True)
+    joined = [[key for share in step for key in share] for step in shares]
+    assert joined == list(step_keys())
+
+
+@pytest.mark.parametrize("start", [0, 2, 3, 7])
+def test_resuming_takes_the_rest_of_the_steps(start: int) -> None:
+    assert list(step_keys(start=start)) == list(step_keys())[start:]
+    assert list(step_keys(start=start).steps) == list(range(start, 7))
+    assert len(step_keys(start=start)) == 7 - start
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(UserError, match=r"TRAIN\.BATCH 4 .* 3 processes") as caught:
+        step_keys(size=3)
+    assert caught.value.hint == "set TRAIN.BATCH to a multiple of 3"
+
+
+class Numbers:
+    """Item `key` is (key, a number drawn from it); some keys go wrong."""
+
+    def __init__(self, length: int = 10, bad: dict[int, str] | None = None) -> None:
+        self.length, self.bad = length, bad or {}
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: Any) -> list[int]:
+        number = key[0] * 100 + key[1] if isinstance(key, tuple) else key
+        if number in self.bad:
+            self.fail(self.bad[number], number)
+        draw = torch.randint(10**6, (1,), generator=torch.Generator().manual_seed(number))
+        return [number, int(draw)]
+
+    def fail(self, how: str, number: int) -> None:
+        if how == "user":
+            raise UserError(f"frame {number} is broken", "copy it again")
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError(f"frame {number} meets a bug")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_from_any_number_of_workers(workers: int) -> None:
+    data = Numbers()
+    expected = [[data[key] for key in share] for share in step_keys()]
+    assert list(stream(data, step_keys(), list, workers=workers)) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_mistake_comes_through_from_a_worker(workers: int) -> None:
+    batches = stream(Numbers(bad={2: "user"}), [[0, 1], [2, 3]], list, workers=workers)
+    assert [number for number, _ in next(batches)] == [0, 1]
+    with pytest.raises(UserError) as caught:
+        next(batches)
+    assert caught.value.message == "frame 2 is broken"
+    assert caught.value.hint == "copy it again"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bug_in_a_worker_is_not_told_as_its_death(workers: int) -> None:
+    with pytest.raises(RuntimeError, match="frame 0 meets a bug"):
+        list(stream(Numbers(bad={0: "bug"}), [[0], [1]], list, workers=workers))
+
+
+def test_a_killed_worker_is_told() -> None:
+    with pytest.raises(UserError, match="a data worker died") as caught:
+        list(stream(Numbers(bad={0: "killed"}), [[0], [1]], list, workers=1))
+    assert "DATA.WORKERS" in caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+def test_a_worker_killed_while_a_step_is_computed_is_told() -> None:
+    batches = stream(Numbers(bad={1: "killed"}), [[0], [1]], list, workers=1)
+    # torch raises in whatever the main process is at; it prefetches, so that is often this.
+    with pytest.raises(UserError, match="a data worker died"), deaths_told():
+        for _ in batches:
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                pass
+
+
+def test_other_errors_pass_where_deaths_are_told() -> None:
+    with pytest.raises(RuntimeError, match="shapes differ"), deaths_told():
+        raise RuntimeError("shapes differ")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("length", [1, 5])
+def test_an_evaluation_takes_every_frame_once(size: int, length: int) -> None:
+    batches = [
+        batch
+        for rank in range(size)
+        for batch in evaluation_stream(
+            Numbers(length), list, batch=2, workers=0, rank=rank, size=size
+        )
+    ]
+    assert all(0 < len(batch) <= 2 for batch in batches)
+    assert sorted(number for batch in batches for number, _ in batch) == list(range(length))

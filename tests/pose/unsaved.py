@@ -1,0 +1,32 @@
+"""Run command lines one after the other without saving: ``-m tests.pose.unsaved LINE LINE …``.
+
+Starting a process and writing checkpoints of 800 MB take most of a short run's time.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from ffreid.cli import main
+from ffreid.engine import checkpoint, dist
+
+
+def run_unsaved(line: str) -> None:
+    """Run one command line; `checkpoint.save` must be replaced already."""
+    try:
+        main(shlex.split(line))
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def no_save(path: Path, state: Any) -> None:
+    """Save nothing, in place of `checkpoint.save`."""
+
+
+if __name__ == "__main__":
+    setattr(checkpoint, "save", no_save)  # noqa: B010
+    with dist.joined():
+        for given in sys.argv[1:]:
+            run_unsaved(given)

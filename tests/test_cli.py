@@ -1,0 +1,280 @@
+"""A mistake is two lines and exit code 2; looking at the command line imports nothing heavy."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ffreid import __version__, runner
+from ffreid.cli import main
+from ffreid.engine import checkpoint
+from tests.makers import toy_folder
+
+TOY = ["DATA.TOY.TRAIN", "4", "DATA.TOY.TEST", "2", "DATA.TOY.SYNTHETIC", "2", "DATA.WORKERS", "0"]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FFREID_DATA", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_folder(tmp_path_factory.mktemp("data"))
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[str, str]:
+    """Error and hint of a command line that fails as a mistake should."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    heard = capsys.readouterr()
+    assert caught.value.code == 2
+    assert heard.out == ""
+    error, hint = heard.err.splitlines()[-2:]
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
+    return error.removeprefix("error: "), hint.removeprefix("hint: ")
+
+
+def finished(*words: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+TRAIN = ("train", "--dataset", "toy-pose")
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (("train", "--dataset", "toy-pos"), "unknown data set 'toy-pos'", "did you mean toy-pose?"),
+        (("eval", "--dataset", "xyzzy"), "unknown data set 'xyzzy'", "choose one of: "),
+        ((*TRAIN, "TRAIN.BACH", "2"), "unknown key TRAIN.BACH", "did you mean TRAIN.BATCH?"),
+        ((*TRAIN, "--tga", "a"), "No such option: --tga", "did you mean --tag?"),
+        ((*TRAIN, "--xyzzy"), "No such option: --xyzzy", "see ffreid train --help"),
+        (("trian",), "No such command 'trian'", "see ffreid --help"),
+        (("train",), "Missing option '--dataset'", "see ffreid train --help"),
+        (("train", "--dataset"), "Option '--dataset' requires an argument", "see ffreid"),
+        (("eval", *TRAIN[1:], "--pictures", "many"), "Invalid value for '--pictures'", "see "),
+        ((*TRAIN, "TRAIN.BATCH", "many"), "TRAIN.BATCH in the command line is 'many'", "write "),
+        ((*TRAIN, "TRAIN.BATCH", "2.5"), "TRAIN.BATCH in the command line is 2.5", "write "),
+        ((*TRAIN, "TRAIN.BATCH", "0"), "TRAIN.BATCH is 0", "set TRAIN.BATCH to 1 or more"),
+        ((*TRAIN, "TRAIN.PRECISION", "fp8"), "TRAIN.PRECISION is 'fp8'", "choose one of: "),
+        ((*TRAIN, "TRAIN.BATCH"), "'TRAIN.BATCH' has no value", "settings come in pairs"),
+        ((*TRAIN, "--cfg", "no.yaml"), "cannot read no.yaml", "give an existing YAML file"),
+        (("train", "--dataset", "linemod"), "no object is named", "add --cls NAME"),
+        (
+            ("eval", "--dataset", "linemod", "--cls", "x"),
+            "LineMOD has no object 'x'",
+            "add --cls NAME",
+        ),
+        (("bench", "xyzzy"), "nothing to time for 'xyzzy'", "ffreid bench pose"),
+    ],
+)
+def test_a_mistyped_command_line_is_two_lines(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], error: str, hint: str
+) -> None:
+    found = mistake(capsys, *words)
+    assert found[0].startswith(error)
+    assert found[1].startswith(hint)
+
+
+@pytest.mark.parametrize("command", [("train",), ("eval", "--test-gt")])
+@pytest.mark.parametrize("dataset", [("ycb",), ("linemod", "--cls", "ape")])
+def test_a_missing_root_is_told(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: tuple[str, ...],
+    dataset: tuple[str, ...],
+) -> None:
+    error, hint = mistake(capsys, *command, "--dataset", *dataset, "--output", tmp_path)
+    assert error == f"nobody said where {dataset[0]} lies"
+    assert "--root FOLDER" in hint
+
+
+@pytest.mark.parametrize("dataset", [("ycb",), ("linemod", "--cls", "ape")])
+def test_a_root_without_the_data_set_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, dataset: tuple[str, ...]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ["train", "--root", tmp_path / "empty", "--output", tmp_path, "--dataset", *dataset]
+    assert str(tmp_path / "empty") in mistake(capsys, *words)[0]
+
+
+def test_an_output_that_cannot_be_written_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    error, hint = mistake(capsys, *TRAIN, "--output", tmp_path / "file" / "runs")
+    assert error.startswith(f"cannot write in {tmp_path / 'file' / 'runs'}")
+    assert "--output" in hint
+
+
+@pytest.mark.parametrize("flag", [("train", "--resume"), ("eval", "--checkpoint")])
+@pytest.mark.parametrize(
+    ("content", "error"), [(None, "no checkpoint "), (b"<html>", "is no readable checkpoint")]
+)
+def test_an_unreadable_checkpoint_is_named(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    data: Path,
+    flag: tuple[str, str],
+    content: bytes | None,
+    error: str,
+) -> None:
+    if content is not None:
+        (tmp_path / "a.pth").write_bytes(content)
+    words = [flag[0], *TRAIN[1:], "--root", data, "--output", tmp_path, flag[1], tmp_path / "a.pth"]
+    found, hint = mistake(capsys, *words, *TOY)
+    assert error in found
+    assert str(tmp_path / "a.pth") in found
+    assert "weights_only" not in found + hint
+
+
+OTHER = {
+    "task": "pose",
+    "config": "SEED: 0\n",
+    "classes": ["can", "bowl"],
+    "step": 1,
+    "total": 9,
+    "best": 0.0,
+    "optimisers": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("flag", "error"),
+    [
+        (("eval", "--checkpoint"), "knows 2 objects (can, bowl), the data set 5 ("),
+        (("train", "--resume"), "knows other objects than toy-pose"),
+    ],
+)
+def test_a_checkpoint_of_other_classes_is_refused(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    data: Path,
+    flag: tuple[str, str],
+    error: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What comes after the check would be the network of 34 million parameters.
+    monkeypatch.setattr("ffreid.pose.setup.FFB6D", lambda *_: torch.nn.Linear(1, 1))
+    monkeypatch.setattr("ffreid.pose.setup.set_point_momentum", lambda *_: None)
+    path = tmp_path / "other.pth"
+    checkpoint.save(path, {**OTHER, "parts": {"net": {"weight": torch.zeros(1)}}})
+    words = [flag[0], *TRAIN[1:], "--root", data, "--output", tmp_path, flag[1], path]
+    assert error in mistake(capsys, *words, *TOY)[0]
+
+
+def test_a_file_that_is_no_checkpoint_of_ours_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path
+) -> None:
+    checkpoint.save(tmp_path / "resnet.pth", {"conv1.weight": torch.zeros(1)})
+    words = ["eval", *TRAIN[1:], "--root", data, "--checkpoint", tmp_path / "resnet.pth"]
+    assert "holds no FFB6D of ours" in mistake(capsys, *words, *TOY)[0]
+
+
+def test_an_evaluation_before_any_training_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    error, hint = mistake(capsys, "eval", *TRAIN[1:], "--output", tmp_path)
+    assert error == f"no checkpoint in {tmp_path / 'toy-pose' / 'default'}"
+    assert "--checkpoint FILE" in hint
+
+
+def test_a_run_is_not_overwritten(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "toy-pose" / "mine"
+    checkpoint.save(folder / "last.pth", {"step": 1})
+    error, hint = mistake(capsys, *TRAIN, "--output", tmp_path, "--tag", "mine")
+    assert error == f"{folder} holds a run already"
+    assert f"--resume {folder / 'last.pth'}" in hint
+    assert checkpoint.load(folder / "last.pth") == {"step": 1}
+
+
+def test_another_name_makes_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path / "toy-pose" / "mine" / "last.pth", {"step": 1})
+    # Ends where the data would be rendered.
+    monkeypatch.setattr("ffreid.pose.setup.ensure_toy", interrupt)
+    assert finished(*TRAIN, "--output", tmp_path, "--tag", "other") == 130
+    assert (tmp_path / "toy-pose" / "other").is_dir()
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_is_code_130_and_two_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "train", interrupt)
+    assert finished(*TRAIN) == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    error, hint = err.splitlines()
+    assert error == "error: interrupted"
+    assert "--resume" in hint
+
+
+def test_a_bug_is_not_told_as_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: Any, **__: Any) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(runner, "train", bug)
+    with pytest.raises(ValueError, match="a bug"):
+        main([*TRAIN])
+
+
+def test_help_and_version_are_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert finished("--version") == 0
+    assert capsys.readouterr() == (f"ffreid {__version__}\n", "")
+    assert finished("train", "--help") == 0
+    assert "--dataset" in capsys.readouterr().out
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert finished() == 2
+    heard = capsys.readouterr()
+    assert "train" in heard.out
+    assert heard.err == "error: no command is given\nhint: see ffreid --help\n"
+
+
+def test_true_labels_find_the_toy_objects(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path
+) -> None:
+    words = ["eval", *TRAIN[1:], "--root", data, "--output", tmp_path, "--test-gt"]
+    written = tmp_path / "copy.json"
+    assert finished(*words, "--pictures", 1, "--json", written, *TOY) == 0
+    folder = tmp_path / "toy-pose" / "default" / "test-gt"
+    results = json.loads((folder / "results.json").read_text())
+    assert json.loads(written.read_text()) == results
+    assert results["frames"] == 2
+    assert results["weights"] == "none: true labels and offsets"
+    assert results["results"]["pooled"]["ADD-S_auc"] > 95
+    assert "ADD-S AUC" in capsys.readouterr().out
+    assert len(list((folder / "pictures").glob("*.png"))) == 1
+    poses = json.loads((folder / "poses.json").read_text())["poses"]
+    assert {pose["frame"] for pose in poses} == {"data/0048/000001", "data/0048/000002"}
+
+
+LIGHT = """
+import sys
+from ffreid.cli import main
+from ffreid.recipes import compose, recipes
+for name in recipes():
+    compose(name, cls="ape" if name == "linemod" else None)
+heavy = {name.partition(".")[0] for name in sys.modules}
+print(sorted(heavy & {"torch", "torchvision", "scipy", "cv2", "numpy", "PIL"}))
+"""
+
+
+def test_composing_a_configuration_imports_nothing_heavy() -> None:
+    words = [sys.executable, "-c", LIGHT]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,114 @@
+"""Every data set's name makes a configuration; flags and words go over it."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ffreid import config, recipes
+from ffreid.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FILES = sorted((REPOSITORY / "configs").glob("*/*.yaml"))
+assert FILES, f"no recipes in {REPOSITORY / 'configs'}"
+# What a data set cannot do without.
+NEEDED = {"linemod": {"cls": "ape"}}
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FFREID_DATA", raising=False)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_recipe_composes(path: Path) -> None:
+    cfg = recipes.compose(path.stem, **NEEDED.get(path.stem, {}))  # type: ignore[arg-type]
+    assert path == recipes.recipe_folder() / cfg.TASK / f"{cfg.DATASET}.yaml"
+    assert cfg.is_frozen()
+    importlib.import_module(f"ffreid.{cfg.TASK}.defaults").check(cfg)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_recipe_is_in_the_configuration(path: Path) -> None:
+    cfg = recipes.compose(path.stem, **NEEDED.get(path.stem, {}))  # type: ignore[arg-type]
+    written = yaml.safe_load(path.read_text())
+    for section, settings in written.items():
+        for key, value in settings.items():
+            assert config.lookup(cfg, f"{section}.{key}") == value
+
+
+def test_all_recipes_are_known_and_no_two_share_a_name() -> None:
+    assert sorted(recipes.recipes().values()) == FILES
+    assert len(recipes.recipes()) == len(FILES)
+
+
+def test_words_go_over_the_file_and_the_file_over_the_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("TRAIN: {BATCH: 6, EPOCHS: 7}\nDATASET: else\n")
+    cfg = recipes.compose("toy-pose", file=file, pairs=["TRAIN.BATCH", "2"])
+    assert (cfg.TRAIN.BATCH, cfg.TRAIN.EPOCHS, cfg.DATA.LAYOUT) == (2, 7, "toy")
+    assert cfg.DATASET == "toy-pose"
+
+
+def test_flags_are_settings(tmp_path: Path) -> None:
+    cfg = recipes.compose("linemod", root=tmp_path, output=tmp_path / "o", tag="t", cls="cat")
+    assert (Path(cfg.DATA.ROOT), Path(cfg.OUTPUT)) == (tmp_path, tmp_path / "o")
+    assert (cfg.TAG, cfg.DATA.CLS) == ("cat-t", "cat")
+    assert recipes.compose("linemod", cls="cat").TAG == "cat"
+
+
+@pytest.mark.parametrize("pair", [("TASK", "reid"), ("DATASET", "ycb")])
+def test_task_and_data_set_are_no_settings(pair: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match="follow from --dataset"):
+        recipes.compose("toy-pose", pairs=pair)
+
+
+def test_an_object_is_for_linemod_alone() -> None:
+    with pytest.raises(UserError, match="one network for all objects"):
+        recipes.compose("ycb", cls="ape")
+
+
+def test_the_root_comes_from_the_environment_unless_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FFREID_DATA", "/environment")
+    assert recipes.compose("ycb").DATA.ROOT == "/environment"
+    assert recipes.compose("ycb", root=Path("/flag")).DATA.ROOT == "/flag"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("toy-pos", "did you mean toy-pose?"), ("YCB", "choose one of"), ("", "choose one of")],
+)
+def test_an_unknown_data_set_is_refused(name: str, hint: str) -> None:
+    with pytest.raises(UserError, match=f"unknown data set {name!r}") as caught:
+        recipes.compose(name)
+    assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (("TRAIN.BATCH", "0"), "TRAIN.BATCH is 0"),
+        (("TRAIN.BATCH_NORM", "synced"), "TRAIN.BATCH_NORM is 'synced'"),
+        (("MODEL.POINTS", "100"), "MODEL.POINTS is 100"),
+        (("DATA.LAYOUT", "coco"), "DATA.LAYOUT is 'coco'"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_at_once(pair: tuple[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        recipes.compose("toy-pose", pairs=pair)
+
+
+@pytest.mark.parametrize("cls", [None, "aple"])
+def test_linemod_needs_one_of_its_objects(cls: str | None) -> None:
+    with pytest.raises(UserError) as caught:
+        recipes.compose("linemod", cls=cls)
+    assert caught.value.hint.startswith("add --cls NAME, one of: ape, ")
+
+
+def test_two_configurations_share_nothing() -> None:
+    changed = recipes.compose("toy-pose", pairs=["TRAIN.BATCH", "2"])
+    assert changed.TRAIN.BATCH == 2
+    assert recipes.compose("toy-pose").TRAIN.BATCH != 2
