@@ -278,3 +278,29 @@ def test_composing_a_configuration_imports_nothing_heavy() -> None:
     words = [sys.executable, "-c", LIGHT]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--truth", "x"), "--truth does nothing without --predictions"),
+        (("--frames", "x"), "--frames does nothing without --predictions"),
+        (("--test-gt", "--checkpoint", "x"), "--checkpoint does nothing with --test-gt"),
+        (("--predictions", "x", "--pictures", "2"), "--pictures does nothing with --predictions"),
+        (("--checkpoint", "gone.pth"), "no checkpoint gone.pth"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], error: str
+) -> None:
+    assert mistake(capsys, "eval", *TRAIN[1:], *words)[0].startswith(error)
+
+
+def test_an_unwritable_json_file_is_told_before_the_work(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["eval", *TRAIN[1:], "--root", data, "--output", tmp_path, "--test-gt"]
+    words += ["--json", tmp_path / "file" / "results.json"]
+    assert "cannot write" in mistake(capsys, *words, *TOY)[0]
+    assert not (tmp_path / "toy-pose").exists()

@@ -189,3 +189,8 @@ def test_least_values_are_checked() -> None:
     config.check_least(tree(), {"TRAIN.BATCH": 8})
     with pytest.raises(UserError, match=r"TRAIN\.BATCH is 8"):
         config.check_least(tree(), {"TRAIN.BATCH": 9})
+
+
+def test_differing_names_the_keys_that_two_configurations_share_and_set_otherwise() -> None:
+    earlier, now = CfgNode({"A": {"B": 1, "C": 2}}), CfgNode({"A": {"B": 5, "D": 2}})
+    assert config.differing(now, earlier.dump()) == [("A.B", 1, 5)]

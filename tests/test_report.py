@@ -111,3 +111,11 @@ def test_other_processes_keep_silent(
     with report.Bar("training", 2, show=False) as bar:
         bar.update(1)
     assert capsys.readouterr() == ("", "")
+
+
+def test_proving_that_a_file_can_be_written_leaves_it(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("kept")
+    report.check_writable(tmp_path / "old")
+    report.check_writable(tmp_path / "new")
+    assert (tmp_path / "old").read_text() == "kept"
+    assert not (tmp_path / "new").exists()

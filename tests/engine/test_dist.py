@@ -18,6 +18,14 @@ def make(path: Path) -> str:
     return met
 
 
+def shared_buffer(rank: int) -> torch.Tensor:
+    norm = torch.nn.BatchNorm1d(2)
+    assert norm.running_mean is not None
+    norm.running_mean += rank + 1.0
+    dist.share_buffers(norm)
+    return norm.running_mean
+
+
 def work(rank: int, folder: Path) -> dict[str, Any]:
     kept = torch.tensor([rank, 10.0 * rank], dtype=torch.float64)
     return {
@@ -27,6 +35,7 @@ def work(rank: int, folder: Path) -> dict[str, Any]:
         "none": dist.gather_rows([]),
         "mean": dist.mean(kept),
         "kept": kept,
+        "buffer": shared_buffer(rank),
         "met": dist.in_turn(partial(make, folder / "made")),
     }
 
@@ -49,6 +58,11 @@ def test_the_mean_is_that_of_all_processes(told: list[dict[str, Any]], rank: int
     assert told[rank]["size"] == SIZE
     assert told[rank]["mean"].tolist() == [0.5, 5.0]
     assert told[rank]["kept"].tolist() == [rank, 10.0 * rank]
+
+
+@pytest.mark.parametrize("rank", range(SIZE))
+def test_buffers_become_the_first_processs(told: list[dict[str, Any]], rank: int) -> None:
+    assert told[rank]["buffer"].tolist() == [1.0, 1.0]
 
 
 def test_the_first_process_makes_before_the_others(told: list[dict[str, Any]]) -> None:

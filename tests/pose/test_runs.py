@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from ffreid import runner
 from ffreid.cli import main
 from ffreid.engine import checkpoint
 from ffreid.pose import setup
@@ -205,7 +206,16 @@ def test_a_run_of_other_length_is_not_resumed(
 ) -> None:
     resume = f"--resume {shlex.quote(str(trained / LAST))} TRAIN.STEPS {STEPS + 1}"
     assert ended(line(place, "train", "longer", resume)) == 2
-    assert f"is of a run of {STEPS} steps, this one has {STEPS + 1}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"was trained with TRAIN.STEPS {STEPS}, this run has {STEPS + 1}" in told
+
+
+def test_a_stopped_run_can_be_resumed(place: Path, trained: Path) -> None:
+    words = shlex.split(f"{SETTINGS} TRAIN.STEPS {STEPS} TRAIN.EVAL_POSES false")
+    cfg = compose("toy-pose", root=place / "toy", output=place, tag="stopped", pairs=words)
+    folder = runner.train(cfg, stop_at=1)
+    assert checkpoint.load(folder / LAST)["step"] == 1
+    assert [row["step"] for row in metrics(folder)][-1] == 1
 
 
 EXACT = "TRAIN.STEPS 3 TRAIN.PRECISION fp64 TRAIN.EVAL_POSES false MODEL.DROPOUT false"
@@ -265,7 +275,8 @@ def test_two_processes_train_and_evaluate_and_one_finds_the_same(place: Path) ->
 @pytest.mark.usefixtures("together")
 def test_two_processes_vote_with_true_labels_as_one(place: Path) -> None:
     assert ended(line(place, "eval", "gt-one", "--test-gt")) == 0
-    one, two = (read(place / "toy-pose" / name / "results.json") for name in ("gt-one", "gt-two"))
+    paths = [place / "toy-pose" / name / "test-gt/results.json" for name in ("gt-one", "gt-two")]
+    one, two = map(read, paths)
     assert (one["provenance"]["processes"], two["provenance"]["processes"]) == (1, 2)
     assert one["frames"] == two["frames"] == TEST_FRAMES
     assert one["results"]["pooled"]["instances"] > TEST_FRAMES
