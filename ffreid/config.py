@@ -96,7 +96,7 @@ def check_least(cfg: CfgNode, least: Mapping[str, float]) -> None:
         UserError: naming the key, its value and the least.
     """
     for key, bound in least.items():
-        if (value := lookup(cfg, key)) < bound:
+        if not (value := lookup(cfg, key)) >= bound:  # NaN is no number to go on with
             raise UserError(f"{key} is {value}", f"set {key} to {bound} or more")
 
 

@@ -54,7 +54,7 @@ def adds(points: Floats, predicted: Floats, true: Floats, *, tree: cKDTree | Non
         return float(np.linalg.norm(sought - predicted[:, 3], axis=1).mean())
     else:
         tree = cKDTree(transform(predicted, points))
-    return float(tree.query(sought)[0].mean())
+    return float(tree.query(sought, workers=-1)[0].mean())
 
 
 def keypoint_error(predicted: Floats, true: Floats) -> float:

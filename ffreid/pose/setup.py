@@ -96,8 +96,10 @@ def _toy(cfg: CfgNode) -> Source:
 
 
 def toy_folder(cfg: CfgNode) -> Path:
-    """Where the toy data lie: the root, if it holds some; else a folder of their own for each size
-    and seed, below the root or beside the runs."""
+    """Where the toy data lie.
+
+    The root, if it holds some; else a folder for each size and seed, below the root or the runs.
+    """
     toy = cfg.DATA.TOY
     name = f"{toy.TRAIN}-{toy.TEST}-{toy.SYNTHETIC}-{toy.HEIGHT}x{toy.WIDTH}-{toy.SEED}"
     if not cfg.DATA.ROOT:
@@ -107,12 +109,7 @@ def toy_folder(cfg: CfgNode) -> Path:
 
 
 def _ycb_reader(cfg: CfgNode, folder: Path, objects: ObjectSet) -> YcbReader:
-    return YcbReader(
-        folder,
-        objects,
-        intrinsics=cfg.DATA.INTRINSICS,
-        **_lists(cfg),
-    )
+    return YcbReader(folder, objects, intrinsics=cfg.DATA.INTRINSICS, **_lists(cfg))
 
 
 def _lists(cfg: CfgNode) -> dict[str, Path | None]:
