@@ -163,7 +163,6 @@ class _Run:
             keys,
             self.room.collate,
             workers=cfg.DATA.WORKERS,
-            pin=world.device.type == "cuda",
         )
         with report.Bar("training", self.total, show=world.main) as bar:
             for step, batch in zip(keys.steps, batches, strict=True):

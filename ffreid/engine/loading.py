@@ -73,7 +73,6 @@ def stream(
     collate: Callable[[list[Any]], Any],
     *,
     workers: int,
-    pin: bool = False,
 ) -> Iterator[Any]:
     """Load the samples of each list of keys and stack them, in order.
 
@@ -87,7 +86,6 @@ def stream(
         # More workers than cores only wait for each other, and torch warns of them.
         num_workers=min(workers, len(os.sched_getaffinity(0))),
         worker_init_fn=_one_thread,
-        pin_memory=pin,
     )
     with deaths_told():
         for batch in loader:

@@ -144,12 +144,15 @@ class YcbReader:
 
     def summary(self) -> str:
         """Say in a line which frames there are and whether the lists are the authors'."""
-        real, synthetic = len(self.real_train_names), len(self.synthetic_train_names)
-        return (
-            f"{real} real and {synthetic} rendered training frames"
-            f"{_whose(self.train_names, 'train')}, "
-            f"{len(self.test_names)} test frames{_whose(self.test_names, 'test')}"
-        )
+        train = f"{len(self.real_train_names)} real and {len(self.synthetic_train_names)} rendered"
+        text = {
+            f"{train} training frames": is_authors_list(self.train_names, "train"),
+            f"{len(self.test_names)} test frames": is_authors_list(self.test_names, "test"),
+        }
+        if self.objects.dataset != "ycb":
+            return ", ".join(text)
+        whose = {True: "the authors' list", False: "not the authors' list"}
+        return ", ".join(f"{frames} ({whose[theirs]})" for frames, theirs in text.items())
 
     def draw(self, rng: np.random.RandomState) -> str:
         """Draw a training frame: real in 20 % of the cases, where both kinds exist."""
@@ -265,10 +268,6 @@ def _check_ids(path: Path, ids: npt.NDArray[np.int32], objects: ObjectSet, *, lo
             f"{path}: class id {wrong} is outside {lowest} … {len(objects)}",
             f"{objects.dataset} has {len(objects)} classes: check --dataset and the class list",
         )
-
-
-def _whose(names: Sequence[str], which: Literal["train", "test"]) -> str:
-    return " (the authors' list)" if is_authors_list(names, which) else " (not the authors' list)"
 
 
 def _read_meta(path: Path, needs_camera: bool) -> dict[str, Any]:
