@@ -6,6 +6,7 @@ from yacs.config import CfgNode
 
 from ffreid.config import check_choices, check_least
 from ffreid.errors import UserError
+from ffreid.pose.layouts import TREES
 from ffreid.pose.resources import resource
 
 CHOICES = {
@@ -138,13 +139,15 @@ def check_root(cfg: CfgNode) -> None:
     """
     if cfg.DATA.LAYOUT == "toy":
         return
+    tree = TREES[cfg.DATA.LAYOUT]
     if not cfg.DATA.ROOT:
         raise UserError(
             f"nobody said where {cfg.DATASET} lies",
-            "add --root FOLDER, the folder that holds the data set's folder, or set FFREID_DATA",
+            "add --root FOLDER or set FFREID_DATA: the folder that holds the data set's folder, or "
+            f"that folder itself: {tree}",
         )
     if not Path(cfg.DATA.ROOT).is_dir():
         raise UserError(
             f"no folder {cfg.DATA.ROOT}",
-            "--root names the folder that holds the data set's folder, or that folder itself",
+            f"--root FOLDER holds the data set's folder, or is that folder itself: {tree}",
         )

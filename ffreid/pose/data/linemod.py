@@ -23,13 +23,11 @@ from ffreid.pose.data.files import (
 )
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.pickles import read_arrays
+from ffreid.pose.layouts import TREES
 from ffreid.pose.objects import ObjectSet
 from ffreid.pose.resources import resource
 
-TREE = (
-    "data/NN/{rgb,depth,mask}/FFFF.png with gt.yml, train.txt and test.txt in data/NN, "
-    "models/obj_NN.ply, renders/<object>/*.pkl, fuse/<object>/*.pkl"
-)
+TREE = TREES["linemod"]
 OWN_NAMES = ("linemod/Linemod_preprocessed", "Linemod_preprocessed", "linemod", "LINEMOD")
 MILLIMETRES = 1000.0
 

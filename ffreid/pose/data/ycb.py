@@ -27,14 +27,11 @@ from ffreid.pose.data.files import (
     read_picture,
 )
 from ffreid.pose.data.frame import Frame
+from ffreid.pose.layouts import TREES
 from ffreid.pose.objects import ObjectSet
 from ffreid.pose.resources import resource
 
-TREE = (
-    "data/SSSS/FFFFFF-{color.png,depth.png,label.png,meta.mat}, data_syn/FFFFFF-…, "
-    "models/<class>/points.xyz, dataset_config/{train,test}_data_list.txt or "
-    "image_sets/{train,keyframe}.txt"
-)
+TREE = TREES["ycb"]
 OWN_NAMES = (
     "ycb/YCB_Video_Dataset",
     "YCB_Video_Dataset",
