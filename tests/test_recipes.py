@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from yacs.config import CfgNode
 
 from ffreid import config, recipes
 from ffreid.errors import UserError
@@ -32,10 +33,11 @@ def test_a_recipe_composes(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_recipe_is_in_the_configuration(path: Path) -> None:
     cfg = recipes.compose(path.stem, **NEEDED.get(path.stem, {}))  # type: ignore[arg-type]
-    written = yaml.safe_load(path.read_text())
-    for section, settings in written.items():
-        for key, value in settings.items():
-            assert config.lookup(cfg, f"{section}.{key}") == value
+    written = CfgNode(yaml.safe_load(path.read_text()))
+    keys = list(config.keys(written))
+    assert keys
+    for key in keys:
+        assert config.lookup(cfg, key) == config.lookup(written, key)
 
 
 def test_all_recipes_are_known_and_no_two_share_a_name() -> None:
