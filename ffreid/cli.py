@@ -10,12 +10,7 @@ import typer
 from ffreid import __version__
 from ffreid.errors import UserError, flat
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="FFB6D object pose on today's PyTorch: train, evaluate, look.",
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -159,10 +154,7 @@ def root_options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Options of every command."""
-
-
-root_options.__doc__ = None
+    """FFB6D object pose on today's PyTorch: train, evaluate, look."""
 
 
 def _compose(
