@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 Made = TypeVar("Made")
+Gradient = Literal["own", "full"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Give this process's place among all; 0 when alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def mean(values: torch.Tensor) -> torch.Tensor:
     """Average over processes, elementwise; the identity when alone."""
     if size() == 1:
@@ -100,3 +106,40 @@ def gather_rows(rows: Sequence[Any]) -> list[Any]:
     parts: list[Any] = [None] * size()
     dist.all_gather_object(parts, list(rows))
     return [row for part in parts for row in part]
+
+
+def gather_with_grad(rows: torch.Tensor, gradient: Gradient = "own") -> torch.Tensor:
+    """All processes' rows, in rank order, on every process; the identity when alone.
+
+    Args:
+        rows: (B, ...) of any type, B and the rest alike in every process.
+        gradient: what reaches `rows` from a loss of the gathered: "own", only this process's loss
+            (as the authors of CAL train); "full", the sum over all processes' losses, all of
+            which must then propagate.
+
+    Returns:
+        (size x B, ...).
+    """
+    if size() == 1:
+        return rows
+    gathered: torch.Tensor = _Gather.apply(rows, gradient)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, gradient: Gradient) -> torch.Tensor:
+        ctx.summed = {"own": False, "full": True}[gradient]
+        ctx.count = len(rows)
+        mine = rows.contiguous()
+        parts = [torch.empty_like(mine) for _ in range(size())]
+        dist.all_gather(parts, mine)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (total,) = grads
+        if ctx.summed:
+            total = total.contiguous().clone()
+            dist.all_reduce(total)
+        return total.narrow(0, rank() * ctx.count, ctx.count), None

@@ -26,6 +26,15 @@ def shared_buffer(rank: int) -> torch.Tensor:
     return norm.running_mean
 
 
+def gathered(rank: int, gradient: dist.Gradient) -> dict[str, torch.Tensor | None]:
+    """Rows of everyone, and what a loss that weighs them by rank sends back."""
+    rows = torch.tensor([[1.0 + rank], [10.0 + rank]], requires_grad=True)
+    everyones = dist.gather_with_grad(rows, gradient)
+    weights = torch.tensor([[1.0], [2.0], [3.0], [4.0]]) * 10**rank
+    torch.autograd.backward((everyones * weights).sum())
+    return {"rows": everyones.detach(), "grad": rows.grad}
+
+
 def work(rank: int, folder: Path) -> dict[str, Any]:
     kept = torch.tensor([rank, 10.0 * rank], dtype=torch.float64)
     return {
@@ -36,6 +45,10 @@ def work(rank: int, folder: Path) -> dict[str, Any]:
         "mean": dist.mean(kept),
         "kept": kept,
         "buffer": shared_buffer(rank),
+        "own": gathered(rank, "own"),
+        "full": gathered(rank, "full"),
+        "labels": dist.gather_with_grad(torch.tensor([rank, 7])),
+        "rank": dist.rank(),
         "met": dist.in_turn(partial(make, folder / "made")),
     }
 
@@ -65,6 +78,24 @@ def test_buffers_become_the_first_processs(told: list[dict[str, Any]], rank: int
     assert told[rank]["buffer"].tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("rank", range(SIZE))
+def test_gathered_tensors_are_in_rank_order(told: list[dict[str, Any]], rank: int) -> None:
+    assert told[rank]["rank"] == rank
+    assert told[rank]["labels"].tolist() == [0, 7, 1, 7]
+    for gradient in ("own", "full"):
+        assert told[rank][gradient]["rows"].flatten().tolist() == [1.0, 10.0, 2.0, 11.0]
+
+
+def test_gathered_rows_get_gradients_from_the_own_loss_or_from_all(
+    told: list[dict[str, Any]],
+) -> None:
+    own, full = (
+        [mine[kind]["grad"].flatten().tolist() for mine in told] for kind in ("own", "full")
+    )
+    assert own == [[1.0, 2.0], [30.0, 40.0]]
+    assert full == [[11.0, 22.0], [33.0, 44.0]]
+
+
 def test_the_first_process_makes_before_the_others(told: list[dict[str, Any]]) -> None:
     assert [mine["met"] for mine in told] == ["nothing", "a file"]
 
@@ -76,6 +107,8 @@ def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     with dist.joined() as world:
         assert (world.rank, world.size, world.main) == (0, 1, True)
         assert dist.size() == 1
+        assert dist.rank() == 0
         assert dist.gather_rows([3, 1]) == [3, 1]
+        assert dist.gather_with_grad(values, "full") is values
         assert torch.equal(dist.mean(values), values)
         assert dist.in_turn(lambda: "made") == "made"

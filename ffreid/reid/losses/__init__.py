@@ -1,0 +1,72 @@
+"""The losses under the names that the configuration knows."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from ffreid.engine.dist import Gradient
+from ffreid.reid.losses.classification import arcface, circle, cosface, cross_entropy
+from ffreid.reid.losses.clothes import MEMORY_UPDATES, ClothesMemory, cal
+from ffreid.reid.losses.pairwise import contrastive, pair_circle, pair_cosface, triplet
+
+__all__ = ["CLASSIFICATION", "CLOTHES", "MEMORY_UPDATES", "PAIRWISE", "ClothesMemory", "cal"]
+
+SMOOTHING = 0.1
+
+
+class ClassificationLoss(Protocol):
+    """Loss of scores (B, C), logits or unscaled cosines, with labels (B,)."""
+
+    def __call__(self, scores: Tensor, labels: Tensor, /, *, scale: float, margin: float) -> Tensor:
+        """Give the mean over the batch."""
+
+
+class PairwiseLoss(Protocol):
+    """Loss of features (B, D) with identities (B,)."""
+
+    def __call__(
+        self,
+        features: Tensor,
+        identities: Tensor,
+        /,
+        *,
+        scale: float,
+        margin: float,
+        gradient: Gradient = "own",
+    ) -> Tensor:
+        """Give the mean over the batch."""
+
+
+class ClothesLoss(Protocol):
+    """Loss of unscaled cosines (B, C) with clothes (B,)."""
+
+    def __call__(self, cosines: Tensor, clothes: Tensor, /, *, scale: float) -> Tensor:
+        """Give the mean over the batch."""
+
+
+CLASSIFICATION: dict[str, ClassificationLoss] = {
+    "crossentropy": lambda scores, labels, *, scale, margin: cross_entropy(scores, labels),
+    "crossentropylabelsmooth": lambda scores, labels, *, scale, margin: cross_entropy(
+        scores, labels, smoothing=SMOOTHING
+    ),
+    "arcface": arcface,
+    "cosface": cosface,
+    "circle": circle,
+}
+PAIRWISE: dict[str, PairwiseLoss] = {
+    "triplet": lambda features, identities, *, scale, margin, gradient="own": triplet(
+        features, identities, margin=margin, gradient=gradient
+    ),
+    "contrastive": lambda features, identities, *, scale, margin, gradient="own": contrastive(
+        features, identities, scale=scale, gradient=gradient
+    ),
+    "cosface": pair_cosface,
+    "circle": pair_circle,
+}
+CLOTHES: dict[str, ClothesLoss] = {
+    "cosface": lambda cosines, clothes, *, scale: cosface(
+        cosines, clothes, scale=scale, margin=0.0
+    ),
+    # Kept from the original, which leaves these cosines unscaled.
+    "crossentropy": lambda cosines, clothes, *, scale: cross_entropy(cosines, clothes),
+}

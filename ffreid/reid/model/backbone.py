@@ -1,0 +1,100 @@
+"""ImageNet weights for the pictures' network and, inflated, for the clips' networks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ffreid.engine import checkpoint
+from ffreid.errors import UserError, flat
+from ffreid.reid.model.resnet import BLOCKS, Bottleneck
+
+HINT = (
+    "put torchvision's resnet50-0676ba61.pth (or the older 19c8e357) anywhere and set "
+    "MODEL.BACKBONE to its path, or train from scratch with MODEL.BACKBONE random"
+)
+STEMS = {"base.0": "conv1", "base.1": "bn1", "conv1": "conv1", "bn1": "bn1"}
+WRAPPERS = (".conv3d.", ".spatial_conv3d.")
+
+
+def load_backbone(net: nn.Module, source: str) -> None:
+    """Load ResNet-50's ImageNet weights (version 1) into a network of this room.
+
+    A 2D kernel becomes the middle slice of a 3D one, whose other slices become zero (I3D). What
+    ResNet-50 has not (temporal, non-local, neck) stays as it is.
+
+    Args:
+        net: the network.
+        source: ``imagenet`` (torchvision's, fetched or from its cache), ``random`` (leave as is),
+            or the path of torchvision's file.
+
+    Raises:
+        UserError: the weights can't be had, or are another network's.
+    """
+    if source == "random":
+        return
+    if source != "imagenet" and not Path(source).is_file():
+        raise UserError(f"MODEL.BACKBONE: no file {source}", HINT)
+    state = _from_torchvision() if source == "imagenet" else checkpoint.load(Path(source))
+    loaded, problems = _fitted(net, state)
+    if problems:
+        raise UserError(f"MODEL.BACKBONE {source} is no ResNet-50 (look at {problems[0]})", HINT)
+    net.load_state_dict(net.state_dict() | loaded)
+
+
+def backbone_names(net: nn.Module) -> dict[str, str]:
+    """Map those entries of `net`'s state dict that come from ResNet-50 to torchvision's names."""
+    own = [name for name, module in net.named_modules() if isinstance(module, Bottleneck)]
+    theirs = [
+        f"layer{stage}.{block}" for stage, count in enumerate(BLOCKS, 1) for block in range(count)
+    ]
+    places = STEMS | dict(zip(own, theirs, strict=True))
+    names = {}
+    for key in net.state_dict():
+        plain = key
+        for wrapper in WRAPPERS:
+            plain = plain.replace(wrapper, ".")
+        place = next((place for place in places if key.startswith(f"{place}.")), None)
+        if place is not None and ".APM." not in key and ".temporal_conv3d." not in key:
+            names[key] = places[place] + plain.removeprefix(place)
+    return names
+
+
+def _fitted(net: nn.Module, state: Mapping[str, object]) -> tuple[dict[str, Tensor], list[str]]:
+    """Give the entries for `net` in torchvision's `state`, and the keys that do not fit."""
+    own, places = net.state_dict(), backbone_names(net)
+    known, loaded = set(places.values()), {}
+    problems = [key for key in state if not key.startswith("fc.") and key not in known]
+    for name, key in places.items():
+        value = _inflated(state.get(key), own[name])
+        if value is not None:
+            loaded[name] = value
+        # Files older than PyTorch 0.4.1 have no step counters.
+        elif key in state or not key.endswith("num_batches_tracked"):
+            problems.append(key)
+    return loaded, problems
+
+
+def _inflated(value: object, own: Tensor) -> Tensor | None:
+    """Give `value` the shape of `own`, or None where it can't have it."""
+    if isinstance(value, Tensor) and own.dim() == 5 and value.dim() == 4:
+        slices = own.new_zeros(own.shape)
+        if value.shape == slices[:, :, 0].shape:
+            slices[:, :, own.shape[2] // 2] = value
+            return slices
+    return value if isinstance(value, Tensor) and value.shape == own.shape else None
+
+
+def _from_torchvision() -> dict[str, Tensor]:
+    from torchvision.models import ResNet50_Weights
+
+    try:
+        state: dict[str, Tensor] = ResNet50_Weights.IMAGENET1K_V1.get_state_dict(
+            progress=False, check_hash=True
+        )
+    except Exception as error:
+        # urllib, socket, hash and file errors alike: the weights can't be had.
+        raise UserError(
+            f"ResNet-50's ImageNet weights could not be fetched: {flat(str(error))}", HINT
+        ) from error
+    return state

@@ -1,0 +1,179 @@
+"""What looks across frames: inflated convolutions, AP3D and non-local blocks.
+
+Attribute names follow the original's state dict.
+"""
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def frame_convolution(
+    channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1
+) -> nn.Module:
+    """Make a biasless 1 x k x k convolution, each frame by itself, initialised as He's."""
+    made = nn.Conv3d(
+        channels_in,
+        channels_out,
+        (1, kernel, kernel),
+        (1, stride, stride),
+        padding=(0, kernel // 2, kernel // 2),
+        bias=False,
+    )
+    nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
+    return made
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Average `values` by the softmax over all keys of each query's dot products.
+
+    Args:
+        queries: (..., N, D).
+        keys: (..., M, D).
+        values: (..., M, C).
+
+    Returns:
+        (..., N, C).
+    """
+    # Plain products, not the fused kernels: those are not deterministic on a GPU.
+    return (queries @ keys.transpose(-1, -2)).softmax(-1) @ values
+
+
+class I3D(nn.Module):
+    """A 3 x 3 x 3 convolution inflated from a 3 x 3 one (Carreira and Zisserman, CVPR 2017).
+
+    The middle slice starts as He's, the slices of the frames before and after at zero.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv3d = nn.Conv3d(channels, channels, 3, (1, stride, stride), padding=1, bias=False)
+        with torch.no_grad():
+            self.conv3d.weight.zero_()
+            std = math.sqrt(2.0 / (channels * 9))
+            self.conv3d.weight[:, :, 1].normal_(0.0, std)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Map (B, C, T, h, w) to (B, C, T, h / stride, w / stride)."""
+        return cast(Tensor, self.conv3d(clips))
+
+
+class AppearancePreservingModule(nn.Module):
+    """Registers the frames before and after onto each frame (Gu et al., ECCV 2020).
+
+    Args:
+        channels: C of the input.
+        temperature: of the softmax over a neighbour's positions.
+        contrastive_attention: weigh each registered position by how well it matches.
+    """
+
+    def __init__(
+        self, channels: int, *, temperature: float = 4.0, contrastive_attention: bool = True
+    ) -> None:
+        super().__init__()
+        reduced = channels // 16
+        self.temperature = temperature
+        self.semantic_mapping = nn.Conv3d(channels, reduced, 1, bias=False)
+        self.contrastive_att_net: nn.Module | None = None
+        if contrastive_attention:
+            self.x_mapping = nn.Conv3d(channels, reduced, 1, bias=False)
+            self.n_mapping = nn.Conv3d(channels, reduced, 1, bias=False)
+            self.contrastive_att_net = nn.Sequential(
+                nn.Conv3d(reduced, 1, 1, bias=False), nn.Sigmoid()
+            )
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Map (B, C, T, h, w) to (B, C, 3T, h, w): frame before, frame, frame after, for each."""
+        semantics = _tokens(F.normalize(self.semantic_mapping(clips), dim=1))
+        # One frame of zeros on both ends: it matches everywhere equally and adds nothing.
+        padded_semantics = F.pad(semantics, (0, 0, 0, 0, 1, 1))
+        padded = F.pad(_tokens(clips), (0, 0, 0, 0, 1, 1))
+        neighbours = []
+        for start in (0, 2):
+            frames = slice(start, start + clips.shape[2])
+            registered = attend(
+                self.temperature * semantics, padded_semantics[:, frames], padded[:, frames]
+            )
+            registered = registered.permute(0, 3, 1, 2).reshape(clips.shape)
+            neighbours.append(self._weighed(registered, clips))
+        before, after = neighbours
+        return torch.stack([before, clips, after], 3).flatten(2, 3)
+
+    def _weighed(self, registered: Tensor, clips: Tensor) -> Tensor:
+        if self.contrastive_att_net is None:
+            return registered
+        # The attention learns to compare; it must not shape what it compares.
+        match = self.x_mapping(clips.detach()) * self.n_mapping(registered.detach())
+        return cast(Tensor, registered * self.contrastive_att_net(match))
+
+
+class AP3D(nn.Module):
+    """Residual 3 x 1 x 1 convolution over registered frames behind a 1 x 3 x 3 one.
+
+    The temporal part starts at zero, so that the block starts as a plain one.
+
+    Args:
+        channels: C of input and output.
+        stride: spatial.
+        temperature: see `AppearancePreservingModule`.
+        contrastive_attention: see `AppearancePreservingModule`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        stride: int,
+        *,
+        temperature: float = 4.0,
+        contrastive_attention: bool = True,
+    ) -> None:
+        super().__init__()
+        self.APM = AppearancePreservingModule(
+            channels, temperature=temperature, contrastive_attention=contrastive_attention
+        )
+        self.spatial_conv3d = frame_convolution(channels, channels, 3, stride)
+        self.temporal_conv3d = nn.Conv3d(channels, channels, (3, 1, 1), (3, 1, 1), bias=False)
+        nn.init.zeros_(self.temporal_conv3d.weight)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Map (B, C, T, h, w) to (B, C, T, h / stride, w / stride)."""
+        clips = self.spatial_conv3d(clips)
+        return cast(Tensor, clips + self.temporal_conv3d(self.APM(clips)))
+
+
+class NonLocal(nn.Module):
+    """Adds to each position what all positions of all frames say (Wang et al., CVPR 2018, eq. 6).
+
+    Starts as the identity. Keys and values are max-pooled 2 x 2 within a frame; h and w >= 2.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        pool = nn.MaxPool3d((1, 2, 2))
+        self.g = nn.Sequential(nn.Conv3d(channels, half, 1), pool)
+        self.theta = nn.Conv3d(channels, half, 1)
+        self.phi = nn.Sequential(nn.Conv3d(channels, half, 1), pool)
+        self.W = nn.Sequential(nn.Conv3d(half, channels, 1), nn.BatchNorm3d(channels))
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / module.out_channels))
+            elif isinstance(module, nn.BatchNorm3d):
+                nn.init.zeros_(module.weight)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Map (B, C, T, h, w) to the same shape."""
+        queries, keys, values = (
+            part(clips).flatten(2).transpose(1, 2) for part in (self.theta, self.phi, self.g)
+        )
+        heard = attend(queries, keys, values).transpose(1, 2)
+        heard = heard.reshape(clips.shape[0], -1, *clips.shape[2:])
+        return cast(Tensor, self.W(heard) + clips)
+
+
+def _tokens(clips: Tensor) -> Tensor:
+    """(B, C, T, h, w) to (B, T, h w, C)."""
+    return clips.flatten(3).permute(0, 2, 3, 1)

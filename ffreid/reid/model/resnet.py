@@ -1,0 +1,75 @@
+"""What the picture and the clip ResNet-50 share (He et al., CVPR 2016)."""
+
+from collections.abc import Callable
+from typing import cast
+
+from torch import Tensor, nn
+
+BLOCKS = (3, 4, 6, 3)
+WIDTHS = (64, 128, 256, 512)
+EXPANSION = 4
+
+Convolution = Callable[[int, int, int, int], nn.Module]
+"""Makes a convolution from channels in, channels out, kernel side and stride."""
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, k x k and 1 x 1 convolution with a shortcut; the middle one carries the stride.
+
+    Args:
+        channels_in: channels of the input.
+        width: channels between; four times as many come out.
+        stride: of the middle convolution and of the shortcut.
+        convolve: makes the convolutions, of a picture or of a clip.
+        normalise: makes the batch norms.
+        middle: in place of the middle convolution, channels and stride kept.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        width: int,
+        stride: int,
+        *,
+        convolve: Convolution,
+        normalise: Callable[[int], nn.Module],
+        middle: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        channels_out = EXPANSION * width
+        self.conv1 = convolve(channels_in, width, 1, 1)
+        self.bn1 = normalise(width)
+        self.conv2 = convolve(width, width, 3, stride) if middle is None else middle
+        self.bn2 = normalise(width)
+        self.conv3 = convolve(width, channels_out, 1, 1)
+        self.bn3 = normalise(channels_out)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or channels_in != channels_out:
+            self.downsample = nn.Sequential(
+                convolve(channels_in, channels_out, 1, stride), normalise(channels_out)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, ..., h, w) to (B, 4 width, ..., h / stride, w / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return cast(Tensor, self.relu(self.bn3(self.conv3(x)) + shortcut))
+
+
+def stage_channels(stage: int) -> int:
+    """Channels that enter stage 0 to 3, or that leave the last one (4)."""
+    return 64 if stage == 0 else EXPANSION * WIDTHS[stage - 1]
+
+
+def stage_stride(stage: int, last_stride: int) -> int:
+    """Stride of the first block of stage 0 to 3."""
+    return (1, 2, 2, last_stride)[stage]
+
+
+def neck(channels: int) -> nn.BatchNorm1d:
+    """Make the batch norm behind the pooling; its gain starts at N(1, 0.02), its bias at 0."""
+    norm = nn.BatchNorm1d(channels)
+    nn.init.normal_(norm.weight, 1.0, 0.02)
+    return norm

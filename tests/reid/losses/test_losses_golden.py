@@ -1,0 +1,190 @@
+"""Losses against values and gradients recorded from the original."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from ffreid.engine.dist import gather_with_grad
+from ffreid.reid.losses.classification import arcface, circle, cosface, cross_entropy
+from ffreid.reid.losses.clothes import ClothesMemory, cal
+from ffreid.reid.losses.pairwise import contrastive, pair_circle, pair_cosface, triplet
+from tests.engine.processes import in_processes
+from tests.golden import arrays, facts, recordings
+
+pytestmark = pytest.mark.golden
+Arrays = dict[str, npt.NDArray[Any]]
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "crossentropy": cross_entropy,
+    "crossentropylabelsmooth": partial(cross_entropy, smoothing=0.1),
+    "arcface": arcface,
+    "cosface": cosface,
+    "circle": circle,
+    "triplet": triplet,
+    "contrastive": contrastive,
+    "pair_cosface": pair_cosface,
+    "pair_circle": pair_circle,
+    "cal": cal,
+}
+SETTINGS = {"s": "scale", "m": "margin", "e": "epsilon", "eps": "smoothing"}
+UPDATES = {"asis": "asis", "meanfix": "mean"}
+
+
+def cases(stem: str) -> list[Any]:
+    return sorted(facts("ccreid", stem)) if stem else []
+
+
+def every_case(pattern: str) -> list[Any]:
+    """(stem, case) of all recorded cases; one skipped where none lie."""
+    found = recordings("ccreid", pattern)
+    if not isinstance(found[0], str):
+        return [pytest.param("", "", marks=found[0].marks)]
+    return [(stem, case) for stem in found for case in cases(stem)]
+
+
+def prepared(case: str) -> Callable[..., Tensor]:
+    """The loss that a case names, at the settings that follow the name."""
+    settings = {SETTINGS[key]: float(value) for key, value in _settings(case)}
+    name = re.sub(r"_(singleton|allsame)$", "", case)
+    name = re.sub(r"(_(s|m|e|eps)[\d.]+)+$", "", name)
+    return partial(LOSSES[name], **settings)
+
+
+def _settings(case: str) -> list[tuple[str, str]]:
+    return re.findall(r"_(s|m|e|eps)(\d[\d.]*)(?=_|$)", case)
+
+
+def as_argument(key: str, value: npt.NDArray[Any]) -> Tensor:
+    made = torch.from_numpy(value)
+    return made.bool() if key.endswith("posmask") else made
+
+
+@pytest.mark.parametrize(("stem", "case"), every_case("losses.npz"))
+def test_values_and_gradients(stem: str, case: str) -> None:
+    data, meta = arrays("ccreid", stem), facts("ccreid", stem)[case]
+    given = torch.from_numpy(data[meta["input"]]).double().requires_grad_()
+    loss = prepared(case)(given, *(as_argument(key, data[key]) for key in meta["args"]))
+    torch.autograd.backward(loss)
+    assert given.grad is not None
+    if meta["nan"]:
+        assert loss.isfinite()
+        assert given.grad.isfinite().all()
+        assert given.grad.abs().max() > 0
+        return
+    assert loss.item() == pytest.approx(float(data[f"{case}/loss_f64"]), rel=1e-9, abs=1e-12)
+    np.testing.assert_allclose(given.grad, data[f"{case}/grad_f64"], rtol=1e-9, atol=1e-9)
+
+
+def memory(meta: dict[str, Any], variant: str) -> ClothesMemory:
+    return ClothesMemory(
+        meta["num_clothes"],
+        meta["feat_dim"],
+        scale=meta["scale"],
+        epsilon=meta["epsilon"],
+        momentum=meta["momentum"],
+        update=UPDATES[variant],
+    )
+
+
+def steps(data: Arrays) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Features, clothes and positives of each step."""
+    owner, owned = torch.from_numpy(data["inp/owner"]), torch.from_numpy(data["inp/pid2clothes"])
+    return [
+        (torch.from_numpy(features), torch.from_numpy(clothes), owned[owner[clothes]].bool())
+        for features, clothes in zip(data["inp/features"], data["inp/clothes"], strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("stem", "case"), every_case("memory_bank.npz"))
+def test_memory_losses_gradients_and_state(stem: str, case: str) -> None:
+    data, meta = arrays("ccreid", stem), facts("ccreid", stem)[case]
+    module = memory(meta, case.rpartition("/")[2])
+    kept = {
+        key: [list(value.shape), str(value.dtype)] for key, value in module.state_dict().items()
+    }
+    assert kept == {key: [shape, dtype] for key, shape, dtype in meta["state_dict_keys"]}
+    assert len(steps(data)) == meta["steps"]
+    for step, (features, clothes, positives) in enumerate(steps(data)):
+        features.requires_grad_()
+        loss = module(features, clothes, positives)
+        torch.autograd.backward(loss)
+        assert loss.item() == pytest.approx(data[f"{case}/loss"][step], rel=1e-6, abs=1e-6)
+        assert features.grad is not None
+        np.testing.assert_allclose(features.grad, data[f"{case}/grad"][step], rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(module.feature_memory, data[f"{case}/memory"][step])
+        np.testing.assert_array_equal(module.label_memory, data[f"{case}/label_memory"][step])
+
+
+def together(rank: int, stem: str, pair_cases: list[str], memory_cases: list[str]) -> Any:
+    """What this process gets for each case on its half of the rows."""
+    out: dict[str, Any] = {}
+    data = arrays("ccreid", stem)
+    count = len(data["inp/pids"]) // 2
+    mine = slice(rank * count, (rank + 1) * count)
+    for case in pair_cases:
+        features = torch.from_numpy(data["inp/feat"][mine]).double().requires_grad_()
+        loss = prepared(case)(features, torch.from_numpy(data["inp/pids"][mine]))
+        torch.autograd.backward(loss)
+        out[case] = {"loss": loss.detach(), "grad": features.grad}
+    for case in memory_cases:
+        out[case] = _remembered(rank, case)
+    out["rows"] = [
+        gather_with_grad(torch.arange(5) + 100 * rank),
+        gather_with_grad(torch.ones(5, 2) * rank),
+    ]
+    return out
+
+
+def _remembered(rank: int, case: str) -> dict[str, Tensor]:
+    momentum = case.partition("_m")[2]
+    meta = next(
+        value
+        for key, value in facts("ccreid", "memory_bank").items()
+        if key.startswith(f"m{momentum}_") and key.endswith("/asis")
+    )
+    module = memory(meta, "asis")
+    seen: dict[str, list[Tensor]] = {"loss": [], "grad": [], "memory": []}
+    for whole in steps(arrays("ccreid", "memory_bank")):
+        features, clothes, positives = (part.chunk(2)[rank] for part in whole)
+        features = features.clone().requires_grad_()
+        loss = module(features, clothes, positives)
+        torch.autograd.backward(loss)
+        assert features.grad is not None
+        seen["loss"].append(loss.detach())
+        seen["grad"].append(features.grad)
+        seen["memory"].append(module.feature_memory.clone())
+    return {key: torch.stack(parts) for key, parts in seen.items()}
+
+
+@pytest.mark.parametrize("stem", recordings("ccreid", "world2.npz"))
+def test_two_processes(stem: str, tmp_path: Path) -> None:
+    data = arrays("ccreid", stem)
+    names = sorted({key.split("/")[0] for key in data})
+    memories = [name for name in names if name.startswith("calmem")]
+    pairs = [name for name in names if name.startswith(("triplet", "contrastive", "pair"))]
+    assert memories
+    assert pairs
+    assert {*memories, *pairs, "concat_all_gather"} == set(names)
+    work = partial(together, stem="losses", pair_cases=pairs, memory_cases=memories)
+    for rank, told in enumerate(in_processes(work, tmp_path)):
+        for name in pairs:
+            for key in ("loss", "grad"):
+                np.testing.assert_allclose(
+                    told[name][key], data[f"{name}/rank{rank}/{key}"], rtol=1e-9, atol=1e-9
+                )
+        for name in memories:
+            for key, near in (("loss", 1e-6), ("grad", 1e-6), ("memory", 0.0)):
+                np.testing.assert_allclose(
+                    told[name][key], data[f"{name}/rank{rank}/{key}"], rtol=near, atol=near
+                )
+        for index, rows in enumerate(told["rows"]):
+            recorded = data[f"concat_all_gather/rank{rank}/{index}"]
+            np.testing.assert_array_equal(rows[: len(recorded)], recorded)

@@ -1,0 +1,124 @@
+"""Losses of pairs: against loops, and finite whatever the batch holds."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from ffreid.reid.losses import PAIRWISE
+
+SCALE, MARGIN = 8.0, 0.25
+MIXED = [0, 0, 1, 1, 1, 2, 2]
+BATCHES = {
+    "mixed": MIXED,
+    "one appears once": [0, 0, 1, 1, 1, 1, 2],
+    "all once": list(range(7)),
+    "all the same": [0] * 7,
+}
+
+
+def features() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(7, 4, generator=generator, dtype=torch.float64)
+
+
+def softplus_of_products(low: list[float], high: list[float]) -> float:
+    return math.log1p(sum(map(math.exp, low)) * sum(map(math.exp, high)))
+
+
+def triplet(positive: list[float], negative: list[float]) -> float:
+    if not negative:
+        return 0.0
+    hardest = min([*positive, 1.0])
+    return max((1.0 - hardest) - (1.0 - max(negative)) + MARGIN, 0.0)
+
+
+def contrastive(positive: list[float], negative: list[float]) -> float:
+    others = sum(math.exp(SCALE * value) for value in negative)
+    own = [math.exp(SCALE * value) for value in positive]
+    return -sum(math.log(value / (others + value)) for value in own) / len(own)
+
+
+def cosface(positive: list[float], negative: list[float]) -> float:
+    return softplus_of_products(
+        [SCALE * (value + MARGIN) for value in negative], [-SCALE * value for value in positive]
+    )
+
+
+def circle(positive: list[float], negative: list[float]) -> float:
+    return softplus_of_products(
+        [SCALE * max(value + MARGIN, 0.0) * (value - MARGIN) for value in negative],
+        [SCALE * max(1 + MARGIN - value, 0.0) * (1 - MARGIN - value) for value in positive],
+    )
+
+
+PLAIN: dict[str, Callable[[list[float], list[float]], float]] = {
+    "triplet": triplet,
+    "contrastive": contrastive,
+    "cosface": cosface,
+    "circle": circle,
+}
+
+
+def by_loops(name: str, rows: Tensor, identities: list[int]) -> float:
+    """Mean over the samples that have a term; positives exclude the sample itself."""
+    terms = []
+    for i, own in enumerate(rows):
+        positive, negative = [], []
+        for j, other in enumerate(rows):
+            cosine = (own @ other / (own.norm() * other.norm())).item()
+            if identities[i] != identities[j]:
+                negative.append(cosine)
+            elif i != j:
+                positive.append(cosine)
+        if positive or name != "contrastive":
+            terms.append(PLAIN[name](positive, negative))
+    return sum(terms) / len(terms) if terms else 0.0
+
+
+def test_every_name_has_a_loop() -> None:
+    assert set(PAIRWISE) == set(PLAIN)
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+@pytest.mark.parametrize("identities", BATCHES.values(), ids=list(BATCHES))
+def test_the_loss_is_that_of_loops(name: str, identities: list[int]) -> None:
+    loss = PAIRWISE[name](features(), torch.tensor(identities), scale=SCALE, margin=MARGIN)
+    assert loss.item() == pytest.approx(by_loops(name, features(), identities), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+@pytest.mark.parametrize("identities", BATCHES.values(), ids=list(BATCHES))
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
+def test_half_precision_stays_finite(name: str, identities: list[int], kind: torch.dtype) -> None:
+    given = features().to(kind)
+    given[1] = -given[0]
+    given[2] = given[0]
+    given.requires_grad_()
+    loss = PAIRWISE[name](given, torch.tensor(identities), scale=64.0, margin=0.3)
+    torch.autograd.backward(loss)
+    assert given.grad is not None
+    assert loss.isfinite()
+    assert given.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_autocast_leaves_the_cosines_precise(name: str) -> None:
+    rows, identities = features().float(), torch.tensor(MIXED)
+    expected = PAIRWISE[name](rows, identities, scale=64.0, margin=0.3)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = PAIRWISE[name](rows, identities, scale=64.0, margin=0.3)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+# Circle's weights carry no gradient: its own is another than its value's.
+@pytest.mark.parametrize("name", ["triplet", "contrastive", "cosface"])
+def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
+    identities = torch.tensor(MIXED)
+
+    def loss(rows: Tensor) -> Tensor:
+        return PAIRWISE[name](rows, identities, scale=SCALE, margin=MARGIN)
+
+    assert torch.autograd.gradcheck(loss, (features().requires_grad_(),))
