@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from resource import RUSAGE_SELF, getrusage
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ffreid.engine.timing import milliseconds, peak_megabytes, row
 from ffreid.pose.data.batch import Sample, collate
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
@@ -83,24 +81,10 @@ def memory_rows(quick: bool) -> list[dict[str, Any]]:
     It comes first: the process's peak never falls.
     """
     votes = torch.randn(9, 400 if quick else 4000, 3, generator=torch.Generator().manual_seed(0))
-    before = getrusage(RUSAGE_SELF).ru_maxrss
+    before = peak_megabytes()
     taken = milliseconds(lambda: mean_shift(votes * 0.01, bandwidth=BANDWIDTH), 1)
-    grown = (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown = peak_megabytes() - before
     return [row(f"9 fits of {votes.shape[1]} votes alone", taken, part=True) | {"peak MB": grown}]
-
-
-def row(
-    stage: str, fast: float, slow: float | None = None, *, part: bool = False
-) -> dict[str, Any]:
-    """Give a row of the table; `part` says that the stage is no part of the frame's time."""
-    return {
-        "stage": stage,
-        "milliseconds": fast,
-        "share": None if part else 0.0,
-        "plain milliseconds": slow,
-        "ratio": None if slow is None else slow / fast,
-        "peak MB": None,
-    }
 
 
 def data_rows(quick: bool) -> list[dict[str, Any]]:
@@ -167,18 +151,6 @@ STAGES: tuple[Callable[[bool], list[dict[str, Any]]], ...] = (
     voting_rows,
 )
 """The stages of a frame; each gives its rows, those that `share` a frame's time with 0.0."""
-
-
-def milliseconds(call: Callable[[], object], repeats: int) -> float:
-    """Give the median wall time of `call`, after one to warm up where there are several."""
-    if repeats > 1:
-        call()
-    times = []
-    for _ in range(repeats):
-        start = perf_counter()
-        call()
-        times.append((perf_counter() - start) * 1000)
-    return median(times)
 
 
 def five_object_frame(

@@ -1,0 +1,1 @@
+"""From features to scores: protocols as data, exact ranking, intervals, re-ranking."""

@@ -1,0 +1,134 @@
+"""CMC, mAP and whole evaluations against values recorded from the original."""
+
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from ffreid.reid.retrieval.features import average_clips, flip_and_sum, unit
+from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, GENERAL, SAME_CLOTHES, label_columns
+from ffreid.reid.retrieval.ranking import Ranking, cosine_distances, rank
+from ffreid.reid.retrieval.scores import scores
+from tests.golden import arrays, facts, recordings
+
+pytestmark = pytest.mark.golden
+METRICS = recordings("ccreid", "metrics.npz")
+PROTOCOLS = {"general": GENERAL, "SC": SAME_CLOTHES, "CC": CLOTHES_CHANGING}
+SETTINGS = {
+    "Computing CMC and mAP": GENERAL,
+    "Computing CMC and mAP only for the same clothes setting": SAME_CLOTHES,
+    "Computing CMC and mAP only for clothes-changing": CLOTHES_CHANGING,
+    "Computing CMC and mAP for the same clothes setting": GENERAL,
+    "Computing CMC and mAP only for clothes changing": GENERAL,
+}
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def labels(data: Arrays, case: str, side: str) -> dict[str, Tensor]:
+    names = {"identity": "pids", "camera": "cams", "clothes": "clothes"}
+    return label_columns(**{name: data[f"{case}/{side}_{key}"] for name, key in names.items()})
+
+
+def skipped(log: list[str]) -> int:
+    return sum(int(line.split()[0]) for line in log if "do not have groundtruth" in line)
+
+
+def assert_as_recorded(found: Ranking, expected: dict[str, Any]) -> None:
+    curve = found.curve(len(expected["cmc"])).numpy()
+    np.testing.assert_allclose(curve, expected["cmc"], rtol=0, atol=1e-9)
+    assert found.mean_average_precision == pytest.approx(expected["mAP"], abs=1e-9)
+    if "log" in expected:
+        assert found.n_skipped == skipped(expected["log"])
+
+
+@pytest.mark.parametrize("stem", METRICS)
+def test_curves_and_precision_of_every_case(stem: str) -> None:
+    data, cases = arrays("ccreid", stem), facts("ccreid", stem)
+    known = {case: held["results"] for case, held in cases.items() if "results" in held}
+    known = {case: held for case, held in known.items() if f"{case}/q_pids" in data}
+    assert known
+    for case, results in known.items():
+        found = rank(
+            torch.from_numpy(data[f"{case}/dist"]),
+            labels(data, case, "q"),
+            labels(data, case, "g"),
+            [PROTOCOLS[name] for name in results],
+        )
+        for ranking, expected in zip(found, results.values(), strict=True):
+            assert_as_recorded(ranking, expected)
+
+
+@pytest.mark.parametrize("stem", METRICS)
+def test_ties_are_as_a_stable_sort_has_them(stem: str) -> None:
+    data, results = arrays("ccreid", stem), facts("ccreid", stem)["ties"]["results_stable_argsort"]
+    assert results
+    for name, expected in results.items():
+        sides = labels(data, "ties", "q"), labels(data, "ties", "g")
+        distances = torch.from_numpy(data["ties/dist"])
+        assert_as_recorded(rank(distances, *sides, [PROTOCOLS[name]])[0], expected)
+
+
+@pytest.mark.parametrize("stem", METRICS)
+def test_no_query_with_a_match_is_a_clear_row(stem: str) -> None:
+    distances = torch.from_numpy(arrays("ccreid", stem)["edge_none/dist"])
+    queries, items = distances.shape
+    query = label_columns(identity=[1] * queries, camera=[0] * queries, clothes=[1] * queries)
+    gallery = label_columns(identity=[2] * items, camera=[1] * items, clothes=[2] * items)
+    for ranking in rank(distances, query, gallery, list(PROTOCOLS.values())):
+        assert (ranking.n_valid, ranking.n_skipped) == (0, queries)
+        assert np.isnan(ranking.mean_average_precision)
+
+
+def features(data: Arrays, side: str) -> Tensor:
+    pictures = torch.from_numpy(data[f"pipe/{side}_img"]).flatten(1)
+    weight = torch.from_numpy(data["pipe/W"])
+    return flip_and_sum(pictures @ weight, pictures.flip(1) @ weight)
+
+
+@pytest.mark.parametrize("stem", METRICS)
+@pytest.mark.parametrize("side", ["q", "g"])
+def test_features_of_pictures(stem: str, side: str) -> None:
+    data = arrays("ccreid", stem)
+    found = features(data, side).numpy()
+    np.testing.assert_allclose(found, data[f"pipe/{side}_feature"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("stem", METRICS)
+def test_features_of_videos(stem: str) -> None:
+    data = arrays("ccreid", stem)
+    clips = torch.from_numpy(data["vid/clips"])
+    frames = clips.flatten(3).mean(dim=2).flatten(1) @ torch.from_numpy(data["pipe/W"])
+    found = average_clips(frames, torch.from_numpy(data["vid/vid2clip_index"]))
+    np.testing.assert_allclose(found.numpy(), data["vid/features"], rtol=0, atol=1e-6)
+
+
+def printed(log: list[str]) -> list[tuple[str, str, int]]:
+    """Give title, line of results and number of skipped queries of each setting in `log`."""
+    blocks = re.split(r"(?=Computing CMC)", "\n".join(log))[1:]
+    lines = [block.split("\n") for block in blocks]
+    return [(line[0], next(x for x in line if "top1" in x), skipped(line)) for line in lines]
+
+
+@pytest.mark.parametrize("stem", METRICS)
+def test_whole_evaluations_print_the_recorded_lines(stem: str) -> None:
+    data = arrays("ccreid", stem)
+    runs = {name: run for name, run in facts("ccreid", stem)["pipeline"].items() if "log" in run}
+    assert runs
+    gallery, items = labels(data, "pipe", "g"), features(data, "g")
+    for name, run in runs.items():
+        query, rows = labels(data, "pipe", "q"), features(data, "q")
+        if name == "prcc":
+            query = query | {"camera": query["camera"] + 10}
+        assert printed(run["log"])
+        for title, line, count in printed(run["log"]):
+            protocol = SETTINGS[title]
+            found = rank(cosine_distances(unit(rows), items), query, gallery, [protocol])[0]
+            row = scores(found, query["identity"])
+            shown = " ".join(f"top{k}:{share:.1%}" for k, share in row.cmc.items())
+            assert f"{shown} mAP:{row.mean_average_precision:.1%}" == line
+            assert row.n_skipped == count
+        assert row.cmc[1] == pytest.approx(run["return_rank1"], abs=1e-9)

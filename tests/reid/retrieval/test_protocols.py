@@ -1,0 +1,54 @@
+"""Rules over columns: which pairs are good, which are junk, which protocols can be used."""
+
+import pytest
+import torch
+
+from ffreid.errors import UserError
+from ffreid.reid.retrieval.protocols import (
+    CLOTHES_CHANGING,
+    GENERAL,
+    SAME_CLOTHES,
+    STANDARD,
+    Protocol,
+    chosen,
+    label_columns,
+    masks,
+    usable,
+)
+
+QUERY = label_columns(identity=[1], camera=[0], clothes=[5])
+GALLERY = label_columns(identity=[1, 1, 1, 1, 2], camera=[0, 0, 1, 1, 1], clothes=[5, 6, 5, 6, 5])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "good", "junk"),
+    [
+        (GENERAL, [2, 3], [0, 1]),
+        (SAME_CLOTHES, [2], [0, 1, 3]),
+        (CLOTHES_CHANGING, [3], [0, 1, 2]),
+        (Protocol(name="any", other=()), [0, 1, 2, 3], []),
+    ],
+    ids=lambda value: value.name if isinstance(value, Protocol) else "",
+)
+def test_good_and_junk(protocol: Protocol, good: list[int], junk: list[int]) -> None:
+    found = [mask[0].nonzero().view(-1).tolist() for mask in masks(protocol, QUERY, GALLERY)]
+    assert found == [good, junk]
+
+
+def test_protocols_without_their_columns_are_left_out_and_named() -> None:
+    bare = {name: values for name, values in GALLERY.items() if name != "clothes"}
+    assert usable(STANDARD, QUERY, bare) == ([GENERAL], {"SC": ["clothes"], "CC": ["clothes"]})
+
+
+def test_choices_let_only_their_values_through() -> None:
+    choice = (("camera", (1,)), ("clothes", (6, 7)))
+    assert chosen(GALLERY, choice).tolist() == [False, False, False, True, False]
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(UserError, match="column 'clothes'"):
+        masks(
+            CLOTHES_CHANGING,
+            {"identity": torch.tensor([1]), "camera": torch.tensor([0])},
+            {"identity": torch.tensor([1]), "camera": torch.tensor([1])},
+        )

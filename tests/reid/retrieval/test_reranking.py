@@ -1,0 +1,81 @@
+"""Sparse re-ranking against the dense formula of the paper."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from ffreid.reid.retrieval.features import unit
+from ffreid.reid.retrieval.protocols import GENERAL, label_columns
+from ffreid.reid.retrieval.ranking import rank
+from ffreid.reid.retrieval.reranking import rerank
+
+Floats = npt.NDArray[np.float64]
+
+
+def mutual(order: npt.NDArray[np.int64], item: int, count: int) -> set[int]:
+    return {int(other) for other in order[item, :count] if item in order[other, :count]}
+
+
+def dense(features: Floats, queries: int, k1: int, k2: int, weight: float) -> Floats:
+    squared = ((features[:, None] - features[None]) ** 2).sum(-1) if len(features) < 300 else None
+    if squared is None:
+        squared = 2 - 2 * features @ features.T
+        np.fill_diagonal(squared, 0)
+    distances = squared / squared.max(axis=0)[:, None]
+    order = np.argsort(distances, axis=1, kind="stable")
+    codes = np.zeros_like(distances)
+    for item in range(len(features)):
+        first = mutual(order, item, k1 + 1)
+        whole = set(first)
+        for member in first:
+            further = mutual(order, member, round(k1 / 2) + 1)
+            if len(further & first) > 2 / 3 * len(further):
+                whole |= further
+        index = sorted(whole)
+        codes[item, index] = np.exp(-distances[item, index])
+        codes[item] /= codes[item].sum()
+    codes = np.stack([codes[order[item, :k2]].mean(axis=0) for item in range(len(features))])
+    result = []
+    for item in range(queries):
+        shared = np.minimum(codes[item], codes[queries:]).sum(axis=1)
+        jaccard = 1 - shared / (2 - shared)
+        result.append((1 - weight) * jaccard + weight * distances[item, queries:])
+    return np.array(result)
+
+
+def clusters(items: int, people: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(people, 16, generator=generator, dtype=torch.float64)
+    whose = torch.randint(people, (items,), generator=generator)
+    noise = torch.randn(items, 16, generator=generator, dtype=torch.float64)
+    return unit(centres[whose] + 0.7 * noise)
+
+
+@pytest.mark.parametrize(
+    ("items", "queries", "k1", "k2", "weight"),
+    [(200, 20, 20, 6, 0.3), (150, 30, 7, 1, 0.0), (40, 5, 15, 20, 0.6), (2000, 60, 20, 6, 0.3)],
+)
+def test_sparse_form_equals_the_dense_formula(
+    items: int, queries: int, k1: int, k2: int, weight: float
+) -> None:
+    features = clusters(items, max(items // 20, 2), seed=items)
+    give = rerank(features[:queries], features[queries:], k1=k1, k2=k2, weight=weight)
+    expected = dense(features.numpy(), queries, k1, k2, weight)
+    np.testing.assert_allclose(give(0, queries).numpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_rows_can_be_asked_for_in_parts() -> None:
+    features = clusters(80, 6, seed=1)
+    give = rerank(features[:10], features[10:])
+    torch.testing.assert_close(torch.cat([give(0, 3), give(3, 10)]), give(0, 10))
+
+
+@pytest.mark.parametrize("items", [2, 3, 8])
+def test_galleries_smaller_than_the_neighbourhood_are_ranked(items: int) -> None:
+    features = clusters(items, 2, seed=items)
+    query = label_columns(identity=[1], camera=[0])
+    gallery = label_columns(identity=[1] * (items - 1), camera=[1] * (items - 1))
+    found = rank(rerank(features[:1], features[1:]), query, gallery, [GENERAL])[0]
+    assert found.mean_average_precision == 1.0
