@@ -38,11 +38,11 @@ def bench(quick: bool) -> list[dict[str, Any]]:
         what is part of another row), ``plain milliseconds`` and ``ratio`` (None where there is
         no plain form), ``peak MB`` (where it is measured).
     """
-    rows = [row for stage in STAGES for row in stage(quick)]
-    total = sum(row["milliseconds"] for row in rows if row["share"] is not None)
-    for row in rows:
-        if row["share"] is not None:
-            row["share"] = row["milliseconds"] / total
+    rows = [line for stage in STAGES for line in stage(quick)]
+    total = sum(line["milliseconds"] for line in rows if line["share"] is not None)
+    for line in rows:
+        if line["share"] is not None:
+            line["share"] = line["milliseconds"] / total
     return rows
 
 
