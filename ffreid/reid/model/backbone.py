@@ -1,18 +1,12 @@
 """ImageNet weights for the pictures' network and, inflated, for the clips' networks."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor, nn
 
-from ffreid.engine import checkpoint
-from ffreid.errors import UserError, flat
+from ffreid.engine.pretrained import imagenet_weights, no_such_network
 from ffreid.reid.model.resnet import BLOCKS, Bottleneck
 
-HINT = (
-    "put torchvision's resnet50-0676ba61.pth (or the older 19c8e357) anywhere and set "
-    "MODEL.BACKBONE to its path, or train from scratch with MODEL.BACKBONE random"
-)
 STEMS = {"base.0": "conv1", "base.1": "bn1", "conv1": "conv1", "bn1": "bn1"}
 WRAPPERS = (".conv3d.", ".spatial_conv3d.")
 
@@ -33,12 +27,9 @@ def load_backbone(net: nn.Module, source: str) -> None:
     """
     if source == "random":
         return
-    if source != "imagenet" and not Path(source).is_file():
-        raise UserError(f"MODEL.BACKBONE: no file {source}", HINT)
-    state = _from_torchvision() if source == "imagenet" else checkpoint.load(Path(source))
-    loaded, problems = _fitted(net, state)
+    loaded, problems = _fitted(net, imagenet_weights("ResNet50", source))
     if problems:
-        raise UserError(f"MODEL.BACKBONE {source} is no ResNet-50 (look at {problems[0]})", HINT)
+        raise no_such_network("ResNet50", source, problems[0])
     net.load_state_dict(net.state_dict() | loaded)
 
 
@@ -83,18 +74,3 @@ def _inflated(value: object, own: Tensor) -> Tensor | None:
             slices[:, :, own.shape[2] // 2] = value
             return slices
     return value if isinstance(value, Tensor) and value.shape == own.shape else None
-
-
-def _from_torchvision() -> dict[str, Tensor]:
-    from torchvision.models import ResNet50_Weights
-
-    try:
-        state: dict[str, Tensor] = ResNet50_Weights.IMAGENET1K_V1.get_state_dict(
-            progress=False, check_hash=True
-        )
-    except Exception as error:
-        # urllib, socket, hash and file errors alike: the weights can't be had.
-        raise UserError(
-            f"ResNet-50's ImageNet weights could not be fetched: {flat(str(error))}", HINT
-        ) from error
-    return state

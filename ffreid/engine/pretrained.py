@@ -1,0 +1,61 @@
+"""ImageNet weights of torchvision's ResNets, from a file or fetched."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ffreid.engine import checkpoint
+from ffreid.errors import UserError, flat
+
+FILES = {
+    "ResNet34": "resnet34-b627a593.pth (or the older 333f7ec4)",
+    "ResNet50": "resnet50-0676ba61.pth (or the older 19c8e357)",
+}
+"""torchvision's files of version 1 by network."""
+
+
+def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
+    """Read a ResNet's ImageNet weights (version 1) under torchvision's names.
+
+    Args:
+        network: of `FILES`.
+        source: ``imagenet`` (torchvision's, fetched or from its cache), or a file's path.
+
+    Raises:
+        UserError: the weights can't be had.
+    """
+    if source != "imagenet":
+        if not Path(source).is_file():
+            raise UserError(f"MODEL.BACKBONE: no file {source}", _hint(network))
+        return checkpoint.load(Path(source))
+    from torchvision import models
+
+    try:
+        state: dict[str, Tensor] = getattr(
+            models, f"{network}_Weights"
+        ).IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    except Exception as error:
+        # urllib, socket, hash and file errors alike: the weights can't be had.
+        raise UserError(
+            f"{_name(network)}'s ImageNet weights could not be fetched: {flat(str(error))}",
+            _hint(network),
+        ) from error
+    return state
+
+
+def no_such_network(network: str, source: str, key: str) -> UserError:
+    """Say that `source` holds another network's weights, as its entry `key` shows."""
+    return UserError(
+        f"MODEL.BACKBONE {source} is no {_name(network)} (look at {key})", _hint(network)
+    )
+
+
+def _name(network: str) -> str:
+    return network.replace("ResNet", "ResNet-")
+
+
+def _hint(network: str) -> str:
+    return (
+        f"put torchvision's {FILES[network]} anywhere and set MODEL.BACKBONE to its path, "
+        "or train from scratch with MODEL.BACKBONE random"
+    )
