@@ -89,6 +89,7 @@ class _Run:
         self.start, self.best = 0, float("inf")
         if self.state is not None:
             self._take_back(self.state, str(resume))
+            self.state = None  # as large as the network and its optimiser
 
     def _build(self) -> Any:
         return self.room.build_task(

@@ -64,7 +64,10 @@ class _GuardedCollate:
 
     def __call__(self, items: list[Any]) -> Any:
         mistakes = [item for item in items if isinstance(item, UserError)]
-        return mistakes[0] if mistakes else self.collate(items)
+        try:
+            return mistakes[0] if mistakes else self.collate(items)
+        except UserError as error:
+            return error
 
 
 def stream(

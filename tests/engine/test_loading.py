@@ -129,3 +129,14 @@ def test_an_evaluation_takes_every_frame_once(size: int, length: int) -> None:
     ]
     assert all(0 < len(batch) <= 2 for batch in batches)
     assert sorted(number for batch in batches for number, _ in batch) == list(range(length))
+
+
+def refuse(items: list[Any]) -> list[Any]:
+    raise UserError(f"{len(items)} samples do not fit together", "TEST.BATCH 1")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_cannot_be_stacked_is_told_as_what_it_is(workers: int) -> None:
+    with pytest.raises(UserError, match="4 samples do not fit together") as caught:
+        list(stream(Numbers(), step_keys(), refuse, workers=workers))
+    assert caught.value.hint == "TEST.BATCH 1"
