@@ -18,7 +18,7 @@ from ffreid.engine.loop import Task
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import Truth, collate, collate_for_evaluation
 from ffreid.pose.data.dataset import EvalSet, Reader, TrainSet
-from ffreid.pose.data.files import find_folder
+from ffreid.engine.files import find_folder
 from ffreid.pose.data.linemod import LinemodReader
 from ffreid.pose.data.ply import mesh_vertices
 from ffreid.pose.data.sample import place_objects

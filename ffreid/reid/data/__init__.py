@@ -1,0 +1,1 @@
+"""From data sets on disk to batches of pictures or clips."""
