@@ -14,11 +14,11 @@ from torch.optim import Adam, Optimizer
 from yacs.config import CfgNode
 
 from ffreid.engine import checkpoint, dist, norm
+from ffreid.engine.files import find_folder
 from ffreid.engine.loop import Task
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import Truth, collate, collate_for_evaluation
 from ffreid.pose.data.dataset import EvalSet, Reader, TrainSet
-from ffreid.engine.files import find_folder
 from ffreid.pose.data.linemod import LinemodReader
 from ffreid.pose.data.ply import mesh_vertices
 from ffreid.pose.data.sample import place_objects

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io import loadmat
 
-from ffreid.errors import UserError, flat
 from ffreid.engine.files import find_folder, found, read_lines, read_picture
+from ffreid.errors import UserError, flat
 from ffreid.pose.data.files import check_poses, check_same_size, extent
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.layouts import TREES
