@@ -7,24 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ffreid import __version__
+from ffreid import __version__, options
 from ffreid.errors import UserError, flat
+from ffreid.options import Cls, Dataset, Gpu, JsonFile, Output, Pairs, Recipe, Root, Tag
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-
-Dataset = Annotated[str, typer.Option(help="Recipe: ycb, linemod, toy-pose.")]
-Root = Annotated[
-    Path | None, typer.Option(help="Folder that holds the data set's folder, or is it.")
-]
-Recipe = Annotated[Path | None, typer.Option("--cfg", help="YAML file over the recipe.")]
-Output = Annotated[Path | None, typer.Option(help="Folder of runs.")]
-Tag = Annotated[str | None, typer.Option(help="Name of this run.")]
-Cls = Annotated[str | None, typer.Option(help="LineMOD's object: one network each.")]
-Pairs = Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help="Settings.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results there too.")]
 
 
 @app.command()
@@ -36,17 +26,28 @@ def train(
     tag: Tag = None,
     cls: Cls = None,
     resume: Annotated[Path | None, typer.Option(help="Checkpoint to go on from.")] = None,
+    amp: Annotated[bool, typer.Option("--amp", help="reid: half precision.")] = False,
+    evaluate_only: Annotated[
+        bool, typer.Option("--eval", help="Evaluate --resume FILE, do not train.")
+    ] = False,
+    gpu: Gpu = None,
     pairs: Pairs = None,
 ) -> None:
-    """Train a network, then evaluate the poses of its best state."""
-    config = _compose(dataset, root, cfg, output, tag, cls, pairs)
+    """Train a network, then report its best state."""
+    settings = [*(["TRAIN.AMP", "true"] if amp else []), *(pairs or [])]
+    config = _compose(dataset, root, cfg, output, tag, cls, settings, {"--amp": amp})
+    options.choose_devices(gpu)
+    resume = resume or _given(config.MODEL.get("RESUME"))
+    options.check_file(resume, "checkpoint", "last.pth")
     from ffreid import runner
     from ffreid.engine import dist
 
+    if evaluate_only or config.get("EVAL_MODE"):
+        runner.evaluate(config, weights=resume)
+        return
     with dist.joined():
         runner.train(config, resume=resume)
-        if config.TRAIN.EVAL_POSES:
-            runner.evaluate(config)
+        runner.finish(config)
 
 
 @app.command(name="eval")
@@ -58,23 +59,52 @@ def evaluate(
     tag: Tag = None,
     cls: Cls = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights; the run's best, else last.")
+        Path | None,
+        typer.Option("--checkpoint", "--resume", help="Weights; the run's best, else last."),
     ] = None,
-    test_gt: Annotated[
-        bool, typer.Option("--test-gt", help="Vote with the true labels and offsets.")
-    ] = False,
-    pictures: Annotated[int, typer.Option(min=0, help="Frames to draw.")] = 0,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Frames, or queries with what they find, to draw.")
+    ] = 0,
     json: JsonFile = None,
+    gpu: Gpu = None,
+    test_gt: Annotated[
+        bool, typer.Option("--test-gt", help="pose: vote with the true labels and offsets.")
+    ] = False,
     predictions: Annotated[
-        Path | None, typer.Option(help="Score these poses: a folder of text files, or BOP's CSV.")
+        Path | None,
+        typer.Option(help="pose: score these, a folder of text files, or BOP's CSV."),
     ] = None,
-    truth: Annotated[Path | None, typer.Option(help="True poses for --predictions.")] = None,
-    frames: Annotated[Path | None, typer.Option(help="Frames of --predictions.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="pose: truth for --predictions.")] = None,
+    frames: Annotated[Path | None, typer.Option(help="pose: frames of --predictions.")] = None,
+    save_features: Annotated[
+        Path | None, typer.Option(help="reid: write features and labels to this .npz.")
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="reid: evaluate saved features, without a network.")
+    ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="reid: k-reciprocal re-ranking as well.")
+    ] = False,
     pairs: Pairs = None,
 ) -> None:
-    """Evaluate a checkpoint, the true labels, or somebody's poses."""
-    config = _compose(dataset, root, cfg, output, tag, cls, pairs)
-    _refuse_idle_flags(predictions, truth, frames, checkpoint, test_gt, pictures)
+    """Evaluate a checkpoint, the true labels, saved features, or somebody's poses."""
+    given = {
+        "--checkpoint": checkpoint,
+        "--pictures": pictures,
+        "--test-gt": test_gt,
+        "--predictions": predictions,
+        "--truth": truth,
+        "--frames": frames,
+        "--save-features": save_features,
+        "--features": features,
+        "--rerank": rerank,
+    }
+    # Saved features need no pictures, so no folder that holds them.
+    config = _compose(dataset, root, cfg, output, tag, cls, pairs, given, data=features is None)
+    options.refuse_idle(given)
+    options.check_file(checkpoint, "checkpoint", "best.pth")
+    options.check_file(features, "features", "what --save-features wrote")
+    options.choose_devices(gpu)
     if predictions is not None:
         from ffreid.pose.evaluation import evaluate_predictions
 
@@ -82,9 +112,29 @@ def evaluate(
         return
     from ffreid import runner
 
-    runner.evaluate(
-        config, weights=checkpoint, use_truth=test_gt, pictures=pictures, json_file=json
-    )
+    own: dict[str, Any] = {"pictures": pictures}
+    if config.TASK == "pose":
+        own |= {"use_truth": test_gt}
+    else:
+        own |= {"save_features": save_features, "features": features, "rerank": rerank}
+    weights = checkpoint or _given(config.MODEL.get("RESUME"))
+    runner.evaluate(config, weights=weights, json_file=json, **own)
+
+
+@app.command()
+def data(
+    dataset: Dataset,
+    root: Root = None,
+    cfg: Recipe = None,
+    cls: Cls = None,
+    json: JsonFile = None,
+    pairs: Pairs = None,
+) -> None:
+    """Read a data set's lists and names, and count what there is in each split."""
+    config = _compose(dataset, root, cfg, None, None, cls, pairs, {})
+    from ffreid import runner
+
+    runner.count(config, json_file=json)
 
 
 @app.command()
@@ -99,47 +149,56 @@ def smoke(
         raise typer.Exit(1)
 
 
+BENCHES = {"pose": "stages of a frame", "reid": "stages of a search"}
+
+
 @app.command()
 def bench(
-    task: Annotated[str, typer.Argument(help="pose")],
+    task: Annotated[str, typer.Argument(help="pose or reid")],
     quick: Annotated[bool, typer.Option("--quick", help="Small and few: a look only.")] = False,
     json: JsonFile = None,
 ) -> None:
     """Time each stage, beside the plain method where there is a faster one."""
-    if task != "pose":
-        raise UserError(f"nothing to time for {task!r}", "ffreid bench pose")
-    from ffreid import report
-    from ffreid.pose import bench as stages
+    if task not in BENCHES:
+        raise UserError(f"nothing to time for {task!r}", "ffreid bench pose, or ffreid bench reid")
+    from importlib import import_module
 
-    rows = stages.bench(quick)
-    columns = list(rows[0])
-    report.show_table("pose: stages of a frame", columns, [[r[c] for c in columns] for r in rows])
+    from ffreid import report
+
+    rows = import_module(f"ffreid.{task}.bench").bench(quick)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[row.get(name) for name in columns] for row in rows]
+    report.show_table(f"{task}: {BENCHES[task]}", columns, cells)
     if json is not None:
         report.write_json(json, {"rows": rows})
 
 
-def _refuse_idle_flags(
-    predictions: Path | None,
-    truth: Path | None,
-    frames: Path | None,
-    checkpoint: Path | None,
-    test_gt: bool,
-    pictures: int,
-) -> None:
-    """Refuse flags that would do nothing beside the others."""
-    if predictions is None:
-        idle = ["--truth"] * bool(truth) + ["--frames"] * bool(frames)
-        reason = "without --predictions"
-    else:
-        idle = ["--checkpoint"] * bool(checkpoint) + ["--test-gt"] * test_gt
-        idle += ["--pictures"] * bool(pictures)
-        reason = "with --predictions"
-    if predictions is None and test_gt and checkpoint:
-        idle, reason = ["--checkpoint"], "with --test-gt, which needs no network"
-    if idle:
-        raise UserError(f"{', '.join(idle)} does nothing {reason}", f"leave {idle[0]} out")
-    if checkpoint is not None and not checkpoint.is_file():
-        raise UserError(f"no checkpoint {checkpoint}", "give an existing file, e.g. best.pth")
+def _given(path: str | None) -> Path | None:
+    return Path(path) if path else None
+
+
+def _compose(
+    dataset: str,
+    root: Path | None,
+    cfg: Path | None,
+    output: Path | None,
+    tag: str | None,
+    cls: str | None,
+    pairs: list[str] | None,
+    given: dict[str, Any],
+    *,
+    data: bool = True,
+) -> Any:
+    """The configuration, with flags `given` of this task only and, if need be, its data there."""
+    from ffreid.recipes import check_root, compose
+
+    config = compose(
+        dataset, file=cfg, pairs=pairs or [], root=root, output=output, tag=tag, cls=cls
+    )
+    options.refuse_foreign(config.TASK, dataset, {"--cls": cls, **given})
+    if data:
+        check_root(config)
+    return config
 
 
 def _version(wanted: bool) -> None:
@@ -154,25 +213,7 @@ def root_options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """FFB6D object pose on today's PyTorch: train, evaluate, look."""
-
-
-def _compose(
-    dataset: str,
-    root: Path | None,
-    cfg: Path | None,
-    output: Path | None,
-    tag: str | None,
-    cls: str | None,
-    pairs: list[str] | None,
-) -> Any:
-    from ffreid.recipes import check_root, compose
-
-    config = compose(
-        dataset, file=cfg, pairs=pairs or [], root=root, output=output, tag=tag, cls=cls
-    )
-    check_root(config)
-    return config
+    """FFB6D object pose and CAL re-identification on today's PyTorch: train, evaluate, look."""
 
 
 def main(arguments: list[str] | None = None) -> None:

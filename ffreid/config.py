@@ -100,6 +100,29 @@ def check_least(cfg: CfgNode, least: Mapping[str, float]) -> None:
             raise UserError(f"{key} is {value}", f"set {key} to {bound} or more")
 
 
+def check_folder(cfg: CfgNode, tree: str) -> None:
+    """Refuse a data set whose folder nobody named, or that does not exist.
+
+    Args:
+        cfg: with DATASET and DATA.ROOT.
+        tree: the expected layout in one line.
+
+    Raises:
+        UserError: saying how to name it.
+    """
+    if not cfg.DATA.ROOT:
+        raise UserError(
+            f"nobody said where {cfg.DATASET} lies",
+            "add --root FOLDER or set FFREID_DATA: the folder that holds the data set's folder, or "
+            f"that folder itself: {tree}",
+        )
+    if not Path(cfg.DATA.ROOT).is_dir():
+        raise UserError(
+            f"no folder {cfg.DATA.ROOT}",
+            f"--root FOLDER holds the data set's folder, or is that folder itself: {tree}",
+        )
+
+
 def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -31,8 +31,14 @@ def recipe_folder() -> Path:
 
 
 def recipes() -> dict[str, Path]:
-    """Data set names and their recipes."""
+    """Data set names and their YAML files."""
     return {path.stem: path for path in sorted(recipe_folder().glob("*/*.yaml"))}
+
+
+def _found(file: Path, shipped: Path) -> Path:
+    """The file itself, or where there is none the shipped recipe of that name."""
+    ours = shipped / f"{file.stem}.yaml"
+    return ours if not file.is_file() and ours.is_file() else file
 
 
 def compose(
@@ -45,11 +51,12 @@ def compose(
     tag: str | None = None,
     cls: str | None = None,
 ) -> CfgNode:
-    """Merge the task's defaults, the data set's recipe, a file, flags and KEY VALUE pairs.
+    """Merge the task's defaults, the data set's YAML, a recipe, flags and KEY VALUE pairs.
 
     Args:
-        dataset: a recipe's name; it selects the task.
-        file: a YAML file over the recipe.
+        dataset: a name in `recipes`; it selects the task.
+        file: a YAML file over the data set's, in place of the recipe that the latter names; also
+            the name of a shipped recipe, so that old commands find it.
         pairs: KEY VALUE words, the last word.
         root: folder that holds the data set's folder, or that folder; else $FFREID_DATA.
         output: folder of runs.
@@ -72,8 +79,13 @@ def compose(
     defaults = importlib.import_module(f"ffreid.{known[dataset].parent.name}.defaults")
     cfg: CfgNode = defaults.defaults()
     merge_file(cfg, known[dataset])
+    shipped = known[dataset].parent / "recipes"
     if file is not None:
-        merge_file(cfg, file)
+        merge_file(cfg, _found(file, shipped))
+        if "RECIPE" in cfg:
+            cfg.RECIPE = str(file)
+    elif cfg.get("RECIPE"):
+        merge_file(cfg, shipped / f"{cfg.RECIPE}.yaml")
     # A dumped configuration given as file may name others.
     cfg.TASK, cfg.DATASET = known[dataset].parent.name, dataset
     environment = os.environ.get("FFREID_DATA")

@@ -1,6 +1,7 @@
 """From a configuration to a training or an evaluation run, one process or many."""
 
 import importlib
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,27 +10,12 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid import report
-from ffreid.config import differing
 from ffreid.engine import checkpoint, dist, runlog
 from ffreid.engine.dist import World
-from ffreid.engine.loading import StepKeys, deaths_told, evaluation_stream, stream
-from ffreid.engine.loop import Progress, Trainer
-from ffreid.engine.schedules import triangular, validation_due
+from ffreid.engine.loading import StepKeys, deaths_told, stream
+from ffreid.engine.loop import Plan, Progress, Trainer, Validation
+from ffreid.engine.resume import check_resumable
 from ffreid.errors import UserError
-
-FREE_TO_CHANGE = (
-    "OUTPUT",
-    "TAG",
-    "DATA.ROOT",
-    "DATA.WORKERS",
-    "MODEL.BACKBONE",
-    "TRAIN.EVAL_POSES",
-    "TRAIN.LOG_EVERY",
-    "TRAIN.SAVE_EVERY",
-    "TEST.",
-    "VOTE.",
-)
-"""Settings that a resumed run may have otherwise: they don't change what is trained."""
 
 
 def run_folder(cfg: CfgNode) -> Path:
@@ -39,7 +25,7 @@ def run_folder(cfg: CfgNode) -> Path:
 
 
 def train(cfg: CfgNode, *, resume: Path | None = None, stop_at: int | None = None) -> Path:
-    """Train, validate at the authors' rhythm, keep the best and the last state.
+    """Train, evaluate at the authors' rhythm, keep the best and the last state.
 
     Args:
         cfg: frozen configuration.
@@ -63,195 +49,213 @@ class _Run:
 
     def __init__(self, cfg: CfgNode, world: World, resume: Path | None) -> None:
         self.cfg, self.world, self.folder = cfg, world, run_folder(cfg)
-        self.state = checkpoint.load(resume) if resume else None
+        state = checkpoint.load(resume) if resume else None
         if world.main:
             _refuse_to_overwrite(self.folder, resume)
             runlog.open_folder(self.folder)
-        self.room = importlib.import_module(f"ffreid.{cfg.TASK}.setup")
+        self.room, self.validation = _room(cfg, "setup"), _room(cfg, "validation")
         self.source = dist.in_turn(lambda: self.room.open_source(cfg))
+        self.room.check_source(cfg, self.source)
+        self.classes = self.room.class_names(self.source)
         self.data = self.room.training_set(cfg, self.source)
-        if cfg.TRAIN.EVAL_POSES:
-            self.room.check_evaluation(self.source)
-        batch = cfg.TRAIN.BATCH
-        self.steps_per_epoch = max(1, len(self.data) // batch)
-        self.total = cfg.TRAIN.STEPS or max(1, cfg.TRAIN.EPOCHS * len(self.data) // batch)
-        task = dist.in_turn(self._build)
-        optimisers = self.room.build_optimisers(cfg, task)
+        self.plan: Plan = self.room.plan(cfg, self.data)
+        task = dist.in_turn(
+            lambda: self.room.build_task(cfg, self.source, world.device, resumed=state is not None)
+        )
+        self.rates = self.room.rates(cfg, self.plan)
         self.trainer = Trainer(
             task,
-            optimisers,
-            dict.fromkeys(optimisers, self.rate),
+            self.room.build_optimisers(cfg, task),
+            self.rates,
             device=world.device,
             dtype=self.room.dtype(cfg),
+            half=self.room.half(cfg, world.device),
             seed=cfg.SEED,
             rank=world.rank,
         )
-        self.start, self.best = 0, float("inf")
-        if self.state is not None:
-            self._take_back(self.state, str(resume))
-            self.state = None  # as large as the network and its optimiser
-
-    def _build(self) -> Any:
-        return self.room.build_task(
-            self.cfg, self.source.objects, self.world.device, resumed=self.state is not None
-        )
-
-    def rate(self, step: int) -> float:
-        """Learning rate of step `step`: the authors' scheduler lags one step behind."""
-        train = self.cfg.TRAIN
-        return triangular(
-            max(0, step - 1),
-            low=train.LR_MIN,
-            high=train.LR_MAX,
-            half_period=self.total // train.CYCLE_DIVISOR,
-        )
+        self.start, self.measured = 0, math.nan
+        self.best: float | None = None
+        if state is not None:
+            self._take_back(state, str(resume))
 
     def _take_back(self, state: dict[str, Any], origin: str) -> None:
-        for name in ("step", "best", "parts", "optimisers", "classes", "total", "config"):
-            if name not in state:
-                raise UserError(f"{origin} holds no {name}", "resume from a last.pth of ours")
-        if state.get("task") != self.cfg.TASK:
-            raise UserError(
-                f"{origin} is of the task {state.get('task')}, {self.cfg.DATASET} of another",
-                "resume a run of the same data set",
-            )
-        if state["classes"] != list(self.source.objects.names):
-            raise UserError(
-                f"{origin} knows other objects than {self.cfg.DATASET}",
-                "resume a run of the same data set",
-            )
-        for key, then, now in differing(self.cfg, state["config"]):
-            if not key.startswith(FREE_TO_CHANGE):
-                raise UserError(
-                    f"{origin} was trained with {key} {then}, this run has {now}",
-                    f"go on with {key} {then}, or start anew with --tag NAME",
-                )
-        if state["total"] != self.total:
-            raise UserError(
-                f"{origin} is of a run of {state['total']} steps, this one has {self.total}",
-                "the frame lists have changed: restore them, or start anew with --tag NAME",
-            )
+        check_resumable(
+            state,
+            origin,
+            self.cfg,
+            classes=self.classes,
+            total=self.plan.total,
+            free=self.room.FREE_TO_CHANGE,
+        )
         self.trainer.load_state(state)
-        self.start = state["step"]
+        self.start, self.measured = state["step"], state["measured"]
         if (self.folder / "best.pth").is_file():
             self.best = state["best"]
 
     def fit(self, stop_at: int | None) -> Path:
         """Train from the start step to the last, or to `stop_at`."""
-        cfg, world = self.cfg, self.world
-        end = self.total if stop_at is None else min(stop_at, self.total)
+        world, plan = self.world, self.plan
+        end = plan.total if stop_at is None else min(stop_at, plan.total)
         if world.main:
-            facts = runlog.provenance(cfg.SEED, world.size, str(world.device))
-            facts |= {"data": self.source.reader.summary(), "resumed_at": self.start or None}
-            runlog.write_start(self.folder, cfg, facts)
-            runlog.drop_metrics_from(self.folder, self.start)
-            report.say(
-                f"training {cfg.DATASET}: {self.total} steps of {cfg.TRAIN.BATCH} samples, "
-                f"{world.size} process{'es' if world.size > 1 else ''} on {world.device.type}, "
-                f"in {self.folder}"
-            )
-            report.say(f"data: {self.source.reader.summary()}")
+            self._tell_start()
         keys = StepKeys(
             start=self.start,
             total=end,
-            steps_per_epoch=self.steps_per_epoch,
-            batch=cfg.TRAIN.BATCH,
+            steps_per_epoch=plan.steps_per_epoch,
+            batch=plan.batch,
             rank=world.rank,
             size=world.size,
         )
-        batches = stream(
-            self.data,
-            keys,
-            self.room.collate,
-            workers=cfg.DATA.WORKERS,
-        )
-        with report.Bar("training", self.total, show=world.main) as bar:
-            for step, batch in zip(keys.steps, batches, strict=True):
-                self._step(step, batch, bar)
-        if self.start < end < self.total:
+        batches = stream(self.data, keys, self.room.collate, workers=plan.workers)
+        epoch = _Epoch()
+        with report.Bar("training", plan.total, show=world.main) as bar:
+            for step, (batch, waited) in zip(keys.steps, _timed(batches), strict=True):
+                epoch.add(self._step(step, batch, bar), waited)
+                if (step + 1) % plan.steps_per_epoch == 0:
+                    self._tell_epoch(step // plan.steps_per_epoch, epoch)
+                    epoch = _Epoch()
+                self._keep(step + 1)
+        if self.start < end < plan.total:
             self._save("last.pth", end)
         return self.folder
 
-    def _step(self, step: int, batch: Any, bar: report.Bar) -> None:
+    def _tell_start(self) -> None:
+        cfg, world, plan = self.cfg, self.world, self.plan
+        facts = runlog.provenance(cfg.SEED, world.size, str(world.device))
+        facts |= {"data": self.source.summary(), "resumed_at": self.start or None}
+        runlog.write_start(self.folder, cfg, facts)
+        runlog.drop_metrics_from(self.folder, self.start)
+        report.say(
+            f"training {cfg.DATASET}: {plan.total} steps of {plan.batch} samples, "
+            f"{plan.steps_per_epoch} an epoch, "
+            f"{world.size} process{'es' if world.size > 1 else ''} on {world.device.type}, "
+            f"in {self.folder}"
+        )
+        report.say(f"data: {self.source.summary()}")
+
+    def _tell_epoch(self, number: int, epoch: "_Epoch") -> None:
+        line = self.validation.epoch_line(epoch.means(), number, epoch.seconds, epoch.waited)
+        if self.world.main and line is not None:
+            report.say(line)
+            runlog.append_line(self.folder, line)
+
+    def _step(self, step: int, batch: Any, bar: report.Bar) -> dict[str, float]:
         started = time.monotonic()
         done = step + 1
         terms = self.trainer.step(batch, self._at(step))
-        last = done == self.total
-        train = self.cfg.TRAIN
         if self.world.main:
-            bar.update(done, note=f"loss {terms['loss']:.4f} lr {self.rate(step):.1e}")
-            if done % train.LOG_EVERY == 0 or last or step == 0:
-                row = {"step": done, "epoch": step // self.steps_per_epoch, "lr": self.rate(step)}
+            rate = self.rates["net"](step)
+            bar.update(done, note=f"loss {terms['loss']:.4f} lr {rate:.1e}")
+            if done % self.cfg.TRAIN.LOG_EVERY == 0 or done == self.plan.total or step == 0:
+                row = {"step": done, "epoch": step // self.plan.steps_per_epoch, "lr": rate}
                 row |= {"seconds": time.monotonic() - started}
                 runlog.append_metrics(self.folder, row | {f"train/{k}": terms[k] for k in terms})
-        if last or validation_due(done, total=self.total, windows=train.CYCLE_DIVISOR):
+        return terms
+
+    def _keep(self, done: int) -> None:
+        """After a step: validate or save where it is time to."""
+        if done == self.plan.total or self.validation.due(self.cfg, self.plan, done):
             self._validate(done)
-        elif done % train.SAVE_EVERY == 0:
+        elif done % self.cfg.TRAIN.SAVE_EVERY == 0:
             self._save("last.pth", done)
 
     def _at(self, step: int) -> Progress:
-        return Progress(step, self.total, step // self.steps_per_epoch)
+        return Progress(step, self.plan.total, step // self.plan.steps_per_epoch)
 
     def _validate(self, done: int) -> None:
-        """Measure the loss on test frames; keep the best state, judged over all processes."""
-        terms = self.trainer.evaluate(self._validation_batches(), self._at(done))
-        better = terms["loss"] < self.best
-        self.best = min(self.best, terms["loss"])
+        """Evaluate; keep the best state, judged over all processes."""
+        found: Validation = self.validation.validate(
+            self.cfg, self.world, self.source, self.trainer, self._at(done - 1)
+        )
+        better = found.better_than(self.best)
+        self.measured = found.value
+        if better:
+            self.best = found.value
         if self.world.main:
-            row = {"step": done} | {f"validation/{name}": value for name, value in terms.items()}
+            row = {"step": done} | {f"validation/{name}": found.row[name] for name in found.row}
             runlog.append_metrics(self.folder, row)
+            if found.results is not None:
+                facts = {"step": done, "epoch": self._at(done - 1).epoch + 1, **found.results}
+                for name in ("last", "best") if better else ("last",):
+                    report.write_json(self.folder / f"validation-{name}.json", facts)
         # In this order: killed between the two, a resumed run comes by here once more.
         if better:
             self._save("best.pth", done, weights_only=True)
         self._save("last.pth", done)
 
-    def _validation_batches(self) -> Iterator[Any]:
-        cfg = self.cfg
-        data = self.room.evaluation_set(cfg, self.source, cfg.TRAIN.VALIDATE_FRAMES)
-        for batch, _ in evaluation_stream(
-            data,
-            self.room.collate_for_evaluation,
-            batch=cfg.TEST.BATCH,
-            workers=cfg.DATA.WORKERS,
-            rank=self.world.rank,
-            size=self.world.size,
-        ):
-            if batch is not None:
-                yield batch
-
     def _save(self, name: str, done: int, *, weights_only: bool = False) -> None:
         if not self.world.main:
             return
+        epoch = self._at(done - 1).epoch
         state = self.trainer.state() | {
             "task": self.cfg.TASK,
             "dataset": self.cfg.DATASET,
-            "classes": list(self.source.objects.names),
+            "classes": self.classes,
             "step": done,
-            "total": self.total,
+            "total": self.plan.total,
             "best": self.best,
+            "measured": self.measured,
             "config": self.cfg.dump(),
+            **self.room.original_entries(self.trainer, epoch, self.measured),
         }
         if weights_only:
             del state["optimisers"]
         checkpoint.save(self.folder / name, state)
 
 
+def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
+    """Give each batch with the seconds waited for it."""
+    asked = time.monotonic()
+    for batch in batches:
+        yield batch, time.monotonic() - asked
+        asked = time.monotonic()
+
+
+class _Epoch:
+    """What the steps of an epoch add up to (of a resumed run's first: since it was resumed)."""
+
+    def __init__(self) -> None:
+        self.started, self.waited = time.monotonic(), 0.0
+        self.steps = 0
+        self.sums: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self.started
+
+    def add(self, terms: dict[str, float], waited: float) -> None:
+        """Count a step's terms, and the seconds that it waited for its batch."""
+        self.steps += 1
+        self.waited += waited
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        """Give every term's mean over the steps."""
+        return {name: total / self.steps for name, total in self.sums.items()}
+
+
+def finish(cfg: CfgNode) -> None:
+    """Say what training has come to, evaluating its best state where that was not done yet."""
+    with dist.joined() as world, deaths_told():
+        _room(cfg, "validation").finish(cfg, world, run_folder(cfg))
+
+
 def evaluate(
     cfg: CfgNode,
     *,
     weights: Path | None = None,
-    use_truth: bool = False,
-    pictures: int = 0,
     json_file: Path | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Evaluate a checkpoint (or the true labels), print the table, write results and pictures.
+    """Evaluate a checkpoint, print the table, write results and pictures.
 
     Args:
         cfg: frozen configuration.
         weights: checkpoint; by default the run folder's best, else last.
-        use_truth: vote with the true labels and offsets: checks data and voting.
-        pictures: draw this many frames.
         json_file: write the results there too.
+        options: the task's own, see its ``evaluation.evaluate``.
 
     Returns:
         The results as plain data.
@@ -260,22 +264,30 @@ def evaluate(
         UserError: data, checkpoint or folder cannot be used.
     """
     with dist.joined() as world, deaths_told():
-        room = importlib.import_module(f"ffreid.{cfg.TASK}.evaluation")
+        room = _room(cfg, "evaluation")
         if json_file is not None and world.main:
             report.check_writable(json_file)
         folder = run_folder(cfg)
-        if not use_truth:
-            weights = weights or _newest(folder)
+        if weights is None and room.needs_weights(options):
+            weights = _newest(folder)
         results: dict[str, Any] = room.evaluate(
-            cfg,
-            world,
-            folder=folder,
-            weights=weights,
-            use_truth=use_truth,
-            pictures=pictures,
-            json_file=json_file,
+            cfg, world, folder=folder, weights=weights, json_file=json_file, **options
         )
         return results
+
+
+def count(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str, Any]:
+    """Print what the data set holds, split by split, beside the published counts."""
+    if json_file is not None:
+        report.check_writable(json_file)
+    source = _room(cfg, "setup").open_source(cfg)
+    found: dict[str, Any] = _room(cfg, "statistics").tell(cfg.DATASET, source, json_file)
+    return found
+
+
+def _room(cfg: CfgNode, name: str) -> Any:
+    """A module of the task's."""
+    return importlib.import_module(f"ffreid.{cfg.TASK}.{name}")
 
 
 def _newest(folder: Path) -> Path:

@@ -11,7 +11,7 @@ import yaml
 
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.shapes import Ellipsoid, Floats
-from ffreid.pose.toy import make_toy
+from ffreid.pose.toy import ensure_toy
 from ffreid.pose.toy_objects import ToyObject, patchwork, toy_objects
 from ffreid.pose.toy_scenes import toy_frame
 
@@ -33,7 +33,7 @@ def toy_folder(
     seed: int = 0,
 ) -> Path:
     """Write toy data in YCB-Video's layout to ``folder/toy`` and give that path."""
-    return make_toy(
+    return ensure_toy(
         folder / "toy",
         frames=frames,
         test_frames=test_frames,

@@ -2,7 +2,8 @@
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,19 +63,10 @@ def read_picture(path: Path, kind: Literal["colour", "depth", "label"]) -> npt.N
     Raises:
         UserError: the file is missing, broken or of the wrong kind.
     """
-    try:
-        with Image.open(path) as image:
-            if kind == "colour":
-                return np.array(image.convert("RGB"))
-            picture = np.array(image)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"no {kind} picture {path}", "complete the data set, or take the frame off its list"
-        ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise UserError(
-            f"cannot read {path}: {_why(error)}", "the file is damaged: copy or unpack it again"
-        ) from error
+    if kind == "colour":
+        return np.array(open_picture(path))
+    with _damage_told(path, kind), Image.open(path) as image:
+        picture = np.array(image)
     if kind == "label" and picture.ndim == 3:
         picture = picture[..., 0]
     if picture.ndim != 2:
@@ -82,6 +74,16 @@ def read_picture(path: Path, kind: Literal["colour", "depth", "label"]) -> npt.N
             f"{path}: shape {picture.shape}, not one channel", f"store {kind} as a one-channel PNG"
         )
     return picture
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Read a colour picture whole: RGB, whatever it is stored as.
+
+    Raises:
+        UserError: the file is missing or broken.
+    """
+    with _damage_told(path, "colour"), Image.open(path) as image:
+        return image.convert("RGB")
 
 
 def found(root: Path) -> str:
@@ -92,6 +94,29 @@ def found(root: Path) -> str:
         return "it is not a folder"
     names = sorted(entry.name for entry in root.iterdir())
     return "found " + (", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "nothing")
+
+
+@contextmanager
+def _damage_told(path: Path, kind: str) -> Iterator[None]:
+    """Tell what Pillow raises over a missing or broken file as the user's error."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(
+            f"no {kind} picture {path}", "complete the data set, or take the frame off its list"
+        ) from error
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
+        raise UserError(
+            f"cannot read {path}: {_why(error)}", "the file is damaged: copy or unpack it again"
+        ) from error
 
 
 def _why(error: Exception) -> str:

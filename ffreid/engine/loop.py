@@ -24,14 +24,58 @@ class Progress:
     epoch: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long training is: `total` steps of `batch` samples over all processes.
+
+    Attributes:
+        batch: samples a step.
+        steps_per_epoch: what makes an epoch.
+        total: steps of the whole run.
+        workers: processes that load.
+    """
+
+    batch: int
+    steps_per_epoch: int
+    total: int
+    workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What an evaluation during training found.
+
+    Attributes:
+        row: numbers for metrics.jsonl.
+        name: of the number that selects the best state.
+        value: that number.
+        larger: whether a larger one is better.
+        results: all that was found, to be kept in a file; None for nothing more than the row.
+    """
+
+    row: Mapping[str, float]
+    name: str
+    value: float
+    larger: bool
+    results: Mapping[str, Any] | None = None
+
+    def better_than(self, best: float | None) -> bool:
+        """Whether this beats the best value so far; a value that is not a number never does."""
+        if best is None or math.isnan(self.value):
+            return best is None
+        return self.value > best if self.larger else self.value < best
+
+
 class Task(nn.Module):
     """Networks and the losses that train them.
 
     Attributes:
         trained: names of the attributes that have an optimiser each.
+        kept: names of further attributes whose state training changes without an optimiser.
     """
 
     trained: tuple[str, ...]
+    kept: tuple[str, ...] = ()
 
     def losses(self, batch: Any, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield (trained attribute, named terms) in order; each is stepped before the next.
@@ -66,6 +110,7 @@ class Trainer:
         rates: name of a trained attribute to its learning rate as a function of the step.
         device: where batches go.
         dtype: of the batches' floating point tensors.
+        half: what autocast computes in, torch.bfloat16 or torch.float16; None is off.
         seed: dropout of a step derives from it, the step and the process.
         rank: of this process.
     """
@@ -78,11 +123,14 @@ class Trainer:
         *,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        half: torch.dtype | None = None,
         seed: int,
         rank: int = 0,
     ) -> None:
         self.task, self.optimisers, self.rates = task, dict(optimisers), dict(rates)
-        self.device, self.dtype, self.seed, self.rank = device, dtype, seed, rank
+        self.device, self.dtype, self.half = device, dtype, half
+        self.seed, self.rank = seed, rank
+        self.scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
         if dist.size() > 1:
             for name in task.trained:
                 setattr(task, name, DistributedDataParallel(getattr(task, name)))
@@ -95,7 +143,7 @@ class Trainer:
         entropy = np.random.SeedSequence([self.seed, at.step, self.rank])
         torch.manual_seed(int(entropy.generate_state(1, np.uint32)[0]))
         logged: dict[str, Tensor] = {}
-        for name, terms in self.task.losses(batch.to(self.device, self.dtype), at):
+        for name, terms in self._phases(batch, at):
             optimiser = self.optimisers[name]
             for group in optimiser.param_groups:
                 group["lr"] = self.rates[name](at.step)
@@ -104,41 +152,67 @@ class Trainer:
                 start=torch.zeros(()),
             )
             optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimiser.step()
+            torch.autograd.backward(self.scaler.scale(loss))
+            self.scaler.step(optimiser)
             logged |= {key: term.detach() for key, term in terms.items()}
+        self.scaler.update()
         return averaged(logged)
+
+    def _phases(self, batch: Any, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """The task's losses, each phase in an autocast region of its own.
+
+        One region around all would keep the half-precision copies of weights made before the
+        first optimiser's step.
+        """
+        phases = self.task.losses(batch.to(self.device, self.dtype), at)
+        while True:
+            with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+                phase = next(phases, None)
+            if phase is None:
+                return
+            yield phase
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes, for a checkpoint."""
         return {
-            "parts": {name: plain(getattr(self.task, name)).state_dict() for name in self.names},
+            "parts": {
+                name: plain(getattr(self.task, name)).state_dict()
+                for name in self.names + self.task.kept
+            },
             "optimisers": {name: self.optimisers[name].state_dict() for name in self.names},
+            "scaler": self.scaler.state_dict(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
-        for name in self.names:
+        for name in self.names + self.task.kept:
             plain(getattr(self.task, name)).load_state_dict(state["parts"][name])
+        for name in self.names:
             self.optimisers[name].load_state_dict(state["optimisers"][name])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
 
     @property
     def names(self) -> tuple[str, ...]:
         """The trained attributes."""
         return self.task.trained
 
-    @torch.no_grad()
-    def evaluate(self, batches: Iterator[Any], at: Progress) -> dict[str, float]:
-        """Average every term over all processes' samples, in evaluation mode."""
+    def settle(self) -> None:
+        """Put the task in evaluation mode, with the first process's statistics everywhere."""
         self.task.eval()
         for name in self.names:
             dist.share_buffers(plain(getattr(self.task, name)))
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterator[Any], at: Progress) -> dict[str, float]:
+        """Average every term over all processes' samples, in evaluation mode."""
+        self.settle()
         total: dict[str, float] = {}
         count = 0
         for batch in batches:
             weight = len(batch)
             count += weight
-            for _, terms in self.task.losses(batch.to(self.device, self.dtype), at):
+            for _, terms in self._phases(batch, at):
                 for key, term in terms.items():
                     total[key] = total.get(key, 0.0) + weight * float(term)
         parts = dist.gather_rows([(total, count)])

@@ -1,12 +1,16 @@
-"""Batch norm over several processes: torch's on CUDA, our own on CPU, and frozen statistics."""
+"""Batch norm over several processes, over groups of one process's batch, or frozen."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
+
+Norm = TypeVar("Norm", bound=_BatchNorm)
 
 
 class _SumOverProcesses(Function):
@@ -60,6 +64,31 @@ class GatheredBatchNorm(_BatchNorm):
         return normal
 
 
+class GroupedBatchNorm(_BatchNorm):
+    """Batch norm of each of `groups` equal parts of the batch alone; running ones follow the first.
+
+    One process with two groups trains as two processes do whose batch norms are their own.
+    """
+
+    groups = 1
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        assert input.dim() >= 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, ...) over B / groups and ...; B must be divisible by the groups."""
+        if not self.training or self.groups == 1:
+            return super().forward(x)
+        assert len(x) % self.groups == 0, (len(x), self.groups)
+        first, *others = x.chunk(self.groups)
+        return torch.cat([super().forward(first), *(self._alone(part) for part in others)])
+
+    def _alone(self, part: Tensor) -> Tensor:
+        return F.batch_norm(
+            part, None, None, weight=self.weight, bias=self.bias, training=True, eps=self.eps
+        )
+
+
 def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
     """Replace every batch norm in `module` by one over all processes; parameters are shared.
 
@@ -68,22 +97,40 @@ def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
         return convert(module)
-    for name, child in module.named_children():
-        if isinstance(child, _BatchNorm):
-            gathered = GatheredBatchNorm(
-                child.num_features,
-                child.eps,
-                child.momentum,
-                device=child.weight.device,
-                dtype=child.weight.dtype,
-            )
-            gathered.load_state_dict(child.state_dict())
-            gathered.weight, gathered.bias = child.weight, child.bias
-            gathered.train(child.training)
-            setattr(module, name, gathered)
-        else:
-            synchronise(child, device)
+    for parent, name, child in _norms(module):
+        setattr(parent, name, _like(child, GatheredBatchNorm))
     return module
+
+
+def group(module: nn.Module, groups: int) -> None:
+    """Replace every batch norm in `module` by one over `groups` parts; parameters are shared.
+
+    Call it before optimisers are built.
+    """
+    for parent, name, child in _norms(module):
+        grouped = _like(child, GroupedBatchNorm)
+        grouped.groups = groups
+        setattr(parent, name, grouped)
+
+
+def _norms(module: nn.Module) -> list[tuple[nn.Module, str, _BatchNorm]]:
+    """Give every batch norm with its parent and its name there."""
+    return [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, _BatchNorm)
+    ]
+
+
+def _like(old: _BatchNorm, kind: type[Norm]) -> Norm:
+    """Give a batch norm of another kind with the same parameters and a copy of the statistics."""
+    new = kind(
+        old.num_features, old.eps, old.momentum, device=old.weight.device, dtype=old.weight.dtype
+    )
+    new.load_state_dict(old.state_dict())
+    new.weight, new.bias = old.weight, old.bias
+    return new.train(old.training)
 
 
 def freeze(module: nn.Module) -> None:

@@ -59,6 +59,12 @@ def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(plain(row)) + "\n")
 
 
+def append_line(folder: Path, line: str) -> None:
+    """Append one line for people to ``log_train.log``."""
+    with (folder / "log_train.log").open("a") as file:
+        file.write(line + "\n")
+
+
 def drop_metrics_from(folder: Path, step: int) -> None:
     """Forget lines after `step`, which a resumed run writes anew, and one that was cut short."""
     path = folder / "metrics.jsonl"

@@ -1,5 +1,7 @@
 """Learning rates and validation times as pure functions of the step: nothing to save or restore."""
 
+from collections.abc import Sequence
+
 
 def triangular(step: int, *, low: float, high: float, half_period: int) -> float:
     """Rate of a triangular cycle (Smith, WACV 2017): `low` at 0, `high` after `half_period`.
@@ -14,6 +16,21 @@ def triangular(step: int, *, low: float, high: float, half_period: int) -> float
     position = step % (2 * half_period)
     share = 1 - abs(position / half_period - 1)
     return low + (high - low) * share
+
+
+def stepped(epoch: int, *, start: float, milestones: Sequence[int], decay: float) -> float:
+    """Rate that is multiplied by `decay` at each milestone (torch's MultiStepLR).
+
+    Args:
+        epoch: from 0.
+        start: rate at epoch 0.
+        milestones: epochs from which the rate is lower.
+        decay: factor.
+    """
+    rate = start
+    for _ in range(sum(milestone <= epoch for milestone in milestones)):
+        rate *= decay  # one after the other, as torch rounds
+    return rate
 
 
 def validation_due(done: int, *, total: int, windows: int) -> bool:

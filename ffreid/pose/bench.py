@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ffreid.engine.timing import milliseconds, peak_megabytes, row
+from ffreid.engine.timing import alone, milliseconds, row
 from ffreid.pose.data.batch import Sample, collate
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
@@ -76,15 +76,17 @@ def voting_rows(quick: bool) -> list[dict[str, Any]]:
 
 
 def memory_rows(quick: bool) -> list[dict[str, Any]]:
-    """Time the nine fits of one object with 4,000 votes, and how far they raise the peak memory.
+    """Time the nine fits of one object with 4,000 votes, and the memory that they take."""
+    votes = 400 if quick else 4000
+    cost = alone(_nine_fits, votes)
+    stage = f"9 fits of {votes} votes alone"
+    return [row(stage, cost.milliseconds, part=True, megabytes=cost.megabytes)]
 
-    It comes first: the process's peak never falls.
-    """
-    votes = torch.randn(9, 400 if quick else 4000, 3, generator=torch.Generator().manual_seed(0))
-    before = peak_megabytes()
-    taken = milliseconds(lambda: mean_shift(votes * 0.01, bandwidth=BANDWIDTH), 1)
-    grown = peak_megabytes() - before
-    return [row(f"9 fits of {votes.shape[1]} votes alone", taken, part=True) | {"peak MB": grown}]
+
+def _nine_fits(count: int) -> Callable[[], object]:
+    votes = torch.randn(9, count, 3, generator=torch.Generator().manual_seed(_SEED))
+    votes *= 0.01
+    return lambda: mean_shift(votes, bandwidth=BANDWIDTH)
 
 
 def data_rows(quick: bool) -> list[dict[str, Any]]:

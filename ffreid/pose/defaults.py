@@ -1,10 +1,8 @@
 """Every setting of the pose task with its default: the authors' values for YCB-Video."""
 
-from pathlib import Path
-
 from yacs.config import CfgNode
 
-from ffreid.config import check_choices, check_least
+from ffreid.config import check_choices, check_folder, check_least
 from ffreid.errors import UserError
 from ffreid.pose.layouts import TREES
 from ffreid.pose.resources import resource
@@ -132,22 +130,10 @@ def _check_object(name: str) -> None:
 
 
 def check_root(cfg: CfgNode) -> None:
-    """Refuse a data set whose folder nobody named, or that does not exist.
+    """Refuse a data set whose folder nobody named, or that does not exist; toys need none.
 
     Raises:
         UserError: saying how to name it.
     """
-    if cfg.DATA.LAYOUT == "toy":
-        return
-    tree = TREES[cfg.DATA.LAYOUT]
-    if not cfg.DATA.ROOT:
-        raise UserError(
-            f"nobody said where {cfg.DATASET} lies",
-            "add --root FOLDER or set FFREID_DATA: the folder that holds the data set's folder, or "
-            f"that folder itself: {tree}",
-        )
-    if not Path(cfg.DATA.ROOT).is_dir():
-        raise UserError(
-            f"no folder {cfg.DATA.ROOT}",
-            f"--root FOLDER holds the data set's folder, or is that folder itself: {tree}",
-        )
+    if cfg.DATA.LAYOUT != "toy":
+        check_folder(cfg, TREES[cfg.DATA.LAYOUT])

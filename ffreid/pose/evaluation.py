@@ -1,6 +1,6 @@
 """An evaluation run: frames to a table with the published results beside it, JSON and pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from ffreid.config import differing
 from ffreid.engine import dist, runlog
 from ffreid.engine.dist import World
 from ffreid.engine.loading import evaluation_stream
+from ffreid.engine.pictures import write_picture
 from ffreid.errors import UserError
 from ffreid.pose import setup
 from ffreid.pose.data.batch import collate_for_evaluation
-from ffreid.pose.draw import draw_poses, write_picture
+from ffreid.pose.draw import draw_poses
 from ffreid.pose.estimate import FrameResult, evaluate_frames, pose_rows
 from ffreid.pose.objects import ObjectSet, ycb_objects
 from ffreid.pose.predictions import read_predictions, score_predictions, truth_from_folder
@@ -29,9 +30,9 @@ def evaluate(
     *,
     folder: Path,
     weights: Path | None,
-    use_truth: bool,
-    pictures: int,
-    json_file: Path | None,
+    json_file: Path | None = None,
+    use_truth: bool = False,
+    pictures: int = 0,
 ) -> dict[str, Any]:
     """Evaluate the network in `weights`, or the true labels where there is none.
 
@@ -61,7 +62,7 @@ def evaluate(
     summary = summarise(scores, source.objects, diameters(source.objects, source.meshes))
     payload = origin | {
         "results": summary,
-        "data": source.reader.summary(),
+        "data": source.summary(),
         "frames": len(results),
         "skipped_frames": {r.truth.name: r.skipped for r in results if r.skipped},
         "config": cfg.dump(),
@@ -71,6 +72,11 @@ def evaluate(
         _show(summary, source.objects, payload["skipped_frames"])
         _write(folder, payload, results, source, json_file)
     return payload
+
+
+def needs_weights(options: Mapping[str, Any]) -> bool:
+    """Whether an evaluation with such options needs a checkpoint."""
+    return not options.get("use_truth")
 
 
 def _warn_of_other_settings(cfg: CfgNode, state: dict[str, Any]) -> None:

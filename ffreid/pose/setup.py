@@ -1,6 +1,6 @@
 """What the configuration names: data set, meshes, network, optimiser, voting."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,8 @@ from yacs.config import CfgNode
 
 from ffreid.engine import checkpoint, dist, norm
 from ffreid.engine.files import find_folder
-from ffreid.engine.loop import Task
+from ffreid.engine.loop import Plan, Task, Trainer
+from ffreid.engine.schedules import triangular
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import Truth, collate, collate_for_evaluation
 from ffreid.pose.data.dataset import EvalSet, Reader, TrainSet
@@ -34,6 +35,9 @@ from ffreid.report import Bar
 
 __all__ = ["collate", "collate_for_evaluation"]  # the runner takes them from here
 
+FREE_TO_CHANGE = ("DATA.WORKERS", "TRAIN.EVAL_POSES", "VOTE.")
+"""Settings that a resumed run may have otherwise: they don't change what is trained."""
+
 Meshes = Mapping[int, npt.NDArray[np.float32]]
 
 
@@ -44,6 +48,10 @@ class Source:
     reader: Reader
     objects: ObjectSet
     folder: Path
+
+    def summary(self) -> str:
+        """Say in a line which frames there are and whose lists they follow."""
+        return self.reader.summary()
 
     @cached_property
     def meshes(self) -> Meshes:
@@ -136,13 +144,19 @@ def ycb_truths(folder: Path, objects: ObjectSet, frames: Path | None) -> list[Tr
 LAYOUTS = {"ycb": _ycb, "linemod": _linemod, "toy": _toy}
 
 
-def check_evaluation(source: Source) -> None:
+def check_source(cfg: CfgNode, source: Source) -> None:
     """Read now what evaluation needs when training has ended.
 
     Raises:
         UserError: a mesh is missing or in another unit.
     """
-    assert len(source.meshes) == len(source.objects)
+    if cfg.TRAIN.EVAL_POSES:
+        assert len(source.meshes) == len(source.objects)
+
+
+def class_names(source: Source) -> list[str]:
+    """What training tells apart, for checkpoints."""
+    return list(source.objects.names)
 
 
 def training_set(cfg: CfgNode, source: Source) -> TrainSet:
@@ -174,13 +188,14 @@ def evaluation_set(cfg: CfgNode, source: Source, limit: int) -> EvalSet:
 
 
 def build_task(
-    cfg: CfgNode, objects: ObjectSet, device: torch.device, *, resumed: bool = False
+    cfg: CfgNode, source: Source, device: torch.device, *, resumed: bool = False
 ) -> PoseTask:
     """Make network and losses on `device`, the backbone with the weights that are asked for.
 
     A resumed run replaces all weights: it needs none of ImageNet's.
     """
     torch.manual_seed(cfg.SEED)
+    objects = source.objects
     net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
     load_backbone(net, "random" if resumed else cfg.MODEL.BACKBONE)
     set_point_momentum(net, cfg.MODEL.POINT_MOMENTUM)
@@ -238,6 +253,42 @@ def build_optimisers(cfg: CfgNode, task: Task) -> dict[str, Optimizer]:
             weight_decay=cfg.TRAIN.WEIGHT_DECAY,
         )
     }
+
+
+def plan(cfg: CfgNode, data: TrainSet) -> Plan:
+    """How long training is; the authors' run length rounds its epochs as a whole."""
+    batch = cfg.TRAIN.BATCH
+    return Plan(
+        batch=batch,
+        steps_per_epoch=max(1, len(data) // batch),
+        total=cfg.TRAIN.STEPS or max(1, cfg.TRAIN.EPOCHS * len(data) // batch),
+        workers=cfg.DATA.WORKERS,
+    )
+
+
+def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
+    """Learning rates as functions of the step: the authors' scheduler lags one step behind."""
+    train = cfg.TRAIN
+
+    def net(step: int) -> float:
+        return triangular(
+            max(0, step - 1),
+            low=train.LR_MIN,
+            high=train.LR_MAX,
+            half_period=plan.total // train.CYCLE_DIVISOR,
+        )
+
+    return {"net": net}
+
+
+def original_entries(trainer: Trainer, epoch: int, measured: float) -> dict[str, Any]:
+    """What checkpoints hold further under names of the original: nothing yet."""
+    return {}
+
+
+def half(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
+    """What autocast computes in: always off."""
+    return None
 
 
 def voting(cfg: CfgNode) -> Voting:

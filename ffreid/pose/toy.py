@@ -1,8 +1,6 @@
 """A made-up data set in YCB-Video's layout, to try everything with and to test against."""
 
 import io
-import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.io
 
-from ffreid.errors import UserError
+from ffreid.engine import made
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.keypoints import farthest_points
 from ffreid.pose.shapes import box_corners, surface_points
@@ -20,7 +18,6 @@ from ffreid.pose.toy_objects import ToyObject, toy_objects
 from ffreid.pose.toy_scenes import toy_frame
 
 VERSION = 1
-MARKER = "toy.json"
 PARTS = ("data", "data_syn", "models", "ycb_kps", "dataset_config")
 MESH_POINTS, DENSE_POINTS, KEYPOINTS = 800, 4000, 8
 
@@ -38,41 +35,11 @@ def ensure_toy(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
-    """Make the toy data in `folder` unless it holds exactly these already; see `make_toy`.
+    """Make a data set in YCB-Video's layout, unless `folder` holds exactly this one already.
 
-    One process at a time: of several, let the first return before the others ask.
-    """
-    wanted = _facts(frames, test_frames, synthetic, height, width, seed)
-    if _marker(folder) == {**wanted, "finished": True}:
-        return folder
-    return make_toy(
-        folder,
-        frames=frames,
-        test_frames=test_frames,
-        synthetic=synthetic,
-        height=height,
-        width=width,
-        seed=seed,
-        progress=progress,
-    )
-
-
-def make_toy(
-    folder: Path,
-    *,
-    frames: int,
-    test_frames: int,
-    synthetic: int = 0,
-    height: int = 96,
-    width: int = 128,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Path:
-    """Write a made-up data set in YCB-Video's layout; the same arguments give the same bytes.
-
-    Frames do not depend on how many there are: a smaller set is the start of a larger one. Toy
-    data of other sizes, or left unfinished, are replaced: ``toy.json`` says whose folder it is and
-    calls the data finished only once all else is written.
+    The same arguments give the same bytes. Frames do not depend on how many there are: a smaller
+    set is the start of a larger one. For other sizes and unfinished data see
+    `ffreid.engine.made.ensure`.
 
     Args:
         folder: where to; new, empty or of toy data.
@@ -90,14 +57,17 @@ def make_toy(
     Raises:
         UserError: `folder` holds something else, or a file cannot be written.
     """
-    if _marker(folder) is None and folder.is_dir() and any(folder.iterdir()):
-        raise UserError(
-            f"{folder} is not empty and holds no toy data ({MARKER})",
-            "name a new folder for the toy data",
-        )
-    facts = _facts(frames, test_frames, synthetic, height, width, seed)
-    try:
-        _start(folder, facts)
+    facts = {
+        "version": VERSION,
+        "frames": frames,
+        "test_frames": test_frames,
+        "synthetic": synthetic,
+        "height": height,
+        "width": width,
+        "seed": seed,
+    }
+
+    def write() -> None:
         objects = toy_objects()
         _write_objects(folder, objects)
         names = list(_names(frames, test_frames, synthetic))
@@ -114,12 +84,8 @@ def make_toy(
             if progress is not None:
                 progress(done, len(names))
         _write_lists(folder, [name for name, _ in names])
-        (folder / MARKER).write_text(json.dumps({**facts, "finished": True}) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"cannot write toy data to {folder}: {error.strerror}", "name another folder"
-        ) from error
-    return folder
+
+    return made.ensure(folder, write, facts=facts, parts=PARTS)
 
 
 def write_frame(folder: Path, frame: Frame) -> None:
@@ -144,39 +110,6 @@ def write_frame(folder: Path, frame: Frame) -> None:
     # The first 116 bytes are free text, into which scipy writes the date.
     header = b"MATLAB 5.0 MAT-file".ljust(116)
     Path(f"{path}-meta.mat").write_bytes(header + content.getvalue()[len(header) :])
-
-
-def _facts(
-    frames: int, test_frames: int, synthetic: int, height: int, width: int, seed: int
-) -> dict[str, int]:
-    return {
-        "version": VERSION,
-        "frames": frames,
-        "test_frames": test_frames,
-        "synthetic": synthetic,
-        "height": height,
-        "width": width,
-        "seed": seed,
-    }
-
-
-def _marker(folder: Path) -> Any:
-    """What ``toy.json`` says; an empty dict for a broken one, None where there is none."""
-    path = folder / MARKER
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        return {}
-
-
-def _start(folder: Path, facts: dict[str, int]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).write_text(json.dumps({**facts, "finished": False}) + "\n")
-    for part in PARTS:
-        if (folder / part).exists():
-            shutil.rmtree(folder / part)
 
 
 def _names(frames: int, test_frames: int, synthetic: int) -> Iterator[tuple[str, tuple[int, int]]]:

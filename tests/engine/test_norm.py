@@ -130,3 +130,27 @@ def test_momentum_is_set_in_every_batch_norm() -> None:
     layers = [nn.BatchNorm1d(2), nn.BatchNorm2d(2), GatheredBatchNorm(2)]
     norm.set_momentum(nn.Sequential(layers[0], nn.Sequential(*layers[1:])), 0.25)
     assert [layer.momentum for layer in layers] == [0.25] * 3
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_groups_are_normalised_each_alone_and_statistics_follow_the_first(axes: str) -> None:
+    grouped, alone = plain(axes), plain(axes)
+    norm.group(grouped, 2)
+    batch, weights = draw("equal", axes)
+    whole = passed(grouped, batch, weights)
+    first = passed(alone, batch[:3], weights[:3])
+    second = passed(plain(axes), batch[3:], weights[3:])
+    for key in ("outputs", "gradient"):
+        torch.testing.assert_close(whole[key], torch.cat([first[key], second[key]]))
+    for key in ("gradient of 0.weight", "gradient of 0.bias"):
+        torch.testing.assert_close(whole[key], first[key] + second[key])
+    torch.testing.assert_close(
+        {key: whole[key] for key in alone.state_dict()}, dict(alone.state_dict())
+    )
+
+
+def test_groups_make_no_difference_in_evaluation() -> None:
+    grouped, alone = plain("clouds").eval(), plain("clouds").eval()
+    norm.group(grouped, 3)
+    batch, _ = draw("equal", "clouds")
+    assert torch.equal(grouped(batch), alone(batch))

@@ -1,14 +1,10 @@
-"""Pictures of poses: what is drawn where, at borders too; files."""
+"""Pictures of poses: what is drawn where, at borders too."""
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ffreid.errors import UserError
-from ffreid.pose.draw import Pose, class_colour, draw_poses, write_picture
+from ffreid.pose.draw import Pose, class_colour, draw_poses
 from ffreid.pose.shapes import Box, box_corners, surface_points
 from ffreid.pose.toy_scenes import toy_intrinsics
 
@@ -134,20 +130,3 @@ def test_class_colours_are_apart() -> None:
     colours = np.array([class_colour(class_id) for class_id in range(1, 22)], float)
     apart = np.linalg.norm(colours[:, None] - colours, axis=-1) + 999 * np.eye(21)
     assert apart.min() > 20
-
-
-def test_pictures_are_written_as_rgb_and_their_folder_is_made(tmp_path: Path) -> None:
-    rgb = np.zeros((4, 5, 3), np.uint8)
-    rgb[..., 0] = 200
-    write_picture(tmp_path / "new/folder/picture.png", rgb)
-    stored = cv2.imread(str(tmp_path / "new/folder/picture.png"))
-    assert stored is not None
-    np.testing.assert_array_equal(stored[..., ::-1], rgb)
-
-
-@pytest.mark.parametrize("name", ["picture.gif", "picture", "file/picture.png"])
-def test_a_path_that_cannot_be_written_is_the_user_s_to_mend(tmp_path: Path, name: str) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write") as caught:
-        write_picture(tmp_path / name, GREY)
-    assert str(tmp_path / name) in caught.value.message

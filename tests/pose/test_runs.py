@@ -296,7 +296,7 @@ def same(one: Any, other: Any) -> bool:
 def test_dropout_can_be_left_out(place: Path, wanted: bool) -> None:
     words = shlex.split(f"{SETTINGS} MODEL.DROPOUT {wanted}")
     cfg = compose("toy-pose", root=place / "toy", pairs=words)
-    task = setup.build_task(cfg, setup.open_source(cfg).objects, torch.device("cpu"))
+    task = setup.build_task(cfg, setup.open_source(cfg), torch.device("cpu"))
     found = [module.p for module in task.modules() if isinstance(module, nn.Dropout2d)]
     assert found
     assert all((p > 0) == wanted for p in found)

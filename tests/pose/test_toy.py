@@ -14,7 +14,7 @@ from ffreid.errors import UserError
 from ffreid.pose.objects import ObjectSet, folder_objects
 from ffreid.pose.render import Solid, pixel_rays, render
 from ffreid.pose.shapes import Ellipsoid
-from ffreid.pose.toy import ensure_toy, make_toy
+from ffreid.pose.toy import ensure_toy
 from ffreid.pose.toy_objects import plain, toy_objects
 from ffreid.pose.toy_scenes import Scene, photograph, toy_intrinsics
 from tests.makers import toy_folder
@@ -196,7 +196,7 @@ def test_only_symmetric_objects_look_the_same_turned_about_z(thing: Any) -> None
 
 def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     first, again, other = (
-        stored(make_toy(tmp_path / name, **sizes))
+        stored(ensure_toy(tmp_path / name, **sizes))
         for name, sizes in (("first", SIZES), ("again", SIZES), ("other", OTHER_SEED))
     )
     assert first == again
@@ -236,8 +236,8 @@ def test_hardly_visible_objects_are_neither_listed_nor_labelled() -> None:
 
 
 def test_a_smaller_set_is_the_start_of_a_larger_one(tmp_path: Path) -> None:
-    small = stored(make_toy(tmp_path / "small", **OTHER_FRAMES))
-    large = stored(make_toy(tmp_path / "large", **SIZES))
+    small = stored(ensure_toy(tmp_path / "small", **OTHER_FRAMES))
+    large = stored(ensure_toy(tmp_path / "large", **SIZES))
     pictures = [name for name in small if name.startswith("data") and name.endswith(".png")]
     assert len(pictures) == 9
     assert all(small[name] == large[name] for name in pictures)
@@ -245,7 +245,7 @@ def test_a_smaller_set_is_the_start_of_a_larger_one(tmp_path: Path) -> None:
 
 def test_progress_is_told_after_each_frame(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    make_toy(tmp_path / "toy", **SIZES, progress=lambda done, total: told.append((done, total)))
+    ensure_toy(tmp_path / "toy", **SIZES, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -262,7 +262,7 @@ def test_finished_data_of_the_wanted_sizes_are_reused(tmp_path: Path) -> None:
 def test_data_of_other_sizes_are_replaced(tmp_path: Path, sizes: Sizes) -> None:
     folder = ensure_toy(tmp_path / "toy", **SIZES)
     ensure_toy(folder, **sizes)
-    assert stored(folder) == stored(make_toy(tmp_path / "new", **sizes))
+    assert stored(folder) == stored(ensure_toy(tmp_path / "new", **sizes))
 
 
 def test_interrupted_data_are_made_again(tmp_path: Path) -> None:
@@ -271,10 +271,10 @@ def test_interrupted_data_are_made_again(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_toy(tmp_path / "toy", **SIZES, progress=interrupt)
+        ensure_toy(tmp_path / "toy", **SIZES, progress=interrupt)
     assert not (tmp_path / "toy/dataset_config/train_data_list.txt").exists()
     folder = ensure_toy(tmp_path / "toy", **SIZES)
-    assert stored(folder) == stored(make_toy(tmp_path / "new", **SIZES))
+    assert stored(folder) == stored(ensure_toy(tmp_path / "new", **SIZES))
 
 
 def test_a_broken_marker_counts_as_interrupted(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Weights and inputs from names alone: the recipe behind the recorded network numbers."""
 
 import zlib
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from tests.golden import SPLIT
 
 
+@lru_cache(maxsize=400)  # a network or so: most tests fill the same one
 def det_array(key: str, shape: tuple[int, ...], split: str = SPLIT) -> npt.NDArray[Any]:
     """The weight of the original's state-dict entry `key`."""
     if key.endswith("num_batches_tracked"):
@@ -43,7 +45,7 @@ def fill(net: nn.Module, prefix: str = "", split: str = SPLIT) -> None:
     """Load the recipe's weights into `net`, whose keys the original has behind `prefix`."""
     net.load_state_dict(
         {
-            key: torch.from_numpy(det_array(prefix + key, tuple(value.shape), split))
+            key: torch.tensor(det_array(prefix + key, tuple(value.shape), split))
             for key, value in net.state_dict().items()
         }
     )

@@ -33,6 +33,7 @@ class PairwiseLoss(Protocol):
         scale: float,
         margin: float,
         gradient: Gradient = "own",
+        groups: int = 1,
     ) -> Tensor:
         """Give the mean over the batch."""
 
@@ -54,11 +55,11 @@ CLASSIFICATION: dict[str, ClassificationLoss] = {
     "circle": circle,
 }
 PAIRWISE: dict[str, PairwiseLoss] = {
-    "triplet": lambda features, identities, *, scale, margin, gradient="own": triplet(
-        features, identities, margin=margin, gradient=gradient
+    "triplet": lambda features, identities, *, scale, margin, gradient="own", groups=1: triplet(
+        features, identities, margin=margin, gradient=gradient, groups=groups
     ),
-    "contrastive": lambda features, identities, *, scale, margin, gradient="own": contrastive(
-        features, identities, scale=scale, gradient=gradient
+    "contrastive": lambda features, identities, *, scale, margin, gradient="own", groups=1: (
+        contrastive(features, identities, scale=scale, gradient=gradient, groups=groups)
     ),
     "cosface": pair_cosface,
     "circle": pair_circle,

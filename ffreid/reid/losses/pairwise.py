@@ -1,4 +1,9 @@
-"""Losses of pairs of features, against the gallery gathered from all processes."""
+"""Losses of pairs of features, against the gallery gathered from all processes.
+
+A batch may hold `groups` equal parts that stand for as many processes: each part's loss is its own
+and the batch's their mean. With the gradient "own" a part's loss reaches its own features only,
+the others' are constants, as the authors train; with "full" it reaches the whole gallery.
+"""
 
 from dataclasses import dataclass
 
@@ -11,7 +16,12 @@ from ffreid.reid.losses.precision import cosine_matrix, masked_logsumexp
 
 
 def triplet(
-    features: Tensor, identities: Tensor, *, margin: float = 0.3, gradient: Gradient = "own"
+    features: Tensor,
+    identities: Tensor,
+    *,
+    margin: float = 0.3,
+    gradient: Gradient = "own",
+    groups: int = 1,
 ) -> Tensor:
     """Batch-hard triplet loss in cosine distance (Hermans et al., 2017, eq. 5).
 
@@ -23,8 +33,9 @@ def triplet(
         identities: (B,) int64.
         margin: in cosine distance.
         gradient: of the gathered gallery, see `gather_with_grad`.
+        groups: parts of the batch, see above.
     """
-    pairs = _pairs(features, identities, gradient)
+    pairs = _pairs(features, identities, gradient, groups)
     distances = 1.0 - pairs.cosines
     far = torch.finfo(distances.dtype).max
     positive = distances.masked_fill(pairs.negative, -far).max(dim=1).values
@@ -33,7 +44,12 @@ def triplet(
 
 
 def contrastive(
-    features: Tensor, identities: Tensor, *, scale: float = 16.0, gradient: Gradient = "own"
+    features: Tensor,
+    identities: Tensor,
+    *,
+    scale: float = 16.0,
+    gradient: Gradient = "own",
+    groups: int = 1,
 ) -> Tensor:
     """Supervised contrastive loss whose denominators hold one positive and all negatives.
 
@@ -46,14 +62,16 @@ def contrastive(
         identities: (B,) int64.
         scale: the cosines' factor.
         gradient: of the gathered gallery, see `gather_with_grad`.
+        groups: parts of the batch, see above.
     """
-    pairs = _pairs(features, identities, gradient)
+    pairs = _pairs(features, identities, gradient, groups)
     scores = scale * pairs.cosines
     negatives = masked_logsumexp(scores, pairs.negative).unsqueeze(1)
     log_p = F.logsigmoid(scores - negatives)
     count = pairs.positive.sum(dim=1)
     terms = torch.where(pairs.positive, log_p, 0.0).sum(dim=1) / count.clamp(min=1)
-    return -terms.sum() / (count > 0).sum().clamp(min=1)
+    counted = (count > 0).view(groups, -1).sum(dim=1).clamp(min=1)
+    return -(terms.view(groups, -1).sum(dim=1) / counted).mean()
 
 
 def pair_cosface(
@@ -63,6 +81,7 @@ def pair_cosface(
     scale: float = 16.0,
     margin: float = 0.0,
     gradient: Gradient = "own",
+    groups: int = 1,
 ) -> Tensor:
     """Pairwise CosFace loss (Sun et al., CVPR 2020, eq. 1 with pair labels).
 
@@ -74,8 +93,9 @@ def pair_cosface(
         scale: the cosines' factor.
         margin: what is added to the negatives' cosines.
         gradient: of the gathered gallery, see `gather_with_grad`.
+        groups: parts of the batch, see above.
     """
-    pairs = _pairs(features, identities, gradient)
+    pairs = _pairs(features, identities, gradient, groups)
     negatives = masked_logsumexp(scale * (pairs.cosines + margin), pairs.negative)
     positives = masked_logsumexp(-scale * pairs.cosines, pairs.positive)
     return F.softplus(negatives + positives).mean()
@@ -88,6 +108,7 @@ def pair_circle(
     scale: float = 48.0,
     margin: float = 0.35,
     gradient: Gradient = "own",
+    groups: int = 1,
 ) -> Tensor:
     """Pairwise Circle loss (Sun et al., CVPR 2020, eq. 6 and 8 with pair labels).
 
@@ -100,8 +121,9 @@ def pair_circle(
         scale: the cosines' factor.
         margin: relaxation m.
         gradient: of the gathered gallery, see `gather_with_grad`.
+        groups: parts of the batch, see above.
     """
-    pairs = _pairs(features, identities, gradient)
+    pairs = _pairs(features, identities, gradient, groups)
     cosines, fixed = pairs.cosines, pairs.cosines.detach()
     negative = scale * F.relu(fixed + margin) * (cosines - margin)
     positive = scale * F.relu(1.0 + margin - fixed) * (1.0 - margin - cosines)
@@ -109,12 +131,18 @@ def pair_circle(
     return F.softplus(total).mean()
 
 
-def _pairs(features: Tensor, identities: Tensor, gradient: Gradient) -> "_Pairs":
+def _pairs(features: Tensor, identities: Tensor, gradient: Gradient, groups: int) -> "_Pairs":
     gallery = gather_with_grad(features, gradient)
     same = identities.unsqueeze(1) == gather_with_grad(identities)
     own = torch.arange(len(features), device=features.device) + rank() * len(features)
-    itself = own.unsqueeze(1) == torch.arange(len(gallery), device=features.device)
-    return _Pairs(cosine_matrix(features, gallery), positive=same & ~itself, negative=~same)
+    everyone = torch.arange(len(gallery), device=features.device)
+    itself = own.unsqueeze(1) == everyone
+    cosines = cosine_matrix(features, gallery)
+    if gradient == "own" and groups > 1:
+        part = len(features) // groups
+        together = own.unsqueeze(1) // part == everyone // part
+        cosines = torch.where(together, cosines, cosine_matrix(features, gallery.detach()))
+    return _Pairs(cosines, positive=same & ~itself, negative=~same)
 
 
 @dataclass(frozen=True)

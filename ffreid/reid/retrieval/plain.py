@@ -1,12 +1,67 @@
-"""The straightforward evaluator: a stable argsort and a Python loop for each protocol."""
+"""The straightforward forms: ranking by sorting and looping, re-ranking by the dense formula.
+
+The plain methods, which tests and `ffreid bench` compare the fast ones with.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from ffreid.reid.retrieval.protocols import Labels, Protocol, chosen, masks
+from ffreid.reid.retrieval.reranking import K1, K2, WEIGHT
+
+Array = npt.NDArray[Any]
+
+
+def plain_rerank(
+    features: Array, queries: int, *, k1: int = K1, k2: int = K2, weight: float = WEIGHT
+) -> Array:
+    """Re-rank by the formula of Zhong et al. (CVPR 2017) with dense encodings of all items.
+
+    Args:
+        features: (Q + G, D) of length 1, queries first.
+        queries: Q.
+        k1: neighbours that must be mutual.
+        k2: nearest items whose encodings are averaged.
+        weight: share of the original distance.
+
+    Returns:
+        Distances (Q, G).
+    """
+    squared = 2 - 2 * features @ features.T
+    np.fill_diagonal(squared, 0)
+    distances = squared / squared.max(axis=0)[:, None]
+    order = np.argsort(distances, axis=1, kind="stable")
+    codes = np.zeros_like(distances)
+    for item in range(len(features)):
+        index = sorted(_expanded(order, item, k1))
+        codes[item, index] = np.exp(-distances[item, index])
+        codes[item] /= codes[item].sum()
+    codes = np.stack([codes[order[item, :k2]].mean(axis=0) for item in range(len(features))])
+    result = []
+    for item in range(queries):
+        shared = np.minimum(codes[item], codes[queries:]).sum(axis=1)
+        jaccard = 1 - shared / (2 - shared)
+        result.append((1 - weight) * jaccard + weight * distances[item, queries:])
+    return np.array(result)
+
+
+def _expanded(order: npt.NDArray[np.int64], item: int, k1: int) -> set[int]:
+    """Give an item's mutual neighbours with those of the members that share most of theirs."""
+    first = _mutual(order, item, k1 + 1)
+    whole = set(first)
+    for member in first:
+        further = _mutual(order, member, round(k1 / 2) + 1)
+        if len(further & first) > 2 / 3 * len(further):
+            whole |= further
+    return whole
+
+
+def _mutual(order: npt.NDArray[np.int64], item: int, count: int) -> set[int]:
+    return {int(other) for other in order[item, :count] if item in order[other, :count]}
 
 
 @dataclass(frozen=True, kw_only=True)

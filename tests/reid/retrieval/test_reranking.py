@@ -1,48 +1,15 @@
 """Sparse re-ranking against the dense formula of the paper."""
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
 
 from ffreid.reid.retrieval.features import unit
+from ffreid.reid.retrieval.plain import plain_rerank
 from ffreid.reid.retrieval.protocols import GENERAL, label_columns
 from ffreid.reid.retrieval.ranking import rank
 from ffreid.reid.retrieval.reranking import rerank
-
-Floats = npt.NDArray[np.float64]
-
-
-def mutual(order: npt.NDArray[np.int64], item: int, count: int) -> set[int]:
-    return {int(other) for other in order[item, :count] if item in order[other, :count]}
-
-
-def dense(features: Floats, queries: int, k1: int, k2: int, weight: float) -> Floats:
-    squared = ((features[:, None] - features[None]) ** 2).sum(-1) if len(features) < 300 else None
-    if squared is None:
-        squared = 2 - 2 * features @ features.T
-        np.fill_diagonal(squared, 0)
-    distances = squared / squared.max(axis=0)[:, None]
-    order = np.argsort(distances, axis=1, kind="stable")
-    codes = np.zeros_like(distances)
-    for item in range(len(features)):
-        first = mutual(order, item, k1 + 1)
-        whole = set(first)
-        for member in first:
-            further = mutual(order, member, round(k1 / 2) + 1)
-            if len(further & first) > 2 / 3 * len(further):
-                whole |= further
-        index = sorted(whole)
-        codes[item, index] = np.exp(-distances[item, index])
-        codes[item] /= codes[item].sum()
-    codes = np.stack([codes[order[item, :k2]].mean(axis=0) for item in range(len(features))])
-    result = []
-    for item in range(queries):
-        shared = np.minimum(codes[item], codes[queries:]).sum(axis=1)
-        jaccard = 1 - shared / (2 - shared)
-        result.append((1 - weight) * jaccard + weight * distances[item, queries:])
-    return np.array(result)
 
 
 def clusters(items: int, people: int, seed: int) -> Tensor:
@@ -62,7 +29,7 @@ def test_sparse_form_equals_the_dense_formula(
 ) -> None:
     features = clusters(items, max(items // 20, 2), seed=items)
     give = rerank(features[:queries], features[queries:], k1=k1, k2=k2, weight=weight)
-    expected = dense(features.numpy(), queries, k1, k2, weight)
+    expected = plain_rerank(features.numpy(), queries, k1=k1, k2=k2, weight=weight)
     np.testing.assert_allclose(give(0, queries).numpy(), expected, rtol=0, atol=1e-6)
 
 

@@ -1,0 +1,71 @@
+"""May this checkpoint go on as this run?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from yacs.config import CfgNode
+
+from ffreid.config import differing
+from ffreid.errors import UserError
+
+FREE_TO_CHANGE = (
+    "OUTPUT",
+    "TAG",
+    "DATA.ROOT",
+    "MODEL.BACKBONE",
+    "TRAIN.LOG_EVERY",
+    "TRAIN.SAVE_EVERY",
+    "TEST.",
+)
+"""Settings of any task that a resumed run may have otherwise; they don't change what is trained."""
+
+NEEDED = ("step", "best", "parts", "optimisers", "classes", "total", "config")
+
+
+def check_resumable(
+    state: Mapping[str, Any],
+    origin: str,
+    cfg: CfgNode,
+    *,
+    classes: Sequence[str],
+    total: int,
+    free: Sequence[str],
+) -> None:
+    """Refuse a checkpoint from which this run cannot go on as if never interrupted.
+
+    Args:
+        state: the checkpoint.
+        origin: its file, for the message.
+        cfg: of the run.
+        classes: what the run tells apart.
+        total: steps of the run.
+        free: the task's settings that may have changed, beside `FREE_TO_CHANGE`.
+
+    Raises:
+        UserError: saying what differs.
+    """
+    for name in NEEDED:
+        if name not in state:
+            raise UserError(f"{origin} holds no {name}", "resume from a last.pth of ours")
+    if state.get("task") != cfg.TASK:
+        raise UserError(
+            f"{origin} is of the task {state.get('task')}, {cfg.DATASET} of another",
+            "resume a run of the same data set",
+        )
+    if state["classes"] != list(classes):
+        raise UserError(
+            f"{origin} was trained on other classes than {cfg.DATASET} has "
+            f"({len(state['classes'])} there, {len(classes)} here)",
+            "resume a run of the same data set; ffreid eval --checkpoint may still evaluate it",
+        )
+    for key, then, now in differing(cfg, state["config"]):
+        if not key.startswith((*FREE_TO_CHANGE, *free)):
+            raise UserError(
+                f"{origin} was trained with {key} {then}, this run has {now}",
+                f"go on with {key} {then}, or start anew with --tag NAME",
+            )
+    if state["total"] != total:
+        raise UserError(
+            f"{origin} is of a run of {state['total']} steps, this one has {total}",
+            "the data set's lists have changed: restore them, or start anew with --tag NAME",
+        )

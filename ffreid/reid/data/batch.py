@@ -1,0 +1,118 @@
+"""What travels from the data set to the network and the losses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A training picture or clip with its labels.
+
+    Attributes:
+        images: (3, H, W) or (3, T, H, W) float32, normalised.
+        identity: label from 0.
+        camera: as the data set counts.
+        clothes: label from 0.
+        broken: unreadable files, below the data set's folder, that this sample stands in for.
+    """
+
+    images: Tensor
+    identity: int
+    camera: int
+    clothes: int
+    broken: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Item:
+    """Record `index` of an evaluation: its picture or clip, as in `Sample`."""
+
+    index: int
+    images: Tensor
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Record `index` of an evaluation, left out as its file `path` cannot be read."""
+
+    index: int
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReidBatch:
+    """B training samples stacked.
+
+    Attributes:
+        images: (B, 3, H, W) or (B, 3, T, H, W), normalised.
+        identities: (B,) int64.
+        clothes: (B,) int64.
+        broken: unreadable files that samples stand in for.
+    """
+
+    images: Tensor
+    identities: Tensor
+    clothes: Tensor
+    broken: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "ReidBatch":
+        """Move to `device`; images become `dtype`, labels stay int64."""
+        return replace(
+            self,
+            images=self.images.to(device, dtype, non_blocking=True),
+            identities=self.identities.to(device, non_blocking=True),
+            clothes=self.clothes.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class EvalBatch:
+    """What of a batch of records can be evaluated, and what cannot.
+
+    Attributes:
+        index: (B,) int64 records; B may be 0.
+        images: (B, 3, H, W) or (B, 3, T, H, W), normalised; (0,) for none.
+        broken: the records that are left out.
+    """
+
+    index: Tensor
+    images: Tensor
+    broken: tuple[Broken, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "EvalBatch":
+        """Move to `device`; images become `dtype`, indices stay int64."""
+        return replace(
+            self,
+            index=self.index.to(device, non_blocking=True),
+            images=self.images.to(device, dtype, non_blocking=True),
+        )
+
+
+def collate(samples: Sequence[Sample]) -> ReidBatch:
+    """Stack samples."""
+    return ReidBatch(
+        images=torch.stack([sample.images for sample in samples]),
+        identities=torch.tensor([sample.identity for sample in samples]),
+        clothes=torch.tensor([sample.clothes for sample in samples]),
+        broken=tuple(path for sample in samples for path in sample.broken),
+    )
+
+
+def collate_for_evaluation(items: Sequence[Item | Broken]) -> EvalBatch:
+    """Stack what can be evaluated and list what cannot."""
+    whole = [item for item in items if isinstance(item, Item)]
+    return EvalBatch(
+        index=torch.tensor([item.index for item in whole], dtype=torch.int64),
+        images=torch.stack([item.images for item in whole]) if whole else torch.empty(0),
+        broken=tuple(item for item in items if isinstance(item, Broken)),
+    )

@@ -1,0 +1,95 @@
+"""Which frames of a tracklet make a clip, in training and in evaluation.
+
+Draws follow the original's streams: `random.Random(s)` and `np.random.RandomState(s)` here give
+what the global generators gave there after being seeded with s.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ffreid.reid.data.records import Record
+
+
+def crop_by_stride(
+    count: int, *, length: int, stride: int, chance: random.Random, numbers: np.random.RandomState
+) -> list[int]:
+    """Draw `length` of `count` frames, every `stride`-th from a random one on.
+
+    Where the tracklet is too short for that, frames are drawn as by `crop_by_segment`.
+    """
+    if count < length * stride:
+        return crop_by_segment(count, length=length, chance=chance, numbers=numbers)
+    begin = chance.randint(0, count - (length - 1) * stride - 1)
+    return list(range(begin, begin + length * stride, stride))
+
+
+def crop_by_segment(
+    count: int, *, length: int, chance: random.Random, numbers: np.random.RandomState
+) -> list[int]:
+    """Draw a frame from each of `length` equal parts (temporal segment networks, Wang et al. 2016).
+
+    The tail that does not divide is left out; a tracklet of fewer frames gives some repeatedly.
+    """
+    if count < length:
+        return sorted(numbers.choice(count, size=length, replace=True).tolist())
+    size = count // length
+    return [chance.choice(range(i * size, (i + 1) * size)) for i in range(length)]
+
+
+def chunks(count: int, step: int) -> list[tuple[int, int]]:
+    """Cut `count` frames in [start, end) of `step` each, the last with the tail; 0 cuts nothing."""
+    number = count // step if step else 0
+    if number == 0:
+        return [(0, count)]
+    ends = [*range(step, number * step, step), count]
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def recombine(count: int, length: int, stride: int) -> list[list[int]]:
+    """Share `count` frames out to clips of `length`, every frame once.
+
+    Whole blocks of length x stride frames give `stride` interleaved clips; what remains is
+    interleaved as widely as it goes; the last frames, fewer than `length`, repeat in turn.
+    """
+    clips: list[list[int]] = []
+    start = 0
+    while count - start >= length:
+        width = min(stride, (count - start) // length)
+        end = start + length * width
+        clips += [list(range(start + offset, end, width)) for offset in range(width)]
+        start = end
+    if start < count:
+        clips.append([start + i % (count - start) for i in range(length)])
+    return clips
+
+
+def dense(records: Sequence[Record], step: int) -> tuple[Record, ...]:
+    """Cut training tracklets in pieces of `step` frames (the last up to 2 step - 1); 0: none."""
+    return tuple(
+        replace(record, frames=record.frames[start:end])
+        for record in records
+        for start, end in chunks(len(record.frames), step)
+    )
+
+
+def recombined(
+    records: Sequence[Record], length: int, stride: int
+) -> tuple[tuple[Record, ...], Tensor]:
+    """Cut test tracklets in clips of `length` frames.
+
+    Returns:
+        The clips, and (V, 2) int64: tracklet v's are [start, end) of them.
+    """
+    clips: list[Record] = []
+    spans: list[tuple[int, int]] = []
+    for record in records:
+        start = len(clips)
+        for frames in recombine(len(record.frames), length, stride):
+            clips.append(replace(record, frames=tuple(record.frames[i] for i in frames)))
+        spans.append((start, len(clips)))
+    return tuple(clips), torch.tensor(spans, dtype=torch.int64).reshape(-1, 2)

@@ -1,0 +1,101 @@
+"""CCVID (Gu et al., CVPR 2022): tracklets in three lists, frames in a folder each.
+
+A line is ``<session>/<person>_<walk> <person> <outfit>``. Cameras aren't given: the walk counts as
+one, and session 3's walks as others than those of sessions 1 and 2, which share theirs.
+"""
+
+import re
+from pathlib import Path
+
+from ffreid.engine.files import find_folder
+from ffreid.errors import UserError
+from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, search
+from ffreid.reid.data.readers.listing import PICTURES, list_lines, names, parsed, some
+from ffreid.reid.data.records import Source
+from ffreid.reid.layouts import TREES
+from ffreid.reid.retrieval.protocols import STANDARD
+
+TREE = TREES["ccvid"]
+OWN_NAMES = ("CCVID", "ccvid")
+WALK = re.compile(r"[^_\s]+_(\d+)\s+(\d+)\s+(\S+)\s*$")
+THIRD_SESSION = 12
+"""How far the walks of session 3 are moved."""
+
+
+def read(root: Path) -> Source:
+    """Read CCVID, in the order of its lists.
+
+    Raises:
+        UserError: a list is missing, a line doesn't parse, a tracklet is missing, empty or lacks
+            frames, splits share an identity.
+    """
+    folder = find_folder(root, OWN_NAMES, ("train.txt", "query.txt", "gallery.txt"), TREE)
+    train, query, gallery = (_items(folder, part) for part in ("train", "query", "gallery"))
+    check_disjoint(
+        train,
+        {"query": query, "gallery": gallery},
+        f"copy the lists to {folder} again: CCVID parts identities",
+    )
+    records, identities, outfits = labelled(train, identity_order=str)
+    return Source(
+        name="ccvid",
+        folder=folder,
+        video=True,
+        train=records,
+        identities=identities,
+        outfits=outfits,
+        test=search(query, gallery, STANDARD),
+        notes=(
+            "cameras are numbers of walks (+12 in session 3): CCVID gives none; under SC most "
+            "queries have no match",
+        ),
+    )
+
+
+def _items(folder: Path, part: str) -> list[Item]:
+    path = folder / f"{part}.txt"
+    lines = list_lines(path, TREE, "tracklet")
+    matches = parsed(path, lines, WALK, "session1/001_01 001 u0_l0_s0_c0_a0")
+    items = []
+    for line, match in zip(lines, matches, strict=True):
+        tracklet = line.split()[0]
+        moved = THIRD_SESSION if tracklet.split("/")[0] == "session3" else 0
+        frames = tracklet_frames(folder, tracklet, path)
+        items.append(Item(frames, match[2], int(match[1]) + moved, f"{match[2]}_{match[3]}"))
+    return items
+
+
+def tracklet_frames(folder: Path, tracklet: str, source: Path) -> tuple[str, ...]:
+    """List a tracklet's frames in order, as paths below `folder`.
+
+    Args:
+        folder: the data set's own.
+        tracklet: the frames' folder below it.
+        source: the list that names it, for the error.
+
+    Raises:
+        UserError: the folder is missing or empty, or the frames' numbers leave some out.
+    """
+    home = folder / tracklet
+    if not home.is_dir():
+        raise UserError(f"{source} lists {tracklet}, and there is no {home}", f"expected {TREE}")
+    files = [name for name in names(home) if name.lower().endswith(PICTURES)]
+    if not files:
+        raise UserError(
+            f"the tracklet {home} holds no picture",
+            f"copy its frames again, or take its line out of {source}",
+        )
+    stems = [name.partition(".")[0] for name in files]
+    if all(stem.isdecimal() for stem in stems):
+        files = [name for _, name in sorted(zip(map(int, stems), files, strict=True))]
+        _check_gaps(home, [int(stem) for stem in stems])
+    return tuple(f"{tracklet}/{name}" for name in files)
+
+
+def _check_gaps(home: Path, numbers: list[int]) -> None:
+    missing = sorted(set(range(min(numbers), max(numbers))) - set(numbers))
+    if missing:
+        raise UserError(
+            f"the tracklet {home} lacks {some([str(number) for number in missing], 'frame')}",
+            "copy its frames again; if they never were, number the others without a gap",
+        )

@@ -1,0 +1,68 @@
+"""DeepChange (Xu and Zhu, ICCV 2023): five folders of pictures with a list beside each.
+
+A line is ``P<person>_C<camera>_<day>_….jpg,<tracklet>``. As in the original, the outfit is the
+person's day (a pseudo label) and the camera is the tracklet: only its own tracklet is left out of
+a query's ranking, other tracklets of the same camera count.
+"""
+
+import re
+from pathlib import Path
+
+from ffreid.engine.files import find_folder, found
+from ffreid.errors import UserError
+from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, search
+from ffreid.reid.data.readers.listing import check_exist, list_lines, parsed
+from ffreid.reid.data.records import Source
+from ffreid.reid.layouts import TREES
+from ffreid.reid.retrieval.protocols import GENERAL
+
+TREE = TREES["deepchange"]
+OWN_NAMES = ("DeepChangeDataset", "DeepChange", "deepchange")
+PARTS = ("train-set", "test-set-query", "test-set-gallery", "val-set-query", "val-set-gallery")
+LINE = re.compile(r"((P(\d+))_C\d+_(\d+)_[^,]*),\s*(\d+)\s*$")
+
+
+def read(root: Path) -> Source:
+    """Read DeepChange, in the order of its lists.
+
+    Raises:
+        UserError: a folder, list or listed file is missing, a line doesn't parse, splits share an
+            identity.
+    """
+    lists = tuple(f"{part}-bbox.txt" for part in PARTS)
+    folder = find_folder(root, OWN_NAMES, (*PARTS, *lists), TREE)
+    train, query, gallery, val_query, val_gallery = (_items(folder, part) for part in PARTS)
+    check_disjoint(
+        train,
+        {"test": query + gallery, "val": val_query + val_gallery},
+        f"unpack {folder} again: DeepChange parts identities",
+    )
+    records, identities, outfits = labelled(train)
+    return Source(
+        name="deepchange",
+        folder=folder,
+        video=False,
+        train=records,
+        identities=identities,
+        outfits=outfits,
+        test=search(query, gallery, (GENERAL,)),
+        val=search(val_query, val_gallery, (GENERAL,)),
+        notes=(
+            "outfits are a person's days, cameras are tracklets: matches of a query's own camera "
+            "count unless they are of its tracklet",
+        ),
+    )
+
+
+def _items(folder: Path, part: str) -> list[Item]:
+    path = folder / f"{part}-bbox.txt"
+    if not (folder / part).is_dir():
+        raise UserError(f"no folder {folder / part}: {folder}: {found(folder)}", f"expected {TREE}")
+    lines = list_lines(path, TREE, "picture")
+    matches = parsed(path, lines, LINE, "P1_C12_20200102_08_49586_0.jpg,1")
+    files = [f"{part}/{match[1]}" for match in matches]
+    check_exist(folder, files, path)
+    return [
+        Item((file,), match[3], int(match[5]), match[2] + match[4])
+        for file, match in zip(files, matches, strict=True)
+    ]

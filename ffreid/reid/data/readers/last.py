@@ -1,0 +1,79 @@
+"""LaST (Shu et al., TCSVT 2021): film stills without cameras, outfits known in training only."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ffreid.engine.files import find_folder
+from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled
+from ffreid.reid.data.readers.listing import parsed, pictures
+from ffreid.reid.data.records import Record, Search, Source
+from ffreid.reid.layouts import TREES
+from ffreid.reid.retrieval.protocols import GENERAL
+
+TREE = TREES["last"]
+OWN_NAMES = ("last", "LaST", "LAST")
+TRAIN_NAME = re.compile(r"(\d+)_(?:[^.]*_)?([^_.]+)(?:\.|$)")
+TEST_NAME = re.compile(r"(\d+)(?:[_.]|$)")
+
+
+def read(root: Path) -> Source:
+    """Read LaST.
+
+    Every picture is a camera of its own, so none is left out of a ranking; in the searches the
+    outfit's number is the identity's.
+
+    Raises:
+        UserError: a folder is missing or empty, a name doesn't parse, splits share an identity.
+    """
+    folder = find_folder(root, OWN_NAMES, ("train", "val", "test"), TREE)
+    train = _training_items(folder)
+    searched = {part: _items(folder, part) for part in ("val", "test")}
+    others = {part: query + gallery for part, (query, gallery) in searched.items()}
+    check_disjoint(train, others, f"unpack {folder} again: LaST parts identities")
+    records, identities, outfits = labelled(train)
+    return Source(
+        name="last",
+        folder=folder,
+        video=False,
+        train=records,
+        identities=identities,
+        outfits=outfits,
+        test=_search(*searched["test"]),
+        val=_search(*searched["val"]),
+        notes=("LaST knows no cameras: every picture counts as one, none is left out as too near",),
+    )
+
+
+def _training_items(folder: Path) -> list[Item]:
+    paths = pictures(folder, "train", TREE, suffixes=(".jpg",), nested=True)
+    matches = parsed(folder / "train", paths, TRAIN_NAME, "000000_068_03880_0.jpg")
+    return [
+        Item((path,), match[1], index, f"{match[1]}_{match[2]}")
+        for index, (path, match) in enumerate(zip(paths, matches, strict=True))
+    ]
+
+
+def _items(folder: Path, part: str) -> tuple[list[Item], list[Item]]:
+    """Query and gallery; cameras count on through both."""
+    items: list[list[Item]] = []
+    for name, nested in (("query", False), ("gallery", True)):
+        home = f"{part}/{name}"
+        paths = pictures(folder, home, TREE, suffixes=(".jpg",), nested=nested)
+        matches = parsed(folder / home, paths, TEST_NAME, "005100_187_01251.jpg")
+        start = sum(map(len, items))
+        items.append(
+            [
+                Item((path,), match[1], index, match[1])
+                for index, (path, match) in enumerate(zip(paths, matches, strict=True), start)
+            ]
+        )
+    return items[0], items[1]
+
+
+def _search(query: Sequence[Item], gallery: Sequence[Item]) -> Search:
+    return Search(query=_records(query), gallery=_records(gallery), protocols=(GENERAL,))
+
+
+def _records(items: Sequence[Item]) -> tuple[Record, ...]:
+    return tuple(Record(i.frames, int(i.identity), i.camera, int(i.identity)) for i in items)

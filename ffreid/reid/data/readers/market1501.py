@@ -1,0 +1,55 @@
+"""Market-1501 (Zheng et al., ICCV 2015): ``<person>_c<camera>s<sequence>_….jpg``, no outfits."""
+
+import re
+from pathlib import Path
+
+from ffreid.engine.files import find_folder
+from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, search
+from ffreid.reid.data.readers.listing import parsed, pictures
+from ffreid.reid.data.records import Source
+from ffreid.reid.layouts import TREES
+from ffreid.reid.retrieval.protocols import GENERAL
+
+TREE = TREES["market1501"]
+OWN_NAMES = ("Market-1501-v15.09.15", "Market-1501", "Market1501", "market1501")
+PARTS = ("bounding_box_train", "query", "bounding_box_test")
+NAME = re.compile(r"(-1|\d{4})_c(\d)s\d")
+JUNK = "-1"
+NO_OUTFITS = "no outfits: CAL then is a normalised softmax over identities; no SC and CC rows"
+
+
+def read(root: Path) -> Source:
+    """Read Market-1501: ``-1`` (bad boxes) is left out, ``0000`` distracts in the gallery.
+
+    Raises:
+        UserError: a folder is missing or empty, a name doesn't parse, splits share an identity.
+    """
+    folder = find_folder(root, OWN_NAMES, PARTS, TREE)
+    train, query, gallery = (_items(folder, part) for part in PARTS)
+    check_disjoint(
+        train,
+        {"query": query, "bounding_box_test": gallery},
+        f"unpack {folder} again: Market-1501 parts identities",
+    )
+    records, identities, outfits = labelled(train)
+    return Source(
+        name="market1501",
+        folder=folder,
+        video=False,
+        train=records,
+        identities=identities,
+        outfits=outfits,
+        test=search(query, gallery, (GENERAL,)),
+        columns=("camera",),
+        notes=(NO_OUTFITS,),
+    )
+
+
+def _items(folder: Path, part: str) -> list[Item]:
+    paths = pictures(folder, part, TREE, suffixes=(".jpg",))
+    matches = parsed(folder / part, paths, NAME, "0002_c1s1_000451_03.jpg")
+    return [
+        Item((path,), match[1], int(match[2]) - 1, match[1])
+        for path, match in zip(paths, matches, strict=True)
+        if match[1] != JUNK
+    ]

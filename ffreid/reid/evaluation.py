@@ -1,0 +1,210 @@
+"""An evaluation run: a checkpoint, or features saved earlier, to table, JSON and pictures."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+from yacs.config import CfgNode
+
+from ffreid import report
+from ffreid.config import differing
+from ffreid.engine import dist, runlog
+from ffreid.engine.dist import World
+from ffreid.errors import UserError
+from ffreid.reid import embedded, setup
+from ffreid.reid.data.records import Source
+from ffreid.reid.embedded import EmbeddedSearch
+from ffreid.reid.extract import embed
+from ffreid.reid.pictures import draw_rank_lists, row_to_show
+from ffreid.reid.published import notes, published
+from ffreid.reid.retrieval.scores import Scores
+from ffreid.reid.scoring import Row, left_out, score
+from ffreid.reid.table import COLUMNS, as_json, query_rows, table
+
+_SHAPING = ("DATA.HEIGHT", "DATA.WIDTH", "AUG.SEQ_LEN", "AUG.SAMPLING_STRIDE", "MODEL.")
+"""Settings that change what the network sees or is."""
+_ORIGIN = ("MODEL.RESUME", "MODEL.BACKBONE")
+
+
+def needs_weights(options: Mapping[str, Any]) -> bool:
+    """Tell whether `evaluate` with these options needs a checkpoint."""
+    return options.get("features") is None
+
+
+def evaluate(
+    cfg: CfgNode,
+    world: World,
+    *,
+    folder: Path,
+    weights: Path | None,
+    pictures: int = 0,
+    json_file: Path | None = None,
+    save_features: Path | None = None,
+    features: Path | None = None,
+    rerank: bool = False,
+) -> dict[str, Any]:
+    """Evaluate the network in `weights`, or `features` saved earlier, and print the table.
+
+    Writes ``results.json``, ``queries.json`` and ``pictures/*.png`` below `folder`, in the first
+    process.
+
+    Args:
+        cfg: frozen configuration.
+        world: this process among those that share the work.
+        folder: of the run.
+        weights: checkpoint; None with `features`.
+        pictures: draw the rank lists of this many queries.
+        json_file: write the results there too.
+        save_features: write the features there.
+        features: file of an earlier run's features, evaluated without network and pictures.
+        rerank: add rows with k-reciprocal re-ranking.
+
+    Raises:
+        UserError: data, checkpoint or features cannot be used, or a file cannot be written.
+    """
+    if world.main:
+        runlog.open_folder(folder)
+        _prove_writable(save_features)
+    source: Source | None = None
+    origin: dict[str, Any]
+    if features is not None:
+        _refuse_without_network(pictures, save_features)
+        search = embedded.load(features, cfg.DATASET)
+        origin = {"features": features, "weights": search.weights}
+    else:
+        assert weights is not None, "neither weights nor features"
+        source = dist.in_turn(lambda: setup.open_source(cfg))
+        net, state = setup.load_network(weights, cfg, world.device)
+        if world.main:
+            _introduce(cfg, source, weights, state)
+        search = embed(cfg, world, source, net, source.test, str(weights))
+        origin = {"weights": weights, "data": source.summary()}
+        origin |= {name: state[name] for name in ("step", "epoch") if name in state}
+        if save_features is not None and world.main:
+            embedded.save(save_features, search)
+    rows = score(search, world.device)
+    rows += score(search, world.device, reranked=True) if rerank else []
+    payload = origin | _payload(cfg, world, search, rows)
+    if world.main:
+        _show(cfg, search, rows)
+        _write(folder, payload, search, rows, json_file)
+        if save_features is not None:
+            report.say(f"features in {save_features}")
+        if pictures and source is not None:
+            _draw(source, search, rows, folder / "pictures", pictures)
+    return payload
+
+
+def search_scores(
+    cfg: CfgNode, world: World, source: Source, net: nn.Module, *, split: Literal["test", "val"]
+) -> list[Scores]:
+    """Score a network that is being trained; every process calls it and gets all.
+
+    Args:
+        cfg: sizes, clips, batch and workers.
+        world: this process.
+        source: the data set.
+        net: the network; its modules' modes are as before afterwards.
+        split: ``test`` or ``val``.
+
+    Raises:
+        UserError: the data set has no such split, or no protocol can be used.
+    """
+    search = {"test": source.test, "val": source.val}[split]
+    if search is None:
+        raise UserError(
+            f"{source.name} has no validation split",
+            "set TEST.SELECT_ON test to select on the test",
+        )
+    found = embed(cfg, world, source, net, search, "of the training run")
+    return [row.scores for row in score(replace(found, single_shot=()), world.device)]
+
+
+def _refuse_without_network(pictures: int, save_features: Path | None) -> None:
+    idle = ["--pictures"] * bool(pictures) + ["--save-features"] * (save_features is not None)
+    if idle:
+        raise UserError(
+            f"{', '.join(idle)} does nothing with --features, which reads no pictures",
+            f"leave {idle[0]} out, or evaluate a checkpoint",
+        )
+
+
+def _prove_writable(path: Path | None) -> None:
+    """Prove before long work that the features can be written."""
+    if path is None:
+        return
+    try:
+        report.check_writable(path)
+    except UserError as error:
+        raise UserError(error.message, "choose another file with --save-features FILE") from error
+
+
+def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any]) -> None:
+    report.say(f"evaluating {weights}")
+    report.say(f"data: {source.summary()}")
+    for line in source.notes:
+        report.say(f"note: {line}")
+    for key, then, now in differing(cfg, state.get("config", "{}")):
+        if key.startswith(_SHAPING) and key not in _ORIGIN:
+            report.say(f"note: trained with {key} {then}, evaluated with {now}")
+    if cfg.TEST.SELECT_ON == "test":
+        report.say(
+            "note: best weights are those that do best on the test set, as in the original; "
+            "TEST.SELECT_ON val selects on a validation split where there is one"
+        )
+
+
+def _payload(cfg: CfgNode, world: World, search: EmbeddedSearch, rows: list[Row]) -> dict[str, Any]:
+    theirs = published(search.dataset, search.network)
+    return {
+        "dataset": search.dataset,
+        "network": search.network,
+        "results": as_json(rows, theirs),
+        "left_out": left_out(search),
+        "queries": len(search.query),
+        "gallery": len(search.gallery),
+        "broken": dict(search.broken),
+        "selected_on": cfg.TEST.SELECT_ON,
+        "config": cfg.dump(),
+        "provenance": runlog.provenance(cfg.SEED, world.size, str(world.device)),
+    }
+
+
+def _show(cfg: CfgNode, search: EmbeddedSearch, rows: list[Row]) -> None:
+    theirs = published(search.dataset, search.network)
+    title = f"{search.dataset}: {search.network}, percent; pairs are rank-1 / mAP"
+    report.show_table(title, COLUMNS, table(rows, theirs), digits=1)
+    for line in notes(search.dataset, search.network, {row.protocol for row in rows}):
+        report.say(line)
+    for name, missing in left_out(search).items():
+        report.say(f"note: {name} is left out: {', '.join(missing)} is not known")
+
+
+def _write(
+    folder: Path,
+    payload: dict[str, Any],
+    search: EmbeddedSearch,
+    rows: list[Row],
+    json_file: Path | None,
+) -> None:
+    report.write_json(folder / "results.json", payload)
+    report.write_json(folder / "queries.json", {"queries": query_rows(search, rows)})
+    if json_file is not None:
+        report.write_json(json_file, payload)
+    report.say(f"results in {folder / 'results.json'}, by query in {folder / 'queries.json'}")
+
+
+def _draw(
+    source: Source, search: EmbeddedSearch, rows: list[Row], folder: Path, count: int
+) -> None:
+    row = row_to_show(rows)
+    if row is None:
+        report.say("note: no rank lists are drawn, as no query has a match")
+        return
+    drawn = draw_rank_lists(source, search, row, folder, count)
+    report.say(
+        f"{drawn} rank lists under {row.protocol}, evenly from the worst to the best average "
+        f"precision, in {folder}"
+    )

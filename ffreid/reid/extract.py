@@ -1,0 +1,217 @@
+"""Features of records: pictures seen from both sides, tracklets by the mean over their clips."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from ffreid import report
+from ffreid.engine import dist
+from ffreid.engine.dist import World
+from ffreid.engine.loading import evaluation_stream
+from ffreid.errors import UserError
+from ffreid.reid import setup
+from ffreid.reid.data.batch import Broken, EvalBatch, collate_for_evaluation
+from ffreid.reid.data.clips import recombined
+from ffreid.reid.data.records import Record, Search, Source, labels
+from ffreid.reid.embedded import COLUMNS, Embedded, EmbeddedSearch
+from ffreid.reid.retrieval.features import average_clips, check_finite, flip_and_sum
+
+_ROWS = 4096
+"""Features of each process that are gathered at once."""
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network makes of records.
+
+    Attributes:
+        features: (N, D) of length 1, on the CPU.
+        kept: (N,) which records they are of.
+        broken: what could not be read, by its index in the data set (pictures or clips).
+    """
+
+    features: Tensor
+    kept: Tensor
+    broken: tuple[Broken, ...]
+
+
+def extract(
+    data: Any,
+    net: nn.Module,
+    world: World,
+    *,
+    dtype: torch.dtype,
+    batch: int,
+    workers: int,
+    spans: Tensor | None = None,
+) -> Features:
+    """Compute the features of a data set in all processes together; each gets all of them.
+
+    Args:
+        data: `EvalSet` of pictures, or of clips where `spans` is given.
+        net: gives (B, D) of a batch; it is in evaluation mode meanwhile.
+        world: this process among those that share the work.
+        dtype: of pictures and features.
+        batch: pictures or clips at once.
+        workers: data workers.
+        spans: (V, 2) each tracklet's first clip and the one behind its last.
+
+    Raises:
+        UserError: a file cannot be read and is not to be skipped, or not one could be read.
+    """
+    mine = len(range(world.rank, len(data), world.size))
+    own: Tensor | None = None
+    broken: list[Broken] = []
+    stream = evaluation_stream(
+        data,
+        collate_for_evaluation,
+        batch=batch,
+        workers=workers,
+        rank=world.rank,
+        size=world.size,
+    )
+    with _evaluating(net), report.Bar("extracting features", mine, show=world.main) as bar:
+        for items in stream:
+            broken += items.broken
+            if len(items):
+                found = _forward(net, items.to(world.device, dtype), flip=spans is None)
+                if own is None:
+                    own = torch.empty(mine, found.shape[1], dtype=dtype)
+                own[items.index.cpu() // world.size] = found.to(own.device, dtype)
+            bar.advance(len(items) + len(items.broken))
+    broken = sorted(dist.gather_rows(broken), key=lambda item: item.index)
+    if len(broken) == len(data):
+        first = f": {broken[0].path}: {broken[0].reason}" if broken else ""
+        raise UserError(f"nothing could be read for the evaluation{first}", "check the data set")
+    return _kept(_gathered(own, len(data), dtype, world), broken, spans)
+
+
+def embed(
+    cfg: CfgNode, world: World, source: Source, net: nn.Module, search: Search, weights: str
+) -> EmbeddedSearch:
+    """Give the features of a search; what is broken is left out and said.
+
+    Args:
+        cfg: sizes, clips, batch and workers.
+        world: this process.
+        source: the data set that the search is of.
+        net: the network.
+        search: queries and gallery.
+        weights: where the network's weights come from.
+    """
+    records = (*search.query, *search.gallery)
+    items, spans = records, None
+    if source.video:
+        items, spans = recombined(records, cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE)
+    found = extract(
+        setup.evaluation_set(cfg, items, source.folder),
+        net,
+        world,
+        dtype=setup.dtype(cfg),
+        batch=cfg.DATA.TEST_BATCH,
+        workers=cfg.DATA.NUM_WORKERS,
+        spans=spans,
+    )
+    count = len(search.query)
+    if world.main and found.broken:
+        _say_broken(found, len(records), "tracklets" if source.video else "pictures")
+    queries = int((found.kept < count).sum())
+    kept = [records[index] for index in found.kept.tolist()]
+    place = {index - count: row - queries for row, index in enumerate(found.kept.tolist())}
+    return EmbeddedSearch(
+        dataset=cfg.DATASET,
+        network=cfg.MODEL.NAME,
+        weights=weights,
+        columns=source.columns,
+        protocols=search.protocols,
+        query=_embedded(found.features[:queries], kept[:queries], "query"),
+        gallery=_embedded(found.features[queries:], kept[queries:], "gallery"),
+        single_shot=tuple(
+            tuple(place[index] for index in some if index in place)
+            for some in (source.single_shot if search is source.test else ())
+        ),
+        broken={item.path: item.reason for item in found.broken},
+    )
+
+
+def path_of(record: Record) -> str:
+    """Name a picture by its file and a tracklet by its folder."""
+    first = record.frames[0]
+    return first if len(record.frames) == 1 else str(PurePosixPath(first).parent)
+
+
+def _embedded(features: Tensor, records: Sequence[Record], name: str) -> Embedded:
+    check_finite(features, name)
+    return Embedded(
+        features=features,
+        labels=labels(records, [column for column in COLUMNS if column != "identity"]),
+        paths=tuple(map(path_of, records)),
+    )
+
+
+@torch.inference_mode()
+def _forward(net: nn.Module, items: EvalBatch, *, flip: bool) -> Tensor:
+    """Give the features of pictures, of length 1, or those of clips, as the network has them."""
+    features: Tensor = net(items.images)
+    return flip_and_sum(features, net(items.images.flip(-1))) if flip else features
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """Put `net` in evaluation mode for the block, and each module back into its own."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _gathered(own: Tensor | None, total: int, dtype: torch.dtype, world: World) -> Tensor:
+    """Put all processes' features together: row i of process r is item i * processes + r."""
+    if world.size == 1:
+        assert own is not None
+        return own
+    width = max(dist.gather_rows([0 if own is None else own.shape[1]]))
+    whole = torch.empty(total, width, dtype=dtype)
+    for start in range(0, -(-total // world.size), _ROWS):
+        rows = min(_ROWS, -(-total // world.size) - start)
+        part = torch.zeros(rows, width, dtype=dtype, device=world.device)
+        if own is not None:
+            some = own[start : start + rows]
+            part[: len(some)] = some
+        parts = dist.gather_with_grad(part).view(world.size, rows, width)
+        first = start * world.size
+        ordered = parts.transpose(0, 1).reshape(-1, width)[: total - first]
+        whole[first : first + len(ordered)] = ordered
+    return whole
+
+
+def _kept(features: Tensor, broken: Sequence[Broken], spans: Tensor | None) -> Features:
+    """Leave out what is broken; a broken clip leaves its whole tracklet out."""
+    whole = torch.ones(len(features), dtype=torch.bool)
+    whole[[item.index for item in broken]] = False
+    if spans is not None:
+        entire = [bool(whole[first:behind].all()) for first, behind in spans.tolist()]
+        kept = torch.tensor(entire, dtype=torch.bool).nonzero().view(-1)
+        return Features(average_clips(features, spans[kept]), kept, tuple(broken))
+    kept = whole.nonzero().view(-1)
+    return Features(features if not broken else features[kept], kept, tuple(broken))
+
+
+def _say_broken(found: Features, records: int, kind: str) -> None:
+    files = {item.path: item.reason for item in found.broken}
+    named = "; ".join(f"{path}: {why}" for path, why in list(files.items())[:_NAMED])
+    more = ", …" if len(files) > _NAMED else ""
+    lost = records - len(found.kept)
+    report.say(
+        f"note: {lost} of {records} {kind} are left out, as they cannot be read: {named}{more}"
+    )

@@ -1,0 +1,70 @@
+"""Published results of CAL, given only to what was done the same way."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ffreid.reid.resources import resource
+
+_MARKS = {"secondary": "read in a later paper's table", "recalled": "not verified"}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published row, shares of 1.
+
+    Attributes:
+        rank1: rank-1.
+        mAP: mean average precision.
+        confidence: ``paper``, or one of the marks.
+    """
+
+    rank1: float
+    mAP: float
+    confidence: str
+
+    @property
+    def mark(self) -> str:
+        """What to print behind the numbers."""
+        return f" ({self.confidence})" if self.confidence in _MARKS else ""
+
+
+def published(dataset: str, network: str) -> dict[str, Published]:
+    """Give what is published of a data set's protocols, by name, with this very network."""
+    found = {}
+    for protocol, entry in _entries(dataset).items():
+        others = entry.get("others", {})
+        values = entry if entry["network"] == network else others.get(network)
+        if values is not None:
+            found[protocol] = Published(
+                rank1=values["rank1"] / 100,
+                mAP=values["map"] / 100,
+                confidence=entry["confidence"],
+            )
+    return found
+
+
+def notes(dataset: str, network: str, protocols: Collection[str]) -> list[str]:
+    """Say in a line each where published numbers come from and what to know of them.
+
+    Args:
+        dataset: its name.
+        network: what made the features.
+        protocols: names of the rows shown; nothing is said if none of them is published.
+    """
+    entries = _entries(dataset)
+    if not set(entries) & set(protocols):
+        return []
+    found = published(dataset, network)
+    if not set(found) & set(protocols):
+        return [f"note: nothing is published of {network} on {dataset}, so nothing is compared"]
+    marks = {found[name].confidence for name in protocols if name in found}
+    lines = [f"published: CAL, {resource('published')['_source']}"]
+    if about := resource("published")[dataset].get("_note"):
+        lines.append(f"published: {about}")
+    return lines + [f"published: {mark} is {_MARKS[mark]}" for mark in sorted(marks & set(_MARKS))]
+
+
+def _entries(dataset: str) -> Mapping[str, Any]:
+    entries = resource("published").get(dataset, {})
+    return {name: entry for name, entry in entries.items() if not name.startswith("_")}

@@ -1,0 +1,225 @@
+"""What the configuration names: data set, feeding, schedules; networks are made in `building`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from ffreid.engine import dist, precision
+from ffreid.engine.loop import Plan
+from ffreid.engine.schedules import stepped
+from ffreid.errors import UserError
+from ffreid.reid.building import (
+    build_optimisers,
+    build_task,
+    dtype,
+    load_network,
+    original_entries,
+)
+from ffreid.reid.data import clips
+from ffreid.reid.data.batch import collate, collate_for_evaluation
+from ffreid.reid.data.dataset import EvalSet, TrainSet
+from ffreid.reid.data.readers import READERS
+from ffreid.reid.data.records import Record, Source
+from ffreid.reid.data.sampler import IdentitySampler
+from ffreid.reid.data.transforms import (
+    ClipEvaluation,
+    ClipTraining,
+    ImageEvaluation,
+    ImageTraining,
+)
+from ffreid.reid.defaults import TOYS, VIDEO_LAYOUTS
+from ffreid.reid.toy import ensure_people
+from ffreid.report import Bar, say
+
+__all__ = [  # the runner takes them from here
+    "build_optimisers",
+    "build_task",
+    "collate",
+    "collate_for_evaluation",
+    "dtype",
+    "load_network",
+    "original_entries",
+]
+
+FREE_TO_CHANGE = (
+    "RECIPE",
+    "GPU",
+    "EVAL_MODE",
+    "DATA.NUM_WORKERS",
+    "DATA.TEST_BATCH",
+    "DATA.SKIP_BROKEN",
+    "MODEL.RESUME",
+)
+"""Settings that a resumed run may have otherwise: they don't change what is trained."""
+
+
+def open_source(cfg: CfgNode) -> Source:
+    """Open the data set that the configuration names.
+
+    Raises:
+        UserError: its folder is not there, incomplete, or contradicts itself.
+    """
+    if cfg.DATA.LAYOUT in TOYS:
+        return _toy(cfg)
+    return READERS[cfg.DATA.LAYOUT](Path(cfg.DATA.ROOT))
+
+
+def _toy(cfg: CfgNode) -> Source:
+    """Draw the toy data on first use; of several processes only the first draws."""
+    toy, video = cfg.DATA.TOY, cfg.DATA.LAYOUT in VIDEO_LAYOUTS
+    folder = toy_folder(cfg)
+    with Bar("drawing people") as bar:
+        ensure_people(
+            folder,
+            video=video,
+            identities=toy.IDENTITIES,
+            test_identities=toy.TEST_IDENTITIES,
+            outfits=toy.OUTFITS,
+            cameras=toy.CAMERAS,
+            pictures=toy.PICTURES,
+            frames=toy.FRAMES,
+            height=cfg.DATA.HEIGHT,
+            width=cfg.DATA.WIDTH,
+            seed=toy.SEED,
+            progress=bar.update,
+        )
+    return READERS["ccvid" if video else "ltcc"](folder)
+
+
+def toy_folder(cfg: CfgNode) -> Path:
+    """Where the toy data lie: a folder for each size and seed, below the root or the runs."""
+    toy = cfg.DATA.TOY
+    sizes = [toy.IDENTITIES, toy.TEST_IDENTITIES, toy.OUTFITS, toy.CAMERAS, toy.PICTURES]
+    sizes += [toy.FRAMES] * (cfg.DATA.LAYOUT in VIDEO_LAYOUTS)
+    name = f"{'-'.join(map(str, sizes))}-{cfg.DATA.HEIGHT}x{cfg.DATA.WIDTH}-{toy.SEED}"
+    if not cfg.DATA.ROOT:
+        return Path(cfg.OUTPUT, cfg.DATASET, "data", name)
+    given = Path(cfg.DATA.ROOT)
+    return given if (given / "toy.json").is_file() else Path(given, cfg.DATASET, name)
+
+
+def class_names(source: Source) -> list[str]:
+    """What training tells apart, for checkpoints: identities, then outfits."""
+    return [*source.identities, *(f"outfit {name}" for name in source.outfits)]
+
+
+def check_source(cfg: CfgNode, source: Source) -> None:
+    """Refuse now what would fail later, and say what people should know.
+
+    Raises:
+        UserError: the processes cannot share a step.
+    """
+    check_processes(cfg, dist.size())
+    if dist.rank() != 0:
+        return
+    for note in source.notes:
+        say(f"note: {note}")
+    if cfg.LOSS.CAL == "cal" and cfg.LOSS.CLOTHES_CLA_LOSS == "crossentropy":
+        say("note: LOSS.CLOTHES_CLA_LOSS crossentropy leaves the cosines unscaled, as the original")
+
+
+def check_processes(cfg: CfgNode, size: int) -> None:
+    """Refuse a number of processes that cannot share a step.
+
+    Raises:
+        UserError: saying what to set.
+    """
+    train, groups = cfg.TRAIN, cfg.TRAIN.BN_GROUPS
+    step = cfg.DATA.TRAIN_BATCH * groups
+    if train.BATCH_NORM == "groups" and groups % size:
+        raise UserError(
+            f"{size} processes cannot share {groups} batch-norm group{'s' * (groups > 1)}",
+            f"set TRAIN.BN_GROUPS {size} (DATA.TRAIN_BATCH is of one group), or TRAIN.BATCH_NORM "
+            "sync",
+        )
+    if step % size:
+        raise UserError(
+            f"{size} processes cannot share the {step} samples of a step",
+            f"set DATA.TRAIN_BATCH times TRAIN.BN_GROUPS to a multiple of {size}",
+        )
+    if groups % size and cfg.LOSS.PAIR_LOSS_WEIGHT and cfg.LOSS.PAIR_GRADIENT == "own":
+        raise UserError(
+            f"LOSS.PAIR_GRADIENT own is of a group, and {size} processes cut {groups} apart",
+            "set LOSS.PAIR_GRADIENT full",
+        )
+
+
+def training_set(cfg: CfgNode, source: Source) -> TrainSet:
+    """The samples to train on; `len` is the samples an epoch."""
+    data, aug = cfg.DATA, cfg.AUG
+    records = source.train
+    prepare: ImageTraining | ClipTraining
+    if source.video:
+        records = clips.dense(records, data.SAMPLING_STEP) if data.DENSE_SAMPLING else records
+        prepare = ClipTraining(
+            data.HEIGHT,
+            data.WIDTH,
+            erase=aug.RE_PROB,
+            mode=aug.TEMPORAL_SAMPLING_MODE,
+            length=aug.SEQ_LEN,
+            stride=aug.SAMPLING_STRIDE,
+        )
+    else:
+        prepare = ImageTraining(
+            data.HEIGHT, data.WIDTH, crop=aug.RC_PROB, flip=aug.RF_PROB, erase=aug.RE_PROB
+        )
+    sampler = IdentitySampler(
+        [record.identity for record in records],
+        instances=data.NUM_INSTANCES,
+        batch=data.TRAIN_BATCH,
+        groups=cfg.TRAIN.BN_GROUPS,
+        seed=cfg.SEED,
+    )
+    return TrainSet(
+        records,
+        source.folder,
+        sampler,
+        prepare=prepare,
+        seed=cfg.SEED,
+        skip_broken=data.SKIP_BROKEN,
+    )
+
+
+def evaluation_set(cfg: CfgNode, records: Sequence[Record], folder: Path) -> EvalSet:
+    """Pictures, or clips (see `clips.recombined`), to take features of."""
+    video = cfg.DATA.LAYOUT in VIDEO_LAYOUTS
+    make = ClipEvaluation if video else ImageEvaluation
+    return EvalSet(
+        records,
+        folder,
+        prepare=make(cfg.DATA.HEIGHT, cfg.DATA.WIDTH),
+        skip_broken=cfg.DATA.SKIP_BROKEN,
+    )
+
+
+def plan(cfg: CfgNode, data: TrainSet) -> Plan:
+    """How long training is."""
+    epoch = data.sampler.steps_per_epoch
+    return Plan(
+        batch=cfg.DATA.TRAIN_BATCH * cfg.TRAIN.BN_GROUPS,
+        steps_per_epoch=epoch,
+        total=cfg.TRAIN.STEPS or cfg.TRAIN.MAX_EPOCH * epoch,
+        workers=cfg.DATA.NUM_WORKERS,
+    )
+
+
+def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
+    """Learning rates as functions of the step; the clothes classifier's stays, as the original."""
+    o, schedule = cfg.TRAIN.OPTIMIZER, cfg.TRAIN.LR_SCHEDULER
+
+    def net(step: int) -> float:
+        return stepped(
+            step // plan.steps_per_epoch,
+            start=o.LR,
+            milestones=schedule.STEPSIZE,
+            decay=schedule.DECAY_RATE,
+        )
+
+    return {"net": net, "clothes": lambda step: float(o.LR)}
+
+
+def half(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
+    """What autocast computes in while training; None is off."""
+    return precision.half(device) if cfg.TRAIN.AMP else None

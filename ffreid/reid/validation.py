@@ -1,0 +1,141 @@
+"""What is measured while training goes on, and said when it ends."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from ffreid import report
+from ffreid.engine.dist import World
+from ffreid.engine.loop import Plan, Progress, Trainer, Validation, plain
+from ffreid.errors import UserError
+from ffreid.reid.data.records import Source
+from ffreid.reid.evaluation import evaluate, search_scores
+from ffreid.reid.retrieval.scores import RANKS, Scores
+
+METRICS: dict[str, tuple[str, Callable[[Scores], float]]] = {
+    "rank1": ("rank-1", lambda scores: scores.cmc[1]),
+    "map": ("mAP", lambda scores: scores.mean_average_precision),
+}
+"""What may select the best state: its name and how it is had."""
+
+
+def due(cfg: CfgNode, plan: Plan, done: int) -> bool:
+    """Whether the original evaluates after `done` steps: every TEST.EVAL_STEP epochs."""
+    epochs, rest = divmod(done, plan.steps_per_epoch)
+    test = cfg.TEST
+    return bool(
+        rest == 0
+        and test.EVAL_STEP > 0
+        and epochs > test.START_EVAL
+        and epochs % test.EVAL_STEP == 0
+    )
+
+
+def validate(
+    cfg: CfgNode, world: World, source: Source, trainer: Trainer, at: Progress
+) -> Validation:
+    """Search with the network as it stands, over all processes."""
+    trainer.settle()
+    net = plain(trainer.task.get_submodule("net")).get_submodule("model")
+    found = {s.name: s for s in search_scores(cfg, world, source, net, split=cfg.TEST.SELECT_ON)}
+    protocol = selecting_protocol(cfg, list(found))
+    label, metric = METRICS[cfg.TEST.SELECT_METRIC]
+    value = metric(found[protocol])
+    if world.main:
+        told = [f"{s.name} {s.cmc[1]:.1%} / {s.mean_average_precision:.1%}" for s in found.values()]
+        report.say(f"epoch {at.epoch + 1}: rank-1 / mAP: {', '.join(told)}")
+    return Validation(
+        row={f"{s.name} {key}": value for s in found.values() for key, value in _numbers(s)},
+        name=f"{protocol} {label}",
+        value=value,
+        larger=True,
+        results={
+            "selected_on": cfg.TEST.SELECT_ON,
+            "selected_by": f"{protocol} {label}",
+            "scores": [asdict(s) for s in found.values()],
+        },
+    )
+
+
+def selecting_protocol(cfg: CfgNode, names: list[str]) -> str:
+    """Name the protocol that selects the best state: CC where there is one, else the first.
+
+    Raises:
+        UserError: TEST.SELECT_PROTOCOL is none of the data set's.
+    """
+    wanted: str = cfg.TEST.SELECT_PROTOCOL or ("CC" if "CC" in names else names[0])
+    if wanted not in names:
+        raise UserError(
+            f"TEST.SELECT_PROTOCOL {wanted!r} is no protocol of {cfg.DATASET}",
+            f"choose one of: {', '.join(names)}",
+        )
+    return wanted
+
+
+def _numbers(scores: Scores) -> list[tuple[str, float]]:
+    numbers = [(f"rank-{k}", scores.cmc[k]) for k in RANKS]
+    return [*numbers, ("mAP", scores.mean_average_precision)]
+
+
+def epoch_line(means: dict[str, float], epoch: int, seconds: float, waited: float) -> str:
+    """The original's line of log after `epoch` (from 0), from the epoch's mean terms."""
+    line = f"Epoch{epoch + 1} Time:{seconds:.1f}s Data:{waited:.1f}s "
+    line += f"ClaLoss:{means['classification']:.4f} PairLoss:{means['pair']:.4f} "
+    if "clothes" in means:
+        line += f"CloLoss:{means['clothes']:.4f} "
+    if "adversarial" in means:
+        line += f"AdvLoss:{means['adversarial']:.4f} "
+    line += f"Acc:{means['accuracy']:.2%} "
+    if "clothes_accuracy" in means:
+        line += f"CloAcc:{means['clothes_accuracy']:.2%} "
+    return line
+
+
+def finish(cfg: CfgNode, world: World, folder: Path) -> None:
+    """Report the best and the last state apart; on the test split, whatever selected them."""
+    if cfg.TEST.SELECT_ON != "test":
+        for name in ("best", "last"):
+            if world.main:
+                report.say(f"the {name} state, selected on the validation split:")
+            into = folder if name == "best" else folder / "last"
+            evaluate(cfg, world, folder=into, weights=folder / f"{name}.pth")
+        return
+    if not world.main:
+        return
+    best, last = (
+        json.loads((folder / f"validation-{name}.json").read_text()) for name in ("best", "last")
+    )
+    columns = ["state", "protocol", *(f"rank-{k}" for k in RANKS), "mAP", "mINP", "valid queries"]
+    rows = [
+        row
+        for name, found in (("best", best), ("last", last))
+        for row in _rows(f"{name}, epoch {found['epoch']}", found["scores"])
+    ]
+    report.show_table(
+        f"{cfg.DATASET}: best state by {best['selected_by']}", columns, rows, digits=1
+    )
+    report.say(
+        "note: the best state was chosen on the test set, as the original does; "
+        "the last state's numbers are free of that choice"
+    )
+
+
+def _rows(state: str, scores: list[dict[str, Any]]) -> list[list[report.Cell]]:
+    def percent(share: float | None) -> float | None:
+        return None if share is None else 100 * share
+
+    return [
+        [
+            state,
+            s["name"],
+            *(percent(s["cmc"][str(k)]) for k in RANKS),
+            percent(s["mean_average_precision"]),
+            percent(s["mean_inverse_penalty"]),
+            s["n_valid"],
+        ]
+        for s in scores
+    ]

@@ -1,0 +1,161 @@
+"""Transforms of pictures and clips as recorded from the original."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from ffreid.reid.data.batch import Item
+from ffreid.reid.data.dataset import EvalSet
+from ffreid.reid.data.records import Record
+from ffreid.reid.data.transforms import (
+    ClipEvaluation,
+    ClipTraining,
+    Draws,
+    ImageEvaluation,
+    ImageTraining,
+    flips_clip,
+    flips_picture,
+    random_crop,
+    random_erasing,
+)
+from tests.golden import arrays, facts, recordings
+
+pytestmark = pytest.mark.golden
+TRANSFORMS = recordings("ccreid", "transforms.npz")
+CONSTANT = 7.0
+
+
+def seeded(seed: int) -> Draws:
+    return Draws(random.Random(seed), torch.Generator().manual_seed(seed), seed)
+
+
+def picture(pixels: npt.NDArray[Any]) -> Image.Image:
+    return Image.fromarray(pixels)
+
+
+def seed_of(facts: dict[str, Any], entry: dict[str, Any]) -> int:
+    """The seed of an entry, which counts from the split's offset or from 0."""
+    seed, offset = int(entry["seed"]), int(facts["seed_offset"])
+    return seed if seed >= offset else seed + offset
+
+
+def assert_close(found: torch.Tensor, expected: npt.NDArray[Any], message: str = "") -> None:
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6, err_msg=message)
+    assert found.dtype == torch.float32
+
+
+@pytest.mark.parametrize("stem", TRANSFORMS)
+def test_a_picture_for_evaluation(stem: str) -> None:
+    data = arrays("ccreid", stem)
+    height, width = data["img_test"].shape[1:]
+    found = ImageEvaluation(height, width)([picture(data["raw"])])
+    assert_close(found, data["img_test"])
+
+
+@pytest.mark.parametrize("stem", TRANSFORMS)
+def test_pictures_for_training(stem: str) -> None:
+    data, known = arrays("ccreid", stem), facts("ccreid", stem)
+    stored = 0
+    for entry in known["img_train"]:
+        sample = seeded(seed_of(known, entry))
+        height, width = entry["shape"][1:]
+        found = ImageTraining(height, width)([picture(data["raw"])], sample)
+        exact = found.double().numpy()
+        measured = [exact.mean(), exact.std(), exact.min(), exact.max(), *exact.mean((1, 2))]
+        recorded = [entry[name] for name in ("mean", "std", "min", "max")] + entry["ch_mean"]
+        np.testing.assert_allclose(measured, recorded, rtol=0, atol=1e-6)
+        assert sample.chance.random() == entry["next_python_random"]
+        if (key := f"img_train/seed{entry['seed']}") in data:
+            assert_close(found, data[key], key)
+            stored += 1
+    assert stored
+
+
+@pytest.mark.parametrize("stem", TRANSFORMS)
+def test_random_crops(stem: str) -> None:
+    data, known = arrays("ccreid", stem), facts("ccreid", stem)
+    assert known["random_croping"]
+    for entry in known["random_croping"]:
+        raw = picture(data["raw"])
+        found = random_crop(raw, 1.0, random.Random(seed_of(known, entry)))
+        np.testing.assert_array_equal(np.asarray(found), data[f"crop/seed{entry['seed']}"])
+        left, top = entry["x1y1"]
+        larger = raw.resize(entry["resized_wh"], Image.Resampling.BILINEAR)
+        box = (left, top, left + raw.width, top + raw.height)
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(larger.crop(box)))
+
+
+@pytest.mark.parametrize("stem", TRANSFORMS)
+def test_random_erasing(stem: str) -> None:
+    known = facts("ccreid", stem)
+    assert known["random_erasing"]
+    for entry in known["random_erasing"]:
+        found = torch.full(known["random_erasing_input"], CONSTANT)
+        expected = found.clone()
+        random_erasing(found, 1.0, random.Random(seed_of(known, entry)))
+        rows, columns = slice(*entry["rows"]), slice(*entry["cols"])
+        expected[:, rows, columns] = torch.tensor(entry["values"])[:, None, None]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("stem", TRANSFORMS)
+def test_which_pictures_are_mirrored(stem: str) -> None:
+    known = facts("ccreid", stem)
+    expected = known["hflip_p0.5"]
+    assert expected
+    seeds = range(known["seed_offset"], known["seed_offset"] + len(expected))
+    found = [flips_picture(0.5, torch.Generator().manual_seed(seed)) for seed in seeds]
+    assert found == expected
+
+
+@pytest.mark.parametrize("stem", TRANSFORMS)
+def test_a_frame_for_evaluation(stem: str) -> None:
+    data = arrays("ccreid", stem)
+    height, width = data["vid_test"].shape[1:]
+    found = ClipEvaluation(height, width)([picture(data["raw"])])
+    assert_close(found[:, 0], data["vid_test"])
+
+
+@pytest.mark.parametrize("stem", TRANSFORMS)
+def test_which_clips_are_mirrored(stem: str) -> None:
+    known = facts("ccreid", stem)
+    assert known["vid_flip"]
+    for entry in known["vid_flip"]:
+        assert flips_clip(random.Random(seed_of(known, entry))) is entry["flipped"]
+
+
+@pytest.mark.parametrize("stem", TRANSFORMS)
+def test_a_mirrored_clip_for_training_is_the_mirrored_frame_resized(stem: str) -> None:
+    data, known = arrays("ccreid", stem), facts("ccreid", stem)
+    height, width = data["vid_test"].shape[1:]
+    train, evaluate = ClipTraining(height, width), ClipEvaluation(height, width)
+    raw = picture(data["raw"])
+    mirrored = raw.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    entries = known["vid_flip"]
+    assert any(entry["equals_flip_of_pil_before_resize_or_test"] for entry in entries)
+    for entry in entries:
+        if entry["equals_flip_of_pil_before_resize_or_test"]:
+            found = train([raw], seeded(seed_of(known, entry)))
+            expected = evaluate([mirrored if entry["flipped"] else raw])
+            assert_close(found, expected.numpy())
+
+
+@pytest.mark.parametrize("stem", TRANSFORMS)
+def test_a_clip_read_from_its_files(stem: str, tmp_path: Path) -> None:
+    data = arrays("ccreid", stem)
+    frames = sorted(key for key in data if key.startswith("video_frame_raw/"))
+    assert frames
+    names = tuple(f"{number}.png" for number in range(len(frames)))
+    for key, name in zip(frames, names, strict=True):
+        picture(data[key]).save(tmp_path / name)
+    expected = data["VideoDataset_clip"]
+    prepare = ClipEvaluation(*expected.shape[-2:])
+    item = EvalSet([Record(names, 0, 0, 0)], tmp_path, prepare=prepare, skip_broken=False)[0]
+    assert isinstance(item, Item)
+    assert_close(item.images, expected)

@@ -1,0 +1,82 @@
+"""Small data sets in memory and searches with made-up features, for the tests of evaluations."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ffreid.reid.data.batch import Broken, Item
+from ffreid.reid.embedded import Embedded, EmbeddedSearch
+from ffreid.reid.retrieval.features import unit
+from ffreid.reid.retrieval.protocols import STANDARD, Protocol, label_columns
+
+
+class Held(torch.utils.data.Dataset[Item | Broken]):
+    """An evaluation's data set of tensors (N, ...), those with an index in `broken` unreadable."""
+
+    def __init__(self, images: Tensor, broken: Sequence[int] = ()) -> None:
+        self.images, self.broken = images, broken
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Item | Broken:
+        if index in self.broken:
+            return Broken(index, f"{index}.png", "is damaged")
+        return Item(index, self.images[index])
+
+
+class Projection(nn.Module):
+    """Features of pictures of any shape, and of clips by the mean over their frames."""
+
+    def __init__(self, weight: Tensor, *, video: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.video = video
+        self.inner = nn.BatchNorm1d(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.flatten(3).mean(dim=2) if self.video else images
+        return images.flatten(1) @ self.weight
+
+
+def embedded(
+    features: Tensor, identity: list[int], camera: list[int], clothes: list[int], name: str
+) -> Embedded:
+    return Embedded(
+        features=features,
+        labels=label_columns(identity=identity, camera=camera, clothes=clothes),
+        paths=tuple(f"{name}/{index}.png" for index in range(len(features))),
+    )
+
+
+def made_search(
+    *,
+    people: int = 4,
+    each: int = 6,
+    columns: tuple[str, ...] = ("camera", "clothes"),
+    protocols: tuple[Protocol, ...] = STANDARD,
+    single_shot: tuple[tuple[int, ...], ...] = (),
+    dataset: str = "ltcc",
+) -> EmbeddedSearch:
+    """Queries and a gallery of `people`, noisy copies of each one's own direction."""
+    generator = torch.Generator().manual_seed(3)
+    centres = torch.randn(people, 8, generator=generator)
+    sides = []
+    for name, count in (("query", 2), ("gallery", each)):
+        identity = [person for person in range(people) for _ in range(count)]
+        noise = torch.randn(len(identity), 8, generator=generator)
+        camera = [index % 3 for index in range(len(identity))]
+        clothes = [10 * person + index // 2 % 2 for index, person in enumerate(identity)]
+        features = unit(centres[identity] + 1.5 * noise)
+        sides.append(embedded(features, identity, camera, clothes, name))
+    return EmbeddedSearch(
+        dataset=dataset,
+        network="resnet50",
+        weights="best.pth",
+        columns=columns,
+        protocols=protocols,
+        query=sides[0],
+        gallery=sides[1],
+        single_shot=single_shot,
+    )

@@ -1,0 +1,82 @@
+"""Recipes, learning rates and evaluation epochs are the original's, key by key."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ffreid.config import lookup
+from ffreid.engine.loop import Plan
+from ffreid.recipes import compose
+from ffreid.reid.setup import rates
+from ffreid.reid.validation import due
+from tests.golden import GOLDEN, manifest
+
+pytestmark = [
+    pytest.mark.golden,
+    pytest.mark.skipif(not (GOLDEN / "ccreid").is_dir(), reason="no recorded numbers"),
+]
+OWN = {"ROOT", "OUTPUT", "GPU", "EVAL_MODE", "RESUME", "TAG"}
+"""Keys that say where and how a run is, not what it is."""
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        elif key not in OWN:
+            yield f"{prefix}{key}", value
+
+
+def recorded() -> dict[str, Any]:
+    found: dict[str, Any] = manifest("ccreid", "manifests/configs.json")
+    return found
+
+
+def merged() -> list[str]:
+    return sorted(recorded()["merged"]) if (GOLDEN / "ccreid").is_dir() else []
+
+
+def compare(cfg: Any, tree: dict[str, Any]) -> None:
+    compared = {key: lookup(cfg, key) for key, _ in leaves(tree)}
+    assert len(compared) > 25
+    assert compared == dict(leaves(tree))
+
+
+@pytest.mark.parametrize("case", merged())
+def test_a_recipe_by_name_gives_the_merged_tree(case: str) -> None:
+    recipe, dataset = case.split("|")
+    compare(compose(dataset, file=Path(f"configs/{recipe}.yaml")), recorded()["merged"][case])
+
+
+@pytest.mark.parametrize("case", merged())
+def test_a_data_set_alone_picks_its_published_recipe(case: str) -> None:
+    cfg = compose(case.split("|")[1])
+    compare(cfg, recorded()["merged"][case])
+    assert cfg.TRAIN.BN_GROUPS == 2
+
+
+@pytest.mark.parametrize(("dataset", "tree"), [("ltcc", "default_img"), ("ccvid", "default_vid")])
+def test_an_empty_file_leaves_the_original_defaults(
+    dataset: str, tree: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.yaml").write_text("")
+    cfg = compose(dataset, file=tmp_path / "empty.yaml")
+    compare(cfg, recorded()[tree])
+    assert cfg.TRAIN.BN_GROUPS == 1
+
+
+@pytest.mark.parametrize(("dataset", "kind"), [("ltcc", "img"), ("ccvid", "vid")])
+def test_rates_and_evaluations_epoch_by_epoch(dataset: str, kind: str) -> None:
+    cfg, facts = compose(dataset), recorded()
+    steps = 7
+    plan = Plan(batch=64, steps_per_epoch=steps, total=steps * cfg.TRAIN.MAX_EPOCH, workers=0)
+    rate = rates(cfg, plan)
+    expected = facts[f"lr_per_epoch_{kind}"]
+    assert len(expected) == cfg.TRAIN.MAX_EPOCH
+    for epoch, value in enumerate(expected):
+        assert {rate["net"](epoch * steps), rate["net"](epoch * steps + steps - 1)} == {value}
+        assert rate["clothes"](epoch * steps) == expected[0]
+    found = [done // steps for done in range(1, plan.total + 1) if due(cfg, plan, done)]
+    assert found == facts[f"eval_epochs_{kind}(1-based)"]

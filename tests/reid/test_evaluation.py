@@ -1,0 +1,258 @@
+"""Evaluation runs on made-up people: files, table, saved features, broken pictures, processes."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from ffreid.engine.dist import World
+from ffreid.errors import UserError
+from ffreid.recipes import compose
+from ffreid.reid import setup
+from ffreid.reid.embedded import save
+from ffreid.reid.evaluation import evaluate, needs_weights, search_scores
+from tests.engine.processes import SIZE, in_processes
+from tests.reid.made_searches import Projection, made_search
+
+CPU = torch.device("cpu")
+ALONE = World(0, 1, CPU)
+HEIGHT, WIDTH = 32, 16
+SIZES = {"IDENTITIES": 2, "TEST_IDENTITIES": 3, "OUTFITS": 2, "CAMERAS": 3, "PICTURES": 2}
+WEIGHTS = Path("best.pth")
+ROWS = ["general", "SC", "CC", "CC, listed identities"]
+
+
+def config(root: Path, *pairs: str, dataset: str = "toy-reid") -> CfgNode:
+    words = ["DATA.HEIGHT", str(HEIGHT), "DATA.WIDTH", str(WIDTH), "DATA.NUM_WORKERS", "0"]
+    words += [word for key, size in SIZES.items() for word in (f"DATA.TOY.{key}", str(size))]
+    words += ["DATA.TOY.FRAMES", "5", "AUG.SEQ_LEN", "4", "DATA.TEST_BATCH", "5"]
+    return compose(dataset, root=root, pairs=[*words, *pairs])
+
+
+def network(video: bool = False) -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    return Projection(torch.randn(3 * HEIGHT * WIDTH, 8, generator=generator), video=video)
+
+
+def loaded(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, dict[str, Any]]:
+    return network(cfg.DATA.LAYOUT == "toy-video"), {"epoch": 7, "config": "MODEL: {NAME: other}"}
+
+
+@pytest.fixture(autouse=True)
+def _loads_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "load_network", loaded)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made-up people, drawn once."""
+    root = tmp_path_factory.mktemp("people")
+    for dataset in ("toy-reid", "toy-reid-video"):
+        setup.open_source(config(root, dataset=dataset))
+    return root
+
+
+@pytest.fixture
+def root(drawn: Path, tmp_path: Path) -> Path:
+    """A copy of the people to break pictures of."""
+    return Path(shutil.copytree(drawn, tmp_path / "people"))
+
+
+def break_picture(root: Path, part: str) -> str:
+    path = sorted(root.rglob(f"{part}/*.png"))[0]
+    path.write_bytes(b"no picture")
+    return f"{part}/{path.name}"
+
+
+def test_a_run_writes_results_and_queries_and_prints_the_table(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg, other = config(drawn), tmp_path / "results/copy.json"
+    payload = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS, json_file=other)
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written == json.loads(other.read_text())
+    assert written["weights"] == "best.pth"
+    assert written["epoch"] == 7
+    assert list(written["results"]) == ROWS == list(payload["results"])
+    assert {"config", "provenance", "broken", "selected_on"} <= set(written)
+    queries = json.loads((tmp_path / "queries.json").read_text())["queries"]
+    assert len(queries) == written["queries"] > 0
+    printed = capsys.readouterr()
+    for title in ("general", "SC", "CC", "valid queries"):
+        assert title in printed.out
+    assert "trained with MODEL.NAME other, evaluated with resnet50" in printed.err
+    assert "best on the test set" in printed.err
+
+
+def test_validation_weights_are_not_said_to_be_selected_on_the_test_set(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = config(drawn).clone()
+    cfg.defrost()
+    cfg.TEST.SELECT_ON = "val"
+    evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
+    assert "best on the test set" not in capsys.readouterr().err
+
+
+def test_saved_features_give_the_same_results_without_network_and_pictures(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, cfg = tmp_path / "features.npz", config(drawn)
+    first = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS, save_features=saved)
+    monkeypatch.delattr(setup, "load_network")
+    monkeypatch.delattr(setup, "open_source")
+    again = evaluate(
+        config(tmp_path), ALONE, folder=tmp_path / "again", weights=None, features=saved
+    )
+    assert again["results"] == first["results"]
+    assert again["weights"] == "best.pth"
+
+
+def test_protocols_without_their_labels_are_left_out_with_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "features.npz"
+    save(saved, made_search(columns=("camera",)))
+    cfg = compose("ltcc", root=tmp_path)
+    payload = evaluate(cfg, ALONE, folder=tmp_path, weights=None, features=saved)
+    assert list(payload["results"]) == ["general"]
+    assert payload["left_out"] == {"SC": ["clothes"], "CC": ["clothes"]}
+    assert "note: SC is left out: clothes is not known" in capsys.readouterr().err
+
+
+def test_only_saved_features_need_no_weights() -> None:
+    assert needs_weights({"features": None, "rerank": True})
+    assert not needs_weights({"features": Path("f.npz")})
+
+
+@pytest.mark.parametrize("options", [{"pictures": 3}, {"save_features": Path("g.npz")}])
+def test_what_needs_pictures_is_refused_with_features(
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="does nothing with --features"):
+        evaluate(
+            config(tmp_path),
+            ALONE,
+            folder=tmp_path,
+            weights=None,
+            features=tmp_path / "f.npz",
+            **options,
+        )
+
+
+def test_a_place_that_cannot_be_written_is_said_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write") as caught:
+        evaluate(
+            config(tmp_path),
+            ALONE,
+            folder=tmp_path / "run",
+            weights=WEIGHTS,
+            save_features=tmp_path / "file/f.npz",
+        )
+    assert "--save-features" in caught.value.hint
+
+
+def test_re_ranking_adds_marked_rows(drawn: Path, tmp_path: Path) -> None:
+    payload = evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS, rerank=True)
+    marked = [f"{name}, with re-ranking" for name in ROWS]
+    assert list(payload["results"]) == [*ROWS, *marked]
+
+
+def test_rank_lists_are_drawn_and_those_of_an_earlier_run_removed(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/old.png").write_text("")
+    evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS, pictures=2)
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert [name[:6] for name in names] == ["000-ap", "001-ap", "sheet."]
+    assert "2 rank lists under CC" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["query", "test"])
+def test_an_unreadable_picture_is_an_error_that_names_it(
+    root: Path, tmp_path: Path, part: str
+) -> None:
+    path = break_picture(root, part)
+    with pytest.raises(UserError, match=path):
+        evaluate(config(root), ALONE, folder=tmp_path, weights=WEIGHTS)
+
+
+@pytest.mark.parametrize(("part", "side"), [("query", "queries"), ("test", "gallery")])
+def test_unreadable_pictures_may_be_left_out_and_counted(
+    root: Path, tmp_path: Path, part: str, side: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = evaluate(config(root), ALONE, folder=tmp_path, weights=WEIGHTS)
+    path = break_picture(root, part)
+    cfg = config(root, "DATA.SKIP_BROKEN", "true")
+    found = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
+    assert list(found["broken"]) == [path]
+    assert found[side] == whole[side] - 1
+    assert f"note: 1 of {whole['queries'] + whole['gallery']} pictures" in capsys.readouterr().err
+
+
+def test_tracklets_with_a_broken_frame_are_left_out(root: Path, tmp_path: Path) -> None:
+    cfg = config(root, "DATA.SKIP_BROKEN", "true", dataset="toy-reid-video")
+    whole = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
+    query = setup.open_source(cfg).test.query[0]
+    (setup.open_source(cfg).folder / query.frames[-1]).write_bytes(b"no picture")
+    found = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
+    assert found["queries"] == whole["queries"] - 1
+    assert found["gallery"] == whole["gallery"]
+
+
+def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path) -> None:
+    cfg = config(drawn)
+    payload = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
+    found = search_scores(cfg, ALONE, setup.open_source(cfg), network(), split="test")
+    assert {s.name: s.mean_average_precision for s in found} == {
+        name: row["mAP"] for name, row in payload["results"].items()
+    }
+
+
+def test_a_data_set_without_validation_split_says_so(drawn: Path) -> None:
+    cfg = config(drawn)
+    with pytest.raises(UserError, match="no validation split"):
+        search_scores(cfg, ALONE, setup.open_source(cfg), network(), split="val")
+
+
+def test_features_that_are_no_numbers_are_refused(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverged(Projection):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) * torch.nan
+
+    net = Diverged(torch.zeros(3 * HEIGHT * WIDTH, 8))
+    monkeypatch.setattr(setup, "load_network", lambda *_: (net, {}))
+    with pytest.raises(UserError, match="query features hold NaN"):
+        evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS)
+
+
+def shared(root: Path, folder: Path, rank: int) -> str:
+    """Results of a run of which this process is one."""
+    setup.load_network = loaded
+    payload = evaluate(config(root), World(rank, SIZE, CPU), folder=folder, weights=WEIGHTS)
+    return json.dumps([payload["queries"], payload["results"]])
+
+
+def test_two_processes_give_the_table_of_one(root: Path, tmp_path: Path) -> None:
+    sorted(root.rglob("query/*.png"))[0].unlink()
+    payload = evaluate(config(root), ALONE, folder=tmp_path / "one", weights=WEIGHTS)
+    assert payload["queries"] % SIZE, "an odd number is the harder case"
+    for name in ("meeting", "two"):
+        (tmp_path / name).mkdir()
+    found = in_processes(partial(shared, root, tmp_path / "two"), tmp_path / "meeting")
+    assert found == [json.dumps([payload["queries"], payload["results"]])] * SIZE
+    one, two = ((tmp_path / name / "queries.json").read_text() for name in ("one", "two"))
+    assert one == two
+    assert np.isfinite(payload["results"]["CC"]["mAP"])

@@ -1,0 +1,127 @@
+"""Whole evaluations, from pictures and clips to the rows, against the recorded originals."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from ffreid.engine.dist import World
+from ffreid.recipes import compose
+from ffreid.reid import setup
+from ffreid.reid.data.records import Record, Search, Source
+from ffreid.reid.embedded import EmbeddedSearch
+from ffreid.reid.evaluation import search_scores
+from ffreid.reid.extract import embed, extract
+from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, GENERAL, SAME_CLOTHES, Protocol
+from tests.golden import arrays, facts, recordings
+from tests.reid.made_searches import Held, Projection
+
+pytestmark = pytest.mark.golden
+METRICS = recordings("ccreid", "metrics.npz")
+ALONE = World(0, 1, torch.device("cpu"))
+SETTINGS = {
+    "Computing CMC and mAP": GENERAL,
+    "Computing CMC and mAP only for the same clothes setting": SAME_CLOTHES,
+    "Computing CMC and mAP only for clothes-changing": CLOTHES_CHANGING,
+    "Computing CMC and mAP for the same clothes setting": GENERAL,
+    "Computing CMC and mAP only for clothes changing": GENERAL,
+}
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def records(data: Arrays, side: str, camera: int = 0) -> tuple[Record, ...]:
+    columns = [data[f"pipe/{side}_{name}"].tolist() for name in ("pids", "cams", "clothes")]
+    return tuple(
+        Record((f"{side}/{index}.png",), identity, seen_by + camera, clothes)
+        for index, (identity, seen_by, clothes) in enumerate(zip(*columns, strict=True))
+    )
+
+
+def source(data: Arrays, protocols: Sequence[Protocol], camera: int = 0) -> Source:
+    """The recorded pipeline's queries (their cameras shifted by `camera`) and gallery."""
+    test = Search(
+        query=records(data, "q", camera), gallery=records(data, "g"), protocols=tuple(protocols)
+    )
+    return Source(
+        name="recorded",
+        folder=Path(),
+        video=False,
+        train=(),
+        identities=(),
+        outfits=(),
+        test=test,
+    )
+
+
+@pytest.fixture
+def _pictures_in_memory(stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = arrays("ccreid", stem)
+    images = torch.from_numpy(np.concatenate([data["pipe/q_img"], data["pipe/g_img"]]))
+    monkeypatch.setattr(setup, "evaluation_set", lambda *_: Held(images))
+
+
+def network(data: Arrays) -> Projection:
+    return Projection(torch.from_numpy(data["pipe/W"]))
+
+
+def embedded(data: Arrays) -> EmbeddedSearch:
+    recorded = source(data, [GENERAL])
+    cfg = compose("ltcc", pairs=["DATA.TEST_BATCH", "3", "DATA.NUM_WORKERS", "0"])
+    return embed(cfg, ALONE, recorded, network(data), recorded.test, "")
+
+
+@pytest.mark.parametrize("stem", METRICS)
+@pytest.mark.usefixtures("_pictures_in_memory")
+def test_features_of_pictures(stem: str) -> None:
+    data = arrays("ccreid", stem)
+    found = embedded(data)
+    for side, name in ((found.query, "q"), (found.gallery, "g")):
+        np.testing.assert_allclose(
+            side.features.numpy(), data[f"pipe/{name}_feature"], rtol=0, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("stem", METRICS)
+def test_features_of_tracklets(stem: str) -> None:
+    data = arrays("ccreid", stem)
+    spans: Tensor = torch.from_numpy(data["vid/vid2clip_index"])
+    net = Projection(torch.from_numpy(data["pipe/W"]), video=True)
+    clips = Held(torch.from_numpy(data["vid/clips"]))
+    found = extract(clips, net, ALONE, dtype=torch.float32, batch=3, workers=0, spans=spans)
+    np.testing.assert_allclose(found.features.numpy(), data["vid/features"], rtol=0, atol=1e-6)
+
+
+def printed(log: list[str]) -> list[tuple[str, str, int]]:
+    """Give title, line of results and number of skipped queries of each setting in `log`."""
+    blocks = [block.split("\n") for block in re.split(r"(?=Computing CMC)", "\n".join(log))[1:]]
+    return [
+        (
+            block[0],
+            next(line for line in block if "top1" in line),
+            sum(int(line.split()[0]) for line in block if "do not have groundtruth" in line),
+        )
+        for block in blocks
+    ]
+
+
+@pytest.mark.parametrize("stem", METRICS)
+@pytest.mark.usefixtures("_pictures_in_memory")
+def test_runs_give_the_recorded_lines_and_the_selecting_number(stem: str) -> None:
+    data = arrays("ccreid", stem)
+    runs = {name: run for name, run in facts("ccreid", stem)["pipeline"].items() if "log" in run}
+    assert runs
+    cfg = compose("ltcc", pairs=["DATA.TEST_BATCH", "3", "DATA.NUM_WORKERS", "0"])
+    for name, run in runs.items():
+        for title, line, skipped in printed(run["log"]):
+            recorded = source(data, [SETTINGS[title]], camera=10 if name == "prcc" else 0)
+            (row,) = search_scores(cfg, ALONE, recorded, network(data), split="test")
+            shown = " ".join(f"top{k}:{share:.1%}" for k, share in row.cmc.items())
+            assert f"{shown} mAP:{row.mean_average_precision:.1%}" == line
+            assert row.n_skipped == skipped
+        assert row.cmc[1] == pytest.approx(run["return_rank1"], abs=1e-9)

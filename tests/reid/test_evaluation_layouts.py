@@ -1,0 +1,131 @@
+"""An evaluation of every data set, on small trees in the real layouts."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from ffreid.engine.dist import World
+from ffreid.recipes import compose
+from ffreid.reid import setup
+from ffreid.reid.data.readers.folder import NO_OUTFITS
+from ffreid.reid.evaluation import evaluate
+from tests.reid import trees
+from tests.reid.made_searches import Projection
+
+SIZE = 8
+SMALL = ("DATA.HEIGHT", str(SIZE), "DATA.WIDTH", str(SIZE))
+ALONE = World(0, 1, torch.device("cpu"))
+ROWS = {
+    "ltcc": ["general", "SC", "CC", "CC, listed identities"],
+    "prcc": ["SC", "CC", "SC, single-shot", "CC, single-shot"],
+    "vcclothes": ["general", "SC", "CC", "SC (cameras 2 and 3)", "CC (cameras 3 and 4)"],
+    "vcclothes_sc": ["SC (cameras 2 and 3)"],
+    "vcclothes_cc": ["CC (cameras 3 and 4)"],
+    "last": ["general"],
+    "deepchange": ["general"],
+    "market1501": ["general"],
+    "ccvid": ["general", "SC", "CC"],
+    "folder": ["general", "SC", "CC"],
+}
+PUBLISHED = {
+    "ltcc": {"general", "CC"},
+    "prcc": {"SC", "CC"},
+    "vcclothes": {"general", "SC (cameras 2 and 3)", "CC (cameras 3 and 4)"},
+    "vcclothes_sc": {"SC (cameras 2 and 3)"},
+    "vcclothes_cc": {"CC (cameras 3 and 4)"},
+    "last": {"general"},
+    "deepchange": {"general"},
+    "ccvid": {"general", "CC"},
+}
+
+
+def loaded(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, dict[str, Any]]:
+    weight = torch.randn(3 * SIZE * SIZE, 6, generator=torch.Generator().manual_seed(0))
+    return Projection(weight, video=cfg.DATASET == "ccvid"), {}
+
+
+def build(name: str, root: Path) -> Path:
+    """The data set's small tree, its pictures filled with noise."""
+    trees.build(name, root)
+    rng = np.random.default_rng(5)
+    for path in sorted(root.rglob("*.*")):
+        if path.suffix in (".jpg", ".png"):
+            assert cv2.imwrite(str(path), rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8))
+    return root
+
+
+def evaluated(name: str, root: Path, folder: Path, **options: Any) -> dict[str, Any]:
+    pairs = ["DATA.NUM_WORKERS", "0", *SMALL]
+    cfg = compose(name, root=build(name, root), pairs=pairs)
+    return evaluate(cfg, ALONE, folder=folder, weights=Path("best.pth"), **options)
+
+
+@pytest.fixture(autouse=True)
+def _loads_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "load_network", loaded)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_rows_and_what_is_published_of_them(name: str, tmp_path: Path) -> None:
+    results = evaluated(name, tmp_path / "data", tmp_path)["results"]
+    assert list(results) == ROWS[name]
+    known = {title for title, row in results.items() if row["published"]}
+    assert known == PUBLISHED.get(name, set())
+
+
+def test_small_galleries_are_tried_ten_times(tmp_path: Path) -> None:
+    results = evaluated("prcc", tmp_path / "data", tmp_path)["results"]
+    row = results["CC, single-shot"]
+    assert (row["single_shot_trials"], len(row["deviation_rank1_mAP"])) == (10, 2)
+    assert row["n_valid"] == results["CC"]["n_valid"] == 2
+
+
+def test_numbers_that_were_not_verified_are_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated("vcclothes_sc", tmp_path / "data", tmp_path)
+    printed = capsys.readouterr()
+    assert "(recalled)" in printed.out
+    assert "recalled is not verified" in printed.err
+
+
+def test_re_ranking_works_on_few_items(tmp_path: Path) -> None:
+    results = evaluated("vcclothes", tmp_path / "data", tmp_path, rerank=True)["results"]
+    marked = [f"{title}, with re-ranking" for title in ROWS["vcclothes"]]
+    assert list(results) == [*ROWS["vcclothes"], *marked]
+    assert not any(results[title]["published"] for title in marked)
+
+
+@pytest.mark.parametrize("name", ["prcc", "ccvid"])
+def test_rank_lists_of_data_sets_with_many_folders(name: str, tmp_path: Path) -> None:
+    evaluated(name, tmp_path / "data", tmp_path, pictures=1)
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 1
+
+
+@pytest.mark.parametrize("name", ["prcc", "ccvid"])
+def test_saved_features_bring_their_protocols_along(name: str, tmp_path: Path) -> None:
+    saved = tmp_path / "features.npz"
+    first = evaluated(name, tmp_path / "data", tmp_path, save_features=saved)
+    cfg = compose(name, root=tmp_path / "data")
+    again = evaluate(cfg, ALONE, folder=tmp_path, weights=None, features=saved)
+    assert again["results"] == first["results"]
+
+
+def test_rows_that_need_unknown_labels_are_left_out_with_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    build("folder", root)
+    lines = [line.split(",") for line in (root / "records.csv").read_text().splitlines()]
+    bare = [lines[0], *([path, who, camera, "", part] for path, who, camera, _, part in lines[1:])]
+    (root / "records.csv").write_text("\n".join(map(",".join, bare)) + "\n")
+    cfg = compose("folder", root=root, pairs=["DATA.NUM_WORKERS", "0", *SMALL])
+    payload = evaluate(cfg, ALONE, folder=tmp_path, weights=Path("best.pth"))
+    assert list(payload["results"]) == ["general"]
+    assert NO_OUTFITS in capsys.readouterr().err

@@ -1,0 +1,132 @@
+"""Two processes train as one process does with two batch-norm groups."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from ffreid.engine import dist
+from ffreid.engine.loading import StepKeys, stream
+from ffreid.engine.loop import Progress, Trainer
+from ffreid.errors import UserError
+from ffreid.recipes import compose
+from ffreid.reid import setup
+from tests.engine.processes import SIZE, in_processes
+
+STEPS = 3
+SETTINGS = (
+    "DATA.TOY.IDENTITIES 6 DATA.TOY.TEST_IDENTITIES 2 DATA.TOY.CAMERAS 2 DATA.TOY.PICTURES 2 "
+    "DATA.HEIGHT 48 DATA.WIDTH 24 DATA.TRAIN_BATCH 6 DATA.NUM_INSTANCES 2 DATA.NUM_WORKERS 0 "
+    "TRAIN.PRECISION fp64 TRAIN.BN_GROUPS 2 TRAIN.START_EPOCH_CC 0 TRAIN.START_EPOCH_ADV 0 "
+)
+CASES = {
+    "cal with the triplet loss": "LOSS.PAIR_LOSS_WEIGHT 1.0 LOSS.PAIR_LOSS triplet",
+    "the contrastive loss, whole gradient": (
+        "LOSS.PAIR_LOSS_WEIGHT 1.0 LOSS.PAIR_LOSS contrastive LOSS.PAIR_GRADIENT full"
+    ),
+    "cal with memory": "LOSS.CAL calwithmemory LOSS.MOMENTUM 0.2",
+    "cal before the clothes train": "TRAIN.START_EPOCH_CC 9 TRAIN.START_EPOCH_ADV 9",
+}
+FIRST = next(iter(CASES))
+EXACT = 1e-9
+
+
+def configuration(root: Path, case: str, *more: str) -> CfgNode:
+    pairs = [*(SETTINGS + CASES[case]).split(), *more]
+    return compose("toy-reid", root=root, output=root, pairs=pairs)
+
+
+def trained(cfg: CfgNode) -> dict[str, Any]:
+    """State and losses after some steps of this process's share, or of everything alone."""
+    source = setup.open_source(cfg)
+    setup.check_source(cfg, source)
+    data = setup.training_set(cfg, source)
+    plan = setup.plan(cfg, data)
+    cpu = torch.device("cpu")
+    task = setup.build_task(cfg, source, cpu)
+    trainer = Trainer(
+        task,
+        setup.build_optimisers(cfg, task),
+        setup.rates(cfg, plan),
+        device=cpu,
+        dtype=setup.dtype(cfg),
+        seed=cfg.SEED,
+        rank=dist.rank(),
+    )
+    keys = StepKeys(
+        start=0,
+        total=STEPS,
+        steps_per_epoch=plan.steps_per_epoch,
+        batch=plan.batch,
+        rank=dist.rank(),
+        size=dist.size(),
+    )
+    batches = stream(data, keys, setup.collate, workers=0)
+    logged = [
+        trainer.step(batch, Progress(step, plan.total, step // plan.steps_per_epoch))
+        for step, batch in zip(keys.steps, batches, strict=True)
+    ]
+    trainer.settle()
+    parts = trainer.state()["parts"]
+    tensors = {f"{part}.{key}": parts[part][key] for part in parts for key in parts[part]}
+    return {"tensors": tensors, "logged": logged}
+
+
+def every_case(rank: int, root: Path) -> dict[str, Any]:
+    return {case: trained(configuration(root, case)) for case in CASES}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("people")
+    setup.open_source(configuration(folder, FIRST))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = in_processes(
+        partial(every_case, root=root), tmp_path_factory.mktemp("two")
+    )
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_equal_one_with_two_groups(
+    root: Path, together: list[dict[str, Any]], case: str
+) -> None:
+    alone = trained(configuration(root, case))
+    assert len(alone["tensors"]) > 300
+    for told in together:
+        for name, value in alone["tensors"].items():
+            difference = (told[case]["tensors"][name] - value).abs().max()
+            assert difference <= EXACT * value.abs().max(), name
+        for mine, theirs in zip(alone["logged"], told[case]["logged"], strict=True):
+            assert theirs == pytest.approx(mine, rel=EXACT)
+
+
+def test_groups_matter(root: Path) -> None:
+    """The same step as one group is another: the comparison above is of something."""
+    grouped = trained(configuration(root, FIRST))["logged"][0]
+    whole = trained(configuration(root, FIRST, "TRAIN.BATCH_NORM", "sync"))["logged"][0]
+    assert grouped["classification"] != pytest.approx(whole["classification"], rel=1e-3)
+
+
+def test_more_processes_than_groups_are_told_what_to_set(root: Path) -> None:
+    cfg = configuration(root, FIRST, "TRAIN.BN_GROUPS", "1")
+    with pytest.raises(UserError, match="2 processes cannot share 1 batch-norm group") as caught:
+        setup.check_processes(cfg, SIZE)
+    assert "TRAIN.BN_GROUPS 2" in caught.value.hint
+    assert "TRAIN.BATCH_NORM sync" in caught.value.hint
+
+
+def test_processes_that_cut_a_group_need_the_whole_gradient(root: Path) -> None:
+    more = ("TRAIN.BN_GROUPS", "1", "TRAIN.BATCH_NORM", "sync")
+    cfg = configuration(root, FIRST, *more)
+    with pytest.raises(UserError, match="PAIR_GRADIENT own") as caught:
+        setup.check_processes(cfg, SIZE)
+    assert caught.value.hint == "set LOSS.PAIR_GRADIENT full"
+    setup.check_processes(configuration(root, "cal before the clothes train", *more), SIZE)

@@ -1,0 +1,162 @@
+"""Consecutive training steps through the engine, against the original's."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from ffreid.engine.loop import Progress, Trainer
+from ffreid.reid.building import OPTIMISERS, settings
+from ffreid.reid.data.batch import ReidBatch
+from ffreid.reid.defaults import COSINES, defaults
+from ffreid.reid.losses import ClothesMemory
+from ffreid.reid.model import NETWORKS
+from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
+from ffreid.reid.task import Identifier, ReidTask
+from tests.golden import arrays, facts, recordings
+from tests.reid.recipes import det_input, fill
+
+pytestmark = pytest.mark.golden
+SHORT = {"c2d": "c2dres50", "ap3dnl": "ap3dnlres50", "resnet50_maxavg": "resnet50"}
+TERMS = {
+    "cla": "classification",
+    "pair": "pair",
+    "clothes": "clothes",
+    "adv": "adversarial",
+}
+
+
+def every_case() -> list[Any]:
+    """(stem, case) of all recorded cases; one skipped where none lie."""
+    found = recordings("ccreid", "train_steps.json")
+    if not isinstance(found[0], str):
+        return [pytest.param("", "", marks=found[0].marks)]
+    return [(stem, case) for stem in found for case in facts("ccreid", stem)]
+
+
+class Run:
+    """The task of a recorded case, at the recipe's weights, and its one batch."""
+
+    def __init__(self, case: str, meta: dict[str, Any], dtype: torch.dtype) -> None:
+        cfg = configuration(meta)
+        pids, clothes = torch.tensor(meta["pids"]), torch.tensor(meta["clothes"])
+        owners = np.zeros((len(meta["counts"]), sum(meta["counts"])), bool)
+        behind = np.cumsum(meta["counts"])
+        for person, (end, count) in enumerate(zip(behind, meta["counts"], strict=True)):
+            owners[person, end - count : end] = True
+        model = NETWORKS[SHORT.get(meta["model"], meta["model"])]()
+        features, outfits = int(model.feature_dim), owners.shape[1]
+        kind = NormalizedClassifier if cfg.LOSS.CLA_LOSS in COSINES else Classifier
+        head = kind(features, len(owners))
+        fill(model)
+        fill(head, "identity_classifier.")
+        self.clothes = NormalizedClassifier(features, outfits)
+        fill(self.clothes, "clothes_classifier.")
+        self.memory: ClothesMemory | None = None
+        if cfg.LOSS.CAL == "calwithmemory":
+            loss = cfg.LOSS
+            self.memory = ClothesMemory(
+                outfits, features, scale=loss.CLA_S, epsilon=loss.EPSILON, momentum=loss.MOMENTUM
+            )
+        self.task = ReidTask(
+            Identifier(model, head),
+            clothes=None if self.memory else self.clothes,
+            memory=self.memory,
+            owners=torch.from_numpy(owners),
+            settings=settings(cfg),
+        ).to(dtype)
+        self.seen: list[Tensor] = []
+        model.register_forward_hook(lambda *found: self.seen.append(found[2].detach()))
+        make = OPTIMISERS[meta["optimizer"]]
+        optimisers = {
+            name: make(
+                self.task.get_submodule(name).parameters(),
+                lr=meta["lr"],
+                weight_decay=meta["weight_decay"],
+            )
+            for name in self.task.trained
+        }
+        self.trainer = Trainer(
+            self.task,
+            optimisers,
+            dict.fromkeys(optimisers, lambda step: float(meta["lr"])),
+            device=torch.device("cpu"),
+            dtype=dtype,
+            seed=0,
+        )
+        images = torch.from_numpy(det_input(f"train:{case}", tuple(meta["input_shape"])))
+        self.batch = ReidBatch(images, pids, clothes)
+        self.epoch = meta["epoch"]
+
+    def step(self, number: int) -> dict[str, float]:
+        """One training step; what the recording says of it, under its names."""
+        logged = self.trainer.step(self.batch, Progress(number, 3, self.epoch))
+        model, head = self.task.net.model, self.task.net.classifier
+        neck = model.get_submodule("bn").state_dict()
+        found = {short: logged[name] for short, name in TERMS.items() if name in logged}
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        found |= {
+            "feature_l2": self.seen[-1].norm().item(),
+            "param_l2_model": norm(list(model.parameters())),
+            "grad_l2_model": norm(gradients),
+            "identity_classifier_l2": norm(list(head.parameters())),
+            "clothes_classifier_l2": norm(list(self.clothes.parameters())),
+            "bn.weight_sum": neck["weight"].sum().item(),
+            "bn.running_mean_l2": neck["running_mean"].norm().item(),
+            "bn.running_var_l2": neck["running_var"].norm().item(),
+        }
+        if self.memory is not None:
+            found["feature_memory_l2"] = self.memory.feature_memory.norm().item()
+        return found
+
+
+def configuration(meta: dict[str, Any]) -> CfgNode:
+    cfg = defaults()
+    for key, value in meta["loss_cfg"].items():
+        cfg.LOSS[key] = value
+    for key, value in meta["train_cfg"].items():
+        cfg.TRAIN[key] = value
+    return cfg
+
+
+def norm(tensors: list[Any]) -> float:
+    return float(torch.stack([tensor.detach().norm() for tensor in tensors]).norm())
+
+
+def compare(found: dict[str, float], expected: dict[str, Any], tolerance: float) -> None:
+    compared = 0
+    for name, value in expected.items():
+        if isinstance(value, float) and not (name == "adv" and name not in found):
+            assert found[name] == pytest.approx(value, rel=tolerance), name
+            compared += 1
+    assert compared >= 8
+
+
+@pytest.mark.parametrize(("stem", "case"), every_case())
+def test_steps_in_double_precision(stem: str, case: str) -> None:
+    meta = facts("ccreid", stem)[case]
+    run = Run(case, meta, torch.float64)
+    for number, expected in enumerate(meta["steps_float64"]):
+        compare(run.step(number), expected, 1e-6)
+        if "label_memory" in expected:
+            assert run.memory is not None
+            assert run.memory.label_memory.tolist() == expected["label_memory"]
+    features = arrays("ccreid", stem)[f"{case}/feature64_step0_first64"]
+    np.testing.assert_allclose(run.seen[0][:, :64], features, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("stem", "case"), every_case())
+def test_steps_in_single_precision(stem: str, case: str) -> None:
+    meta = facts("ccreid", stem)[case]
+    run = Run(case, meta, torch.float32)
+    first, *others = meta["steps"]
+    losses = ("cla", "pair", "clothes", "adv")
+    for number, expected in enumerate([first, *(others if meta["optimizer"] == "sgd" else [])]):
+        found = run.step(number)
+        near = 5e-3 if number else 5e-4 if "ap3dnl" in meta["model"] else 2e-4
+        for name in losses:
+            if expected[name] is not None:
+                assert found[name] == pytest.approx(expected[name], rel=near), (number, name)
