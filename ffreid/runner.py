@@ -117,6 +117,8 @@ class _Run:
                 self._keep(step + 1)
         if self.start < end < plan.total:
             self._save("last.pth", end)
+        if self.start == plan.total and not (self.folder / "last.pth").is_file():
+            self._validate(plan.total)  # a finished run under another name
         return self.folder
 
     def _tell_start(self) -> None:
@@ -134,10 +136,18 @@ class _Run:
         report.say(f"data: {self.source.summary()}")
 
     def _tell_epoch(self, number: int, epoch: "_Epoch") -> None:
+        if not self.world.main:
+            return
         line = self.validation.epoch_line(epoch.means(), number, epoch.seconds, epoch.waited)
-        if self.world.main and line is not None:
+        if line is not None:
             report.say(line)
             runlog.append_line(self.folder, line)
+        # Lines of metrics.jsonl are of some steps only.
+        if broken := epoch.sums.get("broken"):
+            report.say(
+                f"note: epoch {number + 1}: {broken:.0f} files could not be read, others took "
+                "their places"
+            )
 
     def _step(self, step: int, batch: Any, bar: report.Bar) -> dict[str, float]:
         started = time.monotonic()

@@ -17,7 +17,7 @@ from ffreid.errors import UserError
 from ffreid.recipes import compose
 
 STEPS = 4
-SETTINGS = {
+POSE = {
     "DATA.TOY.TRAIN": 6,
     "DATA.TOY.TEST": 3,
     "DATA.WORKERS": 0,
@@ -25,6 +25,20 @@ SETTINGS = {
     "TRAIN.STEPS": STEPS,
     "TRAIN.VALIDATE_FRAMES": 2,
     "VOTE.MAX_POINTS": 200,
+}
+REID = {
+    "DATA.TOY.IDENTITIES": 4,
+    "DATA.TOY.TEST_IDENTITIES": 4,
+    "DATA.TOY.CAMERAS": 2,
+    "DATA.TOY.PICTURES": 2,
+    "DATA.TOY.FRAMES": 6,
+    "DATA.TRAIN_BATCH": 4,
+    "DATA.NUM_INSTANCES": 2,
+    "DATA.NUM_WORKERS": 0,
+    "TRAIN.STEPS": STEPS,
+    "TRAIN.START_EPOCH_CC": 0,
+    "TRAIN.START_EPOCH_ADV": 0,
+    "TEST.EVAL_STEP": 0,
 }
 
 
@@ -55,7 +69,7 @@ class Checks:
 
 
 def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
-    """Render data, read them, train, resume, evaluate and draw; print one table.
+    """Make up data, read them, train, resume, evaluate and draw; print one table.
 
     Args:
         keep: leave data, runs and pictures in this folder instead of removing them.
@@ -68,6 +82,7 @@ def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
     started = time.monotonic()
     with _folder(keep) as folder, (folder / "smoke.log").open("a") as log, redirect_stdout(log):
         _pose(checks, folder)
+        _reid(checks, folder)
     seconds = time.monotonic() - started
     rows = [
         ["ok" if good else "FAILED", name, found, taken] for name, found, taken, good in checks.rows
@@ -97,17 +112,55 @@ def _temporary() -> Any:
         yield Path(name)
 
 
-def _pose(checks: Checks, folder: Path) -> None:
-    def settings(tag: str) -> CfgNode:
-        pairs = [str(word) for pair in SETTINGS.items() for word in pair]
-        return compose("toy-pose", root=folder, output=folder / "runs", tag=tag, pairs=pairs)
+def _settings(folder: Path, dataset: str, tag: str, values: dict[str, int]) -> CfgNode:
+    pairs = [str(word) for pair in values.items() for word in pair]
+    return compose(dataset, root=folder, output=folder / "runs", tag=tag, pairs=pairs)
 
-    whole, halves = settings("whole"), settings("halves")
+
+def _pose(checks: Checks, folder: Path) -> None:
+    whole, halves = (_settings(folder, "toy-pose", tag, POSE) for tag in ("whole", "halves"))
     checks.run("render a data set and read it back", lambda: _read(whole))
     checks.run("true labels through voting", lambda: _truth(whole))
-    checks.run("train", lambda: _train(whole))
-    checks.run("stop, resume: bitwise the same", lambda: _resume(whole, halves))
-    checks.run("evaluate and draw", lambda: _evaluate(whole))
+    checks.run("train FFB6D", lambda: _train(whole))
+    checks.run("stop, resume FFB6D: bitwise the same", lambda: _resume(whole, halves))
+    checks.run("evaluate and draw poses", lambda: _evaluate(whole))
+
+
+def _reid(checks: Checks, folder: Path) -> None:
+    whole, halves = (_settings(folder, "toy-reid", tag, REID) for tag in ("whole", "halves"))
+    video = _settings(folder, "toy-reid-video", "whole", REID)
+    checks.run("draw people and read them back", lambda: _people(whole))
+    checks.run("train CAL on pictures", lambda: _train(whole))
+    checks.run("stop, resume CAL: bitwise the same", lambda: _resume(whole, halves))
+    checks.run("search, draw, search saved features", lambda: _search(whole, folder))
+    checks.run("train CAL on tracklets", lambda: _train(video))
+
+
+def _people(cfg: CfgNode) -> str:
+    from ffreid.reid import setup
+
+    source = setup.open_source(cfg)
+    data = setup.training_set(cfg, source)
+    samples = [data[0, position] for position in range(cfg.DATA.TRAIN_BATCH)]
+    height, width = samples[0].images.shape[1:]
+    if not all(bool(torch.isfinite(sample.images).all()) for sample in samples):
+        raise CheckFailed("pictures that are not finite")
+    return (
+        f"{len(source.train)} pictures of {len(source.identities)} people in "
+        f"{len(source.outfits)} outfits, {height} x {width} pixels"
+    )
+
+
+def _search(cfg: CfgNode, folder: Path) -> str:
+    file = folder / "features.npz"
+    found = runner.evaluate(cfg, pictures=2, save_features=file)["results"]
+    again = runner.evaluate(cfg, features=file)["results"]
+    if found != again:
+        raise CheckFailed("saved features give other results")
+    if not found["SC"]["n_valid"] or not found["CC"]["n_valid"]:
+        raise CheckFailed("no query has a match")
+    shares = [f"{name} {found[name]['rank1']:.0%}" for name in ("SC", "CC")]
+    return f"rank-1 {', '.join(shares)} (hardly trained), {found['CC']['n_valid']} queries"
 
 
 def _read(cfg: CfgNode) -> str:
@@ -134,9 +187,15 @@ def _truth(cfg: CfgNode) -> str:
 def _train(cfg: CfgNode) -> str:
     folder = runner.train(cfg)
     state = checkpoint.load(folder / "last.pth")
-    if state["step"] != STEPS or not _finite(state["parts"]["net"]):
+    if state["step"] != STEPS or not all(map(_finite, state["parts"].values())):
         raise CheckFailed(f"step {state['step']} of {STEPS}, or weights that are not finite")
-    return f"{STEPS} steps of {cfg.TRAIN.BATCH} frames"
+    return f"{STEPS} steps of {_batch(cfg)}"
+
+
+def _batch(cfg: CfgNode) -> str:
+    if cfg.TASK == "pose":
+        return f"{cfg.TRAIN.BATCH} frames"
+    return f"{cfg.TRAIN.BN_GROUPS} x {cfg.DATA.TRAIN_BATCH} samples"
 
 
 def _finite(weights: dict[str, torch.Tensor]) -> bool:
@@ -146,18 +205,23 @@ def _finite(weights: dict[str, torch.Tensor]) -> bool:
 def _resume(whole: CfgNode, halves: CfgNode) -> str:
     folder = runner.train(halves, stop_at=STEPS // 2)
     runner.train(halves, resume=folder / "last.pth")
-    ours = checkpoint.load(folder / "last.pth")["parts"]["net"]
-    theirs = checkpoint.load(runner.run_folder(whole) / "last.pth")["parts"]["net"]
+    ours = _tensors(folder / "last.pth")
+    theirs = _tensors(runner.run_folder(whole) / "last.pth")
     differing = [name for name, value in theirs.items() if not torch.equal(value, ours[name])]
     if differing:
         raise CheckFailed(f"{len(differing)} tensors differ, {differing[0]} first")
     return f"{len(theirs)} tensors equal"
 
 
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    parts = checkpoint.load(path)["parts"]
+    return {f"{part}.{key}": parts[part][key] for part in parts for key in parts[part]}
+
+
 def _evaluate(cfg: CfgNode) -> str:
     results = runner.evaluate(cfg, pictures=2)
     drawn = list((runner.run_folder(cfg) / "pictures").glob("*.png"))
-    frames, wanted = results["frames"], SETTINGS["DATA.TOY.TEST"]
+    frames, wanted = results["frames"], POSE["DATA.TOY.TEST"]
     if frames != wanted or len(drawn) != 2:
         raise CheckFailed(f"{frames} frames of {wanted}, {len(drawn)} pictures of 2")
     adds = results["results"]["pooled"]["ADD-S_auc"]

@@ -69,7 +69,7 @@ def size_rows(
         for protocol in STANDARD:
             plain_rank(distances, query, gallery, protocol)
 
-    fast = milliseconds(lambda: rank(distances, query, gallery, STANDARD), 3)
+    fast = milliseconds(lambda: rank(distances, query, gallery, STANDARD), 5)
     rows = [
         row(f"3 protocols, {name} size, {queries} x {items}", fast, milliseconds(plain, 1)),
         row("  reading the distances once", milliseconds(distances.sum, 3)),

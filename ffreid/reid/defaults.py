@@ -11,6 +11,8 @@ from ffreid.reid.layouts import TREES
 
 IMAGE_NETWORKS = ("resnet50",)
 VIDEO_NETWORKS = ("c2dres50", "i3dres50", "ap3dres50", "nlres50", "ap3dnlres50")
+NON_LOCAL, NON_LOCAL_LEAST = ("nlres50", "ap3dnlres50"), 17
+"""Networks that halve a sixteenth of the picture's height and width again, and so the least."""
 VIDEO_LAYOUTS = ("ccvid", "toy-video")
 TOYS = ("toy", "toy-video")
 COSINES = ("arcface", "cosface", "circle")
@@ -202,6 +204,12 @@ def _check_network(cfg: CfgNode) -> None:
         raise UserError(
             f"MODEL.NAME {name} reads {read}, {cfg.DATASET} has {has}",
             f"choose one of: {', '.join(fitting)}",
+        )
+    size = min(cfg.DATA.HEIGHT, cfg.DATA.WIDTH)
+    if name in NON_LOCAL and size < NON_LOCAL_LEAST:
+        raise UserError(
+            f"DATA.HEIGHT {cfg.DATA.HEIGHT} x DATA.WIDTH {cfg.DATA.WIDTH} is too small for {name}",
+            f"set both to {NON_LOCAL_LEAST} or more",
         )
     if cfg.MODEL.FEATURE_DIM not in (0, _feature_dim(cfg)):
         pooling = "" if video else f" with {cfg.MODEL.POOLING.NAME} pooling"

@@ -157,7 +157,7 @@ def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any
 
 
 def _payload(cfg: CfgNode, world: World, search: EmbeddedSearch, rows: list[Row]) -> dict[str, Any]:
-    theirs = published(search.dataset, search.network)
+    theirs = published(search.dataset, search.network, baseline=cfg.LOSS.CAL == "none")
     return {
         "dataset": search.dataset,
         "network": search.network,
@@ -173,10 +173,12 @@ def _payload(cfg: CfgNode, world: World, search: EmbeddedSearch, rows: list[Row]
 
 
 def _show(cfg: CfgNode, search: EmbeddedSearch, rows: list[Row]) -> None:
-    theirs = published(search.dataset, search.network)
+    baseline = cfg.LOSS.CAL == "none"
+    theirs = published(search.dataset, search.network, baseline=baseline)
     title = f"{search.dataset}: {search.network}, percent; pairs are rank-1 / mAP"
     report.show_table(title, COLUMNS, table(rows, theirs), digits=1)
-    for line in notes(search.dataset, search.network, {row.protocol for row in rows}):
+    shown = {row.protocol for row in rows}
+    for line in notes(search.dataset, search.network, shown, baseline=baseline):
         report.say(line)
     for name, missing in left_out(search).items():
         report.say(f"note: {name} is left out: {', '.join(missing)} is not known")

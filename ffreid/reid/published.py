@@ -29,12 +29,19 @@ class Published:
         return f" ({self.confidence})" if self.confidence in _MARKS else ""
 
 
-def published(dataset: str, network: str) -> dict[str, Published]:
-    """Give what is published of a data set's protocols, by name, with this very network."""
+def published(dataset: str, network: str, *, baseline: bool = False) -> dict[str, Published]:
+    """Give what is published of a data set's protocols, by name, with this very network.
+
+    Args:
+        dataset: its name.
+        network: what makes the features.
+        baseline: of the identity loss alone (LOSS.CAL none) instead of CAL.
+    """
     found = {}
     for protocol, entry in _entries(dataset).items():
-        others = entry.get("others", {})
-        values = entry if entry["network"] == network else others.get(network)
+        others = {} if baseline else entry.get("others", {})
+        own = entry.get("baseline") if baseline else entry
+        values = own if entry["network"] == network else others.get(network)
         if values is not None:
             found[protocol] = Published(
                 rank1=values["rank1"] / 100,
@@ -44,22 +51,29 @@ def published(dataset: str, network: str) -> dict[str, Published]:
     return found
 
 
-def notes(dataset: str, network: str, protocols: Collection[str]) -> list[str]:
+def notes(
+    dataset: str, network: str, protocols: Collection[str], *, baseline: bool = False
+) -> list[str]:
     """Say in a line each where published numbers come from and what to know of them.
 
     Args:
         dataset: its name.
         network: what made the features.
         protocols: names of the rows shown; nothing is said if none of them is published.
+        baseline: see `published`.
     """
     entries = _entries(dataset)
     if not set(entries) & set(protocols):
         return []
-    found = published(dataset, network)
+    found = published(dataset, network, baseline=baseline)
+    method = "CAL's baseline" if baseline else "CAL"
     if not set(found) & set(protocols):
-        return [f"note: nothing is published of {network} on {dataset}, so nothing is compared"]
+        return [
+            f"note: nothing is published of {network} on {dataset} ({method}), so nothing is "
+            "compared"
+        ]
     marks = {found[name].confidence for name in protocols if name in found}
-    lines = [f"published: CAL, {resource('published')['_source']}"]
+    lines = [f"published: {method}, {resource('published')['_source']}"]
     if about := resource("published")[dataset].get("_note"):
         lines.append(f"published: {about}")
     return lines + [f"published: {mark} is {_MARKS[mark]}" for mark in sorted(marks & set(_MARKS))]

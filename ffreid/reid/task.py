@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ffreid.engine import dist
 from ffreid.engine.dist import Gradient
 from ffreid.engine.loop import Progress, Task, plain
 from ffreid.reid.data.batch import ReidBatch
@@ -126,7 +127,9 @@ class ReidTask(Task):
         if self.memory is not None:
             terms |= self._against_memory(features, batch, at)
         terms["_accuracy"] = _accuracy(scores, batch.identities)
-        terms["_broken"] = torch.tensor(float(len(batch.broken)), device=features.device)
+        # What is logged is the mean over processes: their sum here.
+        broken = float(len(batch.broken) * dist.size())
+        terms["_broken"] = torch.tensor(broken, device=features.device)
         yield "net", terms
 
     def _identity(self, scores: Tensor, batch: ReidBatch) -> Tensor:

@@ -1,6 +1,7 @@
 """What is measured while training goes on, and said when it ends."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,10 @@ from ffreid.engine.loop import Plan, Progress, Trainer, Validation, plain
 from ffreid.errors import UserError
 from ffreid.reid.data.records import Source
 from ffreid.reid.evaluation import evaluate, search_scores
+from ffreid.reid.published import notes, published
 from ffreid.reid.retrieval.scores import RANKS, Scores
+from ffreid.reid.scoring import Row
+from ffreid.reid.table import COLUMNS, table
 
 METRICS: dict[str, tuple[str, Callable[[Scores], float]]] = {
     "rank1": ("rank-1", lambda scores: scores.cmc[1]),
@@ -109,33 +113,32 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
     best, last = (
         json.loads((folder / f"validation-{name}.json").read_text()) for name in ("best", "last")
     )
-    columns = ["state", "protocol", *(f"rank-{k}" for k in RANKS), "mAP", "mINP", "valid queries"]
     rows = [
-        row
-        for name, found in (("best", best), ("last", last))
-        for row in _rows(f"{name}, epoch {found['epoch']}", found["scores"])
+        _row(s, f"{s['name']}, {state}, epoch {found['epoch']}")
+        for state, found in (("best", best), ("last", last))
+        for s in found["scores"]
     ]
-    report.show_table(
-        f"{cfg.DATASET}: best state by {best['selected_by']}", columns, rows, digits=1
-    )
+    baseline = cfg.LOSS.CAL == "none"
+    theirs = published(cfg.DATASET, cfg.MODEL.NAME, baseline=baseline)
+    title = f"{cfg.DATASET}: best state by {best['selected_by']}; percent, pairs are rank-1 / mAP"
+    report.show_table(title, COLUMNS, table(rows, theirs), digits=1)
+    shown = {row.protocol for row in rows}
+    for line in notes(cfg.DATASET, cfg.MODEL.NAME, shown, baseline=baseline):
+        report.say(line)
     report.say(
         "note: the best state was chosen on the test set, as the original does; "
         "the last state's numbers are free of that choice"
     )
 
 
-def _rows(state: str, scores: list[dict[str, Any]]) -> list[list[report.Cell]]:
-    def percent(share: float | None) -> float | None:
-        return None if share is None else 100 * share
+def _row(found: dict[str, Any], title: str) -> Row:
+    """A row of the table from scores as JSON has them: no NaN, no tuples, keys of text."""
 
-    return [
-        [
-            state,
-            s["name"],
-            *(percent(s["cmc"][str(k)]) for k in RANKS),
-            percent(s["mean_average_precision"]),
-            percent(s["mean_inverse_penalty"]),
-            s["n_valid"],
-        ]
-        for s in scores
-    ]
+    def share(value: float | None) -> float:
+        return math.nan if value is None else value
+
+    spans = {key: found[key] and tuple(found[key]) for key in found if key.endswith("_interval")}
+    means = {key: share(found[key]) for key in found if key.startswith("mean_")}
+    cmc = {int(k): share(value) for k, value in found["cmc"].items()}
+    scores = Scores(**(found | spans | means | {"cmc": cmc}))
+    return Row(title=title, protocol=scores.name, scores=scores)

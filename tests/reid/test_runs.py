@@ -1,0 +1,237 @@
+"""Whole runs of ResNet-50 through the command line: what they write, resume and evaluate."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from ffreid.engine import checkpoint
+from tests.pose.unsaved import no_save
+from tests.reid.commands import (
+    PICTURES,
+    alone,
+    differences,
+    draw_people,
+    ended,
+    line,
+    metrics,
+    quoted,
+    read,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STEPS, INTERRUPTED_AFTER = 4, 3
+TERMS = ("loss", "classification", "pair", "clothes", "adversarial", "accuracy", "clothes_accuracy")
+# As recorded from the original, number by number.
+LOG_LINE = re.compile(
+    r"Epoch\d+ Time:\d+\.\ds Data:\d+\.\ds ClaLoss:\d+\.\d{4} PairLoss:\d+\.\d{4} "
+    r"CloLoss:\d+\.\d{4} AdvLoss:\d+\.\d{4} Acc:\d+\.\d\d% CloAcc:\d+\.\d\d% "
+)
+PROTOCOLS = ["general", "SC", "CC", "CC, listed identities"]
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the toy data; checkpoints are large, so it is gone afterwards."""
+    folder = tmp_path_factory.mktemp("runs")
+    draw_people(folder / "data")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> Path:
+    """The folder of an uninterrupted run of two epochs."""
+    assert ended(line("train", place, "whole")) == 0
+    return place / "toy-reid" / "whole"
+
+
+@pytest.fixture(scope="module")
+def kept(trained: Path) -> dict[str, Any]:
+    """The checkpoints of that run."""
+    return {name: checkpoint.load(trained / f"{name}.pth") for name in ("best", "last")}
+
+
+def test_a_run_writes_all_its_files(trained: Path) -> None:
+    expected = ["config.yaml", "run.json", "metrics.jsonl", "log_train.log", "best.pth", "last.pth"]
+    expected += ["validation-best.json", "validation-last.json"]
+    assert sorted(path.name for path in trained.iterdir()) == sorted(expected)
+    with (trained / "config.yaml").open() as file:
+        cfg = CfgNode.load_cfg(file)
+    assert (cfg.DATASET, cfg.TAG, cfg.DATA.TRAIN_BATCH) == ("toy-reid", "whole", 4)
+    facts = read(trained / "run.json")
+    assert (facts["seed"], facts["processes"]) == (1, 1)
+
+
+def test_a_run_logs_every_term_of_every_step(trained: Path) -> None:
+    rows = metrics(trained, "train/")
+    assert [(row["step"], row["epoch"], row["lr"]) for row in rows] == [
+        (1, 0, 3.5e-4),
+        (2, 0, 3.5e-4),
+        (3, 1, 3.5e-4),
+        (4, 1, 3.5e-4),
+    ]
+    for row in rows:
+        assert {f"train/{name}" for name in (*TERMS, "broken")} < set(row)
+        # The clothes and CAL are logged before they train; the pairwise loss has weight 0.
+        names = ("classification", "clothes", "adversarial")
+        parts = [row[f"train/{name}"] for name in names[: 1 if row["epoch"] == 0 else 3]]
+        assert row["train/loss"] == pytest.approx(sum(parts), rel=1e-9)
+        assert row["train/clothes"] > 0
+        assert row["train/adversarial"] > 0
+
+
+def test_a_run_logs_every_protocol_after_every_epoch(trained: Path) -> None:
+    rows = metrics(trained, "validation/")
+    assert [row["step"] for row in rows] == [2, 4]
+    for row in rows:
+        for name in PROTOCOLS:
+            assert 0 <= row[f"validation/{name} rank-1"] <= row[f"validation/{name} rank-20"] <= 1
+            assert 0 < row[f"validation/{name} mAP"] <= 1
+
+
+def test_the_log_is_the_originals_line_by_line(trained: Path) -> None:
+    lines = (trained / "log_train.log").read_text().splitlines()
+    assert [text.split()[0] for text in lines] == ["Epoch1", "Epoch2"]
+    assert all(LOG_LINE.fullmatch(text) for text in lines)
+    rows = metrics(trained, "train/")[2:]
+    mean = sum(row["train/clothes"] for row in rows) / len(rows)
+    assert f"CloLoss:{mean:.4f} " in lines[1]
+
+
+def test_checkpoints_hold_the_originals_entries(trained: Path, kept: dict[str, Any]) -> None:
+    last = kept["last"]
+    assert len(last["model_state_dict"]) > 300
+    assert list(last["classifier_state_dict"]) == ["classifier.weight", "classifier.bias"]
+    assert list(last["clothes_classifier_state_dict"]) == ["weight"]
+    network = {"model": last["model_state_dict"], "classifier": last["classifier_state_dict"]}
+    own = {f"{part}.{key}": network[part][key] for part in network for key in network[part]}
+    assert differences(own, dict(last["parts"]["net"])) == []
+    assert differences(last["clothes_classifier_state_dict"], last["parts"]["clothes"]) == []
+    # The epoch just finished, from 0.
+    assert last["epoch"] == 1
+    assert last["rank1"] == metrics(trained, "validation/")[-1]["validation/CC rank-1"]
+    assert type(last["rank1"]) is float
+
+
+def test_the_best_state_is_that_of_the_best_evaluation(trained: Path, kept: dict[str, Any]) -> None:
+    found = {row["step"]: row["validation/CC rank-1"] for row in metrics(trained, "validation/")}
+    best, last = kept["best"], kept["last"]
+    assert best["step"] == max(found, key=found.__getitem__)
+    assert best["best"] == last["best"] == best["rank1"] == max(found.values())
+    assert last["step"] == last["total"] == STEPS
+    assert "optimisers" not in best
+    told = {name: read(trained / f"validation-{name}.json") for name in kept}
+    assert {name: told[name]["step"] for name in told} == {
+        name: kept[name]["step"] for name in kept
+    }
+    for name, facts in told.items():
+        assert (facts["selected_on"], facts["selected_by"]) == ("test", "CC rank-1"), name
+        assert [scores["name"] for scores in facts["scores"]] == PROTOCOLS
+
+
+@pytest.fixture(scope="module")
+def resumed(place: Path) -> Path:
+    """The folder of the same run, interrupted in the middle of its second epoch and resumed."""
+    save = checkpoint.save
+
+    def save_until(path: Path, state: Any) -> None:
+        if state["step"] > INTERRUPTED_AFTER:
+            raise KeyboardInterrupt
+        save(path, state)
+
+    folder = place / "toy-reid" / "resumed"
+    often = f"TRAIN.SAVE_EVERY {INTERRUPTED_AFTER}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_until)
+        assert ended(line("train", place, "resumed", often)) == 130
+    assert checkpoint.load(folder / "last.pth")["step"] == INTERRUPTED_AFTER
+    torch.manual_seed(99)
+    more = f"--resume {quoted(folder / 'last.pth')} {often}"
+    assert ended(line("train", place, "resumed", more)) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(
+    kept: dict[str, Any], resumed: Path, name: str
+) -> None:
+    one, other = kept[name], checkpoint.load(resumed / f"{name}.pth")
+    entries = set(one) - {"config"}
+    assert entries == set(other) - {"config"}
+    assert (
+        differences({key: one[key] for key in entries}, {key: other[key] for key in entries}) == []
+    )
+
+
+def test_a_resumed_run_logs_and_finds_what_an_uninterrupted_one_does(
+    trained: Path, resumed: Path
+) -> None:
+    assert metrics(resumed) == metrics(trained)
+    for name in ("validation-best.json", "validation-last.json"):
+        assert read(resumed / name) == read(trained / name)
+
+
+def test_evaluating_a_checkpoint_gives_what_training_found(place: Path, trained: Path) -> None:
+    more = f"--eval --resume {quoted(trained / 'last.pth')}"
+    assert ended(line("train", place, "whole", more)) == 0
+    results = read(trained / "results.json")
+    assert (results["weights"], results["step"]) == (str(trained / "last.pth"), STEPS)
+    for scores in read(trained / "validation-last.json")["scores"]:
+        row = results["results"][scores["name"]]
+        assert row["rank1"] == scores["cmc"]["1"]
+        assert row["mAP"] == pytest.approx(scores["mean_average_precision"], rel=1e-9)
+        assert row["n_valid"] == scores["n_valid"] == PICTURES["query"]
+    # An evaluation changes nothing that training left.
+    assert metrics(trained, "train/")[-1]["step"] == STEPS
+
+
+def test_half_precision_trains_with_finite_losses(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "save", no_save)
+    assert ended(line("train", place, "half", "--amp TRAIN.STEPS 2 TRAIN.START_EPOCH_CC 0")) == 0
+    assert ended(line("train", place, "whole-numbers", "TRAIN.STEPS 2 TRAIN.START_EPOCH_CC 0")) == 0
+    half, whole = (
+        metrics(place / "toy-reid" / name, "train/") for name in ("half", "whole-numbers")
+    )
+    for name in ("loss", "classification", "pair", "clothes", "adversarial"):
+        values = [row[f"train/{name}"] for row in half]
+        assert values == pytest.approx([row[f"train/{name}"] for row in whole], rel=0.1)
+    assert half[0]["train/classification"] != whole[0]["train/classification"]
+
+
+def test_two_processes_train_as_one_with_two_groups(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rounding decides the direction of Adam's first step where a gradient is almost 0.
+    more = "TRAIN.STEPS 1 TRAIN.OPTIMIZER.NAME sgd LOSS.PAIR_LOSS_WEIGHT 1.0"
+    words = line("train", place, "two", more).split()
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = subprocess.run(
+        [sys.executable, *launch, "ffreid", *words],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(checkpoint, "save", no_save)
+    assert ended(line("train", place, "one", more)) == 0
+    two, one = (metrics(place / "toy-reid" / name) for name in ("two", "one"))
+    assert len(two) == len(one) == 2
+    for mine, theirs in zip(one, two, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-4)
+    assert read(place / "toy-reid/two/run.json")["processes"] == 2

@@ -1,0 +1,234 @@
+"""Runs with other losses, damaged pictures and selection, by a tiny network in ResNet-50's place."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ffreid.engine import checkpoint
+from tests.reid import trees
+from tests.reid.commands import (
+    HEIGHT,
+    PICTURES,
+    WIDTH,
+    alone,
+    differences,
+    draw_people,
+    ended,
+    line,
+    metrics,
+    mistake,
+    quoted,
+    read,
+    use_tiny,
+)
+
+MEMORY = "LOSS.CAL calwithmemory LOSS.MOMENTUM 0.2"
+
+
+@pytest.fixture(autouse=True)
+def _tiny_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone(monkeypatch)
+    use_tiny(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy data, drawn once."""
+    return draw_people(tmp_path_factory.mktemp("people"))
+
+
+@pytest.fixture
+def place(people: Path, tmp_path: Path) -> Path:
+    """A folder of runs with a copy of the toy data, to damage."""
+    shutil.copytree(people.parents[2], tmp_path / "data")
+    return tmp_path
+
+
+def damage(place: Path, part: str, count: int = 1) -> list[str]:
+    """Cut pictures of a part short; give their names."""
+    paths = sorted((place / "data").rglob(f"{part}/*.png"))
+    assert len(paths) == PICTURES[part]
+    for path in paths[:count]:
+        path.write_bytes(path.read_bytes()[:60])
+    return [path.name for path in paths[:count]]
+
+
+def fill(root: Path) -> None:
+    """Put noise in the place of a small tree's empty pictures."""
+    generator = np.random.default_rng(5)
+    paths = [path for path in sorted(root.rglob("*")) if path.suffix in (".jpg", ".png")]
+    for path in paths:
+        picture = generator.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+        assert cv2.imwrite(str(path), picture)
+    assert paths
+
+
+def test_the_baseline_trains_without_clothes(place: Path) -> None:
+    assert ended(line("train", place, "none", "LOSS.CAL none")) == 0
+    folder = place / "toy-reid" / "none"
+    for row in metrics(folder, "train/"):
+        assert row["train/loss"] == row["train/classification"]
+        assert not {"train/clothes", "train/adversarial", "train/clothes_accuracy"} & set(row)
+    assert "AdvLoss" not in (folder / "log_train.log").read_text()
+    last = checkpoint.load(folder / "last.pth")
+    assert last["clothes_classifier_state_dict"] == {}
+    assert list(last["parts"]) == list(last["optimisers"]) == ["net"]
+
+
+def test_cal_with_memory_trains_and_fills_its_memory(place: Path) -> None:
+    assert ended(line("train", place, "memory", MEMORY)) == 0
+    folder = place / "toy-reid" / "memory"
+    for row in metrics(folder, "train/"):
+        assert "train/clothes" not in row
+        assert (row["train/adversarial"] > 0) == (row["epoch"] >= 1)
+        sums = row["train/classification"] + row["train/adversarial"]
+        assert row["train/loss"] == pytest.approx(sums, rel=1e-9)
+    lines = (folder / "log_train.log").read_text().splitlines()
+    assert "AdvLoss:0.0000 " in lines[0]
+    assert "CloLoss" not in lines[0] + lines[1]
+    last = checkpoint.load(folder / "last.pth")
+    memory = last["clothes_classifier_state_dict"]
+    assert list(memory) == ["feature_memory", "label_memory"]
+    assert differences(dict(memory), dict(last["parts"]["memory"])) == []
+    assert (memory["label_memory"] >= 0).any()
+
+
+@pytest.mark.parametrize("more", ["", MEMORY, "LOSS.CAL none TRAIN.OPTIMIZER.NAME adamw"])
+def test_a_run_resumed_in_an_epoch_is_bitwise_the_uninterrupted_one(
+    place: Path, more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more += " TRAIN.MAX_EPOCH 3 TRAIN.SAVE_EVERY 5"
+    assert ended(line("train", place, "whole", more)) == 0
+    save = checkpoint.save
+
+    def save_until(path: Path, state: dict[str, int]) -> None:
+        if state["step"] > 5:
+            raise KeyboardInterrupt
+        save(path, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_until)
+        assert ended(line("train", place, "again", more)) == 130
+    again = place / "toy-reid" / "again"
+    assert checkpoint.load(again / "last.pth")["step"] == 5
+    assert ended(line("train", place, "again", f"--resume {again / 'last.pth'} {more}")) == 0
+    for name in ("best.pth", "last.pth"):
+        one, other = (
+            checkpoint.load(place / "toy-reid" / tag / name) for tag in ("whole", "again")
+        )
+        assert differences(one | {"config": ""}, other | {"config": ""}) == []
+    assert metrics(again) == metrics(place / "toy-reid" / "whole")
+
+
+def test_a_finished_run_resumed_under_another_name_reports_its_state(place: Path) -> None:
+    assert ended(line("train", place, "one")) == 0
+    last = place / "toy-reid" / "one" / "last.pth"
+    assert ended(line("train", place, "two", f"--resume {last}")) == 0
+    scores = [read(place / "toy-reid" / tag / "validation-last.json") for tag in ("one", "two")]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("every", [1, 100])
+def test_damaged_pictures_are_counted_in_training_where_they_may_be(
+    place: Path, every: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(place, "train", PICTURES["train"] // 2 - 1)
+    more = f"DATA.SKIP_BROKEN true TRAIN.LOG_EVERY {every}"
+    assert ended(line("train", place, "skips", more)) == 0
+    rows = metrics(place / "toy-reid" / "skips", "train/")
+    assert all(row["train/classification"] > 0 for row in rows)
+    # The first step and the last are logged at least; every epoch is told.
+    assert len(rows) == (4 if every == 1 else 2)
+    told = [
+        int(text.split()[3])
+        for text in capsys.readouterr().err.splitlines()
+        if "files could not be read, others took their places" in text
+    ]
+    assert len(told) == 2
+    counted = sum(row["train/broken"] for row in rows)
+    assert 0 < counted <= sum(told)
+    assert every > 1 or counted == sum(told)
+
+
+def test_a_damaged_picture_ends_training_where_it_may_not_be(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = damage(place, "train", PICTURES["train"])
+    error, hint = mistake(capsys, line("train", place, "strict"))
+    assert any(name in error for name in damaged)
+    assert "DATA.SKIP_BROKEN True" in hint
+
+
+def test_a_damaged_picture_is_left_out_of_the_evaluation_with_a_word(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(line("train", place, "run", "TRAIN.STEPS 1")) == 0
+    (query,), (item,) = damage(place, "query"), damage(place, "test")
+    assert ended(line("eval", place, "run", "DATA.SKIP_BROKEN true")) == 0
+    results = read(place / "toy-reid/run/results.json")
+    assert (results["queries"], results["gallery"]) == (11, 11)
+    assert sorted(results["broken"]) == [f"query/{query}", f"test/{item}"]
+    told = capsys.readouterr().err
+    assert "note: 2 of 24 pictures are left out, as they cannot be read: query/" in told
+    error, hint = mistake(capsys, line("eval", place, "run"))
+    assert query in error
+    assert "DATA.SKIP_BROKEN True" in hint
+
+
+def test_saved_features_give_the_same_numbers(place: Path) -> None:
+    assert ended(line("train", place, "run", "TRAIN.STEPS 1")) == 0
+    run, file = place / "toy-reid" / "run", place / "features.npz"
+    (run / "last.pth").rename(place / "mine.pth")
+    (run / "best.pth").unlink()
+    more = f"--checkpoint {quoted(place / 'mine.pth')} --save-features {quoted(file)}"
+    assert ended(line("eval", place, "run", more)) == 0
+    first = read(run / "results.json")
+    (place / "mine.pth").unlink()
+    shutil.rmtree(place / "data")
+    copy = place / "copy.json"
+    words = f"eval --dataset toy-reid --features {quoted(file)} --output {quoted(place)}"
+    assert ended(f"{words} --tag features --json {quoted(copy)}") == 0
+    again = read(copy)
+    assert again["results"] == first["results"]
+    assert again["weights"] == first["weights"] == str(place / "mine.pth")
+
+
+def test_selection_on_the_validation_split_reports_best_and_last_on_the_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(trees.build("prcc", tmp_path / "data"))
+    more = "TEST.SELECT_ON val TRAIN.BN_GROUPS 1"
+    assert ended(line("train", tmp_path, "val", more, "prcc")) == 0
+    folder = tmp_path / "prcc" / "val"
+    found = read(folder / "validation-best.json")
+    assert (found["selected_on"], found["selected_by"]) == ("val", "CC rank-1")
+    # Three pictures of B and C search the validation's gallery, four the test's.
+    assert sum(scores["n_valid"] for scores in found["scores"]) == 3
+    for name, into in (("best", folder), ("last", folder / "last")):
+        results = read(into / "results.json")
+        assert results["weights"] == str(folder / f"{name}.pth")
+        assert (results["queries"], results["gallery"]) == (4, 4)
+        assert results["selected_on"] == "val"
+    heard = capsys.readouterr()
+    assert "the best state, selected on the validation split:" in heard.err
+    assert "the last state, selected on the validation split:" in heard.err
+    assert "chosen on the test set" not in heard.err
+    assert heard.out.count("CC, single-shot") == 2
+
+
+def test_one_evaluation_of_vcclothes_gives_its_five_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(trees.build("vcclothes", tmp_path / "data"))
+    more = "TRAIN.BN_GROUPS 1 TRAIN.STEPS 1"
+    assert ended(line("train", tmp_path, "run", more, "vcclothes")) == 0
+    capsys.readouterr()
+    weights = tmp_path / "vcclothes/run/best.pth"
+    assert ended(line("eval", tmp_path, "again", f"--checkpoint {weights}", "vcclothes")) == 0
+    rows = ["general", "SC", "CC", "SC (cameras 2 and 3)", "CC (cameras 3 and 4)"]
+    assert list(read(tmp_path / "vcclothes/again/results.json")["results"]) == rows
+    printed = capsys.readouterr().out
+    assert all(f"  {name}  " in printed for name in rows)
