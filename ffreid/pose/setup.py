@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 from ffreid.engine import checkpoint, dist, norm
 from ffreid.engine.files import find_folder
 from ffreid.engine.loop import Plan, Task, Trainer
+from ffreid.engine.made import MARKER
 from ffreid.engine.schedules import triangular
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import Truth, collate, collate_for_evaluation
@@ -113,7 +114,7 @@ def toy_folder(cfg: CfgNode) -> Path:
     if not cfg.DATA.ROOT:
         return Path(cfg.OUTPUT, cfg.DATASET, "data", name)
     given = Path(cfg.DATA.ROOT)
-    return given if (given / "toy.json").is_file() else Path(given, cfg.DATASET, name)
+    return given if (given / MARKER).is_file() else Path(given, cfg.DATASET, name)
 
 
 def _ycb_reader(cfg: CfgNode, folder: Path, objects: ObjectSet) -> YcbReader:

@@ -184,6 +184,8 @@ def check(cfg: CfgNode) -> None:
             f"set DATA.TRAIN_BATCH to {max(instances, batch // instances * instances)}, or "
             "DATA.NUM_INSTANCES to a divisor of it",
         )
+    if cfg.TRAIN.AMP and cfg.TRAIN.PRECISION == "fp64":
+        raise UserError("TRAIN.AMP halves what TRAIN.PRECISION fp64 doubles", "leave one out")
     if cfg.TRAIN.START_EPOCH:
         raise UserError(
             f"TRAIN.START_EPOCH is {cfg.TRAIN.START_EPOCH}",

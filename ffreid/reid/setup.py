@@ -1,6 +1,7 @@
 """What the configuration names: data set, feeding, schedules; networks are made in `building`."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine import dist, precision
 from ffreid.engine.loop import Plan
+from ffreid.engine.made import MARKER
 from ffreid.engine.schedules import stepped
 from ffreid.errors import UserError
 from ffreid.reid.building import (
@@ -20,7 +22,7 @@ from ffreid.reid.building import (
 from ffreid.reid.data import clips
 from ffreid.reid.data.batch import collate, collate_for_evaluation
 from ffreid.reid.data.dataset import EvalSet, TrainSet
-from ffreid.reid.data.readers import READERS
+from ffreid.reid.data.readers import READERS, ccvid
 from ffreid.reid.data.records import Record, Source
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import (
@@ -30,6 +32,7 @@ from ffreid.reid.data.transforms import (
     ImageTraining,
 )
 from ffreid.reid.defaults import TOYS, VIDEO_LAYOUTS
+from ffreid.reid.retrieval.protocols import STANDARD
 from ffreid.reid.toy import ensure_people
 from ffreid.report import Bar, say
 
@@ -63,6 +66,8 @@ def open_source(cfg: CfgNode) -> Source:
     """
     if cfg.DATA.LAYOUT in TOYS:
         return _toy(cfg)
+    if cfg.DATA.LAYOUT == "ccvid":
+        return ccvid.read(Path(cfg.DATA.ROOT), skip_broken=cfg.DATA.SKIP_BROKEN)
     return READERS[cfg.DATA.LAYOUT](Path(cfg.DATA.ROOT))
 
 
@@ -85,7 +90,10 @@ def _toy(cfg: CfgNode) -> Source:
             seed=toy.SEED,
             progress=bar.update,
         )
-    return READERS["ccvid" if video else "ltcc"](folder)
+    source = READERS["ccvid" if video else "ltcc"](folder)
+    # What is to know of the real data sets is not true of these.
+    test = replace(source.test, protocols=STANDARD)
+    return replace(source, name=cfg.DATASET, test=test, notes=())
 
 
 def toy_folder(cfg: CfgNode) -> Path:
@@ -97,7 +105,7 @@ def toy_folder(cfg: CfgNode) -> Path:
     if not cfg.DATA.ROOT:
         return Path(cfg.OUTPUT, cfg.DATASET, "data", name)
     given = Path(cfg.DATA.ROOT)
-    return given if (given / "toy.json").is_file() else Path(given, cfg.DATASET, name)
+    return given if (given / MARKER).is_file() else Path(given, cfg.DATASET, name)
 
 
 def class_names(source: Source) -> list[str]:

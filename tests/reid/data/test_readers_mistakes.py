@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ffreid.errors import UserError
-from ffreid.reid.data.readers import READERS
+from ffreid.reid.data.readers import READERS, ccvid
 from ffreid.reid.layouts import TREES
 from tests.reid import trees
 
@@ -197,6 +197,15 @@ def test_frames_missing_inside_a_tracklet_are_named(tmp_path: Path) -> None:
     (home / "00002.jpg").unlink()
     (home / "00004.jpg").unlink()
     assert f"the tracklet {home} lacks 2 frames: 2, 4" in mistake("ccvid", tmp_path).message
+
+
+def test_a_tracklet_that_lacks_frames_is_taken_where_broken_files_are_skipped(
+    tmp_path: Path,
+) -> None:
+    trees.build("ccvid", tmp_path)
+    (tmp_path / "CCVID/session1/001_04/00002.jpg").unlink()
+    source = ccvid.read(tmp_path, skip_broken=True)
+    assert "frames are missing inside 1 tracklet: session1/001_04" in source.notes
 
 
 def test_a_tracklet_may_start_and_end_anywhere(tmp_path: Path) -> None:

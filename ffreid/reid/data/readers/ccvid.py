@@ -22,15 +22,20 @@ THIRD_SESSION = 12
 """How far the walks of session 3 are moved."""
 
 
-def read(root: Path) -> Source:
+def read(root: Path, *, skip_broken: bool = False) -> Source:
     """Read CCVID, in the order of its lists.
+
+    Args:
+        root: its folder, or the one that holds it.
+        skip_broken: take tracklets that lack frames as they are, and say how many.
 
     Raises:
         UserError: a list is missing, a line doesn't parse, a tracklet is missing, empty or lacks
             frames, splits share an identity.
     """
     folder = find_folder(root, OWN_NAMES, ("train.txt", "query.txt", "gallery.txt"), TREE)
-    train, query, gallery = (_items(folder, part) for part in ("train", "query", "gallery"))
+    gaps: list[str] | None = [] if skip_broken else None
+    train, query, gallery = (_items(folder, part, gaps) for part in ("train", "query", "gallery"))
     check_disjoint(
         train,
         {"query": query, "gallery": gallery},
@@ -48,11 +53,12 @@ def read(root: Path) -> Source:
         notes=(
             "cameras are numbers of walks (+12 in session 3): CCVID gives none; under SC most "
             "queries have no match",
+            *([f"frames are missing inside {some(gaps, 'tracklet')}"] if gaps else []),
         ),
     )
 
 
-def _items(folder: Path, part: str) -> list[Item]:
+def _items(folder: Path, part: str, gaps: list[str] | None) -> list[Item]:
     path = folder / f"{part}.txt"
     lines = list_lines(path, TREE, "tracklet")
     matches = parsed(path, lines, WALK, "session1/001_01 001 u0_l0_s0_c0_a0")
@@ -60,18 +66,21 @@ def _items(folder: Path, part: str) -> list[Item]:
     for line, match in zip(lines, matches, strict=True):
         tracklet = line.split()[0]
         moved = THIRD_SESSION if tracklet.split("/")[0] == "session3" else 0
-        frames = tracklet_frames(folder, tracklet, path)
+        frames = tracklet_frames(folder, tracklet, path, gaps)
         items.append(Item(frames, match[2], int(match[1]) + moved, f"{match[2]}_{match[3]}"))
     return items
 
 
-def tracklet_frames(folder: Path, tracklet: str, source: Path) -> tuple[str, ...]:
+def tracklet_frames(
+    folder: Path, tracklet: str, source: Path, gaps: list[str] | None = None
+) -> tuple[str, ...]:
     """List a tracklet's frames in order, as paths below `folder`.
 
     Args:
         folder: the data set's own.
         tracklet: the frames' folder below it.
         source: the list that names it, for the error.
+        gaps: gets the tracklet's name if it lacks frames, which is an error where there is none.
 
     Raises:
         UserError: the folder is missing or empty, or the frames' numbers leave some out.
@@ -88,14 +97,13 @@ def tracklet_frames(folder: Path, tracklet: str, source: Path) -> tuple[str, ...
     stems = [name.partition(".")[0] for name in files]
     if all(stem.isdecimal() for stem in stems):
         files = [name for _, name in sorted(zip(map(int, stems), files, strict=True))]
-        _check_gaps(home, [int(stem) for stem in stems])
+        numbers = set(map(int, stems))
+        missing = sorted(set(range(min(numbers), max(numbers))) - numbers)
+        if missing and gaps is None:
+            raise UserError(
+                f"the tracklet {home} lacks {some([str(n) for n in missing], 'frame')}",
+                "copy its frames again, or set DATA.SKIP_BROKEN True to take it as it is",
+            )
+        if missing and gaps is not None:
+            gaps.append(tracklet)
     return tuple(f"{tracklet}/{name}" for name in files)
-
-
-def _check_gaps(home: Path, numbers: list[int]) -> None:
-    missing = sorted(set(range(min(numbers), max(numbers))) - set(numbers))
-    if missing:
-        raise UserError(
-            f"the tracklet {home} lacks {some([str(number) for number in missing], 'frame')}",
-            "copy its frames again; if they never were, number the others without a gap",
-        )
