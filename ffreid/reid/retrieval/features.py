@@ -63,5 +63,6 @@ def check_finite(features: Tensor, name: str) -> None:
         raise UserError(
             f"{len(broken)} of {len(features)} {name} features hold NaN or infinity,"
             f" the first is row {int(broken[0])}",
-            "evaluate a checkpoint that has not diverged, or without mixed precision",
+            "evaluate a checkpoint that has not diverged; against diverging, train with a lower"
+            " TRAIN.OPTIMIZER.LR or without --amp",
         )

@@ -38,33 +38,37 @@ def rerank(
         k2: nearest items whose encodings are averaged.
         weight: share of the original distance (lambda).
     """
-    features = torch.cat([query, gallery])
-    neighbours, furthest = nearest(features, min(max(k1 + 1, k2), len(features)))
+    count, items = len(query), len(query) + len(gallery)
+    neighbours, furthest = nearest(query, gallery, min(max(k1 + 1, k2), items))
     sets = expanded_sets(neighbours, k1)
-    codes = encodings(features, furthest, sets)
+    codes = encodings(query, gallery, furthest, sets)
     if k2 != 1:
-        codes = _relation(neighbours[:, :k2]).astype(codes.dtype) @ codes / min(k2, len(features))
+        codes = _relation(neighbours[:, :k2]).astype(codes.dtype) @ codes / min(k2, items)
     by_column = codes.tocsc()
-    count = len(query)
 
     def rows(start: int, stop: int) -> Tensor:
-        own = _squared(features[start:stop] @ gallery.T) / furthest[start:stop, None]
+        own = _squared(query[start:stop] @ gallery.T) / furthest[start:stop, None]
         jaccard = _jaccard(codes[start:stop], by_column)[:, count:]
         return weight * own + (1 - weight) * torch.from_numpy(jaccard).to(own)
 
     return rows
 
 
-def nearest(features: Tensor, count: int) -> tuple[Indices, Tensor]:
+def nearest(query: Tensor, gallery: Tensor, count: int) -> tuple[Indices, Tensor]:
     """Find each item's `count` nearest items (N, count), itself among them, nearest first.
+
+    The N items are the queries, then the gallery, which are not copied to one tensor: with 4,096
+    dimensions that would take more than all else.
 
     Returns:
         Their indices, and (N,) each item's largest squared distance from any item.
     """
-    block = max(1, _BLOCK_BYTES // (features.element_size() * max(len(features), 1)))
+    block = max(1, _BLOCK_BYTES // (query.element_size() * max(len(query) + len(gallery), 1)))
     indices, furthest = [], []
-    for some in torch.split(features, block):
-        cosines = some @ features.T
+    for some in (*torch.split(query, block), *torch.split(gallery, block)):
+        if not len(some):
+            continue
+        cosines = torch.cat([some @ query.T, some @ gallery.T], dim=1)
         indices.append(cosines.topk(count, dim=1).indices.cpu())
         furthest.append(_squared(cosines.amin(dim=1)))
     return torch.cat(indices).numpy(), torch.cat(furthest)
@@ -88,20 +92,30 @@ def expanded_sets(neighbours: Indices, k1: int) -> Sparse:
     return sparse.vstack(parts, format="csr")
 
 
-def encodings(features: Tensor, furthest: Tensor, sets: Sparse) -> Sparse:
+def encodings(query: Tensor, gallery: Tensor, furthest: Tensor, sets: Sparse) -> Sparse:
     """Weigh the members of each item's set by ``exp(-d)`` (eq. 7), each row summing to 1."""
-    rows = np.repeat(np.arange(len(features)), np.diff(sets.indptr))
-    step = max(1, _BLOCK_BYTES // (features.element_size() * max(features.shape[1], 1)))
+    items = len(query) + len(gallery)
+    rows = np.repeat(np.arange(items), np.diff(sets.indptr))
+    step = max(1, _BLOCK_BYTES // (query.element_size() * max(query.shape[1], 1)))
     weights = []
     for start in range(0, len(rows), step):
-        row = torch.from_numpy(rows[start : start + step]).to(features.device)
-        member = torch.from_numpy(sets.indices[start : start + step]).to(features.device)
-        cosines = (features[row] * features[member]).sum(dim=1)
+        row = torch.from_numpy(rows[start : start + step]).to(query.device)
+        member = torch.from_numpy(sets.indices[start : start + step]).to(query.device)
+        cosines = (_of(query, gallery, row) * _of(query, gallery, member)).sum(dim=1)
         weights.append(torch.exp(-_squared(cosines) / furthest[row]).cpu())
     data = torch.cat(weights).numpy()
-    sums = np.bincount(rows, weights=data, minlength=len(features))
+    sums = np.bincount(rows, weights=data, minlength=items)
     data = (data / sums[rows]).astype(data.dtype)
     return sparse.csr_array((data, sets.indices, sets.indptr), shape=sets.shape)
+
+
+def _of(query: Tensor, gallery: Tensor, items: Tensor) -> Tensor:
+    """Give the features (M, D) of `items` (M,), the queries counted first."""
+    searched = items < len(query)
+    result = query.new_empty(len(items), query.shape[1])
+    result[searched] = query[items[searched]]
+    result[~searched] = gallery[items[~searched] - len(query)]
+    return result
 
 
 def _squared(cosines: Tensor) -> Tensor:
