@@ -49,7 +49,7 @@ def choose_devices(gpu: str | None) -> None:
     if gpu is None:
         return
     names = [name.strip() for name in gpu.split(",") if name.strip()]
-    if not all(name.isdecimal() for name in names):
+    if not names or not all(name.isdecimal() for name in names):
         raise UserError(f"--gpu {gpu!r} is no list of devices", "write e.g. --gpu 0 or --gpu 0,1")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
     if len(names) > 1 and "WORLD_SIZE" not in os.environ:

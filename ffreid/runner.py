@@ -127,6 +127,7 @@ class _Run:
         facts |= {"data": self.source.summary(), "resumed_at": self.start or None}
         runlog.write_start(self.folder, cfg, facts)
         runlog.drop_metrics_from(self.folder, self.start)
+        runlog.keep_lines(self.folder, self.start // plan.steps_per_epoch)
         report.say(
             f"training {cfg.DATASET}: {plan.total} steps of {plan.batch} samples, "
             f"{plan.steps_per_epoch} an epoch, "

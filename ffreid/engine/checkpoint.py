@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,14 +40,16 @@ def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint without executing anything that it contains.
 
     Raises:
-        UserError: the file is missing, unreadable, or holds more than tensors, numbers and text.
+        UserError: the file is missing, unreadable, or holds more than tensors, numbers and text;
+            numpy's numbers, which the authors' files hold, are such.
     """
     if not path.is_file():
         raise UserError(
             f"no checkpoint {path}", "give an existing file, e.g. runs/ycb/default/best.pth"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numbers()):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises half a dozen types here, and its text advises to switch safety off.
         raise UserError(
@@ -58,6 +61,13 @@ def load(path: Path) -> dict[str, Any]:
             f"{path} holds a {type(state).__name__}, no checkpoint", "give a file that ffreid wrote"
         )
     return state
+
+
+def _numbers() -> list[Any]:
+    """What a numpy number in a file is made by, under the names it has had."""
+    make = np.float64(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    return [np.dtype, type(np.dtype(np.float64)), *((make, name) for name in names)]
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

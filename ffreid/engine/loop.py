@@ -60,11 +60,11 @@ class Validation:
     results: Mapping[str, Any] | None = None
 
     def better_than(self, best: float | None) -> bool:
-        """Whether this beats the best value so far; one that is not a number only beats None."""
-        if best is None or math.isnan(self.value):
-            return best is None
-        if math.isnan(best):
+        """Whether this beats the best value so far; what is not a number loses to all that are."""
+        if best is None or math.isnan(best):
             return True
+        if math.isnan(self.value):
+            return False
         return self.value > best if self.larger else self.value < best
 
 

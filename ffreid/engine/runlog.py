@@ -65,6 +65,13 @@ def append_line(folder: Path, line: str) -> None:
         file.write(line + "\n")
 
 
+def keep_lines(folder: Path, count: int) -> None:
+    """Keep the first `count` lines of ``log_train.log``; a resumed run writes the others anew."""
+    path = folder / "log_train.log"
+    if path.is_file():
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:count]))
+
+
 def drop_metrics_from(folder: Path, step: int) -> None:
     """Forget lines after `step`, which a resumed run writes anew, and one that was cut short."""
     path = folder / "metrics.jsonl"

@@ -1,6 +1,6 @@
 """Networks, losses and optimisers as the configuration names them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from yacs.config import CfgNode
 
+from ffreid.config import differing
 from ffreid.engine import checkpoint, dist, norm
 from ffreid.engine.loop import Trainer, plain
 from ffreid.errors import UserError
@@ -20,6 +21,7 @@ from ffreid.reid.model.backbone import load_backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.task import Identifier, ReidTask, Settings
 
+_NO_SHAPE = ("MODEL.RESUME", "MODEL.BACKBONE", "MODEL.FEATURE_DIM")
 OPTIMISERS: dict[str, Callable[..., Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
@@ -156,5 +158,18 @@ def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Mod
             f"{path} holds no re-identification network", "give a best.pth or last.pth of a run"
         )
     net = build_network(cfg)
-    checkpoint.load_weights(net, weights, str(path))
+    try:
+        checkpoint.load_weights(net, weights, str(path))
+    except UserError as error:
+        raise UserError(error.message, _advice(cfg, state) or error.hint) from error
     return net.to(device, dtype(cfg)).eval(), state
+
+
+def _advice(cfg: CfgNode, state: Mapping[str, Any]) -> str:
+    """Name the settings by which the checkpoint's network is another."""
+    told = [
+        f"{key} {then}"
+        for key, then, _ in differing(cfg, state.get("config", "{}"))
+        if key.startswith("MODEL.") and key not in _NO_SHAPE
+    ]
+    return f"it is of another network: add {' '.join(told)}" if told else ""

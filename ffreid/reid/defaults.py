@@ -5,7 +5,7 @@ What tracklets have otherwise stands in ``configs/reid/ccvid.yaml``.
 
 from yacs.config import CfgNode
 
-from ffreid.config import check_choices, check_folder, check_least
+from ffreid.config import check_choices, check_folder, check_least, lookup
 from ffreid.errors import UserError
 from ffreid.reid.layouts import TREES
 
@@ -50,13 +50,12 @@ LEAST = {
     "DATA.TOY.PICTURES": 2,
     "DATA.TOY.FRAMES": 1,
     "DATA.TOY.SEED": 0,
-    "AUG.RC_PROB": 0,
-    "AUG.RE_PROB": 0,
-    "AUG.RF_PROB": 0,
     "AUG.SEQ_LEN": 1,
     "AUG.SAMPLING_STRIDE": 1,
     "MODEL.RES4_STRIDE": 1,
     "LOSS.EPSILON": 0,
+    "TRAIN.OPTIMIZER.LR": 0,
+    "TRAIN.OPTIMIZER.WEIGHT_DECAY": 0,
     "TRAIN.MAX_EPOCH": 1,
     "TRAIN.STEPS": 0,
     "TRAIN.BN_GROUPS": 1,
@@ -65,6 +64,8 @@ LEAST = {
     "TEST.EVAL_STEP": 0,
     "SEED": 0,
 }
+SHARES = ("AUG.RC_PROB", "AUG.RE_PROB", "AUG.RF_PROB", "LOSS.MOMENTUM")
+"""Settings that lie between 0 and 1."""
 
 
 def defaults() -> CfgNode:
@@ -174,9 +175,13 @@ def check(cfg: CfgNode) -> None:
     """
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
+    for key in SHARES:
+        if not 0 <= (share := lookup(cfg, key)) <= 1:
+            raise UserError(f"{key} is {share}", f"set {key} to a number from 0 to 1")
     _check_network(cfg)
-    cfg.MODEL.FEATURE_DIM = _feature_dim(cfg)
-    cfg.DATA.DATASET = cfg.DATASET
+    if not cfg.is_frozen():
+        cfg.MODEL.FEATURE_DIM = _feature_dim(cfg)
+        cfg.DATA.DATASET = cfg.DATASET
     batch, instances = cfg.DATA.TRAIN_BATCH, cfg.DATA.NUM_INSTANCES
     if batch % instances:
         raise UserError(

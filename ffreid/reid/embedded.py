@@ -3,7 +3,8 @@
 The file is numpy's ``.npz`` without pickles: ``query_features`` (N, D) of length 1,
 ``query_identity``, ``query_camera``, ``query_clothes`` (N,) integers and ``query_path`` (N,) text,
 the same for ``gallery_``; which of the columns are known (``columns``); the data set's name, the
-network's and the weights'; ``protocols`` and ``single_shot`` as JSON text; and ``version``.
+network's and the weights', and what trained them (``method``); ``protocols`` and ``single_shot``
+as JSON text; and ``version``.
 """
 
 import json
@@ -24,9 +25,11 @@ from ffreid.reid.retrieval.features import check_finite, unit
 from ffreid.reid.retrieval.protocols import Choice, Labels, Protocol
 
 VERSION = 1
+CAL, BASELINE = "CAL", "CAL's baseline"
+"""Methods that results are published of."""
 COLUMNS = ("identity", "camera", "clothes")
 _SIDES = ("query", "gallery")
-_TEXTS = ("dataset", "network", "weights", "protocols", "single_shot")
+_TEXTS = ("dataset", "network", "weights", "method", "protocols", "single_shot")
 _UNIT = 1e-3
 _AGAIN = "write the file again with --save-features FILE"
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -76,6 +79,7 @@ class EmbeddedSearch:
         gallery: what is searched.
         single_shot: small galleries, as indices into the gallery.
         broken: why tracklets and pictures were left out, by path.
+        method: what trained the network, `CAL` or `BASELINE`.
     """
 
     dataset: str
@@ -87,6 +91,7 @@ class EmbeddedSearch:
     gallery: Embedded
     single_shot: tuple[tuple[int, ...], ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
+    method: str = CAL
 
     def labels(self, device: torch.device) -> tuple[Labels, Labels]:
         """Give the known columns of queries and gallery on `device`."""
@@ -104,6 +109,7 @@ def save(path: Path, search: EmbeddedSearch) -> None:
         "dataset": np.array(search.dataset),
         "network": np.array(search.network),
         "weights": np.array(search.weights),
+        "method": np.array(search.method),
         "columns": np.array(search.columns, np.str_),
         "protocols": np.array(json.dumps([asdict(protocol) for protocol in search.protocols])),
         "single_shot": np.array(json.dumps(search.single_shot)),
@@ -168,6 +174,7 @@ def load(path: Path, dataset: str) -> EmbeddedSearch:
         dataset=texts["dataset"],
         network=texts["network"],
         weights=texts["weights"],
+        method=texts["method"],
         columns=columns,
         protocols=protocols,
         query=query,

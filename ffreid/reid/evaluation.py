@@ -15,7 +15,7 @@ from ffreid.engine.dist import World
 from ffreid.errors import UserError
 from ffreid.reid import embedded, setup
 from ffreid.reid.data.records import Source
-from ffreid.reid.embedded import EmbeddedSearch
+from ffreid.reid.embedded import BASELINE, CAL, EmbeddedSearch
 from ffreid.reid.extract import embed
 from ffreid.reid.pictures import draw_rank_lists, row_to_show
 from ffreid.reid.published import notes, published
@@ -79,9 +79,12 @@ def evaluate(
         net, state = setup.load_network(weights, cfg, world.device)
         if world.main:
             _introduce(cfg, source, weights, state)
-        search = embed(cfg, world, source, net, source.test, str(weights))
+        search = replace(
+            embed(cfg, world, source, net, source.test, str(weights)), method=trained_by(cfg, state)
+        )
         origin = {"weights": weights, "data": source.summary()}
-        origin |= {name: state[name] for name in ("step", "epoch") if name in state}
+        origin |= {"step": state["step"]} if "step" in state else {}
+        origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
         if save_features is not None and world.main:
             embedded.save(save_features, search)
     rows = score(search, world.device)
@@ -122,6 +125,12 @@ def search_scores(
     return [row.scores for row in score(replace(found, single_shot=()), world.device)]
 
 
+def trained_by(cfg: CfgNode, state: dict[str, Any]) -> str:
+    """What trained a checkpoint, as it says itself, else as the configuration does."""
+    trained = {key: then for key, then, _ in differing(cfg, state.get("config", "{}"))}
+    return BASELINE if trained.get("LOSS.CAL", cfg.LOSS.CAL) == "none" else CAL
+
+
 def _refuse_without_network(pictures: int, save_features: Path | None) -> None:
     idle = ["--pictures"] * bool(pictures) + ["--save-features"] * (save_features is not None)
     if idle:
@@ -157,7 +166,7 @@ def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any
 
 
 def _payload(cfg: CfgNode, world: World, search: EmbeddedSearch, rows: list[Row]) -> dict[str, Any]:
-    theirs = published(search.dataset, search.network, baseline=cfg.LOSS.CAL == "none")
+    theirs = published(search.dataset, search.network, search.method)
     return {
         "dataset": search.dataset,
         "network": search.network,
@@ -173,12 +182,11 @@ def _payload(cfg: CfgNode, world: World, search: EmbeddedSearch, rows: list[Row]
 
 
 def _show(cfg: CfgNode, search: EmbeddedSearch, rows: list[Row]) -> None:
-    baseline = cfg.LOSS.CAL == "none"
-    theirs = published(search.dataset, search.network, baseline=baseline)
+    theirs = published(search.dataset, search.network, search.method)
     title = f"{search.dataset}: {search.network}, percent; pairs are rank-1 / mAP"
     report.show_table(title, COLUMNS, table(rows, theirs), digits=1)
     shown = {row.protocol for row in rows}
-    for line in notes(search.dataset, search.network, shown, baseline=baseline):
+    for line in notes(search.dataset, search.network, shown, search.method):
         report.say(line)
     for name, missing in left_out(search).items():
         report.say(f"note: {name} is left out: {', '.join(missing)} is not known")

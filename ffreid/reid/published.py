@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ffreid.reid.embedded import BASELINE, CAL
 from ffreid.reid.resources import resource
 
 _MARKS = {"secondary": "read in a later paper's table", "recalled": "not verified"}
@@ -29,15 +30,16 @@ class Published:
         return f" ({self.confidence})" if self.confidence in _MARKS else ""
 
 
-def published(dataset: str, network: str, *, baseline: bool = False) -> dict[str, Published]:
+def published(dataset: str, network: str, method: str = CAL) -> dict[str, Published]:
     """Give what is published of a data set's protocols, by name, with this very network.
 
     Args:
         dataset: its name.
         network: what makes the features.
-        baseline: of the identity loss alone (LOSS.CAL none) instead of CAL.
+        method: what trained it, `CAL` or `BASELINE`.
     """
     found = {}
+    baseline = method == BASELINE
     for protocol, entry in _entries(dataset).items():
         others = {} if baseline else entry.get("others", {})
         own = entry.get("baseline") if baseline else entry
@@ -51,22 +53,19 @@ def published(dataset: str, network: str, *, baseline: bool = False) -> dict[str
     return found
 
 
-def notes(
-    dataset: str, network: str, protocols: Collection[str], *, baseline: bool = False
-) -> list[str]:
+def notes(dataset: str, network: str, protocols: Collection[str], method: str = CAL) -> list[str]:
     """Say in a line each where published numbers come from and what to know of them.
 
     Args:
         dataset: its name.
         network: what made the features.
         protocols: names of the rows shown; nothing is said if none of them is published.
-        baseline: see `published`.
+        method: see `published`.
     """
     entries = _entries(dataset)
     if not set(entries) & set(protocols):
         return []
-    found = published(dataset, network, baseline=baseline)
-    method = "CAL's baseline" if baseline else "CAL"
+    found = published(dataset, network, method)
     if not set(found) & set(protocols):
         return [
             f"note: nothing is published of {network} on {dataset} ({method}), so nothing is "

@@ -6,6 +6,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
+from yacs.config import CfgNode
 
 from ffreid.errors import UserError
 from ffreid.reid.embedded import Embedded, EmbeddedSearch
@@ -86,6 +87,22 @@ def score(search: EmbeddedSearch, device: torch.device, *, reranked: bool = Fals
     ]
     singles = zip(*trials, strict=True)
     return rows + [_single_shot(trial, suffix, reranked=reranked) for trial in singles]
+
+
+def selecting_protocol(cfg: CfgNode, names: list[str]) -> str:
+    """Name the protocol that selects the best state: CC where there is one, else the first.
+
+    Raises:
+        UserError: TEST.SELECT_PROTOCOL is none of the data set's.
+    """
+    usual = [name for name in names if name.partition(",")[0] == "CC"] or names
+    wanted: str = cfg.TEST.SELECT_PROTOCOL or usual[0]
+    if wanted not in names:
+        raise UserError(
+            f"TEST.SELECT_PROTOCOL {wanted!r} is no protocol of {cfg.DATASET}",
+            f"choose one of: {', '.join(names)}",
+        )
+    return wanted
 
 
 def left_out(search: EmbeddedSearch) -> dict[str, list[str]]:

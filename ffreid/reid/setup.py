@@ -33,6 +33,7 @@ from ffreid.reid.data.transforms import (
 )
 from ffreid.reid.defaults import TOYS, VIDEO_LAYOUTS
 from ffreid.reid.retrieval.protocols import STANDARD
+from ffreid.reid.scoring import selecting_protocol
 from ffreid.reid.toy import ensure_people
 from ffreid.report import Bar, say
 
@@ -117,9 +118,13 @@ def check_source(cfg: CfgNode, source: Source) -> None:
     """Refuse now what would fail later, and say what people should know.
 
     Raises:
-        UserError: the processes cannot share a step.
+        UserError: the processes cannot share a step, or the selecting protocol is none of the
+            data set's.
     """
     check_processes(cfg, dist.size())
+    search = source.val if cfg.TEST.SELECT_ON == "val" and source.val is not None else source.test
+    known = {"identity", *source.columns}
+    selecting_protocol(cfg, [p.name for p in search.protocols if p.columns <= known])
     if dist.rank() != 0:
         return
     for note in source.notes:

@@ -12,12 +12,12 @@ from yacs.config import CfgNode
 from ffreid import report
 from ffreid.engine.dist import World
 from ffreid.engine.loop import Plan, Progress, Trainer, Validation, plain
-from ffreid.errors import UserError
 from ffreid.reid.data.records import Source
+from ffreid.reid.embedded import BASELINE, CAL
 from ffreid.reid.evaluation import evaluate, search_scores
 from ffreid.reid.published import notes, published
 from ffreid.reid.retrieval.scores import RANKS, Scores
-from ffreid.reid.scoring import Row
+from ffreid.reid.scoring import Row, selecting_protocol
 from ffreid.reid.table import COLUMNS, table
 
 METRICS: dict[str, tuple[str, Callable[[Scores], float]]] = {
@@ -52,6 +52,11 @@ def validate(
     if world.main:
         told = [f"{s.name} {s.cmc[1]:.1%} / {s.mean_average_precision:.1%}" for s in found.values()]
         report.say(f"epoch {at.epoch + 1}: rank-1 / mAP: {', '.join(told)}")
+        if math.isnan(value):
+            report.say(
+                f"note: no query has a match under {protocol}, so the best state is the last one; "
+                "TEST.SELECT_PROTOCOL names another"
+            )
     return Validation(
         row={f"{s.name} {key}": value for s in found.values() for key, value in _numbers(s)},
         name=f"{protocol} {label}",
@@ -63,21 +68,6 @@ def validate(
             "scores": [asdict(s) for s in found.values()],
         },
     )
-
-
-def selecting_protocol(cfg: CfgNode, names: list[str]) -> str:
-    """Name the protocol that selects the best state: CC where there is one, else the first.
-
-    Raises:
-        UserError: TEST.SELECT_PROTOCOL is none of the data set's.
-    """
-    wanted: str = cfg.TEST.SELECT_PROTOCOL or ("CC" if "CC" in names else names[0])
-    if wanted not in names:
-        raise UserError(
-            f"TEST.SELECT_PROTOCOL {wanted!r} is no protocol of {cfg.DATASET}",
-            f"choose one of: {', '.join(names)}",
-        )
-    return wanted
 
 
 def _numbers(scores: Scores) -> list[tuple[str, float]]:
@@ -118,12 +108,12 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
         for state, found in (("best", best), ("last", last))
         for s in found["scores"]
     ]
-    baseline = cfg.LOSS.CAL == "none"
-    theirs = published(cfg.DATASET, cfg.MODEL.NAME, baseline=baseline)
+    method = BASELINE if cfg.LOSS.CAL == "none" else CAL
+    theirs = published(cfg.DATASET, cfg.MODEL.NAME, method)
     title = f"{cfg.DATASET}: best state by {best['selected_by']}; percent, pairs are rank-1 / mAP"
     report.show_table(title, COLUMNS, table(rows, theirs), digits=1)
     shown = {row.protocol for row in rows}
-    for line in notes(cfg.DATASET, cfg.MODEL.NAME, shown, baseline=baseline):
+    for line in notes(cfg.DATASET, cfg.MODEL.NAME, shown, method):
         report.say(line)
     report.say(
         "note: the best state was chosen on the test set, as the original does; "

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -23,6 +24,17 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert torch.equal(loaded["weights"].pop("a"), torch.arange(3.0))
     assert loaded == {"weights": {}, "step": 7, "best": float("inf"), "names": ["x"]}
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["last.pth"]
+
+
+@pytest.mark.parametrize("module", [b"numpy._core.multiarray", b"numpy.core.multiarray"])
+def test_numbers_of_numpy_in_the_authors_files_are_read(tmp_path: Path, module: bytes) -> None:
+    written = io.BytesIO()
+    # Their files are of torch's old form, in which names of modules can be told apart by eye.
+    torch.save({"rank1": np.float64(0.25)}, written, _use_new_zipfile_serialization=False)
+    text, now = written.getvalue(), np.float64(0).__reduce__()[0].__module__.encode()
+    assert now in text
+    (tmp_path / "best_model.pth.tar").write_bytes(text.replace(now, module))
+    assert checkpoint.load(tmp_path / "best_model.pth.tar") == {"rank1": 0.25}
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf, nan
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ffreid.engine.loop import Progress, Task, Trainer
+from ffreid.engine.loop import Progress, Task, Trainer, Validation
 
 DTYPE = torch.float64
 
@@ -198,3 +199,110 @@ def test_a_state_taken_back_trains_on_bitwise() -> None:
     for step in range(2, 4):
         after.step(steps[step], Progress(step, 4, 0))
     torch.testing.assert_close(states(resumed), states(whole), rtol=0, atol=0)
+
+
+class Halves(Task):
+    """Trains a layer, then shows what the updated layer gives and trains another on it."""
+
+    trained = ("first", "second")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
+        self.given: list[Tensor] = []
+
+    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        given = self.first(batch.x)
+        yield "first", {"fit": given.square().mean()}
+        self.given = [given.detach(), self.first(batch.x).detach()]
+        yield "second", {"rest": self.second(self.given[1]).square().mean()}
+
+
+def halves(half: torch.dtype | None) -> tuple[Halves, Trainer]:
+    task = Halves()
+    optimisers = {
+        name: torch.optim.SGD(task.get_submodule(name).parameters()) for name in task.trained
+    }
+    rates = dict.fromkeys(task.trained, lambda step: 0.5)
+    made = Trainer(task, optimisers, rates, device=torch.device("cpu"), half=half, seed=0)
+    return task, made
+
+
+def test_every_part_sees_the_weights_that_the_one_before_has_updated_in_half_precision() -> None:
+    task, made = halves(torch.bfloat16)
+    batch = batches(8)[0]
+    made.step(batch, Progress(0, 1, 0))
+    before, after = task.given
+    assert before.dtype == after.dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(task.first(batch.x), after)
+    assert not torch.equal(before, after)
+
+
+def test_without_half_precision_everything_is_whole() -> None:
+    task, made = halves(None)
+    made.step(batches(8)[0], Progress(0, 1, 0))
+    assert [given.dtype for given in task.given] == [torch.float32, torch.float32]
+
+
+@pytest.mark.parametrize(
+    ("half", "scaled"), [(None, False), (torch.bfloat16, False), (torch.float16, True)]
+)
+def test_losses_are_scaled_in_float16_alone(half: torch.dtype | None, scaled: bool) -> None:
+    made = halves(half)[1]
+    assert made.scaler.is_enabled() is scaled
+    assert bool(made.state()["scaler"]) is scaled
+
+
+class Remembers(Pair):
+    """Counts its steps in a part without an optimiser."""
+
+    kept = ("memory",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = nn.Module()
+        self.memory.register_buffer("steps", torch.zeros(()))
+
+    def prepare(self, at: Progress) -> None:
+        self.memory.get_buffer("steps").add_(1)
+
+
+def test_what_is_kept_is_saved_and_taken_back() -> None:
+    task, other = Remembers(), Remembers()
+    made = trainer(task)
+    for step, batch in enumerate(batches(4, 4)):
+        made.step(batch, Progress(step, 2, 0))
+    state = made.state()
+    assert list(state["parts"]) == ["first", "second", "memory"]
+    assert list(state["optimisers"]) == ["first", "second"]
+    trainer(other).load_state(state)
+    assert other.memory.get_buffer("steps") == 2
+    torch.testing.assert_close(states(other), states(task), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("larger", "value", "best", "better"),
+    [
+        (True, 0.5, None, True),
+        (True, 0.5, 0.4, True),
+        (True, 0.5, 0.5, False),
+        (False, 0.5, 0.6, True),
+        (False, 0.5, 0.4, False),
+        (False, -inf, 0.4, True),
+        (True, nan, None, True),
+        (True, nan, 0.0, False),
+        (False, nan, 9.0, False),
+        (True, 0.0, nan, True),
+        (False, 9.0, nan, True),
+    ],
+)
+def test_a_number_beats_a_worse_one_and_what_is_none(
+    larger: bool, value: float, best: float | None, better: bool
+) -> None:
+    found = Validation(row={}, name="rank-1", value=value, larger=larger)
+    assert found.better_than(best) is better
+
+
+def test_where_nothing_is_a_number_the_last_is_the_best() -> None:
+    assert Validation(row={}, name="rank-1", value=nan, larger=True).better_than(nan)

@@ -84,3 +84,17 @@ def test_a_line_cut_short_by_a_crash_is_forgotten(tmp_path: Path) -> None:
 def test_a_run_without_metrics_has_nothing_to_forget(tmp_path: Path) -> None:
     runlog.drop_metrics_from(tmp_path, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"), [(0, ""), (1, "Epoch1 a\n"), (9, "Epoch1 a\nEpoch2 b\n")]
+)
+def test_lines_that_a_resumed_run_writes_anew_are_dropped(
+    tmp_path: Path, count: int, kept: str
+) -> None:
+    runlog.keep_lines(tmp_path, count)
+    assert list(tmp_path.iterdir()) == []
+    for line in ("Epoch1 a", "Epoch2 b"):
+        runlog.append_line(tmp_path, line)
+    runlog.keep_lines(tmp_path, count)
+    assert (tmp_path / "log_train.log").read_text() == kept

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ffreid.cli import main
 from ffreid.recipes import compose
-from ffreid.reid import building, setup
+from ffreid.reid import model, setup
 
 HEIGHT, WIDTH = 32, 16
 PEOPLE, TESTED = 2, 3
@@ -34,11 +34,11 @@ PICTURES = {"train": 16, "query": 12, "test": 12}
 class Tiny(nn.Module):
     """Features as long as ResNet-50's, of pictures of any size, by 130 thousand parameters."""
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self, *, pooling: str, **_: Any) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 4, 8, stride=8)
         self.bn = nn.BatchNorm1d(32)
-        self.last = nn.Linear(32, 4096)
+        self.last = nn.Linear(32, 4096 if pooling == "maxavg" else 2048)
 
     def forward(self, images: Tensor) -> Tensor:
         seen = nn.functional.adaptive_avg_pool2d(self.first(images), (4, 2))
@@ -48,7 +48,7 @@ class Tiny(nn.Module):
 
 def use_tiny(patch: pytest.MonkeyPatch) -> None:
     """Put `Tiny` in ResNet-50's place."""
-    patch.setitem(building.NETWORKS, "resnet50", Tiny)
+    patch.setitem(model.NETWORKS, "resnet50", Tiny)
 
 
 def draw_people(root: Path, dataset: str = "toy-reid", more: str = "") -> Path:

@@ -1,4 +1,4 @@
-"""Runs with other losses, damaged pictures and selection, by a tiny network in ResNet-50's place."""
+"""Runs with other losses, damaged pictures and selection, by a tiny network for speed."""
 
 import shutil
 from pathlib import Path

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ffreid.errors import UserError
+from ffreid.reid.embedded import BASELINE
 from ffreid.reid.published import Published, notes, published
 from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, between, label_columns
 from ffreid.reid.retrieval.ranking import cosine_distances, rank
@@ -154,9 +155,9 @@ def test_published_numbers_are_of_one_data_set_and_network() -> None:
     own, other = published("ccvid", "c2dres50")["CC"], published("ccvid", "ap3dres50")["CC"]
     assert (own.rank1, other.rank1) == pytest.approx((0.817, 0.836))
     assert published("ccvid", "ap3dnlres50") == {}
-    assert published("ltcc", "resnet50", baseline=True)["CC"] == Published(0.281, 0.11, "paper")
-    assert published("last", "resnet50", baseline=True) == {}
-    assert published("ccvid", "ap3dres50", baseline=True) == {}
+    assert published("ltcc", "resnet50", BASELINE)["CC"] == Published(0.281, 0.11, "paper")
+    assert published("last", "resnet50", BASELINE) == {}
+    assert published("ccvid", "ap3dres50", BASELINE) == {}
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,9 @@ def test_without_cameras_no_protocol_leaves_pictures_out_by_camera(
     source = from_table(tmp_path, lines, header)
     assert source.columns == ("clothes",)
     assert [(p.name, p.same, p.other) for p in source.test.protocols] == [
-        ("general", (), ()),
-        ("SC", ("clothes",), ()),
-        ("CC", (), ("clothes",)),
+        ("general, without cameras", (), ()),
+        ("SC, without cameras", ("clothes",), ()),
+        ("CC, without cameras", (), ("clothes",)),
     ]
     assert "no cameras" in source.notes[0]
 
@@ -80,7 +80,7 @@ def test_without_outfits_everyone_trains_as_one_and_a_note_says_so(tmp_path: Pat
     assert source.columns == ("camera",)
     assert [protocol.name for protocol in source.test.protocols] == ["general"]
     assert source.outfits == source.identities == ("anna", "ben")
-    assert "no SC and CC" in source.notes[0]
+    assert "SC and CC are left out" in source.notes[0]
 
 
 def test_folders_by_split_and_identity_are_read(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_folders_by_split_and_identity_are_read(tmp_path: Path) -> None:
     assert [record.identity for record in source.train] == [1, 0, 2, 2]
     assert [record.identity for record in source.test.query + source.test.gallery] == [1, 0, 1]
     assert source.columns == ()
-    assert [(p.name, p.other) for p in source.test.protocols] == [("general", ())]
+    assert [(p.name, p.other) for p in source.test.protocols] == [("general, without cameras", ())]
     assert len(source.notes) == 2
 
 

@@ -24,8 +24,12 @@ TABLES = ("records.csv", "labels.csv")
 
 REQUIRED, OPTIONAL = ("path", "identity", "split"), ("camera", "clothes")
 COLUMNS = "path,identity,camera,clothes,split"
-NO_CAMERAS = "no cameras: no picture is left out of a ranking as the query camera's own"
-NO_OUTFITS = "no outfits: CAL then is a normalised softmax over identities; no SC and CC rows"
+WITHOUT = ", without cameras"
+NO_CAMERAS = (
+    "no cameras: general, SC and CC are left out, as they drop what the query's own camera took; "
+    f"rows '…{WITHOUT}' drop none"
+)
+NO_OUTFITS = "no outfits: SC and CC are left out, and CAL is a normalised softmax over identities"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def _protocols(known: Sequence[str]) -> tuple[Protocol, ...]:
         return rows
     return tuple(
         Protocol(
-            name=row.name,
+            name=row.name + WITHOUT,
             same=row.same,
             other=tuple(column for column in row.other if column != "camera"),
         )

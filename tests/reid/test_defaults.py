@@ -1,0 +1,206 @@
+"""Settings are what the rooms know, and what cannot work is refused before anything heavy."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from yacs.config import CfgNode
+
+from ffreid.config import keys, lookup
+from ffreid.errors import UserError
+from ffreid.recipes import compose, recipes
+from ffreid.reid import defaults, model
+from ffreid.reid.building import OPTIMISERS
+from ffreid.reid.data.readers import READERS
+from ffreid.reid.layouts import TREES
+from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE
+from ffreid.reid.losses.clothes import MEMORY_UPDATES
+from ffreid.reid.model.image import ImageResNet50
+from ffreid.reid.validation import METRICS
+
+
+def changed(**values: Any) -> CfgNode:
+    """Defaults with other values; ``__`` in a name stands for a dot."""
+    cfg = defaults.defaults()
+    for name, value in values.items():
+        node, parts = cfg, name.split("__")
+        for part in parts[:-1]:
+            node = node[part]
+        node[parts[-1]] = value
+    return cfg
+
+
+def refusal(**values: Any) -> UserError:
+    with pytest.raises(UserError) as caught:
+        defaults.check(changed(**values))
+    assert "\n" not in caught.value.message + caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("LOSS.CLA_LOSS", CLASSIFICATION),
+        ("LOSS.CLOTHES_CLA_LOSS", CLOTHES),
+        ("LOSS.PAIR_LOSS", PAIRWISE),
+        ("LOSS.MEMORY_UPDATE", MEMORY_UPDATES),
+        ("MODEL.NAME", model.NETWORKS),
+        ("TRAIN.OPTIMIZER.NAME", OPTIMISERS),
+        ("TEST.SELECT_METRIC", METRICS),
+    ],
+)
+def test_choices_are_what_the_rooms_know(key: str, known: dict[str, Any]) -> None:
+    assert set(defaults.CHOICES[key]) == set(known)
+    assert len(defaults.CHOICES[key]) == len(known)
+
+
+def test_networks_are_of_pictures_or_of_clips() -> None:
+    assert set(defaults.IMAGE_NETWORKS) == set(model.IMAGE_NETWORKS)
+    assert set(defaults.VIDEO_NETWORKS) == set(model.VIDEO_NETWORKS)
+    assert set(defaults.NON_LOCAL) <= set(defaults.VIDEO_NETWORKS)
+
+
+def test_layouts_are_the_readers_and_the_toys() -> None:
+    assert set(TREES) == set(READERS)
+    assert set(defaults.CHOICES["DATA.LAYOUT"]) == {*READERS, *defaults.TOYS}
+    assert set(defaults.VIDEO_LAYOUTS) <= set(defaults.CHOICES["DATA.LAYOUT"])
+    assert set(defaults.COSINES) < set(CLASSIFICATION)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_reader_has_a_recipe_of_its_name(name: str) -> None:
+    cfg = compose(name)
+    assert name == cfg.DATA.LAYOUT
+
+
+def test_the_features_length_is_the_networks() -> None:
+    for pooling in defaults.CHOICES["MODEL.POOLING.NAME"]:
+        cfg = compose("ltcc", pairs=["MODEL.POOLING.NAME", pooling])
+        assert ImageResNet50(pooling=pooling).feature_dim == cfg.MODEL.FEATURE_DIM
+
+
+def test_keys_of_choices_and_bounds_exist() -> None:
+    known = set(keys(defaults.defaults()))
+    assert set(defaults.CHOICES) | set(defaults.LEAST) <= known
+    assert not set(defaults.CHOICES) & set(defaults.LEAST)
+
+
+def test_defaults_work_and_are_made_anew() -> None:
+    cfg = defaults.defaults()
+    defaults.check(cfg)
+    assert (cfg.MODEL.FEATURE_DIM, cfg.DATA.DATASET) == (4096, "ltcc")
+    assert defaults.defaults().MODEL.FEATURE_DIM == 0
+
+
+@pytest.mark.parametrize("key", defaults.CHOICES)
+def test_a_value_outside_its_choices_is_refused(key: str) -> None:
+    error = refusal(**{key.replace(".", "__"): "xyzzy"})
+    assert error.message == f"{key} is 'xyzzy'"
+    assert all(str(choice) in error.hint for choice in defaults.CHOICES[key])
+
+
+@pytest.mark.parametrize("key", defaults.LEAST)
+def test_a_number_below_its_least_is_refused(key: str) -> None:
+    least = defaults.LEAST[key]
+    error = refusal(**{key.replace(".", "__"): least - 1})
+    assert error.message == f"{key} is {least - 1}"
+    assert error.hint == f"set {key} to {least} or more"
+
+
+@pytest.mark.parametrize("key", defaults.SHARES)
+@pytest.mark.parametrize("value", [1.5, -0.1, float("nan")])
+def test_a_share_lies_between_0_and_1(key: str, value: float) -> None:
+    error = refusal(**{key.replace(".", "__"): value})
+    assert error.message == f"{key} is {value}"
+    assert error.hint == f"set {key} to a number from 0 to 1"
+    defaults.check(changed(**{key.replace(".", "__"): 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "read", "has"),
+    [("ltcc", "c2dres50", "clips", "pictures"), ("ccvid", "resnet50", "pictures", "tracklets")],
+)
+def test_a_network_of_the_other_kind_is_refused(
+    layout: str, name: str, read: str, has: str
+) -> None:
+    error = refusal(DATA__LAYOUT=layout, MODEL__NAME=name)
+    assert f"{name} reads {read}" in error.message
+    assert f"has {has}" in error.message
+    assert ("resnet50" in error.hint.split(": ")[1].split(", ")) is (layout == "ltcc")
+
+
+@pytest.mark.parametrize("name", defaults.NON_LOCAL)
+@pytest.mark.parametrize(("height", "width", "works"), [(17, 17, True), (16, 64, False)])
+def test_non_local_networks_need_pictures_of_some_size(
+    name: str, height: int, width: int, works: bool
+) -> None:
+    sizes = {"DATA__HEIGHT": height, "DATA__WIDTH": width}
+    cfg = changed(DATA__LAYOUT="ccvid", MODEL__NAME=name, **sizes)
+    if works:
+        defaults.check(cfg)
+        return
+    with pytest.raises(UserError, match=f"16 x DATA.WIDTH 64 is too small for {name}"):
+        defaults.check(cfg)
+
+
+@pytest.mark.parametrize(
+    ("batch", "instances", "advice"),
+    [(30, 8, "24"), (7, 2, "6"), (5, 8, "8")],
+)
+def test_a_batch_is_whole_groups_of_instances(batch: int, instances: int, advice: str) -> None:
+    error = refusal(DATA__TRAIN_BATCH=batch, DATA__NUM_INSTANCES=instances)
+    assert f"{batch} is no multiple of DATA.NUM_INSTANCES {instances}" in error.message
+    assert f"set DATA.TRAIN_BATCH to {advice}, or" in error.hint
+
+
+@pytest.mark.parametrize("dim", [2048, 512])
+def test_another_feature_length_is_refused(dim: int) -> None:
+    error = refusal(MODEL__FEATURE_DIM=dim)
+    assert f"MODEL.FEATURE_DIM is {dim}, resnet50 with maxavg pooling gives 4096" in error.message
+    error = refusal(DATA__LAYOUT="ccvid", MODEL__NAME="c2dres50", MODEL__FEATURE_DIM=512)
+    assert "c2dres50 gives 2048" in error.message
+
+
+def test_a_start_epoch_is_refused_for_resuming() -> None:
+    assert "--resume FILE" in refusal(TRAIN__START_EPOCH=3).hint
+
+
+@pytest.mark.parametrize("layout", ["prcc", "last", "deepchange"])
+def test_data_sets_with_a_validation_split_may_select_on_it(layout: str) -> None:
+    defaults.check(changed(DATA__LAYOUT=layout, TEST__SELECT_ON="val"))
+
+
+@pytest.mark.parametrize("layout", ["ltcc", "vcclothes", "folder", "market1501", "toy"])
+def test_data_sets_without_a_validation_split_may_not(layout: str) -> None:
+    error = refusal(DATA__LAYOUT=layout, TEST__SELECT_ON="val")
+    assert "has no validation split" in error.message
+
+
+@pytest.mark.parametrize("dataset", [name for name in recipes() if "reid" in str(recipes()[name])])
+def test_only_toys_need_no_root(dataset: str, tmp_path: Path) -> None:
+    cfg = compose(dataset)
+    if cfg.DATA.LAYOUT in defaults.TOYS:
+        defaults.check_root(cfg)
+        return
+    with pytest.raises(UserError, match=f"nobody said where {dataset} lies") as caught:
+        defaults.check_root(cfg)
+    assert TREES[cfg.DATA.LAYOUT] in caught.value.hint
+    with pytest.raises(UserError, match="no folder"):
+        defaults.check_root(compose(dataset, root=tmp_path / "gone"))
+    defaults.check_root(compose(dataset, root=tmp_path))
+
+
+def test_composing_imports_nothing_heavy() -> None:
+    text = (
+        "import sys; from ffreid.recipes import compose; compose('ltcc'); "
+        "print(sorted({'torch', 'numpy', 'PIL', 'cv2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_setting_is_looked_up_by_its_own_name() -> None:
+    cfg = defaults.defaults()
+    assert lookup(cfg, "MODEL.AP3D.CONTRACTIVE_ATT") is True

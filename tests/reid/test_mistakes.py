@@ -1,0 +1,318 @@
+"""Whatever is wrong with people's data and files is told in two lines, with exit code 2."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ffreid.engine import checkpoint
+from ffreid.reid.layouts import TREES
+from tests.reid import trees
+from tests.reid.commands import (
+    PICTURES,
+    SETTINGS,
+    TESTED,
+    alone,
+    draw_people,
+    ended,
+    line,
+    mistake,
+    quoted,
+    read,
+    use_tiny,
+)
+
+Damage = Callable[[Path], object]
+
+
+@pytest.fixture(autouse=True)
+def _tiny_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone(monkeypatch)
+    use_tiny(monkeypatch)
+
+
+def run(place: Path, dataset: str, command: str = "train", more: str = "") -> str:
+    network = "" if dataset != "ccvid" else "MODEL.NAME c2dres50 MODEL.FEATURE_DIM 2048"
+    return line(command, place, "run", f"{network} {more}", dataset)
+
+
+def test_a_root_that_nobody_named_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    error, hint = mistake(capsys, "train --dataset ltcc")
+    assert error == "nobody said where ltcc lies"
+    assert "--root" in hint
+    assert TREES["ltcc"] in hint
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "data"])
+def test_a_root_that_is_not_there_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    error, hint = mistake(capsys, f"{command} --dataset ltcc --root {quoted(nowhere)}")
+    assert error == f"no folder {nowhere}"
+    assert TREES["ltcc"] in hint
+
+
+def test_a_root_that_holds_something_else_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "data/holiday").mkdir(parents=True)
+    error, hint = mistake(capsys, run(tmp_path, "prcc"))
+    assert "found holiday" in error
+    assert TREES["prcc"] in hint
+
+
+def remove(path: str) -> Damage:
+    def act(root: Path) -> None:
+        there = root / path
+        shutil.rmtree(there) if there.is_dir() else there.unlink()
+
+    return act
+
+
+def add(*paths: str) -> Damage:
+    return lambda root: trees.write(root, {}, paths)
+
+
+def empty(path: str) -> Damage:
+    def act(root: Path) -> None:
+        shutil.rmtree(root / path)
+        (root / path).mkdir()
+
+    return act
+
+
+def append(path: str, text: str, *paths: str) -> Damage:
+    def act(root: Path) -> None:
+        with (root / path).open("a") as file:
+            file.write(text)
+        trees.write(root, {}, paths)
+
+    return act
+
+
+STRANGE = [f"LTCC_ReID/train/copy {letter}.png" for letter in "gfedcba"]
+FIVE = ", ".join(f"copy {letter}.png" for letter in "abcde")
+DAMAGES: dict[str, tuple[str, Damage, str, str]] = {
+    "a missing split": ("ltcc", remove("LTCC_ReID/test"), "no folder ", TREES["ltcc"]),
+    "a missing list": (
+        "deepchange",
+        remove("DeepChangeDataset/train-set-bbox.txt"),
+        "no list ",
+        TREES["deepchange"],
+    ),
+    "a missing list of tracklets": ("ccvid", remove("CCVID/query.txt"), "no list ", TREES["ccvid"]),
+    "names that do not parse": (
+        "ltcc",
+        add(*STRANGE),
+        f"cannot make out 7 names: {FIVE}, …",
+        "expected such as ",
+    ),
+    "an identity in the wrong split": (
+        "ltcc",
+        add("LTCC_ReID/query/005_1_c1_1.png"),
+        "in train and in query too: 1 identity: 005",
+        "LTCC",
+    ),
+    "one outfit under two identities": (
+        "folder",
+        append("records.csv", "e/1.jpg,eve,door,red,query\n", "e/1.jpg"),
+        "'red' are worn by 'anna' (line 2) and 'eve' (line 8)",
+        "write eve_red",
+    ),
+    "an empty tracklet": (
+        "ccvid",
+        empty("CCVID/session1/001_04"),
+        "001_04 holds no picture",
+        "gallery.txt",
+    ),
+    "frames missing inside a tracklet": (
+        "ccvid",
+        remove("CCVID/session1/001_04/00003.jpg"),
+        "lacks 1 frame: 3",
+        "copy its frames again",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", ["train", "data"])
+@pytest.mark.parametrize("what", DAMAGES)
+def test_data_that_are_incomplete_or_wrong_are_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, what: str, command: str
+) -> None:
+    name, damage, error, hint = DAMAGES[what]
+    trees.build(name, tmp_path / "data")
+    damage(tmp_path / "data")
+    words = run(tmp_path, name)
+    if command == "data":
+        words = f"data --dataset {name} --root {quoted(tmp_path / 'data')}"
+    found = mistake(capsys, words)
+    assert error in found[0]
+    assert hint in found[1]
+
+
+def test_a_batch_that_instances_do_not_divide_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    trees.build("ltcc", tmp_path / "data")
+    error, hint = mistake(capsys, run(tmp_path, "ltcc", more="DATA.NUM_INSTANCES 3"))
+    assert error == "DATA.TRAIN_BATCH 4 is no multiple of DATA.NUM_INSTANCES 3"
+    assert "set DATA.TRAIN_BATCH to 3" in hint
+
+
+def test_fewer_identity_groups_than_a_step_holds_are_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    trees.build("ltcc", tmp_path / "data")
+    error, hint = mistake(capsys, run(tmp_path, "ltcc", more="DATA.TRAIN_BATCH 8"))
+    assert error.startswith("3 identities give 3 groups of 2 pictures, and a step takes 8")
+    assert hint == "set DATA.TRAIN_BATCH 2 or less"
+    assert ended(run(tmp_path, "ltcc", more="DATA.TRAIN_BATCH 2 DATA.NUM_WORKERS -1")) == 2
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place with toy data and a run of two people."""
+    place = tmp_path_factory.mktemp("trained")
+    draw_people(place / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        alone(patch)
+        use_tiny(patch)
+        assert ended(line("train", place, "run", "TRAIN.STEPS 1")) == 0
+    return place
+
+
+@pytest.fixture
+def weights(trained: Path) -> Path:
+    return trained / "toy-reid/run/last.pth"
+
+
+OTHERS = "DATA.TOY.IDENTITIES 4"
+
+
+def test_a_checkpoint_of_other_classes_evaluates(trained: Path, weights: Path) -> None:
+    more = f"--checkpoint {quoted(weights)} {OTHERS}"
+    assert ended(line("eval", trained, "others", more)) == 0
+    # Two more people train; the test's have other numbers but are as many.
+    assert read(trained / "toy-reid/others/results.json")["queries"] == PICTURES["query"]
+
+
+def test_training_goes_not_on_with_other_classes_and_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], trained: Path, weights: Path
+) -> None:
+    more = f"--resume {quoted(weights)} {OTHERS} TRAIN.STEPS 1"
+    error, hint = mistake(capsys, line("train", trained, "others-too", more))
+    assert f"{weights} was trained on other classes than toy-reid has (6 there, 12 here)" in error
+    assert "ffreid eval --checkpoint" in hint
+
+
+def test_queries_without_a_match_are_a_clear_row(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: Path
+) -> None:
+    lines = ["path,identity,camera,clothes,split", "a.png,anna,door,red,train"]
+    lines += ["b.png,ben,door,blue,query", "c.png,carl,yard,grey,gallery"]
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "records.csv").write_text("\n".join(lines) + "\n")
+    picture = next((weights.parents[2] / "data").rglob("query/*.png"))
+    for name in "abc":
+        shutil.copy(picture, data / f"{name}.png")
+    more = f"--checkpoint {quoted(weights)}"
+    assert ended(line("eval", tmp_path, "none", more, "folder")) == 0
+    assert capsys.readouterr().out.count("none: 1 without a match") == 3
+    results = read(tmp_path / "folder/none/results.json")["results"]
+    assert [(row["n_valid"], row["rank1"]) for row in results.values()] == [(0, None)] * 3
+
+
+def test_training_without_a_match_for_what_selects_says_so_and_keeps_the_last_state(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "data", tmp_path / "data")
+    for part in ("query", "test"):
+        for path in (tmp_path / "data").rglob(f"{part}/*_2_c*.png"):
+            path.unlink()
+    assert ended(line("train", tmp_path, "same")) == 0
+    heard = capsys.readouterr()
+    assert heard.err.count("no query has a match under CC") == 2
+    assert f"none: {PICTURES['query'] // 2} without a match" in heard.out
+    folder = tmp_path / "toy-reid" / "same"
+    assert checkpoint.load(folder / "best.pth")["step"] == 4
+    assert read(folder / "validation-best.json")["step"] == 4
+
+
+def saved_features(trained: Path, weights: Path, file: Path) -> dict[str, np.ndarray]:
+    more = f"--checkpoint {quoted(weights)} --save-features {quoted(file)}"
+    assert ended(line("eval", trained, "features", more)) == 0
+    with np.load(file) as held:
+        return dict(held)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_saved_features_that_are_not_numbers_are_told(
+    capsys: pytest.CaptureFixture[str], trained: Path, weights: Path, tmp_path: Path, value: float
+) -> None:
+    arrays = saved_features(trained, weights, tmp_path / "features.npz")
+    arrays["gallery_features"][7, 3] = value
+    np.savez(tmp_path / "broken.npz", allow_pickle=False, **arrays)
+    words = f"eval --dataset toy-reid --output {quoted(tmp_path)} --features"
+    error, _ = mistake(capsys, f"{words} {quoted(tmp_path / 'broken.npz')}")
+    said = f"1 of {len(arrays['gallery_features'])} gallery features hold NaN or infinity"
+    assert said in error
+    assert "the first is row 7" in error
+
+
+def test_a_checkpoint_that_has_diverged_is_told(
+    capsys: pytest.CaptureFixture[str], trained: Path, weights: Path, tmp_path: Path
+) -> None:
+    state = checkpoint.load(weights)
+    state["model_state_dict"]["last.weight"].fill_(torch.nan)
+    checkpoint.save(tmp_path / "diverged.pth", state)
+    more = f"--checkpoint {quoted(tmp_path / 'diverged.pth')}"
+    error, hint = mistake(capsys, line("eval", trained, "diverged", more))
+    assert f"{PICTURES['query']} of {PICTURES['query']} query features hold NaN" in error
+    assert "evaluate a checkpoint that has not diverged" in hint
+
+
+def test_training_that_diverges_is_told(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
+    more = "TRAIN.OPTIMIZER.NAME sgd TRAIN.OPTIMIZER.LR 1e30 TRAIN.MAX_EPOCH 3"
+    error, hint = mistake(capsys, line("train", trained, "diverges", more))
+    assert "NaN or infinity" in error
+    assert "TRAIN.OPTIMIZER.LR" in hint
+
+
+@pytest.mark.parametrize("flag", ["train --resume", "eval --checkpoint"])
+def test_a_checkpoint_that_is_cut_short_is_named(
+    capsys: pytest.CaptureFixture[str], trained: Path, weights: Path, tmp_path: Path, flag: str
+) -> None:
+    (tmp_path / "cut.pth").write_bytes(weights.read_bytes()[:5000])
+    command, name = flag.split()
+    more = f"{name} {quoted(tmp_path / 'cut.pth')}"
+    error, hint = mistake(capsys, line(command, trained, "cut", more))
+    assert f"{tmp_path / 'cut.pth'} is no readable checkpoint" in error
+    assert "copy it again" in hint
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "hint"),
+    [
+        ("TEST.SELECT_ON val", "toy-reid has no validation split", "set TEST.SELECT_ON test"),
+        ("TEST.SELECT_PROTOCOL XX", "TEST.SELECT_PROTOCOL 'XX' is no protocol", "general, SC, CC"),
+        ("TRAIN.START_EPOCH 3", "TRAIN.START_EPOCH is 3", "--resume"),
+        ("MODEL.NAME c2dres50", "MODEL.NAME c2dres50 reads clips", "resnet50"),
+        ("MODEL.BACKBONE gone.pth", "gone.pth", "MODEL.BACKBONE"),
+    ],
+)
+def test_settings_that_cannot_work_are_told(
+    capsys: pytest.CaptureFixture[str], trained: Path, more: str, error: str, hint: str
+) -> None:
+    found = mistake(capsys, line("train", trained, "settings", more))
+    assert error in found[0]
+    assert hint in found[1]
+
+
+def test_the_settings_of_these_tests_work(trained: Path) -> None:
+    assert SETTINGS
+    assert read(trained / "toy-reid/run/validation-last.json")["scores"][0]["n_valid"] == 4 * TESTED

@@ -1,0 +1,264 @@
+"""What is measured while training goes on: when, by which number, and what the log says."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ffreid.engine.dist import World
+from ffreid.engine.loop import Plan, Progress, Task, Trainer, Validation
+from ffreid.errors import UserError
+from ffreid.recipes import compose
+from ffreid.reid import validation
+from ffreid.reid.data.records import Search, Source
+from ffreid.reid.retrieval.protocols import STANDARD, Protocol
+from ffreid.reid.retrieval.scores import RANKS, Scores
+from ffreid.reid.scoring import selecting_protocol
+from ffreid.reid.setup import check_source
+
+CPU = torch.device("cpu")
+ALONE = World(0, 1, CPU)
+
+
+def epochs(count: int, steps: int = 7) -> Plan:
+    return Plan(batch=64, steps_per_epoch=steps, total=count * steps, workers=0)
+
+
+def evaluated(*pairs: str, count: int = 12) -> list[float]:
+    """After which epochs, also parts of them, an evaluation is due."""
+    cfg, plan = compose("ltcc", pairs=pairs), epochs(count)
+    found = [done for done in range(1, plan.total + 1) if validation.due(cfg, plan, done)]
+    return [done / plan.steps_per_epoch for done in found]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ((), [5, 10]),
+        (("TEST.EVAL_STEP", "4"), [4, 8, 12]),
+        (("TEST.EVAL_STEP", "4", "TEST.START_EVAL", "4"), [8, 12]),
+        (("TEST.EVAL_STEP", "4", "TEST.START_EVAL", "3"), [4, 8, 12]),
+        (("TEST.EVAL_STEP", "0"), []),
+    ],
+)
+def test_evaluations_are_due_at_the_end_of_every_so_many_epochs(
+    pairs: tuple[str, ...], expected: list[int]
+) -> None:
+    assert evaluated(*pairs) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "found"),
+    [
+        (["general", "SC", "CC"], "", "CC"),
+        (["general"], "", "general"),
+        (["SC", "CC", "CC, listed identities"], "SC", "SC"),
+        (["SC (cameras 2 and 3)", "CC (cameras 3 and 4)"], "", "SC (cameras 2 and 3)"),
+    ],
+)
+def test_clothes_changing_selects_where_there_is_such_a_row(
+    names: list[str], wanted: str, found: str
+) -> None:
+    cfg = compose("ltcc", pairs=["TEST.SELECT_PROTOCOL", wanted])
+    assert selecting_protocol(cfg, names) == found
+
+
+def test_a_protocol_that_the_data_set_lacks_is_refused_with_those_it_has() -> None:
+    cfg = compose("ltcc", pairs=["TEST.SELECT_PROTOCOL", "XX"])
+    with pytest.raises(UserError, match="'XX' is no protocol of ltcc") as caught:
+        selecting_protocol(cfg, ["general", "CC"])
+    assert caught.value.hint == "choose one of: general, CC"
+
+
+@pytest.mark.parametrize(("columns", "works"), [(("camera", "clothes"), True), ((), False)])
+def test_a_protocol_that_cannot_select_is_told_before_training(
+    columns: tuple[str, ...], works: bool
+) -> None:
+    rows = (Protocol(name="general", other=()), *STANDARD[1:])
+    search = Search(query=(), gallery=(), protocols=rows)
+    source = Source(
+        name="folder",
+        folder=Path(),
+        video=False,
+        train=(),
+        identities=(),
+        outfits=(),
+        test=search,
+        columns=columns,
+    )
+    cfg = compose("folder", pairs=["TEST.SELECT_PROTOCOL", "CC"])
+    if works:
+        check_source(cfg, source)
+        return
+    with pytest.raises(UserError) as caught:
+        check_source(cfg, source)
+    assert caught.value.hint == "choose one of: general"
+
+
+def scores(name: str, rank1: float, precision: float) -> Scores:
+    valid = not math.isnan(rank1)
+    return Scores(
+        name=name,
+        cmc=dict.fromkeys(RANKS, rank1),
+        mean_average_precision=precision,
+        mean_inverse_penalty=precision,
+        n_valid=9 if valid else 0,
+        n_skipped=0 if valid else 9,
+        rank1_interval=(0.0, 1.0) if valid else None,
+        precision_interval=(0.0, 1.0) if valid else None,
+    )
+
+
+class Nothing(Task):
+    """A task with a network that is never run."""
+
+    trained = ("net",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Module()
+        self.net.model = nn.Linear(1, 1)
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    task = Nothing()
+    optimisers = {"net": torch.optim.SGD(task.parameters(), lr=0.1)}
+    return Trainer(task, optimisers, {"net": lambda step: 0.1}, device=CPU, seed=0)
+
+
+def validated(
+    trainer: Trainer, patch: pytest.MonkeyPatch, found: list[Scores], *pairs: str
+) -> Validation:
+    heard: list[Any] = []
+
+    def search(*given: Any, split: str) -> list[Scores]:
+        heard.append((given[-1], split))
+        return found
+
+    patch.setattr(validation, "search_scores", search)
+    cfg = compose("prcc", pairs=pairs)
+    source: Any = None
+    result = validation.validate(cfg, ALONE, source, trainer, Progress(9, 10, 4))
+    assert heard == [(trainer.task.get_submodule("net.model"), cfg.TEST.SELECT_ON)]
+    assert not trainer.task.training
+    return result
+
+
+FOUND = [scores("SC", 0.9, 0.8), scores("CC", 0.4, 0.3)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "name", "value"),
+    [
+        ((), "CC rank-1", 0.4),
+        (("TEST.SELECT_METRIC", "map"), "CC mAP", 0.3),
+        (("TEST.SELECT_PROTOCOL", "SC"), "SC rank-1", 0.9),
+        (("TEST.SELECT_PROTOCOL", "SC", "TEST.SELECT_METRIC", "map"), "SC mAP", 0.8),
+        (("TEST.SELECT_ON", "val"), "CC rank-1", 0.4),
+    ],
+)
+def test_a_named_number_selects_the_best_state_and_larger_is_better(
+    trainer: Trainer,
+    monkeypatch: pytest.MonkeyPatch,
+    pairs: tuple[str, ...],
+    name: str,
+    value: float,
+) -> None:
+    found = validated(trainer, monkeypatch, FOUND, *pairs)
+    assert (found.name, found.value, found.larger) == (name, value, True)
+    assert found.better_than(value - 0.01)
+    assert not found.better_than(value)
+    assert found.row["SC rank-5"] == 0.9
+    assert found.row["CC mAP"] == 0.3
+    assert found.results is not None
+    assert found.results["selected_by"] == name
+    assert found.results["selected_on"] == ("val" if "val" in pairs else "test")
+
+
+def test_a_protocol_without_a_valid_query_selects_nothing_and_says_so(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = validated(trainer, monkeypatch, [FOUND[0], scores("CC", math.nan, math.nan)])
+    assert not found.better_than(0.0)
+    assert found.better_than(None)
+    told = capsys.readouterr().err
+    assert "no query has a match under CC" in told
+    assert "TEST.SELECT_PROTOCOL" in told
+
+
+RECORDED = (
+    "Epoch1 Time:64.5s Data:0.1s ClaLoss:1.3595 PairLoss:0.5756 CloLoss:2.1287 AdvLoss:1.9892 "
+    "Acc:15.62% CloAcc:9.38% ",
+    "Epoch2 Time:3.3s Data:0.0s ClaLoss:1.4023 PairLoss:0.4508 CloLoss:2.1298 AdvLoss:1.9012 "
+    "Acc:28.12% CloAcc:25.00% ",
+)
+NAMES = {
+    "Time": "",
+    "Data": "",
+    "ClaLoss": "classification",
+    "PairLoss": "pair",
+    "CloLoss": "clothes",
+    "AdvLoss": "adversarial",
+    "Acc": "accuracy",
+    "CloAcc": "clothes_accuracy",
+}
+
+
+@pytest.mark.parametrize("line", RECORDED)
+def test_the_line_of_an_epoch_is_as_recorded(line: str) -> None:
+    numbers = dict(re.findall(r"(\w+):([\d.]+)", line))
+    assert list(numbers) == list(NAMES)
+    means = {
+        NAMES[name]: float(text) / (100 if name.endswith("Acc") else 1)
+        for name, text in numbers.items()
+        if NAMES[name]
+    }
+    epoch = int(line[5]) - 1
+    seconds, waited = float(numbers["Time"]), float(numbers["Data"])
+    assert validation.epoch_line(means, epoch, seconds, waited) == line
+
+
+def test_the_line_of_a_run_with_memory_lacks_what_it_has_not() -> None:
+    means = {"classification": 1.0, "pair": 0.5, "adversarial": 0.25, "accuracy": 1.0}
+    line = validation.epoch_line(means | {"loss": 9.0}, 11, 1.25, 0.5)
+    assert line == (
+        "Epoch12 Time:1.2s Data:0.5s ClaLoss:1.0000 PairLoss:0.5000 AdvLoss:0.2500 Acc:100.00% "
+    )
+
+
+def test_what_was_found_is_reported_of_the_best_and_the_last_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, epoch, row in (("best", 5, FOUND[0]), ("last", 10, FOUND[1])):
+        facts = {"epoch": epoch, "selected_by": "CC rank-1", "scores": [plain(row)]}
+        (tmp_path / f"validation-{name}.json").write_text(json.dumps(facts))
+    validation.finish(compose("prcc"), ALONE, tmp_path)
+    heard = capsys.readouterr()
+    lines = heard.out.splitlines()
+    (best,) = (line for line in lines if "best, epoch 5" in line)
+    (last,) = (line for line in lines if "last, epoch 10" in line)
+    assert "90.0" in best
+    assert "40.0" in last
+    assert "best state by CC rank-1" in heard.out
+    assert "chosen on the test set" in heard.err
+
+
+def plain(row: Scores) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(replace(row).__dict__))
+    return found
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_process_reports(rank: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"epoch": 5, "selected_by": "CC rank-1", "scores": [plain(FOUND[1])]}
+    for name in ("best", "last"):
+        (tmp_path / f"validation-{name}.json").write_text(json.dumps(facts))
+    validation.finish(compose("prcc"), World(rank, 2, CPU), tmp_path)
+    assert bool(capsys.readouterr().out) is (rank == 0)

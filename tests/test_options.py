@@ -1,0 +1,113 @@
+"""Flags that several commands share, and what they refuse."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ffreid import options
+from ffreid.errors import UserError
+
+NOTHING: dict[str, Any] = {
+    "--checkpoint": None,
+    "--pictures": 0,
+    "--test-gt": False,
+    "--predictions": None,
+    "--truth": None,
+    "--frames": None,
+    "--save-features": None,
+    "--features": None,
+    "--rerank": False,
+}
+FILE = Path("x")
+
+
+@pytest.fixture(autouse=True)
+def _own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"), [(None, "7"), ("0", "0"), ("0,1", "0,1"), (" 2, 3 ,", "2,3")]
+)
+def test_devices_are_those_that_are_named(given: str | None, seen: str) -> None:
+    options.choose_devices(given)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
+@pytest.mark.parametrize("given", ["cuda:0", "0;1", "-1", "a", "", ","])
+def test_what_is_no_list_of_devices_is_refused(given: str) -> None:
+    with pytest.raises(UserError, match="is no list of devices") as caught:
+        options.choose_devices(given)
+    assert "--gpu 0" in caught.value.hint
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+
+
+@pytest.mark.parametrize(("size", "told"), [(None, True), ("2", False)])
+def test_several_devices_for_one_process_are_explained(
+    size: str | None,
+    told: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if size is not None:
+        monkeypatch.setenv("WORLD_SIZE", size)
+    options.choose_devices("0,1")
+    assert ("torchrun --nproc-per-node 2 -m ffreid" in capsys.readouterr().err) is told
+
+
+@pytest.mark.parametrize("flag", options.TASKS)
+def test_a_flag_of_the_other_task_is_refused(flag: str) -> None:
+    own = options.TASKS[flag]
+    other = {"pose": "reid", "reid": "pose"}[own]
+    options.refuse_foreign(own, "mine", {flag: True})
+    options.refuse_foreign(other, "mine", {flag: False, "--pictures": 3})
+    with pytest.raises(UserError, match=f"{flag} does nothing for mine"):
+        options.refuse_foreign(other, "mine", {"--pictures": 3, flag: True})
+
+
+@pytest.mark.parametrize(
+    ("given", "idle"),
+    [
+        ({"--predictions": FILE, "--checkpoint": FILE}, "--checkpoint"),
+        ({"--predictions": FILE, "--test-gt": True, "--pictures": 2}, "--test-gt, --pictures"),
+        ({"--features": FILE, "--checkpoint": FILE}, "--checkpoint"),
+        ({"--features": FILE, "--pictures": 2}, "--pictures"),
+        ({"--features": FILE, "--save-features": FILE}, "--save-features"),
+        ({"--test-gt": True, "--checkpoint": FILE}, "--checkpoint"),
+        ({"--truth": FILE}, "--truth"),
+        ({"--frames": FILE}, "--frames"),
+    ],
+)
+def test_flags_that_do_nothing_beside_others_are_refused(given: dict[str, Any], idle: str) -> None:
+    with pytest.raises(UserError) as caught:
+        options.refuse_idle(NOTHING | given)
+    assert caught.value.message.startswith(f"{idle} does nothing with")
+    assert caught.value.hint == f"leave {idle.partition(',')[0]} out"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"--checkpoint": FILE, "--pictures": 3, "--save-features": FILE, "--rerank": True},
+        {"--features": FILE, "--rerank": True},
+        {"--predictions": FILE, "--truth": FILE, "--frames": FILE},
+        {"--test-gt": True, "--pictures": 3},
+    ],
+)
+def test_flags_that_work_together_are_let_through(given: dict[str, Any]) -> None:
+    options.refuse_idle(NOTHING | given)
+
+
+def test_a_file_must_be_there_where_one_is_named(tmp_path: Path) -> None:
+    options.check_file(None, "checkpoint", "best.pth")
+    (tmp_path / "there.pth").touch()
+    options.check_file(tmp_path / "there.pth", "checkpoint", "best.pth")
+    for path in (tmp_path, tmp_path / "gone.pth"):
+        with pytest.raises(UserError) as caught:
+            options.check_file(path, "checkpoint", "best.pth")
+        assert str(path) in caught.value.message
+        assert "best.pth" in caught.value.hint
