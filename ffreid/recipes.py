@@ -37,8 +37,15 @@ def recipes() -> dict[str, Path]:
 
 def _found(file: Path, shipped: Path) -> Path:
     """The file itself, or where there is none the shipped recipe of that name."""
-    ours = shipped / f"{file.stem}.yaml"
-    return ours if not file.is_file() and ours.is_file() else file
+    if file.is_file() or not shipped.is_dir():
+        return file
+    ours = {path.stem: path for path in sorted(shipped.glob("*.yaml"))}
+    if file.stem not in ours:
+        raise UserError(
+            f"no file {file}, nor a recipe of that name",
+            f"give a YAML file with --cfg FILE, or one of: {', '.join(ours)}",
+        )
+    return ours[file.stem]
 
 
 def compose(

@@ -13,6 +13,8 @@ from ffreid.errors import UserError
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES = sorted((REPOSITORY / "configs").glob("*/*.yaml"))
 assert FILES, f"no recipes in {REPOSITORY / 'configs'}"
+SHARED = sorted((REPOSITORY / "configs").glob("*/recipes/*.yaml"))
+assert SHARED, f"no shared recipes in {REPOSITORY / 'configs'}"
 # What a data set cannot do without.
 NEEDED = {"linemod": {"cls": "ape"}}
 
@@ -40,6 +42,18 @@ def test_a_recipe_is_in_the_configuration(path: Path) -> None:
         assert config.lookup(cfg, key) == config.lookup(written, key)
 
 
+@pytest.mark.parametrize("path", SHARED, ids=lambda path: path.stem)
+def test_a_shared_recipe_is_in_the_configuration_of_those_that_name_it(path: Path) -> None:
+    named = [file.stem for file in FILES if f"RECIPE: {path.stem}\n" in file.read_text()]
+    assert named
+    written = CfgNode(yaml.safe_load(path.read_text()))
+    for dataset in named:
+        cfg = recipes.compose(dataset)
+        assert cfg.RECIPE == path.stem
+        for key in config.keys(written):
+            assert config.lookup(cfg, key) == config.lookup(written, key)
+
+
 def test_all_recipes_are_known_and_no_two_share_a_name() -> None:
     assert sorted(recipes.recipes().values()) == FILES
     assert len(recipes.recipes()) == len(FILES)
@@ -51,6 +65,14 @@ def test_words_go_over_the_file_and_the_file_over_the_recipe(tmp_path: Path) -> 
     cfg = recipes.compose("toy-pose", file=file, pairs=["TRAIN.BATCH", "2"])
     assert (cfg.TRAIN.BATCH, cfg.TRAIN.EPOCHS, cfg.DATA.LAYOUT) == (2, 7, "toy")
     assert cfg.DATASET == "toy-pose"
+
+
+def test_a_shipped_recipe_is_found_by_name_and_others_are_listed() -> None:
+    cfg = recipes.compose("ltcc", file=Path("configs/res50_cels_cal_tri_16x4.yaml"))
+    assert cfg.LOSS.PAIR_LOSS_WEIGHT == 1.0
+    with pytest.raises(UserError, match="no file old.yaml") as caught:
+        recipes.compose("ltcc", file=Path("old.yaml"))
+    assert "res50_cels_cal_16x4" in caught.value.hint
 
 
 def test_flags_are_settings(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(
-            f"no checkpoint {path}", "give an existing file, e.g. runs/ycb/default/best.pth"
+            f"no checkpoint {path}", "give an existing file, e.g. runs/DATASET/TAG/best.pth"
         )
     try:
         with torch.serialization.safe_globals(_numbers()):
