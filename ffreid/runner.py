@@ -1,9 +1,7 @@
 """From a configuration to a training or an evaluation run, one process or many."""
 
 import importlib
-import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from yacs.config import CfgNode
 from ffreid import report
 from ffreid.engine import checkpoint, dist, runlog
 from ffreid.engine.dist import World
+from ffreid.engine.epochs import EpochSums, timed
 from ffreid.engine.loading import StepKeys, deaths_told, stream
 from ffreid.engine.loop import Plan, Progress, Trainer, Validation
 from ffreid.engine.resume import check_resumable
@@ -73,8 +72,9 @@ class _Run:
             seed=cfg.SEED,
             rank=world.rank,
         )
-        self.start, self.measured = 0, math.nan
+        self.start = 0
         self.best: float | None = None
+        self.measured: dict[str, float] = {}
         if state is not None:
             self._take_back(state, str(resume))
 
@@ -107,13 +107,13 @@ class _Run:
             size=world.size,
         )
         batches = stream(self.data, keys, self.room.collate, workers=plan.workers)
-        epoch = _Epoch()
+        epoch = EpochSums()
         with report.Bar("training", plan.total, show=world.main) as bar:
-            for step, (batch, waited) in zip(keys.steps, _timed(batches), strict=True):
+            for step, (batch, waited) in zip(keys.steps, timed(batches), strict=True):
                 epoch.add(self._step(step, batch, bar), waited)
                 if (step + 1) % plan.steps_per_epoch == 0:
                     self._tell_epoch(step // plan.steps_per_epoch, epoch)
-                    epoch = _Epoch()
+                    epoch = EpochSums()
                 self._keep(step + 1)
         if self.start < end < plan.total:
             self._save("last.pth", end)
@@ -136,7 +136,7 @@ class _Run:
         )
         report.say(f"data: {self.source.summary()}")
 
-    def _tell_epoch(self, number: int, epoch: "_Epoch") -> None:
+    def _tell_epoch(self, number: int, epoch: EpochSums) -> None:
         if not self.world.main:
             return
         line = self.validation.epoch_line(epoch.means(), number, epoch.seconds, epoch.waited)
@@ -179,7 +179,7 @@ class _Run:
             self.cfg, self.world, self.source, self.trainer, self._at(done - 1)
         )
         better = found.better_than(self.best)
-        self.measured = found.value
+        self.measured = dict(found.kept)
         if better:
             self.best = found.value
         if self.world.main:
@@ -212,39 +212,6 @@ class _Run:
         if weights_only:
             del state["optimisers"]
         checkpoint.save(self.folder / name, state)
-
-
-def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
-    """Give each batch with the seconds waited for it."""
-    asked = time.monotonic()
-    for batch in batches:
-        yield batch, time.monotonic() - asked
-        asked = time.monotonic()
-
-
-class _Epoch:
-    """What the steps of an epoch add up to (of a resumed run's first: since it was resumed)."""
-
-    def __init__(self) -> None:
-        self.started, self.waited = time.monotonic(), 0.0
-        self.steps = 0
-        self.sums: dict[str, float] = {}
-
-    @property
-    def seconds(self) -> float:
-        """How long it has taken so far."""
-        return time.monotonic() - self.started
-
-    def add(self, terms: dict[str, float], waited: float) -> None:
-        """Count a step's terms, and the seconds that it waited for its batch."""
-        self.steps += 1
-        self.waited += waited
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def means(self) -> dict[str, float]:
-        """Give every term's mean over the steps."""
-        return {name: total / self.steps for name, total in self.sums.items()}
 
 
 def finish(cfg: CfgNode) -> None:

@@ -49,7 +49,7 @@ def test_a_shared_recipe_is_in_the_configuration_of_those_that_name_it(path: Pat
     written = CfgNode(yaml.safe_load(path.read_text()))
     for dataset in named:
         cfg = recipes.compose(dataset)
-        assert cfg.RECIPE == path.stem
+        assert path.stem == cfg.RECIPE
         for key in config.keys(written):
             assert config.lookup(cfg, key) == config.lookup(written, key)
 
@@ -70,7 +70,7 @@ def test_words_go_over_the_file_and_the_file_over_the_recipe(tmp_path: Path) -> 
 def test_a_shipped_recipe_is_found_by_name_and_others_are_listed() -> None:
     cfg = recipes.compose("ltcc", file=Path("configs/res50_cels_cal_tri_16x4.yaml"))
     assert cfg.LOSS.PAIR_LOSS_WEIGHT == 1.0
-    with pytest.raises(UserError, match="no file old.yaml") as caught:
+    with pytest.raises(UserError, match=r"no file old\.yaml") as caught:
         recipes.compose("ltcc", file=Path("old.yaml"))
     assert "res50_cels_cal_16x4" in caught.value.hint
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -51,6 +51,7 @@ class Validation:
         value: that number.
         larger: whether a larger one is better.
         results: all that was found, to be kept in a file; None for nothing more than the row.
+        kept: numbers that checkpoints hold until the next evaluation.
     """
 
     row: Mapping[str, float]
@@ -58,6 +59,7 @@ class Validation:
     value: float
     larger: bool
     results: Mapping[str, Any] | None = None
+    kept: Mapping[str, float] = field(default_factory=dict)
 
     def better_than(self, best: float | None) -> bool:
         """Whether this beats the best value so far; what is not a number loses to all that are."""

@@ -282,7 +282,7 @@ def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
     return {"net": net}
 
 
-def original_entries(trainer: Trainer, epoch: int, measured: float) -> dict[str, Any]:
+def original_entries(trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> dict[str, Any]:
     """What checkpoints hold further under names of the original: nothing yet."""
     return {}
 

@@ -1,5 +1,6 @@
 """Networks, losses and optimisers as the configuration names them."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -122,13 +123,13 @@ def build_optimisers(cfg: CfgNode, task: ReidTask) -> dict[str, Optimizer]:
     }
 
 
-def original_entries(trainer: Trainer, epoch: int, rank1: float) -> dict[str, Any]:
+def original_entries(trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> dict[str, Any]:
     """What the original's checkpoints hold, under its names; tensors are shared with our own.
 
     Args:
         trainer: what trains.
         epoch: the last one trained in, from 0.
-        rank1: of the last evaluation, a share.
+        measured: ``rank1`` of the last evaluation, a share; before the first there is none.
     """
     task = trainer.task
     assert isinstance(task, ReidTask)
@@ -139,7 +140,7 @@ def original_entries(trainer: Trainer, epoch: int, rank1: float) -> dict[str, An
         "classifier_state_dict": net.get_submodule("classifier").state_dict(),
         "clothes_classifier_state_dict": {} if head is None else head.state_dict(),
     }
-    return entries | {"rank1": rank1, "epoch": epoch}
+    return entries | {"rank1": measured.get("rank1", math.nan), "epoch": epoch}
 
 
 def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, Any]:

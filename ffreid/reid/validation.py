@@ -67,6 +67,7 @@ def validate(
             "selected_by": f"{protocol} {label}",
             "scores": [asdict(s) for s in found.values()],
         },
+        kept={"rank1": found[protocol].cmc[1]},
     )
 
 

@@ -68,7 +68,7 @@ def trainer(task: ReidTask, cfg: CfgNode) -> Trainer:
 def saved(path: Path, cfg: CfgNode, people: int = PEOPLE) -> Path:
     """A checkpoint as runs write it."""
     made = trainer(building.build_task(cfg, source(people), CPU), cfg)
-    entries = building.original_entries(made, 3, 0.5)
+    entries = building.original_entries(made, 3, {"rank1": 0.5})
     checkpoint.save(path, made.state() | entries | {"config": cfg.dump()})
     return path
 
@@ -152,7 +152,7 @@ def test_every_part_has_an_optimiser_of_the_kind_asked_for(
 )
 def test_the_originals_entries_have_its_names(cal: str, expected: list[str]) -> None:
     cfg = configuration("LOSS.CAL", cal)
-    entries = building.original_entries(trainer(built("LOSS.CAL", cal), cfg), 7, 0.25)
+    entries = building.original_entries(trainer(built("LOSS.CAL", cal), cfg), 7, {"rank1": 0.25})
     names = ["model_state_dict", "classifier_state_dict", "clothes_classifier_state_dict"]
     assert list(entries) == [*names, "rank1", "epoch"]
     assert list(entries["clothes_classifier_state_dict"]) == expected

@@ -78,10 +78,10 @@ def test_a_run_writes_all_its_files(trained: Path) -> None:
 def test_a_run_logs_every_term_of_every_step(trained: Path) -> None:
     rows = metrics(trained, "train/")
     assert [(row["step"], row["epoch"], row["lr"]) for row in rows] == [
-        (1, 0, 3.5e-4),
-        (2, 0, 3.5e-4),
-        (3, 1, 3.5e-4),
-        (4, 1, 3.5e-4),
+        (1, 0, 7e-4),
+        (2, 0, 7e-4),
+        (3, 1, 7e-4),
+        (4, 1, 7e-4),
     ]
     for row in rows:
         assert {f"train/{name}" for name in (*TERMS, "broken")} < set(row)

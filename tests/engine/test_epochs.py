@@ -1,0 +1,19 @@
+"""An epoch's means are those of its steps."""
+
+import pytest
+
+from ffreid.engine.epochs import EpochSums, timed
+
+
+def test_terms_are_averaged_and_waiting_is_summed() -> None:
+    sums = EpochSums()
+    sums.add({"a": 1.0, "b": 2.0}, 0.5)
+    sums.add({"a": 3.0, "b": 2.0}, 0.25)
+    assert sums.means() == {"a": 2.0, "b": 2.0}
+    assert (sums.steps, sums.waited) == (2, 0.75)
+
+
+def test_only_the_wait_for_a_batch_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2.0, 10.0, 11.0, 20.0])  # asked, had; asked again after a long step, had
+    monkeypatch.setattr("ffreid.engine.epochs.time.monotonic", lambda: next(clock))
+    assert list(timed(iter("ab"))) == [("a", 2.0), ("b", 1.0)]
