@@ -166,8 +166,8 @@ def bench(
     from ffreid import report
 
     rows = import_module(f"ffreid.{task}.bench").bench(quick)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[row.get(name) for name in columns] for row in rows]
+    columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    cells = [[row[name] for name in columns] for row in rows]
     report.show_table(f"{task}: {BENCHES[task]}", columns, cells)
     if json is not None:
         report.write_json(json, {"rows": rows})
