@@ -8,6 +8,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid import report
+from ffreid.config import differing
 from ffreid.engine import checkpoint, dist, runlog
 from ffreid.engine.dist import World
 from ffreid.engine.epochs import EpochSums, timed
@@ -15,6 +16,9 @@ from ffreid.engine.loading import StepKeys, deaths_told, stream
 from ffreid.engine.loop import Plan, Progress, Trainer, Validation
 from ffreid.engine.resume import check_resumable
 from ffreid.errors import UserError
+
+SELECTING = "TEST.SELECT"
+"""How settings begin that say by which number the best state is chosen."""
 
 
 def run_folder(cfg: CfgNode) -> Path:
@@ -58,6 +62,8 @@ class _Run:
         self.classes = self.room.class_names(self.source)
         self.data = self.room.training_set(cfg, self.source)
         self.plan: Plan = self.room.plan(cfg, self.data)
+        if state is not None:
+            self._check_resumable(state, str(resume))
         task = dist.in_turn(
             lambda: self.room.build_task(cfg, self.source, world.device, resumed=state is not None)
         )
@@ -76,9 +82,9 @@ class _Run:
         self.best: float | None = None
         self.measured: dict[str, float] = {}
         if state is not None:
-            self._take_back(state, str(resume))
+            self._take_back(state)
 
-    def _take_back(self, state: dict[str, Any], origin: str) -> None:
+    def _check_resumable(self, state: dict[str, Any], origin: str) -> None:
         check_resumable(
             state,
             origin,
@@ -87,9 +93,14 @@ class _Run:
             total=self.plan.total,
             free=self.room.FREE_TO_CHANGE,
         )
+
+    def _take_back(self, state: dict[str, Any]) -> None:
         self.trainer.load_state(state)
-        self.start, self.measured = state["step"], state["measured"]
-        if (self.folder / "best.pth").is_file():
+        self.start, self.measured = state["step"], state.get("measured", {})
+        changed = [key for key, *_ in differing(self.cfg, state["config"])]
+        # Numbers of another kind don't compare.
+        same = not any(key.startswith(SELECTING) for key in changed)
+        if same and (self.folder / "best.pth").is_file():
             self.best = state["best"]
 
     def fit(self, stop_at: int | None) -> Path:
@@ -111,10 +122,11 @@ class _Run:
         with report.Bar("training", plan.total, show=world.main) as bar:
             for step, (batch, waited) in zip(keys.steps, timed(batches), strict=True):
                 epoch.add(self._step(step, batch, bar), waited)
-                if (step + 1) % plan.steps_per_epoch == 0:
+                ends = (step + 1) % plan.steps_per_epoch == 0
+                if ends:
                     self._tell_epoch(step // plan.steps_per_epoch, epoch)
-                    epoch = EpochSums()
                 self._keep(step + 1)
+                epoch = EpochSums() if ends else epoch
         if self.start < end < plan.total:
             self._save("last.pth", end)
         if self.start == plan.total and not (self.folder / "last.pth").is_file():
@@ -135,6 +147,8 @@ class _Run:
             f"in {self.folder}"
         )
         report.say(f"data: {self.source.summary()}")
+        for line in self.room.notes(cfg, self.source):
+            report.say(f"note: {line}")
 
     def _tell_epoch(self, number: int, epoch: EpochSums) -> None:
         if not self.world.main:

@@ -29,8 +29,8 @@ class StepKeys:
     ) -> None:
         if batch % size:
             raise UserError(
-                f"TRAIN.BATCH {batch} cannot be shared by {size} processes",
-                f"set TRAIN.BATCH to a multiple of {size}",
+                f"the {batch} samples of a step cannot be shared by {size} processes",
+                f"make the batch a multiple of {size}",
             )
         self.steps = range(start, total)
         self.steps_per_epoch, self.batch = steps_per_epoch, batch
@@ -114,7 +114,7 @@ def deaths_told() -> Iterator[None]:
             raise
         raise UserError(
             f"a data worker died: {flat(str(error))}",
-            "often memory or /dev/shm ran out: fewer DATA.WORKERS, or 0 to load in this process",
+            "often memory or /dev/shm ran out: set fewer data workers, or 0 to load right here",
         ) from error
 
 

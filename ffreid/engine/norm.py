@@ -40,9 +40,14 @@ class GatheredBatchNorm(_BatchNorm):
         assert input.dim() >= 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, ...) over B and ... of all processes."""
+        """Normalise (B, C, ...) over B and ... of all processes, never in half precision."""
         if not self.training or not dist.is_initialized():
             return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x if x.dtype == torch.float64 else x.float()
+            return self._normalised(wide).to(x.dtype)
+
+    def _normalised(self, x: Tensor) -> Tensor:
         assert self.momentum is not None and self.running_mean is not None
         assert self.running_var is not None and self.num_batches_tracked is not None
         axes = [0, *range(2, x.dim())]

@@ -46,7 +46,15 @@ def check_resumable(
     """
     for name in NEEDED:
         if name not in state:
-            raise UserError(f"{origin} holds no {name}", "resume from a last.pth of ours")
+            raise UserError(
+                f"{origin} holds no {name}, which going on needs",
+                "resume from a last.pth of ours; ffreid eval --checkpoint evaluates other files",
+            )
+    if state.get("dataset") not in (None, cfg.DATASET):
+        raise UserError(
+            f"{origin} was trained on {state['dataset']}, not on {cfg.DATASET}",
+            f"go on with --dataset {state['dataset']}; ffreid eval --checkpoint may evaluate it",
+        )
     if state.get("task") != cfg.TASK:
         raise UserError(
             f"{origin} is of the task {state.get('task')}, {cfg.DATASET} of another",

@@ -155,6 +155,11 @@ def check_source(cfg: CfgNode, source: Source) -> None:
         assert len(source.meshes) == len(source.objects)
 
 
+def notes(cfg: CfgNode, source: Source) -> list[str]:
+    """Say what people should know of the data set and the settings: nothing."""
+    return []
+
+
 def class_names(source: Source) -> list[str]:
     """What training tells apart, for checkpoints."""
     return list(source.objects.names)

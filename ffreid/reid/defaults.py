@@ -61,7 +61,6 @@ LEAST = {
     "TRAIN.BN_GROUPS": 1,
     "TRAIN.LOG_EVERY": 1,
     "TRAIN.SAVE_EVERY": 1,
-    "TEST.EVAL_STEP": 0,
     "SEED": 0,
 }
 SHARES = ("AUG.RC_PROB", "AUG.RE_PROB", "AUG.RF_PROB", "LOSS.MOMENTUM")
@@ -159,7 +158,7 @@ def defaults() -> CfgNode:
     c.TRAIN.LOG_EVERY = 10  # steps between lines of metrics.jsonl
 
     c.TEST = CfgNode()
-    c.TEST.EVAL_STEP = 5  # epochs between evaluations; 0: at the end only
+    c.TEST.EVAL_STEP = 5  # epochs between evaluations; 0 or less: at the end only
     c.TEST.START_EVAL = 0
     c.TEST.SELECT_ON = "test"  # as the original; val where the data set has a validation split
     c.TEST.SELECT_PROTOCOL = ""  # CC where there is one, else the first

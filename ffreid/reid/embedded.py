@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ffreid.errors import UserError, flat
+from ffreid.errors import UserError
 from ffreid.reid.retrieval.features import check_finite, unit
 from ffreid.reid.retrieval.protocols import Choice, Labels, Protocol
 
@@ -146,6 +146,8 @@ def load(path: Path, dataset: str) -> EmbeddedSearch:
     arrays = _read(path)
     sides = (f"{side}_{name}" for side in _SIDES for name in ("features", *COLUMNS, "path"))
     needed = ("version", "columns", *_TEXTS, *sides)
+    if "version" not in arrays:
+        raise UserError(f"{path} is no .npz that --save-features wrote", _AGAIN)
     if missing := [name for name in needed if name not in arrays]:
         raise UserError(f"{path} lacks {', '.join(missing)}", _AGAIN)
     if arrays["version"].tolist() != VERSION:
@@ -193,8 +195,9 @@ def _read(path: Path) -> Arrays:
                 raise ValueError("it is one array")
             return {key: held[key] for key in held.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        # Not numpy's text, which advises to load pickles.
         raise UserError(
-            f"{path} holds no readable features: {flat(str(error)) or type(error).__name__}", _AGAIN
+            f"{path} is no .npz that --save-features wrote ({type(error).__name__})", _AGAIN
         ) from error
 
 

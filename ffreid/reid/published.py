@@ -18,11 +18,13 @@ class Published:
         rank1: rank-1.
         mAP: mean average precision.
         confidence: ``paper``, or one of the marks.
+        valid: how many queries have a match in the published evaluation; None if that is unknown.
     """
 
     rank1: float
     mAP: float
     confidence: str
+    valid: int | None = None
 
     @property
     def mark(self) -> str:
@@ -49,6 +51,7 @@ def published(dataset: str, network: str, method: str = CAL) -> dict[str, Publis
                 rank1=values["rank1"] / 100,
                 mAP=values["map"] / 100,
                 confidence=entry["confidence"],
+                valid=entry.get("valid"),
             )
     return found
 

@@ -22,7 +22,7 @@ from ffreid.reid.building import (
 from ffreid.reid.data import clips
 from ffreid.reid.data.batch import collate, collate_for_evaluation
 from ffreid.reid.data.dataset import EvalSet, TrainSet
-from ffreid.reid.data.readers import READERS, ccvid
+from ffreid.reid.data.readers import LISTED, READERS
 from ffreid.reid.data.records import Record, Source
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import (
@@ -35,7 +35,7 @@ from ffreid.reid.defaults import TOYS, VIDEO_LAYOUTS
 from ffreid.reid.retrieval.protocols import STANDARD
 from ffreid.reid.scoring import selecting_protocol
 from ffreid.reid.toy import ensure_people
-from ffreid.report import Bar, say
+from ffreid.report import Bar
 
 __all__ = [  # the runner takes them from here
     "build_optimisers",
@@ -67,9 +67,10 @@ def open_source(cfg: CfgNode) -> Source:
     """
     if cfg.DATA.LAYOUT in TOYS:
         return _toy(cfg)
-    if cfg.DATA.LAYOUT == "ccvid":
-        return ccvid.read(Path(cfg.DATA.ROOT), skip_broken=cfg.DATA.SKIP_BROKEN)
-    return READERS[cfg.DATA.LAYOUT](Path(cfg.DATA.ROOT))
+    name, root = cfg.DATA.LAYOUT, Path(cfg.DATA.ROOT)
+    if name in LISTED:
+        return READERS[name](root, skip_broken=cfg.DATA.SKIP_BROKEN)
+    return READERS[name](root)
 
 
 def _toy(cfg: CfgNode) -> Source:
@@ -115,7 +116,7 @@ def class_names(source: Source) -> list[str]:
 
 
 def check_source(cfg: CfgNode, source: Source) -> None:
-    """Refuse now what would fail later, and say what people should know.
+    """Refuse now what would fail later.
 
     Raises:
         UserError: the processes cannot share a step, or the selecting protocol is none of the
@@ -125,12 +126,16 @@ def check_source(cfg: CfgNode, source: Source) -> None:
     search = source.val if cfg.TEST.SELECT_ON == "val" and source.val is not None else source.test
     known = {"identity", *source.columns}
     selecting_protocol(cfg, [p.name for p in search.protocols if p.columns <= known])
-    if dist.rank() != 0:
-        return
-    for note in source.notes:
-        say(f"note: {note}")
+
+
+def notes(cfg: CfgNode, source: Source) -> list[str]:
+    """Say what people should know of the data set and the settings, a line each."""
+    found = list(source.notes)
     if cfg.LOSS.CAL == "cal" and cfg.LOSS.CLOTHES_CLA_LOSS == "crossentropy":
-        say("note: LOSS.CLOTHES_CLA_LOSS crossentropy leaves the cosines unscaled, as the original")
+        found.append(
+            "LOSS.CLOTHES_CLA_LOSS crossentropy leaves the cosines unscaled, as the original does"
+        )
+    return found
 
 
 def check_processes(cfg: CfgNode, size: int) -> None:

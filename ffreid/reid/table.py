@@ -84,8 +84,11 @@ def _cells(row: Row, published: Published | None) -> list[Cell]:
     theirs = difference = None
     if published is not None:
         theirs = f"{_pair(published.rank1, published.mAP)}{published.mark}"
-        gaps = ours.cmc[1] - published.rank1, ours.mean_average_precision - published.mAP
-        difference = _pair(*gaps, sign="+")
+        if published.valid in (None, ours.n_valid):
+            gaps = ours.cmc[1] - published.rank1, ours.mean_average_precision - published.mAP
+            difference = _pair(*gaps, sign="+")
+        else:
+            difference = f"of {published.valid} queries"
     return [
         row.title,
         *(100 * share for share in shares),

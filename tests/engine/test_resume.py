@@ -61,7 +61,7 @@ def test_a_checkpoint_that_lacks_something_is_refused(name: str) -> None:
     held = state()
     del held[name]
     error = refusal(held, configuration())
-    assert error.message == f"last.pth holds no {name}"
+    assert error.message == f"last.pth holds no {name}, which going on needs"
     assert "last.pth" in error.hint
 
 

@@ -80,7 +80,7 @@ def test_features_of_other_lengths_are_scaled(tmp_path: Path) -> None:
         ({"protocols": np.array("[{}]")}, "protocols or single_shot cannot be read"),
         ({"single_shot": np.array("[[99]]")}, "gallery lacks"),
         ({"columns": np.array(["hat"])}, "unknown columns hat"),
-        ({"query_path": np.array([{}] * 8)}, "holds no readable features"),
+        ({"query_path": np.array([{}] * 8)}, "is no .npz that --save-features wrote"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -93,21 +93,21 @@ def test_what_is_wrong_is_said(tmp_path: Path, changes: dict[str, Any], said: st
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"text"])
 def test_what_is_no_such_file_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "f.npz").write_bytes(content)
-    with pytest.raises(UserError, match="no readable features"):
+    with pytest.raises(UserError, match=r"is no \.npz that --save-features wrote"):
         load(tmp_path / "f.npz", "ltcc")
 
 
 def test_a_file_cut_short_is_said(tmp_path: Path) -> None:
     path = saved(tmp_path / "f.npz")
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(UserError, match="no readable features"):
+    with pytest.raises(UserError, match=r"is no \.npz that --save-features wrote"):
         load(path, "ltcc")
 
 
 def test_one_array_alone_is_no_such_file(tmp_path: Path) -> None:
     with (tmp_path / "f.npy").open("wb") as file:
         np.save(file, np.ones(3))
-    with pytest.raises(UserError, match="no readable features"):
+    with pytest.raises(UserError, match=r"is no \.npz that --save-features wrote"):
         load(tmp_path / "f.npy", "ltcc")
 
 

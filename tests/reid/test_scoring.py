@@ -99,6 +99,14 @@ def test_published_numbers_and_the_difference_stand_beside_ours() -> None:
     assert dict(zip(COLUMNS, cells[0], strict=True))["difference"] is None
 
 
+def test_another_number_of_valid_queries_is_not_compared() -> None:
+    row = score(made_search(), CPU)[2]
+    for valid, compared in ((row.scores.n_valid, True), (10_000, False)):
+        cells = table([row], {"CC": Published(0.401, 0.18, "paper", valid)})[0]
+        difference = dict(zip(COLUMNS, cells, strict=True))["difference"]
+        assert (difference == "of 10000 queries") is not compared
+
+
 def test_the_interval_and_the_valid_queries_are_in_the_row() -> None:
     row = score(made_search(), CPU)[0]
     assert row.scores.rank1_interval is not None
@@ -149,13 +157,13 @@ def test_queries_are_listed_with_their_first_match_and_precision() -> None:
 
 
 def test_published_numbers_are_of_one_data_set_and_network() -> None:
-    assert published("ltcc", "resnet50")["CC"] == Published(0.401, 0.18, "paper")
+    assert published("ltcc", "resnet50")["CC"] == Published(0.401, 0.18, "paper", 392)
     assert published("ltcc", "i3dres50") == {}
     assert published("toy-reid", "resnet50") == {}
     own, other = published("ccvid", "c2dres50")["CC"], published("ccvid", "ap3dres50")["CC"]
     assert (own.rank1, other.rank1) == pytest.approx((0.817, 0.836))
     assert published("ccvid", "ap3dnlres50") == {}
-    assert published("ltcc", "resnet50", BASELINE)["CC"] == Published(0.281, 0.11, "paper")
+    assert published("ltcc", "resnet50", BASELINE)["CC"] == Published(0.281, 0.11, "paper", 392)
     assert published("last", "resnet50", BASELINE) == {}
     assert published("ccvid", "ap3dres50", BASELINE) == {}
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ffreid.engine.dist import gather_with_grad
-from ffreid.reid.losses.precision import cosine_matrix, masked_logsumexp, widened
+from ffreid.reid.precision import cosine_matrix, masked_logsumexp, widened
 
 Blend = Callable[[Tensor, Tensor], Tensor]
 
@@ -56,7 +56,8 @@ def update_one_by_one(memory: Tensor, features: Tensor, clothes: Tensor, blend: 
         clothes: (B,) int64.
         blend: of old rows and features.
     """
-    for feature, label in zip(features.unbind(), clothes.unbind(), strict=True):
+    # Numbers at once: each label of a GPU would be waited for.
+    for feature, label in zip(features.unbind(), clothes.tolist(), strict=True):
         memory[label] = blend(memory[label], feature)
 
 

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ffreid.reid.precision import cosine_matrix
+
 
 class Classifier(nn.Module):
     """A linear layer, weights from N(0, 0.001), bias 0.
@@ -39,5 +41,5 @@ class NormalizedClassifier(nn.Module):
         self.weight = nn.Parameter(F.normalize(start, dim=1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (B, D) to cosines (B, C)."""
-        return F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
+        """Map (B, D) to cosines (B, C), never in half precision."""
+        return cosine_matrix(features, self.weight)

@@ -1,7 +1,6 @@
 """One file for each data set, from its layout on disk to records."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from ffreid.reid.data.readers import (
     ccvid,
@@ -15,7 +14,7 @@ from ffreid.reid.data.readers import (
 )
 from ffreid.reid.data.records import Source
 
-READERS: dict[str, Callable[[Path], Source]] = {
+READERS: dict[str, Callable[..., Source]] = {
     "ltcc": ltcc.read,
     "prcc": prcc.read,
     "vcclothes": vcclothes.read,
@@ -27,4 +26,7 @@ READERS: dict[str, Callable[[Path], Source]] = {
     "folder": folder.read,
     "market1501": market1501.read,
 }
-"""Data sets by name; each takes the data set's own folder or the one that holds it."""
+"""Data sets by name; each takes the data set's own folder or the one that holds it (a Path)."""
+
+LISTED = ("ccvid", "deepchange", "folder")
+"""Those that lists describe, which may name what isn't there; they take `skip_broken` as well."""

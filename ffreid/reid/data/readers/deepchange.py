@@ -11,7 +11,7 @@ from pathlib import Path
 from ffreid.engine.files import find_folder, found
 from ffreid.errors import UserError
 from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, search
-from ffreid.reid.data.readers.listing import check_exist, list_lines, parsed
+from ffreid.reid.data.readers.listing import check_exist, list_lines, parsed, some
 from ffreid.reid.data.records import Source
 from ffreid.reid.layouts import TREES
 from ffreid.reid.retrieval.protocols import GENERAL
@@ -22,8 +22,12 @@ PARTS = ("train-set", "test-set-query", "test-set-gallery", "val-set-query", "va
 LINE = re.compile(r"((P(\d+))_C\d+_(\d+)_[^,]*),\s*(\d+)\s*$")
 
 
-def read(root: Path) -> Source:
+def read(root: Path, *, skip_broken: bool = False) -> Source:
     """Read DeepChange, in the order of its lists.
+
+    Args:
+        root: its folder, or the one that holds it.
+        skip_broken: keep listed files that are missing, and say how many.
 
     Raises:
         UserError: a folder, list or listed file is missing, a line doesn't parse, splits share an
@@ -31,7 +35,10 @@ def read(root: Path) -> Source:
     """
     lists = tuple(f"{part}-bbox.txt" for part in PARTS)
     folder = find_folder(root, OWN_NAMES, (*PARTS, *lists), TREE)
-    train, query, gallery, val_query, val_gallery = (_items(folder, part) for part in PARTS)
+    absent: list[str] = []
+    train, query, gallery, val_query, val_gallery = (
+        _items(folder, part, absent, skip_broken=skip_broken) for part in PARTS
+    )
     check_disjoint(
         train,
         {"test": query + gallery, "val": val_query + val_gallery},
@@ -50,18 +57,19 @@ def read(root: Path) -> Source:
         notes=(
             "outfits are a person's days, cameras are tracklets: matches of a query's own camera "
             "count unless they are of its tracklet",
+            *([f"missing: {some(absent, 'file')}"] if absent else []),
         ),
     )
 
 
-def _items(folder: Path, part: str) -> list[Item]:
+def _items(folder: Path, part: str, absent: list[str], *, skip_broken: bool) -> list[Item]:
     path = folder / f"{part}-bbox.txt"
     if not (folder / part).is_dir():
         raise UserError(f"no folder {folder / part}: {folder}: {found(folder)}", f"expected {TREE}")
     lines = list_lines(path, TREE, "picture")
     matches = parsed(path, lines, LINE, "P1_C12_20200102_08_49586_0.jpg,1")
     files = [f"{part}/{match[1]}" for match in matches]
-    check_exist(folder, files, path)
+    absent += check_exist(folder, files, path, skip_broken=skip_broken)
     return [
         Item((file,), match[3], int(match[5]), match[2] + match[4])
         for file, match in zip(files, matches, strict=True)

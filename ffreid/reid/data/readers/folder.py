@@ -12,7 +12,7 @@ from pathlib import Path
 from ffreid.engine.files import found
 from ffreid.errors import UserError, flat
 from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, natural, search
-from ffreid.reid.data.readers.listing import check_exist, inner_folders, pictures
+from ffreid.reid.data.readers.listing import check_exist, inner_folders, pictures, some
 from ffreid.reid.data.records import Source
 from ffreid.reid.layouts import TREES
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol
@@ -42,11 +42,15 @@ class _Row:
     split: str
 
 
-def read(root: Path) -> Source:
+def read(root: Path, *, skip_broken: bool = False) -> Source:
     """Read a folder of people's own.
 
-    Where cameras are unknown, the protocols do without their rule; where outfits are, those that
-    need them are left out and every identity trains as one outfit.
+    Where cameras are unknown, rows do without their rule; where outfits are, those that need them
+    are left out and every identity trains as one outfit.
+
+    Args:
+        root: the folder.
+        skip_broken: keep pictures of the table that are missing, and say how many.
 
     Raises:
         UserError: there is neither table nor split folders, a line or column is incomplete or
@@ -54,7 +58,7 @@ def read(root: Path) -> Source:
             of two identities.
     """
     table = _table(root)
-    rows, notes = _folder_rows(root) if table is None else _table_rows(table)
+    rows, notes = _folder_rows(root) if table is None else _table_rows(table, skip_broken)
     source = table or root
     known = tuple(column for column in OPTIONAL if any(getattr(row, column) for row in rows))
     _check_splits(source, rows)
@@ -150,7 +154,7 @@ def _folder_rows(root: Path) -> tuple[list[_Row], tuple[str, ...]]:
     return rows, (f"folders without pictures: {', '.join(empty)}",)
 
 
-def _table_rows(table: Path) -> tuple[list[_Row], tuple[str, ...]]:
+def _table_rows(table: Path, skip_broken: bool) -> tuple[list[_Row], tuple[str, ...]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -167,9 +171,12 @@ def _table_rows(table: Path) -> tuple[list[_Row], tuple[str, ...]]:
     for column in OPTIONAL:
         _check_complete(table, column, rows)
     _check_single(table, rows)
-    check_exist(table.parent, [row.path for row in rows], table)
-    unused = [name for name in header if name not in REQUIRED + OPTIONAL]
-    return rows, (f"columns not used: {', '.join(unused)}",) if unused else ()
+    paths = [row.path for row in rows]
+    absent = check_exist(table.parent, paths, table, skip_broken=skip_broken)
+    notes = [f"missing: {some(absent, 'file')}"] if absent else []
+    if unused := [name for name in header if name not in REQUIRED + OPTIONAL]:
+        notes.append(f"columns not used: {', '.join(unused)}")
+    return rows, tuple(notes)
 
 
 def _check_header(table: Path, header: Sequence[str]) -> None:

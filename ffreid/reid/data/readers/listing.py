@@ -94,13 +94,16 @@ def parsed(
     return matches
 
 
-def check_exist(folder: Path, paths: Iterable[str], source: Path) -> None:
+def check_exist(
+    folder: Path, paths: Iterable[str], source: Path, *, skip_broken: bool = False
+) -> list[str]:
     """Check that the listed files are there, by one look at each folder.
 
     Args:
         folder: what `paths` start from.
         paths: with ``/`` between.
         source: the list, for the error.
+        skip_broken: give those that are not instead.
 
     Raises:
         UserError: some are not: the first are named and all are counted.
@@ -112,11 +115,12 @@ def check_exist(folder: Path, paths: Iterable[str], source: Path) -> None:
     for home, listed in by_home.items():
         there = set(names(folder / home)) if (folder / home).is_dir() else set()
         absent += [path for path in listed if path.rpartition("/")[2] not in there]
-    if absent:
+    if absent and not skip_broken:
         raise UserError(
             f"{source} lists {some(absent, 'file')} that aren't in {folder}",
-            "complete the data set, or take the lines out of the list",
+            "complete the data set, or set DATA.SKIP_BROKEN True to go on without them",
         )
+    return absent
 
 
 def some(culprits: Sequence[str], kind: str) -> str:
