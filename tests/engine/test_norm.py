@@ -16,6 +16,7 @@ CHANNELS = 5
 SHARES = {"equal": (3, 3), "unequal": (5, 2), "one sample": (1, 6)}
 AXES = {"vectors": (), "clouds": (7,), "pictures": (4, 3)}
 CASES = [(share, axes) for share in SHARES for axes in AXES]
+HALF = [torch.bfloat16, torch.float16]
 EXACT = 1e-10
 
 
@@ -56,25 +57,45 @@ def passed(net: nn.Module, batch: Tensor, weights: Tensor) -> dict[str, Tensor]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def work(rank: int) -> list[dict[str, Tensor]]:
-    found = []
+def large(kind: torch.dtype) -> Tensor:
+    """A joined batch whose sums of squares are beyond float16."""
+    return (100 * draw("unequal", "pictures")[0]).to(kind)
+
+
+def share_of(rank: int, share: str) -> slice:
+    return slice(0, SHARES[share][0]) if rank == 0 else slice(SHARES[share][0], None)
+
+
+def work(rank: int) -> dict[Any, dict[str, Tensor]]:
+    found = {}
     for share, axes in CASES:
         net = norm.synchronise(plain(axes), torch.device("cpu"))
         batch, weights = draw(share, axes)
-        mine = slice(0, SHARES[share][0]) if rank == 0 else slice(SHARES[share][0], None)
-        found.append(passed(net, batch[mine], weights[mine]))
-    return found
+        mine = share_of(rank, share)
+        found[share, axes] = passed(net, batch[mine], weights[mine])
+    return found | {str(kind): autocast(rank, kind) for kind in HALF}
+
+
+def autocast(rank: int, kind: torch.dtype) -> dict[str, Tensor]:
+    """One training pass in an autocast region."""
+    net = norm.synchronise(plain("pictures").float(), torch.device("cpu"))
+    inputs = large(kind)[share_of(rank, "unequal")].requires_grad_()
+    with torch.autocast("cpu", kind):
+        outputs = net(inputs)
+    outputs.float().pow(2).sum().backward()
+    assert inputs.grad is not None
+    return {"outputs": outputs.detach(), "gradient": inputs.grad, **net.state_dict()}
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list[Any]]:
+def processes(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, list[Any]]:
     found = in_processes(work, tmp_path_factory.mktemp("norm"))
-    return {case: [found[rank][i] for rank in range(SIZE)] for i, case in enumerate(CASES)}
+    return {case: [found[rank][case] for rank in range(SIZE)] for case in found[0]}
 
 
 @pytest.mark.parametrize(("share", "axes"), CASES)
 def test_shares_of_a_batch_are_normalised_as_the_whole(
-    processes: dict[tuple[str, str], list[Any]], share: str, axes: str
+    processes: dict[Any, list[Any]], share: str, axes: str
 ) -> None:
     first, second = processes[share, axes]
     whole = passed(plain(axes), *draw(share, axes))
@@ -87,12 +108,32 @@ def test_shares_of_a_batch_are_normalised_as_the_whole(
 
 @pytest.mark.parametrize(("share", "axes"), CASES)
 def test_every_process_keeps_the_statistics_of_the_whole(
-    processes: dict[tuple[str, str], list[Any]], share: str, axes: str
+    processes: dict[Any, list[Any]], share: str, axes: str
 ) -> None:
     whole = passed(plain(axes), *draw(share, axes))
     for mine in processes[share, axes]:
         for key in ("0.running_mean", "0.running_var", "0.num_batches_tracked"):
             torch.testing.assert_close(mine[key], whole[key], rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.parametrize("kind", HALF)
+def test_autocast_leaves_the_statistics_wide(
+    processes: dict[Any, list[Any]], kind: torch.dtype
+) -> None:
+    whole = plain("pictures")
+    expected = whole(large(kind).double()).detach()
+    found = processes[str(kind)]
+    outputs = torch.cat([mine["outputs"] for mine in found])
+    assert outputs.dtype == kind
+    torch.testing.assert_close(outputs.double(), expected, rtol=1e-2, atol=1e-2)
+    for mine in found:
+        assert mine["gradient"].dtype == kind
+        assert mine["gradient"].isfinite().all()
+        for key in ("0.running_mean", "0.running_var"):
+            assert mine[key].dtype == torch.float32
+            torch.testing.assert_close(
+                mine[key].double(), whole.state_dict()[key], rtol=1e-5, atol=1e-5
+            )
 
 
 @pytest.mark.parametrize("axes", AXES)

@@ -65,6 +65,25 @@ def test_a_checkpoint_that_lacks_something_is_refused(name: str) -> None:
     assert "last.pth" in error.hint
 
 
+def test_numbers_that_older_checkpoints_lack_are_not_needed() -> None:
+    check(state(), configuration())
+    check(state(measured={"rank1": 0.5}, dataset="ltcc"), configuration())
+
+
+def test_a_file_of_the_original_is_refused_and_what_works_is_said() -> None:
+    held = {"model_state_dict": {}, "classifier_state_dict": {}, "rank1": 0.4, "epoch": 59}
+    error = refusal(held, configuration())
+    assert "\n" not in error.message + error.hint
+    assert "ffreid eval --checkpoint evaluates other files" in error.hint
+
+
+@pytest.mark.parametrize("task", ["reid", "pose"])
+def test_a_checkpoint_of_another_data_set_names_it(task: str) -> None:
+    error = refusal(state(dataset="other", task=task, classes=["x"]), configuration())
+    assert error.message == "last.pth was trained on other, not on ltcc"
+    assert "go on with --dataset other" in error.hint
+
+
 @pytest.mark.parametrize("task", ["pose", None])
 def test_a_checkpoint_of_another_task_is_refused(task: str | None) -> None:
     assert f"is of the task {task}" in refusal(state(task=task), configuration()).message

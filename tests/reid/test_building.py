@@ -19,6 +19,7 @@ from ffreid.reid import building
 from ffreid.reid.data.records import Record, Search, Source
 from ffreid.reid.defaults import COSINES
 from ffreid.reid.losses import CLASSIFICATION
+from ffreid.reid.model import backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.task import ReidTask
 from tests.reid.commands import Tiny, use_tiny
@@ -186,6 +187,34 @@ def test_the_authors_checkpoint_is_loaded(tmp_path: Path) -> None:
     images = torch.randn(2, 3, 32, 16)
     torch.testing.assert_close(loaded(images), net(images), rtol=0, atol=0)
     assert (state["rank1"], state["epoch"]) == (0.4, 59)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: str) -> None:
+        raise UserError("the weights cannot be fetched", "try again")
+
+    monkeypatch.setattr(backbone, "imagenet_weights", fail)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_run_that_begins_fetches_the_backbones_weights() -> None:
+    with pytest.raises(UserError, match="cannot be fetched"):
+        built("MODEL.BACKBONE", "imagenet")
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_run_that_goes_on_fetches_no_weights() -> None:
+    cfg = configuration("MODEL.BACKBONE", "imagenet")
+    task = building.build_task(cfg, source(), CPU, resumed=True)
+    assert isinstance(task.net.model, Tiny)
+
+
+@pytest.mark.usefixtures("offline")
+def test_an_evaluation_fetches_no_weights(tmp_path: Path) -> None:
+    path = saved(tmp_path / "last.pth", configuration())
+    cfg = configuration("MODEL.BACKBONE", "imagenet")
+    assert isinstance(building.load_network(path, cfg, CPU)[0], Tiny)
 
 
 def refusal(path: Path, cfg: CfgNode) -> UserError:

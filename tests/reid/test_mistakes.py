@@ -313,6 +313,20 @@ def test_settings_that_cannot_work_are_told(
     assert hint in found[1]
 
 
+def test_what_is_to_know_is_said_of_training_that_begins_alone(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    more = "LOSS.CLOTHES_CLA_LOSS crossentropy TRAIN.STEPS 1 MODEL.BACKBONE"
+    capsys.readouterr()
+    assert ended(line("train", trained, "refused", f"{more} gone.pth")) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: no file gone.pth")
+    assert hint.startswith("hint: ")
+    assert ended(line("train", trained, "noted", f"{more} random")) == 0
+    told = "note: LOSS.CLOTHES_CLA_LOSS crossentropy leaves the cosines unscaled"
+    assert capsys.readouterr().err.count(told) == 1
+
+
 def test_the_settings_of_these_tests_work(trained: Path) -> None:
     assert SETTINGS
     assert read(trained / "toy-reid/run/validation-last.json")["scores"][0]["n_valid"] == 4 * TESTED

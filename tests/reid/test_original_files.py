@@ -4,10 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from ffreid.config import lookup
+from ffreid.engine import checkpoint
+from ffreid.engine.loop import Plan
 from ffreid.errors import UserError
 from ffreid.recipes import compose
+from ffreid.reid import validation
 from tests.reid.commands import (
     PICTURES,
     SETTINGS,
@@ -156,6 +160,29 @@ def test_a_file_may_ask_for_an_evaluation(file: Path, ltcc: Path, tmp_path: Path
         "results.json",
     ]
     assert read(tmp_path / "ltcc/other/results.json")["weights"] == str(moved)
+
+
+def test_a_file_may_evaluate_at_the_end_alone(file: Path) -> None:
+    file.write_text(FILE.replace("EVAL_STEP: 1", "EVAL_STEP: -1"))
+    cfg, plan = compose("ltcc", file=file), Plan(batch=4, steps_per_epoch=1, total=60, workers=0)
+    assert cfg.TEST.EVAL_STEP == -1
+    assert not any(validation.due(cfg, plan, done) for done in range(1, 61))
+
+
+def test_an_old_checkpoint_evaluates_and_training_that_cannot_go_on_from_it_says_so(
+    file: Path, ltcc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"--dataset ltcc --cfg {quoted(file)} --root {quoted(ltcc)} --output {tmp_path}"
+    assert ended(f"train {words} MODEL.BACKBONE random TRAIN.STEPS 1") == 0
+    ours = checkpoint.load(tmp_path / "ltcc/mine/last.pth")
+    names = ("model_state_dict", "classifier_state_dict", "clothes_classifier_state_dict")
+    theirs = tmp_path / "best_model.pth.tar"
+    torch.save({name: ours[name] for name in (*names, "rank1", "epoch")}, theirs)
+    error, hint = mistake(capsys, f"train {words} --tag other --resume {quoted(theirs)}")
+    assert error == f"{theirs} holds no step, which going on needs"
+    assert "ffreid eval --checkpoint evaluates other files" in hint
+    assert ended(f"eval {words} --tag other --checkpoint {quoted(theirs)}") == 0
+    assert read(tmp_path / "ltcc/other/results.json")["queries"] == PICTURES["query"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Two processes train as one process does with two batch-norm groups."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ffreid.engine.loop import Progress, Trainer
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import setup
+from ffreid.reid.data.batch import ReidBatch
 from tests.engine.processes import SIZE, in_processes
 
 STEPS = 3
@@ -37,6 +39,11 @@ EXACT = 1e-9
 def configuration(root: Path, case: str, *more: str) -> CfgNode:
     pairs = [*(SETTINGS + CASES[case]).split(), *more]
     return compose("toy-reid", root=root, output=root, pairs=pairs)
+
+
+def damaged(batch: ReidBatch) -> ReidBatch:
+    """Tell of a broken file for every sample of some outfits."""
+    return replace(batch, broken=("x.png",) * int((batch.clothes % 3 == 0).sum()))
 
 
 def trained(cfg: CfgNode) -> dict[str, Any]:
@@ -66,7 +73,7 @@ def trained(cfg: CfgNode) -> dict[str, Any]:
     )
     batches = stream(data, keys, setup.collate, workers=0)
     logged = [
-        trainer.step(batch, Progress(step, plan.total, step // plan.steps_per_epoch))
+        trainer.step(damaged(batch), Progress(step, plan.total, step // plan.steps_per_epoch))
         for step, batch in zip(keys.steps, batches, strict=True)
     ]
     trainer.settle()
@@ -100,6 +107,7 @@ def test_two_processes_equal_one_with_two_groups(
 ) -> None:
     alone = trained(configuration(root, case))
     assert len(alone["tensors"]) > 300
+    assert sum(logged["broken"] for logged in alone["logged"]) > 0
     for told in together:
         for name, value in alone["tensors"].items():
             difference = (told[case]["tensors"][name] - value).abs().max()

@@ -2,16 +2,23 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from ffreid.engine import checkpoint
+from ffreid import runner
+from ffreid.engine import checkpoint, epochs
+from ffreid.engine.loop import Trainer
+from ffreid.recipes import compose
+from ffreid.reid import validation
 from tests.reid import trees
 from tests.reid.commands import (
     HEIGHT,
     PICTURES,
+    SETTINGS,
     WIDTH,
     alone,
     differences,
@@ -131,6 +138,70 @@ def test_a_finished_run_resumed_under_another_name_reports_its_state(place: Path
     assert scores[0] == scores[1]
 
 
+@pytest.fixture
+def half(place: Path) -> Path:
+    """The last state of a run that stopped after its first epoch, with a perfect rank-1."""
+    cfg = compose("toy-reid", root=place / "data", output=place, tag="run", pairs=SETTINGS.split())
+    last = runner.train(cfg, stop_at=2) / "last.pth"
+    state = checkpoint.load(last)
+    assert (state["step"], state["total"]) == (2, 4)
+    checkpoint.save(last, state | {"best": 1.0})
+    return last
+
+
+def test_a_checkpoint_without_measured_numbers_goes_on(place: Path, half: Path) -> None:
+    state = checkpoint.load(half)
+    del state["measured"]
+    checkpoint.save(half, state)
+    assert ended(line("train", place, "run", f"--resume {half}")) == 0
+    last = checkpoint.load(half)
+    assert last["step"] == 4
+    assert last["rank1"] == last["measured"]["rank1"]
+
+
+@pytest.mark.parametrize(
+    ("more", "best"),
+    [
+        ("", 2),
+        ("TEST.EVAL_STEP 2", 2),
+        ("TEST.SELECT_METRIC map", 4),
+        ("TEST.SELECT_PROTOCOL SC", 4),
+    ],
+)
+def test_a_run_resumed_with_another_selection_compares_no_numbers_of_two_kinds(
+    place: Path, half: Path, more: str, best: int
+) -> None:
+    assert ended(line("train", place, "run", f"--resume {half} {more}")) == 0
+    states = {name: checkpoint.load(half.with_name(f"{name}.pth")) for name in ("best", "last")}
+    assert {name: state["step"] for name, state in states.items()} == {"best": best, "last": 4}
+    found = read(half.with_name("validation-last.json"))
+    (scores,) = (s for s in found["scores"] if found["selected_by"].startswith(f"{s['name']} "))
+    value = scores["mean_average_precision"] if "map" in more else scores["cmc"]["1"]
+    assert states["last"]["best"] == (1.0 if best == 2 else value)
+
+
+def test_the_time_of_an_epoch_is_that_of_its_training_alone(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def slow(work: Any, seconds: float) -> Any:
+        def act(*given: Any) -> Any:
+            clock[0] += seconds
+            return work(*given)
+
+        return act
+
+    monkeypatch.setattr(epochs, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(validation, "validate", slow(validation.validate, 1000.0))
+    monkeypatch.setattr(Trainer, "step", slow(Trainer.step, 3.0))
+    assert ended(line("train", place, "timed")) == 0
+    lines = (place / "toy-reid/timed/log_train.log").read_text().splitlines()
+    assert [text.split()[:3] for text in lines] == [
+        [f"Epoch{epoch}", "Time:6.0s", "Data:0.0s"] for epoch in (1, 2)
+    ]
+
+
 @pytest.mark.parametrize("every", [1, 100])
 def test_damaged_pictures_are_counted_in_training_where_they_may_be(
     place: Path, every: int, capsys: pytest.CaptureFixture[str]
@@ -176,6 +247,37 @@ def test_a_damaged_picture_is_left_out_of_the_evaluation_with_a_word(
     error, hint = mistake(capsys, line("eval", place, "run"))
     assert query in error
     assert "DATA.SKIP_BROKEN True" in hint
+
+
+@pytest.mark.parametrize(
+    ("dataset", "train", "item"),
+    [
+        ("folder", "a/1.jpg", "d/1.jpg"),
+        (
+            "deepchange",
+            "train-set/P2_C11_20191224_20_38963_0.jpg",
+            "test-set-gallery/P999_C2_20190715_14_11155_0.jpg",
+        ),
+    ],
+)
+def test_listed_pictures_that_are_missing_are_gone_on_without_where_they_may_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, train: str, item: str
+) -> None:
+    fill(trees.build(dataset, tmp_path / "data"))
+    for name in (train, item):
+        (path,) = (tmp_path / "data").rglob(name)
+        path.unlink()
+    more = "TRAIN.BN_GROUPS 1"
+    error, hint = mistake(capsys, line("train", tmp_path, "strict", more, dataset))
+    assert train in error
+    assert hint.endswith("set DATA.SKIP_BROKEN True to go on without them")
+    more += " DATA.SKIP_BROKEN true"
+    assert ended(line("train", tmp_path, "skips", more, dataset)) == 0
+    told = capsys.readouterr().err
+    assert f"note: missing: 2 files: {train}, {item}\n" in told
+    assert "files could not be read, others took their places" in told
+    assert ended(line("eval", tmp_path, "skips", more, dataset)) == 0
+    assert read(tmp_path / dataset / "skips/results.json")["broken"] == [item]
 
 
 def test_saved_features_give_the_same_numbers(place: Path) -> None:

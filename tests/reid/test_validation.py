@@ -45,6 +45,7 @@ def evaluated(*pairs: str, count: int = 12) -> list[float]:
         (("TEST.EVAL_STEP", "4", "TEST.START_EVAL", "4"), [8, 12]),
         (("TEST.EVAL_STEP", "4", "TEST.START_EVAL", "3"), [4, 8, 12]),
         (("TEST.EVAL_STEP", "0"), []),
+        (("TEST.EVAL_STEP", "-1"), []),
     ],
 )
 def test_evaluations_are_due_at_the_end_of_every_so_many_epochs(

@@ -180,8 +180,20 @@ def test_listed_files_that_are_not_there_are_counted(tmp_path: Path) -> None:
     trees.build("folder", tmp_path)
     (tmp_path / "a/1.jpg").unlink()
     (tmp_path / "d/1.jpg").unlink()
-    with pytest.raises(UserError, match=r"lists 2 files: a/1.jpg, d/1.jpg that aren't"):
+    with pytest.raises(UserError, match=r"lists 2 files: a/1.jpg, d/1.jpg that aren't") as caught:
         READERS["folder"](tmp_path)
+    assert "set DATA.SKIP_BROKEN True" in caught.value.hint
+
+
+def test_listed_files_that_are_not_there_are_noted_where_broken_files_are_skipped(
+    tmp_path: Path,
+) -> None:
+    whole = READERS["folder"](trees.build("folder", tmp_path))
+    (tmp_path / "a/1.jpg").unlink()
+    (tmp_path / "d/1.jpg").unlink()
+    source = READERS["folder"](tmp_path, skip_broken=True)
+    assert source.notes == ("missing: 2 files: a/1.jpg, d/1.jpg",)
+    assert (source.train, source.test) == (whole.train, whole.test)
 
 
 def test_a_training_identity_in_the_gallery_folder_is_named(tmp_path: Path) -> None:

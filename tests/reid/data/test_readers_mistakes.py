@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ffreid.errors import UserError
-from ffreid.reid.data.readers import READERS, ccvid
+from ffreid.reid.data.readers import LISTED, READERS, ccvid
 from ffreid.reid.layouts import TREES
 from tests.reid import trees
 
@@ -172,6 +172,30 @@ def test_listed_pictures_that_are_not_there_are_named(tmp_path: Path) -> None:
     (tmp_path / "DeepChangeDataset/train-set" / name).unlink()
     error = mistake("deepchange", tmp_path)
     assert "train-set-bbox.txt lists 1 file: train-set/" + name in error.message
+    assert "set DATA.SKIP_BROKEN True" in error.hint
+
+
+def test_listed_pictures_that_are_not_there_are_noted_where_broken_files_are_skipped(
+    tmp_path: Path,
+) -> None:
+    whole = READERS["deepchange"](trees.build("deepchange", tmp_path))
+    names = [
+        "train-set/P2_C7_20190301_12_90815_0.jpg",
+        "val-set-gallery/P7_C17_20190301_17_17192_0.jpg",
+    ]
+    for name in names:
+        (tmp_path / "DeepChangeDataset" / name).unlink()
+    source = READERS["deepchange"](tmp_path, skip_broken=True)
+    assert source.notes == (*whole.notes, f"missing: 2 files: {', '.join(names)}")
+    assert (source.train, source.val) == (whole.train, whole.val)
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_complete_data_set_is_the_same_where_broken_files_are_skipped(
+    name: str, tmp_path: Path
+) -> None:
+    whole = READERS[name](trees.build(name, tmp_path))
+    assert READERS[name](tmp_path, skip_broken=True) == whole
 
 
 def test_a_tracklet_without_a_folder_is_named(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ def test_every_group_shows_one_identity(instances: int) -> None:
         assert len(set(shown[start : start + instances])) == 1
 
 
+def test_a_batch_may_hold_two_groups_of_one_person() -> None:
+    order = epoch_of(sampler([0] * 8, batch=8))
+    assert sorted(order) == list(range(8))
+
+
 def test_every_picture_comes_at_most_once_unless_its_identity_has_too_few() -> None:
     order = [index for index in epoch_of(sampler()) if IDENTITIES[index] != 3]
     assert len(order) == len(set(order))

@@ -126,6 +126,16 @@ def test_cosine_classifier_gives_cosines_whatever_the_lengths() -> None:
     torch.testing.assert_close(classifier(7.0 * features), expected)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_cosine_classifier_computes_in_float32_whatever_autocast_does(kind: torch.dtype) -> None:
+    classifier, features = NormalizedClassifier(64, 13), torch.randn(5, 64).to(kind)
+    expected = classifier(features.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        cosines = classifier(features)
+    assert cosines.dtype == torch.float32
+    torch.testing.assert_close(cosines, expected, rtol=0, atol=1e-6)
+
+
 def test_cosine_classifier_starts_with_unit_vectors() -> None:
     torch.testing.assert_close(NormalizedClassifier(8, 5).weight.norm(dim=1), torch.ones(5))
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ffreid.errors import UserError
+from ffreid.reid.data.records import Record, labels
 from ffreid.reid.retrieval import ranking as room
 from ffreid.reid.retrieval.plain import plain_rank
 from ffreid.reid.retrieval.protocols import (
@@ -103,6 +104,16 @@ def test_inverse_penalty_by_hand() -> None:
 @pytest.mark.parametrize(("k", "share"), [(1, 0.0), (2, 1.0), (20, 1.0), (10**6, 1.0)])
 def test_cmc_holds_at_any_k_also_beyond_the_gallery(k: int, share: float) -> None:
     assert by_hand().cmc(k) == share
+
+
+@pytest.mark.parametrize("first", [2**24, 2**53])
+def test_large_identities_stay_apart(first: int) -> None:
+    people = [Record((), identity, camera=1, clothes=0) for identity in (first + 1, first)]
+    query = labels([Record((), first, camera=0, clothes=0)], ["camera"])
+    gallery = labels(people, ["camera"])
+    assert gallery["identity"].tolist() == [first + 1, first]
+    found = rank(torch.tensor([[0.1, 0.2]]), query, gallery, [GENERAL])[0]
+    assert (int(found.first[0]), found.mean_average_precision) == (2, 0.5)
 
 
 @pytest.mark.parametrize(("match", "place"), [(0, 1), (1, 2), (3, 4)])

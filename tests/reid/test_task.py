@@ -1,0 +1,67 @@
+"""What the task's losses are in half precision."""
+
+import pytest
+import torch
+from torch import nn
+
+from ffreid.engine.loop import Progress, Trainer
+from ffreid.reid.data.batch import ReidBatch
+from ffreid.reid.losses import ClothesMemory
+from ffreid.reid.model.classifier import NormalizedClassifier
+from ffreid.reid.task import Identifier, ReidTask, Settings
+
+FEATURES, PEOPLE, OUTFITS, BATCH = 32, 4, 8, 16
+CPU = torch.device("cpu")
+SETTINGS = Settings(
+    identity="cosface",
+    clothes="cosface",
+    pair="circle",
+    pair_weight=1.0,
+    pair_gradient="own",
+    scale=16.0,
+    margin=0.1,
+    pair_scale=64.0,
+    pair_margin=0.3,
+    epsilon=0.1,
+    clothes_from=0,
+    adversarial_from=0,
+)
+
+
+def task(memory: bool) -> ReidTask:
+    """A task whose pictures are features already."""
+    torch.manual_seed(1)
+    made = Identifier(nn.Identity(), NormalizedClassifier(FEATURES, PEOPLE))
+    owners = torch.arange(OUTFITS) // 2 == torch.arange(PEOPLE)[:, None]
+    if memory:
+        bank = ClothesMemory(OUTFITS, FEATURES, scale=16.0, epsilon=0.1, momentum=0.2)
+        return ReidTask(made, memory=bank, owners=owners, settings=SETTINGS)
+    head = NormalizedClassifier(FEATURES, OUTFITS)
+    return ReidTask(made, clothes=head, owners=owners, settings=SETTINGS)
+
+
+def steps(memory: bool, half: torch.dtype | None) -> list[dict[str, float]]:
+    """Terms of two steps on the same batch, whose features float16 and bfloat16 cannot hold."""
+    made = task(memory)
+    optimisers = {
+        name: torch.optim.SGD(made.get_submodule(name).parameters(), lr=0.1)
+        for name in made.trained
+    }
+    rates = dict.fromkeys(optimisers, lambda step: 0.1)
+    trainer = Trainer(made, optimisers, rates, device=CPU, half=half, seed=0)
+    generator = torch.Generator().manual_seed(2)
+    clothes = torch.arange(BATCH) // 2
+    batch = ReidBatch(
+        torch.randn(BATCH, FEATURES, generator=generator), clothes // 2, clothes % OUTFITS
+    )
+    return [trainer.step(batch, Progress(step, 2, 0)) for step in range(2)]
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory", [False, True])
+def test_losses_of_cosines_are_the_same_in_half_precision(memory: bool, half: torch.dtype) -> None:
+    whole = steps(memory, None)
+    names = {"classification", "weighted_pair", "adversarial", *["clothes"] * (not memory)}
+    assert names <= set(whole[0])
+    for ours, theirs in zip(steps(memory, half), whole, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
