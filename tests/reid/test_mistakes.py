@@ -313,14 +313,14 @@ def test_settings_that_cannot_work_are_told(
     assert hint in found[1]
 
 
-def test_what_is_to_know_is_said_of_training_that_begins_alone(
-    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+def test_training_that_begins_has_notes_and_one_that_is_refused_has_none(
+    capsys: pytest.CaptureFixture[str], trained: Path
 ) -> None:
     more = "LOSS.CLOTHES_CLA_LOSS crossentropy TRAIN.STEPS 1 MODEL.BACKBONE"
     capsys.readouterr()
     assert ended(line("train", trained, "refused", f"{more} gone.pth")) == 2
     error, hint = capsys.readouterr().err.splitlines()
-    assert error.startswith("error: no file gone.pth")
+    assert error.startswith("error: MODEL.BACKBONE: no file gone.pth")
     assert hint.startswith("hint: ")
     assert ended(line("train", trained, "noted", f"{more} random")) == 0
     told = "note: LOSS.CLOTHES_CLA_LOSS crossentropy leaves the cosines unscaled"

@@ -20,15 +20,14 @@ from tests.engine.processes import SIZE, in_processes
 
 STEPS = 3
 SETTINGS = (
-    "DATA.TOY.IDENTITIES 6 DATA.TOY.TEST_IDENTITIES 2 DATA.TOY.CAMERAS 2 DATA.TOY.PICTURES 2 "
+    "DATA.TOY.IDENTITIES 6 DATA.TOY.TEST_IDENTITIES 2 DATA.TOY.OUTFITS 3 "
+    "DATA.TOY.CAMERAS 2 DATA.TOY.PICTURES 2 "
     "DATA.HEIGHT 48 DATA.WIDTH 24 DATA.TRAIN_BATCH 6 DATA.NUM_INSTANCES 2 DATA.NUM_WORKERS 0 "
     "TRAIN.PRECISION fp64 TRAIN.BN_GROUPS 2 TRAIN.START_EPOCH_CC 0 TRAIN.START_EPOCH_ADV 0 "
+    "TRAIN.OPTIMIZER.LR 0.00035 "  # the published recipes': a larger one multiplies rounding
 )
 CASES = {
     "cal with the triplet loss": "LOSS.PAIR_LOSS_WEIGHT 1.0 LOSS.PAIR_LOSS triplet",
-    "the contrastive loss, whole gradient": (
-        "LOSS.PAIR_LOSS_WEIGHT 1.0 LOSS.PAIR_LOSS contrastive LOSS.PAIR_GRADIENT full"
-    ),
     "cal with memory": "LOSS.CAL calwithmemory LOSS.MOMENTUM 0.2",
     "cal before the clothes train": "TRAIN.START_EPOCH_CC 9 TRAIN.START_EPOCH_ADV 9",
 }
@@ -83,7 +82,17 @@ def trained(cfg: CfgNode) -> dict[str, Any]:
 
 
 def every_case(rank: int, root: Path) -> dict[str, Any]:
-    return {case: trained(configuration(root, case)) for case in CASES}
+    """All of the first process's tensors; of the second's the small ones and the memory.
+
+    Its kernels are the first's by construction, and writing them takes longer than training.
+    """
+    found = {case: trained(configuration(root, case)) for case in CASES}
+    for told in found.values() if rank else ():
+        whole = told["tensors"]
+        told["tensors"] = {
+            name: whole[name] for name in whole if whole[name].dim() < 2 or "memory" in name
+        }
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +117,11 @@ def test_two_processes_equal_one_with_two_groups(
     alone = trained(configuration(root, case))
     assert len(alone["tensors"]) > 300
     assert sum(logged["broken"] for logged in alone["logged"]) > 0
+    assert set(together[0][case]["tensors"]) == set(alone["tensors"])
     for told in together:
-        for name, value in alone["tensors"].items():
-            difference = (told[case]["tensors"][name] - value).abs().max()
+        assert len(told[case]["tensors"]) > 200
+        for name, value in told[case]["tensors"].items():
+            difference = (alone["tensors"][name] - value).abs().max()
             assert difference <= EXACT * value.abs().max(), name
         for mine, theirs in zip(alone["logged"], told[case]["logged"], strict=True):
             assert theirs == pytest.approx(mine, rel=EXACT)

@@ -277,7 +277,7 @@ def test_listed_pictures_that_are_missing_are_gone_on_without_where_they_may_be(
     assert f"note: missing: 2 files: {train}, {item}\n" in told
     assert "files could not be read, others took their places" in told
     assert ended(line("eval", tmp_path, "skips", more, dataset)) == 0
-    assert read(tmp_path / dataset / "skips/results.json")["broken"] == [item]
+    assert list(read(tmp_path / dataset / "skips/results.json")["broken"]) == [item]
 
 
 def test_saved_features_give_the_same_numbers(place: Path) -> None:
