@@ -18,6 +18,20 @@ MARKER = "toy.json"
 Facts = Mapping[str, int | str]
 
 
+def home(root: str, output: str, dataset: str, name: str) -> Path:
+    """Say where made data lie.
+
+    Args:
+        root: what the user named: a folder of such data, or where one goes; "" for neither.
+        output: folder of runs, below which they lie then.
+        dataset: the data set's name.
+        name: of the folder, another for all that the data depend on.
+    """
+    if not root:
+        return Path(output, dataset, "data", name)
+    return Path(root) if Path(root, MARKER).is_file() else Path(root, dataset, name)
+
+
 def ensure(folder: Path, write: Callable[[], None], *, facts: Facts, parts: Iterable[str]) -> Path:
     """Let `write` make toy data in `folder`, unless it holds exactly these already.
 

@@ -1,6 +1,9 @@
-"""Which half precision a device computes in."""
+"""Floating point types: by their names in the configuration, and a device's half precision."""
 
 import torch
+
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+"""What TRAIN.PRECISION may say."""
 
 
 def half(device: torch.device) -> torch.dtype:

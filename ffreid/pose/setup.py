@@ -13,10 +13,10 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 from yacs.config import CfgNode
 
-from ffreid.engine import checkpoint, dist, norm
+from ffreid.engine import checkpoint, dist, made, norm
 from ffreid.engine.files import find_folder
 from ffreid.engine.loop import Plan, Task, Trainer
-from ffreid.engine.made import MARKER
+from ffreid.engine.precision import DTYPES
 from ffreid.engine.schedules import triangular
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import Truth, collate, collate_for_evaluation
@@ -105,16 +105,10 @@ def _toy(cfg: CfgNode) -> Source:
 
 
 def toy_folder(cfg: CfgNode) -> Path:
-    """Where the toy data lie.
-
-    The root, if it holds some; else a folder for each size and seed, below the root or the runs.
-    """
+    """Where the toy data lie: a folder for each size and seed."""
     toy = cfg.DATA.TOY
     name = f"{toy.TRAIN}-{toy.TEST}-{toy.SYNTHETIC}-{toy.HEIGHT}x{toy.WIDTH}-{toy.SEED}"
-    if not cfg.DATA.ROOT:
-        return Path(cfg.OUTPUT, cfg.DATASET, "data", name)
-    given = Path(cfg.DATA.ROOT)
-    return given if (given / MARKER).is_file() else Path(given, cfg.DATASET, name)
+    return made.home(cfg.DATA.ROOT, cfg.OUTPUT, cfg.DATASET, name)
 
 
 def _ycb_reader(cfg: CfgNode, folder: Path, objects: ObjectSet) -> YcbReader:
@@ -310,4 +304,4 @@ def voting(cfg: CfgNode) -> Voting:
 
 def dtype(cfg: CfgNode) -> torch.dtype:
     """Floating point type of the network."""
-    return torch.float64 if cfg.TRAIN.PRECISION == "fp64" else torch.float32
+    return DTYPES[cfg.TRAIN.PRECISION]

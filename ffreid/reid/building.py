@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from ffreid.config import differing
 from ffreid.engine import checkpoint, dist, norm
 from ffreid.engine.loop import Trainer, plain
+from ffreid.engine.precision import DTYPES
 from ffreid.errors import UserError
 from ffreid.reid.data.records import Source
 from ffreid.reid.defaults import COSINES
@@ -32,7 +33,7 @@ OPTIMISERS: dict[str, Callable[..., Optimizer]] = {
 
 def dtype(cfg: CfgNode) -> torch.dtype:
     """Floating point type of the networks."""
-    return torch.float64 if cfg.TRAIN.PRECISION == "fp64" else torch.float32
+    return DTYPES[cfg.TRAIN.PRECISION]
 
 
 def build_network(cfg: CfgNode) -> nn.Module:

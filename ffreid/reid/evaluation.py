@@ -68,23 +68,14 @@ def evaluate(
         runlog.open_folder(folder)
         _prove_writable(save_features)
     source: Source | None = None
-    origin: dict[str, Any]
     if features is not None:
         _refuse_without_network(pictures, save_features)
         search = embedded.load(features, cfg.DATASET)
-        origin = {"features": features, "weights": search.weights}
+        origin: dict[str, Any] = {"features": features, "weights": search.weights}
     else:
         assert weights is not None, "neither weights nor features"
         source = dist.in_turn(lambda: setup.open_source(cfg))
-        net, state = setup.load_network(weights, cfg, world.device)
-        if world.main:
-            _introduce(cfg, source, weights, state)
-        search = replace(
-            embed(cfg, world, source, net, source.test, str(weights)), method=trained_by(cfg, state)
-        )
-        origin = {"weights": weights, "data": source.summary()}
-        origin |= {"step": state["step"]} if "step" in state else {}
-        origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
+        search, origin = _embedded_by(cfg, world, source, weights)
         if save_features is not None and world.main:
             embedded.save(save_features, search)
     rows = score(search, world.device)
@@ -123,6 +114,20 @@ def search_scores(
         )
     found = embed(cfg, world, source, net, search, "of the training run")
     return [row.scores for row in score(replace(found, single_shot=()), world.device)]
+
+
+def _embedded_by(
+    cfg: CfgNode, world: World, source: Source, weights: Path
+) -> tuple[EmbeddedSearch, dict[str, Any]]:
+    """Give the test search as the checkpoint's network sees it, and where that is from."""
+    net, state = setup.load_network(weights, cfg, world.device)
+    if world.main:
+        _introduce(cfg, source, weights, state)
+    search = embed(cfg, world, source, net, source.test, str(weights))
+    origin: dict[str, Any] = {"weights": weights, "data": source.summary()}
+    origin |= {"step": state["step"]} if "step" in state else {}
+    origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
+    return replace(search, method=trained_by(cfg, state)), origin
 
 
 def trained_by(cfg: CfgNode, state: dict[str, Any]) -> str:

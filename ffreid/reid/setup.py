@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from ffreid.engine import dist, precision
+from ffreid.engine import dist, made, precision
 from ffreid.engine.loop import Plan
-from ffreid.engine.made import MARKER
 from ffreid.engine.schedules import stepped
 from ffreid.errors import UserError
 from ffreid.reid.building import (
@@ -99,15 +98,12 @@ def _toy(cfg: CfgNode) -> Source:
 
 
 def toy_folder(cfg: CfgNode) -> Path:
-    """Where the toy data lie: a folder for each size and seed, below the root or the runs."""
+    """Where the toy data lie: a folder for each size and seed."""
     toy = cfg.DATA.TOY
     sizes = [toy.IDENTITIES, toy.TEST_IDENTITIES, toy.OUTFITS, toy.CAMERAS, toy.PICTURES]
     sizes += [toy.FRAMES] * (cfg.DATA.LAYOUT in VIDEO_LAYOUTS)
     name = f"{'-'.join(map(str, sizes))}-{cfg.DATA.HEIGHT}x{cfg.DATA.WIDTH}-{toy.SEED}"
-    if not cfg.DATA.ROOT:
-        return Path(cfg.OUTPUT, cfg.DATASET, "data", name)
-    given = Path(cfg.DATA.ROOT)
-    return given if (given / MARKER).is_file() else Path(given, cfg.DATASET, name)
+    return made.home(cfg.DATA.ROOT, cfg.OUTPUT, cfg.DATASET, name)
 
 
 def class_names(source: Source) -> list[str]:

@@ -195,3 +195,12 @@ def test_another_process_waits_too(tmp_path: Path) -> None:
     ensure(folder, write=slowly)
     assert asking[0].communicate(timeout=10)[0] == "new\n"
     assert asking[0].returncode == 0
+
+
+def test_made_data_lie_below_the_root_or_the_runs_unless_the_root_holds_them(
+    tmp_path: Path,
+) -> None:
+    assert made.home("", "runs", "toy", "4-2") == Path("runs/toy/data/4-2")
+    assert made.home(str(tmp_path), "runs", "toy", "4-2") == tmp_path / "toy" / "4-2"
+    (tmp_path / made.MARKER).write_text("{}")
+    assert made.home(str(tmp_path), "runs", "toy", "4-2") == tmp_path

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from ffreid.engine.dist import World
 from ffreid.recipes import compose
 from ffreid.reid import setup
-from ffreid.reid.data.readers.folder import NO_OUTFITS
+from ffreid.reid.data.readers.labelling import NO_OUTFITS
 from ffreid.reid.evaluation import evaluate
 from tests.reid import trees
 from tests.reid.made_searches import Projection

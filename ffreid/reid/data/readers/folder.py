@@ -11,7 +11,14 @@ from pathlib import Path
 
 from ffreid.engine.files import found
 from ffreid.errors import UserError, flat
-from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, natural, search
+from ffreid.reid.data.readers.labelling import (
+    NO_OUTFITS,
+    Item,
+    check_disjoint,
+    labelled,
+    natural,
+    search,
+)
 from ffreid.reid.data.readers.listing import check_exist, inner_folders, pictures, some
 from ffreid.reid.data.records import Source
 from ffreid.reid.layouts import TREES
@@ -29,7 +36,6 @@ NO_CAMERAS = (
     "no cameras: general, SC and CC are left out, as they drop what the query's own camera took; "
     f"rows '…{WITHOUT}' drop none"
 )
-NO_OUTFITS = "no outfits: SC and CC are left out, and CAL is a normalised softmax over identities"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from ffreid.reid.data.readers.listing import some
 from ffreid.reid.data.records import Record, Search
 from ffreid.reid.retrieval.protocols import Protocol
 
+NO_OUTFITS = "no outfits: SC and CC are left out, and CAL is a normalised softmax over identities"
+
 Order = Callable[[str], Any]
 """What identities or outfits are told apart and sorted by."""
 

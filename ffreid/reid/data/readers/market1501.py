@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from ffreid.engine.files import find_folder
-from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, search
+from ffreid.reid.data.readers.labelling import NO_OUTFITS, Item, check_disjoint, labelled, search
 from ffreid.reid.data.readers.listing import parsed, pictures
 from ffreid.reid.data.records import Source
 from ffreid.reid.layouts import TREES
@@ -15,7 +15,6 @@ OWN_NAMES = ("Market-1501-v15.09.15", "Market-1501", "Market1501", "market1501")
 PARTS = ("bounding_box_train", "query", "bounding_box_test")
 NAME = re.compile(r"(-1|\d{4})_c(\d)s\d")
 JUNK = "-1"
-NO_OUTFITS = "no outfits: CAL then is a normalised softmax over identities; no SC and CC rows"
 
 
 def read(root: Path) -> Source:
