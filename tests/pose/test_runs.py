@@ -21,6 +21,7 @@ from ffreid.pose import setup
 from ffreid.recipes import compose
 from tests.makers import toy_folder
 from tests.pose.unsaved import no_save, run_unsaved
+from tests.states import differences
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FRAMES, TEST_FRAMES, HEIGHT, WIDTH = 4, 3, 64, 96
@@ -186,15 +187,6 @@ def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(
     one, other = checkpoint.load(trained / name), checkpoint.load(resumed / name)
     del one["config"], other["config"]
     assert differences(one, other) == []
-
-
-def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Paths of all values in which two checkpoints differ."""
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        return [at for key in one for at in differences(one[key], other[key], f"{where}/{key}")]
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return [] if torch.equal(one, other) else [where]
-    return [] if one == other else [where]
 
 
 def test_a_resumed_run_logs_what_an_uninterrupted_one_does(trained: Path, resumed: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor, nn
 
 from ffreid.cli import main
@@ -105,12 +104,3 @@ def metrics(folder: Path, kind: str = "") -> list[dict[str, Any]]:
     for row in rows:
         row.pop("seconds", None)
     return [row for row in rows if any(name.startswith(kind) for name in row)]
-
-
-def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Paths of all values in which two checkpoints differ."""
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        return [at for key in one for at in differences(one[key], other[key], f"{where}/{key}")]
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return [] if torch.equal(one, other) else [where]
-    return [] if one == other else [where]

@@ -18,20 +18,14 @@ from ffreid.reid.data.records import Record, Search, Source
 from ffreid.reid.embedded import EmbeddedSearch
 from ffreid.reid.evaluation import search_scores
 from ffreid.reid.extract import embed, extract
-from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, GENERAL, SAME_CLOTHES, Protocol
+from ffreid.reid.retrieval.protocols import GENERAL, Protocol
 from tests.golden import arrays, facts, recordings
+from tests.reid.log_lines import SETTINGS
 from tests.reid.made_searches import Held, Projection
 
 pytestmark = pytest.mark.golden
 METRICS = recordings("ccreid", "metrics.npz")
 ALONE = World(0, 1, torch.device("cpu"))
-SETTINGS = {
-    "Computing CMC and mAP": GENERAL,
-    "Computing CMC and mAP only for the same clothes setting": SAME_CLOTHES,
-    "Computing CMC and mAP only for clothes-changing": CLOTHES_CHANGING,
-    "Computing CMC and mAP for the same clothes setting": GENERAL,
-    "Computing CMC and mAP only for clothes changing": GENERAL,
-}
 Arrays = dict[str, npt.NDArray[Any]]
 
 

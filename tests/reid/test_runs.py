@@ -17,7 +17,6 @@ from tests.pose.unsaved import no_save
 from tests.reid.commands import (
     PICTURES,
     alone,
-    differences,
     draw_people,
     ended,
     line,
@@ -25,6 +24,7 @@ from tests.reid.commands import (
     quoted,
     read,
 )
+from tests.states import differences
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS, INTERRUPTED_AFTER = 4, 3

@@ -21,7 +21,6 @@ from tests.reid.commands import (
     SETTINGS,
     WIDTH,
     alone,
-    differences,
     draw_people,
     ended,
     line,
@@ -31,6 +30,7 @@ from tests.reid.commands import (
     read,
     use_tiny,
 )
+from tests.states import differences
 
 MEMORY = "LOSS.CAL calwithmemory LOSS.MOMENTUM 0.2"
 

@@ -32,19 +32,7 @@ from tests.reid.data.made_records import (
     eval_set,
     train_set,
     whole_epoch,
-    write_pictures,
-    write_tracklets,
 )
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Record]:
-    return write_pictures(tmp_path)
-
-
-@pytest.fixture
-def tracklets(tmp_path: Path) -> list[Record]:
-    return write_tracklets(tmp_path)
 
 
 def test_a_sample_follows_from_seed_epoch_and_position_alone(

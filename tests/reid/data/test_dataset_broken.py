@@ -28,19 +28,7 @@ from tests.reid.data.made_records import (
     position_of,
     train_set,
     whole_epoch,
-    write_pictures,
-    write_tracklets,
 )
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Record]:
-    return write_pictures(tmp_path)
-
-
-@pytest.fixture
-def tracklets(tmp_path: Path) -> list[Record]:
-    return write_tracklets(tmp_path)
 
 
 @pytest.mark.parametrize("data_set", [train_set, eval_set])

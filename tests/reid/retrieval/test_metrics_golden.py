@@ -14,17 +14,11 @@ from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, GENERAL, SAME_CLOT
 from ffreid.reid.retrieval.ranking import Ranking, cosine_distances, rank
 from ffreid.reid.retrieval.scores import scores
 from tests.golden import arrays, facts, recordings
+from tests.reid.log_lines import SETTINGS
 
 pytestmark = pytest.mark.golden
 METRICS = recordings("ccreid", "metrics.npz")
 PROTOCOLS = {"general": GENERAL, "SC": SAME_CLOTHES, "CC": CLOTHES_CHANGING}
-SETTINGS = {
-    "Computing CMC and mAP": GENERAL,
-    "Computing CMC and mAP only for the same clothes setting": SAME_CLOTHES,
-    "Computing CMC and mAP only for clothes-changing": CLOTHES_CHANGING,
-    "Computing CMC and mAP for the same clothes setting": GENERAL,
-    "Computing CMC and mAP only for clothes changing": GENERAL,
-}
 Arrays = dict[str, npt.NDArray[Any]]
 
 
