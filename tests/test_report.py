@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,34 @@ def test_a_json_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"file/results\.json") as caught:
         report.write_json(tmp_path / "file" / "results.json", {})
     assert "--json" in caught.value.hint
+
+
+def test_a_kill_while_json_is_written_leaves_the_earlier_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "results.json"
+    report.write_json(path, {"step": 1})
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        report.write_json(path, {"step": 2})
+    assert json.loads(path.read_text()) == {"step": 1}
+
+
+def test_json_goes_through_a_link_and_into_a_pipe(tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link.json", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "target.json")
+    report.write_json(link, {"step": 1})
+    assert link.is_symlink()
+    assert json.loads((tmp_path / "target.json").read_text()) == {"step": 1}
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    report.write_json(pipe, {"step": 2})
+    assert json.loads(os.read(reading, 100)) == {"step": 2}
+    os.close(reading)
+    assert pipe.is_fifo()
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(

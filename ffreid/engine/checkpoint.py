@@ -1,8 +1,9 @@
 """Checkpoints: tensors, numbers and text only; written whole or not at all; loaded safely."""
 
-import os
+import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +11,48 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ffreid import report
 from ffreid.errors import UserError, flat
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to ``path.part``, flush it and rename: a killed save breaks nothing.
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint's file name, and what writing it to the disk took: seconds, megabytes."""
+
+    name: str
+    seconds: float
+    megabytes: float
+
+
+def save(path: Path, state: Mapping[str, Any]) -> Saved:
+    """Write `state` whole and on the disk, or leave `path` as it is: a killed save breaks nothing.
 
     Raises:
         UserError: the file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    started = time.monotonic()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with report.replacing(path) as file:
             torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        size = path.stat().st_size
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
         raise UserError(
-            f"cannot write {path}: {flat(str(error))}",
+            f"cannot write {path}: {_reason(error)}",
             "free some space or choose another folder with --output FOLDER; "
             "earlier checkpoints are intact",
         ) from error
+    return Saved(path.name, time.monotonic() - started, size / 1e6)
+
+
+def _reason(error: BaseException) -> str:
+    """The system's word where there is one: torch tells of a full disk by positions in the file."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__context__
+    return flat(str(error))
 
 
 def load(path: Path) -> dict[str, Any]:

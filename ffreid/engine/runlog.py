@@ -1,11 +1,13 @@
 """The run folder: configuration, how it was started, one line of metrics after the other."""
 
 import json
+import math
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid.errors import UserError
-from ffreid.report import plain
+from ffreid.report import plain, replacing
 
 
 def open_folder(folder: Path, hint: str = "choose another with --output FOLDER") -> Path:
@@ -48,36 +50,104 @@ def provenance(seed: int, processes: int, device: str) -> dict[str, Any]:
 
 
 def write_start(folder: Path, cfg: CfgNode, facts: Mapping[str, Any]) -> None:
-    """Write ``config.yaml`` and ``run.json``."""
-    (folder / "config.yaml").write_text(cfg.dump())
-    (folder / "run.json").write_text(json.dumps(plain(facts), indent=1) + "\n")
+    """Write ``config.yaml`` and ``run.json``.
+
+    Raises:
+        UserError: they cannot be written; what they held stays.
+    """
+    _rewrite(folder / "config.yaml", cfg.dump().encode())
+    _rewrite(folder / "run.json", (json.dumps(plain(facts), indent=1) + "\n").encode())
 
 
 def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
-    """Append one line to ``metrics.jsonl``."""
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(plain(row)) + "\n")
+    """Append one line to ``metrics.jsonl``.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    _append(folder / "metrics.jsonl", json.dumps(plain(row)))
 
 
 def append_line(folder: Path, line: str) -> None:
-    """Append one line for people to ``log_train.log``."""
-    with (folder / "log_train.log").open("a") as file:
-        file.write(line + "\n")
+    """Append one line for people to ``log_train.log``.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    _append(folder / "log_train.log", line)
 
 
 def keep_lines(folder: Path, count: int) -> None:
-    """Keep the first `count` lines of ``log_train.log``; a resumed run writes the others anew."""
-    path = folder / "log_train.log"
-    if path.is_file():
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[:count]))
+    """Keep the first `count` whole lines of ``log_train.log``; a resumed run writes the others.
+
+    Raises:
+        UserError: it cannot be read or written.
+    """
+    _filter(folder / "log_train.log", lambda lines: lines[:count])
 
 
-def drop_metrics_from(folder: Path, step: int) -> None:
-    """Forget lines after `step`, which a resumed run writes anew, and one that was cut short."""
-    path = folder / "metrics.jsonl"
-    if path.is_file():
-        whole = [line for line in path.read_text().splitlines(keepends=True) if line[-1] == "\n"]
-        path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))
+def drop_metrics_from(folder: Path, step: int, *, owed: bool = False) -> None:
+    """Forget lines after `step`, which a resumed run writes anew, and any that a kill cut short.
+
+    Args:
+        folder: the run's.
+        step: where the run goes on.
+        owed: it begins with the evaluation after that step: what an interrupted one left goes too.
+
+    Raises:
+        UserError: the file cannot be read or written.
+    """
+
+    def stays(line: bytes) -> bool:
+        row = _row(line)
+        if row["step"] == step and owed:
+            return any(name.startswith("train/") for name in row)
+        return bool(row["step"] <= step)
+
+    _filter(folder / "metrics.jsonl", lambda lines: [line for line in lines if stays(line)])
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """A row; of what is none, one of a step that is never done."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("step"), int | float):
+        return {"step": math.inf}
+    return found
+
+
+def _filter(path: Path, choose: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Rewrite a file with some of its lines; the last is none if it has no end."""
+    if not path.is_file():
+        return
+    with _writing(path):
+        content = path.read_bytes()
+    lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+    _rewrite(path, b"".join(choose(lines)))
+
+
+def _rewrite(path: Path, content: bytes) -> None:
+    with _writing(path), replacing(path) as file:
+        file.write(content)
+
+
+def _append(path: Path, line: str) -> None:
+    with _writing(path), path.open("ab") as file:
+        file.write(f"{line}\n".encode())
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}",
+            "free some space or bring the folder back, then go on with --resume auto; "
+            "checkpoints are intact",
+        ) from error
 
 
 def _version(name: str) -> str | None:
@@ -93,7 +163,7 @@ def _git_state() -> dict[str, Any] | None:
     try:
         commit = _git(here, "rev-parse", "HEAD")
         return {"commit": commit, "changed": bool(_git(here, "status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
 
 

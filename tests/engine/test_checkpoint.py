@@ -2,8 +2,10 @@
 
 import inspect
 import io
+import multiprocessing
 import os
 import pickle
+import resource
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,79 @@ def test_a_failed_save_leaves_the_earlier_file(
     assert "earlier checkpoints are intact" in caught.value.hint
     assert checkpoint.load(path) == {"step": 1}
     assert [left.name for left in tmp_path.iterdir()] == ["last.pth"]
+
+
+def write_to_a_full_disk(path: Path, told: Path) -> None:
+    """Save more than this process may write; note what was said."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        checkpoint.save(path, {"step": 2, "weights": torch.zeros(1_000_000)})
+    except UserError as error:
+        told.write_text(f"{error.message}\n{error.hint}")
+
+
+def test_a_full_disk_is_told_and_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path, told = tmp_path / "last.pth", tmp_path / "told"
+    checkpoint.save(path, {"step": 1})
+    process = multiprocessing.get_context("fork").Process(
+        target=write_to_a_full_disk, args=(path, told)
+    )
+    process.start()
+    process.join()
+    message, hint = told.read_text().splitlines()
+    assert message == f"cannot write {path}: File too large"
+    assert hint.startswith("free some space or ")
+    assert checkpoint.load(path) == {"step": 1}
+    assert not (tmp_path / "last.pth.part").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*file/last\.pth: File exists"):
+        checkpoint.save(tmp_path / "file" / "last.pth", {"step": 1})
+
+
+def test_the_first_error_is_told_where_the_half_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(state: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    path = tmp_path / "last.pth"
+    checkpoint.save(path, {"step": 1})
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(UserError, match="No space left on device"):
+        checkpoint.save(path, {"step": 2})
+    assert checkpoint.load(path) == {"step": 1}
+    assert (tmp_path / "last.pth.part").read_bytes() == b"half"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def flush(number: int) -> None:
+        done.append(Path(f"/proc/self/fd/{number}").readlink().name)
+        fsync(number)
+
+    def rename(path: Path, name: Path) -> Path:
+        done.append("renamed")
+        return replace(path, name)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(Path, "replace", rename)
+    saved = checkpoint.save(tmp_path / "last.pth", {"step": 1})
+    assert done == ["last.pth.part", "renamed", tmp_path.name]
+    assert saved.name == "last.pth"
+    assert saved.megabytes == (tmp_path / "last.pth").stat().st_size / 1e6
+    assert saved.seconds > 0
 
 
 def test_a_save_killed_midway_leaves_the_earlier_file(

@@ -1,8 +1,12 @@
 """The run folder says how a run was started and how it went."""
 
 import json
+import multiprocessing
+import resource
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from yacs.config import CfgNode
@@ -73,12 +77,102 @@ def test_a_resumed_run_forgets_what_came_after_its_step(
     assert [row["step"] for row in rows(tmp_path)] == kept
 
 
-def test_a_line_cut_short_by_a_crash_is_forgotten(tmp_path: Path) -> None:
+# The last of a killed process, one that another wrote behind it, and what a power cut leaves.
+CUT = ['{"step": 1, "lo', '{"step": 1, "lo{"step": 1}\n', "\0\0\0\n", "[1]\n", '{"a": 1}\n']
+
+
+@pytest.mark.parametrize("line", CUT)
+def test_a_line_cut_short_by_a_crash_is_forgotten(tmp_path: Path, line: str) -> None:
     runlog.append_metrics(tmp_path, {"step": 1})
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 1, "lo')
+        file.write(line)
     runlog.drop_metrics_from(tmp_path, 1)
     assert rows(tmp_path) == [{"step": 1}]
+    runlog.append_metrics(tmp_path, {"step": 2})
+    assert rows(tmp_path) == [{"step": 1}, {"step": 2}]
+
+
+def test_a_line_for_people_cut_short_is_written_anew(tmp_path: Path) -> None:
+    runlog.append_line(tmp_path, "Epoch1 für")
+    (tmp_path / "log_train.log").write_bytes("Epoch1 für\nEpoch2 fü".encode()[:-1])
+    runlog.keep_lines(tmp_path, 2)
+    assert (tmp_path / "log_train.log").read_text() == "Epoch1 für\n"
+
+
+CFG = CfgNode({"SEED": 4})
+# What rewrites or adds to which file.
+WRITES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "config": ("config.yaml", lambda folder: runlog.write_start(folder, CFG, {"seed": 4})),
+    "rows": ("metrics.jsonl", lambda folder: runlog.drop_metrics_from(folder, 1)),
+    "lines": ("log_train.log", lambda folder: runlog.keep_lines(folder, 1)),
+    "row": ("metrics.jsonl", lambda folder: runlog.append_metrics(folder, {"step": 3})),
+    "line": ("log_train.log", lambda folder: runlog.append_line(folder, "Epoch3")),
+}
+
+
+def begin(folder: Path) -> None:
+    folder.mkdir()
+    runlog.write_start(folder, CfgNode({"SEED": 3}), {"seed": 3})
+    for step in (1, 2):
+        runlog.append_metrics(folder, {"step": step})
+        runlog.append_line(folder, f"Epoch{step}")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["config", "rows", "lines"])
+def test_a_kill_while_a_file_is_rewritten_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    begin(tmp_path / "run")
+    before = contents(tmp_path / "run")
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        WRITES[kind][1](tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+
+
+def told_of_a_full_disk(folder: Path, told_to: Any) -> None:
+    """Try every write where nothing can be written; tell what was said."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    told = {}
+    for kind, (_, write) in WRITES.items():
+        try:
+            write(folder)
+        except UserError as error:
+            told[kind] = error.message
+    told_to.send(told)
+
+
+def test_a_full_disk_is_told_and_what_was_written_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    begin(folder)
+    before = contents(folder)
+    reading, writing = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(
+        target=told_of_a_full_disk, args=(folder, writing)
+    )
+    process.start()
+    writing.close()
+    told = reading.recv()
+    process.join()
+    assert told == {
+        kind: f"cannot write {folder / name}: File too large" for kind, (name, _) in WRITES.items()
+    }
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("kind", ["config", "row", "line"])
+def test_a_folder_that_is_gone_is_told(tmp_path: Path, kind: str) -> None:
+    name, write = WRITES[kind]
+    with pytest.raises(UserError, match=rf"gone/{name}: No such file") as caught:
+        write(tmp_path / "gone")
+    assert "--resume auto" in caught.value.hint
 
 
 def test_a_run_without_metrics_has_nothing_to_forget(tmp_path: Path) -> None:
