@@ -1,6 +1,7 @@
 """Batch norm over several processes, over groups of one process's batch, or frozen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -48,8 +49,6 @@ class GatheredBatchNorm(_BatchNorm):
             return self._normalised(wide).to(x.dtype)
 
     def _normalised(self, x: Tensor) -> Tensor:
-        assert self.momentum is not None and self.running_mean is not None
-        assert self.running_var is not None and self.num_batches_tracked is not None
         axes = [0, *range(2, x.dim())]
         shape = [1, -1, *[1] * (x.dim() - 2)]
         count = torch.full((1,), x.numel() / x.shape[1], dtype=x.dtype, device=x.device)
@@ -58,15 +57,19 @@ class GatheredBatchNorm(_BatchNorm):
         mean = sums[:-1] / total
         centred = x - mean.view(shape)
         variance: Tensor = _SumOverProcesses.apply(centred.square().sum(axes)) / total
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            unbiased = variance * (total / (total - 1).clamp(min=1))
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(unbiased, self.momentum)
+        if self.track_running_stats:
+            self._follow(mean.detach(), variance.detach() * (total / (total - 1).clamp(min=1)))
         normal = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             normal = normal * self.weight.view(shape) + self.bias.view(shape)
         return normal
+
+    def _follow(self, mean: Tensor, unbiased: Tensor) -> None:
+        assert self.momentum is not None and self.running_mean is not None
+        assert self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(unbiased, self.momentum)
 
 
 class GroupedBatchNorm(_BatchNorm):
@@ -118,6 +121,13 @@ def group(module: nn.Module, groups: int) -> None:
         setattr(parent, name, grouped)
 
 
+def regroup(module: nn.Module, groups: int) -> None:
+    """Set how many parts the batch norms that `group` has made see: a short batch has fewer."""
+    for child in module.modules():
+        if isinstance(child, GroupedBatchNorm):
+            child.groups = groups
+
+
 def _norms(module: nn.Module) -> list[tuple[nn.Module, str, _BatchNorm]]:
     """Give every batch norm with its parent and its name there."""
     return [
@@ -150,3 +160,22 @@ def set_momentum(module: nn.Module, momentum: float) -> None:
     for child in module.modules():
         if isinstance(child, _BatchNorm):
             child.momentum = momentum
+
+
+@contextmanager
+def statistics_kept(module: nn.Module, kept: bool = True) -> Iterator[None]:
+    """Let no batch norm in `module` change its running statistics within the block.
+
+    Args:
+        module: training; its batch norms normalise by the batch's statistics as ever.
+        kept: False changes nothing.
+    """
+    children = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    children = children if kept else []
+    for child in children:
+        child.track_running_stats = False
+    try:
+        yield
+    finally:
+        for child in children:
+            child.track_running_stats = True

@@ -1,7 +1,6 @@
 """Features of records: pictures seen from both sides, tracklets by the mean over their clips."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,9 +10,10 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ffreid import report
-from ffreid.engine import dist
+from ffreid.engine import dist, precision
 from ffreid.engine.dist import World
 from ffreid.engine.loading import evaluation_stream
+from ffreid.engine.modes import evaluating
 from ffreid.errors import UserError
 from ffreid.reid import setup
 from ffreid.reid.data.batch import Broken, EvalBatch, collate_for_evaluation
@@ -77,7 +77,7 @@ def extract(
         rank=world.rank,
         size=world.size,
     )
-    with _evaluating(net), report.Bar("extracting features", mine, show=world.main) as bar:
+    with evaluating(net), report.Bar("extracting features", mine, show=world.main) as bar:
         for items in stream:
             broken += items.broken
             if len(items):
@@ -114,7 +114,7 @@ def embed(
         setup.evaluation_set(cfg, items, source.folder),
         net,
         world,
-        dtype=setup.dtype(cfg),
+        dtype=precision.dtype(cfg),
         batch=cfg.DATA.TEST_BATCH,
         workers=cfg.DATA.NUM_WORKERS,
         spans=spans,
@@ -161,18 +161,6 @@ def _forward(net: nn.Module, items: EvalBatch, *, flip: bool) -> Tensor:
     """Give the features of pictures, of length 1, or those of clips, as the network has them."""
     features: Tensor = net(items.images)
     return flip_and_sum(features, net(items.images.flip(-1))) if flip else features
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """Put `net` in evaluation mode for the block, and each module back into its own."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _gathered(own: Tensor | None, total: int, dtype: torch.dtype, world: World) -> Tensor:

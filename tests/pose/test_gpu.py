@@ -4,20 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from ffreid.engine.loop import Progress, Trainer
 from ffreid.engine.norm import synchronise
+from ffreid.engine.task import Progress
+from ffreid.engine.trainer import Trainer
 from ffreid.pose.data.batch import PoseBatch, Truth
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ycb_objects
 from ffreid.pose.task import PoseTask
 from ffreid.pose.voting.frame import frame_poses
 from tests.pose.model.recipes import as_inputs, as_targets, fill, raw_inputs, without_dropout
+from tests.variants import VARIANTS, losses_of, train, trainer_of
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 CLASSES = 22
+DEVICE = torch.device("cuda", 0)
 
 
 def _net() -> FFB6D:
@@ -64,8 +67,40 @@ def test_a_training_step_gives_the_losses_of_the_cpu(sync: bool) -> None:
             dtype=torch.float64,
             seed=0,
         )
-        losses.append([trainer.step(_batch(), Progress(i, 2, 0))["loss"] for i in range(2)])
+        losses.append([trainer.step([_batch()], Progress(i, 2, 0)).terms["loss"] for i in range(2)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def _task() -> PoseTask:
+    return PoseTask(_net(), offset_samples=3.0, frozen=False, momentum_batch=None)
+
+
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_precision_and_layout_trains_as_single_precision_does(name: str) -> None:
+    variant = VARIANTS[name]
+    expected = losses_of(_task(), _batch(), VARIANTS["fp32"], DEVICE)
+    found = losses_of(_task(), _batch(), variant, DEVICE)
+    assert found == pytest.approx(expected, rel=variant.near)
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+def test_half_precision_moves_the_weights_and_keeps_them_finite(name: str) -> None:
+    """The scale of the losses starts too large on purpose, and comes down within some steps."""
+    trainer = trainer_of(_task(), VARIANTS[name], DEVICE)
+    before = [p.detach().clone() for p in trainer.task.parameters()]
+    steps = train(trainer, _batch(), 25)
+    assert all(step.skipped is None for step in steps)
+    after = list(trainer.task.parameters())
+    assert all(parameter.isfinite().all() for parameter in after)
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_deterministic_training_repeats_itself_bitwise() -> None:
+    variant = VARIANTS["deterministic"]
+    assert losses_of(_task(), _batch(), variant, DEVICE) == losses_of(
+        _task(), _batch(), variant, DEVICE
+    )
 
 
 def test_voting_gives_the_poses_of_the_cpu() -> None:

@@ -109,3 +109,33 @@ def test_accuracy_is_the_share_of_right_points(case: tuple[Outputs, Targets]) ->
     outputs, targets = case
     right = (outputs.segmentation.argmax(1) == targets.labels).sum().item()
     assert segmentation_accuracy(outputs, targets).item() == pytest.approx(right / (BATCH * POINTS))
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_in_half_precision_the_terms_are_those_of_the_rounded_outputs(half: torch.dtype) -> None:
+    """At the size of a frame, whose sums over foreground points no half precision can hold."""
+    draw = torch.Generator().manual_seed(6)
+    points, classes = 12800, 22
+    labels = torch.randint(0, classes, (2, points), generator=draw)
+    outputs = [
+        (scale * torch.randn(*shape, generator=draw)).to(half).requires_grad_()
+        for scale, shape in (
+            (1e3, (2, classes, points)),
+            (10.0, (2, KEYPOINTS, points, 3)),
+            (10.0, (2, 1, points, 3)),
+        )
+    ]
+    targets = Targets(
+        labels,
+        torch.randn(2, points, KEYPOINTS, 3, generator=draw),
+        torch.randn(2, points, 3, generator=draw),
+    )
+    expected = pose_losses(Outputs(*(part.detach().float() for part in outputs)), targets, 3.0)
+    with torch.autocast("cpu", half):
+        found = pose_losses(Outputs(*outputs), targets, 3.0)
+    for name, term in found.items():
+        assert term.dtype == torch.float32
+        assert term.isfinite() and torch.equal(term, expected[name]), name
+    torch.autograd.backward(list(found.values()))
+    for part in outputs:
+        assert part.grad is not None and part.grad.isfinite().all()

@@ -40,6 +40,30 @@ def _layer(channels_in: int, channels: int, blocks: int, stride: int = 1) -> nn.
     )
 
 
+class CellMeans(nn.Module):
+    """Means over `cells` x `cells` cells of about equal size, as nn.AdaptiveAvgPool2d cuts them."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.cells = cells
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, C, cells, cells)."""
+        if not torch.are_deterministic_algorithms_enabled():
+            return F.adaptive_avg_pool2d(x, self.cells)
+        # Products, since the above has no deterministic gradient on a GPU.
+        rows, columns = (self._shares(length, x) for length in x.shape[2:])
+        return rows @ x @ columns.T
+
+    def _shares(self, length: int, like: Tensor) -> Tensor:
+        """Share of each of `length` places in each cell's mean, (cells, length)."""
+        shares = like.new_zeros(self.cells, length)
+        for cell in range(self.cells):
+            first, behind = cell * length // self.cells, -(-(cell + 1) * length // self.cells)
+            shares[cell, first:behind] = 1.0 / (behind - first)
+        return shares
+
+
 class PyramidPooling(nn.Module):
     """Average over 1, 2, 3 and 6 cells a side, a 1 x 1 convolution each, then a bottleneck."""
 
@@ -47,7 +71,7 @@ class PyramidPooling(nn.Module):
         super().__init__()
         sizes = (1, 2, 3, 6)
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), nn.Conv2d(channels, channels, 1, bias=False))
+            nn.Sequential(CellMeans(size), nn.Conv2d(channels, channels, 1, bias=False))
             for size in sizes
         )
         self.bottleneck = nn.Conv2d(channels * (len(sizes) + 1), channels_out, 1)

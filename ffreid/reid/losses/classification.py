@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ffreid.reid.precision import widened
+from ffreid.engine.precision import wide
 
 
+@wide
 def cross_entropy(scores: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Mean cross entropy against targets (1 - e) one-hot + e / C (Szegedy et al., CVPR 2016).
 
@@ -17,9 +18,10 @@ def cross_entropy(scores: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
         labels: (B,) int64.
         smoothing: e; 0 for the plain loss.
     """
-    return F.cross_entropy(widened(scores), labels, label_smoothing=smoothing)
+    return F.cross_entropy(scores, labels, label_smoothing=smoothing)
 
 
+@wide
 def arcface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: float = 0.1) -> Tensor:
     """Cross entropy with an angle added to the true class's (Deng et al., CVPR 2019, eq. 3).
 
@@ -32,7 +34,6 @@ def arcface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: flo
         scale: the cosines' factor.
         margin: radians.
     """
-    cosines = widened(cosines)
     true = cosines.gather(1, labels.unsqueeze(1))
     # The root's slope is infinite at a cosine of 1, and rounding may pass it.
     sine = (1.0 - true.square()).clamp(min=torch.finfo(true.dtype).eps).sqrt()
@@ -42,6 +43,7 @@ def arcface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: flo
     return F.cross_entropy(scale * cosines.scatter(1, labels.unsqueeze(1), hardened), labels)
 
 
+@wide
 def cosface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: float = 0.1) -> Tensor:
     """Cross entropy with the true class's cosine lowered (Wang et al., CVPR 2018, eq. 4).
 
@@ -53,11 +55,11 @@ def cosface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: flo
         scale: the cosines' factor.
         margin: what is taken from the true class's cosine.
     """
-    cosines = widened(cosines)
     hardened = torch.where(_is_true(cosines, labels), cosines - margin, cosines)
     return F.cross_entropy(scale * hardened, labels)
 
 
+@wide
 def circle(cosines: Tensor, labels: Tensor, *, scale: float = 96.0, margin: float = 0.3) -> Tensor:
     """Circle loss with classes' weights (Sun et al., CVPR 2020, eq. 6 and 8).
 
@@ -69,7 +71,6 @@ def circle(cosines: Tensor, labels: Tensor, *, scale: float = 96.0, margin: floa
         scale: the cosines' factor.
         margin: relaxation m.
     """
-    cosines = widened(cosines)
     fixed = cosines.detach()
     true = F.relu(1.0 + margin - fixed) * (cosines - (1.0 - margin))
     other = F.relu(fixed + margin) * (cosines - margin)

@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ffreid.engine.dist import gather_with_grad
-from ffreid.reid.precision import cosine_matrix, masked_logsumexp, widened
+from ffreid.engine.precision import wide
+from ffreid.reid.cosines import cosine_matrix, masked_logsumexp
 
 Blend = Callable[[Tensor, Tensor], Tensor]
 
 
+@wide
 def cal(
     cosines: Tensor,
     clothes: Tensor,
@@ -34,7 +36,7 @@ def cal(
         epsilon: share of the targets that all the identity's clothes get.
         seen: (C,) bool, the classes that count at all; every one where it is not given.
     """
-    logits = scale * widened(cosines)
+    logits = scale * cosines
     rivals = ~positives
     if seen is not None:
         positives, rivals = positives & seen, rivals & seen

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ffreid.engine.dist import Gradient, gather_with_grad, rank
-from ffreid.reid.precision import cosine_matrix, masked_logsumexp
+from ffreid.reid.cosines import cosine_matrix, masked_logsumexp
 
 
 def triplet(

@@ -18,5 +18,5 @@ NETWORKS: dict[str, Callable[..., ImageResNet50 | VideoResNet50]] = {
     **IMAGE_NETWORKS,
     **VIDEO_NETWORKS,
 }
-"""Image networks take `pooling`, `gem_power`, `last_stride`; video ones `last_stride`,
-`temperature`, `contrastive_attention`."""
+"""Image networks take `pooling`, `gem_power`, `last_stride`, `recompute`; video ones
+`last_stride`, `temperature`, `contrastive_attention`, `recompute`."""

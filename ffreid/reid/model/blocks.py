@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ffreid.engine.precision import wide, widened
+
 
 def frame_convolution(
     channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1
@@ -39,7 +41,13 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         (..., N, C).
     """
     # Plain products, not the fused kernels: those are not deterministic on a GPU.
-    return (queries @ keys.transpose(-1, -2)).softmax(-1) @ values
+    return _weights(queries, keys).to(values.dtype) @ values
+
+
+@wide
+def _weights(queries: Tensor, keys: Tensor) -> Tensor:
+    """The softmax alone: products over hundreds of channels pass float16's largest number."""
+    return (queries @ keys.transpose(-1, -2)).softmax(-1)
 
 
 class I3D(nn.Module):
@@ -87,7 +95,8 @@ class AppearancePreservingModule(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Map (B, C, T, h, w) to (B, C, 3T, h, w): frame before, frame, frame after, for each."""
-        semantics = _tokens(F.normalize(self.semantic_mapping(clips), dim=1))
+        # Wide: float16 rounds what guards against a length of 0 to 0.
+        semantics = _tokens(F.normalize(widened(self.semantic_mapping(clips)), dim=1))
         # One frame of zeros on both ends: it matches everywhere equally and adds nothing.
         padded_semantics = F.pad(semantics, (0, 0, 0, 0, 1, 1))
         padded = F.pad(_tokens(clips), (0, 0, 0, 0, 1, 1))

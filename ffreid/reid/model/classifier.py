@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ffreid.reid.precision import cosine_matrix
+from ffreid.reid.cosines import cosine_matrix
 
 
 class Classifier(nn.Module):

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ffreid.engine.precision import widened
+from ffreid.engine.recomputing import Recomputed
 from ffreid.reid.model.resnet import (
     BLOCKS,
     WIDTHS,
@@ -31,7 +33,7 @@ class MaxPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, C)."""
-        return F.adaptive_max_pool2d(x, 1).flatten(1)
+        return _largest(x)
 
 
 class AveragePooling(nn.Module):
@@ -55,7 +57,8 @@ class GeneralisedMeanPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, C)."""
-        powers = x.clamp(min=1e-6) ** self.p
+        # Wide: float16 ends below 41^3.
+        powers = widened(x).clamp(min=1e-6) ** self.p
         return powers.mean((2, 3)) ** (1.0 / self.p)
 
 
@@ -64,8 +67,12 @@ class MaxAveragePooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, 2C)."""
-        largest, mean = F.adaptive_max_pool2d(x, 1), F.adaptive_avg_pool2d(x, 1)
-        return torch.cat([largest, mean], 1).flatten(1)
+        return torch.cat([_largest(x), F.adaptive_avg_pool2d(x, 1).flatten(1)], 1)
+
+
+def _largest(x: Tensor) -> Tensor:
+    # Not adaptive_max_pool2d: on a GPU its gradient is not deterministic.
+    return x.flatten(2).max(2).values
 
 
 POOLINGS: dict[str, Callable[[float], nn.Module]] = {
@@ -85,19 +92,29 @@ class ImageResNet50(nn.Module):
         pooling: a name in `POOLINGS`; ``maxavg`` doubles D.
         gem_power: p of ``gem`` at the start; the other poolings have none.
         last_stride: stride of the last stage; at 1 its map is (H/16, W/16), at 2 (H/32, W/32).
+        recompute: save memory, see `engine.recomputing`.
     """
 
     def __init__(
-        self, *, pooling: str = "maxavg", gem_power: float = 3.0, last_stride: int = 1
+        self,
+        *,
+        pooling: str = "maxavg",
+        gem_power: float = 3.0,
+        last_stride: int = 1,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        sequence = Recomputed if recompute else nn.Sequential
         self.feature_dim = stage_channels(len(BLOCKS)) * (2 if pooling == "maxavg" else 1)
         self.base = nn.Sequential(
             plane_convolution(3, 64, 7, 2),
             nn.BatchNorm2d(64),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, padding=1),
-            *(_stage(stage, stage_stride(stage, last_stride)) for stage in range(len(BLOCKS))),
+            *(
+                sequence(*_stage(stage, stage_stride(stage, last_stride)))
+                for stage in range(len(BLOCKS))
+            ),
         )
         self.globalpooling = POOLINGS[pooling](gem_power)
         self.bn = neck(self.feature_dim)
@@ -107,16 +124,14 @@ class ImageResNet50(nn.Module):
         return cast(Tensor, self.bn(self.globalpooling(self.base(images))))
 
 
-def _stage(stage: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        *(
-            Bottleneck(
-                stage_channels(stage + (block > 0)),
-                WIDTHS[stage],
-                stride if block == 0 else 1,
-                convolve=plane_convolution,
-                normalise=nn.BatchNorm2d,
-            )
-            for block in range(BLOCKS[stage])
+def _stage(stage: int, stride: int) -> list[nn.Module]:
+    return [
+        Bottleneck(
+            stage_channels(stage + (block > 0)),
+            WIDTHS[stage],
+            stride if block == 0 else 1,
+            convolve=plane_convolution,
+            normalise=nn.BatchNorm2d,
         )
-    )
+        for block in range(BLOCKS[stage])
+    ]

@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from ffreid.engine.recomputing import Recomputed
 from ffreid.reid.model.blocks import AP3D, I3D, NonLocal, frame_convolution
 from ffreid.reid.model.resnet import (
     BLOCKS,
@@ -37,6 +38,7 @@ class VideoResNet50(nn.Module):
         last_stride: stride of the last stage; at 1 its map is (H/16, W/16), at 2 (H/32, W/32).
         temperature: of ``ap3d``; the others have none.
         contrastive_attention: of ``ap3d``; the others have none.
+        recompute: save memory, see `engine.recomputing`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class VideoResNet50(nn.Module):
         last_stride: int = 1,
         temperature: float = 4.0,
         contrastive_attention: bool = True,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         registering = partial(
@@ -55,15 +58,16 @@ class VideoResNet50(nn.Module):
         middles: dict[str, Middle | None] = {"c2d": None, "i3d": I3D, "ap3d": registering}
         middle = middles[temporal]
         strides = [stage_stride(stage, last_stride) for stage in range(len(BLOCKS))]
+        sequence = Recomputed if recompute else nn.Sequential
         self.feature_dim = stage_channels(len(BLOCKS))
         self.conv1 = frame_convolution(3, 64, 7, 2)
         self.bn1 = nn.BatchNorm3d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), padding=(0, 1, 1))
-        self.layer1 = _stage(0, strides[0], middle, non_local)
-        self.layer2 = _stage(1, strides[1], middle, non_local)
-        self.layer3 = _stage(2, strides[2], middle, non_local)
-        self.layer4 = _stage(3, strides[3], middle, non_local)
+        self.layer1 = sequence(*_stage(0, strides[0], middle, non_local))
+        self.layer2 = sequence(*_stage(1, strides[1], middle, non_local))
+        self.layer3 = sequence(*_stage(2, strides[2], middle, non_local))
+        self.layer4 = sequence(*_stage(3, strides[3], middle, non_local))
         self.bn = neck(self.feature_dim)
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -74,7 +78,7 @@ class VideoResNet50(nn.Module):
         return cast(Tensor, self.bn(pooled))
 
 
-def _stage(stage: int, stride: int, middle: Middle | None, non_local: bool) -> nn.Sequential:
+def _stage(stage: int, stride: int, middle: Middle | None, non_local: bool) -> list[nn.Module]:
     mixes = stage in ACROSS_FRAMES
     modules: list[nn.Module] = []
     for block in range(BLOCKS[stage]):
@@ -92,4 +96,4 @@ def _stage(stage: int, stride: int, middle: Middle | None, non_local: bool) -> n
         )
         if non_local and mixes and block % 2 == 1:
             modules.append(NonLocal(stage_channels(stage + 1)))
-    return nn.Sequential(*modules)
+    return modules

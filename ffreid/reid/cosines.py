@@ -1,19 +1,15 @@
-"""What keeps the losses finite in half precision: wide arithmetic and masked reductions."""
+"""Cosines of all pairs, and reductions over some of them."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HALF = (torch.float16, torch.bfloat16)
+from ffreid.engine.precision import wide
 
 
-def widened(values: Tensor) -> Tensor:
-    """Give half precision as float32, anything else as it is."""
-    return values.float() if values.dtype in HALF else values
-
-
+@wide
 def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
-    """Cosines of all pairs, never in half precision, inside an autocast region neither.
+    """Cosines of all pairs, never in half precision.
 
     Args:
         rows: (B, D), of any length.
@@ -22,8 +18,7 @@ def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
     Returns:
         (B, G).
     """
-    with torch.autocast(rows.device.type, enabled=False):
-        return F.normalize(widened(rows), dim=1) @ F.normalize(widened(columns), dim=1).T
+    return F.normalize(rows, dim=1) @ F.normalize(columns, dim=1).T
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:

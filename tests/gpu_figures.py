@@ -1,0 +1,160 @@
+"""Speed and memory of a training step in every precision and layout: python -m tests.gpu_figures.
+
+FFB6D at 480 x 640 with 12,800 points and ResNet-50 at 384 x 192, on a CUDA device. A row is the
+median time of a step, samples a second, the peak of the memory, and both against fp32.
+"""
+
+import statistics
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ffreid.engine.task import Task
+from ffreid.errors import UserError
+from ffreid.pose.data.batch import PoseBatch, Truth
+from ffreid.pose.model.ffb6d import FFB6D
+from ffreid.pose.task import PoseTask
+from ffreid.reid.data.batch import ReidBatch
+from ffreid.reid.model import NETWORKS
+from ffreid.reid.model.classifier import NormalizedClassifier
+from ffreid.reid.task import Identifier, ReidTask, Settings
+from ffreid.report import show_table
+from tests.pose.model.recipes import as_inputs, as_targets, raw_inputs
+from tests.variants import VARIANTS, switched, train, trainer_of
+
+COLUMNS = ("training", "ms a step", "samples/s", "times as fast", "peak GiB", "of fp32's")
+CLASSES, IDENTITIES, OUTFITS = 22, 77, 256
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained on; the network's own sizes are never smaller."""
+
+    batch: int
+    height: int
+    width: int
+    points: int = 0
+
+
+FULL = {"pose": Size(8, 480, 640, 12800), "reid": Size(32, 384, 192)}
+TOY = {"pose": Size(2, 32, 32, 1024), "reid": Size(4, 64, 32)}
+
+
+def pose(size: Size) -> tuple[Task, Any]:
+    """FFB6D and a batch of noise."""
+    raw = raw_inputs(0, size.batch, size.height, size.width, size.points, CLASSES)
+    none = np.zeros((0, 3), np.float32)
+    truth = Truth(
+        0, "noise", np.zeros(0, np.int32), np.zeros((0, 3, 4), np.float32), none[:, None],
+        none, np.eye(3),
+    )  # fmt: skip
+    task = PoseTask(FFB6D(CLASSES), offset_samples=3.0, frozen=False, momentum_batch=None)
+    return task, PoseBatch(as_inputs(raw), as_targets(raw), (truth,) * size.batch)
+
+
+def reid(size: Size) -> tuple[Task, Any]:
+    """ResNet-50 with CAL, and a batch of noise."""
+    net = NETWORKS["resnet50"]()
+    features = int(net.feature_dim)
+    owners = torch.arange(OUTFITS) % IDENTITIES == torch.arange(IDENTITIES)[:, None]
+    settings = Settings(
+        identity="cosface", clothes="cosface", pair="triplet", pair_weight=0.0,
+        pair_gradient="own", scale=16.0, margin=0.0, pair_scale=16.0, pair_margin=0.3,
+        epsilon=0.1, clothes_from=0, adversarial_from=0,
+    )  # fmt: skip
+    task = ReidTask(
+        Identifier(net, NormalizedClassifier(features, IDENTITIES)),
+        clothes=NormalizedClassifier(features, OUTFITS),
+        owners=owners,
+        settings=settings,
+    )
+    clothes = torch.arange(size.batch) % OUTFITS
+    images = torch.randn(size.batch, 3, size.height, size.width)
+    return task, ReidBatch(images, clothes % IDENTITIES, clothes, names=("noise",) * size.batch)
+
+
+TASKS: dict[str, Callable[[Size], tuple[Task, Any]]] = {"pose": pose, "reid": reid}
+
+
+def measured(name: str, variant: str, size: Size, device: torch.device, steps: int) -> list[float]:
+    """Median seconds of a step, and the peak of the device's memory in bytes."""
+    torch.manual_seed(0)
+    torch.compiler.reset()
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    with switched(VARIANTS[variant]):
+        task, batch = TASKS[name](size)
+        trainer = trainer_of(task, VARIANTS[variant], device)
+        batch = batch.to(device, torch.float32)
+        train(trainer, batch, 3)
+        seconds = []
+        for _ in range(steps):
+            started = time.perf_counter()
+            train(trainer, batch, 1)  # reads its losses, and so waits for the device
+            if cuda:
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - started)
+    peak = torch.cuda.max_memory_allocated(device) if cuda else 0
+    return [statistics.median(seconds), float(peak)]
+
+
+def figures(
+    name: str, variants: list[str], size: Size, device: torch.device, steps: int
+) -> list[list[str]]:
+    """Measure each variant; rows of the table, the first variant's is what others are told by."""
+    rows: list[list[str]] = []
+    first: list[float] = []
+    for variant in variants:
+        found = measured(name, variant, size, device, steps)
+        first = first or found
+        seconds, peak = found
+        rows.append(
+            [
+                variant,
+                f"{1e3 * seconds:.1f}",
+                f"{size.batch / seconds:.1f}",
+                f"{first[0] / seconds:.2f}",
+                f"{peak / 2**30:.2f}",
+                f"{peak / first[1]:.0%}" if first[1] else "-",
+            ]
+        )
+    return rows
+
+
+def run(arguments: list[str]) -> None:
+    """Measure and print.
+
+    Raises:
+        UserError: there is no CUDA device, and the sizes are no toys.
+    """
+    parser = ArgumentParser(prog="python -m tests.gpu_figures")
+    parser.add_argument("--task", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--variant", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--steps", type=int, default=20, help="measured steps a row")
+    parser.add_argument("--toy", action="store_true", help="toy sizes, on a CPU too")
+    given = parser.parse_args(arguments)
+    if not torch.cuda.is_available() and not given.toy:
+        raise UserError("there is no CUDA device", "add --toy to try the code on a CPU")
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    for name in given.task:
+        size = (TOY if given.toy else FULL)[name]
+        rows = figures(name, given.variant, size, device, given.steps)
+        title = f"{name}: {size.batch} x {size.height} x {size.width}, {where}"
+        show_table(f"{title}, torch {torch.__version__}", COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    try:
+        run(sys.argv[1:])
+    except UserError as error:
+        sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
+        raise SystemExit(2) from None

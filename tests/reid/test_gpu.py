@@ -1,0 +1,99 @@
+"""What must hold of training on a CUDA device; skipped where there is none."""
+
+import pytest
+import torch
+
+from ffreid.reid.data.batch import ReidBatch
+from ffreid.reid.model import NETWORKS
+from ffreid.reid.model.classifier import NormalizedClassifier
+from ffreid.reid.task import Identifier, ReidTask, Settings
+from tests.reid.recipes import fill
+from tests.variants import VARIANTS, Variant, losses_of, switched, train, trainer_of
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+DEVICE = torch.device("cuda", 0)
+PEOPLE, OUTFITS, BATCH = 4, 8, 8
+SETTINGS = Settings(
+    identity="cosface",
+    clothes="cosface",
+    pair="triplet",
+    pair_weight=1.0,
+    pair_gradient="own",
+    scale=16.0,
+    margin=0.1,
+    pair_scale=16.0,
+    pair_margin=0.3,
+    epsilon=0.1,
+    clothes_from=0,
+    adversarial_from=0,
+)
+
+
+def _task(name: str, *, recompute: bool = False) -> ReidTask:
+    torch.manual_seed(1)
+    net = NETWORKS[name](recompute=recompute)
+    fill(net)
+    head = NormalizedClassifier(net.feature_dim, PEOPLE)
+    owners = torch.arange(OUTFITS) // 2 == torch.arange(PEOPLE)[:, None]
+    clothes = NormalizedClassifier(net.feature_dim, OUTFITS)
+    return ReidTask(Identifier(net, head), clothes=clothes, owners=owners, settings=SETTINGS)
+
+
+def _batch(name: str) -> ReidBatch:
+    frames = () if name == "resnet50" else (2,)
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randn(BATCH, 3, *frames, 64, 32, generator=generator)
+    clothes = torch.arange(BATCH) % OUTFITS
+    return ReidBatch(images, clothes // 2, clothes, names=tuple("abcdefgh"))
+
+
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
+@pytest.mark.parametrize("network", ["resnet50", "ap3dnlres50"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_precision_and_layout_trains_as_single_precision_does(
+    name: str, network: str
+) -> None:
+    variant = VARIANTS[name]
+    expected = losses_of(_task(network), _batch(network), VARIANTS["fp32"], DEVICE)
+    found = losses_of(_task(network), _batch(network), variant, DEVICE)
+    assert found == pytest.approx(expected, rel=variant.near)
+
+
+@pytest.mark.parametrize("network", ["resnet50", "ap3dnlres50"])
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+def test_half_precision_moves_the_weights_and_keeps_them_finite(name: str, network: str) -> None:
+    trainer = trainer_of(_task(network), VARIANTS[name], DEVICE)
+    before = [p.detach().clone() for p in trainer.task.parameters()]
+    steps = train(trainer, _batch(network), 25)
+    assert all(step.skipped is None for step in steps)
+    after = list(trainer.task.parameters())
+    assert all(parameter.isfinite().all() for parameter in after)
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_deterministic_training_repeats_itself_bitwise() -> None:
+    runs = [
+        losses_of(_task("resnet50"), _batch("resnet50"), VARIANTS["deterministic"], DEVICE)
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16", "bf16"])
+def test_recomputed_blocks_train_the_same_in_less_memory(name: str) -> None:
+    variant: Variant = VARIANTS[name]
+    losses, peaks = [], []
+    for recompute in (False, True):
+        torch.cuda.reset_peak_memory_stats(DEVICE)
+        with switched(variant):
+            trainer = trainer_of(_task("c2dres50", recompute=recompute), variant, DEVICE)
+            held = torch.cuda.memory_allocated(DEVICE)
+            steps = train(trainer, _batch("c2dres50"), 1)
+        losses.append(steps[0].terms["loss"])
+        peaks.append(torch.cuda.max_memory_allocated(DEVICE) - held)
+        del trainer
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert peaks[1] < peaks[0]
