@@ -4,14 +4,27 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
+
+from ffreid.engine import ending, meeting
+from ffreid.engine.meeting import Meeting
+from ffreid.engine.peers import Peers
 
 Made = TypeVar("Made")
 Gradient = Literal["own", "full"]
+TIMEOUT = timedelta(minutes=10)
+"""How long processes wait for each other to start."""
+ANSWER = timedelta(seconds=10)
+"""How long a question to the run's store may take."""
+
+_served: Any = None  # the store, in the first process where no agent serves it
+_again: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,8 @@ def joined() -> Iterator[World]:
     """Join torchrun's process group (NCCL on CUDA, gloo on CPU) for the block, or stay alone.
 
     Inside another such block it is that block's group: torchrun's processes meet only once, a
-    second meeting would wait for ever.
+    second meeting would wait for ever. After an error the group stays as it is, since undoing it
+    may wait for processes that failed: `ending.end` says the error and ends the process.
     """
     rank = int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -45,11 +59,45 @@ def joined() -> Iterator[World]:
     if dist.is_initialized() or (size == 1 and "RANK" not in os.environ):
         yield World(rank, size, device)
         return
-    dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
-    try:
-        yield World(rank, size, device)
-    finally:
-        dist.destroy_process_group()
+    met = _meet()
+    # The name keeps torch's own keys apart from those of processes before a restart.
+    store = dist.PrefixStore(met.name, _connected(TIMEOUT))  # type: ignore[attr-defined]
+    backend, bound = ("nccl", device) if cuda else ("gloo", None)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, device_id=bound)
+    yield World(rank, size, device)
+    _leave()
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this run before; all processes agree once they have `joined`."""
+    if _again is not None:
+        return _again
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def _meet() -> Meeting:
+    """Find the others, and end with them from now on."""
+    global _served, _again
+    _served, rank, size = next(rendezvous("env://"))
+    store = _connected(ANSWER)
+    met = meeting.meet(store, rank=rank, size=size, seconds=TIMEOUT.total_seconds())
+    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    ending.enter(Peers(store, rank=rank, places=met.places, name=met.name, serves=serves))
+    _again = met.again
+    return met
+
+
+def _leave() -> None:
+    global _served, _again
+    ending.leave()
+    dist.destroy_process_group()
+    _served = _again = None
+
+
+def _connected(timeout: timedelta) -> Any:
+    """A connection of its own to the run's store: a collective may hold up another one."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(address, port, timeout=timeout)  # type: ignore[attr-defined]
 
 
 def in_turn(make: Callable[[], Made]) -> Made:

@@ -1,5 +1,7 @@
 """What processes tell each other; alone, everything is the identity."""
 
+import signal
+import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,11 @@ import torch
 
 from ffreid.engine import dist
 from tests.engine.processes import SIZE, in_processes
+
+GPU = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 
 
 def make(path: Path) -> str:
@@ -112,3 +119,27 @@ def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert dist.gather_with_grad(values, "full") is values
         assert torch.equal(dist.mean(values), values)
         assert dist.in_turn(lambda: "made") == "made"
+        assert not dist.restarted()
+
+
+@pytest.mark.parametrize("cuda", [False, pytest.param(True, marks=GPU)])
+def test_one_process_of_torchruns_joins_and_leaves(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool
+) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")):
+        monkeypatch.setenv(name, value)
+    if not cuda:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for _ in range(2):  # a group can be left and made again
+        with dist.joined() as world, dist.joined() as inner:
+            assert inner == world
+            assert torch.distributed.get_backend() == ("nccl" if cuda else "gloo")
+            values = torch.ones(2, device=world.device)
+            torch.distributed.all_reduce(values)
+            assert values.tolist() == [1.0, 1.0]
+        assert not torch.distributed.is_initialized()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
