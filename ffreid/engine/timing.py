@@ -78,7 +78,11 @@ def alone(
 def _cost(
     prepare: Callable[Given, Callable[[], object]], /, *given: Given.args, **named: Given.kwargs
 ) -> Cost:
-    call = prepare(*given, **named)
+    return measured(prepare(*given, **named))
+
+
+def measured(call: Callable[[], object]) -> Cost:
+    """Measure a call in this process; memory that earlier calls left free hides some of its own."""
     if not (_PROCESS / "clear_refs").exists():
         return Cost(_timed(call), None)
     # 5 sets the peak to what is held now (proc(5)), so that preparing leaves no mark.

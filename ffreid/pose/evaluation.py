@@ -9,14 +9,14 @@ from yacs.config import CfgNode
 
 from ffreid import report
 from ffreid.config import differing
-from ffreid.engine import dist, runlog
+from ffreid.engine import dist, precision, runlog
 from ffreid.engine.dist import World
 from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.pictures import write_picture
 from ffreid.errors import UserError
 from ffreid.pose import setup
 from ffreid.pose.data.batch import collate_for_evaluation
-from ffreid.pose.draw import draw_poses
+from ffreid.pose.draw import Picture, draw_poses
 from ffreid.pose.estimate import FrameResult, evaluate_frames, pose_rows
 from ffreid.pose.objects import ObjectSet, ycb_objects
 from ffreid.pose.predictions import read_predictions, score_predictions, truth_from_folder
@@ -47,7 +47,7 @@ def evaluate(
     if not use_truth:
         assert weights is not None
         net, state = setup.load_network(weights, source.objects, world.device)
-        net = net.to(setup.dtype(cfg))
+        net = net.to(precision.dtype(cfg))
         origin = {"weights": weights, "step": state.get("step")}
         if world.main:
             report.say(f"evaluating {weights}")
@@ -106,7 +106,7 @@ def _run(
             source.meshes,
             setup.voting(cfg),
             device=world.device,
-            dtype=setup.dtype(cfg),
+            dtype=precision.dtype(cfg),
             pictures=pictures,
             advance=bar.advance,
         )
@@ -187,13 +187,14 @@ def _write(
         old.unlink()
     for result in drawn:
         path = folder / "pictures" / (result.truth.name.replace("/", "_") + ".png")
-        write_picture(path, _picture(result, source.objects, dict(source.meshes)))
+        write_picture(path, picture(result, source.objects, source.meshes))
     if drawn:
         report.say(f"{len(drawn)} pictures in {folder / 'pictures'}")
     report.say(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
 
 
-def _picture(result: FrameResult, objects: ObjectSet, mesh: dict[int, Any]) -> Any:
+def picture(result: FrameResult, objects: ObjectSet, mesh: setup.Meshes) -> Picture:
+    """Draw a frame that kept its picture: true poses beside the estimated ones."""
     truth = result.truth
     assert result.rgb is not None
     return draw_poses(

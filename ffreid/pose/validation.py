@@ -1,17 +1,30 @@
 """What is measured while training goes on, and said when it ends."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import nn
 from yacs.config import CfgNode
 
+from ffreid.engine import precision
 from ffreid.engine.dist import World
 from ffreid.engine.loading import evaluation_stream
-from ffreid.engine.loop import Plan, Progress, Trainer, Validation
+from ffreid.engine.modes import evaluating
 from ffreid.engine.schedules import validation_due
+from ffreid.engine.task import Pictures, Plan, Progress, Validation, plain
+from ffreid.engine.trainer import Trainer
 from ffreid.pose import setup
-from ffreid.pose.evaluation import evaluate
+from ffreid.pose.data.batch import Skipped
+from ffreid.pose.draw import Picture
+from ffreid.pose.estimate import FrameResult, estimate
+from ffreid.pose.evaluation import evaluate, picture
+
+PICTURES = 4
+"""Frames that are drawn at an evaluation, where pictures are asked for."""
 
 
 def due(cfg: CfgNode, plan: Plan, done: int) -> bool:
@@ -24,7 +37,31 @@ def validate(
 ) -> Validation:
     """Measure the loss on test frames, over all processes."""
     terms = trainer.evaluate(_batches(cfg, world, source), at)
-    return Validation(row=terms, name="loss", value=terms["loss"], larger=False)
+    net = plain(trainer.task.get_submodule("net"))
+    return Validation(
+        row=terms,
+        name="loss",
+        value=terms["loss"],
+        larger=False,
+        pictures=lambda: pictures(cfg, source, net, world.device),
+    )
+
+
+def pictures(cfg: CfgNode, source: setup.Source, net: nn.Module, device: torch.device) -> Pictures:
+    """Estimate and draw the poses of the first validation frames, by the frame's name."""
+    data = setup.evaluation_set(cfg, source, min(cfg.TRAIN.VALIDATE_FRAMES or PICTURES, PICTURES))
+    drawn: dict[str, Picture] = {}
+    for sample in (data[index] for index in range(min(len(data), PICTURES))):
+        if isinstance(sample, Skipped):
+            continue
+        batch = setup.collate([sample])
+        with evaluating(net):
+            moved = batch.to(device, precision.dtype(cfg))
+            (poses,) = estimate(moved, net, source.objects, setup.voting(cfg))
+        rgb = batch.inputs.rgb[0].permute(1, 2, 0).numpy().astype(np.uint8)
+        frame = FrameResult(sample.truth, tuple(poses), (), rgb=rgb)
+        drawn[sample.truth.name] = picture(frame, source.objects, source.meshes)
+    return drawn
 
 
 def _batches(cfg: CfgNode, world: World, source: setup.Source) -> Iterator[Any]:
@@ -40,11 +77,24 @@ def _batches(cfg: CfgNode, world: World, source: setup.Source) -> Iterator[Any]:
             yield batch
 
 
+def numbers(cfg: CfgNode, source: setup.Source) -> tuple[str, ...]:
+    """Name the numbers of an evaluation's row."""
+    return ("loss", "segmentation", "keypoints", "centre", "accuracy")
+
+
+def one_batch(cfg: CfgNode, world: World, source: setup.Source, trainer: Trainer) -> object:
+    """Measure the loss on the first batch of test frames."""
+    return trainer.evaluate(islice(_batches(cfg, world, source), 1), Progress(0, 1, 0))
+
+
 def epoch_line(means: dict[str, float], epoch: int, seconds: float, waited: float) -> None:
     """Say nothing at the end of an epoch: runs are measured in steps."""
 
 
 def finish(cfg: CfgNode, world: World, folder: Path) -> None:
-    """Estimate and score the poses of the best state."""
-    if cfg.TRAIN.EVAL_POSES:
-        evaluate(cfg, world, folder=folder, weights=folder / "best.pth")
+    """Estimate and score the poses of the best state, and of the best averages."""
+    if not cfg.TRAIN.EVAL_POSES:
+        return
+    evaluate(cfg, world, folder=folder, weights=folder / "best.pth")
+    if cfg.TRAIN.EMA:
+        evaluate(cfg, world, folder=folder / "ema", weights=folder / "best-ema.pth")

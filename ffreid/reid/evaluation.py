@@ -19,7 +19,6 @@ from ffreid.reid.embedded import BASELINE, CAL, EmbeddedSearch
 from ffreid.reid.extract import embed
 from ffreid.reid.pictures import draw_rank_lists, row_to_show
 from ffreid.reid.published import notes, published
-from ffreid.reid.retrieval.scores import Scores
 from ffreid.reid.scoring import Row, left_out, score
 from ffreid.reid.table import COLUMNS, as_json, query_rows, table
 
@@ -91,10 +90,10 @@ def evaluate(
     return payload
 
 
-def search_scores(
+def search_rows(
     cfg: CfgNode, world: World, source: Source, net: nn.Module, *, split: Literal["test", "val"]
-) -> list[Scores]:
-    """Score a network that is being trained; every process calls it and gets all.
+) -> tuple[EmbeddedSearch, list[Row]]:
+    """Search with a network that is being trained; every process calls it and gets all.
 
     Args:
         cfg: sizes, clips, batch and workers.
@@ -113,7 +112,7 @@ def search_scores(
             "set TEST.SELECT_ON test to select on the test",
         )
     found = embed(cfg, world, source, net, search, "of the training run")
-    return [row.scores for row in score(replace(found, single_shot=()), world.device)]
+    return found, score(replace(found, single_shot=()), world.device)
 
 
 def _embedded_by(

@@ -1,6 +1,6 @@
 """Rank lists of some queries as pictures: who was found, right and wrong, in the search's order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ffreid.engine.files import read_picture
 from ffreid.engine.pictures import write_picture
-from ffreid.reid.data.records import Record, Source
+from ffreid.reid.data.records import Record, Search, Source
 from ffreid.reid.draw import caption, rank_picture, rank_sheet, shown_frame
 from ffreid.reid.embedded import EmbeddedSearch
 from ffreid.reid.extract import path_of
-from ffreid.reid.retrieval.protocols import Protocol, chosen, masks
+from ffreid.reid.retrieval import protocols
+from ffreid.reid.retrieval.protocols import Protocol, masks
 from ffreid.reid.retrieval.ranking import Ranking
 from ffreid.reid.scoring import Row
 
@@ -42,17 +43,45 @@ def draw_rank_lists(
         How many were drawn: fewer where fewer queries are valid.
     """
     assert row.ranking is not None
-    protocol = next(one for one in search.protocols if one.name == row.protocol)
-    queries = {path_of(record): record for record in source.test.query}
-    gallery = {path_of(record): record for record in source.test.gallery}
     for old in folder.glob("*.png"):
         old.unlink()
     drawn: list[Picture] = []
-    for place, index in enumerate(spread(row.ranking, count)):
+    chosen = spread(row.ranking, count)
+    pictures = rank_pictures(source, source.test, search, row, chosen)
+    for place, (index, picture) in enumerate(zip(chosen, pictures, strict=True)):
+        path, precision = search.query.paths[index], float(row.ranking.precision[index])
+        name = f"{place:03d}-ap{round(100 * precision):03d}-{path.replace('/', '_')}"
+        write_picture(folder / f"{name.removesuffix('.jpg').removesuffix('.png')}.png", picture)
+        drawn.append(picture)
+    if 1 < len(drawn) <= _ON_A_SHEET:
+        write_picture(folder / "sheet.png", rank_sheet(drawn))
+    return len(drawn)
+
+
+def rank_pictures(
+    source: Source, searched: Search, search: EmbeddedSearch, row: Row, chosen: Sequence[int]
+) -> Iterator[Picture]:
+    """Draw the rank lists of some queries.
+
+    Args:
+        source: where the pictures are.
+        searched: the records of the search.
+        search: its features.
+        row: whose protocol says what is junk and what a match.
+        chosen: indices of queries.
+
+    Yields:
+        (H, W, 3) uint8 each.
+    """
+    assert row.ranking is not None
+    protocol = next(one for one in search.protocols if one.name == row.protocol)
+    queries = {path_of(record): record for record in searched.query}
+    gallery = {path_of(record): record for record in searched.gallery}
+    for index in chosen:
         path, precision = search.query.paths[index], float(row.ranking.precision[index])
         items, good, distances = rank_list(search, protocol, index)
         found = [gallery[search.gallery.paths[item]] for item in items]
-        picture = rank_picture(
+        yield rank_picture(
             _read(source, queries[path]),
             [_read(source, record) for record in found],
             good=good,
@@ -62,12 +91,6 @@ def draw_rank_lists(
             title=f"{path}: {row.protocol}, AP {100 * precision:.1f} %, "
             f"first match at rank {int(row.ranking.first[index])}",
         )
-        name = f"{place:03d}-ap{round(100 * precision):03d}-{path.replace('/', '_')}"
-        write_picture(folder / f"{name.removesuffix('.jpg').removesuffix('.png')}.png", picture)
-        drawn.append(picture)
-    if 1 < len(drawn) <= _ON_A_SHEET:
-        write_picture(folder / "sheet.png", rank_sheet(drawn))
-    return len(drawn)
 
 
 def row_to_show(rows: Sequence[Row]) -> Row | None:
@@ -103,7 +126,7 @@ def rank_list(
     labels, gallery = search.labels(device)
     own = {name: values[query : query + 1] for name, values in labels.items()}
     good, junk = (mask[0] for mask in masks(protocol, own, gallery))
-    shown = chosen(gallery, protocol.gallery) & ~junk
+    shown = protocols.chosen(gallery, protocol.gallery) & ~junk
     items = shown.nonzero().view(-1)
     distances: Tensor = 1 - search.gallery.features[items] @ search.query.features[query]
     first = distances.argsort(stable=True)[:length]

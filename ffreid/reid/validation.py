@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ from yacs.config import CfgNode
 
 from ffreid import report
 from ffreid.engine.dist import World
-from ffreid.engine.loop import Plan, Progress, Trainer, Validation, plain
+from ffreid.engine.task import Pictures, Plan, Progress, Validation, plain
+from ffreid.engine.trainer import Trainer
 from ffreid.reid.data.records import Source
-from ffreid.reid.embedded import BASELINE, CAL
-from ffreid.reid.evaluation import evaluate, search_scores
+from ffreid.reid.embedded import BASELINE, CAL, EmbeddedSearch
+from ffreid.reid.evaluation import evaluate, search_rows
+from ffreid.reid.extract import embed
+from ffreid.reid.pictures import rank_pictures
 from ffreid.reid.published import notes, published
 from ffreid.reid.retrieval.scores import RANKS, Scores
 from ffreid.reid.scoring import Row, selecting_protocol
@@ -25,6 +28,8 @@ METRICS: dict[str, tuple[str, Callable[[Scores], float]]] = {
     "map": ("mAP", lambda scores: scores.mean_average_precision),
 }
 """What may select the best state: its name and how it is had."""
+PICTURES = 4
+"""Rank lists that are drawn at an evaluation, where pictures are asked for."""
 
 
 def due(cfg: CfgNode, plan: Plan, done: int) -> bool:
@@ -45,7 +50,9 @@ def validate(
     """Search with the network as it stands, over all processes."""
     trainer.settle()
     net = plain(trainer.task.get_submodule("net")).get_submodule("model")
-    found = {s.name: s for s in search_scores(cfg, world, source, net, split=cfg.TEST.SELECT_ON)}
+    search, rows = search_rows(cfg, world, source, net, split=cfg.TEST.SELECT_ON)
+    by_name = {row.protocol: row for row in rows}
+    found = {name: row.scores for name, row in by_name.items()}
     protocol = selecting_protocol(cfg, list(found))
     label, metric = METRICS[cfg.TEST.SELECT_METRIC]
     value = metric(found[protocol])
@@ -64,11 +71,40 @@ def validate(
         larger=True,
         results={
             "selected_on": cfg.TEST.SELECT_ON,
-            "selected_by": f"{protocol} {label}",
             "scores": [asdict(s) for s in found.values()],
         },
         kept={"rank1": found[protocol].cmc[1]},
+        pictures=lambda: pictures(cfg, source, search, by_name[protocol]),
     )
+
+
+def pictures(cfg: CfgNode, source: Source, search: EmbeddedSearch, row: Row) -> Pictures:
+    """Draw the rank lists of four queries, the same after every epoch, by the query's path."""
+    assert row.ranking is not None
+    searched = source.val if cfg.TEST.SELECT_ON == "val" else source.test
+    assert searched is not None
+    valid = row.ranking.valid.nonzero().view(-1).tolist()
+    chosen = valid[:: max(1, len(valid) // PICTURES)][:PICTURES]
+    drawn = rank_pictures(source, searched, search, row, chosen)
+    return {search.query.paths[i]: one for i, one in zip(chosen, drawn, strict=True)}
+
+
+def numbers(cfg: CfgNode, source: Source) -> list[str]:
+    """Name the numbers of an evaluation's row."""
+    known = {"identity", *source.columns}
+    searched = source.val if cfg.TEST.SELECT_ON == "val" and source.val else source.test
+    names = [p.name for p in searched.protocols if p.columns <= known]
+    return [
+        f"{name} {number}" for name in names for number in (*(f"rank-{k}" for k in RANKS), "mAP")
+    ]
+
+
+def one_batch(cfg: CfgNode, world: World, source: Source, trainer: Trainer) -> object:
+    """Take the features of the first batch of queries."""
+    trainer.settle()
+    net = plain(trainer.task.get_submodule("net")).get_submodule("model")
+    query = replace(source.test, query=source.test.query[: cfg.DATA.TEST_BATCH], gallery=())
+    return embed(cfg, world, source, net, query, "of a dry run")
 
 
 def _numbers(scores: Scores) -> list[tuple[str, float]]:
@@ -91,24 +127,27 @@ def epoch_line(means: dict[str, float], epoch: int, seconds: float, waited: floa
 
 
 def finish(cfg: CfgNode, world: World, folder: Path) -> None:
-    """Report the best and the last state apart; on the test split, whatever selected them."""
+    """Report the best and the last state apart; on the test split, whatever selected them.
+
+    The best averages of weights, where there are any, stand between them.
+    """
+    states = ("best", "best-ema", "last") if cfg.TRAIN.EMA else ("best", "last")
     if cfg.TEST.SELECT_ON != "test":
-        for name in ("best", "last"):
+        for name in states:
             if world.main:
                 report.say(f"the {name} state, selected on the validation split:")
-            into = folder if name == "best" else folder / "last"
+            into = folder if name == "best" else folder / name
             evaluate(cfg, world, folder=into, weights=folder / f"{name}.pth")
         return
     if not world.main:
         return
-    best, last = (
-        json.loads((folder / f"validation-{name}.json").read_text()) for name in ("best", "last")
-    )
+    found = {name: json.loads((folder / f"validation-{name}.json").read_text()) for name in states}
     rows = [
-        _row(s, f"{s['name']}, {state}, epoch {found['epoch']}")
-        for state, found in (("best", best), ("last", last))
-        for s in found["scores"]
+        _row(s, f"{s['name']}, {state}, epoch {one['epoch']}")
+        for state, one in found.items()
+        for s in one["scores"]
     ]
+    best = found["best"]
     method = BASELINE if cfg.LOSS.CAL == "none" else CAL
     theirs = published(cfg.DATASET, cfg.MODEL.NAME, method)
     title = f"{cfg.DATASET}: best state by {best['selected_by']}; percent, pairs are rank-1 / mAP"

@@ -17,7 +17,7 @@ from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import setup
 from ffreid.reid.embedded import BASELINE, CAL, save
-from ffreid.reid.evaluation import evaluate, needs_weights, search_scores, trained_by
+from ffreid.reid.evaluation import evaluate, needs_weights, search_rows, trained_by
 from tests.engine.processes import SIZE, in_processes
 from tests.reid.made_searches import Projection, made_search
 
@@ -223,8 +223,8 @@ def test_tracklets_with_a_broken_frame_are_left_out(root: Path, tmp_path: Path) 
 def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path) -> None:
     cfg = config(drawn)
     payload = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
-    found = search_scores(cfg, ALONE, setup.open_source(cfg), network(), split="test")
-    assert {s.name: s.mean_average_precision for s in found} == {
+    _, rows = search_rows(cfg, ALONE, setup.open_source(cfg), network(), split="test")
+    assert {row.protocol: row.scores.mean_average_precision for row in rows} == {
         name: row["mAP"] for name, row in payload["results"].items()
     }
 
@@ -232,7 +232,7 @@ def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path)
 def test_a_data_set_without_validation_split_says_so(drawn: Path) -> None:
     cfg = config(drawn)
     with pytest.raises(UserError, match="no validation split"):
-        search_scores(cfg, ALONE, setup.open_source(cfg), network(), split="val")
+        search_rows(cfg, ALONE, setup.open_source(cfg), network(), split="val")
 
 
 def test_features_that_are_no_numbers_are_refused(

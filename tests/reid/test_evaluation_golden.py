@@ -16,7 +16,7 @@ from ffreid.recipes import compose
 from ffreid.reid import setup
 from ffreid.reid.data.records import Record, Search, Source
 from ffreid.reid.embedded import EmbeddedSearch
-from ffreid.reid.evaluation import search_scores
+from ffreid.reid.evaluation import search_rows
 from ffreid.reid.extract import embed, extract
 from ffreid.reid.retrieval.protocols import GENERAL, Protocol
 from tests.golden import arrays, facts, recordings
@@ -114,8 +114,9 @@ def test_runs_give_the_recorded_lines_and_the_selecting_number(stem: str) -> Non
     for name, run in runs.items():
         for title, line, skipped in printed(run["log"]):
             recorded = source(data, [SETTINGS[title]], camera=10 if name == "prcc" else 0)
-            (row,) = search_scores(cfg, ALONE, recorded, network(data), split="test")
-            shown = " ".join(f"top{k}:{share:.1%}" for k, share in row.cmc.items())
-            assert f"{shown} mAP:{row.mean_average_precision:.1%}" == line
-            assert row.n_skipped == skipped
-        assert row.cmc[1] == pytest.approx(run["return_rank1"], abs=1e-9)
+            _, (row,) = search_rows(cfg, ALONE, recorded, network(data), split="test")
+            found = row.scores
+            shown = " ".join(f"top{k}:{share:.1%}" for k, share in found.cmc.items())
+            assert f"{shown} mAP:{found.mean_average_precision:.1%}" == line
+            assert found.n_skipped == skipped
+        assert found.cmc[1] == pytest.approx(run["return_rank1"], abs=1e-9)

@@ -7,20 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from ffreid.engine.dist import World
-from ffreid.engine.loop import Plan, Progress, Task, Trainer, Validation
+from ffreid.engine.pictures import write_picture
+from ffreid.engine.task import Plan, Progress, Task, Validation
+from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import validation
-from ffreid.reid.data.records import Search, Source
+from ffreid.reid.data.records import Record, Search, Source
+from ffreid.reid.embedded import Embedded, EmbeddedSearch
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol
 from ffreid.reid.retrieval.scores import RANKS, Scores
-from ffreid.reid.scoring import selecting_protocol
+from ffreid.reid.scoring import Row, score, selecting_protocol
 from ffreid.reid.setup import check_source
+from tests.reid.made_searches import made_search
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
@@ -139,11 +144,11 @@ def validated(
 ) -> Validation:
     heard: list[Any] = []
 
-    def search(*given: Any, split: str) -> list[Scores]:
+    def search(*given: Any, split: str) -> tuple[EmbeddedSearch, list[Row]]:
         heard.append((given[-1], split))
-        return found
+        return made_search(), [Row(title=s.name, protocol=s.name, scores=s) for s in found]
 
-    patch.setattr(validation, "search_scores", search)
+    patch.setattr(validation, "search_rows", search)
     cfg = compose("prcc", pairs=pairs)
     source: Any = None
     result = validation.validate(cfg, ALONE, source, trainer, Progress(9, 10, 4))
@@ -263,3 +268,56 @@ def test_one_process_reports(rank: int, tmp_path: Path, capsys: pytest.CaptureFi
         (tmp_path / f"validation-{name}.json").write_text(json.dumps(facts))
     validation.finish(compose("prcc"), World(rank, 2, CPU), tmp_path)
     assert bool(capsys.readouterr().out) is (rank == 0)
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_the_rank_lists_of_the_same_queries_are_drawn_at_every_evaluation(
+    split: str, tmp_path: Path
+) -> None:
+    search = made_search()
+    people, nobody = (
+        drawn_people(search, tmp_path),
+        Search(query=(), gallery=(), protocols=STANDARD),
+    )
+    source = Source(
+        name="ltcc",
+        folder=tmp_path,
+        video=False,
+        train=(),
+        identities=(),
+        outfits=(),
+        test=people if split == "test" else nobody,
+        val=people if split == "val" else None,
+    )
+    cfg = compose("prcc", pairs=["TEST.SELECT_ON", split])
+    shown = []
+    for turned in (search, replace(search, gallery=replaced(search.gallery))):
+        (row,) = (one for one in score(turned, CPU) if one.protocol == "CC")
+        before = torch.get_rng_state()
+        found = validation.pictures(cfg, source, turned, row)
+        assert torch.equal(torch.get_rng_state(), before)
+        shown.append(found)
+        assert row.ranking is not None
+        valid = {path for path, ok in zip(search.query.paths, row.ranking.valid, strict=True) if ok}
+        assert len(found) == min(validation.PICTURES, len(valid))
+        assert set(found) <= valid
+    assert list(shown[0]) == list(shown[1])
+    assert any((shown[0][path] != shown[1][path]).any() for path in shown[0])
+    assert all(picture.dtype == np.uint8 for picture in shown[0].values())
+
+
+def replaced(side: Embedded) -> Embedded:
+    """The same items under each other's features: another order of the search."""
+    return replace(side, features=side.features.flip(0))
+
+
+def drawn_people(search: EmbeddedSearch, folder: Path) -> Search:
+    """Records of a made-up search, each with a picture of its own shade."""
+    sides = []
+    for side in (search.query, search.gallery):
+        for number, path in enumerate(side.paths):
+            write_picture(folder / path, np.full((8, 4, 3), 3 * number, np.uint8))
+        labels = (side.labels[name].tolist() for name in ("identity", "camera", "clothes"))
+        rows = zip(side.paths, *labels, strict=True)
+        sides.append(tuple(Record((path,), *row) for path, *row in rows))
+    return Search(query=sides[0], gallery=sides[1], protocols=STANDARD)

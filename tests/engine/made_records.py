@@ -1,0 +1,46 @@
+"""Steps, plans and whole run folders made up for the tests of what a run tells."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ffreid.engine.recent import StepRecord
+from ffreid.engine.task import Plan
+
+PLAN = Plan(batch=8, steps_per_epoch=10, total=25, workers=0)
+RATES = {"clothes": 3.5e-4, "net": 1e-3}
+
+
+def record(done: int, loss: float = 0.5, **more: Any) -> StepRecord:
+    """A step of `PLAN` that waited a quarter of its second for data."""
+    given: dict[str, Any] = {
+        "done": done,
+        "epoch": (done - 1) // PLAN.steps_per_epoch,
+        "terms": {"loss": loss, "pair": loss / 4},
+        "rates": RATES,
+        "norms": {"net": 2.0},
+        "waited": 0.25,
+        "seconds": 0.75,
+    }
+    return StepRecord(**given | more)
+
+
+def run_folder(
+    folder: Path,
+    settings: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]] = (),
+    *,
+    state: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write what a run leaves behind."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(dict(settings)))
+    (folder / "run.json").write_text(json.dumps({"started": "2026-11-22T12:11:38+0000"}))
+    if rows:
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if state is not None:
+        (folder / "state.json").write_text(json.dumps(state))
+    return folder

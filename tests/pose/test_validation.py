@@ -1,0 +1,86 @@
+"""Pictures at an evaluation show poses of the first frames, and do not disturb training."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from ffreid.pose import setup
+from ffreid.pose.data.batch import Inputs, Skipped
+from ffreid.pose.validation import pictures
+from ffreid.recipes import compose
+from tests.makers import toy_folder
+
+CPU = torch.device("cpu")
+POINTS, HEIGHT, WIDTH = 1024, 64, 96
+
+
+class Seen(nn.Module):
+    """Takes every point for the first object's, offset by nothing; notes how it was called."""
+
+    def __init__(self, classes: int, keypoints: int) -> None:
+        super().__init__()
+        self.inner = nn.Dropout()
+        self.shape = classes, keypoints
+        self.modes: list[bool] = []
+
+    def forward(self, inputs: Inputs) -> SimpleNamespace:
+        self.modes.append(self.training or self.inner.training)
+        (classes, keypoints), count = self.shape, inputs.features.shape[2]
+        labels = torch.zeros(1, classes, count)
+        labels[:, 1] = 1
+        return SimpleNamespace(
+            segmentation=labels,
+            keypoint_offsets=torch.zeros(1, keypoints, count, 3),
+            centre_offsets=torch.zeros(1, 1, count, 3),
+        )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes: dict[str, Any] = {"frames": 1, "synthetic": 0, "height": HEIGHT, "width": WIDTH}
+    return toy_folder(tmp_path_factory.mktemp("toy"), test_frames=5, **sizes)
+
+
+def config(root: Path, frames: int) -> CfgNode:
+    words = f"DATA.TOY.TRAIN 1 DATA.TOY.TEST 5 DATA.TOY.HEIGHT {HEIGHT} DATA.TOY.WIDTH {WIDTH}"
+    words += f" MODEL.POINTS {POINTS} TRAIN.VALIDATE_FRAMES {frames} VOTE.MAX_POINTS 20"
+    return compose("toy-pose", root=root, pairs=words.split())
+
+
+@pytest.mark.parametrize(("frames", "count"), [(0, 4), (2, 2)])
+def test_the_first_frames_are_drawn_and_nothing_is_disturbed(
+    root: Path, frames: int, count: int
+) -> None:
+    cfg = config(root, frames)
+    source = setup.open_source(cfg)
+    net = Seen(len(source.objects) + 1, source.objects.keypoints.shape[1]).train()
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    found = pictures(cfg, source, net, CPU)
+    assert list(found) == list(source.reader.test_names[:count])
+    for picture in found.values():
+        assert picture.dtype == np.uint8
+        assert picture.shape[2] == 3
+        assert picture.shape[1] >= WIDTH
+    assert net.modes == [False] * count
+    assert net.training
+    assert net.inner.training
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.random.get_state()[1].tolist() == numpy_state  # type: ignore[index]
+
+
+def test_a_frame_that_cannot_be_fed_is_left_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = config(root, 2)
+    source = setup.open_source(cfg)
+    first, second = (setup.evaluation_set(cfg, source, 2)[index] for index in range(2))
+    lost = Skipped(first.truth, "no depth")
+    monkeypatch.setattr(setup, "evaluation_set", lambda *_: [lost, second])
+    net = Seen(len(source.objects) + 1, source.objects.keypoints.shape[1])
+    assert list(pictures(cfg, source, net, CPU)) == [second.truth.name]
