@@ -8,45 +8,88 @@ from typing import Annotated, Any
 import typer
 
 from ffreid import __version__, options
+from ffreid.engine import ending
 from ffreid.errors import UserError, flat
 from ffreid.options import Cls, Dataset, Gpu, JsonFile, Output, Pairs, Recipe, Root, Tag
+from ffreid.report import say
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 @app.command()
 def train(
+    context: typer.Context,
     dataset: Dataset,
     root: Root = None,
     cfg: Recipe = None,
     output: Output = None,
     tag: Tag = None,
     cls: Cls = None,
-    resume: Annotated[Path | None, typer.Option(help="Checkpoint to go on from.")] = None,
-    amp: Annotated[bool, typer.Option("--amp", help="reid: half precision.")] = False,
+    resume: Annotated[
+        str | None, typer.Option(help="Checkpoint to go on from, or auto: the run's newest.")
+    ] = None,
+    gpu: Gpu = None,
+    gpus: Annotated[
+        int | None, typer.Option(help="Start so many processes, one for each device.")
+    ] = None,
+    amp: Annotated[bool, typer.Option("--amp", help="Half precision: bf16, else fp16.")] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16 or bf16, by name; fp64.")
+    ] = None,
+    opt_level: Annotated[
+        str | None, typer.Option("--opt_level", help="apex's, deprecated: O1 to O3 are --amp.")
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Bitwise the same on a GPU too; slower.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Event files for TensorBoard as well.")
+    ] = False,
+    overfit: Annotated[
+        int | None, typer.Option(min=1, help="Train on so many samples, always the same.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="One step and one evaluation batch; writes nothing.")
+    ] = False,
+    profile: Annotated[
+        int, typer.Option(min=0, help="Trace so many steps with torch's profiler.")
+    ] = 0,
     evaluate_only: Annotated[
         bool, typer.Option("--eval", help="Evaluate --resume FILE, do not train.")
     ] = False,
-    gpu: Gpu = None,
     pairs: Pairs = None,
 ) -> None:
     """Train a network, then report its best state."""
-    settings = [*(["TRAIN.AMP", "true"] if amp else []), *(pairs or [])]
-    config = _compose(dataset, root, cfg, output, tag, cls, settings, {"--amp": amp})
-    options.choose_devices(gpu)
-    resume = resume or _given(config.MODEL.get("RESUME"))
-    options.check_file(resume, "checkpoint", "last.pth")
+    flags = options.train_settings(
+        amp=amp,
+        precision=precision,
+        opt_level=opt_level,
+        deterministic=deterministic,
+        tensorboard=tensorboard,
+        overfit=overfit,
+    )
+    config = _compose(dataset, root, cfg, output, tag, cls, [*flags, *(pairs or [])], {})
+    evaluates = evaluate_only or config.get("EVAL_MODE")
+    options.refuse_idle_in_training(
+        {"--gpus": gpus, "--dry-run": dry_run, "--profile": profile, "--eval": evaluates}
+    )
+    options.choose_devices(gpu, all_used=gpus is not None)
+    start = options.checkpoint_to_resume(resume or config.MODEL.get("RESUME") or None)
+    if gpus is not None:
+        from ffreid.engine.launch import launch, without_gpus
+
+        sys.exit(launch(gpus, without_gpus(context.obj)))
     from ffreid import runner
     from ffreid.engine import dist
 
-    if evaluate_only or config.get("EVAL_MODE"):
-        runner.evaluate(config, weights=resume)
+    if evaluates:
+        runner.evaluate(config, weights=start if isinstance(start, Path) else None)
+        return
+    if dry_run:
+        runner.try_out(config, resume=start)
         return
     with dist.joined():
-        runner.train(config, resume=resume)
+        runner.train(config, resume=start, profiled_steps=profile)
         runner.finish(config)
 
 
@@ -149,6 +192,32 @@ def smoke(
         raise typer.Exit(1)
 
 
+@app.command()
+def runs(
+    words: Annotated[
+        list[str], typer.Argument(metavar="[plot] FOLDER...", help="Folders of runs.")
+    ],
+    output: Annotated[Path | None, typer.Option(help="plot: the PNG file.")] = None,
+    json: JsonFile = None,
+) -> None:
+    """List runs with their state, best metric and differing settings; plot draws their curves."""
+    if words[0] != "plot":
+        if output is not None:
+            raise UserError("--output does nothing without plot", "leave --output out")
+        from ffreid.engine.runs import list_runs
+
+        list_runs([Path(word) for word in words], json_file=json)
+        return
+    if not words[1:] or json is not None:
+        raise UserError(
+            "plot takes folders of runs, and no --json", "ffreid runs plot FOLDER [FOLDER...]"
+        )
+    from ffreid.engine.plot import default_file, plot_runs
+
+    folders = [Path(word) for word in words[1:]]
+    say(f"curves in {plot_runs(folders, file=output or default_file(folders))}")
+
+
 BENCHES = {"pose": "stages of a frame", "reid": "stages of a search"}
 
 
@@ -217,35 +286,32 @@ def root_options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit 0, 1 (a bug, or a failed check), 2 (a mistake), 130 (Ctrl-C)."""
+    """Run the command line; exit 0, 1 (a bug, or a failed check) or as `ending.end` says."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # typer carries a click of its own, which can't be imported by name.
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     command = typer.main.get_command(app)
     try:
-        code = command.main(args=arguments, prog_name="ffreid", standalone_mode=False)
-    except UserError as error:
-        _fail(error.message, error.hint)
-    except usage_error as error:
-        _fail(*_usage(error))
-    except (typer.Abort, KeyboardInterrupt):
-        code = INTERRUPTED
-    if code == INTERRUPTED:  # typer makes this code of Ctrl-C itself, elder ones raise Abort
-        sys.stderr.write(
-            "error: interrupted\n"
-            "hint: what was saved is intact; training goes on with --resume RUN/last.pth\n"
+        code = command.main(
+            args=arguments,
+            prog_name="ffreid",
+            standalone_mode=False,
+            obj=sys.argv[1:] if arguments is None else arguments,
         )
+    except usage_error as error:
+        ending.end(_usage(error))
+    except typer.Abort:
+        ending.end(KeyboardInterrupt())
+    except (Exception, KeyboardInterrupt) as error:
+        ending.end(error)
+    if code == ending.INTERRUPTED:  # typer makes this code of Ctrl-C itself, elder ones raise Abort
+        ending.end(KeyboardInterrupt())
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _usage(error: Any) -> tuple[str, str]:
-    """Two lines for a mistyped command or flag."""
+def _usage(error: Any) -> UserError:
+    """A mistyped command or flag as any other mistake."""
     close = getattr(error, "possibilities", None)
     where = error.ctx.command_path if error.ctx else "ffreid"
     hint = f"did you mean {close[0]}?" if close else f"see {where} --help"
-    return flat(error.format_message()) or "no command is given", hint
-
-
-def _fail(message: str, hint: str) -> None:
-    sys.stderr.write(f"error: {flat(message)}\nhint: {flat(hint)}\n")
-    sys.exit(2)
+    return UserError(flat(error.format_message()) or "no command is given", hint)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,13 +26,17 @@ Gpu = Annotated[str | None, typer.Option(help="Devices that may be used, e.g. 0,
 Pairs = Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help="Settings.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results there too.")]
 
+AUTO: Literal["auto"] = "auto"
+"""What --resume says for the newest sound checkpoint of the run folder."""
+OPT_LEVELS = {"O0": False, "O1": True, "O2": True, "O3": True}
+"""What --opt_level of the original scripts (apex's) may say, and whether it is --amp today."""
+
 TASKS = {
     "--cls": "pose",
     "--test-gt": "pose",
     "--predictions": "pose",
     "--truth": "pose",
     "--frames": "pose",
-    "--amp": "reid",
     "--save-features": "reid",
     "--features": "reid",
     "--rerank": "reid",
@@ -40,8 +44,12 @@ TASKS = {
 """Flags that one task alone has."""
 
 
-def choose_devices(gpu: str | None) -> None:
+def choose_devices(gpu: str | None, *, all_used: bool = False) -> None:
     """Show this process only the devices that ``--gpu`` names; call it before torch is imported.
+
+    Args:
+        gpu: what the flag says.
+        all_used: whether processes are started for each.
 
     Raises:
         UserError: it names none.
@@ -52,11 +60,97 @@ def choose_devices(gpu: str | None) -> None:
     if not names or not all(name.isdecimal() for name in names):
         raise UserError(f"--gpu {gpu!r} is no list of devices", "write e.g. --gpu 0 or --gpu 0,1")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
-    if len(names) > 1 and "WORLD_SIZE" not in os.environ:
+    if len(names) > 1 and "WORLD_SIZE" not in os.environ and not all_used:
         say(
-            f"note: one process uses one device, the first of --gpu {gpu}; for all of them: "
-            f"torchrun --nproc-per-node {len(names)} -m ffreid …"
+            f"note: one process uses one device, the first of --gpu {gpu}; for all of them add "
+            f"--gpus {len(names)}"
         )
+
+
+def train_settings(
+    *,
+    amp: bool,
+    precision: str | None,
+    opt_level: str | None,
+    deterministic: bool,
+    tensorboard: bool,
+    overfit: int | None,
+) -> list[str]:
+    """Give the settings that flags of training stand for.
+
+    Raises:
+        UserError: two of them contradict each other.
+    """
+    named = [
+        flag
+        for flag, value in (("--amp", amp), ("--precision", precision), ("--opt_level", opt_level))
+        if value
+    ]
+    if len(named) > 1:
+        raise UserError(f"{' and '.join(named)} both choose the precision", f"keep {named[0]}")
+    settings = precision_of(opt_level)
+    settings += ["TRAIN.AMP", "true"] if amp else []
+    settings += ["TRAIN.PRECISION", precision, "TRAIN.AMP", "false"] if precision else []
+    settings += ["TRAIN.DETERMINISTIC", "true"] if deterministic else []
+    settings += ["TRAIN.TENSORBOARD", "true"] if tensorboard else []
+    settings += ["TRAIN.OVERFIT", str(overfit)] if overfit else []
+    return settings
+
+
+def checkpoint_to_resume(named: str | None) -> Path | Literal["auto"] | None:
+    """Give what ``--resume`` names: an existing file, or ``auto``.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if named is None or named == AUTO:
+        return AUTO if named else None
+    path = Path(named)
+    if not path.is_file():
+        raise UserError(
+            f"no checkpoint {path}", "give an existing file, e.g. last.pth, or --resume auto"
+        )
+    return path
+
+
+def refuse_idle_in_training(given: Mapping[str, Any]) -> None:
+    """Refuse flags of ``train`` that would do nothing beside each other.
+
+    Raises:
+        UserError: naming two.
+    """
+    exclusive = ("--dry-run", "--profile", "--eval")
+    found = [flag for flag in exclusive if given[flag]]
+    if given["--gpus"] is not None and "WORLD_SIZE" in os.environ:
+        raise UserError(
+            "--gpus starts processes, and torchrun has started this one already",
+            "leave --gpus out, or torchrun",
+        )
+    if len(found) > 1:
+        raise UserError(f"{found[0]} does nothing with {found[1]}", f"leave {found[0]} out")
+
+
+def precision_of(opt_level: str | None) -> list[str]:
+    """Settings that ``--opt_level`` stands for; say that it is spelled otherwise today.
+
+    Raises:
+        UserError: apex knows no such level.
+    """
+    if opt_level is None:
+        return []
+    if opt_level not in OPT_LEVELS:
+        raise UserError(
+            f"--opt_level {opt_level} is none of {', '.join(OPT_LEVELS)}",
+            "leave it out, and say --amp for half precision",
+        )
+    if not OPT_LEVELS[opt_level]:
+        say(f"note: --opt_level {opt_level} is deprecated: single precision is the default")
+        return ["TRAIN.AMP", "false"]
+    say(
+        f"note: --opt_level {opt_level} is deprecated and means --amp: O1 to O3 differed in what "
+        "apex cast, autocast has one way"
+    )
+    return ["TRAIN.AMP", "true"]
 
 
 def refuse_foreign(task: str, dataset: str, given: Mapping[str, Any]) -> None:

@@ -1,24 +1,31 @@
 """From a configuration to a training or an evaluation run, one process or many."""
 
 import importlib
-import time
+import signal
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from yacs.config import CfgNode
 
 from ffreid import report
-from ffreid.config import differing
-from ffreid.engine import checkpoint, dist, runlog
+from ffreid.engine import (
+    checkpoint,
+    dist,
+    dry,
+    ending,
+    interrupt,
+    made,
+    precision,
+    runlog,
+    tensorboard,
+)
 from ffreid.engine.dist import World
-from ffreid.engine.epochs import EpochSums, timed
-from ffreid.engine.loading import StepKeys, deaths_told, stream
-from ffreid.engine.loop import Plan, Progress, Trainer, Validation
-from ffreid.engine.resume import check_resumable
+from ffreid.engine.keeping import newest_sound
+from ffreid.engine.loading import deaths_told
+from ffreid.engine.loop import Loop
+from ffreid.engine.task import Rooms
 from ffreid.errors import UserError
-
-SELECTING = "TEST.SELECT"
-"""How settings begin that say by which number the best state is chosen."""
 
 
 def run_folder(cfg: CfgNode) -> Path:
@@ -27,211 +34,121 @@ def run_folder(cfg: CfgNode) -> Path:
     return folder
 
 
-def train(cfg: CfgNode, *, resume: Path | None = None, stop_at: int | None = None) -> Path:
+def train(
+    cfg: CfgNode,
+    *,
+    resume: Path | Literal["auto"] | None = None,
+    stop_at: int | None = None,
+    profiled_steps: int = 0,
+) -> Path:
     """Train, evaluate at the authors' rhythm, keep the best and the last state.
 
     Args:
         cfg: frozen configuration.
-        resume: checkpoint to go on from, bitwise as if never interrupted.
+        resume: checkpoint to go on from, bitwise as if never interrupted; ``auto`` finds it. A
+            process that torchrun has started again finds it by itself.
         stop_at: stop after this many steps, saved, to go on later; None trains to the end.
+        profiled_steps: trace so many steps with torch's profiler.
 
     Returns:
         The run folder.
 
     Raises:
         UserError: data, checkpoint or folder cannot be used.
+        Stopped: a signal asked for it; all is saved.
     """
-    with dist.joined() as world, deaths_told():
-        folder = _Run(cfg, world, resume).fit(stop_at)
+    folder = run_folder(cfg)
+    if cfg.TRAIN.TENSORBOARD:
+        tensorboard.check_available()
+    with dist.joined() as world, deaths_told(), precision.flags(cfg):
+        origin, state = _found(resume, folder, world)
+        if world.main:
+            if state is None or Path(origin).parent.resolve() != folder.resolve():
+                _refuse_to_overwrite(folder)
+            runlog.open_folder(folder)
+        loop = Loop(cfg, world, rooms(cfg), folder, state=state, origin=origin)
+        del state
+        loop.fit(stop_at, profiled_steps=profiled_steps)
         dist.meet()  # the first process may be saving still
         return folder
 
 
-class _Run:
-    """What one training run holds; `fit` is the loop."""
+def try_out(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> dict[str, Any]:
+    """Build everything, run one step and one batch of the evaluation, and print what they take.
 
-    def __init__(self, cfg: CfgNode, world: World, resume: Path | None) -> None:
-        self.cfg, self.world, self.folder = cfg, world, run_folder(cfg)
-        state = checkpoint.load(resume) if resume else None
+    Nothing is written but toy data, to a folder that is removed again.
+
+    Args:
+        cfg: frozen configuration.
+        resume: checkpoint that must fit, see `train`.
+    """
+    if cfg.TRAIN.TENSORBOARD:
+        tensorboard.check_available()
+    folder = run_folder(cfg)
+    with (
+        tempfile.TemporaryDirectory(prefix="ffreid-dry-run-") as place,
+        dist.joined() as world,
+        deaths_told(),
+        precision.flags(cfg),
+    ):
+        origin, state = _found(resume, folder, world)
+        made_at = _room(cfg, "setup").made_folder(cfg)
+        if made_at is not None and not (made_at / made.MARKER).is_file():
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.DATA.ROOT = place
+            cfg.freeze()
+        loop = Loop(cfg, world, rooms(cfg), folder, state=state, origin=origin)
+        found = loop.try_out()
         if world.main:
-            _refuse_to_overwrite(self.folder, resume)
-            runlog.open_folder(self.folder)
-        self.room, self.validation = _room(cfg, "setup"), _room(cfg, "validation")
-        self.source = dist.in_turn(lambda: self.room.open_source(cfg))
-        self.room.check_source(cfg, self.source)
-        self.classes = self.room.class_names(self.source)
-        self.data = self.room.training_set(cfg, self.source)
-        self.plan: Plan = self.room.plan(cfg, self.data)
-        if state is not None:
-            self._check_resumable(state, str(resume))
-        task = dist.in_turn(
-            lambda: self.room.build_task(cfg, self.source, world.device, resumed=state is not None)
-        )
-        self.rates = self.room.rates(cfg, self.plan)
-        self.trainer = Trainer(
-            task,
-            self.room.build_optimisers(cfg, task),
-            self.rates,
-            device=world.device,
-            dtype=self.room.dtype(cfg),
-            half=self.room.half(cfg, world.device),
-            seed=cfg.SEED,
-            rank=world.rank,
-        )
-        self.start = 0
-        self.best: float | None = None
-        self.measured: dict[str, float] = {}
-        if state is not None:
-            self._take_back(state)
+            dry.show(found)
+        return found
 
-    def _check_resumable(self, state: dict[str, Any], origin: str) -> None:
-        check_resumable(
-            state,
-            origin,
-            self.cfg,
-            classes=self.classes,
-            total=self.plan.total,
-            free=self.room.FREE_TO_CHANGE,
-        )
 
-    def _take_back(self, state: dict[str, Any]) -> None:
-        self.trainer.load_state(state)
-        self.start, self.measured = state["step"], state.get("measured", {})
-        changed = [key for key, *_ in differing(self.cfg, state["config"])]
-        # Numbers of another kind don't compare.
-        same = not any(key.startswith(SELECTING) for key in changed)
-        if same and (self.folder / "best.pth").is_file():
-            self.best = state["best"]
+def _found(
+    resume: Path | Literal["auto"] | None, folder: Path, world: World
+) -> tuple[str, dict[str, Any] | None]:
+    """Give the checkpoint to go on from and where it is from."""
+    if resume == "auto" or dist.restarted():
+        say = report.say if world.main else lambda text: None
+        if (found := newest_sound(folder, say)) is not None:
+            say(f"going on from {found[0]}, step {found[1]['step']}")
+            return str(found[0]), found[1]
+        if resume is None or resume == "auto":
+            say(f"no checkpoint in {folder} yet: starting anew")
+    if resume is None or resume == "auto":
+        return "", None
+    return str(resume), checkpoint.load(Path(resume))
 
-    def fit(self, stop_at: int | None) -> Path:
-        """Train from the start step to the last, or to `stop_at`."""
-        world, plan = self.world, self.plan
-        end = plan.total if stop_at is None else min(stop_at, plan.total)
-        if world.main:
-            self._tell_start()
-        keys = StepKeys(
-            start=self.start,
-            total=end,
-            steps_per_epoch=plan.steps_per_epoch,
-            batch=plan.batch,
-            rank=world.rank,
-            size=world.size,
-        )
-        batches = stream(self.data, keys, self.room.collate, workers=plan.workers)
-        epoch = EpochSums()
-        with report.Bar("training", plan.total, show=world.main) as bar:
-            for step, (batch, waited) in zip(keys.steps, timed(batches), strict=True):
-                epoch.add(self._step(step, batch, bar), waited)
-                ends = (step + 1) % plan.steps_per_epoch == 0
-                if ends:
-                    self._tell_epoch(step // plan.steps_per_epoch, epoch)
-                self._keep(step + 1)
-                epoch = EpochSums() if ends else epoch
-        if self.start < end < plan.total:
-            self._save("last.pth", end)
-        if self.start == plan.total and not (self.folder / "last.pth").is_file():
-            self._validate(plan.total)  # a finished run under another name
-        return self.folder
 
-    def _tell_start(self) -> None:
-        cfg, world, plan = self.cfg, self.world, self.plan
-        facts = runlog.provenance(cfg.SEED, world.size, str(world.device))
-        facts |= {"data": self.source.summary(), "resumed_at": self.start or None}
-        runlog.write_start(self.folder, cfg, facts)
-        runlog.drop_metrics_from(self.folder, self.start)
-        runlog.keep_lines(self.folder, self.start // plan.steps_per_epoch)
-        report.say(
-            f"training {cfg.DATASET}: {plan.total} steps of {plan.batch} samples, "
-            f"{plan.steps_per_epoch} an epoch, "
-            f"{world.size} process{'es' if world.size > 1 else ''} on {world.device.type}, "
-            f"in {self.folder}"
-        )
-        report.say(f"data: {self.source.summary()}")
-        for line in self.room.notes(cfg, self.source):
-            report.say(f"note: {line}")
-
-    def _tell_epoch(self, number: int, epoch: EpochSums) -> None:
-        if not self.world.main:
-            return
-        line = self.validation.epoch_line(epoch.means(), number, epoch.seconds, epoch.waited)
-        if line is not None:
-            report.say(line)
-            runlog.append_line(self.folder, line)
-        # Lines of metrics.jsonl are of some steps only.
-        if broken := epoch.sums.get("broken"):
-            report.say(
-                f"note: epoch {number + 1}: {broken:.0f} files could not be read, others took "
-                "their places"
-            )
-
-    def _step(self, step: int, batch: Any, bar: report.Bar) -> dict[str, float]:
-        started = time.monotonic()
-        done = step + 1
-        terms = self.trainer.step(batch, self._at(step))
-        if self.world.main:
-            rate = self.rates["net"](step)
-            bar.update(done, note=f"loss {terms['loss']:.4f} lr {rate:.1e}")
-            if done % self.cfg.TRAIN.LOG_EVERY == 0 or done == self.plan.total or step == 0:
-                row = {"step": done, "epoch": step // self.plan.steps_per_epoch, "lr": rate}
-                row |= {"seconds": time.monotonic() - started}
-                runlog.append_metrics(self.folder, row | {f"train/{k}": terms[k] for k in terms})
-        return terms
-
-    def _keep(self, done: int) -> None:
-        """After a step: validate or save where it is time to."""
-        if done == self.plan.total or self.validation.due(self.cfg, self.plan, done):
-            self._validate(done)
-        elif done % self.cfg.TRAIN.SAVE_EVERY == 0:
-            self._save("last.pth", done)
-
-    def _at(self, step: int) -> Progress:
-        return Progress(step, self.plan.total, step // self.plan.steps_per_epoch)
-
-    def _validate(self, done: int) -> None:
-        """Evaluate; keep the best state, judged over all processes."""
-        found: Validation = self.validation.validate(
-            self.cfg, self.world, self.source, self.trainer, self._at(done - 1)
-        )
-        better = found.better_than(self.best)
-        self.measured = dict(found.kept)
-        if better:
-            self.best = found.value
-        if self.world.main:
-            row = {"step": done} | {f"validation/{name}": found.row[name] for name in found.row}
-            runlog.append_metrics(self.folder, row)
-            if found.results is not None:
-                facts = {"step": done, "epoch": self._at(done - 1).epoch + 1, **found.results}
-                for name in ("last", "best") if better else ("last",):
-                    report.write_json(self.folder / f"validation-{name}.json", facts)
-        # In this order: killed between the two, a resumed run comes by here once more.
-        if better:
-            self._save("best.pth", done, weights_only=True)
-        self._save("last.pth", done)
-
-    def _save(self, name: str, done: int, *, weights_only: bool = False) -> None:
-        if not self.world.main:
-            return
-        epoch = self._at(done - 1).epoch
-        state = self.trainer.state() | {
-            "task": self.cfg.TASK,
-            "dataset": self.cfg.DATASET,
-            "classes": self.classes,
-            "step": done,
-            "total": self.plan.total,
-            "best": self.best,
-            "measured": self.measured,
-            "config": self.cfg.dump(),
-            **self.room.original_entries(self.trainer, epoch, self.measured),
-        }
-        if weights_only:
-            del state["optimisers"]
-        checkpoint.save(self.folder / name, state)
+def rooms(cfg: CfgNode) -> Rooms:
+    """What the engine takes from the task that the configuration names."""
+    return Rooms(setup=_room(cfg, "setup"), validation=_room(cfg, "validation"))
 
 
 def finish(cfg: CfgNode) -> None:
-    """Say what training has come to, evaluating its best state where that was not done yet."""
-    with dist.joined() as world, deaths_told():
-        _room(cfg, "validation").finish(cfg, world, run_folder(cfg))
+    """Say what training has come to, evaluating its best state where that was not done yet.
+
+    Raises:
+        Stopped: a signal asked for it; training itself has ended and is saved.
+    """
+    folder = run_folder(cfg)
+
+    def stopped(received: signal.Signals) -> interrupt.Stopped:
+        return interrupt.Stopped(
+            received,
+            f"by {received.name} in the evaluation after training, which is saved in {folder}",
+            "evaluate with ffreid eval, the same data set and --tag",
+        )
+
+    with (
+        dist.joined() as world,
+        deaths_told(),
+        precision.flags(cfg),
+        interrupt.watched(say=world.main, over=ending.over) as signals,
+        signals.at_once(stopped),
+    ):
+        _room(cfg, "validation").finish(cfg, world, folder)
 
 
 def evaluate(
@@ -255,7 +172,7 @@ def evaluate(
     Raises:
         UserError: data, checkpoint or folder cannot be used.
     """
-    with dist.joined() as world, deaths_told():
+    with dist.joined() as world, deaths_told(), precision.flags(cfg):
         room = _room(cfg, "evaluation")
         if json_file is not None and world.main:
             report.check_writable(json_file)
@@ -289,9 +206,9 @@ def _newest(folder: Path) -> Path:
     raise UserError(f"no checkpoint in {folder}", "name one with --checkpoint FILE, or train first")
 
 
-def _refuse_to_overwrite(folder: Path, resume: Path | None) -> None:
-    if resume is None and (folder / "last.pth").is_file():
+def _refuse_to_overwrite(folder: Path) -> None:
+    if (folder / "last.pth").is_file():
         raise UserError(
             f"{folder} holds a run already",
-            f"go on with --resume {folder / 'last.pth'}, or name a new one with --tag NAME",
+            "go on with --resume auto, or name a new one with --tag NAME",
         )

@@ -5,6 +5,21 @@ from typing import Any
 import torch
 
 
+def without_clocks(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint without its configuration and the seconds that things took."""
+    sums = {k: v for k, v in state["epoch_sums"].items() if k not in ("seconds", "waited")}
+    return state | {"epoch_sums": sums, "config": ""}
+
+
+def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl without the seconds that things took, and without those of saves."""
+    return [
+        {key: row[key] for key in row if key not in ("seconds", "waited")}
+        for row in rows
+        if not any(key.startswith("save/") for key in row)
+    ]
+
+
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
     """Paths of all values in which two checkpoints differ."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():

@@ -55,7 +55,7 @@ def test_several_devices_for_one_process_are_explained(
     if size is not None:
         monkeypatch.setenv("WORLD_SIZE", size)
     options.choose_devices("0,1")
-    assert ("torchrun --nproc-per-node 2 -m ffreid" in capsys.readouterr().err) is told
+    assert ("for all of them add --gpus 2" in capsys.readouterr().err) is told
 
 
 @pytest.mark.parametrize("flag", options.TASKS)
@@ -111,3 +111,32 @@ def test_a_file_must_be_there_where_one_is_named(tmp_path: Path) -> None:
             options.check_file(path, "checkpoint", "best.pth")
         assert str(path) in caught.value.message
         assert "best.pth" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("level", "settings", "said"),
+    [
+        (None, [], ""),
+        (
+            "O0",
+            ["TRAIN.AMP", "false"],
+            "O0 is deprecated: single precision is the default",
+        ),
+        ("O1", ["TRAIN.AMP", "true"], "--opt_level O1 is deprecated and means --amp"),
+        ("O2", ["TRAIN.AMP", "true"], "--opt_level O2 is deprecated and means --amp"),
+        ("O3", ["TRAIN.AMP", "true"], "--opt_level O3 is deprecated and means --amp"),
+    ],
+)
+def test_levels_of_apex_become_settings_and_are_explained(
+    level: str | None, settings: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert options.precision_of(level) == settings
+    told = capsys.readouterr()
+    assert (said in told.err) if said else not told.err
+    assert not told.out
+
+
+@pytest.mark.parametrize("level", ["O4", "o1", "1", ""])
+def test_a_level_that_apex_has_not_is_told(level: str) -> None:
+    with pytest.raises(UserError, match=f"--opt_level {level} is none of O0, O1, O2, O3"):
+        options.precision_of(level)

@@ -3,11 +3,14 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ffreid.engine import interrupt
+from ffreid.engine.task import Plan
 from ffreid.errors import UserError, flat
 
 Key = tuple[int, int]
@@ -15,34 +18,85 @@ Key = tuple[int, int]
 
 
 class StepKeys:
-    """The keys of this process's share of every step from `start` to `total`.
+    """The keys of this process's share of every step from `start` to `total`, part by part.
 
     The global batch of step s is the positions [i B, (i + 1) B) of its epoch, i = s mod the steps
     an epoch; process r of n takes the r-th of n equal parts.
 
+    Args:
+        start: first step.
+        total: step behind the last.
+        plan: samples a step, steps an epoch.
+        parts: how many parts a process makes of its share; the last may hold fewer samples.
+        rank: of this process.
+        size: number of processes.
+
+    Attributes:
+        steps: the range of steps.
+        parts: lists of keys a step.
+
     Raises:
-        UserError: the batch cannot be shared equally.
+        UserError: the batch cannot be shared equally, or not be cut in so many parts.
     """
 
     def __init__(
-        self, *, start: int, total: int, steps_per_epoch: int, batch: int, rank: int, size: int
+        self, *, start: int, total: int, plan: Plan, parts: int = 1, rank: int, size: int
     ) -> None:
-        if batch % size:
+        if plan.batch % size:
             raise UserError(
-                f"the {batch} samples of a step cannot be shared by {size} processes",
+                f"the {plan.batch} samples of a step cannot be shared by {size} processes",
                 f"make the batch a multiple of {size}",
             )
-        self.steps = range(start, total)
-        self.steps_per_epoch, self.batch = steps_per_epoch, batch
-        self.share = range(rank * batch // size, (rank + 1) * batch // size)
+        share = plan.batch // size
+        whole = -(-share // plan.granule)
+        each = -(-whole // parts)
+        if parts > 1 and -(-whole // each) != parts:
+            fitting = [n for n in range(1, whole + 1) if -(-whole // -(-whole // n)) == n]
+            raise UserError(
+                f"the {share} samples of a process's step make no {parts} parts of {plan.granule} "
+                "or a multiple",
+                f"set TRAIN.ACCUMULATE to one of: {', '.join(map(str, fitting))}",
+            )
+        self.steps, self.parts = range(start, total), parts
+        self.plan = plan
+        cuts = range(rank * share, (rank + 1) * share)
+        self.ranges = [
+            cuts[first : first + each * plan.granule]
+            for first in range(0, share, each * plan.granule)
+        ]
 
     def __iter__(self) -> Iterator[list[Key]]:
         for step in self.steps:
-            epoch, index = divmod(step, self.steps_per_epoch)
-            yield [(epoch, index * self.batch + offset) for offset in self.share]
+            epoch, index = divmod(step, self.plan.steps_per_epoch)
+            for part in self.ranges:
+                yield [(epoch, index * self.plan.batch + offset) for offset in part]
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.steps) * self.parts
+
+
+class Overfit(Dataset[Any]):
+    """The same few samples of a training set, augmented in the same way, for ever.
+
+    Args:
+        dataset: samples by (epoch, position).
+        count: how many of the first epoch's first.
+    """
+
+    def __init__(self, dataset: Any, count: int) -> None:
+        self.dataset, self.count = dataset, count
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> Any:
+        return self.dataset[0, key[1] % self.count]
+
+
+def in_steps(batches: Iterator[Any], parts: int) -> Iterator[list[Any]]:
+    """Put the parts of each step together."""
+    while step := list(islice(batches, parts)):
+        yield step
 
 
 class _Guarded(Dataset[Any]):
@@ -87,11 +141,13 @@ def stream(
         batch_sampler=keys,
         collate_fn=_GuardedCollate(collate),
         # More workers than cores only wait for each other, and torch warns of them.
-        num_workers=min(workers, len(os.sched_getaffinity(0))),
-        worker_init_fn=_one_thread,
+        num_workers=min(workers, cores()),
+        worker_init_fn=_start_worker,
     )
     with deaths_told():
-        for batch in loader:
+        with interrupt.held():
+            batches = iter(loader)
+        for batch in batches:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -118,6 +174,13 @@ def deaths_told() -> Iterator[None]:
         ) from error
 
 
+def cores() -> int:
+    """Count the processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def evaluation_stream(
     dataset: Any,
     collate: Callable[[list[Any]], Any],
@@ -133,8 +196,9 @@ def evaluation_stream(
     return stream(dataset, keys, collate, workers=workers)
 
 
-def _one_thread(_: int) -> None:
-    """Keep workers from fighting over the cores."""
+def _start_worker(_: int) -> None:
+    """Keep a worker from fighting over the cores, and from dying before its parent."""
+    interrupt.leave_to_parent()
     import cv2
 
     torch.set_num_threads(1)

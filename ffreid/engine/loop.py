@@ -1,242 +1,376 @@
-"""A task says which losses train which of its parts; the one loop does everything else."""
+"""The one loop: it steps a task, tells, evaluates, saves, and stops when it is asked to."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
+from yacs.config import CfgNode
 
-from ffreid.engine import dist
+from ffreid import report
+from ffreid.config import differing
+from ffreid.engine import dist, dry, ending, interrupt, layout, opening, precision, profile
+from ffreid.engine.dist import World
+from ffreid.engine.epochs import EpochSums, timed
+from ffreid.engine.journal import Journal
+from ffreid.engine.keeping import Keeper
+from ffreid.engine.loading import Overfit, StepKeys, in_steps, stream
+from ffreid.engine.recent import Best, StepRecord
+from ffreid.engine.resume import best_values, check_resumable
+from ffreid.engine.task import Plan, Progress, Rooms, Validation, check_selectable
+from ffreid.engine.trainer import Stepped, Trainer
 from ffreid.errors import UserError
 
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training stands: `step` steps are done of `total`; the current one is of `epoch`."""
-
-    step: int
-    total: int
-    epoch: int
+SELECTING = ("TEST.SELECT", "TRAIN.SELECT")
+"""How settings begin that say by which number the best state is chosen."""
+SHOWN = 8
+"""Samples of a skipped step that are named on the screen."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How long training is: `total` steps of `batch` samples over all processes.
-
-    Attributes:
-        batch: samples a step.
-        steps_per_epoch: what makes an epoch.
-        total: steps of the whole run.
-        workers: processes that load.
-    """
-
-    batch: int
-    steps_per_epoch: int
-    total: int
-    workers: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Validation:
-    """What an evaluation during training found.
-
-    Attributes:
-        row: numbers for metrics.jsonl.
-        name: of the number that selects the best state.
-        value: that number.
-        larger: whether a larger one is better.
-        results: all that was found, to be kept in a file; None for nothing more than the row.
-        kept: numbers that checkpoints hold until the next evaluation.
-    """
-
-    row: Mapping[str, float]
-    name: str
-    value: float
-    larger: bool
-    results: Mapping[str, Any] | None = None
-    kept: Mapping[str, float] = field(default_factory=dict)
-
-    def better_than(self, best: float | None) -> bool:
-        """Whether this beats the best value so far; what is not a number loses to all that are."""
-        if best is None or math.isnan(best):
-            return True
-        if math.isnan(self.value):
-            return False
-        return self.value > best if self.larger else self.value < best
-
-
-class Task(nn.Module):
-    """Networks and the losses that train them.
-
-    Attributes:
-        trained: names of the attributes that have an optimiser each.
-        kept: names of further attributes whose state training changes without an optimiser.
-    """
-
-    trained: tuple[str, ...]
-    kept: tuple[str, ...] = ()
-
-    def losses(self, batch: Any, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Yield (trained attribute, named terms) in order; each is stepped before the next.
-
-        The terms' sum is minimised over that attribute's parameters. Terms of a name beginning
-        with ``_`` are only logged.
-        """
-        raise NotImplementedError
-
-    def prepare(self, at: Progress) -> None:
-        """Set what depends on the step, before its losses; nothing by default."""
-
-    def modes(self) -> None:
-        """Adjust training modes after ``train()``; nothing by default."""
-
-
-def plain(module: nn.Module) -> nn.Module:
-    """The module without its wrapper for many processes."""
-    return cast(nn.Module, getattr(module, "module")) if _is_wrapped(module) else module  # noqa: B009
-
-
-def _is_wrapped(module: nn.Module) -> bool:
-    return isinstance(module, DistributedDataParallel)
-
-
-class Trainer:
-    """Steps a task's optimisers; its whole state is the task, the optimisers and a step number.
+class Loop:
+    """What one training run holds; `fit` is the loop.
 
     Args:
-        task: on its device already; its trained attributes are wrapped for many processes here.
-        optimisers: name of a trained attribute to its optimiser.
-        rates: name of a trained attribute to its learning rate as a function of the step.
-        device: where batches go.
-        dtype: of the batches' floating point tensors.
-        half: what autocast computes in, torch.bfloat16 or torch.float16; None is off.
-        seed: dropout of a step derives from it, the step and the process.
-        rank: of this process.
+        cfg: frozen configuration.
+        world: this process among those that share the work.
+        rooms: the task's.
+        folder: of the run.
+        state: checkpoint to go on from.
+        origin: its file, for messages.
+
+    Raises:
+        UserError: data or checkpoint cannot be used.
     """
 
     def __init__(
         self,
-        task: Task,
-        optimisers: Mapping[str, Optimizer],
-        rates: Mapping[str, Callable[[int], float]],
+        cfg: CfgNode,
+        world: World,
+        rooms: Rooms,
+        folder: Path,
         *,
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
-        half: torch.dtype | None = None,
-        seed: int,
-        rank: int = 0,
+        state: Mapping[str, Any] | None = None,
+        origin: str = "",
     ) -> None:
-        self.task, self.optimisers, self.rates = task, dict(optimisers), dict(rates)
-        self.device, self.dtype, self.half = device, dtype, half
-        self.seed, self.rank = seed, rank
-        self.scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
-        if dist.size() > 1:
-            for name in task.trained:
-                setattr(task, name, DistributedDataParallel(getattr(task, name)))
+        self.cfg, self.world, self.folder = cfg, world, folder
+        self.setup, self.validation = rooms.setup, rooms.validation
+        self.source = dist.in_turn(lambda: self.setup.open_source(cfg))
+        self.setup.check_source(cfg, self.source)
+        self.classes = self.setup.class_names(self.source)
+        data = self.setup.training_set(cfg, self.source)
+        self.plan: Plan = self.setup.plan(cfg, data)
+        self.data = Overfit(data, cfg.TRAIN.OVERFIT) if cfg.TRAIN.OVERFIT else data
+        if state is not None:
+            self._check_resumable(state, origin)
+        if cfg.TRAIN.SELECT:
+            check_selectable(cfg.TRAIN.SELECT, self.validation.numbers(cfg, self.source))
+        self.rates = self.setup.rates(cfg, self.plan)
+        self.trainer = self._trainer(resumed=state is not None)
+        self.start = self.skipped = 0
+        self.best: dict[str, Best] = {}
+        self.measured: dict[str, float] = {}
+        self.owed = False
+        self.lines = 0
+        self.epoch = EpochSums()
+        self.saved: tuple[Path, int] | None = None
+        if state is not None:
+            self.saved = (Path(origin), state["step"])
+            self._take_back(state)
 
-    def step(self, batch: Any, at: Progress) -> dict[str, float]:
-        """Train on one batch; give every term, averaged over processes, and ``loss``, their sum."""
-        self.task.train()
-        self.task.modes()
-        self.task.prepare(at)
-        entropy = np.random.SeedSequence([self.seed, at.step, self.rank])
-        torch.manual_seed(int(entropy.generate_state(1, np.uint32)[0]))
-        logged: dict[str, Tensor] = {}
-        for name, terms in self._phases(batch, at):
-            optimiser = self.optimisers[name]
-            for group in optimiser.param_groups:
-                group["lr"] = self.rates[name](at.step)
-            loss = sum(
-                (term for key, term in terms.items() if not key.startswith("_")),
-                start=torch.zeros(()),
-            )
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(self.scaler.scale(loss))
-            self.scaler.step(optimiser)
-            logged |= {key: term.detach() for key, term in terms.items()}
-        self.scaler.update()
-        return averaged(logged)
+    def _trainer(self, *, resumed: bool) -> Trainer:
+        cfg, device, train = self.cfg, self.world.device, self.cfg.TRAIN
+        task = dist.in_turn(
+            lambda: self.setup.build_task(cfg, self.source, device, resumed=resumed)
+        )
+        precision.check_compiler(train.COMPILE)
+        if train.CHANNELS_LAST:
+            layout.channels_last(task)
+        return Trainer(
+            task,
+            self.setup.build_optimisers(cfg, task),
+            self.rates,
+            device=device,
+            dtype=precision.dtype(cfg),
+            half=precision.half(cfg, device),
+            seed=cfg.SEED,
+            rank=self.world.rank,
+            clip_norm=train.CLIP_NORM,
+            average=train.EMA,
+            backend=train.COMPILE,
+        )
 
-    def _phases(self, batch: Any, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """The task's losses, each phase in an autocast region of its own.
+    def _check_resumable(self, state: Mapping[str, Any], origin: str) -> None:
+        check_resumable(
+            state,
+            origin,
+            self.cfg,
+            classes=self.classes,
+            total=self.plan.total,
+            free=self.setup.FREE_TO_CHANGE,
+        )
 
-        One region around all would keep the half-precision copies of weights made before the
-        first optimiser's step.
+    def _take_back(self, state: Mapping[str, Any]) -> None:
+        self.trainer.load_state(state)
+        self.start, self.measured = state["step"], state.get("measured", {})
+        self.skipped, self.owed = state.get("skipped", 0), not state.get("evaluated", True)
+        self.epoch = EpochSums(state.get("epoch_sums"))
+        if self.saved and self.saved[0].parent.resolve() == self.folder.resolve():
+            self.lines = state.get("lines", self.start // self.plan.steps_per_epoch)
+        changed = [key for key, *_ in differing(self.cfg, state["config"])]
+        # Numbers of another kind don't compare.
+        same = not any(key.startswith(SELECTING) for key in changed)
+        if same:
+            found = best_values(state).items()
+            self.best = {n: best for n, best in found if (self.folder / f"{n}.pth").is_file()}
+
+    def fit(self, stop_at: int | None = None, *, profiled_steps: int = 0) -> Path:
+        """Train from the start step to the last, or to `stop_at`; give the run folder.
+
+        Raises:
+            UserError: a file cannot be read or written, or no step gives a finite loss any more.
+            Stopped: by a signal, saved.
         """
-        phases = self.task.losses(batch.to(self.device, self.dtype), at)
-        while True:
-            with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
-                phase = next(phases, None)
-            if phase is None:
-                return
-            yield phase
-
-    def state(self) -> dict[str, Any]:
-        """Everything that training changes, for a checkpoint."""
-        return {
-            "parts": {
-                name: plain(getattr(self.task, name)).state_dict()
-                for name in self.names + self.task.kept
-            },
-            "optimisers": {name: self.optimisers[name].state_dict() for name in self.names},
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave."""
-        for name in self.names + self.task.kept:
-            plain(getattr(self.task, name)).load_state_dict(state["parts"][name])
-        for name in self.names:
-            self.optimisers[name].load_state_dict(state["optimisers"][name])
-        if state.get("scaler"):
-            self.scaler.load_state_dict(state["scaler"])
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The trained attributes."""
-        return self.task.trained
-
-    def settle(self) -> None:
-        """Put the task in evaluation mode, with the first process's statistics everywhere."""
-        self.task.eval()
-        for name in self.names:
-            dist.share_buffers(plain(getattr(self.task, name)))
-
-    @torch.no_grad()
-    def evaluate(self, batches: Iterator[Any], at: Progress) -> dict[str, float]:
-        """Average every term over all processes' samples, in evaluation mode."""
-        self.settle()
-        total: dict[str, float] = {}
-        count = 0
-        for batch in batches:
-            weight = len(batch)
-            count += weight
-            for _, terms in self._phases(batch, at):
-                for key, term in terms.items():
-                    total[key] = total.get(key, 0.0) + weight * float(term)
-        parts = dist.gather_rows([(total, count)])
-        samples = sum(part[1] for part in parts)
-        if not samples:
-            raise UserError(
-                "not one frame could be used to validate", "check the depth of the test frames"
+        cfg, plan, world = self.cfg, self.plan, self.world
+        end = plan.total if stop_at is None else min(stop_at, plan.total)
+        keys = self._keys(self.start, end)
+        self.keeper = Keeper(self.folder, every=cfg.TRAIN.KEEP_EVERY, keep=cfg.TRAIN.KEEP)
+        if world.main:
+            opening.tell(
+                cfg,
+                world,
+                plan,
+                self.folder,
+                summary=self.source.summary(),
+                notes=self.setup.notes(cfg, self.source),
+                start=self.start,
+                owed=self.owed,
+                lines=self.lines,
             )
-        names = sorted({name for part in parts for name in part[0]})
-        means = {name: sum(p[0].get(name, 0.0) for p in parts) / samples for name in names}
-        return _with_loss(means)
+        with (
+            Journal(
+                self.folder,
+                plan,
+                main=world.main,
+                start=self.start,
+                log_every=cfg.TRAIN.LOG_EVERY,
+                tensorboard=cfg.TRAIN.TENSORBOARD,
+            ) as self.journal,
+            interrupt.watched(say=world.main, over=ending.over) as self.signals,
+            profile.profiled(profiled_steps * world.main, self.folder) as profiler,
+        ):
+            if "best" in self.best:
+                self.journal.best(self.best["best"])
+            if self.owed or (self.start == plan.total and not self._has_last()):
+                self._validate(self.start)
+            steps = in_steps(self._batches(keys), keys.parts)
+            for step, (parts, waited) in zip(keys.steps, timed(steps), strict=True):
+                stepped = self._step(step, parts, waited)
+                profiler.step()
+                self._keep(step + 1, stop=stepped.stop)
+            if self.start < end < plan.total:
+                self._save("last.pth", end)
+            if end == plan.total:
+                self.journal.state("finished", step=end)
+        return self.folder
 
+    def try_out(self) -> dict[str, Any]:
+        """Run one step and one batch of the evaluation, and tell of both; nothing is written."""
+        keys = self._keys(0, 1)
+        parts = islice(self._batches(keys), keys.parts)
+        return dry.dry_run(
+            self.trainer,
+            parts,
+            self._at(0),
+            lambda: self.validation.one_batch(self.cfg, self.world, self.source, self.trainer),
+        )
 
-def averaged(terms: Mapping[str, Tensor]) -> dict[str, float]:
-    """Terms averaged over processes, with ``loss``, the sum of those that are trained."""
-    names = sorted(terms)
-    stacked = torch.stack([terms[name].to(torch.float64) for name in names])
-    return _with_loss(dict(zip(names, dist.mean(stacked).tolist(), strict=True)))
+    def _keys(self, start: int, end: int) -> StepKeys:
+        return StepKeys(
+            start=start,
+            total=end,
+            plan=self.plan,
+            parts=self.cfg.TRAIN.ACCUMULATE,
+            rank=self.world.rank,
+            size=self.world.size,
+        )
 
+    def _batches(self, keys: StepKeys) -> Iterator[Any]:
+        return stream(self.data, keys, self.setup.collate, workers=self.plan.workers)
 
-def _with_loss(terms: dict[str, float]) -> dict[str, float]:
-    loss = math.fsum(value for name, value in terms.items() if not name.startswith("_"))
-    return {"loss": loss} | {name.lstrip("_"): value for name, value in terms.items()}
+    def _has_last(self) -> bool:
+        return (self.folder / "last.pth").is_file()
+
+    def _at(self, step: int) -> Progress:
+        return Progress(step, self.plan.total, step // self.plan.steps_per_epoch)
+
+    def _step(self, step: int, parts: list[Any], waited: float) -> Stepped:
+        """Train on one batch, and count and tell what it came to."""
+        started = time.monotonic()
+        at = self._at(step)
+        stepped = self.trainer.step(parts, at, stop=self.signals.received is not None)
+        seconds = time.monotonic() - started
+        if stepped.skipped is None:
+            self.epoch.add(stepped.terms, waited=waited, seconds=seconds)
+        self.journal.step(
+            StepRecord(
+                done=step + 1,
+                epoch=at.epoch,
+                terms=stepped.terms,
+                rates={name: self.rates[name](step) for name in self.trainer.names},
+                norms=stepped.norms,
+                waited=waited,
+                seconds=seconds,
+                skipped=stepped.skipped,
+                names=stepped.names,
+            )
+        )
+        self._count_skipped(step + 1, stepped)
+        if (step + 1) % self.plan.steps_per_epoch == 0:
+            self._tell_epoch(at.epoch)
+        return stepped
+
+    def _count_skipped(self, done: int, stepped: Stepped) -> None:
+        self.skipped = 0 if stepped.skipped is None else self.skipped + 1
+        if stepped.skipped is None:
+            return
+        samples = ", ".join(stepped.names[:SHOWN]) + ", …" * (len(stepped.names) > SHOWN)
+        terms = ", ".join(f"{name} {value:g}" for name, value in stepped.terms.items())
+        self.journal.say(
+            f"note: step {done} is skipped: {stepped.skipped} ({terms}); samples: {samples}"
+        )
+        if self.skipped >= self.cfg.TRAIN.MAX_SKIPPED:
+            path, step = self.saved or (None, 0)
+            good = f"the last good state is {path} (step {step})" if path else "nothing was saved"
+            raise UserError(
+                f"{self.skipped} step{'s' * (self.skipped > 1)} in a row could not be trained: "
+                f"{stepped.skipped} in step {done}",
+                f"{good}; a lower learning rate, TRAIN.CLIP_NORM 1 or --precision fp32 may help, "
+                "in a run of its own: --tag NAME",
+            )
+
+    def _tell_epoch(self, number: int) -> None:
+        epoch, self.epoch = self.epoch, EpochSums()
+        if not epoch.steps:
+            return
+        line = self.validation.epoch_line(epoch.means(), number, epoch.seconds, epoch.waited)
+        self.lines += line is not None
+        self.journal.epoch(number, line, epoch.seconds)
+        if broken := epoch.sums.get("broken"):
+            self.journal.say(
+                f"note: epoch {number + 1}: {broken:.0f} files could not be read, others took "
+                "their places"
+            )
+
+    def _keep(self, done: int, *, stop: bool) -> None:
+        """After a step: evaluate and save where it is time to, and stop if asked to."""
+        due = done == self.plan.total or self.validation.due(self.cfg, self.plan, done)
+        if stop:
+            self._save("last.pth", done, evaluated=not due)
+        elif due:
+            self._validate(done)
+        elif done % self.cfg.TRAIN.SAVE_EVERY == 0 or self._ends_kept_epoch(done):
+            self._save("last.pth", done)
+        if stop:
+            dist.meet()  # the first process may be saving still
+            raise self._stopped(self.signals.received or signal.SIGTERM, done)
+
+    def _ends_kept_epoch(self, done: int) -> bool:
+        epoch, rest = divmod(done, self.plan.steps_per_epoch)
+        return rest == 0 and self.keeper.keeps(epoch)
+
+    def _validate(self, done: int) -> None:
+        """Evaluate the networks, and their averages; keep the best states of each."""
+        # First: whatever happens in an evaluation, no step is lost.
+        if self.saved != (self.folder / "last.pth", done):
+            self._save("last.pth", done, evaluated=False)
+        averages = self.trainer.averages
+        with self.journal.paused():
+            with self._stoppable(done):
+                self._judge(done, "best")
+            if averages is not None:
+                # In this order: a signal must not cut the exchange of weights short.
+                with averages.in_place(), self._stoppable(done):
+                    self._judge(done, "best-ema")
+        # Last: killed before it, a resumed run comes by here once more.
+        self._save("last.pth", done)
+
+    def _stoppable(self, done: int) -> AbstractContextManager[None]:
+        return self.signals.at_once(lambda received: self._stopped(received, done))
+
+    def _judge(self, done: int, name: str) -> None:
+        """Evaluate what stands in the networks; keep it under `name` where it is the best."""
+        if name != "best":
+            self.journal.say("with the averaged weights:")
+        found: Validation = self.validation.validate(
+            self.cfg, self.world, self.source, self.trainer, self._at(done - 1)
+        )
+        found = found.selected_by(self.cfg.TRAIN.SELECT)
+        best = self.best.get(name)
+        better = found.better_than(best.value if best else None)
+        if better:
+            self.best[name] = Best(name=found.name, value=found.value, step=done)
+        if name == "best":
+            self.measured = dict(found.kept)
+        if self.world.main:
+            self._tell_judged(done, name, found, better=better)
+        if better:
+            self._save(f"{name}.pth", done, weights_only=True)
+
+    def _tell_judged(self, done: int, name: str, found: Validation, *, better: bool) -> None:
+        suffix = name.removeprefix("best")
+        wanted = self.cfg.TRAIN.TENSORBOARD and found.pictures is not None
+        self.journal.validated(
+            done,
+            found.row,
+            prefix=f"validation{suffix}",
+            best=self.best[name] if name == "best" else None,
+            pictures=found.pictures() if wanted and found.pictures is not None else None,
+        )
+        if found.results is not None:
+            facts = {"step": done, "epoch": self._at(done - 1).epoch + 1, **found.results}
+            facts |= {"selected_by": found.name}
+            for which in ("last", "best") if better else ("last",):
+                report.write_json(self.folder / f"validation-{which}{suffix}.json", facts)
+
+    def _stopped(self, received: signal.Signals, done: int) -> interrupt.Stopped:
+        self.journal.state("stopped", step=done)
+        return interrupt.Stopped(
+            received,
+            f"by {received.name} at step {done} of {self.plan.total}, saved in "
+            f"{self.folder / 'last.pth'}",
+            "go on with the same command and --resume auto",
+        )
+
+    def _save(
+        self, name: str, done: int, *, weights_only: bool = False, evaluated: bool = True
+    ) -> None:
+        if name == "last.pth":
+            self.saved = (self.folder / name, done)
+        if not self.world.main:
+            return
+        state = self.trainer.state() | {
+            "task": self.cfg.TASK,
+            "dataset": self.cfg.DATASET,
+            "classes": self.classes,
+            "step": done,
+            "total": self.plan.total,
+            "best": self.best["best"].value if "best" in self.best else None,
+            "bests": {name: asdict(best) for name, best in self.best.items()},
+            "measured": self.measured,
+            "evaluated": evaluated,
+            "skipped": self.skipped,
+            "epoch_sums": self.epoch.state(),
+            "lines": self.lines,
+            "config": self.cfg.dump(),
+            **self.setup.original_entries(self.trainer, self._at(done - 1).epoch, self.measured),
+        }
+        for entry in ("optimisers", "averages") if weights_only else ():
+            state.pop(entry, None)
+        epoch, rest = divmod(done, self.plan.steps_per_epoch)
+        ended = epoch if rest == 0 and name == "last.pth" and evaluated else None
+        saved = self.keeper.save(name, state, epoch=ended)
+        self.journal.saved(done, name, seconds=saved.seconds, megabytes=saved.megabytes)

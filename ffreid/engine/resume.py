@@ -6,18 +6,9 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid.config import differing
+from ffreid.engine.recent import Best
+from ffreid.engine.settings import FREE_TO_CHANGE
 from ffreid.errors import UserError
-
-FREE_TO_CHANGE = (
-    "OUTPUT",
-    "TAG",
-    "DATA.ROOT",
-    "MODEL.BACKBONE",
-    "TRAIN.LOG_EVERY",
-    "TRAIN.SAVE_EVERY",
-    "TEST.",
-)
-"""Settings of any task that a resumed run may have otherwise; they don't change what is trained."""
 
 NEEDED = ("step", "best", "parts", "optimisers", "classes", "total", "config")
 
@@ -39,7 +30,7 @@ def check_resumable(
         cfg: of the run.
         classes: what the run tells apart.
         total: steps of the run.
-        free: the task's settings that may have changed, beside `FREE_TO_CHANGE`.
+        free: the task's settings that may have changed, beside `settings.FREE_TO_CHANGE`.
 
     Raises:
         UserError: saying what differs.
@@ -77,3 +68,12 @@ def check_resumable(
             f"{origin} is of a run of {state['total']} steps, this one has {total}",
             "the data set's lists have changed: restore them, or start anew with --tag NAME",
         )
+
+
+def best_values(state: Mapping[str, Any]) -> dict[str, Best]:
+    """Give a checkpoint's best values by the state's name.
+
+    Earlier versions kept one, and did not say what of.
+    """
+    earlier = {} if state["best"] is None else {"best": {"name": "value", "value": state["best"]}}
+    return {name: Best(**best) for name, best in state.get("bests", earlier).items()}

@@ -3,6 +3,7 @@
 from yacs.config import CfgNode
 
 from ffreid.config import check_choices, check_folder, check_least
+from ffreid.engine import settings
 from ffreid.errors import UserError
 from ffreid.pose.layouts import TREES
 from ffreid.pose.resources import resource
@@ -11,7 +12,6 @@ CHOICES = {
     "DATA.LAYOUT": ("ycb", "linemod", "toy"),
     "DATA.INTRINSICS": ("ycb", "meta"),
     "TRAIN.BATCH_NORM": ("own", "sync", "frozen"),
-    "TRAIN.PRECISION": ("fp32", "fp64"),
 }
 LEAST = {
     "DATA.SHRINK": 1,
@@ -22,8 +22,6 @@ LEAST = {
     "TRAIN.STEPS": 0,
     "TRAIN.LENGTH": 0,
     "TRAIN.CYCLE_DIVISOR": 1,
-    "TRAIN.LOG_EVERY": 1,
-    "TRAIN.SAVE_EVERY": 1,
     "TRAIN.VALIDATE_FRAMES": 0,
     "DATA.TOY.TRAIN": 1,
     "DATA.TOY.TEST": 1,
@@ -85,11 +83,9 @@ def defaults() -> CfgNode:
     c.TRAIN.WEIGHT_DECAY = 0.0
     c.TRAIN.BATCH_NORM = "sync"  # statistics of all processes' samples; own process; frozen
     c.TRAIN.BN_MOMENTUM_SCHEDULE = False  # without effect in the authors' training
-    c.TRAIN.PRECISION = "fp32"
-    c.TRAIN.SAVE_EVERY = 500  # steps between saves of last.pth; validation saves too
-    c.TRAIN.LOG_EVERY = 10  # steps between lines of metrics.jsonl
     c.TRAIN.VALIDATE_FRAMES = 0  # test frames for the validation loss; 0 is all
     c.TRAIN.EVAL_POSES = True  # estimate and score poses when training ends
+    settings.add(c.TRAIN)
 
     c.VOTE = CfgNode()
     c.VOTE.BANDWIDTH = 0.04  # metres, mean shift
@@ -111,6 +107,7 @@ def check(cfg: CfgNode) -> None:
     """
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
+    settings.check(cfg)
     if cfg.DATA.LAYOUT != "linemod" and cfg.DATA.CLS:
         raise UserError(
             f"{cfg.DATASET} trains one network for all objects, not one for {cfg.DATA.CLS}",

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 from yacs.config import CfgNode
 
-from ffreid.engine import checkpoint, dist, made, norm
+from ffreid.engine import checkpoint, dist, made, norm, optimisers
 from ffreid.engine.files import find_folder
-from ffreid.engine.loop import Plan, Task, Trainer
-from ffreid.engine.precision import DTYPES
+from ffreid.engine.precision import dtype
 from ffreid.engine.schedules import triangular
+from ffreid.engine.task import Plan, Task
+from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import Truth, collate, collate_for_evaluation
 from ffreid.pose.data.dataset import EvalSet, Reader, TrainSet
@@ -104,6 +105,11 @@ def _toy(cfg: CfgNode) -> Source:
     return Source(reader, objects, reader.folder)
 
 
+def made_folder(cfg: CfgNode) -> Path | None:
+    """Where the data are that are made on first use; None for those that are not."""
+    return toy_folder(cfg) if cfg.DATA.LAYOUT == "toy" else None
+
+
 def toy_folder(cfg: CfgNode) -> Path:
     """Where the toy data lie: a folder for each size and seed."""
     toy = cfg.DATA.TOY
@@ -140,12 +146,12 @@ LAYOUTS = {"ycb": _ycb, "linemod": _linemod, "toy": _toy}
 
 
 def check_source(cfg: CfgNode, source: Source) -> None:
-    """Read now what evaluation needs when training has ended.
+    """Read now what pictures need at evaluations, and scores when training has ended.
 
     Raises:
         UserError: a mesh is missing or in another unit.
     """
-    if cfg.TRAIN.EVAL_POSES:
+    if cfg.TRAIN.EVAL_POSES or cfg.TRAIN.TENSORBOARD:  # whose pictures show meshes
         assert len(source.meshes) == len(source.objects)
 
 
@@ -247,10 +253,12 @@ def _short(names: list[str] | None) -> str:
 def build_optimisers(cfg: CfgNode, task: Task) -> dict[str, Optimizer]:
     """Adam, as the authors use it."""
     return {
-        "net": Adam(
+        "net": optimisers.make(
+            "adam",
             task.get_submodule("net").parameters(),
             lr=cfg.TRAIN.LR_MIN,
             weight_decay=cfg.TRAIN.WEIGHT_DECAY,
+            fused=cfg.TRAIN.FUSED,
         )
     }
 
@@ -286,11 +294,6 @@ def original_entries(trainer: Trainer, epoch: int, measured: Mapping[str, float]
     return {}
 
 
-def half(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
-    """What autocast computes in: always off."""
-    return None
-
-
 def voting(cfg: CfgNode) -> Voting:
     """How offsets become poses."""
     return Voting(
@@ -300,8 +303,3 @@ def voting(cfg: CfgNode) -> Voting:
         relabel=cfg.VOTE.FILTER and cfg.DATA.LAYOUT != "linemod",
         max_votes=cfg.VOTE.MAX_POINTS or None,
     )
-
-
-def dtype(cfg: CfgNode) -> torch.dtype:
-    """Floating point type of the network."""
-    return DTYPES[cfg.TRAIN.PRECISION]

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from ffreid.engine import norm
-from ffreid.engine.loop import Progress, Task, plain
 from ffreid.engine.schedules import halving_momentum
+from ffreid.engine.task import Progress, Task, plain
 from ffreid.pose.data.batch import PoseBatch
 from ffreid.pose.losses import pose_losses, segmentation_accuracy
 

@@ -16,8 +16,9 @@ from torchvision.transforms import functional
 
 from ffreid.engine import timing
 from ffreid.engine.files import open_picture
-from ffreid.engine.loop import Progress, Trainer
+from ffreid.engine.task import Progress
 from ffreid.engine.timing import milliseconds
+from ffreid.engine.trainer import Trainer
 from ffreid.reid.building import build_optimisers, build_task
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.data.dataset import Training, TrainSet
@@ -145,7 +146,7 @@ def training_rows(quick: bool) -> list[dict[str, Any]]:
     size = (96, 48) if quick else (384, 192)
     trainer, batch = made_up_training(*size)
     at = Progress(step=0, total=1, epoch=0)
-    step = milliseconds(lambda: trainer.step(batch, at), 1 if quick else 2)
+    step = milliseconds(lambda: trainer.step([batch], at), 1 if quick else 2)
     grouped, single = trainer.task.get_submodule("net.model"), NETWORKS["resnet50"]()
     first, second = batch.images.chunk(2)
     with torch.no_grad():

@@ -1,19 +1,20 @@
 """Networks, losses and optimisers as the configuration names them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 from yacs.config import CfgNode
 
 from ffreid.config import differing
-from ffreid.engine import checkpoint, dist, norm
-from ffreid.engine.loop import Trainer, plain
-from ffreid.engine.precision import DTYPES
+from ffreid.engine import checkpoint, dist, norm, optimisers
+from ffreid.engine.precision import dtype
+from ffreid.engine.task import plain
+from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 from ffreid.reid.data.records import Source
 from ffreid.reid.defaults import COSINES
@@ -24,31 +25,23 @@ from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.task import Identifier, ReidTask, Settings
 
 _NO_SHAPE = ("MODEL.RESUME", "MODEL.BACKBONE", "MODEL.FEATURE_DIM")
-OPTIMISERS: dict[str, Callable[..., Optimizer]] = {
-    "adam": Adam,
-    "adamw": AdamW,
-    "sgd": lambda parameters, **settings: SGD(parameters, momentum=0.9, nesterov=True, **settings),
-}
-
-
-def dtype(cfg: CfgNode) -> torch.dtype:
-    """Floating point type of the networks."""
-    return DTYPES[cfg.TRAIN.PRECISION]
 
 
 def build_network(cfg: CfgNode) -> nn.Module:
     """Make the network that the configuration names, with random weights."""
-    model = cfg.MODEL
+    model, recompute = cfg.MODEL, cfg.TRAIN.ACTIVATION_CHECKPOINTING
     if model.NAME in IMAGE_NETWORKS:
         return NETWORKS[model.NAME](
             pooling=model.POOLING.NAME,
             gem_power=model.POOLING.P,
             last_stride=model.RES4_STRIDE,
+            recompute=recompute,
         )
     return NETWORKS[model.NAME](
         last_stride=model.RES4_STRIDE,
         temperature=model.AP3D.TEMPERATURE,
         contrastive_attention=model.AP3D.CONTRACTIVE_ATT,
+        recompute=recompute,
     )
 
 
@@ -77,7 +70,7 @@ def build_task(
         clothes=NormalizedClassifier(features, outfits) if loss.CAL == "cal" else None,
         memory=_memory(cfg, outfits) if loss.CAL == "calwithmemory" else None,
         owners=torch.from_numpy(source.owners()),
-        settings=settings(cfg, groups),
+        settings=settings(cfg),
     )
     return task.to(device, dtype(cfg))
 
@@ -94,8 +87,8 @@ def _memory(cfg: CfgNode, outfits: int) -> ClothesMemory:
     )
 
 
-def settings(cfg: CfgNode, groups: int = 1) -> Settings:
-    """The losses' settings; `groups` are those of this process."""
+def settings(cfg: CfgNode) -> Settings:
+    """The losses' settings."""
     loss, train = cfg.LOSS, cfg.TRAIN
     return Settings(
         identity=loss.CLA_LOSS,
@@ -110,16 +103,21 @@ def settings(cfg: CfgNode, groups: int = 1) -> Settings:
         epsilon=loss.EPSILON,
         clothes_from=train.START_EPOCH_CC,
         adversarial_from=train.START_EPOCH_ADV,
-        groups=groups,
+        group=cfg.DATA.TRAIN_BATCH,
     )
 
 
 def build_optimisers(cfg: CfgNode, task: ReidTask) -> dict[str, Optimizer]:
     """One optimiser of the same kind for each trained part."""
     o = cfg.TRAIN.OPTIMIZER
-    make = OPTIMISERS[o.NAME]
     return {
-        name: make(task.get_submodule(name).parameters(), lr=o.LR, weight_decay=o.WEIGHT_DECAY)
+        name: optimisers.make(
+            o.NAME,
+            task.get_submodule(name).parameters(),
+            lr=o.LR,
+            weight_decay=o.WEIGHT_DECAY,
+            fused=cfg.TRAIN.FUSED,
+        )
         for name in task.trained
     }
 

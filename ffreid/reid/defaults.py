@@ -6,6 +6,7 @@ What tracklets have otherwise stands in ``configs/reid/ccvid.yaml``.
 from yacs.config import CfgNode
 
 from ffreid.config import check_choices, check_folder, check_least, lookup
+from ffreid.engine import settings
 from ffreid.errors import UserError
 from ffreid.reid.layouts import TREES
 
@@ -31,7 +32,6 @@ CHOICES = {
     "LOSS.MEMORY_UPDATE": ("asis", "mean"),
     "TRAIN.OPTIMIZER.NAME": ("adam", "adamw", "sgd"),
     "TRAIN.BATCH_NORM": ("groups", "sync"),
-    "TRAIN.PRECISION": ("fp32", "fp64"),
     "TEST.SELECT_ON": ("test", "val"),
     "TEST.SELECT_METRIC": ("rank1", "map"),
 }
@@ -59,8 +59,6 @@ LEAST = {
     "TRAIN.MAX_EPOCH": 1,
     "TRAIN.STEPS": 0,
     "TRAIN.BN_GROUPS": 1,
-    "TRAIN.LOG_EVERY": 1,
-    "TRAIN.SAVE_EVERY": 1,
     "SEED": 0,
 }
 SHARES = ("AUG.RC_PROB", "AUG.RE_PROB", "AUG.RF_PROB", "LOSS.MOMENTUM")
@@ -145,8 +143,7 @@ def defaults() -> CfgNode:
     c.TRAIN.START_EPOCH_ADV = 25  # adversarial loss
     c.TRAIN.BN_GROUPS = 1  # batch-norm groups a step; 2 stands for the authors' two GPUs
     c.TRAIN.BATCH_NORM = "groups"  # or sync: statistics of the whole step, any number of processes
-    c.TRAIN.AMP = False  # half precision; --amp
-    c.TRAIN.PRECISION = "fp32"
+    c.TRAIN.ACTIVATION_CHECKPOINTING = False  # networks of clips: less memory, a forward more
     c.TRAIN.OPTIMIZER = CfgNode()
     c.TRAIN.OPTIMIZER.NAME = "adam"
     c.TRAIN.OPTIMIZER.LR = 0.00035
@@ -154,8 +151,7 @@ def defaults() -> CfgNode:
     c.TRAIN.LR_SCHEDULER = CfgNode()
     c.TRAIN.LR_SCHEDULER.STEPSIZE = [20, 40]  # epochs at which the rate falls
     c.TRAIN.LR_SCHEDULER.DECAY_RATE = 0.1
-    c.TRAIN.SAVE_EVERY = 500  # steps between saves of last.pth; an evaluation saves too
-    c.TRAIN.LOG_EVERY = 10  # steps between lines of metrics.jsonl
+    settings.add(c.TRAIN)
 
     c.TEST = CfgNode()
     c.TEST.EVAL_STEP = 5  # epochs between evaluations; 0 or less: at the end only
@@ -174,6 +170,7 @@ def check(cfg: CfgNode) -> None:
     """
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
+    settings.check(cfg)
     for key in SHARES:
         if not 0 <= (share := lookup(cfg, key)) <= 1:
             raise UserError(f"{key} is {share}", f"set {key} to a number from 0 to 1")
@@ -188,8 +185,8 @@ def check(cfg: CfgNode) -> None:
             f"set DATA.TRAIN_BATCH to {max(instances, batch // instances * instances)}, or "
             "DATA.NUM_INSTANCES to a divisor of it",
         )
-    if cfg.TRAIN.AMP and cfg.TRAIN.PRECISION == "fp64":
-        raise UserError("TRAIN.AMP halves what TRAIN.PRECISION fp64 doubles", "leave one out")
+    if cfg.TRAIN.ACCUMULATE > 1:
+        _check_accumulation(cfg)
     if cfg.TRAIN.START_EPOCH:
         raise UserError(
             f"TRAIN.START_EPOCH is {cfg.TRAIN.START_EPOCH}",
@@ -200,6 +197,27 @@ def check(cfg: CfgNode) -> None:
             f"{cfg.DATASET} has no validation split to select on",
             "set TEST.SELECT_ON test; prcc, last and deepchange have one",
         )
+
+
+def _check_accumulation(cfg: CfgNode) -> None:
+    """Refuse losses that need the whole step at once."""
+    whole = {
+        f"LOSS.PAIR_LOSS {cfg.LOSS.PAIR_LOSS} compares the samples of a step with each other": (
+            cfg.LOSS.PAIR_LOSS_WEIGHT,
+            "set LOSS.PAIR_LOSS_WEIGHT 0",
+        ),
+        "LOSS.CAL calwithmemory changes with every part": (
+            cfg.LOSS.CAL == "calwithmemory",
+            "set LOSS.CAL cal",
+        ),
+    }
+    for reason, (found, remedy) in whole.items():
+        if found:
+            raise UserError(
+                f"{reason}, and TRAIN.ACCUMULATE {cfg.TRAIN.ACCUMULATE} shows it in parts",
+                f"{remedy}, or TRAIN.ACCUMULATE 1 (more memory: --amp, more processes, "
+                "TRAIN.ACTIVATION_CHECKPOINTING)",
+            )
 
 
 def _check_network(cfg: CfgNode) -> None:

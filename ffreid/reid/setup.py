@@ -4,17 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from yacs.config import CfgNode
 
-from ffreid.engine import dist, made, precision
-from ffreid.engine.loop import Plan
+from ffreid.engine import dist, made
 from ffreid.engine.schedules import stepped
+from ffreid.engine.task import Plan
 from ffreid.errors import UserError
 from ffreid.reid.building import (
     build_optimisers,
     build_task,
-    dtype,
     load_network,
     original_entries,
 )
@@ -41,7 +39,6 @@ __all__ = [  # the runner takes them from here
     "build_task",
     "collate",
     "collate_for_evaluation",
-    "dtype",
     "load_network",
     "original_entries",
 ]
@@ -54,6 +51,7 @@ FREE_TO_CHANGE = (
     "DATA.TEST_BATCH",
     "DATA.SKIP_BROKEN",
     "MODEL.RESUME",
+    "TRAIN.ACTIVATION_CHECKPOINTING",
 )
 """Settings that a resumed run may have otherwise: they don't change what is trained."""
 
@@ -97,6 +95,11 @@ def _toy(cfg: CfgNode) -> Source:
     return replace(source, name=cfg.DATASET, test=test, notes=())
 
 
+def made_folder(cfg: CfgNode) -> Path | None:
+    """Where the data are that are made on first use; None for those that are not."""
+    return toy_folder(cfg) if cfg.DATA.LAYOUT in TOYS else None
+
+
 def toy_folder(cfg: CfgNode) -> Path:
     """Where the toy data lie: a folder for each size and seed."""
     toy = cfg.DATA.TOY
@@ -131,6 +134,11 @@ def notes(cfg: CfgNode, source: Source) -> list[str]:
         found.append(
             "LOSS.CLOTHES_CLA_LOSS crossentropy leaves the cosines unscaled, as the original does"
         )
+    if cfg.LOSS.CAL == "cal" and cfg.TRAIN.ACCUMULATE > 1:
+        found.append(
+            "CAL steps the clothes classifier before the network: parts run the network forward "
+            "twice, about a third more work a step"
+        )
     return found
 
 
@@ -152,6 +160,13 @@ def check_processes(cfg: CfgNode, size: int) -> None:
         raise UserError(
             f"{size} processes cannot share the {step} samples of a step",
             f"set DATA.TRAIN_BATCH times TRAIN.BN_GROUPS to a multiple of {size}",
+        )
+    if train.BATCH_NORM == "groups" and groups // size < train.ACCUMULATE:
+        raise UserError(
+            f"TRAIN.ACCUMULATE {train.ACCUMULATE} cuts a process's batch-norm groups apart: it has "
+            f"{groups // size} of {cfg.DATA.TRAIN_BATCH} samples",
+            f"set TRAIN.ACCUMULATE {groups // size} (--amp and TRAIN.ACTIVATION_CHECKPOINTING take "
+            "less memory too), or TRAIN.BATCH_NORM sync, where batch norm sees a part at a time",
         )
     if groups % size and cfg.LOSS.PAIR_LOSS_WEIGHT and cfg.LOSS.PAIR_GRADIENT == "own":
         raise UserError(
@@ -216,6 +231,7 @@ def plan(cfg: CfgNode, data: TrainSet) -> Plan:
         steps_per_epoch=epoch,
         total=cfg.TRAIN.STEPS or cfg.TRAIN.MAX_EPOCH * epoch,
         workers=cfg.DATA.NUM_WORKERS,
+        granule=cfg.DATA.TRAIN_BATCH if cfg.TRAIN.BATCH_NORM == "groups" else 1,
     )
 
 
@@ -232,8 +248,3 @@ def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
         )
 
     return {"net": net, "clothes": lambda step: float(o.LR)}
-
-
-def half(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
-    """What autocast computes in while training; None is off."""
-    return precision.half(device) if cfg.TRAIN.AMP else None

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ffreid.engine import dist
+from ffreid.engine import norm
 from ffreid.engine.dist import Gradient
-from ffreid.engine.loop import Progress, Task, plain
+from ffreid.engine.task import Progress, Task, plain
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE, ClothesMemory, cal
 
@@ -53,7 +53,7 @@ class Settings:
         epsilon: of CAL.
         clothes_from: epoch from which the clothes classifier trains.
         adversarial_from: epoch from which CAL trains the network.
-        groups: parts of a process's batch that stand for processes.
+        group: samples that one of the original's processes has; 0 for all there are.
     """
 
     identity: str
@@ -68,7 +68,7 @@ class Settings:
     epsilon: float
     clothes_from: int
     adversarial_from: int
-    groups: int = 1
+    group: int = 0
 
 
 class ReidTask(Task):
@@ -107,6 +107,7 @@ class ReidTask(Task):
 
         Terms that are off are computed without gradient, for the log.
         """
+        norm.regroup(self.net, self._groups(batch))
         features, scores = self.net(batch.images)
         terms = {"classification": self._identity(scores, batch)}
         terms |= self._pair(features, batch)
@@ -127,10 +128,13 @@ class ReidTask(Task):
         if self.memory is not None:
             terms |= self._against_memory(features, batch, at)
         terms["_accuracy"] = _accuracy(scores, batch.identities)
-        # What is logged is the mean over processes: their sum here.
-        broken = float(len(batch.broken) * dist.size())
-        terms["_broken"] = torch.tensor(broken, device=features.device)
+        terms["#broken"] = torch.tensor(float(len(batch.broken)), device=features.device)
         yield "net", terms
+
+    def _groups(self, batch: ReidBatch) -> int:
+        """Count the groups of the original's processes in a batch, 1 where it holds no whole."""
+        whole, rest = divmod(len(batch), self.settings.group or len(batch))
+        return 1 if rest else whole
 
     def _identity(self, scores: Tensor, batch: ReidBatch) -> Tensor:
         s = self.settings
@@ -146,7 +150,7 @@ class ReidTask(Task):
                 scale=s.pair_scale,
                 margin=s.pair_margin,
                 gradient=s.pair_gradient,
-                groups=s.groups,
+                groups=self._groups(batch),
             )
         if not s.pair_weight:
             return {"_pair": loss}

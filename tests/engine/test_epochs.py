@@ -7,10 +7,21 @@ from ffreid.engine.epochs import EpochSums, timed
 
 def test_terms_are_averaged_and_waiting_is_summed() -> None:
     sums = EpochSums()
-    sums.add({"a": 1.0, "b": 2.0}, 0.5)
-    sums.add({"a": 3.0, "b": 2.0}, 0.25)
+    sums.add({"a": 1.0, "b": 2.0}, waited=0.5, seconds=2.0)
+    sums.add({"a": 3.0, "b": 2.0}, waited=0.25, seconds=1.0)
     assert sums.means() == {"a": 2.0, "b": 2.0}
-    assert (sums.steps, sums.waited) == (2, 0.75)
+    assert (sums.steps, sums.waited, sums.seconds) == (2, 0.75, 3.75)
+
+
+def test_an_interrupted_epoch_goes_on() -> None:
+    whole, first = EpochSums(), EpochSums()
+    for sums in (whole, first):
+        sums.add({"a": 1.0}, waited=0.5, seconds=2.0)
+    second = EpochSums(first.state())
+    for sums in (whole, second):
+        sums.add({"a": 2.0}, waited=0.5, seconds=1.0)
+    assert second.state() == whole.state()
+    assert first.steps == 1
 
 
 def test_only_the_wait_for_a_batch_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:

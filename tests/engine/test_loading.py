@@ -9,13 +9,22 @@ from typing import Any
 import pytest
 import torch
 
-from ffreid.engine.loading import StepKeys, deaths_told, evaluation_stream, stream
+from ffreid.engine.loading import (
+    StepKeys,
+    cores,
+    deaths_told,
+    evaluation_stream,
+    in_steps,
+    stream,
+)
+from ffreid.engine.task import Plan
 from ffreid.errors import UserError
 
 
-def step_keys(**settings: int) -> StepKeys:
-    usual = {"start": 0, "total": 7, "steps_per_epoch": 3, "batch": 4, "rank": 0, "size": 1}
-    return StepKeys(**usual | settings)
+def step_keys(*, granule: int = 1, **settings: int) -> StepKeys:
+    usual = {"start": 0, "total": 7, "rank": 0, "size": 1}
+    plan = Plan(batch=4, steps_per_epoch=3, total=7, workers=0, granule=granule)
+    return StepKeys(plan=plan, **usual | settings)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -46,6 +55,33 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(UserError, match=r"the 4 samples of a step .* 3 processes") as caught:
         step_keys(size=3)
     assert caught.value.hint == "make the batch a multiple of 3"
+
+
+@pytest.mark.parametrize(
+    ("granule", "size", "parts", "lengths"),
+    [(1, 1, 3, None), (1, 1, 2, [2, 2]), (2, 1, 2, [2, 2]), (1, 2, 2, [1, 1]), (1, 1, 4, [1] * 4)],
+)
+def test_a_share_is_cut_in_parts_of_whole_granules(
+    granule: int, size: int, parts: int, lengths: list[int] | None
+) -> None:
+    """Four samples make no three parts of equal length and a shorter last one."""
+    if lengths is None:
+        with pytest.raises(UserError, match="make no 3 parts") as caught:
+            step_keys(parts=parts)
+        assert caught.value.hint == "set TRAIN.ACCUMULATE to one of: 1, 2, 4"
+        return
+    keys = step_keys(granule=granule, size=size, parts=parts)
+    cut = list(in_steps(iter(keys), keys.parts))
+    assert [[len(part) for part in step] for step in cut] == [lengths] * 7
+    whole = list(step_keys(size=size))
+    assert [[key for part in step for key in part] for step in cut] == whole
+    assert len(keys) == 7 * parts
+
+
+def test_a_last_part_may_be_shorter() -> None:
+    plan = Plan(batch=10, steps_per_epoch=1, total=1, workers=0, granule=2)
+    keys = StepKeys(start=0, total=1, plan=plan, parts=2, rank=0, size=1)
+    assert [len(part) for part in keys] == [6, 4]
 
 
 class Numbers:
@@ -140,3 +176,11 @@ def test_a_batch_that_cannot_be_stacked_is_told_as_what_it_is(workers: int) -> N
     with pytest.raises(UserError, match="4 samples do not fit together") as caught:
         list(stream(Numbers(), step_keys(), refuse, workers=workers))
     assert caught.value.hint == "TEST.BATCH 1"
+
+
+def test_cores_are_counted_where_a_process_has_none_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert cores() == os.cpu_count()

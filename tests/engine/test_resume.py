@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from yacs.config import CfgNode
 
-from ffreid.engine.resume import FREE_TO_CHANGE, NEEDED, check_resumable
+from ffreid.engine.resume import NEEDED, check_resumable
+from ffreid.engine.settings import FREE_TO_CHANGE
 from ffreid.errors import UserError
 
 TREE: dict[str, Any] = {

@@ -21,7 +21,7 @@ from ffreid.pose import setup
 from ffreid.recipes import compose
 from tests.makers import toy_folder
 from tests.pose.unsaved import no_save, run_unsaved
-from tests.states import differences
+from tests.states import differences, without_clocks, without_times
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FRAMES, TEST_FRAMES, HEIGHT, WIDTH = 4, 3, 64, 96
@@ -86,9 +86,7 @@ def in_two_processes(*words: str) -> None:
 def metrics(folder: Path) -> list[dict[str, float]]:
     """Rows without what differs from run to run."""
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
-    for row in rows:
-        row.pop("seconds", None)
-    return rows
+    return without_times(rows)
 
 
 def read(path: Path) -> Any:
@@ -128,7 +126,9 @@ def test_a_run_logs_every_loss(trained: Path) -> None:
 
 
 def test_a_run_keeps_its_last_and_its_best_state(trained: Path) -> None:
-    losses = {row["step"]: row["validation/loss"] for row in metrics(trained) if len(row) == 6}
+    losses = {
+        row["step"]: row["validation/loss"] for row in metrics(trained) if "validation/loss" in row
+    }
     last, best = checkpoint.load(trained / LAST), checkpoint.load(trained / "best.pth")
     assert last["step"] == last["total"] == STEPS
     assert best["step"] == min(losses, key=losses.__getitem__)
@@ -136,9 +136,10 @@ def test_a_run_keeps_its_last_and_its_best_state(trained: Path) -> None:
     assert last["config"] == (trained / "config.yaml").read_text()
     assert "optimisers" not in best
     assert len(best["parts"]["net"]) == len(last["parts"]["net"]) > 600
-    assert sorted(path.name for path in trained.iterdir()) == sorted(
-        ["config.yaml", "run.json", "metrics.jsonl", LAST, "best.pth", "results.json", "poses.json"]
+    names = (
+        "config.yaml run.json state.json metrics.jsonl last.pth best.pth results.json poses.json"
     )
+    assert sorted(path.name for path in trained.iterdir()) == sorted(names.split())
 
 
 def test_a_run_ends_with_the_poses_of_its_best_state(trained: Path) -> None:
@@ -162,10 +163,10 @@ def resumed(place: Path) -> Path:
     """The folder of the same run, interrupted in its third step and resumed."""
     save = checkpoint.save
 
-    def save_twice(path: Path, state: Any) -> None:
+    def save_twice(path: Path, state: Any) -> checkpoint.Saved:
         if state["step"] > 2:
             raise KeyboardInterrupt
-        save(path, state)
+        return save(path, state)
 
     folder = place / "toy-pose" / "resumed"
     more = f"TRAIN.STEPS {STEPS} TRAIN.EVAL_POSES false"
@@ -185,8 +186,7 @@ def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(
     trained: Path, resumed: Path, name: str
 ) -> None:
     one, other = checkpoint.load(trained / name), checkpoint.load(resumed / name)
-    del one["config"], other["config"]
-    assert differences(one, other) == []
+    assert differences(without_clocks(one), without_clocks(other)) == []
 
 
 def test_a_resumed_run_logs_what_an_uninterrupted_one_does(trained: Path, resumed: Path) -> None:
@@ -245,7 +245,8 @@ def test_two_processes_train_to_the_losses_of_one(
 ) -> None:
     assert [row["step"] for row in together[kind]] == [1, 1, 2, 2, 3, 3]
     for two, one in zip(together[kind], alone[NORMS[kind]], strict=True):
-        assert two == pytest.approx(one, rel=1e-6)
+        # The gradient's length shows the last updates' rounding, multiplied by all batch norms.
+        assert two == pytest.approx(one, rel=1e-5)
 
 
 def test_two_processes_train_and_evaluate_and_one_finds_the_same(place: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from ffreid.engine.loop import Progress, Trainer
 from ffreid.engine.schedules import triangular
+from ffreid.engine.task import Progress
+from ffreid.engine.trainer import Trainer
 from ffreid.pose.data.batch import Inputs, PoseBatch
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.task import PoseTask
@@ -41,7 +42,7 @@ def test_losses_of_five_steps(stem: str, schedule: str) -> None:
     assert len(block["steps"]) == 5
     for step, expected in enumerate(block["steps"]):
         at = Progress(step, len(block["steps"]), 0)
-        logged = trainer.step(batch, at)
+        logged = trainer.step([batch], at).terms
         _compare(logged, expected, 1e-9)
         if "grad_norms" in expected:
             _compare_gradients(trainer, expected["grad_norms"])

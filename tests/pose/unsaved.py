@@ -21,8 +21,9 @@ def run_unsaved(line: str) -> None:
             raise
 
 
-def no_save(path: Path, state: Any) -> None:
+def no_save(path: Path, state: Any) -> checkpoint.Saved:
     """Save nothing, in place of `checkpoint.save`."""
+    return checkpoint.Saved(path.name, 0.0, 0.0)
 
 
 if __name__ == "__main__":

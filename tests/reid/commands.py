@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ffreid.cli import main
 from ffreid.recipes import compose
 from ffreid.reid import model, setup
+from tests.states import without_times
 
 HEIGHT, WIDTH = 32, 16
 PEOPLE, TESTED = 2, 3
@@ -101,6 +102,4 @@ def read(path: Path) -> Any:
 def metrics(folder: Path, kind: str = "") -> list[dict[str, Any]]:
     """Rows of a run, without what differs from run to run; of one `kind`, or all."""
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
-    for row in rows:
-        row.pop("seconds", None)
-    return [row for row in rows if any(name.startswith(kind) for name in row)]
+    return [row for row in without_times(rows) if any(name.startswith(kind) for name in row)]

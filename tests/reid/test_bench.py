@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ffreid.engine.loop import Progress
+from ffreid.engine.task import Progress
 from ffreid.reid.bench import made_up_features, reranking_rows, size_rows
 from ffreid.reid.bench_networks import (
     feeding_rows,
@@ -69,7 +69,7 @@ def test_operations_of_a_convolution_are_counted_twice_a_multiplication() -> Non
 
 def test_the_made_up_step_trains_both_classifiers_against_each_other() -> None:
     trainer, batch = made_up_training(64, 32)
-    found = trainer.step(batch, Progress(step=0, total=1, epoch=0))
+    found = trainer.step([batch], Progress(step=0, total=1, epoch=0)).terms
     assert found["clothes"] > 0
     assert found["adversarial"] > 0
 

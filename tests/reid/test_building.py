@@ -11,8 +11,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from yacs.config import CfgNode
 
 from ffreid.engine import checkpoint
-from ffreid.engine.loop import Trainer
 from ffreid.engine.norm import GroupedBatchNorm
+from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import building

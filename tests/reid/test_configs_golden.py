@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ffreid.config import lookup
-from ffreid.engine.loop import Plan
+from ffreid.engine.task import Plan
 from ffreid.recipes import compose
 from ffreid.reid.setup import rates
 from ffreid.reid.validation import due

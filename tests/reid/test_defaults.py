@@ -9,10 +9,10 @@ import pytest
 from yacs.config import CfgNode
 
 from ffreid.config import keys, lookup
+from ffreid.engine.optimisers import OPTIMISERS
 from ffreid.errors import UserError
 from ffreid.recipes import compose, recipes
 from ffreid.reid import defaults, model
-from ffreid.reid.building import OPTIMISERS
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.layouts import TREES
 from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE

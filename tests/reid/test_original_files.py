@@ -8,7 +8,7 @@ import torch
 
 from ffreid.config import lookup
 from ffreid.engine import checkpoint
-from ffreid.engine.loop import Plan
+from ffreid.engine.task import Plan
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import validation

@@ -9,9 +9,10 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from ffreid.engine import dist
+from ffreid.engine import dist, precision
 from ffreid.engine.loading import StepKeys, stream
-from ffreid.engine.loop import Progress, Trainer
+from ffreid.engine.task import Progress
+from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import setup
@@ -45,7 +46,7 @@ def damaged(batch: ReidBatch) -> ReidBatch:
     return replace(batch, broken=("x.png",) * int((batch.clothes % 3 == 0).sum()))
 
 
-def trained(cfg: CfgNode) -> dict[str, Any]:
+def trained(cfg: CfgNode, steps: int = STEPS) -> dict[str, Any]:
     """State and losses after some steps of this process's share, or of everything alone."""
     source = setup.open_source(cfg)
     setup.check_source(cfg, source)
@@ -58,27 +59,26 @@ def trained(cfg: CfgNode) -> dict[str, Any]:
         setup.build_optimisers(cfg, task),
         setup.rates(cfg, plan),
         device=cpu,
-        dtype=setup.dtype(cfg),
+        dtype=precision.dtype(cfg),
         seed=cfg.SEED,
         rank=dist.rank(),
     )
     keys = StepKeys(
         start=0,
-        total=STEPS,
-        steps_per_epoch=plan.steps_per_epoch,
-        batch=plan.batch,
+        total=steps,
+        plan=plan,
         rank=dist.rank(),
         size=dist.size(),
     )
     batches = stream(data, keys, setup.collate, workers=0)
     logged = [
-        trainer.step(damaged(batch), Progress(step, plan.total, step // plan.steps_per_epoch))
+        trainer.step([damaged(batch)], Progress(step, plan.total, step // plan.steps_per_epoch))
         for step, batch in zip(keys.steps, batches, strict=True)
     ]
     trainer.settle()
     parts = trainer.state()["parts"]
     tensors = {f"{part}.{key}": parts[part][key] for part in parts for key in parts[part]}
-    return {"tensors": tensors, "logged": logged}
+    return {"tensors": tensors, "logged": [stepped.terms for stepped in logged]}
 
 
 def every_case(rank: int, root: Path) -> dict[str, Any]:
@@ -129,8 +129,8 @@ def test_two_processes_equal_one_with_two_groups(
 
 def test_groups_matter(root: Path) -> None:
     """The same step as one group is another: the comparison above is of something."""
-    grouped = trained(configuration(root, FIRST))["logged"][0]
-    whole = trained(configuration(root, FIRST, "TRAIN.BATCH_NORM", "sync"))["logged"][0]
+    grouped = trained(configuration(root, FIRST), 1)["logged"][0]
+    whole = trained(configuration(root, FIRST, "TRAIN.BATCH_NORM", "sync"), 1)["logged"][0]
     assert grouped["classification"] != pytest.approx(whole["classification"], rel=1e-3)
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ffreid.engine.loop import Progress, Trainer
+from ffreid.engine.task import Progress
+from ffreid.engine.trainer import Trainer
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model.classifier import NormalizedClassifier
@@ -54,7 +55,7 @@ def steps(memory: bool, half: torch.dtype | None) -> list[dict[str, float]]:
     batch = ReidBatch(
         torch.randn(BATCH, FEATURES, generator=generator), clothes // 2, clothes % OUTFITS
     )
-    return [trainer.step(batch, Progress(step, 2, 0)) for step in range(2)]
+    return [trainer.step([batch], Progress(step, 2, 0)).terms for step in range(2)]
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])

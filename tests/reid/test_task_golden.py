@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ffreid.engine.loop import Progress, Trainer
-from ffreid.reid.building import OPTIMISERS, settings
+from ffreid.engine.optimisers import OPTIMISERS
+from ffreid.engine.task import Progress
+from ffreid.engine.trainer import Trainer
+from ffreid.reid.building import settings
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.defaults import COSINES, defaults
 from ffreid.reid.losses import ClothesMemory
@@ -93,7 +95,7 @@ class Run:
 
     def step(self, number: int) -> dict[str, float]:
         """One training step; what the recording says of it, under its names."""
-        logged = self.trainer.step(self.batch, Progress(number, 3, self.epoch))
+        logged = self.trainer.step([self.batch], Progress(number, 3, self.epoch)).terms
         model, head = self.task.net.model, self.task.net.classifier
         neck = model.get_submodule("bn").state_dict()
         found = {short: logged[name] for short, name in TERMS.items() if name in logged}

@@ -140,6 +140,11 @@ class PoseBatch:
     def __len__(self) -> int:
         return len(self.truths)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The frames' names."""
+        return tuple(truth.name for truth in self.truths)
+
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "PoseBatch":
         """Move tensors to `device` and `dtype`."""
         return PoseBatch(self.inputs.to(device, dtype), self.targets.to(device, dtype), self.truths)

@@ -17,6 +17,7 @@ class Sample:
         camera: as the data set counts.
         clothes: label from 0.
         broken: unreadable files, below the data set's folder, that this sample stands in for.
+        name: its first picture's file.
     """
 
     images: Tensor
@@ -24,6 +25,7 @@ class Sample:
     camera: int
     clothes: int
     broken: tuple[str, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,14 @@ class ReidBatch:
         identities: (B,) int64.
         clothes: (B,) int64.
         broken: unreadable files that samples stand in for.
+        names: B files, the first of each sample.
     """
 
     images: Tensor
     identities: Tensor
     clothes: Tensor
     broken: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -105,6 +109,7 @@ def collate(samples: Sequence[Sample]) -> ReidBatch:
         identities=torch.tensor([sample.identity for sample in samples]),
         clothes=torch.tensor([sample.clothes for sample in samples]),
         broken=tuple(path for sample in samples for path in sample.broken),
+        names=tuple(sample.name for sample in samples),
     )
 
 

@@ -127,7 +127,14 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
                 broken[error.path] = error.error
                 continue
             images = self.prepare(read, sample)
-            return Sample(images, record.identity, record.camera, record.clothes, tuple(broken))
+            return Sample(
+                images,
+                record.identity,
+                record.camera,
+                record.clothes,
+                tuple(broken),
+                record.frames[chosen[0]],
+            )
         raise UserError(
             f"none of the {len(broken)} pictures tried of training identity "
             f"{self.records[first].identity} can be read: {next(iter(broken.values())).message}",

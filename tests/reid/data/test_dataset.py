@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ffreid.engine.loading import StepKeys, evaluation_stream, stream
+from ffreid.engine.task import Plan
 from ffreid.reid.data.batch import (
     EvalBatch,
     Item,
@@ -85,7 +86,8 @@ def test_any_number_of_workers_gives_the_very_same_batches(
 
     def batches(workers: int) -> list[ReidBatch]:
         steps = data.sampler.steps_per_epoch
-        keys = StepKeys(start=1, total=steps + 2, steps_per_epoch=steps, batch=2, rank=0, size=1)
+        plan = Plan(batch=2, steps_per_epoch=steps, total=steps + 2, workers=workers)
+        keys = StepKeys(start=1, total=steps + 2, plan=plan, rank=0, size=1)
         return list(stream(data, keys, collate, workers=workers))
 
     alone, shared = batches(0), batches(2)

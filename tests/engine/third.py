@@ -1,0 +1,194 @@
+"""A third task, of tests alone: two small parts trained one after the other, as CAL's are."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from yacs.config import CfgNode
+
+from ffreid.config import merge_pairs
+from ffreid.engine import norm, precision, settings
+from ffreid.engine.dist import World
+from ffreid.engine.loading import evaluation_stream
+from ffreid.engine.loop import Loop
+from ffreid.engine.task import Plan, Progress, Rooms, Task, Validation
+from ffreid.engine.trainer import Trainer
+
+LENGTH = 24
+"""Samples an epoch."""
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class Points:
+    """Toy inputs (B, 3) and targets (B, 2)."""
+
+    x: Tensor
+    y: Tensor
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Points":
+        return replace(self, x=self.x.to(device, dtype), y=self.y.to(device, dtype))
+
+
+class Samples:
+    """Sample (epoch, position) is drawn from both; those named in `bad` are not finite."""
+
+    def __init__(self, bad: tuple[str, ...] = ()) -> None:
+        self.bad = bad
+
+    def __len__(self) -> int:
+        return LENGTH
+
+    def summary(self) -> str:
+        return f"{LENGTH} points"
+
+    def __getitem__(self, key: Any) -> Points:
+        epoch, position = key if isinstance(key, tuple) else (99, key)
+        generator = torch.Generator().manual_seed(1000 * epoch + position)
+        x = torch.randn(1, 3, generator=generator)
+        y = torch.stack([x.sum(1), x[:, 0] * x[:, 1]], 1)
+        name = f"{epoch}/{position}"
+        return Points(x * (math.nan if name in self.bad else 1), y, (name,))
+
+
+def collate(samples: list[Points]) -> Points:
+    return Points(
+        torch.cat([sample.x for sample in samples]),
+        torch.cat([sample.y for sample in samples]),
+        tuple(name for sample in samples for name in sample.names),
+    )
+
+
+class Fitter(Task):
+    """The net fits the targets; the head, stepped first, what the net leaves over."""
+
+    def __init__(self, dropout: float, groups: int, single: bool) -> None:
+        super().__init__()
+        self.trained = ("net",) if single else ("head", "net")
+        self.net = nn.Sequential(
+            nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 2)
+        )
+        self.head = nn.Linear(3, 2)
+        norm.group(self.net, groups)
+        self.groups = groups
+
+    def losses(self, batch: Points, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        norm.regroup(self.net, max(1, len(batch) * self.groups // 12))
+        found = self.net(batch.x)
+        if "head" in self.trained:
+            left = (batch.y - found).detach()
+            yield "head", {"left": (left - self.head(batch.x)).square().mean()}
+        fit = (batch.y - found).square().mean()
+        yield "net", {"fit": fit, "_largest": found.detach().abs().mean()}
+
+
+def defaults(folder: Path, *pairs: str) -> CfgNode:
+    """Settings of the third task: 3 batch-norm groups of 4 samples a step, 2 steps an epoch."""
+    cfg = CfgNode()
+    cfg.TASK, cfg.DATASET, cfg.TAG, cfg.OUTPUT, cfg.SEED = "third", "points", "a", str(folder), 3
+    cfg.DATA = CfgNode({"ROOT": "", "WORKERS": 0, "BAD": []})
+    cfg.MODEL = CfgNode({"BACKBONE": "", "DROPOUT": 0.0, "SINGLE": False})
+    cfg.TRAIN = CfgNode({"STEPS": 6, "BATCH": 12, "GROUPS": 3})
+    cfg.TEST = CfgNode({"EVERY": 4})
+    settings.add(cfg.TRAIN)
+    cfg.TRAIN.LOG_EVERY = 1
+    merge_pairs(cfg, pairs)
+    settings.check(cfg)
+    cfg.freeze()
+    return cfg
+
+
+class Setup:
+    """What ``pose/setup.py`` is to pose."""
+
+    FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "DATA.BAD")
+
+    def open_source(self, cfg: CfgNode) -> Samples:
+        return Samples(tuple(cfg.DATA.BAD))
+
+    def check_source(self, cfg: CfgNode, source: Samples) -> None:
+        pass
+
+    def notes(self, cfg: CfgNode, source: Samples) -> list[str]:
+        return []
+
+    def class_names(self, source: Samples) -> list[str]:
+        return ["sum", "product"]
+
+    def training_set(self, cfg: CfgNode, source: Samples) -> Samples:
+        return source
+
+    def collate(self, samples: Any) -> Points:
+        return collate(samples)
+
+    def plan(self, cfg: CfgNode, data: Samples) -> Plan:
+        batch = cfg.TRAIN.BATCH
+        return Plan(
+            batch=batch,
+            steps_per_epoch=len(data) // batch,
+            total=cfg.TRAIN.STEPS,
+            workers=cfg.DATA.WORKERS,
+            granule=batch // cfg.TRAIN.GROUPS,
+        )
+
+    def build_task(
+        self, cfg: CfgNode, source: Samples, device: torch.device, *, resumed: bool = False
+    ) -> Task:
+        torch.manual_seed(cfg.SEED + resumed)  # what a checkpoint forgets would show
+        task = Fitter(cfg.MODEL.DROPOUT, cfg.TRAIN.GROUPS, cfg.MODEL.SINGLE)
+        return task.to(device, precision.dtype(cfg))
+
+    def build_optimisers(self, cfg: CfgNode, task: Any) -> dict[str, Optimizer]:
+        return {name: Adam(task.get_submodule(name).parameters()) for name in task.trained}
+
+    def rates(self, cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
+        return {"net": lambda step: 0.02 / (1 + step), "head": lambda step: 0.01}
+
+    def original_entries(
+        self, trainer: Any, epoch: int, measured: Mapping[str, float]
+    ) -> dict[str, Any]:
+        return {}
+
+
+class Validating:
+    """What ``pose/validation.py`` is to pose."""
+
+    def due(self, cfg: CfgNode, plan: Plan, done: int) -> bool:
+        return bool(done % cfg.TEST.EVERY == 0)
+
+    def validate(
+        self, cfg: CfgNode, world: World, source: Samples, trainer: Trainer, at: Progress
+    ) -> Validation:
+        batches = evaluation_stream(
+            Samples(), collate, batch=5, workers=0, rank=world.rank, size=world.size
+        )
+        row = trainer.evaluate(batches, at)
+        return Validation(row=row, name="loss", value=row["loss"], larger=False, results={})
+
+    def numbers(self, cfg: CfgNode, source: Samples) -> tuple[str, ...]:
+        return ("loss", "largest", "fit", "left")
+
+    def one_batch(self, cfg: CfgNode, world: World, source: Samples, trainer: Trainer) -> object:
+        return trainer.evaluate(iter([collate([Samples()[0]])]), Progress(0, 1, 0))
+
+    def epoch_line(
+        self, means: dict[str, float], epoch: int, seconds: float, waited: float
+    ) -> str | None:
+        return f"epoch {epoch + 1}: {means['fit']!r}"
+
+
+ROOMS = Rooms(setup=Setup(), validation=Validating())
+
+
+def loop(cfg: CfgNode, folder: Path, state: Any = None, world: World = ALONE) -> Loop:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Loop(cfg, world, ROOMS, folder, state=state, origin=str(folder / "last.pth"))
