@@ -1,0 +1,34 @@
+"""The order of the test files where several processes share them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+LONGEST = (
+    "test_same_curve.py",
+    "test_restarts.py",
+    "reid/test_task_golden.py",
+    "pose/test_runs.py",
+    "pose/test_task_golden.py",
+    "reid/test_processes.py",
+    "reid/test_runs.py",
+    "pose/model/test_ffb6d_golden.py",
+    "reid/model/test_networks_golden.py",
+    "reid/test_bench.py",
+    "test_kills.py",
+)
+"""Files that take longer than 15 s, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files first, lest one process ends long after the others.
+
+    A process alone keeps the order of the files, where what is quick fails first.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.is_file() for path in places), "LONGEST names a file that is gone"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
