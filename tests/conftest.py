@@ -8,6 +8,7 @@ import pytest
 TESTS = Path(__file__).parent
 LONGEST = (
     "test_same_curve.py",
+    "test_resumed_anywhere.py",
     "test_restarts.py",
     "reid/test_task_golden.py",
     "pose/test_runs.py",
