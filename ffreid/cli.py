@@ -73,7 +73,7 @@ def train(
     options.refuse_idle_in_training(
         {"--gpus": gpus, "--dry-run": dry_run, "--profile": profile, "--eval": evaluates}
     )
-    options.choose_devices(gpu, all_used=gpus is not None)
+    options.choose_devices(gpu, several="" if gpus else "add --gpus {count}")
     start = options.checkpoint_to_resume(resume or config.MODEL.get("RESUME") or None)
     if gpus is not None:
         from ffreid.engine.launch import launch, without_gpus
@@ -147,7 +147,9 @@ def evaluate(
     options.refuse_idle(given)
     options.check_file(checkpoint, "checkpoint", "best.pth")
     options.check_file(features, "features", "what --save-features wrote")
-    options.choose_devices(gpu)
+    options.choose_devices(
+        gpu, several="start it by torchrun --nproc-per-node {count} -m ffreid eval …"
+    )
     if predictions is not None:
         from ffreid.pose.evaluation import evaluate_predictions
 
@@ -216,6 +218,16 @@ def runs(
 
     folders = [Path(word) for word in words[1:]]
     say(f"curves in {plot_runs(folders, file=output or default_file(folders))}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def migrate(
+    words: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="Or a script's file.")],
+) -> None:
+    """Print today's form of a command of FFB6D or Simple-CCReID, and what has changed in it."""
+    from ffreid.migrate import tell
+
+    tell(words)
 
 
 BENCHES = {"pose": "stages of a frame", "reid": "stages of a search"}

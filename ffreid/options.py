@@ -44,12 +44,12 @@ TASKS = {
 """Flags that one task alone has."""
 
 
-def choose_devices(gpu: str | None, *, all_used: bool = False) -> None:
+def choose_devices(gpu: str | None, *, several: str = "") -> None:
     """Show this process only the devices that ``--gpu`` names; call it before torch is imported.
 
     Args:
         gpu: what the flag says.
-        all_used: whether processes are started for each.
+        several: what uses {count} devices, where this command uses one.
 
     Raises:
         UserError: it names none.
@@ -60,10 +60,10 @@ def choose_devices(gpu: str | None, *, all_used: bool = False) -> None:
     if not names or not all(name.isdecimal() for name in names):
         raise UserError(f"--gpu {gpu!r} is no list of devices", "write e.g. --gpu 0 or --gpu 0,1")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
-    if len(names) > 1 and "WORLD_SIZE" not in os.environ and not all_used:
+    if len(names) > 1 and "WORLD_SIZE" not in os.environ and several:
         say(
-            f"note: one process uses one device, the first of --gpu {gpu}; for all of them add "
-            f"--gpus {len(names)}"
+            f"note: one process uses one device, the first of --gpu {gpu}; for all of them "
+            f"{several.format(count=len(names))}"
         )
 
 

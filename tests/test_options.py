@@ -54,7 +54,7 @@ def test_several_devices_for_one_process_are_explained(
 ) -> None:
     if size is not None:
         monkeypatch.setenv("WORLD_SIZE", size)
-    options.choose_devices("0,1")
+    options.choose_devices("0,1", several="add --gpus {count}")
     assert ("for all of them add --gpus 2" in capsys.readouterr().err) is told
 
 

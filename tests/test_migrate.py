@@ -1,0 +1,427 @@
+"""Old command lines become today's: every one of both originals', and what they print runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from yacs.config import CfgNode
+
+from ffreid import migrate, runner
+from ffreid.cli import main
+from ffreid.engine import launch
+from ffreid.errors import UserError
+from ffreid.pose import setup as pose_setup
+from ffreid.reid import setup as reid_setup
+from tests.makers import linemod_folder, toy_folder
+from tests.reid import trees
+
+ONE, EIGHT = (f"python3 -m torch.distributed.launch --nproc_per_node={n} " for n in (1, 8))
+TWO = "python -m torch.distributed.launch --nproc_per_node=2 --master_port 12345 main.py "
+CAL, CAL4 = "--cfg configs/res50_cels_cal.yaml", "--cfg configs/res50_cels_cal_16x4.yaml"
+TRIPLET = "--cfg configs/res50_cels_cal_tri_16x4.yaml"
+EVALUATED = "-eval_net -checkpoint $tst_mdl -test -test_pose"
+BEST = "<logs>/vcclothes/res50-cels-cal/best_model.pth.tar"
+YCB, APE = "--dataset ycb --root datasets", "--dataset linemod --cls ape --root datasets"
+ANY = "--dataset linemod --cls $cls --root datasets"
+
+FFB6D = {
+    f"{EIGHT}train_ycb.py --gpus=8": f"ffreid train {YCB} --gpus 8",
+    "python3 -m torch.distributed.launch --nproc_per_node=$n_gpu train_lm.py --gpus=$n_gpu "
+    "--cls=$cls": f"ffreid train {ANY} --gpus $n_gpu TRAIN.BATCH $((3 * $n_gpu))",
+    f"{EIGHT}train_lm.py --gpus=8 --cls=ape": f"ffreid train {APE} --gpus 8",
+    f"{EIGHT}train_lm.py --gpus=8 --cls=ape --opt_level=O1": f"ffreid train {APE} --gpus 8 --amp",
+    "python3 train_ycb.py --gpu='0' --gpus=1": f"ffreid train {YCB} --gpu 0 TRAIN.BATCH 3",
+    f"{ONE}train_ycb.py --gpu '0' {EVALUATED}": f"ffreid eval {YCB} --checkpoint $tst_mdl --gpu 0",
+    f"{ONE}train_ycb.py --gpu '0' {EVALUATED} -debug": (
+        f"ffreid eval {YCB} --checkpoint $tst_mdl --gpu 0"
+    ),
+    f"{ONE}train_ycb.py --gpu '0' {EVALUATED} -test_gt": f"ffreid eval {YCB} --test-gt --gpu 0",
+    f"{ONE}train_lm.py --gpu '0' --cls $cls {EVALUATED}": (
+        f"ffreid eval {ANY} --checkpoint $tst_mdl --gpu 0"
+    ),
+    f"{ONE}train_lm.py --gpu '0' --cls $cls {EVALUATED} -test_gt": (
+        f"ffreid eval {ANY} --test-gt --gpu 0"
+    ),
+    "python3 -m demo -checkpoint $tst_mdl -dataset ycb": (
+        f"ffreid eval {YCB} --checkpoint $tst_mdl --pictures 20"
+    ),
+    "python3 -m demo -dataset linemod -checkpoint $tst_mdl -cls $cls -show": (
+        f"ffreid eval {ANY} --checkpoint $tst_mdl --pictures 20"
+    ),
+    "python3 -m datasets.ycb.ycb_dataset": (
+        f"ffreid eval {YCB} --test-gt --pictures 20 TEST.LIMIT 20"
+    ),
+    "python3 -m datasets.linemod.linemod_dataset": (
+        f"ffreid eval {APE} --test-gt --pictures 20 TEST.LIMIT 20"
+    ),
+}
+CCREID = {
+    f"{TWO}--dataset {name} {recipe} --gpu 0,1": (
+        f"ffreid train --dataset {name} --gpus 2 --gpu 0,1{' --amp' * ('--amp' in recipe)}"
+    )
+    for name, recipe in {
+        "ltcc": CAL,
+        "prcc": CAL,
+        "vcclothes": CAL,
+        "deepchange": f"{CAL4} --amp",
+        "last": f"{TRIPLET} --amp",
+        "ccvid": "--cfg configs/c2dres50_ce_cal.yaml",
+    }.items()
+} | {
+    f"{TWO}--dataset {name} {CAL} --gpu 0,1 --eval --resume {BEST}": (
+        f"ffreid eval --dataset {name} --checkpoint {BEST} --gpu 0"
+    )
+    for name in ("vcclothes_cc", "vcclothes_sc")
+}
+SINGLE = {
+    f"python main.py --dataset ltcc {CAL} --gpu 0": "ffreid train --dataset ltcc --gpu 0",
+    f"python main.py --dataset ltcc {CAL} --gpu 0 --amp": (
+        "ffreid train --dataset ltcc --gpu 0 --amp"
+    ),
+}
+PUBLISHED = FFB6D | CCREID | SINGLE
+SHELL = """
+n_gpu=2 cls=ape tst_mdl=model.pth.tar
+ffreid() { printf '%s\\n' "$@"; }
+"""
+"""What the old scripts set above their commands, and a program that says its words."""
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("FFREID_DATA", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture(scope="module")
+def old_places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the originals' users stand: FFB6D's folder ``datasets`` in it, and checkpoints."""
+    place = tmp_path_factory.mktemp("ffb6d")
+    (place / "datasets/ycb").mkdir(parents=True)
+    toy_folder(place).rename(place / "datasets/ycb/YCB_Video_Dataset")
+    linemod_folder(place / "datasets/linemod")
+    checkpoint = place / BEST.replace("<logs>", "logs")
+    checkpoint.parent.mkdir(parents=True)
+    for path in (checkpoint, place / "model.pth.tar"):
+        path.write_bytes(b"weights")
+    return place
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, CfgNode, Any]]:
+    """Runs by what they do, with their configuration and their data, opened and not run."""
+    runs: list[tuple[str, CfgNode, Any]] = []
+    rooms = {"pose": pose_setup, "reid": reid_setup}
+
+    def note(what: str) -> Any:
+        return lambda cfg, **_: runs.append((what, cfg, rooms[cfg.TASK].open_source(cfg)))
+
+    def started(count: int, words: list[str]) -> int:
+        runs.append((f"{count} processes", CfgNode(), None))
+        return ended(words)
+
+    monkeypatch.setattr(runner, "train", note("train"))
+    monkeypatch.setattr(runner, "evaluate", note("eval"))
+    monkeypatch.setattr(runner, "finish", lambda cfg: None)
+    monkeypatch.setattr(launch, "launch", started)
+    return runs
+
+
+def ended(words: list[str]) -> int:
+    with pytest.raises(SystemExit) as caught, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["ffreid", *words])
+        main(words)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def told_by_shell(command: str) -> list[str]:
+    """The words that ffreid gets when a shell runs what was printed."""
+    script = SHELL + command.replace("<logs>", "logs")
+    found = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    return found.stdout.splitlines()
+
+
+def noted(command: str, start: str) -> str:
+    """The one note of a migration that starts so."""
+    (note,) = [note for note in migrate.migrate(command).notes if note.startswith(start)]
+    return note
+
+
+@pytest.mark.parametrize("old", PUBLISHED)
+def test_every_published_command_has_one_of_today(old: str) -> None:
+    assert migrate.migrate(old).command == PUBLISHED[old]
+
+
+@pytest.mark.parametrize("old", FFB6D)
+def test_what_is_printed_for_ffb6d_runs_where_the_old_command_ran(
+    old: str,
+    old_places: Path,
+    opened: list[tuple[str, CfgNode, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(old_places)
+    words = told_by_shell(migrate.migrate(old).command)
+    assert ended(words) == 0
+    what, cfg, source = opened[-1]
+    assert what == words[0]
+    assert words[2] == cfg.DATASET
+    assert source.reader.read(source.reader.test_names[0]).rgb.shape == (96, 128, 3)
+    started = [f"{words[words.index('--gpus') + 1]} processes"] if "--gpus" in words else []
+    assert [what for what, *_ in opened] == [*started, words[0]]
+
+
+@pytest.mark.parametrize("old", CCREID | SINGLE)
+def test_what_is_printed_for_ccreid_runs_on_its_data(
+    old: str,
+    old_places: Path,
+    tmp_path: Path,
+    opened: list[tuple[str, CfgNode, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(old_places)
+    words = told_by_shell(migrate.migrate(f"{old} --root '{tmp_path}'").command)
+    trees.build(words[2], tmp_path)
+    assert ended(words) == 0
+    what, cfg, source = opened[-1]
+    assert (what, cfg.DATASET) == (words[0], words[2])
+    assert len(source.train) > 0
+    assert cfg.TRAIN.BN_GROUPS == 2
+
+
+def test_a_migrated_evaluation_of_true_labels_scores_them(
+    old_places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(old_places)
+    found = migrate.migrate(f"{ONE}train_lm.py --cls $cls -eval_net -test_pose -test_gt")
+    settings = ["DATA.WORKERS", "0", "MODEL.POINTS", "1024"]
+    assert ended([*told_by_shell(found.command), *settings]) == 0
+    assert "100.00" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "start", "part"),
+    [
+        ("-lr 1e-3", "-lr 1e-3", "TRAIN.LR_MAX"),
+        ("-lr_decay .5", "-lr_decay .5", "without effect"),
+        ("-decay_step 2e5", "-decay_step 2e5", "TRAIN.BN_MOMENTUM_SCHEDULE"),
+        ("-bn_momentum=.9", "-bn_momentum=.9", "TRAIN.BN_MOMENTUM_SCHEDULE"),
+        ("-bn_decay .5", "-bn_decay .5", "TRAIN.BN_MOMENTUM_SCHEDULE"),
+        ("-epochs 1000", "-epochs 1000", "TRAIN.EPOCHS"),
+        ("--epochs 2", "--epochs 2", "TRAIN.EPOCHS"),
+        ("-cal_metrics", "-cal_metrics", "without effect"),
+        ("-view_dpt", "-view_dpt", "without effect"),
+        ("-debug", "-debug", "--pictures"),
+        ("--local_rank 0", "--local_rank 0", "gone"),
+        ("--gpu_id 0", "--gpu_id 0", "--gpu"),
+        ("-n 1", "-n 1", "torchrun"),
+        ("--nodes=2", "--nodes=2", "torchrun"),
+        ("-nr 0", "-nr 0", "torchrun"),
+        ("-g 8", "-g 8", "follows from the data"),
+        ("--keep_batchnorm_fp32 True", "--keep_batchnorm_fp32 True", "float32"),
+        ("--opt_level O0", "--opt_level O0", "default"),
+        ("--test_occ", "--test_occ", "Occlusion-LineMOD is not here"),
+        ("-test_pose", "-test_pose", "ffreid eval"),
+    ],
+)
+def test_a_dead_flag_is_left_out_and_said(flag: str, start: str, part: str) -> None:
+    old = f"{EIGHT}train_lm.py --cls ape {flag}"
+    assert part in noted(old, f"{start}: ")
+    assert migrate.migrate(old).command == f"ffreid train {APE} --gpus 8"
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("-weight_decay 1e-4", "TRAIN.WEIGHT_DECAY 1e-4"),
+        ("--deterministic", "--deterministic"),
+        ("-checkpoint a.pth.tar", "--resume a.pth.tar"),
+        ("--opt_level $level", "--opt_level $level"),
+        ("--gpu '2, 3'", "--gpu '2, 3'"),
+        ("--gpu='2, 3'", "--gpu '2, 3'"),
+        ("'--gpu=2, 3'", '--gpu "2, 3"'),
+        ('-checkpoint="$a b"', '--resume "$a b"'),
+        ('"-checkpoint=$a b"', '--resume "$a b"'),
+        ("--opt O2", "--amp"),
+    ],
+)
+def test_a_living_flag_keeps_what_it_says(flag: str, words: str) -> None:
+    found = migrate.migrate(f"{EIGHT}train_ycb.py --gpus 8 {flag}").command
+    assert words in found
+    assert found.startswith(f"ffreid train {YCB}")
+
+
+def test_a_default_of_old_is_named() -> None:
+    assert migrate.migrate("python train_lm.py").command.startswith(f"ffreid train {APE}")
+    assert migrate.migrate("python main.py").command == "ffreid train --dataset ltcc"
+
+
+def test_four_processes_are_four_batch_norm_groups() -> None:
+    old = f"torchrun --nproc-per-node 4 main.py --dataset prcc {CAL}"
+    found = migrate.migrate(old)
+    assert found.command == "ffreid train --dataset prcc --gpus 4 TRAIN.BN_GROUPS 4"
+    assert "32 pictures" in noted(old, "TRAIN.BN_GROUPS 4: ")
+
+
+def test_a_batch_doubled_for_one_gpu_is_explained() -> None:
+    text = noted(next(iter(SINGLE)), "one process: ")
+    assert "TRAIN.BN_GROUPS 1 DATA.TRAIN_BATCH 64" in text
+
+
+def test_another_recipe_than_the_data_sets_own_is_kept() -> None:
+    found = migrate.migrate(f"{TWO}--dataset ltcc {TRIPLET}").command
+    assert found == f"ffreid train --dataset ltcc {TRIPLET} --gpus 2"
+
+
+def test_an_own_file_is_kept_where_it_says_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "configs/res50_cels_cal.yaml"
+    file.parent.mkdir()
+    file.write_text("LOSS:\n  CLA_LOSS: crossentropylabelsmooth\nTAG: res50-cels-cal\n")
+    same = f"{TWO}--dataset ltcc {CAL}"
+    assert migrate.migrate(same).command == "ffreid train --dataset ltcc --gpus 2"
+    file.write_text("DATA:\n  TRAIN_BATCH: 16\n")
+    words = f"ffreid train --dataset ltcc {CAL} --gpus 2 TRAIN.BN_GROUPS 2"
+    assert migrate.migrate(same).command == words
+    alone = f"python main.py --dataset ltcc {CAL}"
+    assert migrate.migrate(alone).command == f"ffreid train --dataset ltcc {CAL}"
+    assert "16 pictures a step" in noted(alone, "one process: ")
+
+
+def test_a_file_that_is_not_here_is_kept_with_a_word() -> None:
+    old = "python main.py --dataset ltcc --cfg mine.yaml"
+    assert migrate.migrate(old).command == "ffreid train --dataset ltcc --cfg mine.yaml"
+    assert "no file mine.yaml" in noted(old, "--cfg mine.yaml: kept")
+
+
+@pytest.mark.parametrize("launcher", ["--nnodes 2 --nproc_per_node=8", "--nproc_per_node gpu"])
+def test_what_gpus_cannot_start_stays_torchruns(launcher: str) -> None:
+    found = migrate.migrate(f"python -m torch.distributed.launch {launcher} train_ycb.py").command
+    assert found.startswith("torchrun --n")
+    assert f"-m ffreid train {YCB}" in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            "CUDA_VISIBLE_DEVICES=2 nohup python -u train_ycb.py > log.txt 2>&1 &",
+            f"CUDA_VISIBLE_DEVICES=2 nohup ffreid train {YCB} TRAIN.BATCH 3 > log.txt 2>&1 &",
+        ),
+        (
+            "for c in ape can; do python3 train_lm.py --cls $c; done",
+            "for c in ape can ; do ffreid train --dataset linemod --cls $c --root datasets "
+            "TRAIN.BATCH 3 ; done",
+        ),
+        (
+            'cd ffb6d && python -m demo -checkpoint "$a b" # look',
+            f'cd ffb6d && ffreid eval {APE} --checkpoint "$a b" --pictures 20 # look',
+        ),
+        (
+            "python main.py --dataset ltcc \\\n    --tag 'a b' \\\n  --root ~/data \"$@\"",
+            "ffreid train --dataset ltcc --root ~/data --tag 'a b' \"$@\"",
+        ),
+    ],
+)
+def test_what_is_the_shells_stays(old: str, new: str) -> None:
+    assert migrate.migrate(old).command == new
+
+
+@pytest.mark.parametrize(
+    ("old", "error", "hint"),
+    [
+        (
+            "python foo.py --a",
+            "no command of FFB6D or Simple-CCReID: python foo.py --a",
+            "train_lm",
+        ),
+        ("python -c 'import demo; demo.main'", "no command of", "train_lm"),
+        ("", "no old command is given", "train_lm.py"),
+        ("python train_lm.py --cls=", "--cls= has no value", "single quotes"),
+        ("python train_ycb.py -checkpoint -eval_net", "-checkpoint has no value", "single quotes"),
+        ("python main.py --dataset lttc", "main.py of Simple-CCReID has no --dataset lttc", "ltcc"),
+        ("python main.py --tag 'a", "a quote is not closed: 'a", "close it"),
+        ("python -m torch.distributed.launch --nproc_per_node=2 # main.py", "no script", "whole"),
+    ],
+)
+def test_what_cannot_be_migrated_is_refused(old: str, error: str, hint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        migrate.migrate(old)
+    assert caught.value.message.startswith(error)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("script", ["train_ycb.py", "main.py --dataset ltcc"])
+def test_a_flag_nobody_knows_is_named(script: str) -> None:
+    old = f"python {script} --cfgg a --n_sample=3"
+    assert "left out" in noted(old, "--cfgg a: is no flag of the original's")
+    assert "left out" in noted(old, "--n_sample=3: is no flag of the original's")
+    assert "--n_sample" not in migrate.migrate(old).command
+
+
+def test_a_mistyped_flag_is_guessed() -> None:
+    assert "did you mean cls?" in noted("python train_lm.py --clss ape", "--clss ape: ")
+
+
+def test_a_tool_without_successor_is_said_to_have_none(capsys: pytest.CaptureFixture[str]) -> None:
+    old = "python3 gen_obj_info.py --obj_name ape --obj_pth ape.ply --scale2m 1000 --sv_fd out"
+    assert migrate.migrate(old).command == ""
+    migrate.tell([old])
+    gone, note = capsys.readouterr().out.splitlines()
+    assert gone == f"# gone: {old}"
+    assert "no command makes keypoints" in note
+
+
+def test_a_script_is_migrated_line_by_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "test_lm.sh"
+    file.write_text(
+        "#!/bin/bash\ncls='ape'\ntst_mdl=\"./FFB6D_${cls}_best.pth.tar\"\n"
+        f"  {ONE}train_lm.py \\\n --gpu '0' --cls $cls {EVALUATED} # -debug\npython other.py\n"
+        "python train_lm.py --cls\n"
+    )
+    for words in ([str(file)], ["bash", str(file)]):
+        migrate.tell(words)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[:3] == file.read_text().splitlines()[:3]
+        assert lines[3] == f"  ffreid eval {ANY} --checkpoint $tst_mdl --gpu 0 # -debug"
+        assert lines[-3:-1] == ["python other.py", "python train_lm.py --cls"]
+        assert lines[-1].startswith("# not migrated: --cls has no value")
+        assert all(line.startswith("  # ") for line in lines[4:-3])
+
+
+def test_a_script_without_old_commands_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.sh").write_text("ls\n")
+    with pytest.raises(UserError, match="no command of FFB6D or Simple-CCReID in it"):
+        migrate.tell([str(tmp_path / "a.sh")])
+
+
+def test_a_script_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no file .*train_lm\.sh"):
+        migrate.tell([str(tmp_path / "train_lm.sh")])
+
+
+def test_the_words_of_a_command_may_come_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    migrate.tell(["python3", "train_ycb.py", "--gpus=1", "-checkpoint", "a b.pth.tar"])
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == f"ffreid train {YCB} --resume 'a b.pth.tar' TRAIN.BATCH 3"
+
+
+def test_what_is_printed_is_a_script_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    migrate.tell(["\n".join(FFB6D)])
+    printed = capsys.readouterr().out
+    subprocess.run(["bash", "-n", "-c", printed], check=True)
+    assert [line for line in printed.splitlines() if line[0] != "#"] == list(FFB6D.values())
+
+
+def test_migrating_imports_no_torch() -> None:
+    code = (
+        "import sys; from ffreid.migrate import tell; "
+        f"tell([{next(iter(CCREID))!r}]); assert 'torch' not in sys.modules"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("ffreid train --dataset ltcc")
