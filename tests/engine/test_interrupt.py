@@ -315,6 +315,7 @@ def test_a_data_worker_can_be_ended_where_signals_do_not_tell_their_sender(
 
 def hand_over(error: Exception) -> None:
     """As multiprocessing's thread that gives a worker's tensors away."""
+    sys.excepthook = sys.__excepthook__  # torch.distributed puts a name before it
     interrupt.leave_to_parent()
     sys.excepthook(type(error), error, None)
 
