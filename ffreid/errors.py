@@ -13,6 +13,7 @@ class UserError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.add_note(f"hint: {hint}")  # for who calls the library: tracebacks show it
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[str, str]]:
         # Exceptions travel between data workers and the main process by pickle.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ffreid import report
+from ffreid.engine.unpacking import read as read
 from ffreid.errors import UserError, flat
 
 
@@ -62,31 +62,12 @@ def load(path: Path) -> dict[str, Any]:
         UserError: the file is missing, unreadable, or holds more than tensors, numbers and text;
             numpy's numbers, which the authors' files hold, are such.
     """
-    if not path.is_file():
-        raise UserError(
-            f"no checkpoint {path}", "give an existing file, e.g. runs/DATASET/TAG/best.pth"
-        )
-    try:
-        with torch.serialization.safe_globals(_numbers()):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch raises half a dozen types here, and its text advises to switch safety off.
-        raise UserError(
-            f"{path} is no readable checkpoint ({type(error).__name__})",
-            "the file may be cut short or hold code; copy it again or give another checkpoint",
-        ) from error
+    state = read(path)
     if not isinstance(state, dict):
         raise UserError(
             f"{path} holds a {type(state).__name__}, no checkpoint", "give a file that ffreid wrote"
         )
     return state
-
-
-def _numbers() -> list[Any]:
-    """What a numpy number in a file is made by, under the names it has had."""
-    make = np.float64(0).__reduce__()[0]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    return [np.dtype, type(np.dtype(np.float64)), *((make, name) for name in names)]
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

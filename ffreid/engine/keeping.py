@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -118,13 +117,12 @@ def newest_sound(
     for path in candidates:
         try:
             return path, _sound(path)
-        except PermissionError as error:
-            # Sound perhaps: going back to an older one would lose steps.
-            raise UserError(
-                f"cannot read {path}: {error.strerror}",
-                "make it readable, or name one: --resume FILE",
-            ) from error
         except UserError as error:
+            if isinstance(error.__cause__, PermissionError):
+                # Sound perhaps: going back to an older one would lose steps.
+                raise UserError(
+                    error.message, "make it readable, or name one: --resume FILE"
+                ) from error
             say(f"note: skipped: {error.message}")
     if not candidates:
         return None
@@ -136,16 +134,7 @@ def newest_sound(
 
 
 def _sound(path: Path) -> dict[str, Any]:
-    """Load a checkpoint that is whole, byte by byte, and holds what going on needs."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()  # torch.load does not look at the check sums
-    except PermissionError:
-        raise
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is cut short or no checkpoint", OTHER) from error
-    if damaged is not None:
-        raise UserError(f"{path} is damaged in its record {damaged}", OTHER)
+    """Load a checkpoint that holds what going on needs."""
     state = checkpoint.load(path)
     missing = [name for name in NEEDED if name not in state]
     if missing:

@@ -33,11 +33,14 @@ def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = getattr(
             models, f"{network}_Weights"
-        ).IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        ).IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:
         # urllib, socket, hash and file errors alike: the weights can't be had.
+        reason = flat(str(error))
+        if "weights_only" in reason:  # torch's advice to switch safety off
+            reason = "the file in torchvision's cache is damaged or holds more than weights"
         raise UserError(
-            f"{_name(network)}'s ImageNet weights could not be fetched: {flat(str(error))}",
+            f"{_name(network)}'s ImageNet weights could not be fetched: {reason}",
             _hint(network),
         ) from error
     return state

@@ -8,8 +8,6 @@ as JSON text; and ``version``.
 """
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -194,8 +192,8 @@ def _read(path: Path) -> Arrays:
             if not isinstance(held, np.lib.npyio.NpzFile):
                 raise ValueError("it is one array")
             return {key: held[key] for key in held.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        # Not numpy's text, which advises to load pickles.
+    except Exception as error:
+        # zipfile and numpy raise errors of many kinds; numpy's text advises to load pickles.
         raise UserError(
             f"{path} is no .npz that --save-features wrote ({type(error).__name__})", _AGAIN
         ) from error

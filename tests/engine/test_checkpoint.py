@@ -1,6 +1,5 @@
 """Checkpoints are written whole, read safely, and loaded only where they fit."""
 
-import inspect
 import io
 import multiprocessing
 import os
@@ -218,10 +217,16 @@ def test_a_file_of_something_else_is_no_checkpoint(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "list.pth")
 
 
-def test_no_hint_tells_to_switch_safety_off() -> None:
-    source = inspect.getsource(checkpoint)
-    assert source.count("weights_only") == 1
-    assert "weights_only=True" in source
+def test_loading_never_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def told(*given: Any, **options: Any) -> dict[str, Any]:
+        asked.append((given, options))
+        return {}
+
+    monkeypatch.setattr(checkpoint, "read", told)
+    checkpoint.load(tmp_path / "best.pth")
+    assert asked == [((tmp_path / "best.pth",), {})]
 
 
 def network() -> nn.Module:

@@ -178,8 +178,8 @@ def a_picture(path: Path) -> None:
 
 
 BREAKS = {
-    cut: "is cut short or no checkpoint",
-    empty: "is cut short or no checkpoint",
+    cut: "is no readable checkpoint: it is damaged or cut short",
+    empty: "is no readable checkpoint: it is empty",
     zeroed: "is damaged in its record .*/data/0",
     of_another_kind: "holds no step, best, parts",
     a_picture: "is no readable checkpoint",

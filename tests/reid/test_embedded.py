@@ -1,5 +1,7 @@
 """The file of features: what goes in comes out, and what is wrong with one is said."""
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,16 @@ def test_what_is_wrong_is_said(tmp_path: Path, changes: dict[str, Any], said: st
         load(path, "ltcc")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"text"])
+def a_cut_header() -> bytes:
+    """Of which numpy raises an error that is none of its usual ones."""
+    array, written = io.BytesIO(), io.BytesIO()
+    np.save(array, np.ones(3))
+    with zipfile.ZipFile(written, "w") as file:
+        file.writestr("a.npy", array.getvalue().replace(b"}", b" "))
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"text", a_cut_header()])
 def test_what_is_no_such_file_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "f.npz").write_bytes(content)
     with pytest.raises(UserError, match=r"is no \.npz that --save-features wrote"):

@@ -1,23 +1,15 @@
 """Reading pickles that hold nothing but numpy arrays, numbers and strings."""
 
-import importlib
-import pickle
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from ffreid.engine.pickled import Reader, Refused, count, demand, encoded
 from ffreid.errors import UserError, flat
-
-# What rebuilds arrays, under the module names of numpy 1 and 2.
-ALLOWED = {
-    (f"numpy.{core}.{module}", name)
-    for core in ("core", "_core")
-    for module, name in (
-        ("multiarray", "_reconstruct"),
-        ("multiarray", "scalar"),
-        ("numeric", "_frombuffer"),
-    )
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 
 
 def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, Any]:
@@ -32,7 +24,8 @@ def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            reader = _ArraysOnly(file)
+            # Python 2 wrote bytes as text; this encoding gives them back unchanged.
+            reader = Reader(file, _STAND_INS, encoding="latin1")
             item = _load(reader, path)
     except FileNotFoundError as error:
         raise UserError(f"no file {path}", "complete the data set") from error
@@ -44,11 +37,11 @@ def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     return dict(item)
 
 
-def _load(reader: "_ArraysOnly", path: Path) -> Any:
+def _load(reader: Reader, path: Path) -> Any:
     error: Exception | None = None
     item = None
     try:
-        item = reader.load()
+        item = _real(reader.load())
     except OSError:
         raise
     except Exception as raised:  # a damaged pickle raises errors of any kind
@@ -66,33 +59,62 @@ def _load(reader: "_ArraysOnly", path: Path) -> Any:
     return item
 
 
-class _Refused:
-    """Stands in for what is refused, so that reading goes on and every name is found."""
+class _Array:
+    """Stands in for an array until its state is known to fit."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None: ...
+    numpy: npt.NDArray[Any]
 
-    def __call__(self, *args: object, **kwargs: object) -> "_Refused":
-        return self
+    def accept(self, state: Any) -> None:
+        """Take (version, shape, dtype, whether Fortran's order, content)."""
+        _, shape, dtype, fortran, content = state
+        if isinstance(content, str):  # of Python 2
+            content = content.encode("latin1")
+        self.numpy = _filled(content, dtype, shape, "F" if fortran else "C")
 
-    def __setstate__(self, state: object) -> None: ...
+
+def _empty(*_: Any) -> _Array:
+    return _Array()
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that knows arrays only and notes what else it was asked for."""
+def _from_buffer(content: bytes, dtype: Any, shape: Any, order: str) -> Any:
+    array = _Array()
+    array.numpy = _filled(content, dtype, shape, "F" if order == "F" else "C")
+    return array
 
-    def __init__(self, file: BinaryIO) -> None:
-        # Python 2 wrote bytes as text; this encoding gives them back unchanged.
-        super().__init__(file, encoding="latin1")
-        self.refused: set[str] = set()
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Give a global that rebuilds arrays, or a stand-in for any other."""
-        if (module, name) not in ALLOWED:
-            self.refused.add(f"{module}.{name}")
-            return _Refused
-        # Numpy 2 warns about its old names, numpy 1 does not know the new ones.
-        newer = module.replace("numpy.core", "numpy._core")
-        try:
-            return getattr(importlib.import_module(newer), name)
-        except ImportError:
-            return getattr(importlib.import_module(newer.replace("_core", "core")), name)
+def _number(dtype: Any, content: bytes | str) -> Any:
+    if isinstance(dtype, Refused):
+        return dtype
+    content = content.encode("latin1") if isinstance(content, str) else content
+    return _filled(content, dtype, (), "C")[()]
+
+
+def _filled(content: bytes, dtype: Any, shape: Any, order: Literal["C", "F"]) -> Any:
+    if isinstance(dtype, Refused):
+        return dtype
+    demand(math.prod(map(count, shape)) * dtype.numpy.itemsize == len(content))
+    return np.ndarray(shape, dtype.numpy, bytearray(content), order=order)
+
+
+def _real(item: Any) -> Any:
+    """Put arrays in place of what stands in for them."""
+    if isinstance(item, _Array):
+        return item.numpy
+    if isinstance(item, dict):
+        return {key: _real(value) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return type(item)(map(_real, item))
+    demand(isinstance(item, int | float | complex | str | bytes | np.generic | None))
+    return item
+
+
+# What rebuilds arrays, under the module names of numpy 1 and 2.
+_STAND_INS: dict[str, Any] = {"numpy.ndarray": _Array, "_codecs.encode": encoded} | {
+    f"numpy.{core}.{name}": stand_in
+    for core in ("core", "_core")
+    for name, stand_in in (
+        ("multiarray._reconstruct", _empty),
+        ("multiarray.scalar", _number),
+        ("numeric._frombuffer", _from_buffer),
+    )
+}

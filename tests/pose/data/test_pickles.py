@@ -3,6 +3,7 @@
 import fractions
 import os
 import pickle
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from ffreid.errors import UserError
 from ffreid.pose.data.pickles import read_arrays
+from tests import fuzz
 
 
 class Harmful:
@@ -86,3 +88,35 @@ def test_missing_keys_are_named(tmp_path: Path, content: Any) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no file .*gone.pkl"):
         read_arrays(tmp_path / "gone.pkl", ())
+
+
+def test_what_a_pickle_says_of_a_dtype_changes_no_other(tmp_path: Path) -> None:
+    """``numpy.dtype("f8")`` is one that all share: a state given to it changes it everywhere."""
+    content = pickle.dumps(arrays(), 2)
+    shared = content.replace(b"\x89\x88\x87", b"\x89\x89\x87")  # False, True: as a copy
+    assert shared != content
+    (tmp_path / "0.pkl").write_bytes(shared)
+    with pytest.raises(UserError, match="cannot read"):
+        read_arrays(tmp_path / "0.pkl", ["rgb"])
+
+
+def test_a_memo_of_billions_is_not_made(tmp_path: Path) -> None:
+    """One wrong bit turns an entry of a dict into it: 60 GB in the unpickler written in C."""
+    (tmp_path / "0.pkl").write_bytes(b"\x80\x02}r\xff\xff\xff\xff.")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read_arrays(tmp_path / "0.pkl", []) == {}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_spoilt_pickles_are_refused_or_read(tmp_path: Path) -> None:
+    path, outcomes = tmp_path / "0.pkl", {True: 0, False: 0}
+    for number in range(300):
+        random = np.random.RandomState(number)
+        content = pickle.dumps(arrays(), (2, 4, 5)[number % 3])
+        path.write_bytes(fuzz.SPOIL[random.randint(len(fuzz.SPOIL))](content, random))
+        try:
+            outcomes[isinstance(read_arrays(path, ["rgb"]), dict)] += 1
+        except UserError as error:
+            assert (error.message + error.hint).isprintable()
+            outcomes[False] += 1
+    assert min(outcomes.values()) > 10
