@@ -220,6 +220,53 @@ def runs(
     say(f"curves in {plot_runs(folders, file=output or default_file(folders))}")
 
 
+@app.command(name="convert-ckpt")
+def convert_checkpoint(
+    old: Annotated[Path, typer.Argument(help="Checkpoint of FFB6D, Simple-CCReID, or ours.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NEW] [KEY VALUE]...", help="File to write; what OLD cannot tell."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing NEW.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what it is.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Load it strictly and run one forward.")
+    ] = False,
+    to: Annotated[
+        str, typer.Option(help="ffreid, original (the authors'), safetensors.")
+    ] = "ffreid",
+    legacy: Annotated[
+        bool, typer.Option("--legacy", help="original: as PyTorch before 1.6 reads it.")
+    ] = False,
+    weights: Annotated[
+        str, typer.Option(help="Of several networks in the file, the one to take, e.g. ema.")
+    ] = "",
+    trust_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pickle", help="Run what the file says. A pickle can run any program as you."
+        ),
+    ] = False,
+) -> None:
+    """Recognise a checkpoint, tell what it is, and write it in ffreid's or the authors' form."""
+    from ffreid.convert import convert
+
+    options.check_file(old, "checkpoint", "FFB6D_best.pth.tar")
+    rest = words or []
+    convert(
+        old,
+        Path(rest[0]) if len(rest) % 2 else None,
+        force=force,
+        dry_run=dry_run,
+        check=check,
+        to=to,
+        legacy=legacy,
+        weights=weights,
+        trust_pickle=trust_pickle,
+        settings=rest[len(rest) % 2 :],
+    )
+
+
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def migrate(
     words: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="Or a script's file.")],

@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 from yacs.config import CfgNode
 
-from ffreid import report
+from ffreid import convert, report
 from ffreid.engine import (
-    checkpoint,
     dist,
     dry,
     ending,
@@ -61,7 +60,7 @@ def train(
     if cfg.TRAIN.TENSORBOARD:
         tensorboard.check_available()
     with dist.joined() as world, deaths_told(), precision.flags(cfg):
-        origin, state = _found(resume, folder, world)
+        origin, state = _found(cfg, resume, world)
         if world.main:
             if state is None or Path(origin).parent.resolve() != folder.resolve():
                 _refuse_to_overwrite(folder)
@@ -91,7 +90,7 @@ def try_out(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> di
         deaths_told(),
         precision.flags(cfg),
     ):
-        origin, state = _found(resume, folder, world)
+        origin, state = _found(cfg, resume, world)
         made_at = _room(cfg, "setup").made_folder(cfg)
         if made_at is not None and not (made_at / made.MARKER).is_file():
             cfg = cfg.clone()
@@ -106,9 +105,10 @@ def try_out(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> di
 
 
 def _found(
-    resume: Path | Literal["auto"] | None, folder: Path, world: World
+    cfg: CfgNode, resume: Path | Literal["auto"] | None, world: World
 ) -> tuple[str, dict[str, Any] | None]:
     """Give the checkpoint to go on from and where it is from."""
+    folder = run_folder(cfg)
     if resume == "auto" or dist.restarted():
         say = report.say if world.main else lambda text: None
         if (found := newest_sound(folder, say)) is not None:
@@ -118,7 +118,7 @@ def _found(
             say(f"no checkpoint in {folder} yet: starting anew")
     if resume is None or resume == "auto":
         return "", None
-    return str(resume), checkpoint.load(Path(resume))
+    return str(resume), convert.load_any(Path(resume), cfg.TASK, say=world.main)
 
 
 def rooms(cfg: CfgNode) -> Rooms:

@@ -12,6 +12,7 @@ import torch
 from yacs.config import CfgNode
 
 from ffreid import report, runner
+from ffreid.convert import convert
 from ffreid.engine import checkpoint, runlog
 from ffreid.errors import UserError
 from ffreid.recipes import compose
@@ -124,6 +125,7 @@ def _pose(checks: Checks, folder: Path) -> None:
     checks.run("train FFB6D", lambda: _train(whole))
     checks.run("stop, resume FFB6D: bitwise the same", lambda: _resume(whole, halves))
     checks.run("evaluate and draw poses", lambda: _evaluate(whole))
+    checks.run("FFB6D to the authors' form and back", lambda: _there_and_back(whole))
 
 
 def _reid(checks: Checks, folder: Path) -> None:
@@ -133,6 +135,7 @@ def _reid(checks: Checks, folder: Path) -> None:
     checks.run("train CAL on pictures", lambda: _train(whole))
     checks.run("stop, resume CAL: bitwise the same", lambda: _resume(whole, halves))
     checks.run("search, draw, search saved features", lambda: _search(whole, folder))
+    checks.run("CAL to the authors' form and back", lambda: _there_and_back(whole))
     checks.run("train CAL on tracklets", lambda: _train(video))
 
 
@@ -211,6 +214,22 @@ def _resume(whole: CfgNode, halves: CfgNode) -> str:
     if differing:
         raise CheckFailed(f"{len(differing)} tensors differ, {differing[0]} first")
     return f"{len(theirs)} tensors equal"
+
+
+def _there_and_back(cfg: CfgNode) -> str:
+    ours = runner.run_folder(cfg) / "last.pth"
+    theirs, back = ours.with_name("theirs.pth.tar"), ours.with_name("back.pth")
+    convert(ours, theirs, to="original")
+    convert(theirs, back)
+    one, other = _tensors(ours), _tensors(back)
+    differing = [
+        name for name in one if name not in other or not torch.equal(one[name], other[name])
+    ]
+    for path in (theirs, back):
+        path.unlink()
+    if differing:
+        raise CheckFailed(f"{len(differing)} tensors differ, {differing[0]} first")
+    return f"{len(one)} tensors equal"
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -52,6 +52,10 @@ class Averages:
         finally:
             self._copy(kept, own, own)
 
+    def restart(self) -> None:
+        """Begin anew with the modules' present state."""
+        self._copy(self._own(), self.averages, self.averages)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Give the averages, by module and name."""
         return self.averages

@@ -13,7 +13,8 @@ from yacs.config import CfgNode
 
 from ffreid import report
 from ffreid.config import differing
-from ffreid.engine import dist, dry, ending, interrupt, layout, opening, precision, profile
+from ffreid.engine import dist, dry, ending, interrupt, layout, mending, opening, precision, profile
+from ffreid.engine.checkpoint import load_weights
 from ffreid.engine.dist import World
 from ffreid.engine.epochs import EpochSums, timed
 from ffreid.engine.journal import Journal
@@ -21,7 +22,7 @@ from ffreid.engine.keeping import Keeper
 from ffreid.engine.loading import Overfit, StepKeys, in_steps, stream
 from ffreid.engine.recent import Best, StepRecord
 from ffreid.engine.resume import best_values, check_resumable
-from ffreid.engine.task import Plan, Progress, Rooms, Validation, check_selectable
+from ffreid.engine.task import Plan, Progress, Rooms, Validation, check_selectable, parts_of
 from ffreid.engine.trainer import Stepped, Trainer
 from ffreid.errors import UserError
 
@@ -65,6 +66,12 @@ class Loop:
         self.plan: Plan = self.setup.plan(cfg, data)
         self.data = Overfit(data, cfg.TRAIN.OVERFIT) if cfg.TRAIN.OVERFIT else data
         if state is not None:
+            state = mending.completed(
+                state,
+                classes=self.classes,
+                total=self.plan.total,
+                steps_per_epoch=self.plan.steps_per_epoch,
+            )
             self._check_resumable(state, origin)
         if cfg.TRAIN.SELECT:
             check_selectable(cfg.TRAIN.SELECT, self.validation.numbers(cfg, self.source))
@@ -114,6 +121,8 @@ class Loop:
         )
 
     def _take_back(self, state: Mapping[str, Any]) -> None:
+        if "converted" in state:
+            self._take_over(state, str(self.saved and self.saved[0]))
         self.trainer.load_state(state)
         self.start, self.measured = state["step"], state.get("measured", {})
         self.skipped, self.owed = state.get("skipped", 0), not state.get("evaluated", True)
@@ -126,6 +135,13 @@ class Loop:
         if same:
             found = best_values(state).items()
             self.best = {n: best for n, best in found if (self.folder / f"{n}.pth").is_file()}
+
+    def _take_over(self, state: Mapping[str, Any], origin: str) -> None:
+        """Refuse what does not fit of a checkpoint that others wrote, and say what it lacks."""
+        for name, part in parts_of(self.trainer.task).items():
+            load_weights(part, state["parts"].get(name, {}), f"{origin}, its part {name},")
+        if self.world.main and state["optimisers"].keys() != set(self.trainer.names):
+            report.say(f"note: {origin} holds no state of the optimisers: they begin anew")
 
     def fit(self, stop_at: int | None = None, *, profiled_steps: int = 0) -> Path:
         """Train from the start step to the last, or to `stop_at`; give the run folder.

@@ -63,6 +63,11 @@ def check_resumable(
                 f"{origin} was trained with {key} {then}, this run has {now}",
                 f"go on with {key} {then}, or start anew with --tag NAME",
             )
+    if state["step"] > total:
+        raise UserError(
+            f"{origin} has trained {state['step']} steps, this run is {total} long",
+            "ffreid eval --checkpoint evaluates it; a longer run has more epochs",
+        )
     if state["total"] != total:
         raise UserError(
             f"{origin} is of a run of {state['total']} steps, this one has {total}",

@@ -220,15 +220,21 @@ class Trainer:
         return state if self.averages is None else state | {"averages": self.averages.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Take back what `state` gave; what old files lack begins anew.
+
+        Those that others wrote may lack optimisers' states, the scaler's and averages.
+        """
         for name, part in parts_of(self.task).items():
             part.load_state_dict(state["parts"][name])
         for name in self.names:
-            self.optimisers[name].load_state_dict(state["optimisers"][name])
+            if name in state["optimisers"]:
+                self.optimisers[name].load_state_dict(state["optimisers"][name])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
-        if self.averages is not None:
+        if self.averages is not None and "averages" in state:
             self.averages.load_state_dict(state["averages"])
+        elif self.averages is not None:
+            self.averages.restart()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from ffreid import report
 from ffreid.config import differing
-from ffreid.engine import dist, precision, runlog
+from ffreid.engine import conversion, dist, precision, runlog
 from ffreid.engine.dist import World
 from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.pictures import write_picture
@@ -48,9 +48,10 @@ def evaluate(
         assert weights is not None
         net, state = setup.load_network(weights, source.objects, world.device)
         net = net.to(precision.dtype(cfg))
-        origin = {"weights": weights, "step": state.get("step")}
+        told = conversion.origin(state, weights)
+        origin = {"weights": weights, "step": state.get("step"), "origin": told}
         if world.main:
-            report.say(f"evaluating {weights}")
+            report.say(f"evaluating {told}")
             _warn_of_other_settings(cfg, state)
     elif world.main:
         report.say("voting with the true labels and offsets")

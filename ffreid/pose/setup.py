@@ -20,6 +20,7 @@ from ffreid.engine.schedules import triangular
 from ffreid.engine.task import Plan, Task
 from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
+from ffreid.pose import convert
 from ffreid.pose.data.batch import Truth, collate, collate_for_evaluation
 from ffreid.pose.data.dataset import EvalSet, Reader, TrainSet
 from ffreid.pose.data.linemod import LinemodReader
@@ -33,7 +34,7 @@ from ffreid.pose.model.ffb6d import FFB6D, set_point_momentum
 from ffreid.pose.objects import ObjectSet, folder_objects, linemod_objects, ycb_objects
 from ffreid.pose.task import PoseTask
 from ffreid.pose.toy import ensure_toy
-from ffreid.report import Bar
+from ffreid.report import Bar, say
 
 __all__ = ["collate", "collate_for_evaluation"]  # the runner takes them from here
 
@@ -225,12 +226,15 @@ def _without_dropout(net: nn.Module) -> None:
 
 
 def load_network(path: Path, objects: ObjectSet, device: torch.device) -> tuple[nn.Module, Any]:
-    """Make the network for `objects` and load a checkpoint; also give the checkpoint.
+    """Make the network for `objects` and load anyone's checkpoint; also give the checkpoint.
 
     Raises:
         UserError: the file is unreadable, or another network's.
     """
-    state = checkpoint.load(path)
+    state, line = convert.converted(checkpoint.load(path), path)
+    if line and dist.rank() == 0:
+        say(line)
+    state = convert.known_as(state, objects.names, path)
     weights = state.get("parts", {}).get("net")
     if weights is None:
         raise UserError(f"{path} holds no FFB6D of ours", "give a best.pth or last.pth of a run")

@@ -16,6 +16,7 @@ from ffreid.engine.precision import dtype
 from ffreid.engine.task import plain
 from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
+from ffreid.reid import convert
 from ffreid.reid.data.records import Source
 from ffreid.reid.defaults import COSINES
 from ffreid.reid.losses import ClothesMemory
@@ -23,6 +24,7 @@ from ffreid.reid.model import IMAGE_NETWORKS, NETWORKS
 from ffreid.reid.model.backbone import load_backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.task import Identifier, ReidTask, Settings
+from ffreid.report import say
 
 _NO_SHAPE = ("MODEL.RESUME", "MODEL.BACKBONE", "MODEL.FEATURE_DIM")
 
@@ -143,7 +145,7 @@ def original_entries(trainer: Trainer, epoch: int, measured: Mapping[str, float]
 
 
 def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, Any]:
-    """Make the network and load a checkpoint's weights, whatever classes trained it.
+    """Make the network and load anyone's checkpoint, whatever classes trained it.
 
     Returns:
         The network in evaluation mode, and the checkpoint.
@@ -151,9 +153,11 @@ def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Mod
     Raises:
         UserError: the file is unreadable, or another network's.
     """
-    state = checkpoint.load(path)
+    state, line = convert.converted(checkpoint.load(path), path)
+    if line and dist.rank() == 0:
+        say(line)
     weights: dict[str, Tensor] | None = state.get("model_state_dict")
-    if not isinstance(weights, dict):
+    if weights is None:
         raise UserError(
             f"{path} holds no re-identification network", "give a best.pth or last.pth of a run"
         )

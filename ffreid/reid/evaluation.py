@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from ffreid import report
 from ffreid.config import differing
-from ffreid.engine import dist, runlog
+from ffreid.engine import conversion, dist, runlog
 from ffreid.engine.dist import World
 from ffreid.errors import UserError
 from ffreid.reid import embedded, setup
@@ -123,7 +123,8 @@ def _embedded_by(
     if world.main:
         _introduce(cfg, source, weights, state)
     search = embed(cfg, world, source, net, source.test, str(weights))
-    origin: dict[str, Any] = {"weights": weights, "data": source.summary()}
+    told = conversion.origin(state, weights)
+    origin: dict[str, Any] = {"weights": weights, "origin": told, "data": source.summary()}
     origin |= {"step": state["step"]} if "step" in state else {}
     origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
     return replace(search, method=trained_by(cfg, state)), origin
@@ -155,7 +156,7 @@ def _prove_writable(path: Path | None) -> None:
 
 
 def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any]) -> None:
-    report.say(f"evaluating {weights}")
+    report.say(f"evaluating {conversion.origin(state, weights)}")
     report.say(f"data: {source.summary()}")
     for line in source.notes:
         report.say(f"note: {line}")

@@ -292,7 +292,7 @@ def test_a_checkpoint_that_is_cut_short_is_named(
     more = f"{name} {quoted(tmp_path / 'cut.pth')}"
     error, hint = mistake(capsys, line(command, trained, "cut", more))
     assert f"{tmp_path / 'cut.pth'} is no readable checkpoint" in error
-    assert "copy it again" in hint
+    assert "copy or download it again" in hint
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""Files built like the originals', converted, give the recorded outputs; and go back unchanged."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ffreid.convert import convert
+from ffreid.engine import checkpoint
+from ffreid.pose.convert import ALIASES
+from ffreid.pose.model.ffb6d import FFB6D
+from tests import old_files
+from tests.golden import arrays, facts, manifest, recordings
+from tests.pose.model.recipes import as_inputs, raw_inputs, weight
+
+pytestmark = pytest.mark.golden
+CASES = recordings("ffb6d", "net_small*.npz")
+FORMS = {"net_small2": (True, "module.module."), "net_small22": (False, "module.")}
+"""Container (legacy or not) and prefix of a case's file; others take the first."""
+
+
+def built(meta: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The state dict by the recorded keys, the aliases one tensor."""
+    entries = manifest("ffb6d", f"state_dict_manifest_{meta['n_classes']}.json")["entries"]
+    state = {k: torch.from_numpy(weight(k, tuple(s), meta["salt"])) for k, s, _ in entries}
+    return state | {second: state[first] for second, first in ALIASES.items()}
+
+
+@pytest.mark.parametrize("stem", CASES)
+def test_an_old_file_reproduces_the_recorded_outputs_and_goes_back(
+    stem: str, tmp_path: Path
+) -> None:
+    meta = facts("ffb6d", stem)
+    legacy, prefix = FORMS.get(stem, (True, ""))
+    state = built(meta)
+    raw = old_files.ffb6d(state, prefix=prefix)
+    raw["best_prec"] = np.float64(raw["best_prec"])
+    old = old_files.write(tmp_path / "FFB6D_best.pth.tar", raw, legacy=legacy, spelling=1)
+
+    told = convert(old)
+    assert told.written == tmp_path / "FFB6D_best.ffreid.pth"
+    assert told.notes == ()
+    net = FFB6D(meta["n_classes"]).eval()
+    net.load_state_dict(checkpoint.load(told.written)["parts"]["net"])
+    inputs = [meta[name] for name in ("seed", "bs", "h", "w", "n_pts", "n_classes")]
+    with torch.inference_mode():
+        outputs = net(as_inputs(raw_inputs(*inputs)))
+    step = meta["point_stride"]
+    recorded = arrays("ffb6d", stem)
+    ours = {
+        "pred_rgbd_segs": outputs.segmentation[:, :, ::step],
+        "pred_kp_ofs": outputs.keypoint_offsets[:, :, ::step],
+        "pred_ctr_ofs": outputs.centre_offsets[:, :, ::step],
+    }
+    for name, value in ours.items():
+        np.testing.assert_allclose(value.numpy(), recorded[f"eval/{name}"], rtol=0, atol=1e-4)
+
+    back = convert(told.written, to="original", legacy=legacy).written
+    assert back is not None
+    again = checkpoint.load(back)
+    assert list(again) == list(raw)
+    assert list(again["model_state"]) == list(state)
+    assert all(torch.equal(again["model_state"][key], state[key]) for key in state)
+    for second, first in ALIASES.items():
+        one, other = again["model_state"][first], again["model_state"][second]
+        assert one.data_ptr() == other.data_ptr()
+    for entry in ("epoch", "it", "best_prec"):
+        assert again[entry] == raw[entry]
+    then, now = (list(file["optimizer_state"]["state"].values()) for file in (raw, again))
+    assert len(then) == len(now) == len(list(net.parameters()))
+    for one, other in zip(then, now, strict=True):
+        assert one["step"] == other["step"]
+        assert all(torch.equal(one[name], other[name]) for name in ("exp_avg", "exp_avg_sq"))

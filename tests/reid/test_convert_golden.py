@@ -1,0 +1,71 @@
+"""Files built like the originals', converted, give the recorded features; and go back unchanged."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ffreid.config import merge_pairs
+from ffreid.convert import convert
+from ffreid.engine import checkpoint
+from ffreid.reid.building import build_network
+from ffreid.reid.defaults import defaults
+from tests import old_files
+from tests.golden import arrays, facts, manifest, recordings
+from tests.reid.recipes import det_array, det_input
+
+pytestmark = pytest.mark.golden
+RECORDED = recordings("ccreid", "models.npz")
+CASES = ["resnet50_gem", "c2dres50"]
+
+
+def built(name: str, prefix: str = "") -> dict[str, Tensor]:
+    entries = manifest("ccreid", "manifests/state_dict_manifest.json")[name]
+    return {k: torch.from_numpy(det_array(prefix + k, tuple(shape))) for k, shape, _ in entries}
+
+
+def heads(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Classifiers, linear and by cosines; with the clips' network the memory of outfits."""
+    if name == "c2dres50":
+        identities = torch.from_numpy(det_array("identity_classifier.weight", (77, 2048)))
+        return {"weight": identities}, old_files.memory_bank(6, 2048)
+    shapes = {"classifier.weight": (77, 2048), "classifier.bias": (77,)}
+    linear = {
+        k: torch.from_numpy(det_array(f"identity_classifier.{k}", s)) for k, s in shapes.items()
+    }
+    return linear, {"weight": torch.from_numpy(det_array("clothes_classifier.weight", (256, 2048)))}
+
+
+@pytest.mark.parametrize("stem", RECORDED)
+@pytest.mark.parametrize("name", CASES)
+def test_an_old_file_reproduces_the_recorded_features_and_goes_back(
+    stem: str, name: str, tmp_path: Path
+) -> None:
+    recorded = facts("ccreid", stem)["models"][name]
+    raw = old_files.cal(built(name), *heads(name))
+    old = tmp_path / "best_model.pth.tar"
+    old_files.write(old, raw, legacy=name == "c2dres50", spelling=CASES.index(name))
+
+    told = convert(old)
+    assert told.written is not None and told.facts is not None
+    cfg = defaults()
+    merge_pairs(cfg, [w for k, v in told.facts.settings.items() for w in (k, str(v))])
+    net = build_network(cfg).eval()
+    ours = checkpoint.load(told.written)
+    net.load_state_dict(ours["model_state_dict"])
+    inputs = torch.from_numpy(det_input(recorded["input_name"], tuple(recorded["input_shape"])))
+    with torch.inference_mode():
+        features = net(inputs).numpy()
+    expected = arrays("ccreid", stem)[f"{name}/feature"]
+    assert np.abs(features - expected).max() <= 5e-6 * np.abs(expected).max()
+
+    back = convert(told.written, to="original").written
+    assert back is not None
+    again = checkpoint.load(back)
+    assert list(again) == list(raw)
+    for entry in list(raw)[:3]:
+        assert list(again[entry]) == list(raw[entry])
+        assert all(torch.equal(again[entry][key], raw[entry][key]) for key in raw[entry])
+    assert (again["rank1"], again["epoch"]) == (raw["rank1"], raw["epoch"])

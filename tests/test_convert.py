@@ -1,0 +1,258 @@
+"""``convert-ckpt``: what it tells, writes and refuses."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models import resnet18, resnet34
+
+from ffreid.convert import beside, convert, load_any
+from ffreid.engine import checkpoint
+from ffreid.engine.torchvision_files import name_of
+from ffreid.errors import UserError
+from ffreid.pose.model.backbone import load_backbone
+from ffreid.pose.model.ffb6d import FFB6D
+from ffreid.reid.model import NETWORKS
+from tests import old_files
+from tests.pose.realdata import real_folder
+
+STATE: dict[str, Tensor] = {}
+
+
+def state() -> dict[str, Tensor]:
+    """Weights of FFB6D for one object, whose files are small."""
+    if not STATE:
+        STATE.update(old_files.light(FFB6D(2).state_dict()))
+    return dict(STATE)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    return old_files.write(tmp_path / "old.pth.tar", old_files.ffb6d(state(), prefix="module."))
+
+
+def test_it_tells_what_the_file_is(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = convert(old, dry_run=True)
+    out = capsys.readouterr().out
+    for words in (
+        "FFB6D",
+        "classes 2",
+        "keypoints 8",
+        "linemod",
+        "module. taken off",
+        "it 83496",
+        "all 684 fit",
+        "apex's loss scaler",
+        "DATA.CLS NAME",
+    ):
+        assert " ".join(words.split()) in " ".join(out.split()), words
+    assert told.written is None
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_the_new_file_lies_beside_the_old_one(old: Path) -> None:
+    assert convert(old).written == old.parent / "old.ffreid.pth"
+    assert {path.name for path in old.parent.iterdir()} == {"old.pth.tar", "old.ffreid.pth"}
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "new"),
+    [
+        ("best_model.pth.tar", "ffreid", "best_model.ffreid.pth"),
+        ("a.b.ckpt", "ffreid", "a.b.ffreid.pth"),
+        ("weights", "ffreid", "weights.ffreid.pth"),
+        ("old.ffreid.pth", "original", "old.original.pth.tar"),
+        ("old.th", "safetensors", "old.safetensors"),
+    ],
+)
+def test_names_beside(name: str, to: str, new: str) -> None:
+    assert beside(Path("x") / name, to) == Path("x") / new
+
+
+def test_nothing_is_written_over_unless_forced(old: Path) -> None:
+    taken = old.parent / "taken.pth"
+    taken.write_text("mine")
+    with pytest.raises(UserError, match=r"taken\.pth exists already") as caught:
+        convert(old, taken)
+    assert "--force" in caught.value.hint
+    assert taken.read_text() == "mine"
+    assert convert(old, taken, force=True).written == taken
+    with pytest.raises(UserError, match="is the old file itself"):
+        convert(old, old, force=True)
+
+
+def test_the_check_runs_the_network(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = convert(old, check=True, dry_run=True)
+    assert told.forward is not None and told.forward["segmentation"] == (1, 2, 1024)
+    assert "loaded strictly, one forward, finite" in capsys.readouterr().err
+
+
+def test_the_check_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
+    broken = state() | {"rgbd_seg_layer.3.conv.bias": torch.full((2,), torch.nan)}
+    old = old_files.write(tmp_path / "old.pth", broken)
+    with pytest.raises(UserError, match="the network's segmentation are not finite"):
+        convert(old, check=True)
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def test_keys_that_do_not_fit_are_shown_by_module(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = {key: v for key, v in state().items() if not key.startswith("cnn_pre_stages.0")}
+    changed |= {"extra.weight": torch.ones(3), "rgbd_seg_layer.0.conv.weight": torch.ones(2)}
+    old = old_files.write(tmp_path / "old.pth", {"state_dict": changed})
+    with pytest.raises(UserError, match="1 missing, 1 unexpected, 1 misshapen keys"):
+        convert(old)
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("cnn_pre_stages.0", "extra", "rgbd_seg_layer.0"))
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def test_a_setting_says_what_the_file_does_not(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = convert(old, settings=["DATA.CLS", "duck"])
+    assert told.written is not None
+    new = checkpoint.load(told.written)
+    assert (new["classes"], new["config"]) == (["duck"], "DATA:\n  CLS: duck\n")
+    assert "given DATA.CLS duck" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_setting_cannot_contradict_the_file(tmp_path: Path) -> None:
+    old = old_files.write(
+        tmp_path / "old.pth", old_files.light(NETWORKS["resnet50"]().state_dict())
+    )
+    with pytest.raises(UserError, match=r"MODEL\.POOLING\.NAME is gem, the file's keys say maxavg"):
+        convert(old, settings=["MODEL.POOLING.NAME", "gem"])
+    with pytest.raises(UserError, match="unknown key"):
+        convert(old, settings=["MODEL.POOL", "gem"])
+
+
+def test_an_averaged_copy_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
+    ema = state() | {"rgbd_seg_layer.3.conv.bias": torch.ones(2)}
+    old = old_files.write(tmp_path / "old.pth", {"model": state(), "model_ema": ema})
+    told = convert(old, weights="ema")
+    assert told.written is not None and told.notes == ()
+    net = checkpoint.load(told.written)["parts"]["net"]
+    assert torch.equal(net["rgbd_seg_layer.3.conv.bias"], torch.ones(2))
+    with pytest.raises(UserError, match="holds no weights 'swa'"):
+        convert(old, weights="swa")
+
+
+def test_ours_is_left_alone_and_goes_back(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = convert(old).written
+    assert ours is not None
+    assert convert(ours).written is None
+    assert "already: nothing to convert" in capsys.readouterr().err
+    with pytest.raises(UserError, match="averaged weights have files of their own"):
+        convert(ours, to="original", weights="ema")
+    back = convert(ours, to="original").written
+    assert back == old.parent / "old.original.pth.tar"
+    assert list(checkpoint.load(back)) == list(checkpoint.load(old))
+
+
+def test_a_file_goes_back_in_one_step_and_in_the_old_container(old: Path) -> None:
+    back = convert(old, to="original", legacy=True).written
+    assert back is not None
+    assert not back.read_bytes().startswith(b"PK")
+    assert list(checkpoint.load(back)["model_state"]) == list(state())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"to": "onnx"}, "--to 'onnx' is no form"),
+        ({"legacy": True}, "the legacy container is for the authors' code alone"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(old: Path, arguments: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        convert(old, **arguments)
+
+
+def test_safetensors_is_an_extra(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(UserError, match="needs the package safetensors") as caught:
+        convert(old, to="safetensors")
+    assert "pip install 'ffreid[safetensors]'" in caught.value.hint
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("safetensors") is None, reason="safetensors is not installed"
+)
+def test_safetensors_holds_the_weights_under_all_their_names(old: Path) -> None:
+    written = convert(old, to="safetensors").written
+    assert written == old.parent / "old.safetensors"
+    loaded = importlib.import_module("safetensors.torch").load_file(written)
+    assert loaded.keys() == state().keys()
+    assert all(torch.equal(loaded[key], value) for key, value in state().items())
+
+
+def test_torchvision_s_resnet_is_told_as_a_backbone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = resnet34(num_classes=10).state_dict()
+    old = old_files.write(tmp_path / "resnet34.pth", weights)
+    assert convert(old).written is None
+    assert f"MODEL.BACKBONE {old} (data sets of pose)" in capsys.readouterr().err
+    wrapped = {"state_dict": old_files.prefixed(weights, "module.")}
+    written = convert(old_files.write(tmp_path / "mine.pth", wrapped)).written
+    assert written is not None
+    net = FFB6D(2)
+    load_backbone(net, str(written))
+    assert torch.equal(net.state_dict()["cnn_pre_stages.0.weight"], weights["conv1.weight"])
+
+
+def test_other_resnets_of_torchvision_are_named_and_refused(tmp_path: Path) -> None:
+    weights = resnet18(num_classes=2).state_dict()
+    assert name_of(weights) == "ResNet-18"
+    old = old_files.write(tmp_path / "resnet18.pth", weights)
+    with pytest.raises(UserError, match=r"is torchvision's ResNet-18, no network of FFB6D"):
+        convert(old)
+
+
+def test_a_file_without_weights_is_refused(tmp_path: Path) -> None:
+    old = old_files.write(tmp_path / "old.pth", {"epoch": 3})
+    with pytest.raises(UserError, match="holds no weights"):
+        convert(old)
+
+
+def test_whoever_loads_takes_old_files_and_ours_alike(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = load_any(old, "pose")
+    assert capsys.readouterr().err.count("\n") == 1
+    written = convert(old).written
+    assert written is not None
+    capsys.readouterr()
+    again = load_any(written, "pose")
+    assert capsys.readouterr().err == ""
+    assert again["parts"]["net"].keys() == new["parts"]["net"].keys()
+    with pytest.raises(UserError, match="holds no re-identification network"):
+        load_any(old, "reid")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("resnet20-12fca82f.th", ["97 tensors", "module. taken off", "best_prec1 91.78", "linear"]),
+        ("version-RFB-320.pth", ["244 tensors", "base_net.0.0.weight (16, 3, 3, 3)"]),
+        ("pnet.pt", ["13 tensors", "6,632 numbers", "conv4_2.bias (4,)"]),
+    ],
+)
+def test_real_files_of_other_networks_are_told_and_refused(
+    name: str, told: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = real_folder("checkpoints") / name
+    with pytest.raises(UserError, match="is no network of ours: not FFB6D") as caught:
+        convert(path, tmp_path / "new.pth")
+    assert "not Simple-CCReID's" in caught.value.message
+    out = capsys.readouterr().out
+    assert all(words in out for words in told)
+    assert list(tmp_path.iterdir()) == []
