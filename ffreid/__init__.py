@@ -1,3 +1,49 @@
-"""FFB6D object pose and CAL clothes-changing re-identification for today's PyTorch."""
+"""FFB6D object pose and CAL clothes-changing re-identification for today's PyTorch.
+
+``create_model``, ``load_checkpoint`` and ``metrics`` are the Python API; they are imported when
+first asked for, so that ``import ffreid`` and the command line need not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ffreid import metrics
+    from ffreid.api import (
+        Pose,
+        PoseModel,
+        ReidModel,
+        Symbol,
+        TensorSpec,
+        UserError,
+        create_model,
+        load_checkpoint,
+    )
+
+__all__ = [
+    "Pose",
+    "PoseModel",
+    "ReidModel",
+    "Symbol",
+    "TensorSpec",
+    "UserError",
+    "__version__",
+    "create_model",
+    "load_checkpoint",
+    "metrics",
+]
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that exists
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "metrics":
+            return importlib.import_module("ffreid.metrics")
+        return getattr(importlib.import_module("ffreid.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -69,7 +69,7 @@ def ensure_toy(
 
     def write() -> None:
         objects = toy_objects()
-        _write_objects(folder, objects)
+        write_objects(folder, objects)
         names = list(_names(frames, test_frames, synthetic))
         for done, (name, stream) in enumerate(names, 1):
             frame = toy_frame(
@@ -120,7 +120,8 @@ def _names(frames: int, test_frames: int, synthetic: int) -> Iterator[tuple[str,
             yield f"{prefix}/{number:06d}", (part, number)
 
 
-def _write_objects(folder: Path, objects: tuple[ToyObject, ...]) -> None:
+def write_objects(folder: Path, objects: tuple[ToyObject, ...]) -> None:
+    """Write what `ffreid.pose.objects.folder_objects` reads, and the meshes, to an empty folder."""
     config, kps = folder / "dataset_config", folder / "ycb_kps"
     config.mkdir()
     kps.mkdir()

@@ -16,7 +16,7 @@ from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.modes import evaluating
 from ffreid.errors import UserError
 from ffreid.reid import setup
-from ffreid.reid.data.batch import Broken, EvalBatch, collate_for_evaluation
+from ffreid.reid.data.batch import Broken, collate_for_evaluation
 from ffreid.reid.data.clips import recombined
 from ffreid.reid.data.records import Record, Search, Source, labels
 from ffreid.reid.embedded import COLUMNS, Embedded, EmbeddedSearch
@@ -81,7 +81,7 @@ def extract(
         for items in stream:
             broken += items.broken
             if len(items):
-                found = _forward(net, items.to(world.device, dtype), flip=spans is None)
+                found = seen(net, items.to(world.device, dtype).images, flip=spans is None)
                 if own is None:
                     own = torch.empty(mine, found.shape[1], dtype=dtype)
                 own[items.index.cpu() // world.size] = found.to(own.device, dtype)
@@ -157,10 +157,17 @@ def _embedded(features: Tensor, records: Sequence[Record], name: str) -> Embedde
 
 
 @torch.inference_mode()
-def _forward(net: nn.Module, items: EvalBatch, *, flip: bool) -> Tensor:
-    """Give the features of pictures, of length 1, or those of clips, as the network has them."""
-    features: Tensor = net(items.images)
-    return flip_and_sum(features, net(items.images.flip(-1))) if flip else features
+def seen(net: nn.Module, images: Tensor, *, flip: bool) -> Tensor:
+    """Give the features (B, D) of a batch as evaluation takes them.
+
+    Args:
+        net: in evaluation mode.
+        images: (B, 3, H, W), or (B, 3, T, H, W), normalised, on its device.
+        flip: see pictures from both sides and give features of length 1; those of clips come as
+            the network has them.
+    """
+    features: Tensor = net(images)
+    return flip_and_sum(features, net(images.flip(-1))) if flip else features
 
 
 def _gathered(own: Tensor | None, total: int, dtype: torch.dtype, world: World) -> Tensor:
