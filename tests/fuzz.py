@@ -30,8 +30,10 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 from ffreid import report
-from ffreid.engine import checkpoint, unpacking
+from ffreid.engine import checkpoint, conversion, unpacking
 from ffreid.errors import UserError
+from ffreid.pose import convert as pose
+from ffreid.reid import convert as reid
 
 PLAIN = (bool, int, float, complex, str, bytes, np.generic, torch.Size, torch.dtype, torch.device)
 SECONDS = 20
@@ -269,6 +271,10 @@ def attempt(path: Path, whole: Any = None) -> str:
         return re.sub("(weights:|its record|zip of) .*", r"\1 …", told)
     look_through(state)
     assert whole is None or same(state, whole)
+    if isinstance(state, Mapping):
+        found = conversion.recognise(state)
+        for room in (pose, reid):
+            room.claims(found)
     return "sound"
 
 
