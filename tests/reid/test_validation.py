@@ -184,7 +184,6 @@ def test_a_named_number_selects_the_best_state_and_larger_is_better(
     assert found.row["SC rank-5"] == 0.9
     assert found.row["CC mAP"] == 0.3
     assert found.results is not None
-    assert found.results["selected_by"] == name
     assert found.results["selected_on"] == ("val" if "val" in pairs else "test")
 
 
