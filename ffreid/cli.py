@@ -253,6 +253,7 @@ def convert_checkpoint(
 
     options.check_file(old, "checkpoint", "FFB6D_best.pth.tar")
     rest = words or []
+    options.check_pairs_after_file(rest)
     convert(
         old,
         Path(rest[0]) if len(rest) % 2 else None,

@@ -270,6 +270,8 @@ def _tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _target(old: Path, new: Path | None, to: str, *, force: bool) -> Path:
     """Where to write, which is nowhere that holds something unless `force` says so."""
     target = new or beside(old, to)
+    if target.is_dir():
+        raise UserError(f"{target} is a folder", f"name a file: {target / beside(old, to).name}")
     if target.exists() and old.samefile(target):
         raise UserError(f"{target} is the old file itself", "give the new one another name")
     if target.exists() and not force:
@@ -286,8 +288,12 @@ def beside(old: Path, to: str) -> Path:
 
 
 def _write(path: Path, payload: Mapping[str, Any], *, to: str, legacy: bool) -> None:
+    hint = "free some space or name another file: OLD NEW"
     if to != "safetensors" and not legacy:
-        checkpoint.save(path, payload)
+        try:
+            checkpoint.save(path, payload)
+        except UserError as error:  # whose hint is a run's
+            raise UserError(error.message, hint) from error
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -297,6 +303,4 @@ def _write(path: Path, payload: Mapping[str, Any], *, to: str, legacy: bool) -> 
             else:
                 file.write(_safetensors().save(payload, metadata={"format": "pt"}))
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}", "free some space or name another file"
-        ) from error
+        raise UserError(f"cannot write {path}: {error.strerror}", hint) from error

@@ -1,7 +1,8 @@
 """Flags that several commands share, and what they refuse together."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -187,6 +188,25 @@ def refuse_idle(given: Mapping[str, Any]) -> None:
     found = [flag for flag in idle if given[flag]]
     if found:
         raise UserError(f"{', '.join(found)} does nothing {reason}", f"leave {found[0]} out")
+
+
+def check_pairs_after_file(words: Sequence[str]) -> None:
+    """Refuse words of ``[FILE] [KEY VALUE]...`` that miss a value or name two files.
+
+    Raises:
+        UserError: naming the word.
+    """
+    key = re.compile(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+")
+    file, pairs = words[: len(words) % 2], words[len(words) % 2 :]
+    for word in file:
+        if key.fullmatch(word):
+            raise UserError(f"{word} has no value", f"write e.g. {word} VALUE")
+    for word in pairs[::2]:
+        if not key.fullmatch(word):
+            raise UserError(
+                f"{word} is neither the one file to write nor a setting",
+                "write OLD [NEW] [KEY VALUE]..., e.g. old.pth.tar new.pth MODEL.POOLING.NAME avg",
+            )
 
 
 def check_file(path: Path | None, what: str, example: str) -> None:

@@ -84,6 +84,22 @@ def test_nothing_is_written_over_unless_forced(old: Path) -> None:
         convert(old, old, force=True)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"to": "original", "legacy": True}])
+def test_a_file_that_cannot_be_written_is_told_with_what_the_command_takes(
+    old: Path, arguments: Any
+) -> None:
+    (old.parent / "taken").write_text("a file, no folder")
+    with pytest.raises(UserError, match=r"cannot write .*new\.pth") as caught:
+        convert(old, old.parent / "taken/new.pth", **arguments)
+    assert caught.value.hint == "free some space or name another file: OLD NEW"
+
+
+def test_a_folder_is_no_new_file(old: Path) -> None:
+    with pytest.raises(UserError, match="is a folder") as caught:
+        convert(old, old.parent, force=True)
+    assert caught.value.hint.endswith("/old.ffreid.pth")
+
+
 def test_the_check_runs_the_network(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = convert(old, check=True, dry_run=True)
     assert told.forward is not None and told.forward["segmentation"] == (1, 2, 1024)

@@ -354,6 +354,22 @@ def test_what_cannot_be_migrated_is_refused(old: str, error: str, hint: str) -> 
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "line", ["vim main.py", "ls -l main.py", "cp main.py old/main.py", "accelerate launch main.py"]
+)
+def test_a_script_that_others_are_given_is_not_run(line: str) -> None:
+    with pytest.raises(UserError, match="no command of FFB6D or Simple-CCReID"):
+        migrate.migrate(line)
+
+
+@pytest.mark.parametrize("start", ["", "nohup ", "CUDA_VISIBLE_DEVICES=1 ", "time nice -n 10 "])
+def test_a_script_runs_by_its_name_alone(start: str) -> None:
+    assert (
+        migrate.migrate(f"{start}./main.py --dataset ltcc").command
+        == f"{start}ffreid train --dataset ltcc"
+    )
+
+
 @pytest.mark.parametrize("script", ["train_ycb.py", "main.py --dataset ltcc"])
 def test_a_flag_nobody_knows_is_named(script: str) -> None:
     old = f"python {script} --cfgg a --n_sample=3"

@@ -140,3 +140,21 @@ def test_levels_of_apex_become_settings_and_are_explained(
 def test_a_level_that_apex_has_not_is_told(level: str) -> None:
     with pytest.raises(UserError, match=f"--opt_level {level} is none of O0, O1, O2, O3"):
         options.precision_of(level)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["MODEL.POOLING.NAME"], "MODEL.POOLING.NAME has no value"),
+        (["b.pth", "c.pth"], "b.pth is neither the one file to write nor a setting"),
+    ],
+)
+def test_words_after_a_file_that_are_no_pairs_are_refused(words: list[str], error: str) -> None:
+    with pytest.raises(UserError) as caught:
+        options.check_pairs_after_file(words)
+    assert caught.value.message == error
+
+
+@pytest.mark.parametrize("words", [[], ["new.pth"], ["A.B", "1"], ["new.pth", "A.B", "1"]])
+def test_a_file_and_pairs_pass(words: list[str]) -> None:
+    options.check_pairs_after_file(words)

@@ -164,6 +164,7 @@ class _Sorted:
         self.numbers: dict[str, Number] = {}
         self.optimisers: dict[str, Mapping[str, Any]] = {}
         self.dropped: list[tuple[str, str]] = []
+        self.seen: set[int] = set()
 
     def sort(self, name: str, value: Any, depth: int = 0) -> None:
         """Put an entry where it belongs."""
@@ -175,11 +176,20 @@ class _Sorted:
         elif isinstance(value, Mapping):
             self._sort_mapping(name, value, depth + 1)
         elif isinstance(value, list | tuple) and any(map(_is_optimiser, value)):
-            for index, item in enumerate(value):
-                self.sort(f"{name}.{index}", item, depth + 1)
+            if self._is_new(name, value):
+                for index, item in enumerate(value):
+                    self.sort(f"{name}.{index}", item, depth + 1)
         else:
             why = "text" if isinstance(value, str) else "empty" if value is None else "other"
             self.dropped.append((name, WHY[why]))
+
+    def _is_new(self, name: str, container: object) -> bool:
+        """Whether it is the first time; a small file may hold one container millions of times."""
+        if id(container) in self.seen:
+            self.dropped.append((name, WHY["again"]))
+            return False
+        self.seen.add(id(container))
+        return True
 
     def _find_best(self, callbacks: Any) -> None:
         """Take the best value that Lightning keeps among its callbacks."""
@@ -193,6 +203,8 @@ class _Sorted:
             self.optimisers[name] = value
         elif any(str(key).startswith("loss_scaler") for key in value):
             self.dropped.append((name, WHY["amp"]))
+        elif value and not self._is_new(name, value):
+            pass
         elif tensors := {key: item for key, item in value.items() if _is_weight(key, item)}:
             self.take_state(role_of(name), tensors)
             self._rest(name, value, tensors, depth)

@@ -19,6 +19,8 @@ RENAMED = {
 """Last parts of keys as some forks call them."""
 GROUP_ENTRIES = ("lr", "betas", "eps", "weight_decay", "amsgrad", "initial_lr", "params")
 """What a group of parameters held in Adam of PyTorch 1.x."""
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+"""What Adam keeps of each parameter, in any PyTorch."""
 
 
 def mended(state: Mapping[str, Tensor], aliases: Mapping[str, str]) -> tuple[State, list[str]]:
@@ -138,16 +140,26 @@ def _misfit(optimiser: Mapping[str, Any], shapes: Sequence[torch.Size]) -> str:
     known = groups[0].get("params", []) if isinstance(groups[0], Mapping) else []
     if len(known) != len(shapes):
         return f"it is of {len(known)} parameters, the network has {len(shapes)}"
+    if "betas" not in groups[0]:
+        return "it is not Adam's"
     places = {name: place for place, name in enumerate(known)}
     if len(places) != len(known) or not state.keys() <= places.keys():
         return "it holds states of parameters that are in no group"
     for name, own in state.items():
-        if not isinstance(own, Mapping) or not math.isfinite(own.get("step", 0)):
+        if not isinstance(own, Mapping) or (own and not own.keys() >= MOMENTS):
+            return "it is not Adam's"
+        if not _is_step(own.get("step", 0)):
             return f"the step of parameter {places[name]} is no number"
         for entry, value in own.items():
             if isinstance(value, Tensor) and value.dim() and value.shape != shapes[places[name]]:
                 return f"{entry} of parameter {places[name]} has another shape"
     return ""
+
+
+def _is_step(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        value = value.item() if value.numel() == 1 else None
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def old_optimiser(optimiser: Mapping[str, Any]) -> dict[str, Any]:

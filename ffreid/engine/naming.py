@@ -31,6 +31,7 @@ WHY = {
     "empty": "empty",
     "other": "neither weights nor a number",
     "deep": "nested too deeply for weights",
+    "again": "the same as an entry before it",
 }
 NAMED = {
     "amp": ("amp",),

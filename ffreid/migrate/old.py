@@ -11,6 +11,10 @@ from ffreid.migrate.shell import plain, tidy, varies
 
 PROGRAM = re.compile(r"(?:\S*/)?python[\d.]*|\$\{?python\}?|(?:\S*/)?torchrun", re.IGNORECASE)
 SCRIPT = re.compile(r"[\w./~@+${}-]+")
+ASSIGNMENT = re.compile(r"\w+=")
+STARTERS = {"if", "then", "else", "do", "while", "!", "{", "time", "exec", "env", "nohup", "nice"}
+STARTERS |= {"setsid", "srun"}
+"""Words behind which the shell, or such a program, runs a script by its name alone."""
 LAUNCHERS = ("torch.distributed.launch", "torch.distributed.run")
 SWITCHES = {"use_env", "standalone", "no_python"}
 """Flags of the launchers without a value."""
@@ -87,10 +91,16 @@ def read(words: Sequence[str], scripts: Sequence[str]) -> Old | None:
         before = tuple(words[:place])
         if PROGRAM.fullmatch(plain(word)):
             return _after_program(before, word, list(words[place + 1 :]))
-        if word.endswith(".py") and script_name(word) in scripts:
+        if word.endswith(".py") and script_name(word) in scripts and _runs(before):
             rest = tuple(words[place + 1 :])
             return Old(before=before, launcher={}, script=word, words=rest)
     return None
+
+
+def _runs(before: Sequence[str]) -> bool:
+    """Whether the shell runs what follows these words: ``vim main.py`` runs another program."""
+    named = [word for word in before if not ASSIGNMENT.match(word)]
+    return not named or named[0] in STARTERS
 
 
 def _after_program(before: tuple[str, ...], program: str, rest: list[str]) -> Old:

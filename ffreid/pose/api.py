@@ -30,6 +30,7 @@ from ffreid.pose.objects import ObjectSet, folder_objects, linemod_objects, ycb_
 from ffreid.pose.toy import write_objects
 from ffreid.pose.toy_objects import toy_objects
 from ffreid.pose.voting.frame import ObjectPose
+from ffreid.report import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +208,9 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseM
     if checkpoint is None:
         net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
     else:
-        net, _ = setup.load_network(checkpoint, objects, device)
+        net, state = setup.load_network(checkpoint, objects, device)
+        for line in setup.told_otherwise(cfg, state):
+            say(f"note: {line}")
     return PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
 
 

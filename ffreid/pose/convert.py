@@ -40,7 +40,8 @@ def claims(found: Recognised) -> Facts | None:
     classes, offsets = state[SEGMENTATION].shape[0], state[KEYPOINTS].shape[0]
     unsaid = [("VOTE.*, MODEL.POINTS", "no part of the weights: the recipe")]
     if classes == LINEMOD_CLASSES:
-        unsaid.insert(0, ("the object", "LineMOD's files do not name it: DATA.CLS NAME, or --cls"))
+        where = "LineMOD's files do not name it: DATA.CLS NAME here, or --cls NAME in eval"
+        unsaid.insert(0, ("the object", where))
     elif classes != YCB_CLASSES:
         unsaid.insert(0, ("the objects' names", "the data set, whose objects must be as many"))
     return Facts(
@@ -205,6 +206,11 @@ def converted(raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str
         UserError: it holds no FFB6D.
     """
     if conversion.is_ours(raw):
+        if raw["task"] != "pose":
+            raise UserError(
+                f"{origin} is a checkpoint of {raw['task']}, no FFB6D",
+                "give one of this data set's task",
+            )
         return dict(raw), ""
     found = conversion.recognise(raw)
     facts = claims(found)

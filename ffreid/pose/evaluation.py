@@ -8,7 +8,6 @@ from torch import nn
 from yacs.config import CfgNode
 
 from ffreid import report
-from ffreid.config import differing
 from ffreid.engine import conversion, dist, precision, runlog
 from ffreid.engine.dist import World
 from ffreid.engine.loading import evaluation_stream
@@ -52,7 +51,8 @@ def evaluate(
         origin = {"weights": weights, "step": state.get("step"), "origin": told}
         if world.main:
             report.say(f"evaluating {told}")
-            _warn_of_other_settings(cfg, state)
+            for line in setup.told_otherwise(cfg, state):
+                report.say(f"note: {line}")
     elif world.main:
         report.say("voting with the true labels and offsets")
     if world.main:
@@ -78,12 +78,6 @@ def evaluate(
 def needs_weights(options: Mapping[str, Any]) -> bool:
     """Whether an evaluation with such options needs a checkpoint."""
     return not options.get("use_truth")
-
-
-def _warn_of_other_settings(cfg: CfgNode, state: dict[str, Any]) -> None:
-    for key, then, now in differing(cfg, state.get("config", "{}")):
-        if key in ("DATA.SHRINK", "DATA.INTRINSICS", "MODEL.POINTS"):
-            report.say(f"note: trained with {key} {then}, evaluated with {now}")
 
 
 def _run(

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from yacs.config import CfgNode
 
+from ffreid.config import differing
 from ffreid.engine import checkpoint, dist, made, norm, optimisers
 from ffreid.engine.files import find_folder
 from ffreid.engine.precision import dtype
@@ -248,6 +249,15 @@ def load_network(path: Path, objects: ObjectSet, device: torch.device) -> tuple[
     net = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
     checkpoint.load_weights(net, weights, str(path))
     return net.to(device).eval(), state
+
+
+def told_otherwise(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
+    """Say in which settings, that change what a network sees, its checkpoint differs."""
+    return [
+        f"trained with {key} {then}, evaluated with {now}"
+        for key, then, now in differing(cfg, state.get("config", "{}"))
+        if key in ("DATA.SHRINK", "DATA.INTRINSICS", "MODEL.POINTS")
+    ]
 
 
 def _short(names: list[str] | None) -> str:

@@ -15,7 +15,7 @@ from ffreid.engine import precision
 from ffreid.engine.files import open_picture
 from ffreid.engine.modes import evaluating
 from ffreid.engine.specs import Symbol, TensorSpec, taken
-from ffreid.errors import UserError
+from ffreid.errors import UserError, flat
 from ffreid.reid import setup
 from ffreid.reid.building import build_network
 from ffreid.reid.data.clips import recombine
@@ -23,6 +23,7 @@ from ffreid.reid.data.transforms import ClipEvaluation, ImageEvaluation
 from ffreid.reid.defaults import NON_LOCAL, NON_LOCAL_LEAST, VIDEO_LAYOUTS
 from ffreid.reid.extract import seen
 from ffreid.reid.retrieval.features import average_clips, check_finite
+from ffreid.report import say
 
 Picture = Image.Image | npt.NDArray[np.uint8] | str | Path
 """A picture: Pillow's, an array (H, W, 3) uint8 RGB of any size, or a file's path."""
@@ -195,7 +196,9 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> ReidM
     if checkpoint is None:
         net = build_network(cfg)
     else:
-        net, _ = setup.load_network(checkpoint, cfg, device)
+        net, state = setup.load_network(checkpoint, cfg, device)
+        for line in setup.told_otherwise(cfg, state):
+            say(f"note: {line}")
     return ReidModel(net.to(device, precision.dtype(cfg)), cfg)
 
 
@@ -220,9 +223,16 @@ def _opened(name: str, pictures: Sequence[Any]) -> Iterator[Image.Image]:
         if isinstance(picture, str | Path):
             yield open_picture(Path(picture))
         elif isinstance(picture, Image.Image):
-            yield picture.convert("RGB")
+            yield _converted(name, picture)
         else:
             yield Image.fromarray(_checked(name, picture))
+
+
+def _converted(name: str, picture: Image.Image) -> Image.Image:
+    try:
+        return picture.convert("RGB")  # which reads the file, where none has yet
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name} cannot be read: {flat(str(error))}", "open it again") from error
 
 
 def _checked(name: str, picture: object) -> npt.NDArray[np.uint8]:

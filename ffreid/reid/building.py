@@ -26,6 +26,8 @@ from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.task import Identifier, ReidTask, Settings
 from ffreid.report import say
 
+_SHAPING = ("DATA.HEIGHT", "DATA.WIDTH", "AUG.SEQ_LEN", "AUG.SAMPLING_STRIDE", "MODEL.")
+_ORIGIN = ("MODEL.RESUME", "MODEL.BACKBONE")
 _NO_SHAPE = ("MODEL.RESUME", "MODEL.BACKBONE", "MODEL.FEATURE_DIM")
 
 
@@ -167,6 +169,15 @@ def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Mod
     except UserError as error:
         raise UserError(error.message, _advice(cfg, state) or error.hint) from error
     return net.to(device, dtype(cfg)).eval(), state
+
+
+def told_otherwise(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
+    """Say in which settings, that change what a network sees or is, its checkpoint differs."""
+    return [
+        f"trained with {key} {then}, evaluated with {now}"
+        for key, then, now in differing(cfg, state.get("config", "{}"))
+        if key.startswith(_SHAPING) and key not in _ORIGIN
+    ]
 
 
 def _advice(cfg: CfgNode, state: Mapping[str, Any]) -> str:

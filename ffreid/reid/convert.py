@@ -194,6 +194,11 @@ def converted(raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str
         UserError: it holds no network of Simple-CCReID.
     """
     if conversion.is_ours(raw):
+        if raw["task"] != "reid":
+            raise UserError(
+                f"{origin} is a checkpoint of {raw['task']}, no re-identification network",
+                "give one of this data set's task",
+            )
         return dict(raw), ""
     found = conversion.recognise(raw)
     facts = claims(found)

@@ -22,10 +22,6 @@ from ffreid.reid.published import notes, published
 from ffreid.reid.scoring import Row, left_out, score
 from ffreid.reid.table import COLUMNS, as_json, query_rows, table
 
-_SHAPING = ("DATA.HEIGHT", "DATA.WIDTH", "AUG.SEQ_LEN", "AUG.SAMPLING_STRIDE", "MODEL.")
-"""Settings that change what the network sees or is."""
-_ORIGIN = ("MODEL.RESUME", "MODEL.BACKBONE")
-
 
 def needs_weights(options: Mapping[str, Any]) -> bool:
     """Tell whether `evaluate` with these options needs a checkpoint."""
@@ -160,9 +156,8 @@ def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any
     report.say(f"data: {source.summary()}")
     for line in source.notes:
         report.say(f"note: {line}")
-    for key, then, now in differing(cfg, state.get("config", "{}")):
-        if key.startswith(_SHAPING) and key not in _ORIGIN:
-            report.say(f"note: trained with {key} {then}, evaluated with {now}")
+    for line in setup.told_otherwise(cfg, state):
+        report.say(f"note: {line}")
     if cfg.TEST.SELECT_ON == "test":
         report.say(
             "note: best weights are those that do best on the test set, as in the original; "

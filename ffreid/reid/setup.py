@@ -15,6 +15,7 @@ from ffreid.reid.building import (
     build_task,
     load_network,
     original_entries,
+    told_otherwise,
 )
 from ffreid.reid.data import clips
 from ffreid.reid.data.batch import collate, collate_for_evaluation
@@ -41,6 +42,7 @@ __all__ = [  # the runner takes them from here
     "collate_for_evaluation",
     "load_network",
     "original_entries",
+    "told_otherwise",
 ]
 
 FREE_TO_CHANGE = (

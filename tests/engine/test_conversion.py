@@ -136,7 +136,30 @@ def test_an_averaged_model_of_pytorch_is_read() -> None:
 def test_a_mapping_that_holds_itself_ends() -> None:
     raw: dict[str, Any] = {"state_dict": state()}
     raw["self"] = raw
-    assert any(why == "nested too deeply for weights" for _, why in recognise(raw).dropped)
+    assert ("self.self", "the same as an entry before it") in recognise(raw).dropped
+
+
+def test_a_list_that_holds_itself_ends() -> None:
+    optimisers: list[Any] = [adam(tiny().parameters())]
+    optimisers.append(optimisers)
+    found = recognise({"state_dict": state(), "optimizers": optimisers})
+    assert list(found.optimisers) == ["optimizers.0"]
+    assert found.dropped == (("optimizers.1", "the same as an entry before it"),)
+
+
+def test_mappings_that_are_held_again_and_again_are_looked_into_once() -> None:
+    held: dict[str, Any] = {"epoch": "first"}
+    for _ in range(5):
+        held = {str(place): held for place in range(50)}
+    assert len(recognise({"held": held}).dropped) == 5 * 49 + 1
+
+
+def test_mappings_are_looked_into_only_so_deeply() -> None:
+    held: dict[str, Any] = {"epoch": 3}
+    for _ in range(2000):
+        held = {"held": held}
+    ((_, why),) = recognise(held).dropped
+    assert why == "nested too deeply for weights"
 
 
 def test_parameters_come_without_their_gradients() -> None:
@@ -251,6 +274,10 @@ def test_todays_adam_is_written_as_an_old_one() -> None:
         (lambda old: old["state"].update({7: {}}), "in no group"),
         (lambda old: next(iter(old["state"].values())).update(exp_avg=torch.ones(2)), "shape"),
         (lambda old: next(iter(old["state"].values())).update(step=float("nan")), "no number"),
+        (lambda old: next(iter(old["state"].values())).update(step="7"), "no number"),
+        (lambda old: next(iter(old["state"].values())).update(step=torch.ones(2)), "no number"),
+        (lambda old: next(iter(old["state"].values())).pop("exp_avg"), "it is not Adam's"),
+        (lambda old: old["param_groups"][0].pop("betas"), "it is not Adam's"),
     ],
 )
 def test_an_optimiser_that_does_not_fit_is_left_out_with_the_reason(change: Any, why: str) -> None:
@@ -260,6 +287,14 @@ def test_an_optimiser_that_does_not_fit_is_left_out_with_the_reason(change: Any,
     fitted, reason = fitted_optimiser(old, net, state())
     assert fitted is None
     assert why in reason
+
+
+def test_an_optimiser_of_another_kind_is_left_out() -> None:
+    net = tiny()
+    other = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    net[0](torch.ones(1, 3, 3, 3)).sum().backward()
+    other.step()
+    assert fitted_optimiser(other.state_dict(), net, state()) == (None, "it is not Adam's")
 
 
 def test_an_optimiser_of_parameters_in_another_order_is_left_out() -> None:

@@ -15,7 +15,7 @@ from ffreid.engine import checkpoint
 from ffreid.engine.specs import TensorSpec
 from ffreid.errors import UserError
 from ffreid.recipes import compose
-from ffreid.reid import setup
+from ffreid.reid import building, setup
 from ffreid.reid.api import ReidModel
 from ffreid.reid.data.records import Record
 from tests.made_tensors import as_told, made, smallest
@@ -108,6 +108,17 @@ def test_embedding_leaves_modes_as_they_are() -> None:
     assert model.net.training
 
 
+def test_a_damaged_picture_that_is_open_already_is_named(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    with (
+        Image.open(tmp_path / "half.png") as picture,
+        pytest.raises(UserError, match=r"images\[0\] cannot be read: image file is truncated"),
+    ):
+        model_of().embed([picture])
+
+
 @pytest.mark.parametrize(
     ("images", "error"),
     [
@@ -191,3 +202,21 @@ def test_the_spec_is_of_the_tensors_that_pictures_become() -> None:
     sizes = {"B": 2, "H": HEIGHT, "W": WIDTH}
     assert as_told(model.input_spec(), {"images": seen[0]}, sizes)
     assert len(seen) == 2  # from both sides
+
+
+def test_settings_that_a_checkpoint_was_trained_with_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = building.build_network(compose("toy-reid", pairs=["MODEL.BACKBONE", "random"]))
+    state = {"model_state_dict": net.state_dict(), "config": "MODEL: {RES4_STRIDE: 2}"}
+    file = tmp_path / "run.pth"
+    checkpoint.save(file, state | {"parts": {"net": {}}, "task": "reid"})
+    create_model("toy-reid", file)
+    assert "note: trained with MODEL.RES4_STRIDE 2, evaluated with 1" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_the_other_task_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "pose.pth"
+    checkpoint.save(file, {"parts": {"net": {}}, "task": "pose"})
+    with pytest.raises(UserError, match="is a checkpoint of pose, no re-identification network"):
+        create_model("toy-reid", file)

@@ -78,7 +78,8 @@ def _camera(intrinsics: npt.ArrayLike) -> npt.NDArray[np.float64]:
             f"intrinsics is {_kind(matrix)}",
             "give the (3, 3) camera matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], pixels",
         )
-    if not np.isfinite(matrix).all() or min(matrix[0, 0], matrix[1, 1]) <= 0:
+    plain = np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1]) > 0
+    if not plain or (matrix[2] != (0, 0, 1)).any():  # transposed, it has the centre there
         raise UserError(
             f"intrinsics are {matrix.tolist()}",
             "give [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with fx and fy above 0, pixels",

@@ -51,6 +51,8 @@ def test_no_number_is_no_measurement(value: float) -> None:
         ({"intrinsics": CAMERA[:2]}, r"intrinsics is \(2, 3\) float64"),
         ({"intrinsics": CAMERA * np.nan}, "intrinsics are"),
         ({"intrinsics": -CAMERA}, "intrinsics are"),
+        ({"intrinsics": CAMERA.T}, "intrinsics are"),
+        ({"intrinsics": 10 * CAMERA}, "intrinsics are"),
         ({"depth_scale": 0}, "depth_scale is 0"),
         ({"depth_scale": np.nan}, "depth_scale is nan"),
         ({"depth_scale": "mm"}, "depth_scale is mm"),
