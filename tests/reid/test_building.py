@@ -231,7 +231,7 @@ def refusal(path: Path, cfg: CfgNode) -> UserError:
 def test_a_checkpoint_of_something_else_is_told(tmp_path: Path, content: dict[str, Any]) -> None:
     checkpoint.save(tmp_path / "pose.pth", content)
     error = refusal(tmp_path / "pose.pth", configuration())
-    assert "holds no re-identification network" in error.message
+    assert "no re-identification network" in error.message
 
 
 def test_a_network_of_other_pooling_is_told_with_what_to_set(tmp_path: Path) -> None:
