@@ -107,10 +107,7 @@ def checkpoint_to_resume(named: str | None) -> Path | Literal["auto"] | None:
     if named is None or named == AUTO:
         return AUTO if named else None
     path = Path(named)
-    if not path.is_file():
-        raise UserError(
-            f"no checkpoint {path}", "give an existing file, e.g. last.pth, or --resume auto"
-        )
+    check_file(path, "checkpoint", "last.pth, or --resume auto")
     return path
 
 

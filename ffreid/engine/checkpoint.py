@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ffreid import report
+from ffreid.engine.comparison import compare
 from ffreid.engine.unpacking import read as read
 from ffreid.errors import UserError, flat
 
@@ -76,21 +77,17 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     Raises:
         UserError: listing missing, unexpected and misshapen keys by module.
     """
-    own = module.state_dict()
-    missing = [key for key in own if key not in state]
-    unexpected = [key for key in state if key not in own]
-    misshapen = [
-        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if missing or unexpected or misshapen:
+    compared = compare(module, state)
+    if not compared.fits:
         parts = [
             f"{len(found)} {word} ({_grouped(found)})"
-            for word, found in (("missing", missing), ("unexpected", unexpected))
+            for word, found in (
+                ("missing", compared.missing),
+                ("unexpected", compared.unexpected),
+            )
             if found
         ]
-        if misshapen:
+        if misshapen := [f"{key} {there} for {own}" for key, there, own in compared.misshapen]:
             parts.append(f"{len(misshapen)} misshapen ({'; '.join(misshapen[:3])})")
         raise UserError(
             f"{origin} does not fit this network: {', '.join(parts)}",
@@ -99,7 +96,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     module.load_state_dict(state)
 
 
-def _grouped(keys: list[str]) -> str:
+def _grouped(keys: Sequence[str]) -> str:
     groups = Counter(key.partition(".")[0] for key in keys)
     shown = [f"{name}.* {count}" for name, count in groups.most_common(4)]
     return ", ".join(shown) + (", …" if len(groups) > 4 else "")

@@ -1,7 +1,7 @@
 """What is in a checkpoint, whoever wrote it: weights, numbers, optimisers, and what is neither."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ffreid.engine.naming import WHY, State, parted, reason_to_drop, role_of
 from ffreid.engine.naming import stripped as stripped
+from ffreid.errors import UserError
 
 Number = int | float
 
@@ -139,6 +140,37 @@ def origin(state: Mapping[str, Any], path: Path) -> str:
 def is_ours(raw: Mapping[Any, Any]) -> bool:
     """Whether ffreid wrote a checkpoint, or converted it."""
     return isinstance(raw.get("parts"), Mapping) and "task" in raw
+
+
+def own(raw: Mapping[str, Any], origin: Path, *, task: str, network: str) -> dict[str, Any] | None:
+    """Give a checkpoint that is in our layout already; None where it is not.
+
+    Raises:
+        UserError: it is of another task, and so no `network`.
+    """
+    if not is_ours(raw):
+        return None
+    if raw["task"] != task:
+        raise UserError(
+            f"{origin} is a checkpoint of {raw['task']}, no {network}",
+            "give one of this data set's task",
+        )
+    return dict(raw)
+
+
+def holds_no(network: str, origin: Path) -> UserError:
+    """Say that a file holds no `network`."""
+    return UserError(
+        f"{origin} holds no {network}",
+        f"give a best.pth or last.pth of a run; ffreid convert-ckpt {origin} --dry-run says "
+        "what the file is",
+    )
+
+
+def taken_as(network: str, found: Recognised, origin: Path, notes: Sequence[str]) -> str:
+    """Say what a file was taken for."""
+    more = f" ({len(notes)} notes: ffreid convert-ckpt --dry-run)" if notes else ""
+    return f"{origin} is {found.kind}: taken as {network}{more}"
 
 
 def _kind(raw: Mapping[Any, Any], *, bare: bool, ours: bool) -> str:

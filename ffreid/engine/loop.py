@@ -86,7 +86,7 @@ class Loop:
         self.saved: tuple[Path, int] | None = None
         if state is not None:
             self.saved = (Path(origin), state["step"])
-            self._take_back(state)
+            self._take_back(state, Path(origin))
 
     def _trainer(self, *, resumed: bool) -> Trainer:
         cfg, device, train = self.cfg, self.world.device, self.cfg.TRAIN
@@ -120,23 +120,22 @@ class Loop:
             free=self.setup.FREE_TO_CHANGE,
         )
 
-    def _take_back(self, state: Mapping[str, Any]) -> None:
+    def _take_back(self, state: Mapping[str, Any], origin: Path) -> None:
         if "converted" in state:
-            self._take_over(state, str(self.saved and self.saved[0]))
+            self._take_over(state, origin)
         self.trainer.load_state(state)
         self.start, self.measured = state["step"], state.get("measured", {})
         self.skipped, self.owed = state.get("skipped", 0), not state.get("evaluated", True)
         self.epoch = EpochSums(state.get("epoch_sums"))
-        if self.saved and self.saved[0].parent.resolve() == self.folder.resolve():
+        if origin.parent.resolve() == self.folder.resolve():
             self.lines = state.get("lines", self.start // self.plan.steps_per_epoch)
         changed = [key for key, *_ in differing(self.cfg, state["config"])]
         # Numbers of another kind don't compare.
-        same = not any(key.startswith(SELECTING) for key in changed)
-        if same:
+        if not any(key.startswith(SELECTING) for key in changed):
             found = best_values(state).items()
             self.best = {n: best for n, best in found if (self.folder / f"{n}.pth").is_file()}
 
-    def _take_over(self, state: Mapping[str, Any], origin: str) -> None:
+    def _take_over(self, state: Mapping[str, Any], origin: Path) -> None:
         """Refuse what does not fit of a checkpoint that others wrote, and say what it lacks."""
         for name, part in parts_of(self.trainer.task).items():
             load_weights(part, state["parts"].get(name, {}), f"{origin}, its part {name},")
@@ -189,8 +188,6 @@ class Loop:
                 self._keep(step + 1, stop=stepped.stop)
             if self.start < end < plan.total:
                 self._save("last.pth", end)
-            if end == plan.total:
-                self.journal.state("finished", step=end)
         return self.folder
 
     def try_out(self) -> dict[str, Any]:
@@ -338,13 +335,13 @@ class Loop:
 
     def _tell_judged(self, done: int, name: str, found: Validation, *, better: bool) -> None:
         suffix = name.removeprefix("best")
-        wanted = self.cfg.TRAIN.TENSORBOARD and found.pictures is not None
+        draw = found.pictures if self.cfg.TRAIN.TENSORBOARD else None
         self.journal.validated(
             done,
             found.row,
             prefix=f"validation{suffix}",
             best=self.best[name] if name == "best" else None,
-            pictures=found.pictures() if wanted and found.pictures is not None else None,
+            pictures=draw() if draw is not None else None,
         )
         if found.results is not None:
             facts = {"step": done, "epoch": self._at(done - 1).epoch + 1, **found.results}

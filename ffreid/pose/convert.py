@@ -148,10 +148,10 @@ def _classes(facts: Facts, name: str) -> dict[str, Any]:
 
 
 def _optimisers(found: Recognised, facts: Facts, notes: list[str]) -> dict[str, Any]:
+    with torch.device("meta"):  # its names and shapes are wanted alone
+        net = build(facts, CfgNode())
     for name, optimiser in found.optimisers.items():
-        fitted, why = fitted_optimiser(
-            optimiser, build(facts, CfgNode()), found.weights[facts.role]
-        )
+        fitted, why = fitted_optimiser(optimiser, net, found.weights[facts.role])
         if fitted is not None:
             return {"optimisers": {"net": fitted}}
         notes.append(f"{name} is not taken over: {why}")
@@ -205,22 +205,12 @@ def converted(raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str
     Raises:
         UserError: it holds no FFB6D.
     """
-    if conversion.is_ours(raw):
-        if raw["task"] != "pose":
-            raise UserError(
-                f"{origin} is a checkpoint of {raw['task']}, no FFB6D",
-                "give one of this data set's task",
-            )
-        return dict(raw), ""
+    if (own := conversion.own(raw, origin, task="pose", network="FFB6D")) is not None:
+        return own, ""
     found = conversion.recognise(raw)
     facts = claims(found)
     if facts is None:
-        raise UserError(
-            f"{origin} holds no FFB6D",
-            f"give a best.pth or last.pth of a run; ffreid convert-ckpt {origin} --dry-run says "
-            "what the file is",
-        )
+        raise conversion.holds_no("FFB6D", origin)
     ours, notes = to_ours(found, facts, {})
     told = f"FFB6D of {facts.told['classes']} classes, {facts.told['keypoints']} keypoints"
-    more = f" ({len(notes)} notes: ffreid convert-ckpt --dry-run)" if notes else ""
-    return ours, f"{origin} is {found.kind}: taken as {told}{more}"
+    return ours, conversion.taken_as(told, found, origin, notes)

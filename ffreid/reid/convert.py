@@ -14,10 +14,10 @@ from ffreid.engine import conversion
 from ffreid.engine.conversion import Facts, Recognised
 from ffreid.engine.mending import mended
 from ffreid.engine.naming import State
-from ffreid.errors import UserError
 from ffreid.reid.defaults import IMAGE_NETWORKS
 from ffreid.reid.resources import resource
 
+NETWORK = "re-identification network"
 BACKBONE = ("ResNet-50", "reid")
 """torchvision's network below all of these, and whose it is."""
 IMAGE_KEYS = ("base.0.weight", "base.7.2.conv3.weight", "bn.running_var")
@@ -193,24 +193,14 @@ def converted(raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str
     Raises:
         UserError: it holds no network of Simple-CCReID.
     """
-    if conversion.is_ours(raw):
-        if raw["task"] != "reid":
-            raise UserError(
-                f"{origin} is a checkpoint of {raw['task']}, no re-identification network",
-                "give one of this data set's task",
-            )
-        return dict(raw), ""
+    if (own := conversion.own(raw, origin, task="reid", network=NETWORK)) is not None:
+        return own, ""
     found = conversion.recognise(raw)
     facts = claims(found)
     if facts is None and isinstance(raw.get("model_state_dict"), Mapping):
         return dict(raw), ""  # of another network: loading it tells which keys do not fit
     if facts is None:
-        raise UserError(
-            f"{origin} holds no re-identification network",
-            f"give a best.pth or last.pth of a run; ffreid convert-ckpt {origin} --dry-run says "
-            "what the file is",
-        )
+        raise conversion.holds_no(NETWORK, origin)
     ours, notes = to_ours(found, facts, {})
     told = ", ".join(f"{name} {value}" for name, value in facts.told.items())
-    more = f" ({len(notes)} notes: ffreid convert-ckpt --dry-run)" if notes else ""
-    return ours, f"{origin} is {found.kind}: taken as {facts.network} ({told}){more}"
+    return ours, conversion.taken_as(f"{facts.network} ({told})", found, origin, notes)
