@@ -1,6 +1,5 @@
 """The Python API: models by the names of the command line, and checkpoints."""
 
-import importlib
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,13 +8,14 @@ from typing import Any, Literal, get_args, overload
 
 import torch
 
-from ffreid import convert
-from ffreid.engine import checkpoint as checkpoints
+from ffreid import convert, tasks
+from ffreid.engine.checkpoints import io as checkpoints
 from ffreid.engine.specs import Symbol, TensorSpec
 from ffreid.errors import UserError, flat
-from ffreid.pose.api import Pose, PoseModel
+from ffreid.pose.predictor import Pose, PoseModel
 from ffreid.recipes import compose
-from ffreid.reid.api import ReidModel
+from ffreid.reid.predictor import ReidModel
+from ffreid.tasks import TaskName
 
 __all__ = [
     "Pose",
@@ -28,7 +28,6 @@ __all__ = [
     "load_checkpoint",
 ]
 
-TaskName = Literal["pose", "reid"]
 PoseData = Literal["ycb", "linemod", "toy-pose"]
 ReidData = Literal[
     "ltcc",
@@ -116,11 +115,9 @@ def create_model(
         pairs=[word for pair in chosen.items() for word in pair],
         cls=cls,
     )
-    room = importlib.import_module(f"ffreid.{tree.TASK}.api")
     file = None if checkpoint is None else Path(checkpoint)
     with _seeded(tree.SEED):
-        model: PoseModel | ReidModel = room.create(tree, file, _device(device))
-    return model
+        return tasks.create_predictor(tree, file, _device(device))
 
 
 def load_checkpoint(path: str | Path, task: TaskName | None = None) -> dict[str, Any]:

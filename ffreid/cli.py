@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ffreid import __version__, options
-from ffreid.engine import ending
+from ffreid import __version__, flags
+from ffreid.engine.distributed import failures
 from ffreid.errors import UserError, flat
-from ffreid.options import Cls, Dataset, Gpu, JsonFile, Output, Pairs, Recipe, Root, Tag
+from ffreid.flags import Cls, Dataset, Gpu, JsonFile, Output, Pairs, Recipe, Root, Tag
 from ffreid.report import say
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -60,7 +60,7 @@ def train(
     pairs: Pairs = None,
 ) -> None:
     """Train a network, then report its best state."""
-    flags = options.train_settings(
+    settings = flags.train_settings(
         amp=amp,
         precision=precision,
         opt_level=opt_level,
@@ -68,19 +68,19 @@ def train(
         tensorboard=tensorboard,
         overfit=overfit,
     )
-    config = _compose(dataset, root, cfg, output, tag, cls, [*flags, *(pairs or [])], {})
+    config = _compose(dataset, root, cfg, output, tag, cls, [*settings, *(pairs or [])], {})
     evaluates = evaluate_only or config.get("EVAL_MODE")
-    options.refuse_idle_in_training(
+    flags.refuse_idle_in_training(
         {"--gpus": gpus, "--dry-run": dry_run, "--profile": profile, "--eval": evaluates}
     )
-    options.choose_devices(gpu, several="" if gpus else "add --gpus {count}")
-    start = options.checkpoint_to_resume(resume or config.MODEL.get("RESUME") or None)
+    flags.choose_devices(gpu, several="" if gpus else "add --gpus {count}")
+    start = flags.checkpoint_to_resume(resume or config.MODEL.get("RESUME") or None)
     if gpus is not None:
-        from ffreid.engine.launch import launch, without_gpus
+        from ffreid.engine.distributed.launch import launch, without_gpus
 
         sys.exit(launch(gpus, without_gpus(context.obj)))
     from ffreid import runner
-    from ffreid.engine import dist
+    from ffreid.engine.distributed import group
 
     if evaluates:
         runner.evaluate(config, weights=start if isinstance(start, Path) else None)
@@ -88,7 +88,7 @@ def train(
     if dry_run:
         runner.try_out(config, resume=start)
         return
-    with dist.joined():
+    with group.joined():
         runner.train(config, resume=start, profiled_steps=profile)
         runner.finish(config)
 
@@ -144,10 +144,10 @@ def evaluate(
     }
     # Saved features need no pictures, so no folder that holds them.
     config = _compose(dataset, root, cfg, output, tag, cls, pairs, given, data=features is None)
-    options.refuse_idle(given)
-    options.check_file(checkpoint, "checkpoint", "best.pth")
-    options.check_file(features, "features", "what --save-features wrote")
-    options.choose_devices(
+    flags.refuse_idle(given)
+    flags.check_file(checkpoint, "checkpoint", "best.pth")
+    flags.check_file(features, "features", "what --save-features wrote")
+    flags.choose_devices(
         gpu, several="start it by torchrun --nproc-per-node {count} -m ffreid eval …"
     )
     if predictions is not None:
@@ -206,7 +206,7 @@ def runs(
     if words[0] != "plot":
         if output is not None:
             raise UserError("--output does nothing without plot", "leave --output out")
-        from ffreid.engine.runs import list_runs
+        from ffreid.engine.tracking.runs import list_runs
 
         list_runs([Path(word) for word in words], json_file=json)
         return
@@ -214,7 +214,7 @@ def runs(
         raise UserError(
             "plot takes folders of runs, and no --json", "ffreid runs plot FOLDER [FOLDER...]"
         )
-    from ffreid.engine.plot import default_file, plot_runs
+    from ffreid.engine.tracking.plot import default_file, plot_runs
 
     folders = [Path(word) for word in words[1:]]
     say(f"curves in {plot_runs(folders, file=output or default_file(folders))}")
@@ -251,9 +251,9 @@ def convert_checkpoint(
     """Recognise a checkpoint, tell what it is, and write it in ffreid's or the authors' form."""
     from ffreid.convert import convert
 
-    options.check_file(old, "checkpoint", "FFB6D_best.pth.tar")
+    flags.check_file(old, "checkpoint", "FFB6D_best.pth.tar")
     rest = words or []
-    options.check_pairs_after_file(rest)
+    flags.check_pairs_after_file(rest)
     convert(
         old,
         Path(rest[0]) if len(rest) % 2 else None,
@@ -290,16 +290,15 @@ def bench(
     """Time each stage, beside the plain method where there is a faster one."""
     if task not in BENCHES:
         raise UserError(f"nothing to time for {task!r}", "ffreid bench pose, or ffreid bench reid")
-    from importlib import import_module
+    from ffreid import atomic, report
+    from ffreid.bench import pose, reid
 
-    from ffreid import report
-
-    rows = import_module(f"ffreid.{task}.bench").bench(quick)
+    rows = pose.bench(quick) if task == "pose" else reid.bench(quick)
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     cells = [[row[name] for name in columns] for row in rows]
     report.show_table(f"{task}: {BENCHES[task]}", columns, cells)
     if json is not None:
-        report.write_json(json, {"rows": rows})
+        atomic.write_json(json, {"rows": rows})
 
 
 def _given(path: str | None) -> Path | None:
@@ -324,7 +323,7 @@ def _compose(
     config = compose(
         dataset, file=cfg, pairs=pairs or [], root=root, output=output, tag=tag, cls=cls
     )
-    options.refuse_foreign(config.TASK, dataset, {"--cls": cls, **given})
+    flags.refuse_foreign(config.TASK, dataset, {"--cls": cls, **given})
     if data:
         check_root(config)
     return config
@@ -359,13 +358,15 @@ def main(arguments: list[str] | None = None) -> None:
             obj=sys.argv[1:] if arguments is None else arguments,
         )
     except usage_error as error:
-        ending.end(_usage(error))
+        failures.end(_usage(error))
     except typer.Abort:
-        ending.end(KeyboardInterrupt())
+        failures.end(KeyboardInterrupt())
     except (Exception, KeyboardInterrupt) as error:
-        ending.end(error)
-    if code == ending.INTERRUPTED:  # typer makes this code of Ctrl-C itself, elder ones raise Abort
-        ending.end(KeyboardInterrupt())
+        failures.end(error)
+    if (
+        code == failures.INTERRUPTED
+    ):  # typer makes this code of Ctrl-C itself, elder ones raise Abort
+        failures.end(KeyboardInterrupt())
     sys.exit(code if isinstance(code, int) else 0)
 
 

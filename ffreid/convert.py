@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from ffreid import report
+from ffreid import atomic, report, tasks
 from ffreid.config import check_choices, lookup, merge_pairs
-from ffreid.convert_told import Report, refusal, tell
-from ffreid.engine import checkpoint, conversion, torchvision_files
-from ffreid.engine.comparison import Comparison, compare
-from ffreid.engine.conversion import Facts, Recognised
+from ffreid.convert_report import Report, refusal, tell
+from ffreid.engine.checkpoints import contents, io, pretrained
+from ffreid.engine.checkpoints.contents import Facts, Recognised
+from ffreid.engine.checkpoints.io import Comparison, compare
 from ffreid.errors import UserError
+from ffreid.tasks import Converter
 
-TASKS = ("pose", "reid")
 TARGETS = ("ffreid", "original", "safetensors")
 """What ``--to`` may say."""
 ENDINGS = (".pth.tar", ".pth", ".pt", ".th", ".tar", ".ckpt", ".pkl", ".bin", ".safetensors")
@@ -56,8 +56,8 @@ def convert(
             cannot be written.
     """
     _check_asked(to, legacy=legacy)
-    raw = _mapping(checkpoint.read(old, trust=trust_pickle), old)
-    found = _choose(conversion.recognise(raw), weights, old)
+    raw = _mapping(io.read(old, trust=trust_pickle), old)
+    found = _choose(contents.recognise(raw), weights, old)
     claimed = _claimed(found)
     if claimed is None:
         return _without_network(old, new, found, raw, to=to, force=force, dry_run=dry_run)
@@ -91,16 +91,12 @@ def load_any(path: Path, task: str, *, say: bool = True) -> dict[str, Any]:
     Raises:
         UserError: it is unreadable, or holds no network of the task.
     """
-    raw = _mapping(checkpoint.read(path), path)
-    state, line = _room(task).converted(raw, path)
+    raw = _mapping(io.read(path), path)
+    state, line = tasks.converter(task).converted(raw, path)
     if line and say:
         report.say(line)
     loaded: dict[str, Any] = state
     return loaded
-
-
-def _room(task: str) -> Any:
-    return importlib.import_module(f"ffreid.{task}.convert")
 
 
 def _check_asked(to: str, *, legacy: bool) -> None:
@@ -146,12 +142,12 @@ def _choose(found: Recognised, weights: str, path: Path) -> Recognised:
             f"{path} holds no weights {weights!r}",
             f"it has: {', '.join(found.weights) or 'none'}",
         )
-    return conversion.taking(found, weights)
+    return contents.taking(found, weights)
 
 
-def _claimed(found: Recognised) -> tuple[Any, Facts] | None:
-    for task in TASKS:
-        room = _room(task)
+def _claimed(found: Recognised) -> tuple[Converter, Facts] | None:
+    for task in tasks.TASKS:
+        room = tasks.converter(task)
         facts: Facts | None = room.claims(found)
         if facts is not None:
             return room, facts
@@ -160,8 +156,8 @@ def _claimed(found: Recognised) -> tuple[Any, Facts] | None:
 
 def _settings(facts: Facts, words: Sequence[str]) -> tuple[CfgNode, dict[str, Any]]:
     """The task's defaults with what the file and the user tell; and what the user told alone."""
-    defaults = importlib.import_module(f"ffreid.{facts.task}.defaults")
-    cfg: CfgNode = defaults.defaults()
+    defaults = tasks.defaults(facts.task)
+    cfg = defaults.defaults()
     merge_pairs(cfg, [word for key, v in facts.settings.items() for word in (key, str(v))])
     merge_pairs(cfg, words)
     for key, value in facts.settings.items():
@@ -175,7 +171,7 @@ def _settings(facts: Facts, words: Sequence[str]) -> tuple[CfgNode, dict[str, An
 
 def _in_our_layout(
     old: Path,
-    room: Any,
+    room: Converter,
     raw: Mapping[Any, Any],
     found: Recognised,
     facts: Facts,
@@ -205,7 +201,7 @@ def _check_fit(path: Path, comparison: Comparison) -> None:
 
 
 def _forward(
-    room: Any, net: nn.Module, cfg: CfgNode, state: Mapping[str, Tensor]
+    room: Converter, net: nn.Module, cfg: CfgNode, state: Mapping[str, Tensor]
 ) -> dict[str, tuple[int, ...]]:
     net.load_state_dict(state)
     outputs: dict[str, Tensor] = room.run(net, cfg)
@@ -237,8 +233,8 @@ def _without_network(
     told = Report(found=found)
     state = found.weights.get("model", {})
     tell(old, told, state, {})
-    name = torchvision_files.name_of(state)
-    usable = {_room(task).BACKBONE[0]: task for task in TASKS}
+    name = pretrained.name_of(state)
+    usable = {tasks.converter(task).BACKBONE[0]: task for task in tasks.TASKS}
     if name not in usable or to == "original":
         raise UserError(*refusal(old, found, name))
     report.say(f"{old} is torchvision's {name}: a backbone to start training from")
@@ -254,7 +250,7 @@ def _without_network(
 
 
 def _payload(
-    room: Any, facts: Facts, ours: Mapping[str, Any], state: Mapping[str, Tensor], to: str
+    room: Converter, facts: Facts, ours: Mapping[str, Any], state: Mapping[str, Tensor], to: str
 ) -> Mapping[str, Any]:
     if to == "original":
         original: dict[str, Any] = room.to_original(ours)
@@ -291,13 +287,13 @@ def _write(path: Path, payload: Mapping[str, Any], *, to: str, legacy: bool) -> 
     hint = "free some space or name another file: OLD NEW"
     if to != "safetensors" and not legacy:
         try:
-            checkpoint.save(path, payload)
+            io.save(path, payload)
         except UserError as error:  # whose hint is a run's
             raise UserError(error.message, hint) from error
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with report.replacing(path) as file:
+        with atomic.replacing(path) as file:
             if legacy:
                 torch.save(dict(payload), file, _use_new_zipfile_serialization=False)
             else:

@@ -1,6 +1,5 @@
 """``--dataset NAME`` alone selects task and recipe: the YAML files below ``configs/<task>/``."""
 
-import importlib
 import os
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from ffreid import tasks
 from ffreid.config import merge_file, merge_pairs
 from ffreid.errors import UserError
 
@@ -18,7 +18,7 @@ def check_root(cfg: CfgNode) -> None:
     Raises:
         UserError: saying how to name it.
     """
-    importlib.import_module(f"ffreid.{cfg.TASK}.defaults").check_root(cfg)
+    tasks.defaults(cfg.TASK).check_root(cfg)
 
 
 def recipe_folder() -> Path:
@@ -83,8 +83,8 @@ def compose(
             f"unknown data set {dataset!r}",
             f"did you mean {close[0]}?" if close else f"choose one of: {', '.join(known)}",
         )
-    defaults = importlib.import_module(f"ffreid.{known[dataset].parent.name}.defaults")
-    cfg: CfgNode = defaults.defaults()
+    defaults = tasks.defaults(known[dataset].parent.name)
+    cfg = defaults.defaults()
     merge_file(cfg, known[dataset])
     shipped = known[dataset].parent / "recipes"
     if file is not None:

@@ -1,6 +1,5 @@
 """From a configuration to a training or an evaluation run, one process or many."""
 
-import importlib
 import signal
 import tempfile
 from pathlib import Path
@@ -8,22 +7,15 @@ from typing import Any, Literal
 
 from yacs.config import CfgNode
 
-from ffreid import convert, report
-from ffreid.engine import (
-    dist,
-    dry,
-    ending,
-    interrupt,
-    made,
-    precision,
-    runlog,
-    tensorboard,
-)
-from ffreid.engine.dist import World
-from ffreid.engine.keeping import newest_sound
+from ffreid import atomic, convert, report, tasks
+from ffreid.engine import dry_run, precision, signals, synthetic
+from ffreid.engine.checkpoints.manager import newest_sound
+from ffreid.engine.distributed import failures, group
+from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import deaths_told
-from ffreid.engine.loop import Loop
-from ffreid.engine.task import Rooms
+from ffreid.engine.tracking import run_folder as run_folders
+from ffreid.engine.tracking import tensorboard
+from ffreid.engine.trainer import Loop
 from ffreid.errors import UserError
 
 
@@ -59,16 +51,16 @@ def train(
     folder = run_folder(cfg)
     if cfg.TRAIN.TENSORBOARD:
         tensorboard.check_available()
-    with dist.joined() as world, deaths_told(), precision.flags(cfg):
+    with group.joined() as world, deaths_told(), precision.flags(cfg):
         origin, state = _found(cfg, resume, world)
         if world.main:
             if state is None or Path(origin).parent.resolve() != folder.resolve():
                 _refuse_to_overwrite(folder)
-            runlog.open_folder(folder)
-        loop = Loop(cfg, world, rooms(cfg), folder, state=state, origin=origin)
+            run_folders.open_folder(folder)
+        loop = Loop(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
         del state
         loop.fit(stop_at, profiled_steps=profiled_steps)
-        dist.meet()  # the first process may be saving still
+        group.meet()  # the first process may be saving still
         return folder
 
 
@@ -86,21 +78,21 @@ def try_out(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> di
     folder = run_folder(cfg)
     with (
         tempfile.TemporaryDirectory(prefix="ffreid-dry-run-") as place,
-        dist.joined() as world,
+        group.joined() as world,
         deaths_told(),
         precision.flags(cfg),
     ):
         origin, state = _found(cfg, resume, world)
-        made_at = _room(cfg, "setup").made_folder(cfg)
-        if made_at is not None and not (made_at / made.MARKER).is_file():
+        made_at = tasks.modules(cfg.TASK).sources.made_folder(cfg)
+        if made_at is not None and not (made_at / synthetic.MARKER).is_file():
             cfg = cfg.clone()
             cfg.defrost()
             cfg.DATA.ROOT = place
             cfg.freeze()
-        loop = Loop(cfg, world, rooms(cfg), folder, state=state, origin=origin)
+        loop = Loop(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
         found = loop.try_out()
         if world.main:
-            dry.show(found)
+            dry_run.show(found)
         return found
 
 
@@ -109,7 +101,7 @@ def _found(
 ) -> tuple[str, dict[str, Any] | None]:
     """Give the checkpoint to go on from and where it is from."""
     folder = run_folder(cfg)
-    if resume == "auto" or dist.restarted():
+    if resume == "auto" or group.restarted():
         say = report.say if world.main else lambda text: None
         if (found := newest_sound(folder, say)) is not None:
             say(f"going on from {found[0]}, step {found[1]['step']}")
@@ -121,11 +113,6 @@ def _found(
     return str(resume), convert.load_any(Path(resume), cfg.TASK, say=world.main)
 
 
-def rooms(cfg: CfgNode) -> Rooms:
-    """What the engine takes from the task that the configuration names."""
-    return Rooms(setup=_room(cfg, "setup"), validation=_room(cfg, "validation"))
-
-
 def finish(cfg: CfgNode) -> None:
     """Say what training has come to, evaluating its best state where that was not done yet.
 
@@ -134,21 +121,21 @@ def finish(cfg: CfgNode) -> None:
     """
     folder = run_folder(cfg)
 
-    def stopped(received: signal.Signals) -> interrupt.Stopped:
-        return interrupt.Stopped(
+    def stopped(received: signal.Signals) -> signals.Stopped:
+        return signals.Stopped(
             received,
             f"by {received.name} in the evaluation after training, which is saved in {folder}",
             "evaluate with ffreid eval, the same data set and --tag",
         )
 
     with (
-        dist.joined() as world,
+        group.joined() as world,
         deaths_told(),
         precision.flags(cfg),
-        interrupt.watched(say=world.main, over=ending.over) as signals,
-        signals.at_once(stopped),
+        signals.watched(say=world.main, over=failures.over) as watch,
+        watch.at_once(stopped),
     ):
-        _room(cfg, "validation").finish(cfg, world, folder)
+        tasks.finish(cfg.TASK, cfg, world, folder)
 
 
 def evaluate(
@@ -172,10 +159,10 @@ def evaluate(
     Raises:
         UserError: data, checkpoint or folder cannot be used.
     """
-    with dist.joined() as world, deaths_told(), precision.flags(cfg):
-        room = _room(cfg, "evaluation")
+    with group.joined() as world, deaths_told(), precision.flags(cfg):
+        room = tasks.evaluation(cfg.TASK)
         if json_file is not None and world.main:
-            report.check_writable(json_file)
+            atomic.check_writable(json_file)
         folder = run_folder(cfg)
         if weights is None and room.needs_weights(options):
             weights = _newest(folder)
@@ -188,15 +175,9 @@ def evaluate(
 def count(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str, Any]:
     """Print what the data set holds, split by split, beside the published counts."""
     if json_file is not None:
-        report.check_writable(json_file)
-    source = _room(cfg, "setup").open_source(cfg)
-    found: dict[str, Any] = _room(cfg, "statistics").tell(cfg.DATASET, source, json_file)
-    return found
-
-
-def _room(cfg: CfgNode, name: str) -> Any:
-    """A module of the task's."""
-    return importlib.import_module(f"ffreid.{cfg.TASK}.{name}")
+        atomic.check_writable(json_file)
+    source = tasks.modules(cfg.TASK).sources.open_source(cfg)
+    return tasks.dataset_report(cfg.TASK, cfg.DATASET, source, json_file)
 
 
 def _newest(folder: Path) -> Path:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from ffreid import report, runner
+from ffreid import atomic, report, runner
 from ffreid.convert import convert
-from ffreid.engine import checkpoint, runlog
+from ffreid.engine.checkpoints import io
+from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 
@@ -95,7 +96,7 @@ def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
     if json_file is not None:
         keys = ("check", "found", "seconds", "ok")
         plain = [dict(zip(keys, row, strict=True)) for row in checks.rows]
-        report.write_json(json_file, {"checks": plain, "ok": checks.good, "seconds": seconds})
+        atomic.write_json(json_file, {"checks": plain, "ok": checks.good, "seconds": seconds})
     return checks.good
 
 
@@ -104,7 +105,7 @@ def _folder(keep: Path | None) -> Any:
         return _temporary()
     if keep.is_dir() and any(keep.iterdir()):
         raise UserError(f"{keep} is not empty", "name a new folder with --keep FOLDER")
-    return nullcontext(runlog.open_folder(keep, "name another with --keep FOLDER"))
+    return nullcontext(run_folder.open_folder(keep, "name another with --keep FOLDER"))
 
 
 @contextmanager
@@ -140,10 +141,10 @@ def _reid(checks: Checks, folder: Path) -> None:
 
 
 def _people(cfg: CfgNode) -> str:
-    from ffreid.reid import setup
+    from ffreid.reid import build, sources
 
-    source = setup.open_source(cfg)
-    data = setup.training_set(cfg, source)
+    source = sources.open_source(cfg)
+    data = build.training_set(cfg, source)
     samples = [data[0, position] for position in range(cfg.DATA.TRAIN_BATCH)]
     height, width = samples[0].images.shape[1:]
     if not all(bool(torch.isfinite(sample.images).all()) for sample in samples):
@@ -167,10 +168,10 @@ def _search(cfg: CfgNode, folder: Path) -> str:
 
 
 def _read(cfg: CfgNode) -> str:
-    from ffreid.pose import setup
+    from ffreid.pose import build, sources
 
-    source = setup.open_source(cfg)
-    data = setup.training_set(cfg, source)
+    source = sources.open_source(cfg)
+    data = build.training_set(cfg, source)
     samples = [data[0, position] for position in range(len(data))]
     seen = sum(bool((sample.targets.labels > 0).any()) for sample in samples)
     if seen < len(samples):
@@ -189,7 +190,7 @@ def _truth(cfg: CfgNode) -> str:
 
 def _train(cfg: CfgNode) -> str:
     folder = runner.train(cfg)
-    state = checkpoint.load(folder / "last.pth")
+    state = io.load(folder / "last.pth")
     if state["step"] != STEPS or not all(map(_finite, state["parts"].values())):
         raise CheckFailed(f"step {state['step']} of {STEPS}, or weights that are not finite")
     return f"{STEPS} steps of {_batch(cfg)}"
@@ -233,7 +234,7 @@ def _there_and_back(cfg: CfgNode) -> str:
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    parts = checkpoint.load(path)["parts"]
+    parts = io.load(path)["parts"]
     return {f"{part}.{key}": parts[part][key] for part in parts for key in parts[part]}
 
 

@@ -30,7 +30,8 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 from ffreid import report
-from ffreid.engine import checkpoint, conversion, unpacking
+from ffreid.engine.checkpoints import contents, reader
+from ffreid.engine.checkpoints import io as checkpoint_io
 from ffreid.errors import UserError
 from ffreid.pose import convert as pose
 from ffreid.reid import convert as reid
@@ -261,7 +262,7 @@ def attempt(path: Path, whole: Any = None) -> str:
         AssertionError: it was told badly, or what was read is odd.
     """
     try:
-        state = checkpoint.read(path)
+        state = checkpoint_io.read(path)
     except UserError as error:
         message, hint = error.message, error.hint
         assert message.isprintable() and hint.isprintable(), message
@@ -272,7 +273,7 @@ def attempt(path: Path, whole: Any = None) -> str:
     look_through(state)
     assert whole is None or same(state, whole)
     if isinstance(state, Mapping):
-        found = conversion.recognise(state)
+        found = contents.recognise(state)
         for room in (pose, reid):
             room.claims(found)
     return "sound"
@@ -297,7 +298,7 @@ def tries(seed: int, numbers: range, folder: Path, at: Any = None) -> Counter[st
         path.write_bytes(spoilt)
         try:
             # Every second one as if it were large.
-            with mock.patch.object(unpacking, "MAPPED", number // len(known) % 2 * 10**9):
+            with mock.patch.object(reader, "MAPPED", number // len(known) % 2 * 10**9):
                 outcomes[attempt(path, whole.get(name) if summed else None)] += 1
         except Exception as error:
             raise AssertionError(f"seed {seed}, case {number} ({name})") from error

@@ -212,7 +212,7 @@ def _parts(folder: Path) -> set[str]:
 
 def _step(folder: Path) -> int:
     """Step of the newest sound state; 0 where there is none yet."""
-    from ffreid.engine.keeping import newest_sound
+    from ffreid.engine.checkpoints.manager import newest_sound
 
     found = newest_sound(folder)
     return found[1]["step"] if found else 0
@@ -224,14 +224,14 @@ def check_same(folder: Path, whole: Path) -> None:
     Raises:
         Failure: they differ.
     """
-    from ffreid.engine import checkpoint
+    from ffreid.engine.checkpoints import io
     from tests.states import differences
 
     files = [sorted(path.name for path in place.iterdir()) for place in (folder, whole)]
     if files[0] != files[1]:
         raise Failure(f"{folder} holds {files[0]}, not {files[1]}")
     for name in [name for name in files[0] if name.endswith(".pth")]:
-        one, other = (checkpoint.load(place / name) for place in (folder, whole))
+        one, other = (io.load(place / name) for place in (folder, whole))
         paths = differences(one, other)
         if found := [path for path in paths if path.rpartition("/")[2] not in OWN]:
             raise Failure(f"{folder / name} differs in {len(found)} values: {found[:5]}")
@@ -304,9 +304,9 @@ def main() -> int:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     # And all that a run imports, once for all of them: an optimiser alone takes 2 s for that.
-    for name in ("torch._dynamo", "ffreid.runner", "ffreid.pose.setup", "ffreid.pose.validation"):
+    for name in ("torch._dynamo", "ffreid.runner", "ffreid.pose.build", "ffreid.pose.validation"):
         import_module(name)
-    for name in ("ffreid.reid.setup", "ffreid.reid.validation"):
+    for name in ("ffreid.reid.build", "ffreid.reid.validation"):
         import_module(name)
     from ffreid import report
     from ffreid.reid import model

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import yaml
 
 from ffreid.pose.data.frame import Frame
-from ffreid.pose.shapes import Ellipsoid, Floats
-from ffreid.pose.toy import ensure_toy
-from ffreid.pose.toy_objects import ToyObject, patchwork, toy_objects
-from ffreid.pose.toy_scenes import toy_frame
+from ffreid.pose.toy.dataset import ensure_toy
+from ffreid.pose.toy.objects import ToyObject, patchwork, toy_objects
+from ffreid.pose.toy.scenes import toy_frame
+from ffreid.pose.toy.shapes import Ellipsoid, Floats
 
 APE = 1
 # LineMOD numbers of what stands beside the ape in fused pictures: can, cat.

@@ -11,11 +11,11 @@ import torch
 import ffreid
 from ffreid import api
 from ffreid.api import PoseData, ReidData, create_model, load_checkpoint
-from ffreid.engine import checkpoint
+from ffreid.engine.checkpoints import io
 from ffreid.errors import UserError
 from ffreid.recipes import recipes
-from ffreid.reid.api import ReidModel
 from ffreid.reid.model.image import ImageResNet50
+from ffreid.reid.predictor import ReidModel
 from tests.reid.commands import use_tiny
 
 SMALL = {"DATA.HEIGHT": 32, "DATA.WIDTH": 16}
@@ -97,7 +97,7 @@ def test_a_checkpoint_brings_its_weights(tmp_path: Path) -> None:
     trained = create_model("ltcc", settings={"SEED": 9})
     network = trained.net.state_dict()
     state = {"task": "reid", "parts": {"net": network}, "model_state_dict": network}
-    checkpoint.save(tmp_path / "best.pth", state)
+    io.save(tmp_path / "best.pth", state)
     for path in (tmp_path / "best.pth", str(tmp_path / "best.pth")):
         assert torch.equal(weights_of(create_model("ltcc", path)), weights_of(trained))
 
@@ -170,7 +170,7 @@ def test_a_mistakes_remedy_stands_in_the_traceback() -> None:
 
 
 def test_a_checkpoint_is_read_as_it_is(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "last.pth", {"step": 4, "weights": torch.ones(2)})
+    io.save(tmp_path / "last.pth", {"step": 4, "weights": torch.ones(2)})
     state = load_checkpoint(str(tmp_path / "last.pth"))
     assert state["step"] == 4
     assert torch.equal(state["weights"], torch.ones(2))

@@ -11,7 +11,7 @@ import torch
 
 from ffreid import __version__, runner
 from ffreid.cli import main
-from ffreid.engine import checkpoint
+from ffreid.engine.checkpoints import io
 from tests.makers import toy_folder
 
 TOY = ["DATA.TOY.TRAIN", "4", "DATA.TOY.TEST", "2", "DATA.TOY.SYNTHETIC", "2", "DATA.WORKERS", "0"]
@@ -165,10 +165,10 @@ def test_a_checkpoint_of_other_classes_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # What comes after the check would be the network of 34 million parameters.
-    monkeypatch.setattr("ffreid.pose.setup.FFB6D", lambda *_: torch.nn.Linear(1, 1))
-    monkeypatch.setattr("ffreid.pose.setup.set_point_momentum", lambda *_: None)
+    monkeypatch.setattr("ffreid.pose.build.FFB6D", lambda *_: torch.nn.Linear(1, 1))
+    monkeypatch.setattr("ffreid.pose.build.set_point_momentum", lambda *_: None)
     path = tmp_path / "other.pth"
-    checkpoint.save(path, {**OTHER, "parts": {"net": {"weight": torch.zeros(1)}}})
+    io.save(path, {**OTHER, "parts": {"net": {"weight": torch.zeros(1)}}})
     words = [flag[0], *TRAIN[1:], "--root", data, "--output", tmp_path, flag[1], path]
     assert error in mistake(capsys, *words, *TOY)[0]
 
@@ -176,7 +176,7 @@ def test_a_checkpoint_of_other_classes_is_refused(
 def test_a_file_that_is_no_checkpoint_of_ours_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path
 ) -> None:
-    checkpoint.save(tmp_path / "resnet.pth", {"conv1.weight": torch.zeros(1)})
+    io.save(tmp_path / "resnet.pth", {"conv1.weight": torch.zeros(1)})
     words = ["eval", *TRAIN[1:], "--root", data, "--checkpoint", tmp_path / "resnet.pth"]
     assert "holds no FFB6D" in mistake(capsys, *words, *TOY)[0]
 
@@ -191,17 +191,17 @@ def test_an_evaluation_before_any_training_is_told(
 
 def test_a_run_is_not_overwritten(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "toy-pose" / "mine"
-    checkpoint.save(folder / "last.pth", {"step": 1})
+    io.save(folder / "last.pth", {"step": 1})
     error, hint = mistake(capsys, *TRAIN, "--output", tmp_path, "--tag", "mine")
     assert error == f"{folder} holds a run already"
     assert "--resume auto" in hint
-    assert checkpoint.load(folder / "last.pth") == {"step": 1}
+    assert io.load(folder / "last.pth") == {"step": 1}
 
 
 def test_another_name_makes_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.save(tmp_path / "toy-pose" / "mine" / "last.pth", {"step": 1})
+    io.save(tmp_path / "toy-pose" / "mine" / "last.pth", {"step": 1})
     # Ends where the data would be rendered.
-    monkeypatch.setattr("ffreid.pose.setup.ensure_toy", interrupt)
+    monkeypatch.setattr("ffreid.pose.build.ensure_toy", interrupt)
     assert finished(*TRAIN, "--output", tmp_path, "--tag", "other") == 130
     assert (tmp_path / "toy-pose" / "other").is_dir()
 

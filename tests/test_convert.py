@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.models import resnet18, resnet34
 
 from ffreid.convert import beside, convert, load_any
-from ffreid.engine import checkpoint
-from ffreid.engine.torchvision_files import name_of
+from ffreid.engine.checkpoints import io
+from ffreid.engine.checkpoints.pretrained import name_of
 from ffreid.errors import UserError
 from ffreid.pose.model.backbone import load_backbone
 from ffreid.pose.model.ffb6d import FFB6D
@@ -132,7 +132,7 @@ def test_a_setting_says_what_the_file_does_not(
 ) -> None:
     told = convert(old, settings=["DATA.CLS", "duck"])
     assert told.written is not None
-    new = checkpoint.load(told.written)
+    new = io.load(told.written)
     assert (new["classes"], new["config"]) == (["duck"], "DATA:\n  CLS: duck\n")
     assert "given DATA.CLS duck" in " ".join(capsys.readouterr().out.split())
 
@@ -152,7 +152,7 @@ def test_an_averaged_copy_is_taken_where_it_is_asked_for(tmp_path: Path) -> None
     old = old_files.write(tmp_path / "old.pth", {"model": state(), "model_ema": ema})
     told = convert(old, weights="ema")
     assert told.written is not None and told.notes == ()
-    net = checkpoint.load(told.written)["parts"]["net"]
+    net = io.load(told.written)["parts"]["net"]
     assert torch.equal(net["rgbd_seg_layer.3.conv.bias"], torch.ones(2))
     with pytest.raises(UserError, match="holds no weights 'swa'"):
         convert(old, weights="swa")
@@ -167,14 +167,14 @@ def test_ours_is_left_alone_and_goes_back(old: Path, capsys: pytest.CaptureFixtu
         convert(ours, to="original", weights="ema")
     back = convert(ours, to="original").written
     assert back == old.parent / "old.original.pth.tar"
-    assert list(checkpoint.load(back)) == list(checkpoint.load(old))
+    assert list(io.load(back)) == list(io.load(old))
 
 
 def test_a_file_goes_back_in_one_step_and_in_the_old_container(old: Path) -> None:
     back = convert(old, to="original", legacy=True).written
     assert back is not None
     assert not back.read_bytes().startswith(b"PK")
-    assert list(checkpoint.load(back)["model_state"]) == list(state())
+    assert list(io.load(back)["model_state"]) == list(state())
 
 
 @pytest.mark.parametrize(

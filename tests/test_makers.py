@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 import yaml
 
-from ffreid.pose.render import pixel_rays
-from ffreid.pose.shapes import Floats
+from ffreid.pose.toy.render import pixel_rays
+from ffreid.pose.toy.shapes import Floats
 from tests.makers import LINEMOD_CAMERA, ape, linemod_folder
 
 

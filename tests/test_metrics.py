@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ffreid import metrics
+from ffreid.bench.plain_retrieval import plain_rank, plain_rerank
 from ffreid.errors import UserError
 from ffreid.reid.retrieval.features import unit
-from ffreid.reid.retrieval.plain import plain_rank, plain_rerank
 from ffreid.reid.retrieval.protocols import STANDARD, label_columns
 
 POINTS = np.random.default_rng(0).normal(size=(50, 3)) * 0.05

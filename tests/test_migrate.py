@@ -10,10 +10,10 @@ from yacs.config import CfgNode
 
 from ffreid import migrate, runner
 from ffreid.cli import main
-from ffreid.engine import launch
+from ffreid.engine.distributed import launch
 from ffreid.errors import UserError
-from ffreid.pose import setup as pose_setup
-from ffreid.reid import setup as reid_setup
+from ffreid.pose import build as pose_setup
+from ffreid.reid import build as reid_setup
 from tests.makers import linemod_folder, toy_folder
 from tests.reid import trees
 

@@ -1,13 +1,12 @@
 """Every data set's name makes a configuration; flags and words go over it."""
 
-import importlib
 from pathlib import Path
 
 import pytest
 import yaml
 from yacs.config import CfgNode
 
-from ffreid import config, recipes
+from ffreid import config, recipes, tasks
 from ffreid.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -29,7 +28,7 @@ def test_a_recipe_composes(path: Path) -> None:
     cfg = recipes.compose(path.stem, **NEEDED.get(path.stem, {}))  # type: ignore[arg-type]
     assert path == recipes.recipe_folder() / cfg.TASK / f"{cfg.DATASET}.yaml"
     assert cfg.is_frozen()
-    importlib.import_module(f"ffreid.{cfg.TASK}.defaults").check(cfg)
+    tasks.defaults(cfg.TASK).check(cfg)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ffreid.engine import status
+from ffreid.engine.tracking import run_state
 from tests.kills import check_same
 from tests.reid.commands import draw_people, line
 from tests.told import TOLD
@@ -58,7 +58,9 @@ def forked(command: str, environment: dict[str, str], log: Path) -> None:
 def ended(log: Path, command: str, *environments: dict[str, str]) -> list[Ended]:
     """Fork a process with each of the environments, and wait for all."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ffreid.runner", "ffreid.engine.launch", "torch._dynamo"])
+    context.set_forkserver_preload(
+        ["ffreid.runner", "ffreid.engine.distributed.launch", "torch._dynamo"]
+    )
     logs = [log.with_suffix(f".{number}") for number in range(len(environments))]
     processes = [
         context.Process(target=forked, args=(command, environment, log))
@@ -111,7 +113,7 @@ def test_a_run_comes_to_the_same_end_through_kills_and_interruptions(place: Path
         "hint: what was saved is intact; training goes on with --resume auto",
     ]
     assert time.time() - (folder / "metrics.jsonl").stat().st_mtime < ALL_END
-    left = status.read(folder)
+    left = run_state.read(folder)
     assert left is not None
     assert left["state"] in ("failed", "died")
 
@@ -123,7 +125,7 @@ def test_a_run_comes_to_the_same_end_through_kills_and_interruptions(place: Path
         f"stopped: by SIGINT at step 3 of 10, saved in {folder / 'last.pth'}",
         hint,
     ]
-    assert (status.read(folder) or {})["state"] == "stopped"
+    assert (run_state.read(folder) or {})["state"] == "stopped"
 
     (told,) = ended(log, f"{train} --gpus 2", {TOLD: "0 5 end the launcher"})
     assert told.code == 143
@@ -131,10 +133,10 @@ def test_a_run_comes_to_the_same_end_through_kills_and_interruptions(place: Path
         f"stopped: by SIGTERM at step 5 of 10, saved in {folder / 'last.pth'}",
         hint,
     ]
-    assert (status.read(folder) or {})["state"] == "stopped"
+    assert (run_state.read(folder) or {})["state"] == "stopped"
 
     restarts(train, "1 8 kill")
-    assert (status.read(folder) or {})["state"] == "finished"
+    assert (run_state.read(folder) or {})["state"] == "finished"
     check_same(folder, place / "toy-reid" / "whole")
 
 

@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 
 from ffreid import runner
 from ffreid.convert import convert
-from ffreid.engine import checkpoint
+from ffreid.engine.checkpoints import io
 from ffreid.recipes import compose
 from tests.states import differences
 
@@ -38,13 +38,13 @@ def test_training_goes_on_from_a_file_in_the_originals_form(
     first = runner.train(configuration(tmp_path, dataset, "first"), stop_at=2) / "last.pth"
     old = tmp_path / "old.pth.tar"
     convert(first, old, to="original")
-    theirs: Any = checkpoint.read(old)
+    theirs: Any = io.read(old)
     assert ("optimizer_state" in theirs) is not LACKING[dataset]
     capsys.readouterr()
     folder = runner.train(configuration(tmp_path, dataset, "second"), resume=old)
     told = capsys.readouterr().err
     assert f"{old} is a checkpoint with" in told
     assert ("holds no state of the optimisers: they begin anew" in told) is LACKING[dataset]
-    last = checkpoint.load(folder / "last.pth")
+    last = io.load(folder / "last.pth")
     assert last["step"] == last["total"] == 4
-    assert differences(dict(last["parts"]["net"]), dict(checkpoint.load(first)["parts"]["net"]))
+    assert differences(dict(last["parts"]["net"]), dict(io.load(first)["parts"]["net"]))

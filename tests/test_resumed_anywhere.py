@@ -8,12 +8,12 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from ffreid.engine.checkpoint import Saved
-from ffreid.engine.dist import World
-from ffreid.engine.keeping import Keeper
-from ffreid.engine.loop import Loop
+from ffreid import tasks
+from ffreid.engine.checkpoints.io import Saved
+from ffreid.engine.checkpoints.manager import Keeper
+from ffreid.engine.distributed.group import World
+from ffreid.engine.trainer import Loop
 from ffreid.recipes import compose
-from ffreid.runner import rooms
 from tests.reid.commands import use_tiny
 from tests.states import differences, without_clocks
 
@@ -38,7 +38,7 @@ def trained(cfg: CfgNode, folder: Path, state: Any = None, stop_at: int | None =
     folder.mkdir(exist_ok=True)
     world = World(0, 1, torch.device("cpu"))
     origin = str(folder / "last.pth")
-    Loop(cfg, world, rooms(cfg), folder, state=state, origin=origin).fit(stop_at)
+    Loop(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin).fit(stop_at)
 
 
 @pytest.mark.parametrize("dataset", SETTINGS)

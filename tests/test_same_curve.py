@@ -7,13 +7,13 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from ffreid.engine import dist
-from ffreid.engine.dist import World
+from ffreid import tasks
+from ffreid.engine.distributed import group
+from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import StepKeys, in_steps, stream
-from ffreid.engine.loop import Loop
 from ffreid.engine.task import Progress
+from ffreid.engine.trainer import Loop
 from ffreid.recipes import compose
-from ffreid.runner import rooms
 from tests.engine.processes import SIZE, in_processes
 from tests.reid.commands import use_tiny
 
@@ -58,12 +58,12 @@ def curve(root: Path, dataset: str, precision: str, parts: int) -> list[float]:
 
 def curve_of(cfg: CfgNode, root: Path) -> list[float]:
     parts = cfg.TRAIN.ACCUMULATE
-    world = World(dist.rank(), dist.size(), torch.device("cpu"))
-    loop = Loop(cfg, world, rooms(cfg), root)
+    world = World(group.rank(), group.size(), torch.device("cpu"))
+    loop = Loop(cfg, world, tasks.modules(cfg.TASK), root)
     keys = StepKeys(
         start=0, total=STEPS, plan=loop.plan, parts=parts, rank=world.rank, size=world.size
     )
-    batches = stream(loop.data, keys, loop.setup.collate, workers=0)
+    batches = stream(loop.data, keys, loop.build.collate, workers=0)
     found = []
     for step, cut in zip(keys.steps, in_steps(batches, parts), strict=True):
         stepped = loop.trainer.step(cut, Progress(step, STEPS, 0))

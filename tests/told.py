@@ -35,14 +35,14 @@ def main() -> None:
 
 
 def _launch_this() -> None:
-    from ffreid.engine import launch
+    from ffreid.engine.distributed import launch
 
     start = partial(launch.launch, program=("-m", "tests.told"))
     launch.launch = cast(Any, start)
 
 
 def _train_tiny() -> None:
-    from ffreid.engine.loop import Loop
+    from ffreid.engine.trainer import Loop
     from ffreid.reid import model
     from tests.reid.commands import Tiny
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from ffreid.engine import layout, optimisers, precision, settings
+from ffreid.engine import defaults, modules, optim, precision
 from ffreid.engine.task import Progress, Task
-from ffreid.engine.trainer import Stepped, Trainer
+from ffreid.engine.train_step import Stepped, Trainer
 
 RATE = 1e-5
 
@@ -61,7 +61,7 @@ VARIANTS = {
 def switched(variant: Variant) -> Iterator[None]:
     """Set torch's switches within the block."""
     cfg = CfgNode({"TRAIN": CfgNode()})
-    settings.add(cfg.TRAIN)
+    defaults.add(cfg.TRAIN)
     cfg.TRAIN.TF32, cfg.TRAIN.DETERMINISTIC = variant.tf32, variant.deterministic
     with precision.flags(cfg):
         yield
@@ -71,9 +71,9 @@ def trainer_of(task: Task, variant: Variant, device: torch.device) -> Trainer:
     """Make what trains `task`, which is brought to `device`."""
     task = task.to(device)
     if variant.channels_last:
-        layout.channels_last(task)
+        modules.channels_last(task)
     made = {
-        name: optimisers.make(
+        name: optim.make(
             "adam",
             task.get_submodule(name).parameters(),
             lr=RATE,

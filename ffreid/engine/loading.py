@@ -1,6 +1,5 @@
 """Batches in an order that derives from (seed, epoch) alone, loaded by any number of workers."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -9,7 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ffreid.engine import interrupt
+from ffreid.engine import signals
+from ffreid.engine.distributed.group import cores
 from ffreid.engine.task import Plan
 from ffreid.errors import UserError, flat
 
@@ -145,7 +145,7 @@ def stream(
         worker_init_fn=_start_worker,
     )
     with deaths_told():
-        with interrupt.held():
+        with signals.held():
             batches = iter(loader)
         for batch in batches:
             if isinstance(batch, UserError):
@@ -174,13 +174,6 @@ def deaths_told() -> Iterator[None]:
         ) from error
 
 
-def cores() -> int:
-    """Count the processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # macOS has none
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def evaluation_stream(
     dataset: Any,
     collate: Callable[[list[Any]], Any],
@@ -198,7 +191,7 @@ def evaluation_stream(
 
 def _start_worker(_: int) -> None:
     """Keep a worker from fighting over the cores, and from dying before its parent."""
-    interrupt.leave_to_parent()
+    signals.leave_to_parent()
     import cv2
 
     torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from yacs.config import CfgNode
 
-from ffreid.engine.dist import World
+from ffreid.engine.distributed.group import World
 from ffreid.errors import UserError
 
 Pictures = Mapping[str, npt.NDArray[np.uint8]]
@@ -147,10 +148,8 @@ class Task(nn.Module):
         """Adjust training modes after ``train()``; nothing by default."""
 
 
-class Setup(Protocol):
-    """A task's module ``setup``: from the configuration to what trains."""
-
-    FREE_TO_CHANGE: tuple[str, ...]
+class Sources(Protocol):
+    """A task's module ``sources``: its data sets."""
 
     def open_source(self, cfg: CfgNode) -> Any:
         """Open the data set; it has ``summary()``."""
@@ -163,6 +162,15 @@ class Setup(Protocol):
 
     def class_names(self, source: Any) -> list[str]:
         """What training tells apart, for checkpoints."""
+
+    def made_folder(self, cfg: CfgNode) -> Path | None:
+        """Give the folder of synthetic data; None for real data sets."""
+
+
+class Build(Protocol):
+    """A task's module ``build``: from the configuration to what trains."""
+
+    FREE_TO_CHANGE: tuple[str, ...]
 
     def training_set(self, cfg: CfgNode, source: Any) -> Any:
         """Give the samples to train on, by (epoch, position)."""
@@ -214,10 +222,11 @@ class Validating(Protocol):
 
 
 @dataclass(frozen=True)
-class Rooms:
-    """What the engine takes from a task."""
+class TaskModules:
+    """What the trainer takes from a task."""
 
-    setup: Setup
+    sources: Sources
+    build: Build
     validation: Validating
 
 

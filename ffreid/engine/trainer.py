@@ -1,305 +1,391 @@
-"""One training step: what a task's losses say, in parts or as a whole, in any precision."""
+"""The one loop: it steps a task, tells, evaluates, saves, and stops when it is asked to."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import Optimizer
+from yacs.config import CfgNode
 
-from ffreid.engine import dist, norm
-from ffreid.engine.averaging import Averages
-from ffreid.engine.task import Batch, Progress, Task, parts_of, plain
+from ffreid import atomic, report
+from ffreid.config import differing
+from ffreid.engine import dry_run, modules, precision, profiler, signals
+from ffreid.engine.checkpoints import repair
+from ffreid.engine.checkpoints.io import load_weights
+from ffreid.engine.checkpoints.manager import Keeper, best_values, check_resumable
+from ffreid.engine.distributed import failures, group
+from ffreid.engine.distributed.group import World
+from ffreid.engine.loading import Overfit, StepKeys, in_steps, stream
+from ffreid.engine.task import Plan, Progress, TaskModules, Validation, check_selectable, parts_of
+from ffreid.engine.tracking import run_folder
+from ffreid.engine.tracking.logger import Journal
+from ffreid.engine.tracking.progress import Best, StepRecord
+from ffreid.engine.train_step import EpochSums, Stepped, Trainer, timed
 from ffreid.errors import UserError
 
-Terms = dict[str, Tensor]
+SELECTING = ("TEST.SELECT", "TRAIN.SELECT")
+"""How settings begin that say by which number the best state is chosen."""
+SHOWN = 8
+"""Samples of a skipped step that are named on the screen."""
 
 
-@dataclass(kw_only=True)
-class Stepped:
-    """What a step came to.
-
-    Attributes:
-        terms: means over its samples, of all processes; ``loss`` is the sum of those trained.
-        norms: length of each trained part's gradient, before clipping.
-        skipped: why nothing was trained, or no more after the parts in `norms`; None as a rule.
-        names: the samples of the processes that brought that about, as far as it can be told.
-        stop: whether a process was asked to stop.
-    """
-
-    terms: dict[str, float] = field(default_factory=dict)
-    norms: dict[str, float] = field(default_factory=dict)
-    skipped: str | None = None
-    names: tuple[str, ...] = ()
-    stop: bool = False
-
-
-class Trainer:
-    """Steps a task's optimisers; its whole state is the task, the optimisers and a step number.
+class Loop:
+    """What one training run holds; `fit` is the loop.
 
     Args:
-        task: on its device already; its trained attributes are wrapped for many processes here.
-        optimisers: name of a trained attribute to its optimiser.
-        rates: name of a trained attribute to its learning rate as a function of the step.
-        device: where batches go.
-        dtype: of the batches' floating point tensors.
-        half: what autocast computes in, torch.bfloat16 or torch.float16; None is off.
-        seed: dropout of a step derives from it, the step and the process.
-        rank: of this process.
-        clip_norm: length that a trained part's gradient is cut down to; 0 is off.
-        average: decay of an average of everything that is trained; 0 is off.
-        backend: of torch.compile, which compiles the trained attributes in place; "" is off.
+        cfg: frozen configuration.
+        world: this process among those that share the work.
+        modules: the task's.
+        folder: of the run.
+        state: checkpoint to go on from.
+        origin: its file, for messages.
+
+    Raises:
+        UserError: data or checkpoint cannot be used.
     """
 
     def __init__(
         self,
-        task: Task,
-        optimisers: Mapping[str, Optimizer],
-        rates: Mapping[str, Callable[[int], float]],
+        cfg: CfgNode,
+        world: World,
+        modules: TaskModules,
+        folder: Path,
         *,
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
-        half: torch.dtype | None = None,
-        seed: int,
-        rank: int = 0,
-        clip_norm: float = 0.0,
-        average: float = 0.0,
-        backend: str = "",
+        state: Mapping[str, Any] | None = None,
+        origin: str = "",
     ) -> None:
-        self.task, self.optimisers, self.rates = task, dict(optimisers), dict(rates)
-        self.device, self.dtype, self.half = device, dtype, half
-        self.seed, self.rank, self.clip_norm = seed, rank, clip_norm
-        self.scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
-        self.averages = Averages(parts_of(task), average) if average else None
-        for name in task.trained:
-            if backend:
-                getattr(task, name).compile(backend=backend)
-            if dist.size() > 1:
-                setattr(task, name, DistributedDataParallel(getattr(task, name)))
-        self._buffers = list(task.buffers())
-        self._remembered = [buffer.clone() for buffer in self._buffers]
-
-    def step(self, parts: Sequence[Batch], at: Progress, *, stop: bool = False) -> Stepped:
-        """Train on one batch, given whole or in parts whose gradients are summed.
-
-        A loss or gradient that is not finite trains nothing and leaves running statistics as they
-        were, in all processes alike.
-
-        Args:
-            parts: this process's samples of the step, in the order of the batch; a loss counts by
-                its part's share of them.
-            at: where training stands.
-            stop: whether this process is asked to stop.
-        """
-        self.task.train()
-        self.task.modes()
-        self.task.prepare(at)
-        _copy(self._buffers, self._remembered)
-        done, terms = Stepped(), dict[str, float]()
-        for name, found in (self._whole if len(parts) == 1 else self._summed)(parts, at):
-            means = averaged(found | {"#stop": torch.tensor(float(stop))}, self.device)
-            done.stop = means.pop("#stop") > 0 or done.stop
-            terms |= means
-            done.skipped = self._advance(name, total(means), at, done.norms)
-            if done.skipped is not None:
-                done.names = _culprits(found, parts)
-                break
-        if done.norms:
-            self.scaler.update()
-        done.terms = with_loss(terms)
-        if done.skipped is not None:
-            _copy(self._remembered, self._buffers)
-        elif self.averages is not None:
-            self.averages.update()
-        return done
-
-    def _whole(self, parts: Sequence[Batch], at: Progress) -> Iterator[tuple[str, Terms]]:
-        """Propagate each phase of the only part; what comes next sees the stepped one."""
-        self._reseed(at, 0)
-        for name, terms in self._phases(parts[0], at):
-            self.optimisers[name].zero_grad(set_to_none=True)
-            self._propagate(terms, 1.0)
-            yield name, {key: term.detach() for key, term in terms.items()}
-
-    def _summed(self, parts: Sequence[Batch], at: Progress) -> Iterator[tuple[str, Terms]]:
-        """Propagate each phase of all parts before the next phase of any.
-
-        A later phase runs what comes before it again: its graph would have to be kept for all
-        parts otherwise, and that is what parts are there to avoid. Only the first run of the
-        first part changes running statistics, as of several processes only the first one's count.
-        """
-        samples, last = sum(map(len, parts)), len(parts) - 1
-        phase = 0
-        while True:
-            stepped, logged = "", Terms()
-            for index, part in enumerate(parts):
-                with (
-                    self._gradients_exchanged_by(stepped if index == last else ""),
-                    norm.statistics_kept(self.task, phase > 0 or index > 0),
-                ):
-                    self._reseed(at, index)
-                    phases = self._phases(part, at)
-                    stepped, terms = next(islice(phases, phase, None))
-                    if index == 0:
-                        self.optimisers[stepped].zero_grad(set_to_none=True)
-                    self._propagate(terms, len(part) / samples)
-                for key, term in terms.items():
-                    weight = 1.0 if key.startswith("#") else len(part) / samples
-                    logged[key] = logged.get(key, 0.0) + weight * term.detach()
-            yield stepped, logged
-            with self._gradients_exchanged_by(""), norm.statistics_kept(self.task):
-                if next(phases, None) is None:
-                    return
-            phase += 1
-
-    def _phases(self, part: Batch, at: Progress) -> Iterator[tuple[str, Terms]]:
-        """The task's losses, each phase in an autocast region of its own.
-
-        One region around all would keep the half-precision copies of weights made before the
-        first optimiser's step.
-        """
-        phases = self.task.losses(part.to(self.device, self.dtype), at)
-        while True:
-            with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
-                phase = next(phases, None)
-            if phase is None:
-                return
-            yield phase
-
-    def _reseed(self, at: Progress, index: int) -> None:
-        """Let dropout derive from the step, the process and the part."""
-        entropy = np.random.SeedSequence([self.seed, at.step, self.rank] + [index] * (index > 0))
-        torch.manual_seed(int(entropy.generate_state(1, np.uint32)[0]))
-
-    def _propagate(self, terms: Terms, weight: float) -> None:
-        loss = sum((term for key, term in terms.items() if _is_trained(key)), start=torch.zeros(()))
-        torch.autograd.backward(self.scaler.scale(loss if weight == 1 else weight * loss))
-
-    def _gradients_exchanged_by(self, name: str) -> ExitStack:
-        """Let no trained part but `name` exchange gradients with other processes."""
-        stack = ExitStack()
-        for other in self.names:
-            module = getattr(self.task, other)
-            if other != name and isinstance(module, DistributedDataParallel):
-                stack.enter_context(module.no_sync())
-        return stack
-
-    def _advance(self, name: str, loss: float, at: Progress, norms: dict[str, float]) -> str | None:
-        """Step an optimiser, adding its gradient's length to `norms`; give why not, if not."""
-        if not math.isfinite(loss):
-            return f"the loss is {loss}"
-        optimiser = self.optimisers[name]
-        for group in optimiser.param_groups:
-            group["lr"] = self.rates[name](at.step)
-        self.scaler.unscale_(optimiser)
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        length = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        norms[name] = float(length)
-        # Under a large loss scale that is an ordinary event, which the scaler answers itself.
-        if not math.isfinite(norms[name]) and self.scaler.get_scale() <= 1:
-            return f"the gradient of {name} has length {norms[name]}"
-        if self.clip_norm:
-            clip_grads_with_norm_(parameters, self.clip_norm, length)
-        self.scaler.step(optimiser)
-        return None
-
-    def state(self) -> dict[str, Any]:
-        """Everything that training changes, for a checkpoint."""
-        state: dict[str, Any] = {
-            "parts": {name: part.state_dict() for name, part in parts_of(self.task).items()},
-            "optimisers": {name: self.optimisers[name].state_dict() for name in self.names},
-            "scaler": self.scaler.state_dict(),
-        }
-        return state if self.averages is None else state | {"averages": self.averages.state_dict()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave; what old files lack begins anew.
-
-        Those that others wrote may lack optimisers' states, the scaler's and averages.
-        """
-        for name, part in parts_of(self.task).items():
-            part.load_state_dict(state["parts"][name])
-        for name in self.names:
-            if name in state["optimisers"]:
-                self.optimisers[name].load_state_dict(state["optimisers"][name])
-        if state.get("scaler"):
-            self.scaler.load_state_dict(state["scaler"])
-        if self.averages is not None and "averages" in state:
-            self.averages.load_state_dict(state["averages"])
-        elif self.averages is not None:
-            self.averages.restart()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The trained attributes."""
-        return self.task.trained
-
-    def settle(self) -> None:
-        """Put the task in evaluation mode, with the first process's statistics everywhere."""
-        self.task.eval()
-        for name in self.names:
-            dist.share_buffers(plain(getattr(self.task, name)))
-
-    @torch.no_grad()
-    def evaluate(self, batches: Iterator[Any], at: Progress) -> dict[str, float]:
-        """Average every term over all processes' samples, in evaluation mode."""
-        self.settle()
-        sums: dict[str, float] = {}
-        count = 0
-        for batch in batches:
-            weight = len(batch)
-            count += weight
-            for _, terms in self._phases(batch, at):
-                for key, term in terms.items():
-                    sums[key] = sums.get(key, 0.0) + weight * float(term)
-        found = dist.gather_rows([(sums, count)])
-        samples = sum(part[1] for part in found)
-        if not samples:
-            raise UserError(
-                "not one frame could be used to validate", "check the depth of the test frames"
+        self.cfg, self.world, self.folder = cfg, world, folder
+        self.sources, self.build = modules.sources, modules.build
+        self.validation = modules.validation
+        self.source = group.in_turn(lambda: self.sources.open_source(cfg))
+        self.sources.check_source(cfg, self.source)
+        self.classes = self.sources.class_names(self.source)
+        data = self.build.training_set(cfg, self.source)
+        self.plan: Plan = self.build.plan(cfg, data)
+        self.data = Overfit(data, cfg.TRAIN.OVERFIT) if cfg.TRAIN.OVERFIT else data
+        if state is not None:
+            state = repair.completed(
+                state,
+                classes=self.classes,
+                total=self.plan.total,
+                steps_per_epoch=self.plan.steps_per_epoch,
             )
-        names = sorted({name for part in found for name in part[0]})
-        return with_loss({n: sum(part[0].get(n, 0.0) for part in found) / samples for n in names})
+            self._check_resumable(state, origin)
+        if cfg.TRAIN.SELECT:
+            check_selectable(cfg.TRAIN.SELECT, self.validation.numbers(cfg, self.source))
+        self.rates = self.build.rates(cfg, self.plan)
+        self.trainer = self._trainer(resumed=state is not None)
+        self.start = self.skipped = 0
+        self.best: dict[str, Best] = {}
+        self.measured: dict[str, float] = {}
+        self.owed = False
+        self.lines = 0
+        self.epoch = EpochSums()
+        self.saved: tuple[Path, int] | None = None
+        if state is not None:
+            self.saved = (Path(origin), state["step"])
+            self._take_back(state, Path(origin))
 
+    def _trainer(self, *, resumed: bool) -> Trainer:
+        cfg, device, train = self.cfg, self.world.device, self.cfg.TRAIN
+        task = group.in_turn(
+            lambda: self.build.build_task(cfg, self.source, device, resumed=resumed)
+        )
+        precision.check_compiler(train.COMPILE)
+        if train.CHANNELS_LAST:
+            modules.channels_last(task)
+        return Trainer(
+            task,
+            self.build.build_optimisers(cfg, task),
+            self.rates,
+            device=device,
+            dtype=precision.dtype(cfg),
+            half=precision.half(cfg, device),
+            seed=cfg.SEED,
+            rank=self.world.rank,
+            clip_norm=train.CLIP_NORM,
+            average=train.EMA,
+            backend=train.COMPILE,
+        )
 
-def averaged(terms: Mapping[str, Tensor], device: torch.device) -> dict[str, float]:
-    """Terms averaged over processes; those whose names begin with ``#`` are summed."""
-    names = sorted(terms)
-    stacked = torch.stack([terms[name].to(device, torch.float64) for name in names])
-    means = dict(zip(names, dist.mean(stacked).tolist(), strict=True))
-    return {n: value * dist.size() if n.startswith("#") else value for n, value in means.items()}
+    def _check_resumable(self, state: Mapping[str, Any], origin: str) -> None:
+        check_resumable(
+            state,
+            origin,
+            self.cfg,
+            classes=self.classes,
+            total=self.plan.total,
+            free=self.build.FREE_TO_CHANGE,
+        )
 
+    def _take_back(self, state: Mapping[str, Any], origin: Path) -> None:
+        if "converted" in state:
+            self._take_over(state, origin)
+        self.trainer.load_state(state)
+        self.start, self.measured = state["step"], state.get("measured", {})
+        self.skipped, self.owed = state.get("skipped", 0), not state.get("evaluated", True)
+        self.epoch = EpochSums(state.get("epoch_sums"))
+        if origin.parent.resolve() == self.folder.resolve():
+            self.lines = state.get("lines", self.start // self.plan.steps_per_epoch)
+        changed = [key for key, *_ in differing(self.cfg, state["config"])]
+        # Numbers of another kind don't compare.
+        if not any(key.startswith(SELECTING) for key in changed):
+            found = best_values(state).items()
+            self.best = {n: best for n, best in found if (self.folder / f"{n}.pth").is_file()}
 
-def _culprits(found: Terms, parts: Sequence[Batch]) -> tuple[str, ...]:
-    """Samples of the processes whose terms are not finite; of all, where only gradients are not."""
-    finite = all(bool(term.isfinite().all()) for term in found.values())
-    names = [name for part in parts for name in part.names]
-    rows = dist.gather_rows([(finite, name) for name in names])
-    bad = [name for finite, name in rows if not finite]
-    return tuple(bad or [name for _, name in rows])
+    def _take_over(self, state: Mapping[str, Any], origin: Path) -> None:
+        """Refuse what does not fit of a checkpoint that others wrote, and say what it lacks."""
+        for name, part in parts_of(self.trainer.task).items():
+            load_weights(part, state["parts"].get(name, {}), f"{origin}, its part {name},")
+        if self.world.main and state["optimisers"].keys() != set(self.trainer.names):
+            report.say(f"note: {origin} holds no state of the optimisers: they begin anew")
 
+    def fit(self, stop_at: int | None = None, *, profiled_steps: int = 0) -> Path:
+        """Train from the start step to the last, or to `stop_at`; give the run folder.
 
-def total(terms: Mapping[str, float]) -> float:
-    """Sum of the terms that are trained."""
-    return math.fsum(value for name, value in terms.items() if _is_trained(name))
+        Raises:
+            UserError: a file cannot be read or written, or no step gives a finite loss any more.
+            Stopped: by a signal, saved.
+        """
+        cfg, plan, world = self.cfg, self.plan, self.world
+        end = plan.total if stop_at is None else min(stop_at, plan.total)
+        keys = self._keys(self.start, end)
+        self.keeper = Keeper(self.folder, every=cfg.TRAIN.KEEP_EVERY, keep=cfg.TRAIN.KEEP)
+        if world.main:
+            run_folder.tell(
+                cfg,
+                world,
+                plan,
+                self.folder,
+                summary=self.source.summary(),
+                notes=self.sources.notes(cfg, self.source),
+                start=self.start,
+                owed=self.owed,
+                lines=self.lines,
+            )
+        with (
+            Journal(
+                self.folder,
+                plan,
+                main=world.main,
+                start=self.start,
+                log_every=cfg.TRAIN.LOG_EVERY,
+                tensorboard=cfg.TRAIN.TENSORBOARD,
+            ) as self.journal,
+            signals.watched(say=world.main, over=failures.over) as self.signals,
+            profiler.profiled(profiled_steps * world.main, self.folder) as trace,
+        ):
+            if "best" in self.best:
+                self.journal.best(self.best["best"])
+            if self.owed or (self.start == plan.total and not self._has_last()):
+                self._validate(self.start)
+            steps = in_steps(self._batches(keys), keys.parts)
+            for step, (parts, waited) in zip(keys.steps, timed(steps), strict=True):
+                stepped = self._step(step, parts, waited)
+                trace.step()
+                self._keep(step + 1, stop=stepped.stop)
+            if self.start < end < plan.total:
+                self._save("last.pth", end)
+        return self.folder
 
+    def try_out(self) -> dict[str, Any]:
+        """Run one step and one batch of the evaluation, and tell of both; nothing is written."""
+        keys = self._keys(0, 1)
+        parts = islice(self._batches(keys), keys.parts)
+        return dry_run.dry_run(
+            self.trainer,
+            parts,
+            self._at(0),
+            lambda: self.validation.one_batch(self.cfg, self.world, self.source, self.trainer),
+        )
 
-def with_loss(terms: Mapping[str, float]) -> dict[str, float]:
-    """Give terms under their plain names, with ``loss``, the sum of those that are trained."""
-    return {"loss": total(terms)} | {name.lstrip("_#"): value for name, value in terms.items()}
+    def _keys(self, start: int, end: int) -> StepKeys:
+        return StepKeys(
+            start=start,
+            total=end,
+            plan=self.plan,
+            parts=self.cfg.TRAIN.ACCUMULATE,
+            rank=self.world.rank,
+            size=self.world.size,
+        )
 
+    def _batches(self, keys: StepKeys) -> Iterator[Any]:
+        return stream(self.data, keys, self.build.collate, workers=self.plan.workers)
 
-def _is_trained(name: str) -> bool:
-    return not name.startswith(("_", "#"))
+    def _has_last(self) -> bool:
+        return (self.folder / "last.pth").is_file()
 
+    def _at(self, step: int) -> Progress:
+        return Progress(step, self.plan.total, step // self.plan.steps_per_epoch)
 
-def _copy(source: list[Tensor], target: list[Tensor]) -> None:
-    if source:
-        torch._foreach_copy_(target, source)
+    def _step(self, step: int, parts: list[Any], waited: float) -> Stepped:
+        """Train on one batch, and count and tell what it came to."""
+        started = time.monotonic()
+        at = self._at(step)
+        stepped = self.trainer.step(parts, at, stop=self.signals.received is not None)
+        seconds = time.monotonic() - started
+        if stepped.skipped is None:
+            self.epoch.add(stepped.terms, waited=waited, seconds=seconds)
+        self.journal.step(
+            StepRecord(
+                done=step + 1,
+                epoch=at.epoch,
+                terms=stepped.terms,
+                rates={name: self.rates[name](step) for name in self.trainer.names},
+                norms=stepped.norms,
+                waited=waited,
+                seconds=seconds,
+                skipped=stepped.skipped,
+                names=stepped.names,
+            )
+        )
+        self._count_skipped(step + 1, stepped)
+        if (step + 1) % self.plan.steps_per_epoch == 0:
+            self._tell_epoch(at.epoch)
+        return stepped
+
+    def _count_skipped(self, done: int, stepped: Stepped) -> None:
+        self.skipped = 0 if stepped.skipped is None else self.skipped + 1
+        if stepped.skipped is None:
+            return
+        samples = ", ".join(stepped.names[:SHOWN]) + ", …" * (len(stepped.names) > SHOWN)
+        terms = ", ".join(f"{name} {value:g}" for name, value in stepped.terms.items())
+        self.journal.say(
+            f"note: step {done} is skipped: {stepped.skipped} ({terms}); samples: {samples}"
+        )
+        if self.skipped >= self.cfg.TRAIN.MAX_SKIPPED:
+            path, step = self.saved or (None, 0)
+            good = f"the last good state is {path} (step {step})" if path else "nothing was saved"
+            raise UserError(
+                f"{self.skipped} step{'s' * (self.skipped > 1)} in a row could not be trained: "
+                f"{stepped.skipped} in step {done}",
+                f"{good}; a lower learning rate, TRAIN.CLIP_NORM 1 or --precision fp32 may help, "
+                "in a run of its own: --tag NAME",
+            )
+
+    def _tell_epoch(self, number: int) -> None:
+        epoch, self.epoch = self.epoch, EpochSums()
+        if not epoch.steps:
+            return
+        line = self.validation.epoch_line(epoch.means(), number, epoch.seconds, epoch.waited)
+        self.lines += line is not None
+        self.journal.epoch(number, line, epoch.seconds)
+        if broken := epoch.sums.get("broken"):
+            self.journal.say(
+                f"note: epoch {number + 1}: {broken:.0f} files could not be read, others took "
+                "their places"
+            )
+
+    def _keep(self, done: int, *, stop: bool) -> None:
+        """After a step: evaluate and save where it is time to, and stop if asked to."""
+        due = done == self.plan.total or self.validation.due(self.cfg, self.plan, done)
+        if stop:
+            self._save("last.pth", done, evaluated=not due)
+        elif due:
+            self._validate(done)
+        elif done % self.cfg.TRAIN.SAVE_EVERY == 0 or self._ends_kept_epoch(done):
+            self._save("last.pth", done)
+        if stop:
+            group.meet()  # the first process may be saving still
+            raise self._stopped(self.signals.received or signal.SIGTERM, done)
+
+    def _ends_kept_epoch(self, done: int) -> bool:
+        epoch, rest = divmod(done, self.plan.steps_per_epoch)
+        return rest == 0 and self.keeper.keeps(epoch)
+
+    def _validate(self, done: int) -> None:
+        """Evaluate the networks, and their averages; keep the best states of each."""
+        # First: whatever happens in an evaluation, no step is lost.
+        if self.saved != (self.folder / "last.pth", done):
+            self._save("last.pth", done, evaluated=False)
+        averages = self.trainer.averages
+        with self.journal.paused():
+            with self._stoppable(done):
+                self._judge(done, "best")
+            if averages is not None:
+                # In this order: a signal must not cut the exchange of weights short.
+                with averages.in_place(), self._stoppable(done):
+                    self._judge(done, "best-ema")
+        # Last: killed before it, a resumed run comes by here once more.
+        self._save("last.pth", done)
+
+    def _stoppable(self, done: int) -> AbstractContextManager[None]:
+        return self.signals.at_once(lambda received: self._stopped(received, done))
+
+    def _judge(self, done: int, name: str) -> None:
+        """Evaluate what stands in the networks; keep it under `name` where it is the best."""
+        if name != "best":
+            self.journal.say("with the averaged weights:")
+        found: Validation = self.validation.validate(
+            self.cfg, self.world, self.source, self.trainer, self._at(done - 1)
+        )
+        found = found.selected_by(self.cfg.TRAIN.SELECT)
+        best = self.best.get(name)
+        better = found.better_than(best.value if best else None)
+        if better:
+            self.best[name] = Best(name=found.name, value=found.value, step=done)
+        if name == "best":
+            self.measured = dict(found.kept)
+        if self.world.main:
+            self._tell_judged(done, name, found, better=better)
+        if better:
+            self._save(f"{name}.pth", done, weights_only=True)
+
+    def _tell_judged(self, done: int, name: str, found: Validation, *, better: bool) -> None:
+        suffix = name.removeprefix("best")
+        draw = found.pictures if self.cfg.TRAIN.TENSORBOARD else None
+        self.journal.validated(
+            done,
+            found.row,
+            prefix=f"validation{suffix}",
+            best=self.best[name] if name == "best" else None,
+            pictures=draw() if draw is not None else None,
+        )
+        if found.results is not None:
+            facts = {"step": done, "epoch": self._at(done - 1).epoch + 1, **found.results}
+            facts |= {"selected_by": found.name}
+            for which in ("last", "best") if better else ("last",):
+                atomic.write_json(self.folder / f"validation-{which}{suffix}.json", facts)
+
+    def _stopped(self, received: signal.Signals, done: int) -> signals.Stopped:
+        self.journal.state("stopped", step=done)
+        return signals.Stopped(
+            received,
+            f"by {received.name} at step {done} of {self.plan.total}, saved in "
+            f"{self.folder / 'last.pth'}",
+            "go on with the same command and --resume auto",
+        )
+
+    def _save(
+        self, name: str, done: int, *, weights_only: bool = False, evaluated: bool = True
+    ) -> None:
+        if name == "last.pth":
+            self.saved = (self.folder / name, done)
+        if not self.world.main:
+            return
+        state = self.trainer.state() | {
+            "task": self.cfg.TASK,
+            "dataset": self.cfg.DATASET,
+            "classes": self.classes,
+            "step": done,
+            "total": self.plan.total,
+            "best": self.best["best"].value if "best" in self.best else None,
+            "bests": {name: asdict(best) for name, best in self.best.items()},
+            "measured": self.measured,
+            "evaluated": evaluated,
+            "skipped": self.skipped,
+            "epoch_sums": self.epoch.state(),
+            "lines": self.lines,
+            "config": self.cfg.dump(),
+            **self.build.original_entries(self.trainer, self._at(done - 1).epoch, self.measured),
+        }
+        for entry in ("optimisers", "averages") if weights_only else ():
+            state.pop(entry, None)
+        epoch, rest = divmod(done, self.plan.steps_per_epoch)
+        ended = epoch if rest == 0 and name == "last.pth" and evaluated else None
+        saved = self.keeper.save(name, state, epoch=ended)
+        self.journal.saved(done, name, seconds=saved.seconds, megabytes=saved.megabytes)

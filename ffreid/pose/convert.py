@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from ffreid.engine import conversion
-from ffreid.engine.conversion import Facts, Recognised
-from ffreid.engine.mending import fitted_optimiser, mended, old_optimiser
+from ffreid.engine.checkpoints import contents
+from ffreid.engine.checkpoints.contents import Facts, Recognised
+from ffreid.engine.checkpoints.repair import fitted_optimiser, mended, old_optimiser
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import Inputs
 from ffreid.pose.model.ffb6d import FFB6D
@@ -120,14 +120,14 @@ def to_ours(
     state, notes = repaired(found, facts)
     ours: dict[str, Any] = {"task": "pose", "dataset": facts.told.get("data set")}
     ours |= _classes(facts, settings.get("DATA.CLS", ""))
-    ours["step"] = conversion.whole(found, STEPS)
+    ours["step"] = contents.whole(found, STEPS)
     ours["best"] = next((found.numbers[name] for name in BEST if name in found.numbers), None)
     ours["converted"] = {"from": found.kind, **found.numbers}
-    ours["config"] = conversion.as_yaml({**facts.settings, **settings})
+    ours["config"] = contents.as_yaml({**facts.settings, **settings})
     ours["parts"] = {"net": state}
     ours |= _optimisers(found, facts, notes)
     if "ema" in found.weights and facts.role != "ema":
-        notes.append(conversion.AVERAGED_COPY)
+        notes.append(contents.AVERAGED_COPY)
     return ours, notes
 
 
@@ -205,12 +205,12 @@ def converted(raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str
     Raises:
         UserError: it holds no FFB6D.
     """
-    if (own := conversion.own(raw, origin, task="pose", network="FFB6D")) is not None:
+    if (own := contents.own(raw, origin, task="pose", network="FFB6D")) is not None:
         return own, ""
-    found = conversion.recognise(raw)
+    found = contents.recognise(raw)
     facts = claims(found)
     if facts is None:
-        raise conversion.holds_no("FFB6D", origin)
+        raise contents.holds_no("FFB6D", origin)
     ours, notes = to_ours(found, facts, {})
     told = f"FFB6D of {facts.told['classes']} classes, {facts.told['keypoints']} keypoints"
-    return ours, conversion.taken_as(told, found, origin, notes)
+    return ours, contents.taken_as(told, found, origin, notes)

@@ -3,9 +3,8 @@
 from yacs.config import CfgNode
 
 from ffreid.config import check_choices, check_folder, check_least
-from ffreid.engine import settings
+from ffreid.engine import defaults as engine_defaults
 from ffreid.errors import UserError
-from ffreid.pose.layouts import TREES
 from ffreid.pose.resources import resource
 
 CHOICES = {
@@ -85,7 +84,7 @@ def defaults() -> CfgNode:
     c.TRAIN.BN_MOMENTUM_SCHEDULE = False  # without effect in the authors' training
     c.TRAIN.VALIDATE_FRAMES = 0  # test frames for the validation loss; 0 is all
     c.TRAIN.EVAL_POSES = True  # estimate and score poses when training ends
-    settings.add(c.TRAIN)
+    engine_defaults.add(c.TRAIN)
 
     c.VOTE = CfgNode()
     c.VOTE.BANDWIDTH = 0.04  # metres, mean shift
@@ -107,7 +106,7 @@ def check(cfg: CfgNode) -> None:
     """
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
-    settings.check(cfg)
+    engine_defaults.check(cfg)
     if cfg.DATA.LAYOUT != "linemod" and cfg.DATA.CLS:
         raise UserError(
             f"{cfg.DATASET} trains one network for all objects, not one for {cfg.DATA.CLS}",
@@ -134,3 +133,17 @@ def check_root(cfg: CfgNode) -> None:
     """
     if cfg.DATA.LAYOUT != "toy":
         check_folder(cfg, TREES[cfg.DATA.LAYOUT])
+
+
+TREES = {
+    "ycb": (
+        "data/SSSS/FFFFFF-{color.png,depth.png,label.png,meta.mat}, data_syn/FFFFFF-…, "
+        "models/<class>/points.xyz, dataset_config/{train,test}_data_list.txt or "
+        "image_sets/{train,keyframe}.txt"
+    ),
+    "linemod": (
+        "data/NN/{rgb,depth,mask}/FFFF.png with gt.yml, train.txt and test.txt in data/NN, "
+        "models/obj_NN.ply, renders/<object>/*.pkl, fuse/<object>/*.pkl"
+    ),
+}
+"""What is expected below a data set's own folder, by layout."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.pose.shapes import box_corners
+from ffreid.pose.toy.shapes import box_corners
 
 Picture = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating]

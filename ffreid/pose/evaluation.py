@@ -7,20 +7,24 @@ from typing import Any
 from torch import nn
 from yacs.config import CfgNode
 
-from ffreid import report
-from ffreid.engine import conversion, dist, precision, runlog
-from ffreid.engine.dist import World
+from ffreid import atomic, report
+from ffreid.engine import precision
+from ffreid.engine.checkpoints import contents
+from ffreid.engine.dataset_files import write_picture
+from ffreid.engine.distributed import group
+from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import evaluation_stream
-from ffreid.engine.pictures import write_picture
+from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
-from ffreid.pose import setup
+from ffreid.pose import build, sources
 from ffreid.pose.data.batch import collate_for_evaluation
 from ffreid.pose.draw import Picture, draw_poses
-from ffreid.pose.estimate import FrameResult, evaluate_frames, pose_rows
+from ffreid.pose.inference import FrameResult, evaluate_frames, pose_rows
 from ffreid.pose.objects import ObjectSet, ycb_objects
 from ffreid.pose.predictions import read_predictions, score_predictions, truth_from_folder
 from ffreid.pose.resources import resource
-from ffreid.pose.scoring import diameters, published_note, results_table, summarise
+from ffreid.pose.scoring import diameters, summarise
+from ffreid.pose.table import published_note, results_table
 
 
 def evaluate(
@@ -38,27 +42,27 @@ def evaluate(
     Writes ``results.json``, ``poses.json`` and ``pictures/*.png`` below `folder` (below its
     ``test-gt`` for the true labels) and prints the table, in the first process.
     """
-    source = dist.in_turn(lambda: setup.open_source(cfg))
+    source = group.in_turn(lambda: sources.open_source(cfg))
     if use_truth:
         folder = folder / "test-gt"
     net: nn.Module | None = None
     origin: dict[str, Any] = {"weights": "none: true labels and offsets"}
     if not use_truth:
         assert weights is not None
-        net, state = setup.load_network(weights, source.objects, world.device)
+        net, state = build.load_network(weights, source.objects, world.device)
         net = net.to(precision.dtype(cfg))
-        told = conversion.origin(state, weights)
+        told = contents.origin(state, weights)
         origin = {"weights": weights, "step": state.get("step"), "origin": told}
         if world.main:
             report.say(f"evaluating {told}")
-            for line in setup.told_otherwise(cfg, state):
+            for line in build.told_otherwise(cfg, state):
                 report.say(f"note: {line}")
     elif world.main:
         report.say("voting with the true labels and offsets")
     if world.main:
-        runlog.open_folder(folder)
+        run_folder.open_folder(folder)
     results = _run(cfg, world, source, net, pictures)
-    results = sorted(dist.gather_rows(results), key=lambda result: result.truth.index)
+    results = sorted(group.gather_rows(results), key=lambda result: result.truth.index)
     scores = [score for result in results for score in result.scores]
     summary = summarise(scores, source.objects, diameters(source.objects, source.meshes))
     payload = origin | {
@@ -67,7 +71,7 @@ def evaluate(
         "frames": len(results),
         "skipped_frames": {r.truth.name: r.skipped for r in results if r.skipped},
         "config": cfg.dump(),
-        "provenance": runlog.provenance(cfg.SEED, world.size, str(world.device)),
+        "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
     }
     if world.main:
         _show(summary, source.objects, payload["skipped_frames"])
@@ -81,9 +85,9 @@ def needs_weights(options: Mapping[str, Any]) -> bool:
 
 
 def _run(
-    cfg: CfgNode, world: World, source: setup.Source, net: nn.Module | None, pictures: int
+    cfg: CfgNode, world: World, source: sources.Source, net: nn.Module | None, pictures: int
 ) -> list[FrameResult]:
-    data = setup.evaluation_set(cfg, source, cfg.TEST.LIMIT)
+    data = build.evaluation_set(cfg, source, cfg.TEST.LIMIT)
     stream = evaluation_stream(
         data,
         collate_for_evaluation,
@@ -99,7 +103,7 @@ def _run(
             net,
             source.objects,
             source.meshes,
-            setup.voting(cfg),
+            build.voting(cfg),
             device=world.device,
             dtype=precision.dtype(cfg),
             pictures=pictures,
@@ -131,15 +135,15 @@ def evaluate_predictions(
     objects = ycb_objects()
     root = Path(cfg.DATA.ROOT)
     if json_file is not None:
-        report.check_writable(json_file)
+        atomic.check_writable(json_file)
     if truth is not None:
         if frames is None:
             raise UserError("--truth needs the frames of its rows", "add --frames FILE")
         truths = truth_from_folder(truth, frames, objects)
     else:
-        truths = setup.ycb_truths(root, objects, frames)
+        truths = sources.ycb_truths(root, objects, frames)
     poses = read_predictions(predictions, objects, frames)
-    mesh = setup.ycb_meshes(root, objects)
+    mesh = sources.ycb_meshes(root, objects)
     with report.Bar("scoring", len(truths)) as bar:
         scores = score_predictions(truths, poses, objects, mesh, progress=bar.update)
     summary = summarise(scores, objects, diameters(objects, mesh))
@@ -148,11 +152,11 @@ def evaluate_predictions(
         "truth": truth or root,
         "results": summary,
         "frames": len(truths),
-        "provenance": runlog.provenance(cfg.SEED, 1, "cpu"),
+        "provenance": run_folder.provenance(cfg.SEED, 1, "cpu"),
     }
     _show(summary, objects, {})
     if json_file is not None:
-        report.write_json(json_file, payload)
+        atomic.write_json(json_file, payload)
     return payload
 
 
@@ -170,13 +174,13 @@ def _write(
     folder: Path,
     payload: dict[str, Any],
     results: Sequence[FrameResult],
-    source: setup.Source,
+    source: sources.Source,
     json_file: Path | None,
 ) -> None:
-    report.write_json(folder / "results.json", payload)
-    report.write_json(folder / "poses.json", {"poses": pose_rows(results, source.objects)})
+    atomic.write_json(folder / "results.json", payload)
+    atomic.write_json(folder / "poses.json", {"poses": pose_rows(results, source.objects)})
     if json_file is not None:
-        report.write_json(json_file, payload)
+        atomic.write_json(json_file, payload)
     drawn = [result for result in results if result.rgb is not None]
     for old in (folder / "pictures").glob("*.png") if drawn else ():
         old.unlink()
@@ -188,7 +192,7 @@ def _write(
     report.say(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
 
 
-def picture(result: FrameResult, objects: ObjectSet, mesh: setup.Meshes) -> Picture:
+def picture(result: FrameResult, objects: ObjectSet, mesh: sources.Meshes) -> Picture:
     """Draw a frame that kept its picture: true poses beside the estimated ones."""
     truth = result.truth
     assert result.rgb is not None

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from ffreid.engine import norm
-from ffreid.engine.schedules import halving_momentum
+from ffreid.engine import batchnorm
 from ffreid.engine.task import Progress, Task, plain
 from ffreid.pose.data.batch import PoseBatch
 from ffreid.pose.losses import pose_losses, segmentation_accuracy
+from ffreid.pose.schedules import halving_momentum
 
 
 class PoseTask(Task):
@@ -35,13 +35,13 @@ class PoseTask(Task):
     def modes(self) -> None:
         """Keep frozen statistics in evaluation mode."""
         if self.frozen:
-            norm.freeze(self.net)
+            batchnorm.freeze(self.net)
 
     def prepare(self, at: Progress) -> None:
         """Set the batch-norm momentum where the schedule is on."""
         if self.momentum_batch is not None:
             momentum = halving_momentum(max(0, at.step - 1), batch=self.momentum_batch)
-            norm.set_momentum(self.net, momentum)
+            batchnorm.set_momentum(self.net, momentum)
 
     def losses(self, batch: PoseBatch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield the network's three terms once."""

@@ -11,17 +11,17 @@ from torch import nn
 from yacs.config import CfgNode
 
 from ffreid.engine import precision
-from ffreid.engine.dist import World
+from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import evaluation_stream
-from ffreid.engine.modes import evaluating
-from ffreid.engine.schedules import validation_due
+from ffreid.engine.modules import evaluating
 from ffreid.engine.task import Pictures, Plan, Progress, Validation, plain
-from ffreid.engine.trainer import Trainer
-from ffreid.pose import setup
+from ffreid.engine.train_step import Trainer
+from ffreid.pose import build, sources
 from ffreid.pose.data.batch import Skipped
 from ffreid.pose.draw import Picture
-from ffreid.pose.estimate import FrameResult, estimate
 from ffreid.pose.evaluation import evaluate, picture
+from ffreid.pose.inference import FrameResult, estimate
+from ffreid.pose.schedules import validation_due
 
 PICTURES = 4
 """Frames that are drawn at an evaluation, where pictures are asked for."""
@@ -33,7 +33,7 @@ def due(cfg: CfgNode, plan: Plan, done: int) -> bool:
 
 
 def validate(
-    cfg: CfgNode, world: World, source: setup.Source, trainer: Trainer, at: Progress
+    cfg: CfgNode, world: World, source: sources.Source, trainer: Trainer, at: Progress
 ) -> Validation:
     """Measure the loss on test frames, over all processes."""
     terms = trainer.evaluate(_batches(cfg, world, source), at)
@@ -47,27 +47,29 @@ def validate(
     )
 
 
-def pictures(cfg: CfgNode, source: setup.Source, net: nn.Module, device: torch.device) -> Pictures:
+def pictures(
+    cfg: CfgNode, source: sources.Source, net: nn.Module, device: torch.device
+) -> Pictures:
     """Estimate and draw the poses of the first validation frames, by the frame's name."""
-    data = setup.evaluation_set(cfg, source, min(cfg.TRAIN.VALIDATE_FRAMES or PICTURES, PICTURES))
+    data = build.evaluation_set(cfg, source, min(cfg.TRAIN.VALIDATE_FRAMES or PICTURES, PICTURES))
     drawn: dict[str, Picture] = {}
     for sample in (data[index] for index in range(min(len(data), PICTURES))):
         if isinstance(sample, Skipped):
             continue
-        batch = setup.collate([sample])
+        batch = build.collate([sample])
         with evaluating(net):
             moved = batch.to(device, precision.dtype(cfg))
-            (poses,) = estimate(moved, net, source.objects, setup.voting(cfg))
+            (poses,) = estimate(moved, net, source.objects, build.voting(cfg))
         rgb = batch.inputs.rgb[0].permute(1, 2, 0).numpy().astype(np.uint8)
         frame = FrameResult(sample.truth, tuple(poses), (), rgb=rgb)
         drawn[sample.truth.name] = picture(frame, source.objects, source.meshes)
     return drawn
 
 
-def _batches(cfg: CfgNode, world: World, source: setup.Source) -> Iterator[Any]:
+def _batches(cfg: CfgNode, world: World, source: sources.Source) -> Iterator[Any]:
     for batch, _ in evaluation_stream(
-        setup.evaluation_set(cfg, source, cfg.TRAIN.VALIDATE_FRAMES),
-        setup.collate_for_evaluation,
+        build.evaluation_set(cfg, source, cfg.TRAIN.VALIDATE_FRAMES),
+        build.collate_for_evaluation,
         batch=cfg.TEST.BATCH,
         workers=cfg.DATA.WORKERS,
         rank=world.rank,
@@ -77,12 +79,12 @@ def _batches(cfg: CfgNode, world: World, source: setup.Source) -> Iterator[Any]:
             yield batch
 
 
-def numbers(cfg: CfgNode, source: setup.Source) -> tuple[str, ...]:
+def numbers(cfg: CfgNode, source: sources.Source) -> tuple[str, ...]:
     """Name the numbers of an evaluation's row."""
     return ("loss", "segmentation", "keypoints", "centre", "accuracy")
 
 
-def one_batch(cfg: CfgNode, world: World, source: setup.Source, trainer: Trainer) -> object:
+def one_batch(cfg: CfgNode, world: World, source: sources.Source, trainer: Trainer) -> object:
     """Measure the loss on the first batch of test frames."""
     return trainer.evaluate(islice(_batches(cfg, world, source), 1), Progress(0, 1, 0))
 

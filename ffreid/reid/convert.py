@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from ffreid.engine import conversion
-from ffreid.engine.conversion import Facts, Recognised
-from ffreid.engine.mending import mended
-from ffreid.engine.naming import State
+from ffreid.engine.checkpoints import contents
+from ffreid.engine.checkpoints.contents import Facts, Recognised
+from ffreid.engine.checkpoints.keys import State
+from ffreid.engine.checkpoints.repair import mended
 from ffreid.reid.defaults import IMAGE_NETWORKS
 from ffreid.reid.resources import resource
 
@@ -118,7 +118,7 @@ def _data_set(identities: Any, outfits: Any) -> dict[str, str]:
 
 def build(facts: Facts, settings: CfgNode) -> nn.Module:
     """Make the network that `facts` and `settings` tell of."""
-    from ffreid.reid.building import build_network  # which loads old files by this module
+    from ffreid.reid.networks import build_network  # which loads old files by this module
 
     with torch.random.fork_rng(devices=[]):  # whoever loads a file goes on drawing as before
         return build_network(settings)
@@ -155,18 +155,18 @@ def to_ours(
         parts["memory" if "feature_memory" in heads[1] else "clothes"] = heads[1]
     ours: dict[str, Any] = {"task": "reid", "dataset": None, "best": None}
     ours["converted"] = {"from": found.kind, **found.numbers}
-    ours["config"] = conversion.as_yaml({**facts.settings, **settings})
+    ours["config"] = contents.as_yaml({**facts.settings, **settings})
     ours |= {"parts": parts} | dict(zip(PARTS, (model, *heads), strict=True))
     rank1 = next((found.numbers[name] for name in BEST if name in found.numbers), None)
     ours |= {"rank1": math.nan if rank1 is None else float(rank1)}
     ours |= {} if rank1 is None else {"measured": {"rank1": float(rank1)}}
-    if (epoch := conversion.whole(found, ["epoch"])) is not None:
+    if (epoch := contents.whole(found, ["epoch"])) is not None:
         ours["epoch"] = epoch
     counts = [facts.told[name] for name in ("identities", "outfits") if name in facts.told]
     ours |= {"class_count": sum(map(int, counts))} if len(counts) == 2 else {}
     notes += [f"{name} is not taken over: CAL's optimisers start anew" for name in found.optimisers]
     if "ema" in found.weights and facts.role != "ema":
-        notes.append(conversion.AVERAGED_COPY)
+        notes.append(contents.AVERAGED_COPY)
     return ours, notes
 
 
@@ -193,14 +193,14 @@ def converted(raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str
     Raises:
         UserError: it holds no network of Simple-CCReID.
     """
-    if (own := conversion.own(raw, origin, task="reid", network=NETWORK)) is not None:
+    if (own := contents.own(raw, origin, task="reid", network=NETWORK)) is not None:
         return own, ""
-    found = conversion.recognise(raw)
+    found = contents.recognise(raw)
     facts = claims(found)
     if facts is None and isinstance(raw.get("model_state_dict"), Mapping):
         return dict(raw), ""  # of another network: loading it tells which keys do not fit
     if facts is None:
-        raise conversion.holds_no(NETWORK, origin)
+        raise contents.holds_no(NETWORK, origin)
     ours, notes = to_ours(found, facts, {})
     told = ", ".join(f"{name} {value}" for name, value in facts.told.items())
-    return ours, conversion.taken_as(f"{facts.network} ({told})", found, origin, notes)
+    return ours, contents.taken_as(f"{facts.network} ({told})", found, origin, notes)

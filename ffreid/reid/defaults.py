@@ -6,9 +6,37 @@ What tracklets have otherwise stands in ``configs/reid/ccvid.yaml``.
 from yacs.config import CfgNode
 
 from ffreid.config import check_choices, check_folder, check_least, lookup
-from ffreid.engine import settings
+from ffreid.engine import defaults as engine_defaults
 from ffreid.errors import UserError
-from ffreid.reid.layouts import TREES
+
+_VC_CLOTHES = "VC-Clothes/{train,query,gallery}/PPPP-C-OO-N.jpg (person, camera, outfit, picture)"
+
+TREES = {
+    "ltcc": "LTCC_ReID/{train,query,test}/PPP_O_cC_NNNNNN.png (person, outfit, camera, picture)",
+    "prcc": "prcc/rgb/{train,val}/PPP/{A,B,C}_*.jpg, prcc/rgb/test/{A,B,C}/PPP/*.jpg",
+    "vcclothes": _VC_CLOTHES,
+    "vcclothes_sc": _VC_CLOTHES,
+    "vcclothes_cc": _VC_CLOTHES,
+    "last": (
+        "last/train/PPPPPP/PPPPPP_*_O.jpg, last/{val,test}/query/PPPPPP_*.jpg, "
+        "last/{val,test}/gallery/PPPPPP/PPPPPP_*.jpg"
+    ),
+    "deepchange": (
+        "DeepChangeDataset/{train-set,val-set-query,val-set-gallery,test-set-query,"
+        "test-set-gallery}/*.jpg, and a list beside each: train-set-bbox.txt, …"
+    ),
+    "ccvid": (
+        "CCVID/{train,query,gallery}.txt with lines 'session1/001_01 001 u0_l0_s0_c0_a0', "
+        "frames CCVID/session1/001_01/00001.jpg, …"
+    ),
+    "folder": (
+        "records.csv with the columns path,identity,camera,clothes,split, or pictures in "
+        "{train,query,gallery}/<identity>/"
+    ),
+    "market1501": "{bounding_box_train,query,bounding_box_test}/PPPP_cCsS_NNNNNN_NN.jpg",
+}
+"""What is expected at or below the root, by data set."""
+
 
 IMAGE_NETWORKS = ("resnet50",)
 VIDEO_NETWORKS = ("c2dres50", "i3dres50", "ap3dres50", "nlres50", "ap3dnlres50")
@@ -151,7 +179,7 @@ def defaults() -> CfgNode:
     c.TRAIN.LR_SCHEDULER = CfgNode()
     c.TRAIN.LR_SCHEDULER.STEPSIZE = [20, 40]  # epochs at which the rate falls
     c.TRAIN.LR_SCHEDULER.DECAY_RATE = 0.1
-    settings.add(c.TRAIN)
+    engine_defaults.add(c.TRAIN)
 
     c.TEST = CfgNode()
     c.TEST.EVAL_STEP = 5  # epochs between evaluations; 0 or less: at the end only
@@ -170,7 +198,7 @@ def check(cfg: CfgNode) -> None:
     """
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
-    settings.check(cfg)
+    engine_defaults.check(cfg)
     for key in SHARES:
         if not 0 <= (share := lookup(cfg, key)) <= 1:
             raise UserError(f"{key} is {share}", f"set {key} to a number from 0 to 1")

@@ -8,17 +8,20 @@ from typing import Any, Literal
 from torch import nn
 from yacs.config import CfgNode
 
-from ffreid import report
+from ffreid import atomic, report
 from ffreid.config import differing
-from ffreid.engine import conversion, dist, runlog
-from ffreid.engine.dist import World
+from ffreid.engine.checkpoints import contents
+from ffreid.engine.distributed import group
+from ffreid.engine.distributed.group import World
+from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
-from ffreid.reid import embedded, setup
+from ffreid.reid import build, sources
+from ffreid.reid import features as saved_features
 from ffreid.reid.data.records import Source
-from ffreid.reid.embedded import BASELINE, CAL, EmbeddedSearch
 from ffreid.reid.extract import embed
-from ffreid.reid.pictures import draw_rank_lists, row_to_show
+from ffreid.reid.features import BASELINE, CAL, EmbeddedSearch
 from ffreid.reid.published import notes, published
+from ffreid.reid.rank_lists import draw_rank_lists, row_to_show
 from ffreid.reid.scoring import Row, left_out, score
 from ffreid.reid.table import COLUMNS, as_json, query_rows, table
 
@@ -60,19 +63,19 @@ def evaluate(
         UserError: data, checkpoint or features cannot be used, or a file cannot be written.
     """
     if world.main:
-        runlog.open_folder(folder)
+        run_folder.open_folder(folder)
         _prove_writable(save_features)
     source: Source | None = None
     if features is not None:
         _refuse_without_network(pictures, save_features)
-        search = embedded.load(features, cfg.DATASET)
+        search = saved_features.load(features, cfg.DATASET)
         origin: dict[str, Any] = {"features": features, "weights": search.weights}
     else:
         assert weights is not None, "neither weights nor features"
-        source = dist.in_turn(lambda: setup.open_source(cfg))
+        source = group.in_turn(lambda: sources.open_source(cfg))
         search, origin = _embedded_by(cfg, world, source, weights)
         if save_features is not None and world.main:
-            embedded.save(save_features, search)
+            saved_features.save(save_features, search)
     rows = score(search, world.device)
     rows += score(search, world.device, reranked=True) if rerank else []
     payload = origin | _payload(cfg, world, search, rows)
@@ -115,11 +118,11 @@ def _embedded_by(
     cfg: CfgNode, world: World, source: Source, weights: Path
 ) -> tuple[EmbeddedSearch, dict[str, Any]]:
     """Give the test search as the checkpoint's network sees it, and where that is from."""
-    net, state = setup.load_network(weights, cfg, world.device)
+    net, state = build.load_network(weights, cfg, world.device)
     if world.main:
         _introduce(cfg, source, weights, state)
     search = embed(cfg, world, source, net, source.test, str(weights))
-    told = conversion.origin(state, weights)
+    told = contents.origin(state, weights)
     origin: dict[str, Any] = {"weights": weights, "origin": told, "data": source.summary()}
     origin |= {"step": state["step"]} if "step" in state else {}
     origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
@@ -146,17 +149,17 @@ def _prove_writable(path: Path | None) -> None:
     if path is None:
         return
     try:
-        report.check_writable(path)
+        atomic.check_writable(path)
     except UserError as error:
         raise UserError(error.message, "choose another file with --save-features FILE") from error
 
 
 def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any]) -> None:
-    report.say(f"evaluating {conversion.origin(state, weights)}")
+    report.say(f"evaluating {contents.origin(state, weights)}")
     report.say(f"data: {source.summary()}")
     for line in source.notes:
         report.say(f"note: {line}")
-    for line in setup.told_otherwise(cfg, state):
+    for line in build.told_otherwise(cfg, state):
         report.say(f"note: {line}")
     if cfg.TEST.SELECT_ON == "test":
         report.say(
@@ -177,7 +180,7 @@ def _payload(cfg: CfgNode, world: World, search: EmbeddedSearch, rows: list[Row]
         "broken": dict(search.broken),
         "selected_on": cfg.TEST.SELECT_ON,
         "config": cfg.dump(),
-        "provenance": runlog.provenance(cfg.SEED, world.size, str(world.device)),
+        "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
     }
 
 
@@ -199,10 +202,10 @@ def _write(
     rows: list[Row],
     json_file: Path | None,
 ) -> None:
-    report.write_json(folder / "results.json", payload)
-    report.write_json(folder / "queries.json", {"queries": query_rows(search, rows)})
+    atomic.write_json(folder / "results.json", payload)
+    atomic.write_json(folder / "queries.json", {"queries": query_rows(search, rows)})
     if json_file is not None:
-        report.write_json(json_file, payload)
+        atomic.write_json(json_file, payload)
     report.say(f"results in {folder / 'results.json'}, by query in {folder / 'queries.json'}")
 
 

@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ffreid import report
-from ffreid.engine import dist, precision
-from ffreid.engine.dist import World
+from ffreid.engine import precision
+from ffreid.engine.distributed import group
+from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import evaluation_stream
-from ffreid.engine.modes import evaluating
+from ffreid.engine.modules import evaluating
 from ffreid.errors import UserError
-from ffreid.reid import setup
+from ffreid.reid import build
 from ffreid.reid.data.batch import Broken, collate_for_evaluation
 from ffreid.reid.data.clips import recombined
 from ffreid.reid.data.records import Record, Search, Source, labels
-from ffreid.reid.embedded import COLUMNS, Embedded, EmbeddedSearch
+from ffreid.reid.features import COLUMNS, Embedded, EmbeddedSearch
 from ffreid.reid.retrieval.features import average_clips, check_finite, flip_and_sum
 
 _ROWS = 4096
@@ -86,7 +87,7 @@ def extract(
                     own = torch.empty(mine, found.shape[1], dtype=dtype)
                 own[items.index.cpu() // world.size] = found.to(own.device, dtype)
             bar.advance(len(items) + len(items.broken))
-    broken = sorted(dist.gather_rows(broken), key=lambda item: item.index)
+    broken = sorted(group.gather_rows(broken), key=lambda item: item.index)
     if len(broken) == len(data):
         first = f": {broken[0].path}: {broken[0].reason}" if broken else ""
         raise UserError(f"nothing could be read for the evaluation{first}", "check the data set")
@@ -111,7 +112,7 @@ def embed(
     if source.video:
         items, spans = recombined(records, cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE)
     found = extract(
-        setup.evaluation_set(cfg, items, source.folder),
+        build.evaluation_set(cfg, items, source.folder),
         net,
         world,
         dtype=precision.dtype(cfg),
@@ -175,7 +176,7 @@ def _gathered(own: Tensor | None, total: int, dtype: torch.dtype, world: World) 
     if world.size == 1:
         assert own is not None
         return own
-    width = max(dist.gather_rows([0 if own is None else own.shape[1]]))
+    width = max(group.gather_rows([0 if own is None else own.shape[1]]))
     whole = torch.empty(total, width, dtype=dtype)
     for start in range(0, -(-total // world.size), _ROWS):
         rows = min(_ROWS, -(-total // world.size) - start)
@@ -183,7 +184,7 @@ def _gathered(own: Tensor | None, total: int, dtype: torch.dtype, world: World) 
         if own is not None:
             some = own[start : start + rows]
             part[: len(some)] = some
-        parts = dist.gather_with_grad(part).view(world.size, rows, width)
+        parts = group.gather_with_grad(part).view(world.size, rows, width)
         first = start * world.size
         ordered = parts.transpose(0, 1).reshape(-1, width)[: total - first]
         whole[first : first + len(ordered)] = ordered

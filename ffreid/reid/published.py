@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ffreid.reid.embedded import BASELINE, CAL
+from ffreid.reid.features import BASELINE, CAL
 from ffreid.reid.resources import resource
 
 _MARKS = {"secondary": "read in a later paper's table", "recalled": "not verified"}

@@ -9,7 +9,7 @@ import torch
 from yacs.config import CfgNode
 
 from ffreid.errors import UserError
-from ffreid.reid.embedded import Embedded, EmbeddedSearch
+from ffreid.reid.features import Embedded, EmbeddedSearch
 from ffreid.reid.retrieval.protocols import Choice, Labels, Protocol, chosen, usable
 from ffreid.reid.retrieval.ranking import Ranking, cosine_distances, rank
 from ffreid.reid.retrieval.reranking import rerank

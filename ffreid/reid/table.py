@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ffreid.reid.embedded import EmbeddedSearch
+from ffreid.reid.features import EmbeddedSearch
 from ffreid.reid.published import Published
 from ffreid.reid.retrieval.scores import RANKS
 from ffreid.reid.scoring import Row

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ffreid.engine import norm
-from ffreid.engine.dist import Gradient
+from ffreid.engine import batchnorm
+from ffreid.engine.distributed.group import Gradient
 from ffreid.engine.task import Progress, Task, plain
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE, ClothesMemory, cal
@@ -107,7 +107,7 @@ class ReidTask(Task):
 
         Terms that are off are computed without gradient, for the log.
         """
-        norm.regroup(self.net, self._groups(batch))
+        batchnorm.regroup(self.net, self._groups(batch))
         features, scores = self.net(batch.images)
         terms = {"classification": self._identity(scores, batch)}
         terms |= self._pair(features, batch)

@@ -10,15 +10,15 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid import report
-from ffreid.engine.dist import World
+from ffreid.engine.distributed.group import World
 from ffreid.engine.task import Pictures, Plan, Progress, Validation, plain
-from ffreid.engine.trainer import Trainer
+from ffreid.engine.train_step import Trainer
 from ffreid.reid.data.records import Source
-from ffreid.reid.embedded import BASELINE, CAL, EmbeddedSearch
 from ffreid.reid.evaluation import evaluate, search_rows
 from ffreid.reid.extract import embed
-from ffreid.reid.pictures import rank_pictures
+from ffreid.reid.features import BASELINE, CAL, EmbeddedSearch
 from ffreid.reid.published import notes, published
+from ffreid.reid.rank_lists import rank_pictures
 from ffreid.reid.retrieval.scores import RANKS, Scores
 from ffreid.reid.scoring import Row, selecting_protocol
 from ffreid.reid.table import COLUMNS, table

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from ffreid.engine.recent import StepRecord
 from ffreid.engine.task import Plan
+from ffreid.engine.tracking.progress import StepRecord
 
 PLAN = Plan(batch=8, steps_per_epoch=10, total=25, workers=0)
 RATES = {"clothes": 3.5e-4, "net": 1e-3}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ffreid.engine.epochs import EpochSums, timed
+from ffreid.engine.train_step import EpochSums, timed
 
 
 def test_terms_are_averaged_and_waiting_is_summed() -> None:
@@ -26,5 +26,5 @@ def test_an_interrupted_epoch_goes_on() -> None:
 
 def test_only_the_wait_for_a_batch_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 2.0, 10.0, 11.0, 20.0])  # asked, had; asked again after a long step, had
-    monkeypatch.setattr("ffreid.engine.epochs.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("ffreid.engine.train_step.time.monotonic", lambda: next(clock))
     assert list(timed(iter("ab"))) == [("a", 2.0), ("b", 1.0)]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 
-from ffreid.engine import dist, norm
+from ffreid.engine import batchnorm
+from ffreid.engine.distributed import group
 
 pytestmark = [
     pytest.mark.gpu,
@@ -36,17 +37,17 @@ def _work(rank: int, size: int, folder: Path) -> None:
         device_id=device,
     )
     try:
-        net = norm.synchronise(_net(), device).to(device)
+        net = batchnorm.synchronise(_net(), device).to(device)
         mine = _inputs().chunk(size)[rank].to(device)
         outputs = net(mine)
-        mean = dist.mean(outputs.square().mean().detach())
-        everyones = dist.gather_with_grad(outputs)
+        mean = group.mean(outputs.square().mean().detach())
+        everyones = group.gather_with_grad(outputs)
         found = {
             "mean": mean.cpu(),
             "outputs": everyones.detach().cpu(),
             "statistics": net.state_dict()["1.running_var"].cpu(),
         }
-        assert dist.gather_rows([rank]) == list(range(size))
+        assert group.gather_rows([rank]) == list(range(size))
         torch.save(found, folder / f"{rank}.pth")
     finally:
         distributed.destroy_process_group()

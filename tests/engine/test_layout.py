@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ffreid.engine.layout import channels_last
+from ffreid.engine.modules import channels_last
 
 NETWORKS = {
     "picture": (

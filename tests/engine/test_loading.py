@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from ffreid.engine.loading import (
-    StepKeys,
-    cores,
-    deaths_told,
-    evaluation_stream,
-    in_steps,
-    stream,
-)
+from ffreid.engine.distributed.group import cores
+from ffreid.engine.loading import StepKeys, deaths_told, evaluation_stream, in_steps, stream
 from ffreid.engine.task import Plan
 from ffreid.errors import UserError
 

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from ffreid.engine.modes import evaluating
+from ffreid.engine.modules import evaluating
 
 
 def test_modes_are_as_before_afterwards_even_after_an_error() -> None:

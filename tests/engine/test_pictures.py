@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ffreid.engine.pictures import write_picture
+from ffreid.engine.dataset_files import write_picture
 from ffreid.errors import UserError
 
 

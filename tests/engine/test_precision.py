@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ffreid.engine import settings
+from ffreid.engine import defaults
 from ffreid.engine.precision import dtype, flags, half, wide, widened
 from ffreid.errors import UserError
 
@@ -18,7 +18,7 @@ BFLOAT16 = [(True, torch.bfloat16), (False, torch.float16)]
 
 def configuration(**values: object) -> CfgNode:
     cfg = CfgNode({"TRAIN": CfgNode()})
-    settings.add(cfg.TRAIN)
+    defaults.add(cfg.TRAIN)
     for key, value in values.items():
         cfg.TRAIN[key] = value
     return cfg

@@ -1,315 +1,367 @@
-"""A step trains each part after the other, and a measurement weighs samples alike."""
+"""The loop serves any task, stops when asked, goes on bitwise, and passes over what is broken."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from math import inf, nan
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from ffreid.engine.task import Progress, Task, Validation
-from ffreid.engine.trainer import Trainer
-
-DTYPE = torch.float64
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Toy inputs (B, 3) and targets (B, 2)."""
-
-    x: Tensor
-    y: Tensor
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(map(str, range(len(self.x))))
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
-        return Batch(self.x.to(device, dtype), self.y.to(device, dtype))
-
-
-class Pair(Task):
-    """A first layer fits the targets; a second then fits what the updated first leaves over."""
-
-    trained = ("first", "second")
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.first, self.second = nn.Linear(3, 2).to(DTYPE), nn.Linear(3, 2).to(DTYPE)
-        self.dropout = nn.Dropout(dropout)
-        for parameter in self.parameters():
-            parameter.data = torch.randn(parameter.shape, dtype=DTYPE, generator=generator)
-        self.heard: list[tuple[str, Progress | bool]] = []
-
-    def modes(self) -> None:
-        self.heard.append(("modes", self.training))
-
-    def prepare(self, at: Progress) -> None:
-        self.heard.append(("prepare", at))
-
-    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        left = batch.y - self.first(self.dropout(batch.x))
-        small = 0.1 * self.first.weight.square().sum()
-        # A logged term whose gradient would be huge, were it trained.
-        yield "first", {"fit": left.square().mean(), "small": small, "_shown": 1e6 * small}
-        left = batch.y - self.first(batch.x).detach()
-        yield "second", {"rest": (left - self.second(batch.x)).square().mean()}
-
-
-RATES = {"first": lambda step: 0.1 / (1 + step), "second": lambda step: 0.2 + 0.1 * step}
-
-
-def trainer(task: Task, *, seed: int = 0, rank: int = 0) -> Trainer:
-    optimisers = {
-        name: torch.optim.Adam(task.get_submodule(name).parameters()) for name in task.trained
-    }
-    cpu = torch.device("cpu")
-    return Trainer(task, optimisers, RATES, device=cpu, dtype=DTYPE, seed=seed, rank=rank)
-
-
-def batches(*sizes: int) -> list[Batch]:
-    generator = torch.Generator().manual_seed(3)
-    return [
-        Batch(torch.randn(size, 3, generator=generator), torch.randn(size, 2, generator=generator))
-        for size in sizes
-    ]
-
-
-def by_hand(steps: list[Batch]) -> tuple[Pair, list[dict[str, float]]]:
-    """The same two parts trained by a plain loop."""
-    task = Pair()
-    first = torch.optim.Adam(task.first.parameters())
-    second = torch.optim.Adam(task.second.parameters())
-    logged = []
-    for step, batch in enumerate(steps):
-        x, y = batch.x.double(), batch.y.double()
-        first.param_groups[0]["lr"] = 0.1 / (1 + step)
-        second.param_groups[0]["lr"] = 0.2 + 0.1 * step
-        fit, small = (y - task.first(x)).square().mean(), 0.1 * task.first.weight.square().sum()
-        row = {"fit": fit.item(), "small": small.item(), "shown": 1e6 * small.item()}
-        first.zero_grad()
-        (fit + small).backward()
-        first.step()
-        rest = (y - task.first(x).detach() - task.second(x)).square().mean()
-        second.zero_grad()
-        rest.backward()
-        second.step()
-        row["rest"] = rest.item()
-        logged.append(row | {"loss": row["fit"] + row["small"] + row["rest"]})
-    return task, logged
-
-
-def states(task: Task) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in task.state_dict().items()}
-
-
-def test_parts_are_stepped_one_after_the_other_as_by_hand() -> None:
-    steps = batches(4, 4, 4, 4)
-    expected, rows = by_hand(steps)
-    task = Pair()
-    made = trainer(task)
-    for step, batch in enumerate(steps):
-        assert made.step([batch], Progress(step, 4, 0)).terms == pytest.approx(
-            rows[step], rel=1e-12
-        )
-    torch.testing.assert_close(states(task), states(expected), rtol=1e-12, atol=1e-12)
-
-
-def test_the_task_is_told_where_training_stands_before_its_losses() -> None:
-    task, at = Pair(), Progress(5, 9, 2)
-    task.eval()
-    trainer(task).step([batches(4)[0]], at)
-    assert task.heard == [("modes", True), ("prepare", at)]
-
-
-def test_a_part_that_is_not_stepped_keeps_its_parameters() -> None:
-    class First(Pair):
-        def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
-            yield next(super().losses(batch, at))
-
-    task = First()
-    before = states(task)
-    trainer(task).step([batches(4)[0]], Progress(0, 1, 0))
-    assert torch.equal(task.second.weight, before["second.weight"])
-    assert not torch.equal(task.first.weight, before["first.weight"])
-
-
-def test_evaluation_weighs_batches_by_their_samples() -> None:
-    parts = batches(5, 2, 1)
-    whole = Batch(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))
-    made, at = trainer(Pair()), Progress(0, 1, 0)
-    found = made.evaluate(iter(parts), at)
-    assert found == pytest.approx(made.evaluate(iter([whole]), at), rel=1e-12)
-    assert found["loss"] == pytest.approx(found["fit"] + found["small"] + found["rest"])
-    assert found["shown"] == pytest.approx(1e6 * found["small"])
-
-
-def test_evaluation_changes_neither_parameters_nor_optimisers() -> None:
-    task = Pair(dropout=0.5)
-    made = trainer(task)
-    made.step([batches(4)[0]], Progress(0, 2, 0))
-    before = made.state()["optimisers"]["first"]["state"][0]["exp_avg"].clone()
-    parameters = states(task)
-    made.evaluate(iter(batches(3, 3)), Progress(1, 2, 0))
-    torch.testing.assert_close(states(task), parameters, rtol=0, atol=0)
-    after = made.state()["optimisers"]["first"]["state"][0]["exp_avg"]
-    assert torch.equal(before, after)
-
-
-def test_evaluation_is_without_dropout_and_the_next_step_with_it() -> None:
-    task, at = Pair(dropout=0.5), Progress(0, 2, 0)
-    made = trainer(task)
-    batch = batches(4)[0]
-    assert made.evaluate(iter([batch]), at) == trainer(Pair()).evaluate(iter([batch]), at)
-    assert not task.training
-    made.step([batch], at)
-    assert task.training
-
-
-def test_an_evaluation_between_two_steps_leaves_them_as_they_were() -> None:
-    first, second = batches(4, 4)
-    tasks = Pair(dropout=0.5), Pair(dropout=0.5)
-    for task, evaluates in zip(tasks, (False, True), strict=True):
-        made = trainer(task)
-        made.step([first], Progress(0, 2, 0))
-        if evaluates:
-            made.evaluate(iter([second]), Progress(1, 2, 0))
-        torch.rand(5)
-        made.step([second], Progress(1, 2, 0))
-    torch.testing.assert_close(states(tasks[0]), states(tasks[1]), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("changed", "same"), [({}, True), ({"rank": 1}, False), ({"seed": 1}, False)]
-)
-def test_dropout_follows_from_seed_step_and_process(changed: dict[str, int], same: bool) -> None:
-    batch, at = batches(64)[0], Progress(0, 1, 0)
-    usual = trainer(Pair(dropout=0.5)).step([batch], at).terms["fit"]
-    assert (trainer(Pair(dropout=0.5), **changed).step([batch], at).terms["fit"] == usual) is same
-
-
-def test_a_state_taken_back_trains_on_bitwise() -> None:
-    steps = batches(4, 4, 4, 4)
-    whole, started, resumed = Pair(dropout=0.3), Pair(dropout=0.3), Pair(dropout=0.3)
-    made, before = trainer(whole), trainer(started)
-    for step in range(4):
-        made.step([steps[step]], Progress(step, 4, 0))
-    for step in range(2):
-        before.step([steps[step]], Progress(step, 4, 0))
-    after = trainer(resumed)
-    after.load_state(before.state())
-    for step in range(2, 4):
-        after.step([steps[step]], Progress(step, 4, 0))
-    torch.testing.assert_close(states(resumed), states(whole), rtol=0, atol=0)
-
-
-class Halves(Task):
-    """Trains a layer, then shows what the updated layer gives and trains another on it."""
-
-    trained = ("first", "second")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
-        self.given: list[Tensor] = []
-
-    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        given = self.first(batch.x)
-        yield "first", {"fit": given.square().mean()}
-        self.given = [given.detach(), self.first(batch.x).detach()]
-        yield "second", {"rest": self.second(self.given[1]).square().mean()}
-
-
-def halves(half: torch.dtype | None) -> tuple[Halves, Trainer]:
-    task = Halves()
-    optimisers = {
-        name: torch.optim.SGD(task.get_submodule(name).parameters()) for name in task.trained
-    }
-    rates = dict.fromkeys(task.trained, lambda step: 0.5)
-    made = Trainer(task, optimisers, rates, device=torch.device("cpu"), half=half, seed=0)
-    return task, made
-
-
-def test_every_part_sees_the_weights_that_the_one_before_has_updated_in_half_precision() -> None:
-    task, made = halves(torch.bfloat16)
-    batch = batches(8)[0]
-    made.step([batch], Progress(0, 1, 0))
-    before, after = task.given
-    assert before.dtype == after.dtype == torch.bfloat16
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(task.first(batch.x), after)
-    assert not torch.equal(before, after)
-
-
-def test_without_half_precision_everything_is_whole() -> None:
-    task, made = halves(None)
-    made.step([batches(8)[0]], Progress(0, 1, 0))
-    assert [given.dtype for given in task.given] == [torch.float32, torch.float32]
-
-
-@pytest.mark.parametrize(
-    ("half", "scaled"), [(None, False), (torch.bfloat16, False), (torch.float16, True)]
-)
-def test_losses_are_scaled_in_float16_alone(half: torch.dtype | None, scaled: bool) -> None:
-    made = halves(half)[1]
-    assert made.scaler.is_enabled() is scaled
-    assert bool(made.state()["scaler"]) is scaled
-
-
-class Remembers(Pair):
-    """Counts its steps in a part without an optimiser."""
-
-    kept = ("memory",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.memory = nn.Module()
-        self.memory.register_buffer("steps", torch.zeros(()))
-
-    def prepare(self, at: Progress) -> None:
-        self.memory.get_buffer("steps").add_(1)
-
-
-def test_what_is_kept_is_saved_and_taken_back() -> None:
-    task, other = Remembers(), Remembers()
-    made = trainer(task)
-    for step, batch in enumerate(batches(4, 4)):
-        made.step([batch], Progress(step, 2, 0))
-    state = made.state()
-    assert list(state["parts"]) == ["first", "second", "memory"]
-    assert list(state["optimisers"]) == ["first", "second"]
-    trainer(other).load_state(state)
-    assert other.memory.get_buffer("steps") == 2
-    torch.testing.assert_close(states(other), states(task), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("larger", "value", "best", "better"),
-    [
-        (True, 0.5, None, True),
-        (True, 0.5, 0.4, True),
-        (True, 0.5, 0.5, False),
-        (False, 0.5, 0.6, True),
-        (False, 0.5, 0.4, False),
-        (False, -inf, 0.4, True),
-        (True, nan, None, True),
-        (True, nan, 0.0, False),
-        (False, nan, 9.0, False),
-        (True, 0.0, nan, True),
-        (False, 9.0, nan, True),
-    ],
-)
-def test_a_number_beats_a_worse_one_and_what_is_none(
-    larger: bool, value: float, best: float | None, better: bool
+from ffreid.engine.checkpoints import io
+from ffreid.engine.checkpoints.manager import Keeper
+from ffreid.engine.ema import Averages
+from ffreid.engine.signals import Stopped
+from ffreid.engine.trainer import Loop
+from ffreid.errors import UserError
+from tests.engine import third
+from tests.states import differences, without_clocks
+
+
+def trained(folder: Path, *pairs: str, **how: Any) -> dict[str, Any]:
+    """Train to the end; give the last state."""
+    third.loop(third.defaults(folder, *pairs), folder).fit(**how)
+    return io.load(folder / "last.pth")
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def curve(folder: Path) -> list[float]:
+    return [row["train/loss"] for row in rows(folder) if "train/loss" in row]
+
+
+def test_a_third_task_trains_through_the_engine_as_it_is(tmp_path: Path) -> None:
+    trained(tmp_path, "TRAIN.STEPS", "40", "TRAIN.EMA", "0.5", "TRAIN.KEEP_EVERY", "4")
+    losses = curve(tmp_path)
+    assert len(losses) == 40
+    assert losses[-1] < 0.7 * losses[0]
+    names = {path.name for path in tmp_path.glob("*.pth")}
+    assert {"last.pth", "best.pth", "best-ema.pth", "epoch-0012.pth"} <= names
+    assert len(names) == 6  # the three newest epochs kept
+
+
+VARIED = {
+    "plainly": "",
+    "with workers and dropout": "DATA.WORKERS 2 MODEL.DROPOUT 0.5",
+    "accumulated and averaged": "TRAIN.ACCUMULATE 3 TRAIN.EMA 0.9 TRAIN.CLIP_NORM 0.5",
+    "with scaled losses": "TRAIN.PRECISION fp16 TRAIN.EMA 0.9",
+}
+
+
+@pytest.mark.parametrize("how", VARIED)
+def test_a_run_resumed_after_every_step_is_bitwise_the_whole_one(tmp_path: Path, how: str) -> None:
+    pairs = ["TRAIN.KEEP_EVERY", "1", *VARIED[how].split()]
+    whole = trained(tmp_path / "whole", *pairs)
+    folder = tmp_path / "cut"
+    cfg = third.defaults(folder, *pairs)
+    third.loop(cfg, folder).fit(1)
+    for step in range(1, 6):
+        state = io.load(folder / "last.pth")
+        assert state["step"] == step
+        third.loop(cfg, folder, state).fit(step + 1)
+    found = io.load(folder / "last.pth")
+    assert differences(without_clocks(found), without_clocks(whole)) == []
+    assert curve(folder) == curve(tmp_path / "whole")
+    log = (folder / "log_train.log").read_text()
+    assert log == (tmp_path / "whole" / "log_train.log").read_text() != ""
+    best = [io.load(place / "best.pth") for place in (folder, tmp_path / "whole")]
+    assert differences(best[0]["parts"], best[1]["parts"]) == []
+
+
+@pytest.mark.parametrize("single", ["true", "false"])
+@pytest.mark.parametrize("parts", ["2", "3"])
+def test_parts_train_as_the_whole_does(tmp_path: Path, parts: str, single: str) -> None:
+    """In two parts the first holds two batch-norm groups and the second one."""
+    pairs = ("TRAIN.PRECISION", "fp64", "MODEL.SINGLE", single)
+    whole = trained(tmp_path / "whole", *pairs)
+    cut = trained(tmp_path / "cut", *pairs, "TRAIN.ACCUMULATE", parts)
+    for part, tensors in whole["parts"].items():
+        for key, value in tensors.items():
+            # Adam divides gradients near zero, such as of a bias before batch norm, by themselves.
+            torch.testing.assert_close(cut["parts"][part][key], value, rtol=1e-6, atol=1e-7)
+    assert curve(tmp_path / "cut") == pytest.approx(curve(tmp_path / "whole"), rel=1e-10)
+
+
+def test_groups_matter_to_the_comparison_of_parts(tmp_path: Path) -> None:
+    trained(tmp_path / "groups")
+    trained(tmp_path / "whole", "TRAIN.GROUPS", "1")
+    assert curve(tmp_path / "groups")[0] != pytest.approx(curve(tmp_path / "whole")[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_stops_after_the_step_and_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    found = Validation(row={}, name="rank-1", value=value, larger=larger)
-    assert found.better_than(best) is better
+    whole = trained(tmp_path / "whole")
+    folder = tmp_path / "cut"
+    cfg = third.defaults(folder)
+    run, step = third.loop(cfg, folder), Loop._step
+
+    def signalled(self: Loop, index: int, *rest: Any) -> Any:
+        if index == 3:
+            os.kill(os.getpid(), number)
+        return step(self, index, *rest)
+
+    monkeypatch.setattr(Loop, "_step", signalled)
+    with pytest.raises(Stopped) as caught:
+        run.fit()
+    monkeypatch.setattr(Loop, "_step", step)
+    assert caught.value.signal == number
+    state = io.load(folder / "last.pth")
+    # Step 4 is one that is evaluated: that is still owed.
+    assert (state["step"], state["evaluated"]) == (4, False)
+    assert json.loads((folder / "state.json").read_text())["state"] == "stopped"
+    third.loop(cfg, folder, state).fit()
+    found = io.load(folder / "last.pth")
+    assert differences(without_clocks(found), without_clocks(whole)) == []
 
 
-def test_where_nothing_is_a_number_the_last_is_the_best() -> None:
-    assert Validation(row={}, name="rank-1", value=nan, larger=True).better_than(nan)
+def test_a_signal_in_an_evaluation_stops_at_once_and_loses_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cut"
+    cfg = third.defaults(folder, "TRAIN.EMA", "0.9")
+    validate = third.Validating.validate
+    asked: list[int] = []
+
+    def signalled(self: Any, *given: Any) -> Any:
+        asked.append(len(asked))
+        if len(asked) == 2:  # of the averages, whose weights stand in the networks meanwhile
+            os.kill(os.getpid(), signal.SIGTERM)
+        return validate(self, *given)
+
+    monkeypatch.setattr(third.Validating, "validate", signalled)
+    with pytest.raises(Stopped):
+        third.loop(cfg, folder).fit()
+    monkeypatch.setattr(third.Validating, "validate", validate)
+    assert len(asked) == 2
+    state = io.load(folder / "last.pth")
+    third.loop(cfg, folder, state).fit()
+    whole = trained(tmp_path / "whole", "TRAIN.EMA", "0.9")
+    found = io.load(folder / "last.pth")
+    assert differences(without_clocks(found), without_clocks(whole)) == []
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_its_samples_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = third.defaults(tmp_path, "DATA.BAD", "[1/3]", "TRAIN.SAVE_EVERY", "1")
+    third.loop(cfg, tmp_path).fit(3)
+    (skipped,) = [row for row in rows(tmp_path) if row.get("skipped")]
+    assert skipped["step"] == 3
+    assert "1/3" in skipped["samples"]
+    assert skipped["train/left"] is None
+    assert "step 3 is skipped: the loss is nan" in capsys.readouterr().err
+    state = io.load(tmp_path / "last.pth")
+    for tensors in state["parts"].values():
+        assert all(bool(value.isfinite().all()) for value in tensors.values())
+    assert state["skipped"] == 1
+
+
+def test_a_skipped_step_changes_neither_weights_nor_statistics(tmp_path: Path) -> None:
+    cfg = third.defaults(tmp_path, "DATA.BAD", "[0/0]", "MODEL.SINGLE", "true")
+    run = third.loop(cfg, tmp_path)
+    before = {key: value.clone() for key, value in run.trainer.task.state_dict().items()}
+    run.fit(1)
+    assert differences(before, dict(run.trainer.task.state_dict())) == []
+
+
+def test_too_many_skipped_steps_end_the_run_and_name_the_last_good_state(tmp_path: Path) -> None:
+    bad = [f"{epoch}/{position}" for epoch in (1, 2) for position in range(24)]
+    pairs = ["DATA.BAD", str(bad), "TRAIN.MAX_SKIPPED", "3", "TRAIN.SAVE_EVERY", "2"]
+    with pytest.raises(UserError, match="3 steps in a row could not be trained") as caught:
+        trained(tmp_path, *pairs, "TEST.EVERY", "100")
+    assert f"{tmp_path / 'last.pth'} (step 4)" in caught.value.hint
+    state = io.load(tmp_path / "last.pth")
+    assert all(bool(v.isfinite().all()) for v in state["parts"]["net"].values())
+    assert json.loads((tmp_path / "state.json").read_text())["state"] == "failed"
+
+
+def test_overfitting_trains_on_the_same_samples_whatever_the_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, ...]] = []
+    losses = third.Fitter.losses
+
+    def watched(self: Any, batch: third.Points, at: Any) -> Any:
+        seen.append(batch.names)
+        return losses(self, batch, at)
+
+    monkeypatch.setattr(third.Fitter, "losses", watched)
+    trained(tmp_path, "TRAIN.OVERFIT", "5", "TEST.EVERY", "100", "TRAIN.STEPS", "4")
+    assert {name for names in seen[:4] for name in names} == {f"0/{i}" for i in range(5)}
+
+
+def test_gradients_are_clipped_and_their_lengths_logged(tmp_path: Path) -> None:
+    trained(tmp_path / "free", "MODEL.SINGLE", "true")
+    trained(tmp_path / "clipped", "MODEL.SINGLE", "true", "TRAIN.CLIP_NORM", "0.01")
+    free, clipped = (
+        [r for r in rows(tmp_path / n) if "norm/net" in r] for n in ("free", "clipped")
+    )
+    assert free[0]["norm/net"] == clipped[0]["norm/net"] > 0.01
+    assert free[1]["train/loss"] != clipped[1]["train/loss"]
+
+
+def test_averages_are_judged_apart_and_resume_with_the_run(tmp_path: Path) -> None:
+    trained(tmp_path, "TRAIN.EMA", "0.8", "TEST.EVERY", "2")
+    found = rows(tmp_path)
+    plain = [row["validation/loss"] for row in found if "validation/loss" in row]
+    averaged = [row["validation-ema/loss"] for row in found if "validation-ema/loss" in row]
+    assert len(plain) == len(averaged) == 3
+    assert all(a != b for a, b in zip(plain, averaged, strict=True))
+    best, ema = (io.load(tmp_path / f"best{n}.pth") for n in ("", "-ema"))
+    assert differences(best["parts"], ema["parts"])
+    assert "optimisers" not in best
+    assert ema["bests"]["best-ema"]["value"] == min(averaged)
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    found = third.loop(third.defaults(tmp_path), tmp_path).try_out()
+    assert found["samples"] == 12
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_named_number_and_direction_select_the_best_state(tmp_path: Path) -> None:
+    trained(tmp_path, "TRAIN.SELECT", "largest max", "TEST.EVERY", "1")
+    values = [row["validation/largest"] for row in rows(tmp_path) if "validation/largest" in row]
+    best = io.load(tmp_path / "best.pth")
+    assert best["step"] == 1 + values.index(max(values))
+    assert best["bests"]["best"] == {"name": "largest", "value": max(values), "step": best["step"]}
+
+
+def test_a_number_that_evaluations_do_not_give_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"TRAIN\.SELECT names 'speed'") as caught:
+        trained(tmp_path, "TRAIN.SELECT", "speed max")
+    assert caught.value.hint == "choose one of: loss, largest, fit, left"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_evaluation_that_fails_loses_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(third.Validating, "validate", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trained(tmp_path)
+    state = io.load(tmp_path / "last.pth")
+    assert (state["step"], state["evaluated"]) == (4, False)
+
+
+def test_an_evaluation_that_was_cut_short_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Loop._save
+
+    def killed(self: Loop, name: str, done: int, **how: Any) -> None:
+        if name == "best.pth":  # its numbers are logged by then
+            raise RuntimeError("killed")
+        save(self, name, done, **how)
+
+    cfg = third.defaults(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(Loop, "_save", killed)
+        third.loop(cfg, tmp_path).fit()
+    assert [row["step"] for row in rows(tmp_path) if "validation/loss" in row] == [4]
+    third.loop(cfg, tmp_path, io.load(tmp_path / "last.pth")).fit()
+    assert [row["step"] for row in rows(tmp_path) if "validation/loss" in row] == [4, 6]
+
+
+def signal_in(patch: pytest.MonkeyPatch, kind: type, name: str, when: Callable[..., bool]) -> None:
+    """Let SIGTERM come in the first call of a method for which `when` holds."""
+    method, asked = getattr(kind, name), list[bool]()
+
+    def signalled(*given: Any, **named: Any) -> Any:
+        if not asked and when(*given):
+            asked.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return method(*given, **named)
+
+    patch.setattr(kind, name, signalled)
+
+
+def test_a_signal_while_the_best_state_is_saved_loses_no_best_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = third.defaults(tmp_path)
+    signal_in(monkeypatch, Keeper, "save", lambda keeper, name, state: name == "best.pth")
+    with pytest.raises(Stopped):
+        third.loop(cfg, tmp_path).fit()
+    assert not (tmp_path / "best.pth").exists()
+    third.loop(cfg, tmp_path, io.load(tmp_path / "last.pth")).fit(5)
+    assert io.load(tmp_path / "best.pth")["step"] == 4
+
+
+@pytest.mark.parametrize("exchange", [1, 2])
+def test_a_signal_while_averages_are_exchanged_leaves_weights_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: int
+) -> None:
+    whole = trained(tmp_path / "whole", "TRAIN.EMA", "0.5")
+    cfg = third.defaults(tmp_path / "cut", "TRAIN.EMA", "0.5")
+    run = third.loop(cfg, tmp_path / "cut")
+    copied = []
+
+    def amid(averages: Averages, source: Any, target: Any, keys: Any) -> bool:
+        copied.append(target is not averages.averages)  # into the networks
+        return sum(copied) == exchange
+
+    signal_in(monkeypatch, Averages, "_copy", amid)
+    with pytest.raises(Stopped):
+        run.fit()
+    state = io.load(tmp_path / "cut" / "last.pth")
+    third.loop(cfg, tmp_path / "cut", state).fit()
+    found = io.load(tmp_path / "cut" / "last.pth")
+    assert differences(without_clocks(found), without_clocks(whole)) == []
+
+
+def test_a_checkpoint_of_an_earlier_version_keeps_its_best_value(tmp_path: Path) -> None:
+    cfg = third.defaults(tmp_path)
+    third.loop(cfg, tmp_path).fit(4)
+    state = io.load(tmp_path / "last.pth")
+    for name in ("bests", "evaluated", "skipped", "epoch_sums"):
+        del state[name]
+    assert third.loop(cfg, tmp_path, state).best["best"].value == state["best"]
+
+
+def test_a_best_value_whose_state_is_gone_is_forgotten(tmp_path: Path) -> None:
+    cfg = third.defaults(tmp_path, "TRAIN.EMA", "0.5")
+    third.loop(cfg, tmp_path).fit(4)
+    (tmp_path / "best-ema.pth").unlink()
+    assert [*third.loop(cfg, tmp_path, io.load(tmp_path / "last.pth")).best] == ["best"]
+
+
+def test_a_resumed_run_that_skips_too_much_names_what_it_was_resumed_from(tmp_path: Path) -> None:
+    cfg = third.defaults(tmp_path, "TRAIN.MAX_SKIPPED", "1", "DATA.BAD", "[1/3]")
+    third.loop(cfg, tmp_path).fit(2)
+    run = third.loop(cfg, tmp_path, io.load(tmp_path / "last.pth"))
+    with pytest.raises(UserError) as caught:
+        run.fit()
+    assert f"the last good state is {tmp_path / 'last.pth'} (step 2)" in caught.value.hint
+
+
+def spoil_gradient(run: Loop, factor: float) -> None:
+    weight: Any = run.trainer.task.get_submodule("head").get_parameter("weight")
+    weight.register_hook(lambda gradient: gradient * factor)
+
+
+def test_the_samples_are_named_of_a_step_whose_gradient_alone_is_not_finite(tmp_path: Path) -> None:
+    run = third.loop(third.defaults(tmp_path), tmp_path)
+    spoil_gradient(run, math.inf)
+    run.fit(1)
+    (skipped,) = [row for row in rows(tmp_path) if row.get("skipped")]
+    assert skipped["skipped"] == "the gradient of head has length inf"
+    assert skipped["samples"] == [f"0/{index}" for index in range(12)]
+
+
+def test_a_gradient_that_no_loss_scale_makes_finite_ends_the_run(tmp_path: Path) -> None:
+    pairs = ["TRAIN.PRECISION", "fp16", "TRAIN.STEPS", "40", "TEST.EVERY", "100"]
+    run = third.loop(third.defaults(tmp_path, *pairs), tmp_path)
+    spoil_gradient(run, math.nan)
+    with pytest.raises(UserError, match="the gradient of head has length nan"):
+        run.fit()

@@ -12,12 +12,13 @@ from torch.optim import Adam, Optimizer
 from yacs.config import CfgNode
 
 from ffreid.config import merge_pairs
-from ffreid.engine import norm, precision, settings
-from ffreid.engine.dist import World
+from ffreid.engine import batchnorm, precision
+from ffreid.engine import defaults as engine_defaults
+from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import evaluation_stream
-from ffreid.engine.loop import Loop
-from ffreid.engine.task import Plan, Progress, Rooms, Task, Validation
-from ffreid.engine.trainer import Trainer
+from ffreid.engine.task import Plan, Progress, Task, TaskModules, Validation
+from ffreid.engine.train_step import Trainer
+from ffreid.engine.trainer import Loop
 
 LENGTH = 24
 """Samples an epoch."""
@@ -78,11 +79,11 @@ class Fitter(Task):
             nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 2)
         )
         self.head = nn.Linear(3, 2)
-        norm.group(self.net, groups)
+        batchnorm.group(self.net, groups)
         self.groups = groups
 
     def losses(self, batch: Points, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        norm.regroup(self.net, max(1, len(batch) * self.groups // 12))
+        batchnorm.regroup(self.net, max(1, len(batch) * self.groups // 12))
         found = self.net(batch.x)
         if "head" in self.trained:
             left = (batch.y - found).detach()
@@ -99,18 +100,16 @@ def defaults(folder: Path, *pairs: str) -> CfgNode:
     cfg.MODEL = CfgNode({"BACKBONE": "", "DROPOUT": 0.0, "SINGLE": False})
     cfg.TRAIN = CfgNode({"STEPS": 6, "BATCH": 12, "GROUPS": 3})
     cfg.TEST = CfgNode({"EVERY": 4})
-    settings.add(cfg.TRAIN)
+    engine_defaults.add(cfg.TRAIN)
     cfg.TRAIN.LOG_EVERY = 1
     merge_pairs(cfg, pairs)
-    settings.check(cfg)
+    engine_defaults.check(cfg)
     cfg.freeze()
     return cfg
 
 
-class Setup:
-    """What ``pose/setup.py`` is to pose."""
-
-    FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "DATA.BAD")
+class Sources:
+    """What ``pose/sources.py`` is to pose."""
 
     def open_source(self, cfg: CfgNode) -> Samples:
         return Samples(tuple(cfg.DATA.BAD))
@@ -123,6 +122,15 @@ class Setup:
 
     def class_names(self, source: Samples) -> list[str]:
         return ["sum", "product"]
+
+    def made_folder(self, cfg: CfgNode) -> Path | None:
+        return None
+
+
+class Build:
+    """What ``pose/build.py`` is to pose."""
+
+    FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "DATA.BAD")
 
     def training_set(self, cfg: CfgNode, source: Samples) -> Samples:
         return source
@@ -186,9 +194,9 @@ class Validating:
         return f"epoch {epoch + 1}: {means['fit']!r}"
 
 
-ROOMS = Rooms(setup=Setup(), validation=Validating())
+MODULES = TaskModules(Sources(), Build(), Validating())
 
 
 def loop(cfg: CfgNode, folder: Path, state: Any = None, world: World = ALONE) -> Loop:
     folder.mkdir(parents=True, exist_ok=True)
-    return Loop(cfg, world, ROOMS, folder, state=state, origin=str(folder / "last.pth"))
+    return Loop(cfg, world, MODULES, folder, state=state, origin=str(folder / "last.pth"))

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ffreid.cli import app, main
-from ffreid.engine import ending, interrupt, peers
+from ffreid.engine import signals
+from ffreid.engine.distributed import failures, watchdog
 from ffreid.errors import UserError
 
-ending.HEAR = ending.FOLLOW = 1.0
+failures.HEAR = failures.FOLLOW = 1.0
 
 
 @app.command()
@@ -26,21 +27,21 @@ def act(ways: str, folder: Path) -> None:
     if way in ALONE:
         ALONE[way](rank, folder)
         return
-    from ffreid.engine import dist
+    from ffreid.engine.distributed import group
 
-    with dist.joined() as world:
+    with group.joined() as world:
         if world.main:
             sys.stderr.write(f"attempt {attempt}\n")
             sys.stderr.flush()
-        dist.meet()
+        group.meet()
         TOGETHER[way](rank, folder)
-        dist.meet()
+        group.meet()
 
 
 def finish(rank: int, folder: Path) -> None:
-    from ffreid.engine import dist
+    from ffreid.engine.distributed import group
 
-    (folder / f"finished-{rank}").write_text(str(dist.restarted()))
+    (folder / f"finished-{rank}").write_text(str(group.restarted()))
 
 
 def common(rank: int, folder: Path) -> None:
@@ -64,18 +65,18 @@ def killed(rank: int, folder: Path) -> None:
 
 def deaf(rank: int, folder: Path) -> None:
     """As in a collective on CUDA: rank 0 hears of nothing."""
-    peers.GRACE = 0.5
+    watchdog.GRACE = 0.5
     if rank == 0:
         time.sleep(60)
     killed(rank, folder)
 
 
 def stop(rank: int, folder: Path) -> None:
-    with interrupt.watched() as watch:
+    with signals.watched() as watch:
         (folder / f"ready-{rank}").touch()
         while watch.received is None:
             time.sleep(0.05)
-    raise interrupt.Stopped(watch.received, "asked to stop", "--resume auto")
+    raise signals.Stopped(watch.received, "asked to stop", "--resume auto")
 
 
 def hesitate(rank: int, folder: Path) -> None:

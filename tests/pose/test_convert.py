@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ffreid.engine.conversion import recognise
+from ffreid.engine.checkpoints.contents import recognise
 from ffreid.errors import UserError
 from ffreid.pose import convert
 from ffreid.pose.model.ffb6d import FFB6D

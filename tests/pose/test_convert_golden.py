@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ffreid.convert import convert
-from ffreid.engine import checkpoint
+from ffreid.engine.checkpoints import io
 from ffreid.pose.convert import ALIASES
 from ffreid.pose.model.ffb6d import FFB6D
 from tests import old_files
@@ -43,7 +43,7 @@ def test_an_old_file_reproduces_the_recorded_outputs_and_goes_back(
     assert told.written == tmp_path / "FFB6D_best.ffreid.pth"
     assert told.notes == ()
     net = FFB6D(meta["n_classes"]).eval()
-    net.load_state_dict(checkpoint.load(told.written)["parts"]["net"])
+    net.load_state_dict(io.load(told.written)["parts"]["net"])
     inputs = [meta[name] for name in ("seed", "bs", "h", "w", "n_pts", "n_classes")]
     with torch.inference_mode():
         outputs = net(as_inputs(raw_inputs(*inputs)))
@@ -59,7 +59,7 @@ def test_an_old_file_reproduces_the_recorded_outputs_and_goes_back(
 
     back = convert(told.written, to="original", legacy=legacy).written
     assert back is not None
-    again = checkpoint.load(back)
+    again = io.load(back)
     assert list(again) == list(raw)
     assert list(again["model_state"]) == list(state)
     assert all(torch.equal(again["model_state"][key], state[key]) for key in state)

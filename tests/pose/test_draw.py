@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pytest
 
 from ffreid.pose.draw import Pose, class_colour, draw_poses
-from ffreid.pose.shapes import Box, box_corners, surface_points
-from ffreid.pose.toy_scenes import toy_intrinsics
+from ffreid.pose.toy.scenes import toy_intrinsics
+from ffreid.pose.toy.shapes import Box, box_corners, surface_points
 
 Picture = npt.NDArray[np.uint8]
 BOX = surface_points(Box((0.05, 0.03, 0.04)), 300, np.random.default_rng(0))

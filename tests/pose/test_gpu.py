@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ffreid.engine.norm import synchronise
+from ffreid.engine.batchnorm import synchronise
 from ffreid.engine.task import Progress
-from ffreid.engine.trainer import Trainer
+from ffreid.engine.train_step import Trainer
 from ffreid.pose.data.batch import PoseBatch, Truth
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ycb_objects

@@ -16,8 +16,8 @@ from yacs.config import CfgNode
 
 from ffreid import runner
 from ffreid.cli import main
-from ffreid.engine import checkpoint
-from ffreid.pose import setup
+from ffreid.engine.checkpoints import io
+from ffreid.pose import build, sources
 from ffreid.recipes import compose
 from tests.makers import toy_folder
 from tests.pose.unsaved import no_save, run_unsaved
@@ -129,7 +129,7 @@ def test_a_run_keeps_its_last_and_its_best_state(trained: Path) -> None:
     losses = {
         row["step"]: row["validation/loss"] for row in metrics(trained) if "validation/loss" in row
     }
-    last, best = checkpoint.load(trained / LAST), checkpoint.load(trained / "best.pth")
+    last, best = io.load(trained / LAST), io.load(trained / "best.pth")
     assert last["step"] == last["total"] == STEPS
     assert best["step"] == min(losses, key=losses.__getitem__)
     assert last["best"] == best["best"] == min(losses.values())
@@ -145,7 +145,7 @@ def test_a_run_keeps_its_last_and_its_best_state(trained: Path) -> None:
 def test_a_run_ends_with_the_poses_of_its_best_state(trained: Path) -> None:
     results = read(trained / "results.json")
     assert results["weights"] == str(trained / "best.pth")
-    assert results["step"] == checkpoint.load(trained / "best.pth")["step"]
+    assert results["step"] == io.load(trained / "best.pth")["step"]
     assert results["frames"] == TEST_FRAMES
     assert results["skipped_frames"] == {}
     objects = results["results"]["classes"]
@@ -161,9 +161,9 @@ def test_a_run_ends_with_the_poses_of_its_best_state(trained: Path) -> None:
 @pytest.fixture(scope="module")
 def resumed(place: Path) -> Path:
     """The folder of the same run, interrupted in its third step and resumed."""
-    save = checkpoint.save
+    save = io.save
 
-    def save_twice(path: Path, state: Any) -> checkpoint.Saved:
+    def save_twice(path: Path, state: Any) -> io.Saved:
         if state["step"] > 2:
             raise KeyboardInterrupt
         return save(path, state)
@@ -171,9 +171,9 @@ def resumed(place: Path) -> Path:
     folder = place / "toy-pose" / "resumed"
     more = f"TRAIN.STEPS {STEPS} TRAIN.EVAL_POSES false"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "save", save_twice)
+        patch.setattr(io, "save", save_twice)
         assert ended(line(place, "train", "resumed", more)) == 130
-    assert checkpoint.load(folder / LAST)["step"] == 2
+    assert io.load(folder / LAST)["step"] == 2
     assert metrics(folder)[-1]["step"] == 3
     torch.manual_seed(99)
     more = f"--resume {shlex.quote(str(folder / LAST))} {more}"
@@ -185,7 +185,7 @@ def resumed(place: Path) -> Path:
 def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(
     trained: Path, resumed: Path, name: str
 ) -> None:
-    one, other = checkpoint.load(trained / name), checkpoint.load(resumed / name)
+    one, other = io.load(trained / name), io.load(resumed / name)
     assert differences(without_clocks(one), without_clocks(other)) == []
 
 
@@ -206,7 +206,7 @@ def test_a_stopped_run_can_be_resumed(place: Path, trained: Path) -> None:
     words = shlex.split(f"{SETTINGS} TRAIN.STEPS {STEPS} TRAIN.EVAL_POSES false")
     cfg = compose("toy-pose", root=place / "toy", output=place, tag="stopped", pairs=words)
     folder = runner.train(cfg, stop_at=1)
-    assert checkpoint.load(folder / LAST)["step"] == 1
+    assert io.load(folder / LAST)["step"] == 1
     assert [row["step"] for row in metrics(folder)][-1] == 1
 
 
@@ -220,7 +220,7 @@ NORMS = {"sync": "own"}
 def alone(place: Path) -> dict[str, list[dict[str, float]]]:
     """Metrics of one process in float64."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "save", no_save)
+        patch.setattr(io, "save", no_save)
         for kind in NORMS.values():
             more = f"{EXACT} TRAIN.BATCH_NORM {kind}"
             run_unsaved(line(place, "train", f"one-{kind}", more))
@@ -290,7 +290,7 @@ def same(one: Any, other: Any) -> bool:
 def test_dropout_can_be_left_out(place: Path, wanted: bool) -> None:
     words = shlex.split(f"{SETTINGS} MODEL.DROPOUT {wanted}")
     cfg = compose("toy-pose", root=place / "toy", pairs=words)
-    task = setup.build_task(cfg, setup.open_source(cfg), torch.device("cpu"))
+    task = build.build_task(cfg, sources.open_source(cfg), torch.device("cpu"))
     found = [module.p for module in task.modules() if isinstance(module, nn.Dropout2d)]
     assert found
     assert all((p > 0) == wanted for p in found)

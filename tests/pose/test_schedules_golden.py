@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ffreid.engine.schedules import halving_momentum, triangular, validation_due
 from ffreid.pose.defaults import defaults
+from ffreid.pose.schedules import halving_momentum, triangular, validation_due
 from tests.golden import facts, recordings
 
 pytestmark = pytest.mark.golden

@@ -6,21 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ffreid.atomic import plain
 from ffreid.pose.data.batch import Truth
 from ffreid.pose.metrics import auc
 from ffreid.pose.objects import linemod_objects, ycb_objects
 from ffreid.pose.resources import resource
-from ffreid.pose.scoring import (
-    InstanceScore,
-    diameters,
-    mesh_trees,
-    published_note,
-    results_table,
-    score_frame,
-    summarise,
-)
+from ffreid.pose.scoring import InstanceScore, diameters, mesh_trees, score_frame, summarise
+from ffreid.pose.table import published_note, results_table
 from ffreid.pose.voting.frame import ObjectPose
-from ffreid.report import plain
 
 OBJECTS = ycb_objects()
 CUBE = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.float32) * 0.1

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from ffreid.engine.schedules import triangular
 from ffreid.engine.task import Progress
-from ffreid.engine.trainer import Trainer
+from ffreid.engine.train_step import Trainer
 from ffreid.pose.data.batch import Inputs, PoseBatch
 from ffreid.pose.model.ffb6d import FFB6D
+from ffreid.pose.schedules import triangular
 from ffreid.pose.task import PoseTask
 from tests.golden import facts, recordings
 from tests.pose.model.recipes import as_inputs, as_targets, fill, raw_inputs, without_dropout

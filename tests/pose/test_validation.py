@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from ffreid.pose import setup
+from ffreid.pose import build, sources
 from ffreid.pose.data.batch import Inputs, Skipped
 from ffreid.pose.validation import pictures
 from ffreid.recipes import compose
@@ -58,7 +58,7 @@ def test_the_first_frames_are_drawn_and_nothing_is_disturbed(
     root: Path, frames: int, count: int
 ) -> None:
     cfg = config(root, frames)
-    source = setup.open_source(cfg)
+    source = sources.open_source(cfg)
     net = Seen(len(source.objects) + 1, source.objects.keypoints.shape[1]).train()
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
     found = pictures(cfg, source, net, CPU)
@@ -78,9 +78,9 @@ def test_a_frame_that_cannot_be_fed_is_left_out(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = config(root, 2)
-    source = setup.open_source(cfg)
-    first, second = (setup.evaluation_set(cfg, source, 2)[index] for index in range(2))
+    source = sources.open_source(cfg)
+    first, second = (build.evaluation_set(cfg, source, 2)[index] for index in range(2))
     lost = Skipped(first.truth, "no depth")
-    monkeypatch.setattr(setup, "evaluation_set", lambda *_: [lost, second])
+    monkeypatch.setattr(build, "evaluation_set", lambda *_: [lost, second])
     net = Seen(len(source.objects) + 1, source.objects.keypoints.shape[1])
     assert list(pictures(cfg, source, net, CPU)) == [second.truth.name]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ffreid.cli import main
-from ffreid.engine import checkpoint, dist
+from ffreid.engine.checkpoints import io
+from ffreid.engine.distributed import group
 
 
 def run_unsaved(line: str) -> None:
@@ -21,13 +22,13 @@ def run_unsaved(line: str) -> None:
             raise
 
 
-def no_save(path: Path, state: Any) -> checkpoint.Saved:
+def no_save(path: Path, state: Any) -> io.Saved:
     """Save nothing, in place of `checkpoint.save`."""
-    return checkpoint.Saved(path.name, 0.0, 0.0)
+    return io.Saved(path.name, 0.0, 0.0)
 
 
 if __name__ == "__main__":
-    setattr(checkpoint, "save", no_save)  # noqa: B010
-    with dist.joined():
+    setattr(io, "save", no_save)  # noqa: B010
+    with group.joined():
         for given in sys.argv[1:]:
             run_unsaved(given)

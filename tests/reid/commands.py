@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ffreid.cli import main
 from ffreid.recipes import compose
-from ffreid.reid import model, setup
+from ffreid.reid import model, sources
 from tests.states import without_times
 
 HEIGHT, WIDTH = 32, 16
@@ -54,7 +54,7 @@ def use_tiny(patch: pytest.MonkeyPatch) -> None:
 def draw_people(root: Path, dataset: str = "toy-reid", more: str = "") -> Path:
     """Draw the toy data below `root` and give their own folder."""
     pairs = f"{SETTINGS} {more}".split()
-    return setup.open_source(compose(dataset, root=root, pairs=pairs)).folder
+    return sources.open_source(compose(dataset, root=root, pairs=pairs)).folder
 
 
 def line(command: str, place: Path, tag: str, more: str = "", dataset: str = "toy-reid") -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ffreid.reid.data.batch import Broken, Item
-from ffreid.reid.embedded import Embedded, EmbeddedSearch
+from ffreid.reid.features import Embedded, EmbeddedSearch
 from ffreid.reid.retrieval.features import unit
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol, label_columns
 

@@ -9,7 +9,7 @@ import pytest
 from ffreid.config import lookup
 from ffreid.engine.task import Plan
 from ffreid.recipes import compose
-from ffreid.reid.setup import rates
+from ffreid.reid.build import rates
 from ffreid.reid.validation import due
 from tests.golden import GOLDEN, manifest
 

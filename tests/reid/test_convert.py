@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ffreid.config import merge_pairs
-from ffreid.engine.conversion import Facts, recognise
+from ffreid.engine.checkpoints.contents import Facts, recognise
 from ffreid.errors import UserError
 from ffreid.reid import convert
 from ffreid.reid.defaults import defaults

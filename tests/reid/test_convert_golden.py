@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ffreid.config import merge_pairs
 from ffreid.convert import convert
-from ffreid.engine import checkpoint
-from ffreid.reid.building import build_network
+from ffreid.engine.checkpoints import io
 from ffreid.reid.defaults import defaults
+from ffreid.reid.networks import build_network
 from tests import old_files
 from tests.golden import arrays, facts, manifest, recordings
 from tests.reid.recipes import det_array, det_input
@@ -53,7 +53,7 @@ def test_an_old_file_reproduces_the_recorded_features_and_goes_back(
     cfg = defaults()
     merge_pairs(cfg, [w for k, v in told.facts.settings.items() for w in (k, str(v))])
     net = build_network(cfg).eval()
-    ours = checkpoint.load(told.written)
+    ours = io.load(told.written)
     net.load_state_dict(ours["model_state_dict"])
     inputs = torch.from_numpy(det_input(recorded["input_name"], tuple(recorded["input_shape"])))
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def test_an_old_file_reproduces_the_recorded_features_and_goes_back(
 
     back = convert(told.written, to="original").written
     assert back is not None
-    again = checkpoint.load(back)
+    again = io.load(back)
     assert list(again) == list(raw)
     for entry in list(raw)[:3]:
         assert list(again[entry]) == list(raw[entry])

@@ -9,12 +9,12 @@ import pytest
 from yacs.config import CfgNode
 
 from ffreid.config import keys, lookup
-from ffreid.engine.optimisers import OPTIMISERS
+from ffreid.engine.optim import OPTIMISERS
 from ffreid.errors import UserError
 from ffreid.recipes import compose, recipes
 from ffreid.reid import defaults, model
 from ffreid.reid.data.readers import READERS
-from ffreid.reid.layouts import TREES
+from ffreid.reid.defaults import TREES
 from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE
 from ffreid.reid.losses.clothes import MEMORY_UPDATES
 from ffreid.reid.model.image import ImageResNet50

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from ffreid.engine.dist import World
+from ffreid.engine.distributed.group import World
 from ffreid.errors import UserError
 from ffreid.recipes import compose
-from ffreid.reid import setup
-from ffreid.reid.embedded import BASELINE, CAL, save
+from ffreid.reid import build, sources
 from ffreid.reid.evaluation import evaluate, needs_weights, search_rows, trained_by
+from ffreid.reid.features import BASELINE, CAL, save
 from tests.engine.processes import SIZE, in_processes
 from tests.reid.made_searches import Projection, made_search
 
@@ -47,7 +47,7 @@ def loaded(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, d
 
 @pytest.fixture(autouse=True)
 def _loads_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setup, "load_network", loaded)
+    monkeypatch.setattr(build, "load_network", loaded)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The made-up people, drawn once."""
     root = tmp_path_factory.mktemp("people")
     for dataset in ("toy-reid", "toy-reid-video"):
-        setup.open_source(config(root, dataset=dataset))
+        sources.open_source(config(root, dataset=dataset))
     return root
 
 
@@ -116,8 +116,8 @@ def test_saved_features_give_the_same_results_without_network_and_pictures(
 ) -> None:
     saved, cfg = tmp_path / "features.npz", config(drawn)
     first = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS, save_features=saved)
-    monkeypatch.delattr(setup, "load_network")
-    monkeypatch.delattr(setup, "open_source")
+    monkeypatch.delattr(build, "load_network")
+    monkeypatch.delattr(build, "open_source")
     again = evaluate(
         config(tmp_path), ALONE, folder=tmp_path / "again", weights=None, features=saved
     )
@@ -213,8 +213,8 @@ def test_unreadable_pictures_may_be_left_out_and_counted(
 def test_tracklets_with_a_broken_frame_are_left_out(root: Path, tmp_path: Path) -> None:
     cfg = config(root, "DATA.SKIP_BROKEN", "true", dataset="toy-reid-video")
     whole = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
-    query = setup.open_source(cfg).test.query[0]
-    (setup.open_source(cfg).folder / query.frames[-1]).write_bytes(b"no picture")
+    query = sources.open_source(cfg).test.query[0]
+    (sources.open_source(cfg).folder / query.frames[-1]).write_bytes(b"no picture")
     found = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
     assert found["queries"] == whole["queries"] - 1
     assert found["gallery"] == whole["gallery"]
@@ -223,7 +223,7 @@ def test_tracklets_with_a_broken_frame_are_left_out(root: Path, tmp_path: Path) 
 def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path) -> None:
     cfg = config(drawn)
     payload = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
-    _, rows = search_rows(cfg, ALONE, setup.open_source(cfg), network(), split="test")
+    _, rows = search_rows(cfg, ALONE, sources.open_source(cfg), network(), split="test")
     assert {row.protocol: row.scores.mean_average_precision for row in rows} == {
         name: row["mAP"] for name, row in payload["results"].items()
     }
@@ -232,7 +232,7 @@ def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path)
 def test_a_data_set_without_validation_split_says_so(drawn: Path) -> None:
     cfg = config(drawn)
     with pytest.raises(UserError, match="no validation split"):
-        search_rows(cfg, ALONE, setup.open_source(cfg), network(), split="val")
+        search_rows(cfg, ALONE, sources.open_source(cfg), network(), split="val")
 
 
 def test_features_that_are_no_numbers_are_refused(
@@ -243,14 +243,14 @@ def test_features_that_are_no_numbers_are_refused(
             return super().forward(images) * torch.nan
 
     net = Diverged(torch.zeros(3 * HEIGHT * WIDTH, 8))
-    monkeypatch.setattr(setup, "load_network", lambda *_: (net, {}))
+    monkeypatch.setattr(build, "load_network", lambda *_: (net, {}))
     with pytest.raises(UserError, match="query features hold NaN"):
         evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS)
 
 
 def shared(root: Path, folder: Path, rank: int) -> str:
     """Results of a run of which this process is one."""
-    setup.load_network = loaded
+    build.load_network = loaded
     payload = evaluate(config(root), World(rank, SIZE, CPU), folder=folder, weights=WEIGHTS)
     return json.dumps([payload["queries"], payload["results"]])
 

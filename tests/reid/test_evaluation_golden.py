@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ffreid.engine.dist import World
+from ffreid.engine.distributed.group import World
 from ffreid.recipes import compose
-from ffreid.reid import setup
+from ffreid.reid import build
 from ffreid.reid.data.records import Record, Search, Source
-from ffreid.reid.embedded import EmbeddedSearch
 from ffreid.reid.evaluation import search_rows
 from ffreid.reid.extract import embed, extract
+from ffreid.reid.features import EmbeddedSearch
 from ffreid.reid.retrieval.protocols import GENERAL, Protocol
 from tests.golden import arrays, facts, recordings
 from tests.reid.log_lines import SETTINGS
@@ -57,7 +57,7 @@ def source(data: Arrays, protocols: Sequence[Protocol], camera: int = 0) -> Sour
 def _pictures_in_memory(stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = arrays("ccreid", stem)
     images = torch.from_numpy(np.concatenate([data["pipe/q_img"], data["pipe/g_img"]]))
-    monkeypatch.setattr(setup, "evaluation_set", lambda *_: Held(images))
+    monkeypatch.setattr(build, "evaluation_set", lambda *_: Held(images))
 
 
 def network(data: Arrays) -> Projection:

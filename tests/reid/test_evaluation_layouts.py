@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from ffreid.engine.dist import World
+from ffreid.engine.distributed.group import World
 from ffreid.recipes import compose
-from ffreid.reid import setup
-from ffreid.reid.data.readers.labelling import NO_OUTFITS
+from ffreid.reid import build as reid_build
+from ffreid.reid.data.readers.labels import NO_OUTFITS
 from ffreid.reid.evaluation import evaluate
 from tests.reid import trees
 from tests.reid.made_searches import Projection
@@ -68,7 +68,7 @@ def evaluated(name: str, root: Path, folder: Path, **options: Any) -> dict[str, 
 
 @pytest.fixture(autouse=True)
 def _loads_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setup, "load_network", loaded)
+    monkeypatch.setattr(reid_build, "load_network", loaded)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ffreid.engine.dist import World
+from ffreid.engine.distributed.group import World
 from ffreid.errors import UserError
 from ffreid.recipes import compose
-from ffreid.reid import setup
+from ffreid.reid import build
 from ffreid.reid.data.records import Record, Search, Source
 from ffreid.reid.extract import Features, embed, extract, path_of
 from ffreid.reid.retrieval.features import flip_and_sum, unit
@@ -184,7 +184,7 @@ def test_small_galleries_follow_what_is_left_of_the_gallery(
     galleries: tuple[tuple[int, ...], ...],
 ) -> None:
     held = Held(images(6, 1, 2, 3), broken)
-    monkeypatch.setattr(setup, "evaluation_set", lambda *_: held)
+    monkeypatch.setattr(build, "evaluation_set", lambda *_: held)
     source, cfg = single_shot_source(), compose("ltcc", pairs=["DATA.NUM_WORKERS", "0"])
     found = embed(cfg, World(0, 1, CPU), source, Projection(weight()), source.test, "w.pth")
     assert (len(found.query), found.single_shot) == (queries, galleries)
@@ -195,7 +195,7 @@ def test_small_galleries_follow_what_is_left_of_the_gallery(
 
 
 def test_the_validation_split_has_no_small_galleries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setup, "evaluation_set", lambda *_: Held(images(5, 1, 2, 3)))
+    monkeypatch.setattr(build, "evaluation_set", lambda *_: Held(images(5, 1, 2, 3)))
     source, cfg = single_shot_source(), compose("ltcc", pairs=["DATA.NUM_WORKERS", "0"])
     assert source.val is not None
     found = embed(cfg, World(0, 1, CPU), source, Projection(weight()), source.val, "")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ffreid.engine import checkpoint
-from ffreid.reid.layouts import TREES
+from ffreid.engine.checkpoints import io
+from ffreid.reid.defaults import TREES
 from tests.reid import trees
 from tests.reid.commands import (
     PICTURES,
@@ -239,7 +239,7 @@ def test_training_without_a_match_for_what_selects_says_so_and_keeps_the_last_st
     assert heard.err.count("no query has a match under CC") == 2
     assert f"none: {PICTURES['query'] // 2} without a match" in heard.out
     folder = tmp_path / "toy-reid" / "same"
-    assert checkpoint.load(folder / "best.pth")["step"] == 4
+    assert io.load(folder / "best.pth")["step"] == 4
     assert read(folder / "validation-best.json")["step"] == 4
 
 
@@ -267,9 +267,9 @@ def test_saved_features_that_are_not_numbers_are_told(
 def test_a_checkpoint_that_has_diverged_is_told(
     capsys: pytest.CaptureFixture[str], trained: Path, weights: Path, tmp_path: Path
 ) -> None:
-    state = checkpoint.load(weights)
+    state = io.load(weights)
     state["model_state_dict"]["last.weight"].fill_(torch.nan)
-    checkpoint.save(tmp_path / "diverged.pth", state)
+    io.save(tmp_path / "diverged.pth", state)
     more = f"--checkpoint {quoted(tmp_path / 'diverged.pth')}"
     error, hint = mistake(capsys, line("eval", trained, "diverged", more))
     assert f"{PICTURES['query']} of {PICTURES['query']} query features hold NaN" in error

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ffreid.config import lookup
-from ffreid.engine import checkpoint
+from ffreid.engine.checkpoints import io
 from ffreid.engine.task import Plan
 from ffreid.errors import UserError
 from ffreid.recipes import compose
@@ -175,7 +175,7 @@ def test_a_checkpoint_with_the_originals_entries_evaluates(
 ) -> None:
     words = f"--dataset ltcc --cfg {quoted(file)} --root {quoted(ltcc)} --output {tmp_path}"
     assert ended(f"train {words} MODEL.BACKBONE random TRAIN.STEPS 1") == 0
-    ours = checkpoint.load(tmp_path / "ltcc/mine/last.pth")
+    ours = io.load(tmp_path / "ltcc/mine/last.pth")
     names = ("model_state_dict", "classifier_state_dict", "clothes_classifier_state_dict")
     theirs = tmp_path / "best_model.pth.tar"
     rank1 = np.float64(ours["rank1"])

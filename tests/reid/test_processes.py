@@ -9,13 +9,14 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from ffreid.engine import dist, precision
+from ffreid.engine import precision
+from ffreid.engine.distributed import group
 from ffreid.engine.loading import StepKeys, stream
 from ffreid.engine.task import Progress
-from ffreid.engine.trainer import Trainer
+from ffreid.engine.train_step import Trainer
 from ffreid.errors import UserError
 from ffreid.recipes import compose
-from ffreid.reid import setup
+from ffreid.reid import build, sources
 from ffreid.reid.data.batch import ReidBatch
 from tests.engine.processes import SIZE, in_processes
 
@@ -48,29 +49,29 @@ def damaged(batch: ReidBatch) -> ReidBatch:
 
 def trained(cfg: CfgNode, steps: int = STEPS) -> dict[str, Any]:
     """State and losses after some steps of this process's share, or of everything alone."""
-    source = setup.open_source(cfg)
-    setup.check_source(cfg, source)
-    data = setup.training_set(cfg, source)
-    plan = setup.plan(cfg, data)
+    source = sources.open_source(cfg)
+    sources.check_source(cfg, source)
+    data = build.training_set(cfg, source)
+    plan = build.plan(cfg, data)
     cpu = torch.device("cpu")
-    task = setup.build_task(cfg, source, cpu)
+    task = build.build_task(cfg, source, cpu)
     trainer = Trainer(
         task,
-        setup.build_optimisers(cfg, task),
-        setup.rates(cfg, plan),
+        build.build_optimisers(cfg, task),
+        build.rates(cfg, plan),
         device=cpu,
         dtype=precision.dtype(cfg),
         seed=cfg.SEED,
-        rank=dist.rank(),
+        rank=group.rank(),
     )
     keys = StepKeys(
         start=0,
         total=steps,
         plan=plan,
-        rank=dist.rank(),
-        size=dist.size(),
+        rank=group.rank(),
+        size=group.size(),
     )
-    batches = stream(data, keys, setup.collate, workers=0)
+    batches = stream(data, keys, build.collate, workers=0)
     logged = [
         trainer.step([damaged(batch)], Progress(step, plan.total, step // plan.steps_per_epoch))
         for step, batch in zip(keys.steps, batches, strict=True)
@@ -98,7 +99,7 @@ def every_case(rank: int, root: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("people")
-    setup.open_source(configuration(folder, FIRST))
+    sources.open_source(configuration(folder, FIRST))
     return folder
 
 
@@ -137,7 +138,7 @@ def test_groups_matter(root: Path) -> None:
 def test_more_processes_than_groups_are_told_what_to_set(root: Path) -> None:
     cfg = configuration(root, FIRST, "TRAIN.BN_GROUPS", "1")
     with pytest.raises(UserError, match="2 processes cannot share 1 batch-norm group") as caught:
-        setup.check_processes(cfg, SIZE)
+        sources.check_processes(cfg, SIZE)
     assert "TRAIN.BN_GROUPS 2" in caught.value.hint
     assert "TRAIN.BATCH_NORM sync" in caught.value.hint
 
@@ -146,6 +147,6 @@ def test_processes_that_cut_a_group_need_the_whole_gradient(root: Path) -> None:
     more = ("TRAIN.BN_GROUPS", "1", "TRAIN.BATCH_NORM", "sync")
     cfg = configuration(root, FIRST, *more)
     with pytest.raises(UserError, match="PAIR_GRADIENT own") as caught:
-        setup.check_processes(cfg, SIZE)
+        sources.check_processes(cfg, SIZE)
     assert caught.value.hint == "set LOSS.PAIR_GRADIENT full"
-    setup.check_processes(configuration(root, "cal before the clothes train", *more), SIZE)
+    sources.check_processes(configuration(root, "cal before the clothes train", *more), SIZE)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from ffreid.engine import checkpoint
+from ffreid.engine.checkpoints import io
 from tests.pose.unsaved import no_save
 from tests.reid.commands import (
     PICTURES,
@@ -61,7 +61,7 @@ def trained(place: Path) -> Path:
 @pytest.fixture(scope="module")
 def kept(trained: Path) -> dict[str, Any]:
     """The checkpoints of that run."""
-    return {name: checkpoint.load(trained / f"{name}.pth") for name in ("best", "last")}
+    return {name: io.load(trained / f"{name}.pth") for name in ("best", "last")}
 
 
 def test_a_run_writes_all_its_files(trained: Path) -> None:
@@ -145,9 +145,9 @@ def test_the_best_state_is_that_of_the_best_evaluation(trained: Path, kept: dict
 @pytest.fixture(scope="module")
 def resumed(place: Path) -> Path:
     """The folder of the same run, interrupted in the middle of its second epoch and resumed."""
-    save = checkpoint.save
+    save = io.save
 
-    def save_until(path: Path, state: Any) -> checkpoint.Saved:
+    def save_until(path: Path, state: Any) -> io.Saved:
         if state["step"] > INTERRUPTED_AFTER:
             raise KeyboardInterrupt
         return save(path, state)
@@ -155,9 +155,9 @@ def resumed(place: Path) -> Path:
     folder = place / "toy-reid" / "resumed"
     often = f"TRAIN.SAVE_EVERY {INTERRUPTED_AFTER}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "save", save_until)
+        patch.setattr(io, "save", save_until)
         assert ended(line("train", place, "resumed", often)) == 130
-    assert checkpoint.load(folder / "last.pth")["step"] == INTERRUPTED_AFTER
+    assert io.load(folder / "last.pth")["step"] == INTERRUPTED_AFTER
     torch.manual_seed(99)
     more = f"--resume {quoted(folder / 'last.pth')} {often}"
     assert ended(line("train", place, "resumed", more)) == 0
@@ -168,7 +168,7 @@ def resumed(place: Path) -> Path:
 def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(
     kept: dict[str, Any], resumed: Path, name: str
 ) -> None:
-    one, other = kept[name], checkpoint.load(resumed / f"{name}.pth")
+    one, other = kept[name], io.load(resumed / f"{name}.pth")
     assert differences(without_clocks(one), without_clocks(other)) == []
 
 
@@ -199,7 +199,7 @@ def test_evaluating_a_checkpoint_gives_what_training_found(place: Path, trained:
 def test_half_precision_trains_with_finite_losses(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "save", no_save)
+    monkeypatch.setattr(io, "save", no_save)
     # At this rate the second step differs by the arithmetic alone.
     more = "TRAIN.STEPS 2 TRAIN.START_EPOCH_CC 0 TRAIN.OPTIMIZER.LR 1e-6"
     assert ended(line("train", place, "half", f"--amp {more}")) == 0
@@ -230,7 +230,7 @@ def test_two_processes_train_as_one_with_two_groups(
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    monkeypatch.setattr(checkpoint, "save", no_save)
+    monkeypatch.setattr(io, "save", no_save)
     assert ended(line("train", place, "one", more)) == 0
     two, one = (metrics(place / "toy-reid" / name) for name in ("two", "one"))
     assert len(two) == len(one) == 2

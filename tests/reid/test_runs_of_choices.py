@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ffreid import runner
-from ffreid.engine import checkpoint, epochs, loop
-from ffreid.engine.trainer import Trainer
+from ffreid.engine import train_step, trainer
+from ffreid.engine.checkpoints import io
+from ffreid.engine.train_step import Trainer
 from ffreid.recipes import compose
 from ffreid.reid import validation
 from tests.reid import trees
@@ -80,7 +81,7 @@ def test_the_baseline_trains_without_clothes(place: Path) -> None:
         assert row["train/loss"] == row["train/classification"]
         assert not {"train/clothes", "train/adversarial", "train/clothes_accuracy"} & set(row)
     assert "AdvLoss" not in (folder / "log_train.log").read_text()
-    last = checkpoint.load(folder / "last.pth")
+    last = io.load(folder / "last.pth")
     assert last["clothes_classifier_state_dict"] == {}
     assert list(last["parts"]) == list(last["optimisers"]) == ["net"]
 
@@ -96,7 +97,7 @@ def test_cal_with_memory_trains_and_fills_its_memory(place: Path) -> None:
     lines = (folder / "log_train.log").read_text().splitlines()
     assert "AdvLoss:0.0000 " in lines[0]
     assert "CloLoss" not in lines[0] + lines[1]
-    last = checkpoint.load(folder / "last.pth")
+    last = io.load(folder / "last.pth")
     memory = last["clothes_classifier_state_dict"]
     assert list(memory) == ["feature_memory", "label_memory"]
     assert differences(dict(memory), dict(last["parts"]["memory"])) == []
@@ -109,23 +110,21 @@ def test_a_run_resumed_in_an_epoch_is_bitwise_the_uninterrupted_one(
 ) -> None:
     more += " TRAIN.MAX_EPOCH 3 TRAIN.SAVE_EVERY 5"
     assert ended(line("train", place, "whole", more)) == 0
-    save = checkpoint.save
+    save = io.save
 
-    def save_until(path: Path, state: dict[str, int]) -> checkpoint.Saved:
+    def save_until(path: Path, state: dict[str, int]) -> io.Saved:
         if state["step"] > 5:
             raise KeyboardInterrupt
         return save(path, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", save_until)
+        patch.setattr(io, "save", save_until)
         assert ended(line("train", place, "again", more)) == 130
     again = place / "toy-reid" / "again"
-    assert checkpoint.load(again / "last.pth")["step"] == 5
+    assert io.load(again / "last.pth")["step"] == 5
     assert ended(line("train", place, "again", f"--resume {again / 'last.pth'} {more}")) == 0
     for name in ("best.pth", "last.pth"):
-        one, other = (
-            checkpoint.load(place / "toy-reid" / tag / name) for tag in ("whole", "again")
-        )
+        one, other = (io.load(place / "toy-reid" / tag / name) for tag in ("whole", "again"))
         assert differences(without_clocks(one), without_clocks(other)) == []
     assert metrics(again) == metrics(place / "toy-reid" / "whole")
 
@@ -143,19 +142,19 @@ def half(place: Path) -> Path:
     """The last state of a run that stopped after its first epoch, with a perfect rank-1."""
     cfg = compose("toy-reid", root=place / "data", output=place, tag="run", pairs=SETTINGS.split())
     last = runner.train(cfg, stop_at=2) / "last.pth"
-    state = checkpoint.load(last)
+    state = io.load(last)
     assert (state["step"], state["total"]) == (2, 4)
     best = {"best": {"name": "CC rank-1", "value": 1.0, "step": 2}}
-    checkpoint.save(last, state | {"best": 1.0, "bests": best})
+    io.save(last, state | {"best": 1.0, "bests": best})
     return last
 
 
 def test_a_checkpoint_without_measured_numbers_goes_on(place: Path, half: Path) -> None:
-    state = checkpoint.load(half)
+    state = io.load(half)
     del state["measured"]
-    checkpoint.save(half, state)
+    io.save(half, state)
     assert ended(line("train", place, "run", f"--resume {half}")) == 0
-    last = checkpoint.load(half)
+    last = io.load(half)
     assert last["step"] == 4
     assert last["rank1"] == last["measured"]["rank1"]
 
@@ -173,7 +172,7 @@ def test_a_run_resumed_with_another_selection_compares_no_numbers_of_two_kinds(
     place: Path, half: Path, more: str, best: int
 ) -> None:
     assert ended(line("train", place, "run", f"--resume {half} {more}")) == 0
-    states = {name: checkpoint.load(half.with_name(f"{name}.pth")) for name in ("best", "last")}
+    states = {name: io.load(half.with_name(f"{name}.pth")) for name in ("best", "last")}
     assert {name: state["step"] for name, state in states.items()} == {"best": best, "last": 4}
     found = read(half.with_name("validation-last.json"))
     (scores,) = (s for s in found["scores"] if found["selected_by"].startswith(f"{s['name']} "))
@@ -193,7 +192,7 @@ def test_the_time_of_an_epoch_is_that_of_its_training_alone(
 
         return act
 
-    for module in (epochs, loop):
+    for module in (train_step, trainer):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(validation, "validate", slow(validation.validate, 1000.0))
     monkeypatch.setattr(Trainer, "step", slow(Trainer.step, 3.0))

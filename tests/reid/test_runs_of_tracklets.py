@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ffreid.engine import checkpoint
+from ffreid.engine.checkpoints import io
 from ffreid.reid.defaults import VIDEO_NETWORKS
 from tests.pose.unsaved import no_save
 from tests.reid.commands import alone, draw_people, ended, line, metrics, read
@@ -17,7 +17,7 @@ SMALL = "TRAIN.BN_GROUPS 1 DATA.WIDTH 32"
 @pytest.fixture(autouse=True)
 def _unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     alone(monkeypatch)
-    monkeypatch.setattr(checkpoint, "save", no_save)
+    monkeypatch.setattr(io, "save", no_save)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ffreid.errors import UserError
-from ffreid.reid.embedded import BASELINE
+from ffreid.reid.features import BASELINE
 from ffreid.reid.published import Published, notes, published
 from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, between, label_columns
 from ffreid.reid.retrieval.ranking import cosine_distances, rank

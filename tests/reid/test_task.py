@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ffreid.engine.task import Progress
-from ffreid.engine.trainer import Trainer
+from ffreid.engine.train_step import Trainer
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model.classifier import NormalizedClassifier

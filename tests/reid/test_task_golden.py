@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ffreid.engine.optimisers import OPTIMISERS
+from ffreid.engine.optim import OPTIMISERS
 from ffreid.engine.task import Progress
-from ffreid.engine.trainer import Trainer
-from ffreid.reid.building import settings
+from ffreid.engine.train_step import Trainer
+from ffreid.reid.build import settings
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.defaults import COSINES, defaults
 from ffreid.reid.losses import ClothesMemory

@@ -12,19 +12,19 @@ import pytest
 import torch
 from torch import nn
 
-from ffreid.engine.dist import World
-from ffreid.engine.pictures import write_picture
+from ffreid.engine.dataset_files import write_picture
+from ffreid.engine.distributed.group import World
 from ffreid.engine.task import Plan, Progress, Task, Validation
-from ffreid.engine.trainer import Trainer
+from ffreid.engine.train_step import Trainer
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import validation
 from ffreid.reid.data.records import Record, Search, Source
-from ffreid.reid.embedded import Embedded, EmbeddedSearch
+from ffreid.reid.features import Embedded, EmbeddedSearch
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol
 from ffreid.reid.retrieval.scores import RANKS, Scores
 from ffreid.reid.scoring import Row, score, selecting_protocol
-from ffreid.reid.setup import check_source
+from ffreid.reid.sources import check_source
 from tests.reid.made_searches import made_search
 
 CPU = torch.device("cpu")

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from ffreid.engine.files import find_folder, read_lines, read_picture
+from ffreid.engine.dataset_files import find_folder, read_lines, read_picture
 from ffreid.errors import UserError, flat
-from ffreid.pose.data.files import check_poses, check_same_size
+from ffreid.pose.data.checks import check_poses, check_same_size
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.pickles import read_arrays
-from ffreid.pose.layouts import TREES
+from ffreid.pose.defaults import TREES
 from ffreid.pose.objects import ObjectSet
 from ffreid.pose.resources import resource
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.engine.pickled import Reader, Refused, count, demand, encoded
+from ffreid.engine.checkpoints.reader import Reader, Refused, count, demand, encoded
 from ffreid.errors import UserError, flat
 
 

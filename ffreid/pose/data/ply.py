@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffreid.errors import UserError, flat
-from ffreid.pose.data.files import extent
+from ffreid.pose.data.checks import extent
 from ffreid.pose.resources import resource
 
 TYPES = {

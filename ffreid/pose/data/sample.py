@@ -11,7 +11,6 @@ from ffreid.pose.data.batch import Inputs, Sample, Skipped, Targets, Truth
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.pyramid import Pyramid, build_pyramid
-from ffreid.pose.data.sampling import MIN_POINTS, choose_points
 from ffreid.pose.objects import ObjectSet
 
 # Measured pixels have more than this, in the sensor's units.
@@ -175,3 +174,35 @@ def _make_inputs(
             for name, levels in vars(pyramid).items()
         },
     )
+
+
+# A frame with fewer measured pixels is not fed.
+MIN_POINTS = 400
+
+
+def choose_points(
+    valid: npt.NDArray[np.integer[Any]], count: int, rng: np.random.RandomState
+) -> npt.NDArray[np.int32]:
+    """Choose `count` of the measured pixels, in random order.
+
+    Too few pixels are repeated from the start. The generator is called as the original calls
+    numpy's, so equal seeds give equal choices.
+
+    Args:
+        valid: flat indices of the measured pixels, ascending, at least one.
+        count: points wanted.
+        rng: is advanced by one shuffle, or two where there are more pixels than wanted.
+
+    Returns:
+        (count,) int32.
+    """
+    if len(valid) > count:
+        kept = np.zeros(len(valid), int)
+        kept[:count] = 1
+        rng.shuffle(kept)
+        chosen = valid[kept.nonzero()]
+    else:
+        chosen = np.pad(valid, (0, count - len(valid)), "wrap")
+    order = np.arange(count)
+    rng.shuffle(order)
+    return chosen[order].astype(np.int32)

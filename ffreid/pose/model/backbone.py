@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ffreid.engine.pretrained import imagenet_weights, no_such_network
+from ffreid.engine.checkpoints.pretrained import imagenet_weights, no_such_network
 from ffreid.pose.model.resnet import backbone_name
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ffreid.engine.files import open_picture
+from ffreid.engine.dataset_files import open_picture
 from ffreid.errors import UserError
 from ffreid.reid.data.batch import Broken, Item, Sample
 from ffreid.reid.data.records import Record

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ffreid.engine.dist import Gradient
+from ffreid.engine.distributed.group import Gradient
 from ffreid.reid.losses.classification import arcface, circle, cosface, cross_entropy
 from ffreid.reid.losses.clothes import MEMORY_UPDATES, ClothesMemory, cal
 from ffreid.reid.losses.pairwise import contrastive, pair_circle, pair_cosface, triplet

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ffreid.engine.dist import gather_with_grad
+from ffreid.engine.distributed.group import gather_with_grad
 from ffreid.engine.precision import wide
 from ffreid.reid.cosines import cosine_matrix, masked_logsumexp
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ffreid.engine.dist import Gradient, gather_with_grad, rank
+from ffreid.engine.distributed.group import Gradient, gather_with_grad, rank
 from ffreid.reid.cosines import cosine_matrix, masked_logsumexp
 
 

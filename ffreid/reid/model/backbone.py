@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ffreid.engine.pretrained import imagenet_weights, no_such_network
+from ffreid.engine.checkpoints.pretrained import imagenet_weights, no_such_network
 from ffreid.reid.model.resnet import BLOCKS, Bottleneck
 
 STEMS = {"base.0": "conv1", "base.1": "bn1", "conv1": "conv1", "bn1": "bn1"}

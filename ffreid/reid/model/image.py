@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ffreid.engine.modules import Recomputed
 from ffreid.engine.precision import widened
-from ffreid.engine.recomputing import Recomputed
 from ffreid.reid.model.resnet import (
     BLOCKS,
     WIDTHS,

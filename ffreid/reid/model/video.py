@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ffreid.engine.recomputing import Recomputed
+from ffreid.engine.modules import Recomputed
 from ffreid.reid.model.blocks import AP3D, I3D, NonLocal, frame_convolution
 from ffreid.reid.model.resnet import (
     BLOCKS,

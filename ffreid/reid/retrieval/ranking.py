@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ffreid.errors import UserError
-from ffreid.reid.retrieval.own import own_ranks
+from ffreid.reid.retrieval.counting import own_ranks
 from ffreid.reid.retrieval.protocols import Choice, Labels, Protocol, chosen, good_pairs
 
 Distances = Callable[[int, int], Tensor]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ffreid.pose.data.plain_pyramid import plain_pyramid
+from ffreid.bench.plain_pyramid import plain_pyramid
 from ffreid.pose.data.pyramid import Pyramid, build_pyramid
 from tests.pose.data.pyramid_distances import pyramid_distances
 from tests.pose.data.trees import tree_nearest

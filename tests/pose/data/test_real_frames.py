@@ -6,14 +6,14 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial import cKDTree
 
+from ffreid.bench.plain_pyramid import plain_pyramid
 from ffreid.pose.data.batch import Sample
 from ffreid.pose.data.dataset import EvalSet, TrainSet
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.linemod import LinemodReader
-from ffreid.pose.data.plain_pyramid import plain_pyramid
 from ffreid.pose.data.ply import mesh_vertices
 from ffreid.pose.data.pyramid import build_pyramid
-from ffreid.pose.data.sampling import choose_points
+from ffreid.pose.data.sample import choose_points
 from ffreid.pose.data.ycb import mesh_points
 from ffreid.pose.objects import linemod_objects, ycb_objects
 from tests.pose.data.pyramid_distances import pyramid_distances

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ffreid.pose.data.sampling import choose_points
+from ffreid.pose.data.sample import choose_points
 
 
 def test_the_choice_is_the_recorded_one() -> None:

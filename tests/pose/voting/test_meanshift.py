@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ffreid.bench.plain_mean_shift import plain_mean_shift
 from ffreid.pose.voting import meanshift
 from ffreid.pose.voting.meanshift import mean_shift, mean_shift_clusters
-from ffreid.pose.voting.plain import plain_mean_shift
 
 BANDWIDTH = 0.04
 

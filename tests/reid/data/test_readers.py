@@ -12,7 +12,7 @@ import pytest
 
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.data.records import Record, Source
-from ffreid.reid.layouts import TREES
+from ffreid.reid.defaults import TREES
 from tests.reid import trees
 
 

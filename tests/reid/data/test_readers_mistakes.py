@@ -7,7 +7,7 @@ import pytest
 
 from ffreid.errors import UserError
 from ffreid.reid.data.readers import LISTED, READERS, ccvid
-from ffreid.reid.layouts import TREES
+from ffreid.reid.defaults import TREES
 from tests.reid import trees
 
 SPLIT_FOLDERS = [

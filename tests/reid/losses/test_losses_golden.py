@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ffreid.engine.dist import gather_with_grad
+from ffreid.engine.distributed.group import gather_with_grad
 from ffreid.reid.losses.classification import arcface, circle, cosface, cross_entropy
 from ffreid.reid.losses.clothes import ClothesMemory, cal
 from ffreid.reid.losses.pairwise import contrastive, pair_circle, pair_cosface, triplet

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ffreid.reid.retrieval.bootstrap import interval
+from ffreid.reid.retrieval.scores import interval
 
 
 def by_loop(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ffreid.reid.bench import made_up_labels
+from ffreid.bench.reid import made_up_labels
 from ffreid.reid.retrieval.protocols import STANDARD
 from ffreid.reid.retrieval.ranking import rank
 

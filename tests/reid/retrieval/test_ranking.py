@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from ffreid.bench.plain_retrieval import plain_rank
 from ffreid.errors import UserError
 from ffreid.reid.data.records import Record, labels
 from ffreid.reid.retrieval import ranking as room
-from ffreid.reid.retrieval.plain import plain_rank
 from ffreid.reid.retrieval.protocols import (
     GENERAL,
     STANDARD,

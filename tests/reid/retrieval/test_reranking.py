@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ffreid.bench.plain_retrieval import plain_rerank
 from ffreid.reid.retrieval.features import unit
-from ffreid.reid.retrieval.plain import plain_rerank
 from ffreid.reid.retrieval.protocols import GENERAL, label_columns
 from ffreid.reid.retrieval.ranking import rank
 from ffreid.reid.retrieval.reranking import rerank

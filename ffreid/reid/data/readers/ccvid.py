@@ -7,12 +7,12 @@ one, and session 3's walks as others than those of sessions 1 and 2, which share
 import re
 from pathlib import Path
 
-from ffreid.engine.files import find_folder
+from ffreid.engine.dataset_files import find_folder
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, search
+from ffreid.reid.data.readers.labels import Item, check_disjoint, labelled, search
 from ffreid.reid.data.readers.listing import PICTURES, list_lines, names, parsed, some
 from ffreid.reid.data.records import Source
-from ffreid.reid.layouts import TREES
+from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import STANDARD
 
 TREE = TREES["ccvid"]

@@ -8,12 +8,12 @@ a query's ranking, other tracklets of the same camera count.
 import re
 from pathlib import Path
 
-from ffreid.engine.files import find_folder, found
+from ffreid.engine.dataset_files import find_folder, found
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, search
+from ffreid.reid.data.readers.labels import Item, check_disjoint, labelled, search
 from ffreid.reid.data.readers.listing import check_exist, list_lines, parsed, some
 from ffreid.reid.data.records import Source
-from ffreid.reid.layouts import TREES
+from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import GENERAL
 
 TREE = TREES["deepchange"]

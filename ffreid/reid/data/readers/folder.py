@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffreid.engine.files import found
+from ffreid.engine.dataset_files import found
 from ffreid.errors import UserError, flat
-from ffreid.reid.data.readers.labelling import (
+from ffreid.reid.data.readers.labels import (
     NO_OUTFITS,
     Item,
     check_disjoint,
@@ -21,7 +21,7 @@ from ffreid.reid.data.readers.labelling import (
 )
 from ffreid.reid.data.readers.listing import check_exist, inner_folders, pictures, some
 from ffreid.reid.data.records import Source
-from ffreid.reid.layouts import TREES
+from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol
 
 TREE = TREES["folder"]

@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ffreid.engine.files import find_folder
-from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled
+from ffreid.engine.dataset_files import find_folder
+from ffreid.reid.data.readers.labels import Item, check_disjoint, labelled
 from ffreid.reid.data.readers.listing import parsed, pictures
 from ffreid.reid.data.records import Record, Search, Source
-from ffreid.reid.layouts import TREES
+from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import GENERAL
 
 TREE = TREES["last"]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ffreid.engine.files import found, read_lines
+from ffreid.engine.dataset_files import found, read_lines
 from ffreid.errors import UserError
 
 NAMED = 5

@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-from ffreid.engine.files import find_folder, read_lines
+from ffreid.engine.dataset_files import find_folder, read_lines
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, search
+from ffreid.reid.data.readers.labels import Item, check_disjoint, labelled, search
 from ffreid.reid.data.readers.listing import parsed, pictures
 from ffreid.reid.data.records import Source
-from ffreid.reid.layouts import TREES
+from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, STANDARD, Protocol, on_identities
 
 TREE = TREES["ltcc"]

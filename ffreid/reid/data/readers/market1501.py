@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from ffreid.engine.files import find_folder
-from ffreid.reid.data.readers.labelling import NO_OUTFITS, Item, check_disjoint, labelled, search
+from ffreid.engine.dataset_files import find_folder
+from ffreid.reid.data.readers.labels import NO_OUTFITS, Item, check_disjoint, labelled, search
 from ffreid.reid.data.readers.listing import parsed, pictures
 from ffreid.reid.data.records import Source
-from ffreid.reid.layouts import TREES
+from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import GENERAL
 
 TREE = TREES["market1501"]

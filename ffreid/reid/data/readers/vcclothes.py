@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ffreid.engine.files import find_folder
+from ffreid.engine.dataset_files import find_folder
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.labelling import Item, check_disjoint, labelled, search
+from ffreid.reid.data.readers.labels import Item, check_disjoint, labelled, search
 from ffreid.reid.data.readers.listing import parsed, pictures
 from ffreid.reid.data.records import Source
-from ffreid.reid.layouts import TREES
+from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, Protocol, between
 
 TREE = TREES["vcclothes"]

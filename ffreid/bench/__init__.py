@@ -1,0 +1,1 @@
+"""Benchmarks, with the plain methods that they compare with."""

@@ -1,0 +1,186 @@
+"""How long the network's work takes here: its samples, its forward pass, a step of training."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.transforms import functional
+
+from ffreid.engine import timing
+from ffreid.engine.dataset_files import open_picture
+from ffreid.engine.task import Progress
+from ffreid.engine.timing import milliseconds
+from ffreid.engine.train_step import Trainer
+from ffreid.reid.build import build_optimisers, build_task
+from ffreid.reid.data.batch import ReidBatch
+from ffreid.reid.data.dataset import Training, TrainSet
+from ffreid.reid.data.records import Record, Search, Source
+from ffreid.reid.data.sampler import IdentitySampler
+from ffreid.reid.data.transforms import (
+    DEVIATION,
+    MEAN,
+    ClipTraining,
+    ImageTraining,
+    draws,
+    flips_picture,
+    random_crop,
+    random_erasing,
+)
+from ffreid.reid.defaults import defaults
+from ffreid.reid.model import NETWORKS
+
+_SEED = 0
+row = partial(timing.row, part=True)  # the stages are of different sizes: none is a share
+
+
+def feeding_rows(quick: bool) -> list[dict[str, Any]]:
+    """Time training samples from JPG files of 300 x 130, as one worker makes them.
+
+    The plain form takes the same steps with torchvision, on tensors instead of arrays.
+    """
+    size, small = ((96, 48), (64, 32)) if quick else ((384, 192), (256, 128))
+    repeats = 2 if quick else 5
+    with TemporaryDirectory() as name, _one_thread():
+        folder = Path(name)
+        pictures = made_up_set(folder, ImageTraining(*size), frames=1)
+        clips = made_up_set(folder, ClipTraining(*small), frames=40)
+        keys = [(0, i) for i in range(len(pictures))]
+        fast = milliseconds(lambda: [pictures[key] for key in keys], repeats) / len(keys)
+        slow = milliseconds(lambda: [plain_sample(pictures, key) for key in keys], repeats)
+        clip = milliseconds(lambda: [clips[key] for key in keys], repeats) / len(keys)
+    return [
+        row(f"training picture, {size[0]} x {size[1]}", fast, slow / len(keys)),
+        row(f"training clip, 8 x {small[0]} x {small[1]}", clip),
+    ]
+
+
+def made_up_set(folder: Path, prepare: Training, *, frames: int) -> TrainSet:
+    """Write JPG pictures of coarse noise and give 8 samples of 2 identities."""
+    rng = np.random.default_rng(_SEED)
+    records = []
+    for index in range(8):
+        paths = tuple(f"{index}-{frame}.jpg" for frame in range(frames))
+        for path in paths:
+            noise = Image.fromarray(rng.integers(0, 256, (30, 13, 3), np.uint8))
+            noise.resize((130, 300), Image.Resampling.BICUBIC).save(folder / path)
+        records.append(Record(paths, index // 4, 0, index // 4))
+    sampler = IdentitySampler([r.identity for r in records], instances=4, batch=8, groups=1, seed=1)
+    return TrainSet(records, folder, sampler, prepare=prepare, seed=1, skip_broken=False)
+
+
+def plain_sample(data: TrainSet, key: tuple[int, int]) -> Tensor:
+    """Give a training picture (3, H, W) of `data`, prepared by torchvision."""
+    prepare = data.prepare
+    assert isinstance(prepare, ImageTraining)
+    sample = draws(data.seed, *key)
+    record = data.records[data.sampler.index(*key)]
+    picture = open_picture(data.folder / record.frames[0])
+    picture = functional.resize(picture, [prepare.height, prepare.width])
+    picture = random_crop(picture, prepare.crop, sample.chance)
+    if flips_picture(prepare.flip, sample.flips):
+        picture = functional.hflip(picture)
+    result: Tensor = functional.normalize(functional.to_tensor(picture), MEAN, DEVIATION)
+    random_erasing(result, prepare.erase, sample.chance)
+    return result
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute in one thread, as a worker that loads data does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def network_rows(quick: bool) -> list[dict[str, Any]]:
+    """Time the forward passes of evaluation, and matrix products of as many operations."""
+    size, small = ((96, 48), (64, 32)) if quick else ((384, 192), (256, 128))
+    rate = products_rate(500 if quick else 2000)
+    rows = []
+    for name, title, shape in (
+        ("resnet50", f"ResNet-50, 8 pictures, {size[0]} x {size[1]}", (8, 3, *size)),
+        ("c2dres50", f"C2D, a clip, 8 x {small[0]} x {small[1]}", (1, 3, 8, *small)),
+    ):
+        net = NETWORKS[name]().eval()
+        with torch.inference_mode():
+            images = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
+            taken = milliseconds(partial(net, images), 1 if quick else 2)
+        needed = operations(NETWORKS[name], shape)
+        rows.append(row(title, taken))
+        rows.append(row(f"  {needed / 1e9:.0f} GFLOP of matrix products", needed / rate))
+    return rows
+
+
+def operations(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
+    """Count the floating point operations of a forward pass, a multiplication and addition as 2.
+
+    Convolutions and matrix products alone count; nothing is computed.
+    """
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        make().eval()(torch.empty(shape))
+    return int(counter.get_total_flops())
+
+
+def products_rate(size: int) -> float:
+    """Measure the operations a millisecond of a product of two (size, size) matrices."""
+    matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(_SEED))
+    return 2 * size**3 / milliseconds(lambda: matrix @ matrix, 5)
+
+
+def training_rows(quick: bool) -> list[dict[str, Any]]:
+    """Time a step of CAL that trains both classifiers, on 16 pictures in two groups.
+
+    Beside it the network's forward pass with both groups at once against one for each.
+    """
+    size = (96, 48) if quick else (384, 192)
+    trainer, batch = made_up_training(*size)
+    at = Progress(step=0, total=1, epoch=0)
+    step = milliseconds(lambda: trainer.step([batch], at), 1 if quick else 2)
+    grouped, single = trainer.task.get_submodule("net.model"), NETWORKS["resnet50"]()
+    first, second = batch.images.chunk(2)
+    with torch.no_grad():
+        fast = milliseconds(lambda: grouped(batch.images), 2)
+        slow = milliseconds(lambda: (single(first), single(second)), 2)
+    return [
+        row(f"CAL, training step of 16, {size[0]} x {size[1]}", step),
+        row("  forward, 2 groups at once (plain: one after the other)", fast, slow),
+    ]
+
+
+def made_up_training(height: int, width: int) -> tuple[Trainer, ReidBatch]:
+    """Give what trains a ResNet-50 with CAL from the first epoch on, and a batch of 16 pictures."""
+    cfg = defaults()
+    cfg.MODEL.BACKBONE, cfg.MODEL.FEATURE_DIM = "random", 4096
+    cfg.TRAIN.BN_GROUPS, cfg.TRAIN.START_EPOCH_CC, cfg.TRAIN.START_EPOCH_ADV = 2, 0, 0
+    train = tuple(Record((f"{i}.jpg",), i // 2, 0, i) for i in range(150))
+    nothing = Search(query=(), gallery=(), protocols=())
+    names = tuple(str(i) for i in range(150))
+    source = Source(
+        name="made up",
+        folder=Path(),
+        video=False,
+        train=train,
+        identities=names[:75],
+        outfits=names,
+        test=nothing,
+    )
+    device = torch.device("cpu")
+    task = build_task(cfg, source, device)
+    optimisers = build_optimisers(cfg, task)
+    rates = {name: lambda step: float(cfg.TRAIN.OPTIMIZER.LR) for name in task.trained}
+    generator = torch.Generator().manual_seed(_SEED)
+    images = torch.randn(16, 3, height, width, generator=generator)
+    clothes = torch.arange(16) // 4
+    batch = ReidBatch(images, clothes // 2, clothes)
+    return Trainer(task, optimisers, rates, device=device, seed=cfg.SEED), batch

@@ -1,0 +1,1 @@
+"""Checkpoints: reading and writing, foreign files, which ones a run keeps."""

@@ -1,0 +1,1 @@
+"""What a run records and shows: log, progress, folder, state, TensorBoard, list of runs."""

@@ -1,0 +1,186 @@
+"""What the configuration names: data set, meshes, network, optimiser, voting."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from yacs.config import CfgNode
+
+from ffreid.config import differing
+from ffreid.engine import batchnorm, optim
+from ffreid.engine.checkpoints import io
+from ffreid.engine.distributed import group
+from ffreid.engine.precision import dtype
+from ffreid.engine.task import Plan, Task
+from ffreid.engine.train_step import Trainer
+from ffreid.errors import UserError
+from ffreid.pose import convert
+from ffreid.pose.data.batch import collate as collate
+from ffreid.pose.data.batch import collate_for_evaluation as collate_for_evaluation
+from ffreid.pose.data.dataset import EvalSet, TrainSet
+from ffreid.pose.inference import Voting
+from ffreid.pose.model.backbone import load_backbone
+from ffreid.pose.model.ffb6d import FFB6D, set_point_momentum
+from ffreid.pose.objects import ObjectSet
+from ffreid.pose.schedules import triangular
+from ffreid.pose.sources import Source
+from ffreid.pose.task import PoseTask
+from ffreid.report import say
+
+FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "TRAIN.EVAL_POSES", "VOTE.")
+"""Settings that a resumed run may have otherwise: they don't change what is trained."""
+
+
+def training_set(cfg: CfgNode, source: Source) -> TrainSet:
+    """The samples to train on; `len` is the samples an epoch."""
+    names = cfg.DATA.OVERFIT or source.reader.train_names
+    return TrainSet(
+        source.reader,
+        source.objects,
+        points=cfg.MODEL.POINTS,
+        length=cfg.TRAIN.LENGTH or max(len(names), cfg.TRAIN.BATCH),
+        seed=cfg.SEED,
+        shrink=cfg.DATA.SHRINK,
+        augment=cfg.DATA.AUGMENT,
+        fixed=cfg.DATA.OVERFIT,
+    )
+
+
+def evaluation_set(cfg: CfgNode, source: Source, limit: int) -> EvalSet:
+    """The test frames (the first `limit`, 0 is all), or those that training overfits."""
+    names = cfg.DATA.OVERFIT or source.reader.test_names
+    return EvalSet(
+        source.reader,
+        source.objects,
+        names=names[:limit] if limit else names,
+        points=cfg.MODEL.POINTS,
+        seed=cfg.SEED,
+        shrink=cfg.DATA.SHRINK,
+    )
+
+
+def build_task(
+    cfg: CfgNode, source: Source, device: torch.device, *, resumed: bool = False
+) -> PoseTask:
+    """Make network and losses on `device`, the backbone with the weights that are asked for.
+
+    A resumed run replaces all weights: it needs none of ImageNet's.
+    """
+    torch.manual_seed(cfg.SEED)
+    objects = source.objects
+    net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
+    load_backbone(net, "random" if resumed else cfg.MODEL.BACKBONE)
+    set_point_momentum(net, cfg.MODEL.POINT_MOMENTUM)
+    if not cfg.MODEL.DROPOUT:
+        _without_dropout(net)
+    if cfg.TRAIN.BATCH_NORM == "sync" and group.size() > 1:
+        net = batchnorm.synchronise(net, device)
+    task = PoseTask(
+        net,
+        offset_samples=cfg.LOSS.OFFSET_SAMPLES,
+        frozen=cfg.TRAIN.BATCH_NORM == "frozen",
+        momentum_batch=cfg.LOSS.OFFSET_SAMPLES if cfg.TRAIN.BN_MOMENTUM_SCHEDULE else None,
+    )
+    return task.to(device, dtype(cfg))
+
+
+def _without_dropout(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Dropout2d):
+            module.p = 0.0
+
+
+def load_network(path: Path, objects: ObjectSet, device: torch.device) -> tuple[nn.Module, Any]:
+    """Make the network for `objects` and load anyone's checkpoint; also give the checkpoint.
+
+    Raises:
+        UserError: the file is unreadable, or another network's.
+    """
+    state, line = convert.converted(io.load(path), path)
+    if line and group.rank() == 0:
+        say(line)
+    state = convert.known_as(state, objects.names, path)
+    weights = state.get("parts", {}).get("net")
+    if weights is None:
+        raise UserError(f"{path} holds no FFB6D of ours", "give a best.pth or last.pth of a run")
+    classes = state.get("classes")
+    if classes != list(objects.names):
+        raise UserError(
+            f"{path} knows {len(classes or [])} objects ({_short(classes)}), "
+            f"the data set {len(objects)} ({_short(list(objects.names))})",
+            "give the checkpoint of this data set (and, for LineMOD, of this --cls)",
+        )
+    net = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
+    io.load_weights(net, weights, str(path))
+    return net.to(device).eval(), state
+
+
+def told_otherwise(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
+    """Say in which settings, that change what a network sees, its checkpoint differs."""
+    return [
+        f"trained with {key} {then}, evaluated with {now}"
+        for key, then, now in differing(cfg, state.get("config", "{}"))
+        if key in ("DATA.SHRINK", "DATA.INTRINSICS", "MODEL.POINTS")
+    ]
+
+
+def _short(names: list[str] | None) -> str:
+    return ", ".join((names or [])[:3]) + (", …" if len(names or []) > 3 else "")
+
+
+def build_optimisers(cfg: CfgNode, task: Task) -> dict[str, Optimizer]:
+    """Adam, as the authors use it."""
+    return {
+        "net": optim.make(
+            "adam",
+            task.get_submodule("net").parameters(),
+            lr=cfg.TRAIN.LR_MIN,
+            weight_decay=cfg.TRAIN.WEIGHT_DECAY,
+            fused=cfg.TRAIN.FUSED,
+        )
+    }
+
+
+def plan(cfg: CfgNode, data: TrainSet) -> Plan:
+    """How long training is; the authors' run length rounds its epochs as a whole."""
+    batch = cfg.TRAIN.BATCH
+    return Plan(
+        batch=batch,
+        steps_per_epoch=max(1, len(data) // batch),
+        total=cfg.TRAIN.STEPS or max(1, cfg.TRAIN.EPOCHS * len(data) // batch),
+        workers=cfg.DATA.WORKERS,
+    )
+
+
+def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
+    """Learning rates as functions of the step: the authors' scheduler lags one step behind."""
+    train = cfg.TRAIN
+
+    def net(step: int) -> float:
+        return triangular(
+            max(0, step - 1),
+            low=train.LR_MIN,
+            high=train.LR_MAX,
+            half_period=plan.total // train.CYCLE_DIVISOR,
+        )
+
+    return {"net": net}
+
+
+def original_entries(trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> dict[str, Any]:
+    """What checkpoints hold further under names of the original: nothing yet."""
+    return {}
+
+
+def voting(cfg: CfgNode) -> Voting:
+    """How offsets become poses."""
+    return Voting(
+        bandwidth=cfg.VOTE.BANDWIDTH,
+        use_centre=cfg.VOTE.USE_CENTRE,
+        filter_clusters=cfg.VOTE.FILTER,
+        relabel=cfg.VOTE.FILTER and cfg.DATA.LAYOUT != "linemod",
+        max_votes=cfg.VOTE.MAX_POINTS or None,
+    )

@@ -1,0 +1,38 @@
+"""Learning rates and validation times as pure functions of the step: nothing to save or restore."""
+
+
+def triangular(step: int, *, low: float, high: float, half_period: int) -> float:
+    """Rate of a triangular cycle (Smith, WACV 2017): `low` at 0, `high` after `half_period`.
+
+    Args:
+        step: position in the cycle, from 0.
+        low: least rate.
+        high: largest rate.
+        half_period: steps from low to high, at least 1.
+    """
+    half_period = max(1, half_period)
+    position = step % (2 * half_period)
+    share = 1 - abs(position / half_period - 1)
+    return low + (high - low) * share
+
+
+def validation_due(done: int, *, total: int, windows: int) -> bool:
+    """Whether the authors validate after `done` steps.
+
+    A run is cut into `windows` parts; parts in which the rate falls validate 15 times, others 6
+    times, and step 100 always does. (Runs shorter than 15 steps a part divide by zero there.)
+    """
+    if done == 100:
+        return True
+    width = max(1, total // windows)
+    falling = (done // width) % 2 == 1
+    every = max(1, width // (15 if falling else 6))
+    return done > 0 and done % every == 0
+
+
+def halving_momentum(step: int, *, batch: float) -> float:
+    """Batch-norm momentum of the authors' schedule: 0.9, halved each 200,000 samples, least 0.01.
+
+    Without effect in their training (apex's batch norm is not the class that it sets).
+    """
+    return max(0.9 * 0.5 ** int(step * batch / 2e5), 0.01)

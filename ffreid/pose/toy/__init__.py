@@ -1,0 +1,1 @@
+"""Toy data for pose: rendered objects at the real layout."""

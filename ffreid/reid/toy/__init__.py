@@ -1,0 +1,1 @@
+"""Toy data for re-identification: drawn people at the real layout."""

@@ -1,0 +1,168 @@
+"""The two tasks and the modules each brings, imported when first asked for.
+
+Every other module reaches a task through these functions, so that mypy and editors follow the
+calls. Importing this module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from yacs.config import CfgNode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
+
+    from ffreid.engine.checkpoints.contents import Facts, Recognised
+    from ffreid.engine.distributed.group import World
+    from ffreid.engine.task import TaskModules
+    from ffreid.pose.predictor import PoseModel
+    from ffreid.reid.predictor import ReidModel
+
+TaskName = Literal["pose", "reid"]
+TASKS: tuple[TaskName, ...] = get_args(TaskName)
+
+
+class Defaults(Protocol):
+    """A task's module ``defaults``: every setting, and what is refused."""
+
+    CHOICES: dict[str, tuple[str, ...]]
+
+    def defaults(self) -> CfgNode:
+        """Give a fresh, unfrozen tree of defaults."""
+
+    def check(self, cfg: CfgNode) -> None:
+        """Refuse values that cannot work."""
+
+    def check_root(self, cfg: CfgNode) -> None:
+        """Refuse a data set whose folder is missing."""
+
+
+class Evaluation(Protocol):
+    """A task's module ``evaluation``."""
+
+    def needs_weights(self, options: Mapping[str, Any]) -> bool:
+        """Whether an evaluation with these options needs a checkpoint."""
+
+    @property
+    def evaluate(self) -> Any:
+        """Evaluate; keyword arguments beyond the common ones are the task's."""
+
+
+class Converter(Protocol):
+    """A task's module ``convert``: checkpoints of others to ours and back."""
+
+    BACKBONE: tuple[str, str]
+
+    def claims(self, found: Recognised) -> Facts | None:
+        """Describe the network that a file holds; None where it holds none of the task's."""
+
+    def build(self, facts: Facts, settings: CfgNode) -> nn.Module:
+        """Make the network that `facts` describe."""
+
+    def run(self, net: nn.Module, settings: CfgNode) -> dict[str, Tensor]:
+        """Run one forward on random input; outputs by name."""
+
+    def repaired(self, found: Recognised, facts: Facts) -> tuple[dict[str, Tensor], list[str]]:
+        """Give the state dict under current names, and notes on what was repaired."""
+
+    def to_ours(
+        self, found: Recognised, facts: Facts, settings: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Give a checkpoint in our layout, and notes."""
+
+    def to_original(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Give our checkpoint in the original authors' layout."""
+
+    def converted(self, raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str]:
+        """Give any checkpoint in our layout, and a line for the user if it was converted."""
+
+
+def defaults(task: str) -> Defaults:
+    """Settings of a task; light, no torch."""
+    if task == "pose":
+        from ffreid.pose import defaults as pose
+
+        return pose
+    from ffreid.reid import defaults as reid
+
+    return reid
+
+
+def modules(task: str) -> TaskModules:
+    """What the trainer takes from a task."""
+    from ffreid.engine.task import TaskModules
+
+    if task == "pose":
+        from ffreid.pose import build as pose_build
+        from ffreid.pose import sources as pose_sources
+        from ffreid.pose import validation as pose_validation
+
+        return TaskModules(pose_sources, pose_build, pose_validation)
+    from ffreid.reid import build as reid_build
+    from ffreid.reid import sources as reid_sources
+    from ffreid.reid import validation as reid_validation
+
+    return TaskModules(reid_sources, reid_build, reid_validation)
+
+
+def evaluation(task: str) -> Evaluation:
+    """Evaluation of a task."""
+    if task == "pose":
+        from ffreid.pose import evaluation as pose
+
+        return pose
+    from ffreid.reid import evaluation as reid
+
+    return reid
+
+
+def finish(task: str, cfg: CfgNode, world: World, folder: Path) -> None:
+    """Evaluate and report the best state of a finished run."""
+    if task == "pose":
+        from ffreid.pose import validation as pose
+
+        pose.finish(cfg, world, folder)
+    else:
+        from ffreid.reid import validation as reid
+
+        reid.finish(cfg, world, folder)
+
+
+def dataset_report(task: str, name: str, source: Any, json_file: Path | None) -> dict[str, Any]:
+    """Print what a data set holds."""
+    if task == "pose":
+        from ffreid.pose import dataset_report as pose
+
+        return pose.tell(name, source, json_file)
+    from ffreid.reid import dataset_report as reid
+
+    return reid.tell(name, source, json_file)
+
+
+def converter(task: str) -> Converter:
+    """Checkpoint conversion of a task."""
+    if task == "pose":
+        from ffreid.pose import convert as pose
+
+        return pose
+    from ffreid.reid import convert as reid
+
+    return reid
+
+
+def create_predictor(
+    cfg: CfgNode, checkpoint: Path | None, device: torch.device
+) -> PoseModel | ReidModel:
+    """Make the predictor of the Python API for a configuration."""
+    if cfg.TASK == "pose":
+        from ffreid.pose import predictor as pose
+
+        return pose.create(cfg, checkpoint, device)
+    from ffreid.reid import predictor as reid
+
+    return reid.create(cfg, checkpoint, device)

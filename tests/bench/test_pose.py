@@ -1,0 +1,25 @@
+"""The table of timings is complete; how fast is not a test's to judge."""
+
+import torch
+
+from ffreid.bench.pose import bench, five_object_frame
+from ffreid.pose.objects import ycb_objects
+from ffreid.pose.voting.frame import frame_poses
+
+
+def test_shares_of_a_frame_add_up_to_one() -> None:
+    rows = bench(quick=True)
+    columns = {"stage", "milliseconds", "share", "plain milliseconds", "ratio", "peak MB"}
+    assert all(set(row) == columns for row in rows)
+    assert all(row["milliseconds"] > 0 for row in rows)
+    assert abs(sum(row["share"] or 0.0 for row in rows) - 1) < 1e-9
+
+
+def test_five_objects_of_the_made_up_frame_are_found_where_they_stand() -> None:
+    frame = five_object_frame(100, torch.Generator().manual_seed(3))
+    poses = frame_poses(*frame, ycb_objects())
+    assert len(poses) == 5
+    places = sorted(pose.camera_from_object[0, 3] for pose in poses)
+    torch.testing.assert_close(
+        torch.tensor(places), torch.arange(5, dtype=torch.float64) * 0.25 - 0.5, atol=0.01, rtol=0
+    )

@@ -1,0 +1,270 @@
+"""What stays of a run on the disk, and from what it goes on."""
+
+import errno
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ffreid.engine.checkpoints import io
+from ffreid.engine.checkpoints.manager import NEEDED, Keeper, epochs, newest_sound
+from ffreid.engine.tracking import run_folder
+from ffreid.errors import UserError
+from tests.kills import Failure, check_same, kill_often
+
+
+def state(step: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(step)
+    weights = torch.randn(1000, generator=generator)
+    return dict.fromkeys(NEEDED, 0) | {"step": step, "parts": {"net": {"w": weights}}}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def keep(folder: Path, *numbers: int, every: int = 1, count: int = 0) -> Keeper:
+    """Save and keep these epochs, of ten steps each."""
+    keeper = Keeper(folder, every=every, keep=count)
+    for number in numbers:
+        keeper.save("last.pth", state(10 * number), epoch=number)
+    return keeper
+
+
+def test_a_save_tells_what_it_took(tmp_path: Path) -> None:
+    saved = Keeper(tmp_path).save("last.pth", state(1))
+    assert saved.name == "last.pth"
+    assert saved.megabytes == (tmp_path / "last.pth").stat().st_size / 1e6 > 0.004
+    assert saved.seconds > 0
+
+
+def test_what_a_killed_save_left_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / "epoch-0001.pth.part").write_bytes(b"half")
+    Keeper(tmp_path).save("last.pth", state(1))
+    assert names(tmp_path) == ["last.pth"]
+
+
+def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone/last\.pth: its folder is gone"):
+        Keeper(tmp_path / "gone").save("last.pth", state(1))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("every", "count", "left"),
+    [(0, 3, []), (1, 0, [1, 2, 3, 4, 5, 6]), (1, 2, [5, 6]), (2, 2, [4, 6]), (2, 9, [2, 4, 6])],
+)
+def test_every_so_many_epochs_the_newest_are_kept(
+    tmp_path: Path, every: int, count: int, left: list[int]
+) -> None:
+    keep(tmp_path, *range(1, 7), every=every, count=count)
+    assert names(tmp_path) == [*(f"epoch-{number:04d}.pth" for number in left), "last.pth"]
+    for number in left:
+        assert io.load(tmp_path / f"epoch-{number:04d}.pth")["step"] == 10 * number
+
+
+def test_an_epoch_takes_no_room_until_the_next_save(tmp_path: Path) -> None:
+    keep(tmp_path, 1)
+    assert (tmp_path / "last.pth").samefile(tmp_path / "epoch-0001.pth")
+    Keeper(tmp_path).save("last.pth", state(11))
+    assert io.load(tmp_path / "epoch-0001.pth")["step"] == 10
+
+
+def test_an_epoch_is_copied_where_links_are_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    keep(tmp_path, 1)
+    assert names(tmp_path) == ["epoch-0001.pth", "last.pth"]
+    assert not (tmp_path / "last.pth").samefile(tmp_path / "epoch-0001.pth")
+    assert io.load(tmp_path / "epoch-0001.pth")["step"] == 10
+
+
+def test_an_epoch_saved_twice_is_kept_once(tmp_path: Path) -> None:
+    keep(tmp_path, 1).save("last.pth", state(12), epoch=1)
+    assert names(tmp_path) == ["epoch-0001.pth", "last.pth"]
+    for name in names(tmp_path):
+        assert io.load(tmp_path / name)["step"] == 12
+
+
+def test_an_epoch_killed_before_it_is_the_last_state_is_made_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    keep(tmp_path, 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "link", killed)
+        keep(tmp_path, 2)
+    found = newest_sound(tmp_path)
+    assert found is not None
+    assert found[1]["step"] == 10
+    keep(tmp_path, 2)
+    assert names(tmp_path) == ["epoch-0001.pth", "epoch-0002.pth", "last.pth"]
+
+
+@pytest.mark.parametrize(("call", "count"), [("replace", 0), ("unlink", 1)])
+def test_an_epoch_that_cannot_be_kept_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, count: int
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    keep(tmp_path, 1)
+    monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(UserError, match=r"epoch-000\d\.pth.*: No space left"):
+        keep(tmp_path, 2, count=count)
+    found = newest_sound(tmp_path)
+    assert found is not None
+    assert found[1]["step"] == 10
+
+
+def test_a_run_taken_back_to_an_earlier_epoch_keeps_what_it_makes(tmp_path: Path) -> None:
+    keep(tmp_path, 8, 9, 10)
+    keep(tmp_path, 5, 6, 7, count=2)
+    assert [path.name for path in epochs(tmp_path)] == [
+        f"epoch-{number:04d}.pth" for number in (10, 9, 8, 7, 6)
+    ]
+
+
+def test_a_folder_without_checkpoints_has_no_newest(tmp_path: Path) -> None:
+    (tmp_path / "best.pth").write_bytes(b"no state to go on from")
+    assert newest_sound(tmp_path) is None
+    assert newest_sound(tmp_path / "none") is None
+
+
+def test_the_last_state_is_the_newest(tmp_path: Path) -> None:
+    keep(tmp_path, 1, 2).save("last.pth", state(21))
+    heard: list[str] = []
+    # As a copy of the folder may have it.
+    os.utime(tmp_path / "last.pth", (0, 0))
+    found = newest_sound(tmp_path, heard.append)
+    assert found is not None
+    assert (found[0].name, found[1]["step"], heard) == ("last.pth", 21, [])
+    assert torch.equal(found[1]["parts"]["net"]["w"], state(21)["parts"]["net"]["w"])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def zeroed(path: Path) -> None:
+    """A page of zeros amid the weights, as a power cut leaves it; torch.load takes it."""
+    content = bytearray(path.read_bytes())
+    at = content.index(state(99)["parts"]["net"]["w"].numpy().tobytes()[:64])
+    content[at : at + 64] = bytes(64)
+    path.write_bytes(content)
+
+
+def of_another_kind(path: Path) -> None:
+    io.save(path, {"weights": torch.zeros(3)})
+
+
+def a_picture(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("picture.png", b"...")
+
+
+BREAKS = {
+    cut: "is no readable checkpoint: it is damaged or cut short",
+    empty: "is no readable checkpoint: it is empty",
+    zeroed: "is damaged in its record .*/data/0",
+    of_another_kind: "holds no step, best, parts",
+    a_picture: "is no readable checkpoint",
+}
+
+
+@pytest.mark.parametrize("damage", BREAKS)
+def test_a_broken_state_is_skipped_with_a_word(
+    tmp_path: Path, damage: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(tmp_path, 1, 2, 10000).save("last.pth", state(99))
+    for path in (tmp_path / "last.pth", tmp_path / "epoch-10000.pth"):
+        path.unlink()
+        io.save(path, state(99))
+        damage(path)
+    found = newest_sound(tmp_path)
+    assert found is not None
+    assert (found[0].name, found[1]["step"]) == ("epoch-0002.pth", 20)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[2].rpartition("/")[2] for line in lines] == ["last.pth", "epoch-10000.pth"]
+    for line in lines:
+        assert re.search(BREAKS[damage], line)
+
+
+def test_a_run_all_of_whose_states_are_broken_is_refused(tmp_path: Path) -> None:
+    keep(tmp_path, 1, 2)
+    for path in [*tmp_path.iterdir()]:
+        cut(path)
+    with pytest.raises(
+        UserError, match=r"broken: last\.pth, epoch-0002\.pth, epoch-0001"
+    ) as caught:
+        newest_sound(tmp_path, lambda _: None)
+    assert "--tag NAME" in caught.value.hint
+
+
+def test_a_state_that_may_not_be_read_is_not_taken_for_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    keep(tmp_path, 1)
+    monkeypatch.setattr(zipfile, "ZipFile", refuse)
+    with pytest.raises(UserError, match=r"cannot read .*last\.pth: Permission denied"):
+        newest_sound(tmp_path)
+
+
+STEPS = 6
+
+
+def train(folder: Path) -> None:
+    """What a run writes: two steps an epoch, every state a function of the one before."""
+    run_folder.open_folder(folder)
+    found = newest_sound(folder)
+    weights, start = torch.zeros(300_000), 0
+    if found is not None:
+        weights, start = found[1]["parts"]["net"]["w"], found[1]["step"]
+    run_folder.drop_metrics_from(folder, start)
+    run_folder.keep_lines(folder, start // 2)
+    keeper = Keeper(folder, every=1, keep=2)
+    for step in range(start + 1, STEPS + 1):
+        weights = weights * 0.5 + step
+        run_folder.append_metrics(folder, {"step": step, "train/loss": float(weights[0])})
+        if step % 2 == 0:
+            run_folder.append_line(folder, f"Epoch{step // 2}")
+        whole = state(step) | {"parts": {"net": {"w": weights}}}
+        keeper.save("last.pth", whole, epoch=step // 2 if step % 2 == 0 else None)
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    tally = kill_often(lambda name: train(tmp_path / name), tmp_path, count=20)
+    assert tally.kills == {"any moment": 10, "saving": 10}
+    assert len(tally.steps) == 20
+    assert tally.finished > 0
+    assert len(set(tally.steps)) > 1
+
+
+def test_a_run_that_came_to_another_end_is_found(tmp_path: Path) -> None:
+    for name in ("whole", "same", "other"):
+        train(tmp_path / name)
+    check_same(tmp_path / "same", tmp_path / "whole")
+    Keeper(tmp_path / "other").save("last.pth", state(STEPS))
+    with pytest.raises(Failure, match=r"other/last\.pth differs in 1 values"):
+        check_same(tmp_path / "other", tmp_path / "whole")
+    with (tmp_path / "same" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "train/loss": 0.0}\n')
+    with pytest.raises(Failure, match="metrics"):
+        check_same(tmp_path / "same", tmp_path / "whole")

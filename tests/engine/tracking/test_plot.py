@@ -1,0 +1,87 @@
+"""Curves of runs are drawn, gaps left open, and the picture stands where it is said to."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffreid.engine.dataset_files import read_picture
+from ffreid.engine.tracking.plot import default_file, plot_runs, smoothed
+from ffreid.errors import UserError
+from tests.engine.made_records import run_folder
+
+SETTINGS = {"DATASET": "toy-reid", "TRAIN": {"STEPS": 0}}
+NAN = float("nan")
+
+
+def rows(count: int, level: float = 1.0) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for step in range(1, count + 1):
+        loss = None if step == 3 else level / step
+        row = {"step": step, "lr": 1e-3 / step, "train/loss": loss, "train/pair": level}
+        found.append(row | {"lr/clothes": 1e-3, "norm/net": 2.0})
+        if step % 2 == 0:
+            found.append({"step": step, "validation/loss": level, "validation/CC rank-1": 0.5})
+            found.append({"step": step, "validation-ema/CC rank-1": 0.25, "save/last.pth MB": 1.0})
+    return found
+
+
+def shows(path: Path, colour: tuple[int, int, int]) -> bool:
+    return bool((read_picture(path, "colour") == colour).all(axis=2).any())
+
+
+BLUE, RED = (31, 119, 180), (214, 39, 40)
+
+
+def test_runs_are_drawn_in_a_colour_each(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    first = run_folder(tmp_path / "runs" / "first", SETTINGS, rows(6))
+    run_folder(tmp_path / "runs" / "second", SETTINGS, rows(120, 2.0))
+    run_folder(tmp_path / "runs" / "without-metrics", SETTINGS)
+    one = plot_runs([first], file=tmp_path / "new" / "one.png")
+    two = plot_runs([tmp_path / "runs"], file=tmp_path / "two.png")
+    assert one == tmp_path / "new" / "one.png"
+    assert (shows(one, BLUE), shows(one, RED)) == (True, False)
+    assert (shows(two, BLUE), shows(two, RED)) == (True, True)
+
+
+def test_a_window_smooths_and_leaves_gaps() -> None:
+    values = np.array([1.0, 3.0] * 100)
+    values[50] = NAN
+    found = smoothed(values)
+    assert np.isnan(found[50])
+    assert np.isfinite(np.delete(found, 50)).all()
+    assert found[100:150] == pytest.approx(np.full(50, 2.0), abs=0.3)
+    assert smoothed(values[:9]) == pytest.approx(values[:9])
+
+
+def test_the_picture_stands_in_the_run_or_above_several(tmp_path: Path) -> None:
+    first, second = (run_folder(tmp_path / "toy" / name, SETTINGS) for name in "ab")
+    assert default_file([first]) == first / "curves.png"
+    assert default_file([first, second]) == tmp_path / "toy" / "curves.png"
+
+
+@pytest.mark.parametrize("row", [None, {"step": 1, "save/last.pth MB": 1.0}])
+def test_runs_without_metrics_are_told(tmp_path: Path, row: dict[str, Any] | None) -> None:
+    pytest.importorskip("matplotlib")
+    run_folder(tmp_path / "run", SETTINGS, [row] if row else [])
+    with pytest.raises(UserError, match="no metrics"):
+        plot_runs([tmp_path], file=tmp_path / "curves.png")
+
+
+def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    folder = run_folder(tmp_path / "run", SETTINGS, [{"step": 1, "lr": 0.1}])
+    with pytest.raises(UserError, match=r"run\.json/curves\.png"):
+        plot_runs([tmp_path], file=folder / "run.json" / "curves.png")
+
+
+def test_without_the_package_the_user_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UserError, match="runs plot") as caught:
+        plot_runs([tmp_path], file=tmp_path / "curves.png")
+    assert caught.value.hint == "pip install 'ffreid[plot]'"

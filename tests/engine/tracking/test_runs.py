@@ -1,0 +1,179 @@
+"""Runs are listed with their state, their best number and what sets them apart."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ffreid.engine.tracking import run_state
+from ffreid.engine.tracking.runs import differing_keys, find_runs, list_runs
+from ffreid.errors import UserError
+from tests.engine.made_records import run_folder
+
+SETTINGS: dict[str, Any] = {
+    "DATASET": "toy-reid",
+    "TASK": "reid",
+    "OUTPUT": "runs",
+    "TAG": "a",
+    "SEED": 0,
+    "TRAIN": {"STEPS": 20, "LR": 0.1},
+}
+ROWS: list[dict[str, Any]] = [
+    {"step": 10, "train/loss": 3.0},
+    {"step": 10, "validation/loss": 2.0, "validation/CC rank-1": 0.5},
+    {"step": 20, "train/loss": 1.5},
+    {"step": 20, "validation/loss": 2.5, "validation/CC rank-1": 0.25},
+    {"step": 20, "train/loss": None},
+]
+
+
+def other(**changed: Any) -> dict[str, Any]:
+    return SETTINGS | changed
+
+
+def listed(*folders: Path) -> list[dict[str, Any]]:
+    return list_runs(folders, json_file=None)
+
+
+def test_a_run_is_told_in_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = {"state": "finished", "step": 20, "total": 20, "best": 0.5, "best_name": "CC rank-1"}
+    folder = run_folder(tmp_path / "toy-reid" / "first", SETTINGS, ROWS, state=state)
+    (row,) = listed(tmp_path)
+    assert row == {
+        "run": "toy-reid/first",
+        "folder": folder,
+        "dataset": "toy-reid",
+        "state": "finished",
+        "step": 20,
+        "total": 20,
+        "best": 0.5,
+        "metric": "CC rank-1",
+        "loss": 1.5,
+        "started": "2026-11-22T12:11:38+0000",
+        "settings": {},
+    }
+    words = capsys.readouterr().out.split()
+    for word in ("toy-reid/first", "20/20", "0.5000", "1.5000", "12:11"):
+        assert word in words
+
+
+def test_settings_that_differ_are_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder(tmp_path / "a", SETTINGS)
+    changed = other(TAG="b", OUTPUT="else", SEED=1, ROOT="/a/long/path/to/the/data", LONG="x" * 99)
+    run_folder(tmp_path / "b", changed | {"TRAIN": {"STEPS": 20, "LR": 0.2}})
+    first, second = listed(tmp_path)
+    assert (first["settings"], second["settings"]) == (
+        {"SEED": 0, "TRAIN.LR": 0.1},
+        {"SEED": 1, "TRAIN.LR": 0.2},
+    )
+    lines = capsys.readouterr().out.splitlines()
+    header = next(line for line in lines if "data set" in line)
+    assert header.split()[-2:] == ["SEED", "TRAIN.LR"]
+
+
+def test_many_and_long_settings_are_named_below_and_shortened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        many = {f"KEY{index}": f"{'long' * 20}/{name}{index}" for index in range(9)}
+        run_folder(tmp_path / name, SETTINGS | many)
+    list_runs([tmp_path], json_file=tmp_path / "runs.json")
+    heard = capsys.readouterr()
+    assert "ng/a0" in heard.out
+    assert "longlonglonglonglonglong" not in heard.out
+    assert heard.err == "note: 3 more settings differ: KEY6, KEY7, KEY8\n"
+    written = json.loads((tmp_path / "runs.json").read_text())["runs"]
+    assert written[0]["settings"]["KEY8"] == f"{'long' * 20}/a8"
+
+
+def test_settings_that_differ_within_a_data_set_come_first() -> None:
+    runs = [
+        {"DATASET": "ltcc", "A": 1, "B": 1},
+        {"DATASET": "ltcc", "A": 1, "B": 2},
+        {"DATASET": "prcc", "A": 2, "B": 1},
+    ]
+    assert differing_keys(runs) == ["B", "A"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "state", "step"),
+    [(ROWS, "finished", 20), (ROWS[:1], "unknown", 10), ([], "unknown", 0)],
+)
+def test_runs_of_earlier_versions_are_judged_by_their_last_step(
+    tmp_path: Path, rows: list[dict[str, Any]], state: str, step: int
+) -> None:
+    run_folder(tmp_path / "old", SETTINGS, rows)
+    (row,) = listed(tmp_path)
+    assert (row["state"], row["step"], row["total"]) == (state, step, 20)
+
+
+@pytest.mark.parametrize(
+    ("selected", "best"),
+    [(None, ("loss", 2.0)), ("CC rank-1", ("CC rank-1", 0.5)), ("CC mAP", None)],
+)
+def test_their_best_number_is_found_in_the_metrics(
+    tmp_path: Path, selected: str | None, best: tuple[str, float] | None
+) -> None:
+    folder = run_folder(tmp_path / "old", SETTINGS, ROWS)
+    if selected is not None:
+        (folder / "validation-best.json").write_text(json.dumps({"selected_by": selected}))
+    (run,) = find_runs([tmp_path])
+    assert run.best == best
+
+
+def test_a_run_that_was_killed_has_died(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "killed", SETTINGS, ROWS)
+    run_state.write(folder, {"state": "running", "step": 20, "total": 30})
+    assert listed(tmp_path)[0]["state"] == "running"
+    facts = json.loads((folder / run_state.NAME).read_text())
+    (folder / run_state.NAME).write_text(json.dumps(facts | {"pid": 2**22 + 1}))
+    assert listed(tmp_path)[0]["state"] == "died"
+
+
+def test_a_row_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "going", SETTINGS, ROWS)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 30, "train/lo')
+    (run,) = find_runs([tmp_path])
+    assert run.metrics == ROWS
+
+
+def test_a_folder_may_be_a_run_and_given_twice(tmp_path: Path) -> None:
+    first = run_folder(tmp_path / "toy" / "first", SETTINGS)
+    run_folder(first / "last", SETTINGS)
+    run_folder(tmp_path / "toy" / ".hidden", SETTINGS)
+    assert [run.name for run in find_runs([first, tmp_path])] == ["first"]
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        run_folder(tmp_path / place / "toy" / "run", SETTINGS)
+    found = find_runs([tmp_path / "here", tmp_path / "there"])
+    assert [run.name for run in found] == [str(run.folder) for run in found]
+
+
+@pytest.mark.parametrize(("made", "message"), [(True, "no run in"), (False, "no folder")])
+def test_a_folder_without_runs_is_named(tmp_path: Path, made: bool, message: str) -> None:
+    folder = tmp_path / "empty"
+    if made:
+        folder.mkdir()
+    with pytest.raises(UserError, match=f"{message} .*empty"):
+        listed(folder)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "run.json"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    folder = run_folder(tmp_path / "broken", SETTINGS)
+    (folder / name).write_text("{")
+    with pytest.raises(UserError, match=name):
+        listed(tmp_path)
+
+
+def test_listing_needs_no_torch() -> None:
+    code = "import sys, ffreid.engine.runs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

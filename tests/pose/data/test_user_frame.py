@@ -1,0 +1,93 @@
+"""Frames handed over as arrays: what is taken, and how mistakes are named."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ffreid.errors import UserError
+from ffreid.pose.data.user_frame import check_size, given_frame
+
+RGB = np.zeros((16, 24, 3), np.uint8)
+DEPTH = np.full((16, 24), 800, np.uint16)
+CAMERA = np.array([[20.0, 0, 12], [0, 20, 8], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32, np.float64])
+def test_depth_comes_in_any_number_type(dtype: type) -> None:
+    frame = given_frame(RGB, DEPTH.astype(dtype), CAMERA, 1000)
+    assert frame.depth.dtype == np.float32
+    assert (frame.depth == 800).all()
+    assert frame.depth_scale == 1000
+
+
+def test_arrays_may_be_tensors_and_lists() -> None:
+    frame = given_frame(torch.from_numpy(RGB), DEPTH.tolist(), CAMERA.tolist(), 1)
+    assert frame.rgb.shape == (16, 24, 3)
+    assert frame.intrinsics.dtype == np.float64
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_number_is_no_measurement(value: float) -> None:
+    depth = DEPTH.astype(np.float32)
+    depth[3, 4] = value
+    frame = given_frame(RGB, depth, CAMERA, 1000)
+    assert frame.depth[3, 4] == 0
+    assert (frame.depth > 0).sum() == depth.size - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"rgb": RGB[..., 0]}, r"rgb is \(16, 24\) uint8"),
+        ({"rgb": RGB.transpose(2, 0, 1)}, r"rgb is \(3, 16, 24\) uint8"),
+        ({"rgb": RGB.astype(np.float32)}, r"rgb is \(16, 24, 3\) float32"),
+        ({"rgb": [[1], [1, 2]]}, "rgb is no array"),
+        ({"depth": DEPTH[..., None]}, r"depth is \(16, 24, 1\) uint16"),
+        ({"depth": DEPTH > 0}, r"depth is \(16, 24\) bool"),
+        ({"depth": DEPTH.T}, r"rgb is \(16, 24, 3\) uint8, depth \(24, 16\) uint16"),
+        ({"depth": DEPTH.astype(np.float32) - 801}, "depth holds -1"),
+        ({"intrinsics": CAMERA[:2]}, r"intrinsics is \(2, 3\) float64"),
+        ({"intrinsics": CAMERA * np.nan}, "intrinsics are"),
+        ({"intrinsics": -CAMERA}, "intrinsics are"),
+        ({"intrinsics": CAMERA.T}, "intrinsics are"),
+        ({"intrinsics": 10 * CAMERA}, "intrinsics are"),
+        ({"depth_scale": 0}, "depth_scale is 0"),
+        ({"depth_scale": np.nan}, "depth_scale is nan"),
+        ({"depth_scale": "mm"}, "depth_scale is mm"),
+        ({"depth_scale": True}, "depth_scale is True"),
+    ],
+)
+def test_what_is_wrong_is_named(change: dict[str, Any], error: str) -> None:
+    whole: dict[str, Any] = {
+        "rgb": RGB,
+        "depth": DEPTH,
+        "intrinsics": CAMERA,
+        "depth_scale": 1000.0,
+    }
+    with pytest.raises(UserError, match=error):
+        given_frame(**(whole | change))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shrink", "fitting"),
+    [
+        (20, 24, 1, "(16, 24)"),
+        (16, 20, 1, "(16, 16)"),
+        (24, 24, 2, "(16, 16)"),
+        (4, 8, 1, "(8, 8)"),
+    ],
+)
+def test_a_size_that_does_not_fit_is_told_with_one_that_does(
+    height: int, width: int, shrink: int, fitting: str
+) -> None:
+    frame = given_frame(np.zeros((height, width, 3), np.uint8), np.ones((height, width)), CAMERA, 1)
+    with pytest.raises(UserError, match=f"rgb and depth are {height} x {width}") as caught:
+        check_size(frame, shrink)
+    assert fitting in caught.value.hint
+
+
+def test_sizes_that_fit_pass() -> None:
+    check_size(given_frame(RGB, DEPTH, CAMERA, 1000), 1)
+    check_size(given_frame(np.zeros((33, 49, 3), np.uint8), np.ones((33, 49)), CAMERA, 1), 2)

@@ -1,0 +1,46 @@
+"""Rates and validation times at points that follow from their definition."""
+
+import pytest
+
+from ffreid.pose.schedules import halving_momentum, triangular, validation_due
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 1.0), (1, 1.5), (2, 2.0), (4, 3.0), (5, 2.5), (8, 1.0), (12, 3.0)]
+)
+def test_the_rate_rises_and_falls(step: int, rate: float) -> None:
+    assert triangular(step, low=1.0, high=3.0, half_period=4) == rate
+
+
+def test_the_rate_of_the_authors_run() -> None:
+    """Recorded from their scheduler: half cycles of 16,699 steps, 8,349 steps in."""
+    rate = triangular(8349, low=1e-5, high=1e-3, half_period=16699)
+    assert rate == pytest.approx(0.0005049703575064376, rel=1e-12)
+
+
+def test_a_run_shorter_than_its_cycles_still_has_a_rate() -> None:
+    rates = [triangular(step, low=1.0, high=2.0, half_period=0) for step in range(3)]
+    assert rates == [1.0, 2.0, 1.0]
+
+
+def test_falling_parts_validate_15_times_and_rising_ones_6_times() -> None:
+    due = [done for done in range(1, 9001) if validation_due(done, total=9000, windows=2)]
+    assert due[:3] == [100, 750, 1500]
+    assert [done for done in due if done >= 4500] == list(range(4500, 9001, 300))
+
+
+def test_nothing_is_validated_before_the_first_step() -> None:
+    assert not validation_due(0, total=10, windows=2)
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_a_tiny_run_validates_after_every_step(done: int) -> None:
+    assert validation_due(done, total=3, windows=6)
+
+
+@pytest.mark.parametrize(
+    ("step", "momentum"), [(0, 0.9), (66666, 0.9), (66667, 0.45), (133334, 0.225), (800000, 0.01)]
+)
+def test_momentum_halves_each_200_000_samples(step: int, momentum: float) -> None:
+    """Recorded from the authors' schedule at 3 samples a step."""
+    assert halving_momentum(step, batch=3) == pytest.approx(momentum, rel=1e-12)

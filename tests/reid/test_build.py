@@ -1,0 +1,260 @@
+"""Networks, classifiers and memories are what the configuration names; wrong files are told."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from yacs.config import CfgNode
+
+from ffreid.engine.batchnorm import GroupedBatchNorm
+from ffreid.engine.checkpoints import io
+from ffreid.engine.train_step import Trainer
+from ffreid.errors import UserError
+from ffreid.recipes import compose
+from ffreid.reid import build
+from ffreid.reid.data.records import Record, Search, Source
+from ffreid.reid.defaults import COSINES
+from ffreid.reid.losses import CLASSIFICATION
+from ffreid.reid.model import backbone
+from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
+from ffreid.reid.task import ReidTask
+from tests.reid.commands import Tiny, use_tiny
+
+CPU = torch.device("cpu")
+PEOPLE, OUTFITS = 3, 5
+OWNERS = (0, 0, 1, 1, 2)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny(monkeypatch)
+
+
+def source(people: int = PEOPLE) -> Source:
+    """Three people in five outfits, or the first few of them."""
+    train = tuple(
+        Record((f"{outfit}.png",), owner, 0, outfit)
+        for outfit, owner in enumerate(OWNERS)
+        if owner < people
+    )
+    return Source(
+        name="toy",
+        folder=Path(),
+        video=False,
+        train=train,
+        identities=tuple("abc"[:people]),
+        outfits=tuple(f"outfit{record.clothes}" for record in train),
+        test=Search(query=(), gallery=(), protocols=()),
+    )
+
+
+def configuration(*pairs: str) -> CfgNode:
+    return compose("toy-reid", pairs=pairs)
+
+
+def built(*pairs: str) -> ReidTask:
+    return build.build_task(configuration(*pairs), source(), CPU)
+
+
+def trainer(task: ReidTask, cfg: CfgNode) -> Trainer:
+    optimisers = build.build_optimisers(cfg, task)
+    rates = dict.fromkeys(optimisers, lambda step: 0.1)
+    return Trainer(task, optimisers, rates, device=CPU, seed=0)
+
+
+def saved(path: Path, cfg: CfgNode, people: int = PEOPLE) -> Path:
+    """A checkpoint as runs write it."""
+    made = trainer(build.build_task(cfg, source(people), CPU), cfg)
+    entries = build.original_entries(made, 3, {"rank1": 0.5})
+    io.save(path, made.state() | entries | {"config": cfg.dump()})
+    return path
+
+
+@pytest.mark.parametrize("loss", CLASSIFICATION)
+def test_losses_of_cosines_have_a_classifier_of_unit_weights(loss: str) -> None:
+    head = built("LOSS.CLA_LOSS", loss).net.classifier
+    assert type(head) is (NormalizedClassifier if loss in COSINES else Classifier)
+    assert head(torch.randn(2, 4096)).shape == (2, PEOPLE)
+
+
+def test_cal_trains_a_classifier_of_outfits() -> None:
+    task = built()
+    assert type(task.clothes) is NormalizedClassifier
+    assert task.clothes(torch.randn(2, 4096)).shape == (2, OUTFITS)
+    assert (task.trained, task.kept, task.memory) == (("clothes", "net"), (), None)
+    assert task.owners.tolist() == [[i == owner for owner in OWNERS] for i in range(PEOPLE)]
+
+
+@pytest.mark.parametrize("update", ["asis", "mean"])
+def test_cal_with_memory_keeps_one_in_its_place(update: str) -> None:
+    task = built("LOSS.CAL", "calwithmemory", "LOSS.MEMORY_UPDATE", update, "LOSS.MOMENTUM", "0.3")
+    assert (task.trained, task.kept, task.clothes) == (("net",), ("memory",), None)
+    assert task.memory is not None
+    assert task.memory.feature_memory.shape == (OUTFITS, 4096)
+    assert (task.memory.momentum, task.memory.scale) == (0.3, 16.0)
+
+
+def test_the_baseline_has_neither() -> None:
+    task = built("LOSS.CAL", "none")
+    assert (task.trained, task.kept) == (("net",), ())
+    assert (task.clothes, task.memory) == (None, None)
+
+
+def test_the_seed_decides_the_first_weights() -> None:
+    one, same, other = built(), built(), built("SEED", "2")
+    states = [task.net.state_dict()["model.last.weight"] for task in (one, same, other)]
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "groups"),
+    [
+        (("TRAIN.BN_GROUPS", "2"), 2),
+        (("TRAIN.BN_GROUPS", "4"), 4),
+        (("TRAIN.BN_GROUPS", "1"), None),
+        (("TRAIN.BN_GROUPS", "2", "TRAIN.BATCH_NORM", "sync"), None),
+    ],
+)
+def test_batch_norm_is_of_groups(pairs: tuple[str, ...], groups: int | None) -> None:
+    task = built(*pairs)
+    norm = task.net.model.get_submodule("bn")
+    assert (norm.groups if isinstance(norm, GroupedBatchNorm) else None) == groups
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("fp64", torch.float64)])
+def test_everything_is_of_one_precision(precision: str, dtype: torch.dtype) -> None:
+    task = built("TRAIN.PRECISION", precision)
+    assert {p.dtype for p in task.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adam", Adam), ("adamw", AdamW), ("sgd", SGD)])
+def test_every_part_has_an_optimiser_of_the_kind_asked_for(
+    name: str, kind: type[Optimizer]
+) -> None:
+    cfg = configuration("TRAIN.OPTIMIZER.NAME", name, "TRAIN.OPTIMIZER.WEIGHT_DECAY", "0.01")
+    found = build.build_optimisers(cfg, built())
+    assert sorted(found) == ["clothes", "net"]
+    for optimiser in found.values():
+        assert type(optimiser) is kind
+        assert [group["weight_decay"] for group in optimiser.param_groups] == [0.01]
+    (group,) = found["net"].param_groups
+    if name == "sgd":
+        assert (group["momentum"], group["nesterov"]) == (0.9, True)
+
+
+@pytest.mark.parametrize(
+    ("cal", "expected"),
+    [("cal", ["weight"]), ("calwithmemory", ["feature_memory", "label_memory"]), ("none", [])],
+)
+def test_the_originals_entries_have_its_names(cal: str, expected: list[str]) -> None:
+    cfg = configuration("LOSS.CAL", cal)
+    entries = build.original_entries(trainer(built("LOSS.CAL", cal), cfg), 7, {"rank1": 0.25})
+    names = ["model_state_dict", "classifier_state_dict", "clothes_classifier_state_dict"]
+    assert list(entries) == [*names, "rank1", "epoch"]
+    assert list(entries["clothes_classifier_state_dict"]) == expected
+    assert not [key for key in entries["model_state_dict"] if key.startswith("model.")]
+    assert (entries["rank1"], entries["epoch"]) == (0.25, 7)
+
+
+def test_a_network_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    cfg = configuration()
+    net, state = build.load_network(saved(tmp_path / "last.pth", cfg), cfg, CPU)
+    assert not any(module.training for module in net.modules())
+    assert state["epoch"] == 3
+    expected = build.build_task(cfg, source(), CPU).net.model.eval()
+    images = torch.randn(2, 3, 32, 16)
+    torch.testing.assert_close(net(images), expected(images), rtol=0, atol=0)
+
+
+def test_a_network_trained_on_other_classes_is_loaded(tmp_path: Path) -> None:
+    cfg = configuration()
+    net, state = build.load_network(saved(tmp_path / "last.pth", cfg, people=2), cfg, CPU)
+    assert isinstance(net, Tiny)
+    assert len(state["classifier_state_dict"]["classifier.weight"]) == 2
+
+
+def test_the_authors_checkpoint_is_loaded(tmp_path: Path) -> None:
+    cfg = configuration()
+    net = build.build_task(cfg, source(), CPU).net.model.eval()
+    held = {"model_state_dict": net.state_dict(), "rank1": np.float64(0.4), "epoch": 59}
+    torch.save(held, tmp_path / "best_model.pth.tar")
+    loaded, state = build.load_network(tmp_path / "best_model.pth.tar", cfg, CPU)
+    images = torch.randn(2, 3, 32, 16)
+    torch.testing.assert_close(loaded(images), net(images), rtol=0, atol=0)
+    assert (state["rank1"], state["epoch"]) == (0.4, 59)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: str) -> None:
+        raise UserError("the weights cannot be fetched", "try again")
+
+    monkeypatch.setattr(backbone, "imagenet_weights", fail)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_run_that_begins_fetches_the_backbones_weights() -> None:
+    with pytest.raises(UserError, match="cannot be fetched"):
+        built("MODEL.BACKBONE", "imagenet")
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_run_that_goes_on_fetches_no_weights() -> None:
+    cfg = configuration("MODEL.BACKBONE", "imagenet")
+    task = build.build_task(cfg, source(), CPU, resumed=True)
+    assert isinstance(task.net.model, Tiny)
+
+
+@pytest.mark.usefixtures("offline")
+def test_an_evaluation_fetches_no_weights(tmp_path: Path) -> None:
+    path = saved(tmp_path / "last.pth", configuration())
+    cfg = configuration("MODEL.BACKBONE", "imagenet")
+    assert isinstance(build.load_network(path, cfg, CPU)[0], Tiny)
+
+
+def refusal(path: Path, cfg: CfgNode) -> UserError:
+    with pytest.raises(UserError) as caught:
+        build.load_network(path, cfg, CPU)
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message + caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "content", [{"task": "pose", "parts": {"net": {}}}, {"model_state_dict": [1, 2]}, {}]
+)
+def test_a_checkpoint_of_something_else_is_told(tmp_path: Path, content: dict[str, Any]) -> None:
+    io.save(tmp_path / "pose.pth", content)
+    error = refusal(tmp_path / "pose.pth", configuration())
+    assert "no re-identification network" in error.message
+
+
+def test_a_network_of_other_pooling_is_told_with_what_to_set(tmp_path: Path) -> None:
+    path = saved(tmp_path / "avg.pth", configuration("MODEL.POOLING.NAME", "avg"))
+    error = refusal(path, configuration())
+    assert "does not fit this network: 2 misshapen" in error.message
+    assert error.hint == "it is of another network: add MODEL.POOLING.NAME avg"
+
+
+def test_weights_of_another_network_without_a_configuration_are_told(tmp_path: Path) -> None:
+    state = {"model_state_dict": nn.Linear(2, 2).state_dict()}
+    io.save(tmp_path / "linear.pth", state)
+    error = refusal(tmp_path / "linear.pth", configuration())
+    assert "does not fit this network: 9 missing" in error.message
+    assert "2 unexpected" in error.message
+
+
+@pytest.mark.parametrize("content", [None, b"", b"<html>", 4000])
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | int | None) -> None:
+    path = tmp_path / "cut.pth"
+    if isinstance(content, int):
+        content = saved(path, configuration()).read_bytes()[:content]
+    if content is not None:
+        path.write_bytes(content)
+    missing = "no checkpoint" if content is None else "is no readable checkpoint"
+    assert missing in refusal(path, configuration()).message

@@ -1,0 +1,199 @@
+"""Counts of the data sets beside the published ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ffreid.reid.data.readers import READERS
+from ffreid.reid.data.records import Record, Search, Source
+from ffreid.reid.dataset_report import compare, statistics, tell
+from ffreid.reid.resources import resource
+from tests.reid import trees
+
+
+def counts(name: str, folder: Path, facts: bool = True) -> dict[str, dict[str, Any]]:
+    source = READERS[name](trees.build(name, folder))
+    return {
+        row["split"]: row for row in statistics(source, resource("counts")[name] if facts else None)
+    }
+
+
+def records(sizes: dict[str, int], identity: int = 0) -> tuple[Record, ...]:
+    """Pictures of as many identities, outfits and pictures as `sizes` says."""
+    return tuple(
+        Record(
+            (f"{i}.png",),
+            identity + i % sizes["identities"],
+            i % 12,
+            i % sizes.get("outfits", sizes["identities"]),
+        )
+        for i in range(sizes["pictures"])
+    )
+
+
+@pytest.fixture
+def ltcc() -> Source:
+    """As many pictures as LTCC has, by the published counts."""
+    train = records({"identities": 77, "outfits": 77 * 256, "pictures": 9576})
+    train = tuple(Record(r.frames, r.identity, r.camera, r.clothes % 256) for r in train)
+    query = records({"identities": 75, "outfits": 221, "pictures": 493}, 100)
+    gallery = records({"identities": 75, "outfits": 221, "pictures": 7050}, 100)
+    return Source(
+        name="ltcc",
+        folder=Path("LTCC_ReID"),
+        video=False,
+        train=train,
+        identities=(),
+        outfits=(),
+        test=Search(query=query, gallery=gallery, protocols=()),
+        notes=("something to know",),
+    )
+
+
+def test_every_split_and_both_together_are_counted(tmp_path: Path) -> None:
+    rows = counts("ltcc", tmp_path)
+    assert list(rows["train"]) == ["split", "identities", "outfits", "cameras", "pictures"]
+    assert list(rows["train"].values()) == ["train", 3, 5, 5, 6]
+    assert list(rows["test"].values()) == ["test", 3, 5, 5, 7]
+    assert (rows["query"]["pictures"], rows["gallery"]["pictures"]) == (2, 5)
+    assert list(rows["total"].values()) == ["total", 6, 10, 8, 13]
+    assert "val" not in rows
+
+
+def test_tracklets_and_their_frames_are_counted(tmp_path: Path) -> None:
+    rows = counts("ccvid", tmp_path)
+    assert (rows["gallery"]["tracklets"], rows["gallery"]["frames"]) == (2, 10)
+    assert (rows["total"]["tracklets"], rows["total"]["frames"]) == (6, 30)
+    assert "pictures" not in rows["total"]
+
+
+def test_validation_pictures_of_training_identities_count_these_once(tmp_path: Path) -> None:
+    rows = counts("prcc", tmp_path)
+    assert rows["val"]["pictures"] == 5
+    assert (rows["total"]["identities"], rows["total"]["outfits"]) == (4, 8)
+    assert rows["total"]["pictures"] == 6 + 5 + 8
+
+
+def test_distractors_of_test_and_validation_are_one_identity(tmp_path: Path) -> None:
+    # 2 in training, 5001 in validation, 5100 and 5250 in the test, 999999 in both.
+    assert counts("last", tmp_path)["total"]["identities"] == 6
+
+
+@pytest.mark.parametrize(("name", "unknown"), [("last", "cameras"), ("deepchange", "cameras")])
+def test_labels_that_stand_for_something_else_are_not_counted(
+    name: str, unknown: str, tmp_path: Path
+) -> None:
+    rows = counts(name, tmp_path)
+    assert all(row[unknown] is None for row in rows.values())
+
+
+def test_outfits_of_last_are_counted_in_training_alone(tmp_path: Path) -> None:
+    rows = counts("last", tmp_path)
+    assert rows["train"]["outfits"] == 3
+    assert all(rows[split]["outfits"] is None for split in ("query", "test", "val", "total"))
+
+
+def test_labels_that_are_not_known_are_not_counted(tmp_path: Path) -> None:
+    rows = counts("market1501", tmp_path)
+    assert all(row["outfits"] is None for row in rows.values())
+    assert rows["total"]["cameras"] == 3
+
+
+def test_a_complete_data_set_differs_nowhere(ltcc: Source) -> None:
+    rows = statistics(ltcc, resource("counts")["ltcc"])
+    assert compare(rows, resource("counts")["ltcc"]["releases"]) == "CAL paper, Table 1"
+    differences = [d for row in rows for d in row.get("difference", {}).values()]
+    assert differences
+    assert set(differences) == {0}
+
+
+def test_differences_and_marks_are_shown(
+    ltcc: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = Source(
+        name="ltcc",
+        folder=ltcc.folder,
+        video=False,
+        train=ltcc.train[:-3],
+        identities=(),
+        outfits=(),
+        test=ltcc.test,
+        notes=ltcc.notes,
+    )
+    payload = tell("ltcc", short, tmp_path / "counts.json")
+    shown = capsys.readouterr()
+    line = next(text for text in shown.out.splitlines() if text.split()[:1] == ["train"])
+    assert line.split() == [
+        "train",
+        "77",
+        "77",
+        "256",
+        "256",
+        "12",
+        "9573",
+        "≠",
+        "9576",
+        "recalled",
+    ]
+    assert shown.out.count("≠") == 2  # in the total too
+    assert "CAL paper, Table 1" in shown.out
+    assert "note: something to know" in shown.err
+    assert json.loads((tmp_path / "counts.json").read_text()) == payload
+    train = payload["rows"][0]
+    assert train["difference"] == {"identities": 0, "outfits": 0, "pictures": -3}
+
+
+def test_the_release_that_is_nearest_is_compared() -> None:
+    rows: list[dict[str, Any]] = [{"split": "train", "pictures": 71248}]
+    releases = resource("counts")["last"]["releases"]
+    assert compare(rows, releases) == "later release, its README"
+    assert rows[0]["difference"] == {"pictures": 0}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_data_set_is_told_of(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payload = tell(name, READERS[name](trees.build(name, tmp_path)), None)
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[0].startswith(name)
+    assert ("≠" in shown.out) == (name != "folder")
+    assert shown.err.count("note: ") == len(payload["notes"])
+
+
+def test_a_data_set_without_published_counts_has_no_such_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payload = tell("toy-reid", READERS["ltcc"](trees.build("ltcc", tmp_path)), None)
+    assert payload["release"] is None
+    assert "published" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(resource("counts")))
+def test_published_parts_add_up_to_the_published_whole(name: str) -> None:
+    for release in resource("counts")[name]["releases"]:
+        rows = release["rows"]
+        for quantity in ("pictures", "tracklets", "frames"):
+            whole = rows.get("total", {}).get(quantity)
+            parts = [
+                row[quantity]
+                for split, row in rows.items()
+                if quantity in row and split not in ("total", "test")
+            ]
+            if whole is not None and len(parts) > 1:
+                assert sum(parts) == whole, (name, quantity)
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name != "folder"])
+def test_published_results_name_protocols_that_the_data_set_has(name: str, tmp_path: Path) -> None:
+    rows = {p.name for p in READERS[name](trees.build(name, tmp_path)).test.protocols}
+    published = {key for key in resource("published")[name] if not key.startswith("_")}
+    assert published <= rows
+    assert published or name == "market1501"
+    for key in published:
+        result = resource("published")[name][key]
+        assert result["confidence"] in ("paper", "secondary", "recalled")
+        assert 0 < result["map"] <= 100
+        assert 0 < result["rank1"] <= 100

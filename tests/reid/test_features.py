@@ -1,0 +1,135 @@
+"""The file of features: what goes in comes out, and what is wrong with one is said."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ffreid.errors import UserError
+from ffreid.reid.features import EmbeddedSearch, load, save
+from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, STANDARD, between, on_identities
+from tests.reid.made_searches import made_search
+
+PROTOCOLS = (*STANDARD, between("two", (1,), (0, 2)), on_identities(CLOTHES_CHANGING, "some", (1,)))
+
+
+def saved(path: Path, **changes: Any) -> Path:
+    """A file of features of which some arrays are others; None leaves one out."""
+    save(path, made_search())
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files} | changes
+    with path.open("wb") as out:
+        np.savez(out, **{key: value for key, value in arrays.items() if value is not None})
+    return path
+
+
+def test_a_search_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    search = made_search(columns=("camera",), protocols=PROTOCOLS, single_shot=((0, 7), (1,)))
+    save(tmp_path / "features.npz", search)
+    found = load(tmp_path / "features.npz", "ltcc")
+    for name in ("dataset", "network", "weights", "columns", "protocols", "single_shot"):
+        assert getattr(found, name) == getattr(search, name)
+    for ours, theirs in ((found.query, search.query), (found.gallery, search.gallery)):
+        assert torch.equal(ours.features, theirs.features)
+        assert ours.paths == theirs.paths
+        torch.testing.assert_close(ours.labels, dict(theirs.labels))
+
+
+def test_the_file_has_the_documented_arrays_and_no_pickles(tmp_path: Path) -> None:
+    search = made_search()
+    save(tmp_path / "features.npz", search)
+    with np.load(tmp_path / "features.npz", allow_pickle=False) as file:
+        for side in ("query", "gallery"):
+            count = len(getattr(search, side))
+            assert file[f"{side}_features"].shape == (count, 8)
+            for column in ("identity", "camera", "clothes", "path"):
+                assert file[f"{side}_{column}"].shape == (count,)
+        assert str(file["dataset"]) == "ltcc"
+
+
+def test_the_name_is_taken_as_it_is_and_no_part_is_left(tmp_path: Path) -> None:
+    save(tmp_path / "new/features.bin", made_search())
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["features.bin"]
+
+
+def test_a_folder_in_the_way_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot write"):
+        save(tmp_path, made_search())
+
+
+def test_features_of_other_lengths_are_scaled(tmp_path: Path) -> None:
+    search = made_search()
+    path = saved(tmp_path / "f.npz", query_features=7 * search.query.features.numpy())
+    torch.testing.assert_close(load(path, "ltcc").query.features, search.query.features)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"query_identity": None, "protocols": None}, "lacks protocols, query_identity"),
+        ({"version": np.array(99)}, "version 99"),
+        ({"dataset": np.array("prcc")}, "features of prcc, not of ltcc"),
+        ({"gallery_camera": np.zeros(3, int)}, r"gallery_camera has shape \(3,\) for 24"),
+        ({"query_features": np.full((8, 8), np.nan, np.float32)}, "8 of 8 query features hold NaN"),
+        ({"query_features": np.ones((8, 5), np.float32)}, "5 and 8 long"),
+        ({"query_features": np.ones(8, np.float32)}, r"shape \(8,\), not rows"),
+        ({"query_features": np.ones((8, 8), int)}, "not rows of floats"),
+        ({"query_clothes": np.ones(8)}, "query_clothes is of type float64"),
+        ({"protocols": np.array("[{}]")}, "protocols or single_shot cannot be read"),
+        ({"single_shot": np.array("[[99]]")}, "gallery lacks"),
+        ({"columns": np.array(["hat"])}, "unknown columns hat"),
+        ({"query_path": np.array([{}] * 8)}, "is no .npz that --save-features wrote"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_what_is_wrong_is_said(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    path = saved(tmp_path / "f.npz", **changes)
+    with pytest.raises(UserError, match=said):
+        load(path, "ltcc")
+
+
+def a_cut_header() -> bytes:
+    """Of which numpy raises an error that is none of its usual ones."""
+    array, written = io.BytesIO(), io.BytesIO()
+    np.save(array, np.ones(3))
+    with zipfile.ZipFile(written, "w") as file:
+        file.writestr("a.npy", array.getvalue().replace(b"}", b" "))
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"text", a_cut_header()])
+def test_what_is_no_such_file_is_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "f.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"is no \.npz that --save-features wrote"):
+        load(tmp_path / "f.npz", "ltcc")
+
+
+def test_a_file_cut_short_is_said(tmp_path: Path) -> None:
+    path = saved(tmp_path / "f.npz")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"is no \.npz that --save-features wrote"):
+        load(path, "ltcc")
+
+
+def test_one_array_alone_is_no_such_file(tmp_path: Path) -> None:
+    with (tmp_path / "f.npy").open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(UserError, match=r"is no \.npz that --save-features wrote"):
+        load(tmp_path / "f.npy", "ltcc")
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no file"):
+        load(tmp_path / "f.npz", "ltcc")
+
+
+def test_items_are_chosen_with_their_labels() -> None:
+    search: EmbeddedSearch = made_search()
+    some = search.gallery.some(torch.tensor([5, 0]))
+    assert some.paths == ("gallery/5.png", "gallery/0.png")
+    assert some.labels["camera"].tolist() == [2, 0]
+    assert torch.equal(some.features[0], search.gallery.features[5])

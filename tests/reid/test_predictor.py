@@ -1,0 +1,222 @@
+"""A re-identification network as an object: features as an evaluation saves them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ffreid.api import create_model
+from ffreid.engine.checkpoints import io
+from ffreid.engine.specs import TensorSpec
+from ffreid.errors import UserError
+from ffreid.recipes import compose
+from ffreid.reid import networks, sources
+from ffreid.reid.data.records import Record
+from ffreid.reid.predictor import ReidModel
+from tests.made_tensors import as_told, made, smallest
+from tests.reid.commands import HEIGHT, SETTINGS, WIDTH, alone, draw_people, ended, line, use_tiny
+
+SIZES = dict(zip(SETTINGS.split()[::2], SETTINGS.split()[1::2], strict=True))
+RGB = np.arange(20 * 10 * 3, dtype=np.uint8).reshape(20, 10, 3)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny(monkeypatch)
+    alone(monkeypatch)
+
+
+def model_of(dataset: str = "toy-reid", weights: Path | None = None) -> ReidModel:
+    found = create_model(dataset, weights, settings=SIZES)
+    assert isinstance(found, ReidModel)
+    return found
+
+
+def saved(place: Path, dataset: str) -> tuple[ReidModel, Tensor]:
+    """A model from a checkpoint, and the features that ``ffreid eval`` saves with that."""
+    weights, features = place / "best.pth", place / "features.npz"
+    network = model_of(dataset).net.state_dict()
+    state = {"task": "reid", "parts": {"net": network}, "model_state_dict": network}
+    io.save(weights, state)
+    flags = f"--checkpoint {weights} --save-features {features}"
+    assert ended(line(f"eval {flags}", place, "api", dataset=dataset)) == 0
+    with np.load(features) as arrays:
+        parts = [arrays[f"{side}_features"] for side in ("query", "gallery")]
+    return model_of(dataset, weights), torch.from_numpy(np.concatenate(parts))
+
+
+def records(root: Path, dataset: str) -> tuple[Path, list[Record]]:
+    folder = draw_people(root, dataset)
+    cfg = compose(dataset, root=root, pairs=SETTINGS.split())
+    test = sources.open_source(cfg).test
+    return folder, [*test.query, *test.gallery]
+
+
+def test_pictures_give_what_an_evaluation_saves(tmp_path: Path) -> None:
+    folder, found = records(tmp_path / "data", "toy-reid")
+    model, expected = saved(tmp_path, "toy-reid")
+    features = model.embed([folder / record.frames[0] for record in found])
+    assert features.dtype == torch.float32
+    assert torch.equal(features, expected)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(len(found)))
+
+
+def test_tracklets_give_what_an_evaluation_saves(tmp_path: Path) -> None:
+    folder, found = records(tmp_path / "data", "toy-reid-video")
+    model, expected = saved(tmp_path, "toy-reid-video")
+    tracklets = [[folder / name for name in record.frames] for record in found]
+    assert torch.equal(model.embed(tracklets), expected)
+    read = [np.stack([np.asarray(Image.open(path)) for path in some]) for some in tracklets[:2]]
+    torch.testing.assert_close(model.embed(read), expected[:2])
+
+
+def test_pictures_come_as_pillows_arrays_or_paths(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).save(path)
+    features = model_of().embed([RGB, Image.fromarray(RGB), path, str(path)])
+    assert all(torch.equal(row, features[0]) for row in features)
+
+
+def test_a_grey_picture_is_brought_to_rgb() -> None:
+    grey = Image.fromarray(RGB[..., 0])
+    features = model_of().embed([grey, grey.convert("RGB")])
+    assert torch.equal(features[0], features[1])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_batch_size_changes_nothing(size: int) -> None:
+    model, pictures = model_of(), [RGB, RGB[::-1], RGB[:10]]
+    torch.testing.assert_close(model.embed(pictures, batch_size=size), model.embed(pictures))
+
+
+def test_nothing_gives_no_features() -> None:
+    model = model_of()
+    (features,) = model.output_spec()
+    assert model.embed([]).shape == (0, features.shape[1])
+
+
+def test_embedding_leaves_modes_as_they_are() -> None:
+    model = model_of()
+    first = model.embed([RGB])
+    model.train()
+    assert torch.equal(model.embed([RGB]), first)
+    assert model.net.training
+
+
+def test_a_damaged_picture_that_is_open_already_is_named(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    with (
+        Image.open(tmp_path / "half.png") as picture,
+        pytest.raises(UserError, match=r"images\[0\] cannot be read: image file is truncated"),
+    ):
+        model_of().embed([picture])
+
+
+@pytest.mark.parametrize(
+    ("images", "error"),
+    [
+        ([RGB, RGB.astype(np.float32)], r"images\[1\] is \(20, 10, 3\) float32"),
+        ([RGB[..., 0]], r"images\[0\] is \(20, 10\) uint8"),
+        ([RGB.transpose(2, 0, 1)], r"images\[0\] is \(3, 20, 10\) uint8"),
+        ([RGB[:0]], r"images\[0\] is \(0, 10, 3\): empty"),
+        ([torch.zeros(3, 4, 4)], r"images\[0\] holds a Tensor"),
+        ([Path("gone.png")], r"no colour picture gone\.png"),
+        ("gone.png", "images is one str"),
+    ],
+)
+def test_what_is_no_picture_is_named(images: Any, error: str) -> None:
+    with pytest.raises(UserError, match=error):
+        model_of().embed(images)
+
+
+@pytest.mark.parametrize(
+    ("images", "error"),
+    [
+        (["a.png"], r"images\[0\] is one str, this network reads tracklets"),
+        ([RGB], r"images\[0\] is an array \(20, 10, 3\)"),
+        ([[RGB], []], r"images\[1\] is a tracklet without frames"),
+        ([[RGB, RGB[..., 0]]], r"images\[0\] is \(20, 10\) uint8"),
+    ],
+)
+def test_what_is_no_tracklet_is_named(images: Any, error: str) -> None:
+    with pytest.raises(UserError, match=error):
+        model_of("toy-reid-video").embed(images)
+
+
+def test_a_batch_size_of_nothing_is_named() -> None:
+    with pytest.raises(UserError, match="batch_size is 0"):
+        model_of().embed([RGB], batch_size=0)
+
+
+def test_a_diverged_network_is_named() -> None:
+    model = model_of()
+    torch.nn.init.constant_(model.net.get_parameter("last.bias"), torch.nan)
+    with pytest.raises(UserError, match="features hold NaN"):
+        model.embed([RGB])
+
+
+@pytest.mark.parametrize("chosen", [{}, {"B": 3, "H": 40, "W": 24}])
+@pytest.mark.parametrize("name", ["avg", "maxavg"])
+@torch.inference_mode()
+def test_forward_takes_what_the_spec_tells_and_gives_it(
+    name: str, chosen: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # of the real networks
+    model = create_model("ltcc", settings={"MODEL.POOLING.NAME": name})
+    check_forward(model, chosen)
+    assert [spec.shape[1] for spec in model.output_spec()] == [{"avg": 2048, "maxavg": 4096}[name]]
+
+
+@pytest.mark.parametrize("chosen", [{}, {"B": 2, "T": 3, "H": 20, "W": 24}])
+@pytest.mark.parametrize("name", ["c2dres50", "ap3dnlres50"])
+@torch.inference_mode()
+def test_forward_of_clips_takes_what_the_spec_tells_and_gives_it(
+    name: str, chosen: dict[str, int]
+) -> None:
+    model = create_model("ccvid", settings={"MODEL.NAME": name})
+    check_forward(model, chosen)
+
+
+def check_forward(model: ReidModel, chosen: dict[str, int]) -> None:
+    specs: tuple[TensorSpec, ...] = model.input_spec()
+    sizes = smallest(specs, **chosen)
+    tensors = made(specs, sizes)
+    outputs = model(tensors)
+    assert as_told(model.output_spec(), outputs, sizes)
+    assert torch.equal(model(**tensors)["features"], outputs["features"])
+
+
+def test_the_spec_is_of_the_tensors_that_pictures_become() -> None:
+    model = model_of()
+    seen: list[Tensor] = []
+    model.net.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    pictures: list[npt.NDArray[np.uint8]] = [RGB, RGB[::-1]]
+    model.embed(pictures)
+    sizes = {"B": 2, "H": HEIGHT, "W": WIDTH}
+    assert as_told(model.input_spec(), {"images": seen[0]}, sizes)
+    assert len(seen) == 2  # from both sides
+
+
+def test_settings_that_a_checkpoint_was_trained_with_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = networks.build_network(compose("toy-reid", pairs=["MODEL.BACKBONE", "random"]))
+    state = {"model_state_dict": net.state_dict(), "config": "MODEL: {RES4_STRIDE: 2}"}
+    file = tmp_path / "run.pth"
+    io.save(file, state | {"parts": {"net": {}}, "task": "reid"})
+    create_model("toy-reid", file)
+    assert "note: trained with MODEL.RES4_STRIDE 2, evaluated with 1" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_the_other_task_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "pose.pth"
+    io.save(file, {"parts": {"net": {}}, "task": "pose"})
+    with pytest.raises(UserError, match="is a checkpoint of pose, no re-identification network"):
+        create_model("toy-reid", file)

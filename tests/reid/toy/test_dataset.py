@@ -1,0 +1,324 @@
+"""Toy people: layouts, names, who is where, bytes; that people, clothes and cameras show."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ffreid.errors import UserError
+from ffreid.reid.data.readers import READERS
+from ffreid.reid.data.records import Source, labels
+from ffreid.reid.retrieval.protocols import STANDARD, masks
+from ffreid.reid.toy.dataset import ensure_people
+from ffreid.reid.toy.figure import photograph
+from ffreid.reid.toy.people import (
+    CUTS,
+    PATTERNS,
+    Moment,
+    make_body,
+    make_camera,
+    make_moment,
+    make_outfit,
+)
+
+
+class Sizes(TypedDict):
+    video: bool
+    identities: int
+    test_identities: int
+    outfits: int
+    cameras: int
+    pictures: int
+    frames: int
+    height: int
+    width: int
+    seed: int
+
+
+PICTURES = Sizes(
+    video=False,
+    identities=3,
+    test_identities=2,
+    outfits=3,
+    cameras=2,
+    pictures=2,
+    frames=1,
+    height=32,
+    width=16,
+    seed=5,
+)
+TRACKLETS = PICTURES.copy()
+TRACKLETS["video"], TRACKLETS["cameras"], TRACKLETS["frames"] = True, 3, 3
+BOTH = pytest.mark.parametrize("sizes", [PICTURES, TRACKLETS], ids=["ltcc", "ccvid"])
+STILL = Moment(phase=0.7, heading=1, x=0, y=0, scale=1)
+
+
+def changed(sizes: Sizes, **values: Any) -> Sizes:
+    other = sizes.copy()
+    other.update(values)  # type: ignore[typeddict-item]
+    return other
+
+
+def stored(folder: Path) -> dict[str, bytes]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def source(folder: Path, sizes: Sizes) -> Source:
+    return READERS["ccvid" if sizes["video"] else "ltcc"](ensure_people(folder, **sizes))
+
+
+def seen(
+    *, identity: int = 0, outfit: int = 0, camera: int = 0, moment: Moment = STILL
+) -> npt.NDArray[np.float64]:
+    picture = photograph(
+        make_body(0, identity),
+        make_outfit(0, identity, outfit),
+        make_camera(0, camera),
+        moment,
+        height=64,
+        width=32,
+        generator=np.random.default_rng(0),
+    )
+    return picture.astype(np.float64)
+
+
+def colours(path: Path) -> npt.NDArray[np.float64]:
+    """The middle of a picture in a few coarse pixels."""
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    small = cv2.resize(picture[4:28, 4:12], (4, 8), interpolation=cv2.INTER_AREA)
+    return small.ravel().astype(np.float64) / 255
+
+
+def apart(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(first - second).mean())
+
+
+def test_pictures_lie_and_are_called_as_in_ltcc(tmp_path: Path) -> None:
+    folder = ensure_people(tmp_path, **PICTURES) / "LTCC_ReID"
+    names = {part: sorted((folder / part).iterdir()) for part in ("train", "query", "test")}
+    # Outfits 3, 2, 3 to train with and 2, 3 to search, by 2 cameras, 2 pictures each.
+    assert {part: len(paths) for part, paths in names.items()} == {
+        "train": 32,
+        "query": 10,
+        "test": 10,
+    }
+    pattern = re.compile(r"\d{3}_[1-3]_c[12]_\d{6}\.png")
+    assert all(pattern.fullmatch(path.name) for paths in names.values() for path in paths)
+    assert (folder / "info/cloth-change_id_test.txt").read_text() == "4\n5\n"
+    picture = cv2.imread(str(names["query"][0]))
+    assert picture is not None
+    assert picture.shape == (32, 16, 3)
+
+
+def test_tracklets_lie_and_are_called_as_in_ccvid(tmp_path: Path) -> None:
+    folder = ensure_people(tmp_path, **TRACKLETS) / "CCVID"
+    lines = [
+        line
+        for part in ("train", "query", "gallery")
+        for line in (folder / f"{part}.txt").read_text().splitlines()
+    ]
+    assert len(lines) == 2 * 13
+    pattern = re.compile(r"session([123])/(\d{3})_0[123]\t(\d{3})\tu(\d)_l\d_s0_c0_a0")
+    matches = [pattern.fullmatch(line) for line in lines]
+    assert all(match and match[2] == match[3] for match in matches)
+    paths = [folder / line.split("\t")[0] for line in lines]
+    assert len(set(paths)) == len(paths)
+    assert all(
+        sorted(frame.name for frame in path.iterdir()) == ["00001.jpg", "00002.jpg", "00003.jpg"]
+        for path in paths
+    )
+    assert len(list(folder.rglob("*.jpg"))) == 3 * len(paths)
+
+
+@BOTH
+def test_the_readers_find_people_to_train_with_and_others_to_search(
+    tmp_path: Path, sizes: Sizes
+) -> None:
+    found = source(tmp_path, sizes)
+    searched = {record.identity for record in found.test.query}
+    assert searched == {record.identity for record in found.test.gallery} == {4, 5}
+    assert [int(name) for name in found.identities] == [1, 2, 3]
+    assert found.owners().sum(axis=1).tolist() == [3, 2, 3]
+
+
+@BOTH
+@pytest.mark.parametrize("protocol", STANDARD, ids=lambda protocol: protocol.name)
+def test_every_query_has_a_match_under_every_protocol(
+    tmp_path: Path, sizes: Sizes, protocol: Any
+) -> None:
+    search = source(tmp_path, sizes).test
+    columns = ("camera", "clothes")
+    good, _ = masks(protocol, labels(search.query, columns), labels(search.gallery, columns))
+    assert len(good) == len(search.query) > 0
+    assert good.any(dim=1).all()
+
+
+@BOTH
+def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
+    tmp_path: Path, sizes: Sizes
+) -> None:
+    first, again, other = (
+        stored(ensure_people(tmp_path / name, **each))
+        for name, each in (("1", sizes), ("2", sizes), ("3", changed(sizes, seed=6)))
+    )
+    assert first == again
+    assert first.keys() == other.keys()
+    pictures = [name for name in first if name.endswith((".png", ".jpg"))]
+    assert pictures
+    assert not any(first[name] == other[name] for name in pictures)
+
+
+def test_more_test_people_and_outfits_leave_the_pictures_of_the_others(tmp_path: Path) -> None:
+    small = stored(ensure_people(tmp_path / "small", **PICTURES))
+    sizes = changed(PICTURES, test_identities=3, outfits=4, cameras=3, pictures=3)
+    large = stored(ensure_people(tmp_path / "large", **sizes))
+    pictures = [name for name in small if name.endswith(".png")]
+    assert all(small[name] == large[name] for name in pictures)
+
+
+@BOTH
+def test_finished_data_of_the_wanted_sizes_are_reused(tmp_path: Path, sizes: Sizes) -> None:
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+
+    ensure_people(tmp_path, **sizes, progress=progress)
+    total = len([name for name in stored(tmp_path) if name.endswith((".png", ".jpg"))])
+    assert told == [(done, total) for done in range(1, total + 1)]
+    ensure_people(tmp_path, **sizes, progress=progress)
+    assert len(told) == total
+
+
+@pytest.mark.parametrize(
+    "value", [{"height": 40}, {"identities": 2}, {"pictures": 3}, {"seed": 6}], ids=str
+)
+def test_data_of_other_sizes_are_replaced(tmp_path: Path, value: dict[str, int]) -> None:
+    ensure_people(tmp_path / "toy", **PICTURES)
+    ensure_people(tmp_path / "toy", **changed(PICTURES, **value))
+    ensure_people(tmp_path / "new", **changed(PICTURES, **value))
+    assert stored(tmp_path / "toy") == stored(tmp_path / "new")
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "LTCC_ReID").mkdir()
+    (tmp_path / "LTCC_ReID/real.png").write_text("")
+    with pytest.raises(UserError, match="not empty"):
+        ensure_people(tmp_path, **PICTURES)
+    assert list(stored(tmp_path)) == ["LTCC_ReID/real.png"]
+
+
+def test_pictures_do_not_replace_tracklets(tmp_path: Path) -> None:
+    ensure_people(tmp_path, **TRACKLETS)
+    with pytest.raises(UserError, match="another kind"):
+        ensure_people(tmp_path, **PICTURES)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "value", "message", "hint"),
+    [
+        (PICTURES, {"pictures": 1}, "1 pictures", "2 or more"),
+        (PICTURES, {"outfits": 1}, "1 outfits", "2 or more"),
+        (PICTURES, {"cameras": 1}, "1 cameras", "2 or more"),
+        (PICTURES, {"test_identities": 0}, "0 test identities", "1 or more"),
+        (TRACKLETS, {"outfits": 4}, "4 outfits", "2 to 3"),
+        (TRACKLETS, {"cameras": 13}, "13 cameras", "2 to 12"),
+        (TRACKLETS, {"pictures": 4}, "4 pictures", "2 to 3"),
+        (TRACKLETS, {"frames": 0}, "0 frames", "1 or more"),
+    ],
+    ids=str,
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_written(
+    tmp_path: Path, sizes: Sizes, value: dict[str, int], message: str, hint: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        ensure_people(tmp_path / "toy", **changed(sizes, **value))
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert not (tmp_path / "toy").exists()
+
+
+def test_a_body_does_not_depend_on_the_outfit_and_differs_between_people() -> None:
+    bodies = [make_body(0, identity) for identity in range(60)]
+    assert len(set(bodies)) == 60
+    assert {body.cut for body in bodies} == set(CUTS)
+    assert {body.pattern for body in bodies} == set(PATTERNS)
+    alike = {(b.cut, b.hair, b.pattern, b.sleeves, b.hems) for b in bodies}
+    assert len(alike) > 50
+
+
+def test_colours_alone_find_the_same_clothes_but_not_changed_ones(tmp_path: Path) -> None:
+    found = source(tmp_path, changed(PICTURES, identities=1, test_identities=12, cameras=3))
+    columns = ("camera", "clothes")
+    query, gallery = (labels(each, columns) for each in (found.test.query, found.test.gallery))
+    asked, searched = (
+        np.stack([colours(found.folder / record.frames[0]) for record in records])
+        for records in (found.test.query, found.test.gallery)
+    )
+    distances = np.square(asked[:, None] - searched).sum(axis=-1)
+    rates = {}
+    for protocol in STANDARD:
+        good, junk = (mask.numpy() for mask in masks(protocol, query, gallery))
+        nearest = np.where(junk, np.inf, distances).argmin(axis=1)
+        rates[protocol.name] = good[np.arange(len(good)), nearest].mean()
+    assert rates["SC"] > 0.5
+    assert rates["CC"] < 0.2
+
+
+def test_cameras_have_backgrounds_and_tints_of_their_own() -> None:
+    corners = [seen(camera=camera)[:6, :6].mean(axis=(0, 1)) for camera in range(4)]
+    between = [apart(a, b) for i, a in enumerate(corners) for b in corners[:i]]
+    assert min(between) > 2
+
+
+@pytest.mark.parametrize("pattern", sorted(set(PATTERNS) - {"plain"}))
+def test_a_pattern_shows_in_every_outfit(pattern: str) -> None:
+    body = replace(make_body(0, 0), pattern=pattern)
+    for number in range(3):
+        woven, plain = (
+            photograph(
+                each,
+                replace(make_outfit(0, 0, number), bag=None),
+                make_camera(0, 0),
+                STILL,
+                height=64,
+                width=32,
+                generator=np.random.default_rng(0),
+            ).astype(float)
+            for each in (body, replace(body, pattern="plain"))
+        )
+        changed_pixels = np.abs(woven - plain).max(axis=-1) > 30
+        assert 20 < changed_pixels.sum() < 600
+
+
+def test_people_walk_and_turn_round() -> None:
+    later = replace(STILL, phase=STILL.phase + np.pi)
+    assert apart(seen(camera=2), seen(camera=2, moment=later)) > 2
+    assert apart(seen(camera=2), seen(camera=2, moment=replace(STILL, heading=-1))) > 2
+
+
+@pytest.mark.parametrize("identity", range(0, 40, 5))
+def test_people_are_seen_from_head_to_foot(identity: int) -> None:
+    generator = np.random.default_rng(identity)
+    camera = make_camera(0, identity % 4)
+    grey = (0.5, 0.5, 0.5)
+    empty = replace(camera, wall=grey, floor=grey, gains=(1, 1, 1), door=9)
+    picture = photograph(
+        make_body(0, identity),
+        make_outfit(0, identity, 0),
+        empty,
+        make_moment(generator),
+        height=128,
+        width=64,
+        generator=generator,
+    )
+    rows = np.flatnonzero((np.abs(picture.astype(int) - 128).max(axis=-1) > 40).any(axis=1))
+    assert 0 <= rows[0] < 48
+    assert rows[-1] > 112
