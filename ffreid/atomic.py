@@ -11,7 +11,7 @@ from ffreid.errors import UserError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Write `path` anew, whole and on the disk, or leave it as it is: a kill breaks nothing.
 
     What is written goes to ``path.part``, which takes the name of `path` at the end; a killed
@@ -27,14 +27,14 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        settle(path.parent)
+        fsync_folder(path.parent)
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell
             part.unlink(missing_ok=True)
         raise
 
 
-def settle(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Put a folder's names on the disk: a renamed file has its new one after a power cut too."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -57,7 +57,7 @@ def write_json(path: Path, payload: Mapping[str, Any]) -> None:
             path.write_text(text)
             return
         # A link stays one, to a new file.
-        with replacing(path.resolve()) as file:
+        with atomic_write(path.resolve()) as file:
             file.write(text.encode())
     except OSError as error:
         raise _unwritable(path, error) from error

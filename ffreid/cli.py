@@ -88,7 +88,7 @@ def train(
     if dry_run:
         runner.try_out(config, resume=start)
         return
-    with group.joined():
+    with group.process_group():
         runner.train(config, resume=start, profiled_steps=profile)
         runner.finish(config)
 

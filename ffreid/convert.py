@@ -14,7 +14,7 @@ from ffreid import atomic, report, tasks
 from ffreid.config import check_choices, lookup, merge_pairs
 from ffreid.convert_report import Report, refusal, tell
 from ffreid.engine.checkpoints import contents, io, pretrained
-from ffreid.engine.checkpoints.contents import Facts, Recognised
+from ffreid.engine.checkpoints.contents import CheckpointContents, Facts
 from ffreid.engine.checkpoints.io import Comparison, compare
 from ffreid.errors import UserError
 from ffreid.tasks import Converter
@@ -57,7 +57,7 @@ def convert(
     """
     _check_asked(to, legacy=legacy)
     raw = _mapping(io.read(old, trust=trust_pickle), old)
-    found = _choose(contents.recognise(raw), weights, old)
+    found = _choose(contents.identify(raw), weights, old)
     claimed = _claimed(found)
     if claimed is None:
         return _without_network(old, new, found, raw, to=to, force=force, dry_run=dry_run)
@@ -129,7 +129,7 @@ def _mapping(raw: Any, path: Path) -> Mapping[Any, Any]:
     return raw
 
 
-def _choose(found: Recognised, weights: str, path: Path) -> Recognised:
+def _choose(found: CheckpointContents, weights: str, path: Path) -> CheckpointContents:
     if not weights:
         return found
     if found.ours:
@@ -145,7 +145,7 @@ def _choose(found: Recognised, weights: str, path: Path) -> Recognised:
     return contents.taking(found, weights)
 
 
-def _claimed(found: Recognised) -> tuple[Converter, Facts] | None:
+def _claimed(found: CheckpointContents) -> tuple[Converter, Facts] | None:
     for task in tasks.TASKS:
         room = tasks.converter(task)
         facts: Facts | None = room.claims(found)
@@ -173,7 +173,7 @@ def _in_our_layout(
     old: Path,
     room: Converter,
     raw: Mapping[Any, Any],
-    found: Recognised,
+    found: CheckpointContents,
     facts: Facts,
     given: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
@@ -222,7 +222,7 @@ def _forward(
 def _without_network(
     old: Path,
     new: Path | None,
-    found: Recognised,
+    found: CheckpointContents,
     raw: Mapping[Any, Any],
     *,
     to: str,
@@ -293,7 +293,7 @@ def _write(path: Path, payload: Mapping[str, Any], *, to: str, legacy: bool) -> 
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(path) as file:
+        with atomic.atomic_write(path) as file:
             if legacy:
                 torch.save(dict(payload), file, _use_new_zipfile_serialization=False)
             else:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ffreid import report
-from ffreid.engine.checkpoints.contents import Facts, Recognised
+from ffreid.engine.checkpoints.contents import CheckpointContents, Facts
 from ffreid.engine.checkpoints.io import Comparison
 from ffreid.engine.checkpoints.repair import total
 from ffreid.pose import convert as pose
@@ -36,7 +36,7 @@ class Report:
         written: the new file; None where nothing was.
     """
 
-    found: Recognised
+    found: CheckpointContents
     facts: Facts | None = None
     comparison: Comparison | None = None
     notes: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ def _rows(told: Report, state: Mapping[str, Tensor]) -> Iterator[tuple[str, str]
     yield from (("optimiser", name) for name in found.optimisers)
 
 
-def refusal(path: Path, found: Recognised, resnet: str) -> tuple[str, str]:
+def refusal(path: Path, found: CheckpointContents, resnet: str) -> tuple[str, str]:
     """Say what a file is not, and what to do.
 
     Args:

@@ -9,13 +9,13 @@ from yacs.config import CfgNode
 
 from ffreid import atomic, convert, report, tasks
 from ffreid.engine import dry_run, precision, signals, synthetic
-from ffreid.engine.checkpoints.manager import newest_sound
+from ffreid.engine.checkpoints.manager import latest_valid
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
-from ffreid.engine.loading import deaths_told
+from ffreid.engine.loading import worker_errors
 from ffreid.engine.tracking import run_folder as run_folders
 from ffreid.engine.tracking import tensorboard
-from ffreid.engine.trainer import Loop
+from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 
 
@@ -51,16 +51,16 @@ def train(
     folder = run_folder(cfg)
     if cfg.TRAIN.TENSORBOARD:
         tensorboard.check_available()
-    with group.joined() as world, deaths_told(), precision.flags(cfg):
+    with group.process_group() as world, worker_errors(), precision.flags(cfg):
         origin, state = _found(cfg, resume, world)
         if world.main:
             if state is None or Path(origin).parent.resolve() != folder.resolve():
                 _refuse_to_overwrite(folder)
             run_folders.open_folder(folder)
-        loop = Loop(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
+        trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
         del state
-        loop.fit(stop_at, profiled_steps=profiled_steps)
-        group.meet()  # the first process may be saving still
+        trainer.fit(stop_at, profiled_steps=profiled_steps)
+        group.barrier()  # the first process may be saving still
         return folder
 
 
@@ -78,19 +78,19 @@ def try_out(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> di
     folder = run_folder(cfg)
     with (
         tempfile.TemporaryDirectory(prefix="ffreid-dry-run-") as place,
-        group.joined() as world,
-        deaths_told(),
+        group.process_group() as world,
+        worker_errors(),
         precision.flags(cfg),
     ):
         origin, state = _found(cfg, resume, world)
-        made_at = tasks.modules(cfg.TASK).sources.made_folder(cfg)
+        made_at = tasks.modules(cfg.TASK).sources.synthetic_folder(cfg)
         if made_at is not None and not (made_at / synthetic.MARKER).is_file():
             cfg = cfg.clone()
             cfg.defrost()
             cfg.DATA.ROOT = place
             cfg.freeze()
-        loop = Loop(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
-        found = loop.try_out()
+        trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
+        found = trainer.try_out()
         if world.main:
             dry_run.show(found)
         return found
@@ -103,7 +103,7 @@ def _found(
     folder = run_folder(cfg)
     if resume == "auto" or group.restarted():
         say = report.say if world.main else lambda text: None
-        if (found := newest_sound(folder, say)) is not None:
+        if (found := latest_valid(folder, say)) is not None:
             say(f"going on from {found[0]}, step {found[1]['step']}")
             return str(found[0]), found[1]
         if resume is None or resume == "auto":
@@ -129,8 +129,8 @@ def finish(cfg: CfgNode) -> None:
         )
 
     with (
-        group.joined() as world,
-        deaths_told(),
+        group.process_group() as world,
+        worker_errors(),
         precision.flags(cfg),
         signals.watched(say=world.main, over=failures.over) as watch,
         watch.at_once(stopped),
@@ -159,7 +159,7 @@ def evaluate(
     Raises:
         UserError: data, checkpoint or folder cannot be used.
     """
-    with group.joined() as world, deaths_told(), precision.flags(cfg):
+    with group.process_group() as world, worker_errors(), precision.flags(cfg):
         room = tasks.evaluation(cfg.TASK)
         if json_file is not None and world.main:
             atomic.check_writable(json_file)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ffreid.engine.checkpoints.contents import Facts, Recognised
+    from ffreid.engine.checkpoints.contents import CheckpointContents, Facts
     from ffreid.engine.distributed.group import World
     from ffreid.engine.task import TaskModules
     from ffreid.pose.predictor import PoseModel
@@ -58,7 +58,7 @@ class Converter(Protocol):
 
     BACKBONE: tuple[str, str]
 
-    def claims(self, found: Recognised) -> Facts | None:
+    def claims(self, found: CheckpointContents) -> Facts | None:
         """Describe the network that a file holds; None where it holds none of the task's."""
 
     def build(self, facts: Facts, settings: CfgNode) -> nn.Module:
@@ -67,11 +67,13 @@ class Converter(Protocol):
     def run(self, net: nn.Module, settings: CfgNode) -> dict[str, Tensor]:
         """Run one forward on random input; outputs by name."""
 
-    def repaired(self, found: Recognised, facts: Facts) -> tuple[dict[str, Tensor], list[str]]:
+    def repaired(
+        self, found: CheckpointContents, facts: Facts
+    ) -> tuple[dict[str, Tensor], list[str]]:
         """Give the state dict under current names, and notes on what was repaired."""
 
     def to_ours(
-        self, found: Recognised, facts: Facts, settings: Mapping[str, Any]
+        self, found: CheckpointContents, facts: Facts, settings: Mapping[str, Any]
     ) -> tuple[dict[str, Any], list[str]]:
         """Give a checkpoint in our layout, and notes."""
 

@@ -17,7 +17,7 @@ LONGEST = (
     "reid/test_runs.py",
     "pose/model/test_ffb6d_golden.py",
     "reid/model/test_networks_golden.py",
-    "reid/test_bench.py",
+    "bench/test_reid.py",
     "test_kills.py",
 )
 """Files that take longer than 15 s, the longest first."""

@@ -273,7 +273,7 @@ def attempt(path: Path, whole: Any = None) -> str:
     look_through(state)
     assert whole is None or same(state, whole)
     if isinstance(state, Mapping):
-        found = contents.recognise(state)
+        found = contents.identify(state)
         for room in (pose, reid):
             room.claims(found)
     return "sound"

@@ -92,13 +92,13 @@ def measured(name: str, variant: str, size: Size, device: torch.device, steps: i
         torch.cuda.reset_peak_memory_stats(device)
     with switched(VARIANTS[variant]):
         task, batch = TASKS[name](size)
-        trainer = trainer_of(task, VARIANTS[variant], device)
+        train_step = trainer_of(task, VARIANTS[variant], device)
         batch = batch.to(device, torch.float32)
-        train(trainer, batch, 3)
+        train(train_step, batch, 3)
         seconds = []
         for _ in range(steps):
             started = time.perf_counter()
-            train(trainer, batch, 1)  # reads its losses, and so waits for the device
+            train(train_step, batch, 1)  # reads its losses, and so waits for the device
             if cuda:
                 torch.cuda.synchronize(device)
             seconds.append(time.perf_counter() - started)

@@ -212,9 +212,9 @@ def _parts(folder: Path) -> set[str]:
 
 def _step(folder: Path) -> int:
     """Step of the newest sound state; 0 where there is none yet."""
-    from ffreid.engine.checkpoints.manager import newest_sound
+    from ffreid.engine.checkpoints.manager import latest_valid
 
-    found = newest_sound(folder)
+    found = latest_valid(folder)
     return found[1]["step"] if found else 0
 
 

@@ -10,9 +10,9 @@ from yacs.config import CfgNode
 
 from ffreid import tasks
 from ffreid.engine.checkpoints.io import Saved
-from ffreid.engine.checkpoints.manager import Keeper
+from ffreid.engine.checkpoints.manager import CheckpointManager
 from ffreid.engine.distributed.group import World
-from ffreid.engine.trainer import Loop
+from ffreid.engine.trainer import Trainer
 from ffreid.recipes import compose
 from tests.reid.commands import use_tiny
 from tests.states import differences, without_clocks
@@ -38,7 +38,7 @@ def trained(cfg: CfgNode, folder: Path, state: Any = None, stop_at: int | None =
     folder.mkdir(exist_ok=True)
     world = World(0, 1, torch.device("cpu"))
     origin = str(folder / "last.pth")
-    Loop(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin).fit(stop_at)
+    Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin).fit(stop_at)
 
 
 @pytest.mark.parametrize("dataset", SETTINGS)
@@ -47,14 +47,16 @@ def test_a_run_resumed_after_every_step_is_bitwise_the_whole_one(
 ) -> None:
     held: dict[Path, Any] = {}
 
-    def hold(self: Keeper, name: str, state: dict[str, Any], *, epoch: int | None = None) -> Saved:
+    def hold(
+        self: CheckpointManager, name: str, state: dict[str, Any], *, epoch: int | None = None
+    ) -> Saved:
         """Keep a copy instead of a file: half a gigabyte a save."""
         if state["evaluated"]:
             held[self.folder / name] = deepcopy(state)
         (self.folder / name).touch()
         return Saved(name, 0.0, 0.0)
 
-    monkeypatch.setattr(Keeper, "save", hold)
+    monkeypatch.setattr(CheckpointManager, "save", hold)
     use_tiny(monkeypatch)
     pairs = [*SETTINGS[dataset].split(), "TRAIN.STEPS", str(STEPS)]
     cfg = compose(

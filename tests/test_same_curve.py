@@ -12,7 +12,7 @@ from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import StepKeys, in_steps, stream
 from ffreid.engine.task import Progress
-from ffreid.engine.trainer import Loop
+from ffreid.engine.trainer import Trainer
 from ffreid.recipes import compose
 from tests.engine.processes import SIZE, in_processes
 from tests.reid.commands import use_tiny
@@ -59,14 +59,14 @@ def curve(root: Path, dataset: str, precision: str, parts: int) -> list[float]:
 def curve_of(cfg: CfgNode, root: Path) -> list[float]:
     parts = cfg.TRAIN.ACCUMULATE
     world = World(group.rank(), group.size(), torch.device("cpu"))
-    loop = Loop(cfg, world, tasks.modules(cfg.TASK), root)
+    trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), root)
     keys = StepKeys(
-        start=0, total=STEPS, plan=loop.plan, parts=parts, rank=world.rank, size=world.size
+        start=0, total=STEPS, plan=trainer.plan, parts=parts, rank=world.rank, size=world.size
     )
-    batches = stream(loop.data, keys, loop.build.collate, workers=0)
+    batches = stream(trainer.data, keys, trainer.build.collate, workers=0)
     found = []
     for step, cut in zip(keys.steps, in_steps(batches, parts), strict=True):
-        stepped = loop.trainer.step(cut, Progress(step, STEPS, 0))
+        stepped = trainer.train_step.step(cut, Progress(step, STEPS, 0))
         found += [stepped.terms["loss"], *(stepped.norms.values() if step == 0 else ())]
     return found
 

@@ -42,7 +42,7 @@ def _launch_this() -> None:
 
 
 def _train_tiny() -> None:
-    from ffreid.engine.trainer import Loop
+    from ffreid.engine.trainer import Trainer
     from ffreid.reid import model
     from tests.reid.commands import Tiny
 
@@ -51,18 +51,18 @@ def _train_tiny() -> None:
     if not words or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         return
     rank, at, way = words
-    whole = Loop._step
+    whole = Trainer._step
 
-    def step(loop: Loop, number: int, *rest: Any) -> Any:
-        if (loop.world.rank, number) == (int(rank), int(at) - 1):
+    def step(trainer: Trainer, number: int, *rest: Any) -> Any:
+        if (trainer.world.rank, number) == (int(rank), int(at) - 1):
             WAYS[way]()
             until = time.monotonic() + LIMIT
-            while loop.signals.received is None:
+            while trainer.signals.received is None:
                 assert time.monotonic() < until, f"{way}: no signal came"
                 time.sleep(0.01)
-        return whole(loop, number, *rest)
+        return whole(trainer, number, *rest)
 
-    Loop._step = cast(Any, step)  # type: ignore[method-assign]
+    Trainer._step = cast(Any, step)  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine import defaults, modules, optim, precision
 from ffreid.engine.task import Progress, Task
-from ffreid.engine.train_step import Stepped, Trainer
+from ffreid.engine.train_step import Stepped, TrainStep
 
 RATE = 1e-5
 
@@ -67,7 +67,7 @@ def switched(variant: Variant) -> Iterator[None]:
         yield
 
 
-def trainer_of(task: Task, variant: Variant, device: torch.device) -> Trainer:
+def trainer_of(task: Task, variant: Variant, device: torch.device) -> TrainStep:
     """Make what trains `task`, which is brought to `device`."""
     task = task.to(device)
     if variant.channels_last:
@@ -82,7 +82,7 @@ def trainer_of(task: Task, variant: Variant, device: torch.device) -> Trainer:
         )
         for name in task.trained
     }
-    return Trainer(
+    return TrainStep(
         task,
         made,
         dict.fromkeys(made, lambda step: RATE),
@@ -93,13 +93,13 @@ def trainer_of(task: Task, variant: Variant, device: torch.device) -> Trainer:
     )
 
 
-def train(trainer: Trainer, batch: Any, steps: int) -> list[Stepped]:
+def train(train_step: TrainStep, batch: Any, steps: int) -> list[Stepped]:
     """Train on the same batch over and over."""
-    return [trainer.step([batch], Progress(step, steps, 0)) for step in range(steps)]
+    return [train_step.step([batch], Progress(step, steps, 0)) for step in range(steps)]
 
 
 def losses_of(task: Task, batch: Any, variant: Variant, device: torch.device) -> list[float]:
     """The losses of two steps."""
     with switched(variant):
-        trainer = trainer_of(task, variant, device)
-        return [step.terms["loss"] for step in train(trainer, batch, 2)]
+        train_step = trainer_of(task, variant, device)
+        return [step.terms["loss"] for step in train(train_step, batch, 2)]

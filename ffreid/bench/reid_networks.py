@@ -18,7 +18,7 @@ from ffreid.engine import timing
 from ffreid.engine.dataset_files import open_picture
 from ffreid.engine.task import Progress
 from ffreid.engine.timing import milliseconds
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.reid.build import build_optimisers, build_task
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.data.dataset import Training, TrainSet
@@ -144,10 +144,10 @@ def training_rows(quick: bool) -> list[dict[str, Any]]:
     Beside it the network's forward pass with both groups at once against one for each.
     """
     size = (96, 48) if quick else (384, 192)
-    trainer, batch = made_up_training(*size)
+    train_step, batch = made_up_training(*size)
     at = Progress(step=0, total=1, epoch=0)
-    step = milliseconds(lambda: trainer.step([batch], at), 1 if quick else 2)
-    grouped, single = trainer.task.get_submodule("net.model"), NETWORKS["resnet50"]()
+    step = milliseconds(lambda: train_step.step([batch], at), 1 if quick else 2)
+    grouped, single = train_step.task.get_submodule("net.model"), NETWORKS["resnet50"]()
     first, second = batch.images.chunk(2)
     with torch.no_grad():
         fast = milliseconds(lambda: grouped(batch.images), 2)
@@ -158,7 +158,7 @@ def training_rows(quick: bool) -> list[dict[str, Any]]:
     ]
 
 
-def made_up_training(height: int, width: int) -> tuple[Trainer, ReidBatch]:
+def made_up_training(height: int, width: int) -> tuple[TrainStep, ReidBatch]:
     """Give what trains a ResNet-50 with CAL from the first epoch on, and a batch of 16 pictures."""
     cfg = defaults()
     cfg.MODEL.BACKBONE, cfg.MODEL.FEATURE_DIM = "random", 4096
@@ -183,4 +183,4 @@ def made_up_training(height: int, width: int) -> tuple[Trainer, ReidBatch]:
     images = torch.randn(16, 3, height, width, generator=generator)
     clothes = torch.arange(16) // 4
     batch = ReidBatch(images, clothes // 2, clothes)
-    return Trainer(task, optimisers, rates, device=device, seed=cfg.SEED), batch
+    return TrainStep(task, optimisers, rates, device=device, seed=cfg.SEED), batch

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ffreid.engine.task import Progress, Task, plain
 from ffreid.engine.timing import measured
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.report import Cell, show_table
 
 Result = TypeVar("Result")
@@ -22,7 +22,7 @@ MEGABYTE = 1 << 20
 
 
 def dry_run(
-    trainer: Trainer, parts: Iterable[Any], at: Progress, evaluate: Callable[[], object]
+    train_step: TrainStep, parts: Iterable[Any], at: Progress, evaluate: Callable[[], object]
 ) -> dict[str, Any]:
     """Load the parts of one step, train on them, evaluate, and say what was seen.
 
@@ -39,17 +39,17 @@ def dry_run(
         ``parts`` and ``samples`` of the step; ``parameters`` and ``trainable`` of all networks;
         ``terms`` of the loss; ``skipped``, why nothing was trained, or None.
     """
-    device = trainer.device
+    device = train_step.device
     loaded, loading = _taken("load a batch", lambda: list(parts), device)
-    with _outputs(trainer.task) as shapes:
-        stepped, training = _taken("train a step", lambda: trainer.step(loaded, at), device)
+    with _outputs(train_step.task) as shapes:
+        stepped, training = _taken("train a step", lambda: train_step.step(loaded, at), device)
     _, evaluating = _taken("evaluate a batch", evaluate, device)
-    parameters = list(trainer.task.parameters())
+    parameters = list(train_step.task.parameters())
     return {
         "batch": describe(loaded[0]),
         "parts": len(loaded),
         "samples": sum(len(part) for part in loaded),
-        "network": network_rows(trainer.task, shapes),
+        "network": network_rows(train_step.task, shapes),
         "parameters": sum(value.numel() for value in parameters),
         "trainable": sum(value.numel() for value in parameters if value.requires_grad),
         "terms": dict(stepped.terms),

@@ -48,21 +48,21 @@ class StepKeys:
                 f"make the batch a multiple of {size}",
             )
         share = plan.batch // size
-        whole = -(-share // plan.granule)
+        whole = -(-share // plan.batch_norm_group)
         each = -(-whole // parts)
         if parts > 1 and -(-whole // each) != parts:
             fitting = [n for n in range(1, whole + 1) if -(-whole // -(-whole // n)) == n]
             raise UserError(
-                f"the {share} samples of a process's step make no {parts} parts of {plan.granule} "
-                "or a multiple",
+                f"the {share} samples of a process's step cannot be cut into {parts} parts of whole "
+                f"batch-norm groups of {plan.batch_norm_group}",
                 f"set TRAIN.ACCUMULATE to one of: {', '.join(map(str, fitting))}",
             )
         self.steps, self.parts = range(start, total), parts
         self.plan = plan
         cuts = range(rank * share, (rank + 1) * share)
         self.ranges = [
-            cuts[first : first + each * plan.granule]
-            for first in range(0, share, each * plan.granule)
+            cuts[first : first + each * plan.batch_norm_group]
+            for first in range(0, share, each * plan.batch_norm_group)
         ]
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -144,7 +144,7 @@ def stream(
         num_workers=min(workers, cores()),
         worker_init_fn=_start_worker,
     )
-    with deaths_told():
+    with worker_errors():
         with signals.held():
             batches = iter(loader)
         for batch in batches:
@@ -154,7 +154,7 @@ def stream(
 
 
 @contextmanager
-def deaths_told() -> Iterator[None]:
+def worker_errors() -> Iterator[None]:
     """Tell of a data worker's death as the user's error.
 
     Put it around what consumes a `stream` too: torch raises wherever the main process is just then.

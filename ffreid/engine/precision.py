@@ -56,7 +56,7 @@ def widened(values: Tensor) -> Tensor:
     return values.float() if values.dtype in HALVES.values() else values
 
 
-def wide(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
+def in_float32(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
     """Make a function of tensors never compute in half precision.
 
     Its half-precision arguments come widened, and no autocast region reaches into it.

@@ -46,11 +46,11 @@ class Plan:
     steps_per_epoch: int
     total: int
     workers: int
-    granule: int = 1
+    batch_norm_group: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Validation:
+class ValidationResult:
     """What an evaluation during training found.
 
     Attributes:
@@ -71,7 +71,7 @@ class Validation:
     kept: Mapping[str, float] = field(default_factory=dict)
     pictures: Callable[[], Pictures] | None = None
 
-    def selected_by(self, wish: str) -> "Validation":
+    def selected_by(self, wish: str) -> "ValidationResult":
         """Let another number of the row select: ``NAME max`` or ``NAME min``; "" changes nothing.
 
         Raises:
@@ -163,7 +163,7 @@ class Sources(Protocol):
     def class_names(self, source: Any) -> list[str]:
         """What training tells apart, for checkpoints."""
 
-    def made_folder(self, cfg: CfgNode) -> Path | None:
+    def synthetic_folder(self, cfg: CfgNode) -> Path | None:
         """Give the folder of synthetic data; None for real data sets."""
 
 
@@ -193,26 +193,26 @@ class Build(Protocol):
         """Give learning rates as functions of the step."""
 
     def original_entries(
-        self, trainer: Any, epoch: int, measured: Mapping[str, float]
+        self, train_step: Any, epoch: int, measured: Mapping[str, float]
     ) -> dict[str, Any]:
         """Give what checkpoints hold further under names of the original."""
 
 
-class Validating(Protocol):
+class Validation(Protocol):
     """A task's module ``validation``: what is measured while training goes on."""
 
     def due(self, cfg: CfgNode, plan: Plan, done: int) -> bool:
         """Whether to evaluate after `done` steps."""
 
     def validate(
-        self, cfg: CfgNode, world: World, source: Any, trainer: Any, at: Progress
-    ) -> Validation:
+        self, cfg: CfgNode, world: World, source: Any, train_step: Any, at: Progress
+    ) -> ValidationResult:
         """Evaluate the networks as they stand, over all processes."""
 
     def numbers(self, cfg: CfgNode, source: Any) -> Sequence[str]:
         """Name the numbers of an evaluation's row."""
 
-    def one_batch(self, cfg: CfgNode, world: World, source: Any, trainer: Any) -> object:
+    def one_batch(self, cfg: CfgNode, world: World, source: Any, train_step: Any) -> object:
         """Evaluate a single batch, for a dry run; give what it came to."""
 
     def epoch_line(
@@ -227,7 +227,7 @@ class TaskModules:
 
     sources: Sources
     build: Build
-    validation: Validating
+    validation: Validation
 
 
 def plain(module: nn.Module) -> nn.Module:
@@ -237,6 +237,6 @@ def plain(module: nn.Module) -> nn.Module:
     return module
 
 
-def parts_of(task: Task) -> dict[str, nn.Module]:
+def trained_modules(task: Task) -> dict[str, nn.Module]:
     """Give everything of a task that training changes, without wrappers, by attribute."""
     return {name: plain(getattr(task, name)) for name in (*task.trained, *task.kept)}

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from ffreid.engine import batchnorm
 from ffreid.engine.distributed import group as group_module
 from ffreid.engine.ema import Averages
-from ffreid.engine.task import Batch, Progress, Task, parts_of, plain
+from ffreid.engine.task import Batch, Progress, Task, plain, trained_modules
 from ffreid.errors import UserError
 
 Terms = dict[str, Tensor]
@@ -43,7 +43,7 @@ class Stepped:
     stop: bool = False
 
 
-class Trainer:
+class TrainStep:
     """Steps a task's optimisers; its whole state is the task, the optimisers and a step number.
 
     Args:
@@ -79,7 +79,7 @@ class Trainer:
         self.device, self.dtype, self.half = device, dtype, half
         self.seed, self.rank, self.clip_norm = seed, rank, clip_norm
         self.scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
-        self.averages = Averages(parts_of(task), average) if average else None
+        self.averages = Averages(trained_modules(task), average) if average else None
         for name in task.trained:
             if backend:
                 getattr(task, name).compile(backend=backend)
@@ -215,7 +215,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that training changes, for a checkpoint."""
         state: dict[str, Any] = {
-            "parts": {name: part.state_dict() for name, part in parts_of(self.task).items()},
+            "parts": {name: part.state_dict() for name, part in trained_modules(self.task).items()},
             "optimisers": {name: self.optimisers[name].state_dict() for name in self.names},
             "scaler": self.scaler.state_dict(),
         }
@@ -226,7 +226,7 @@ class Trainer:
 
         Those that others wrote may lack optimisers' states, the scaler's and averages.
         """
-        for name, part in parts_of(self.task).items():
+        for name, part in trained_modules(self.task).items():
             part.load_state_dict(state["parts"][name])
         for name in self.names:
             if name in state["optimisers"]:
@@ -243,16 +243,16 @@ class Trainer:
         """The trained attributes."""
         return self.task.trained
 
-    def settle(self) -> None:
+    def fsync_folder(self) -> None:
         """Put the task in evaluation mode, with the first process's statistics everywhere."""
         self.task.eval()
         for name in self.names:
-            group_module.share_buffers(plain(getattr(self.task, name)))
+            group_module.broadcast_buffers(plain(getattr(self.task, name)))
 
     @torch.no_grad()
     def evaluate(self, batches: Iterator[Any], at: Progress) -> dict[str, float]:
         """Average every term over all processes' samples, in evaluation mode."""
-        self.settle()
+        self.fsync_folder()
         sums: dict[str, float] = {}
         count = 0
         for batch in batches:
@@ -317,7 +317,7 @@ def timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
         asked = time.monotonic()
 
 
-class EpochSums:
+class AverageMeter:
     """Terms summed over the steps of an epoch.
 
     Args:

@@ -16,15 +16,22 @@ from ffreid.config import differing
 from ffreid.engine import dry_run, modules, precision, profiler, signals
 from ffreid.engine.checkpoints import repair
 from ffreid.engine.checkpoints.io import load_weights
-from ffreid.engine.checkpoints.manager import Keeper, best_values, check_resumable
+from ffreid.engine.checkpoints.manager import CheckpointManager, best_values, check_resumable
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import Overfit, StepKeys, in_steps, stream
-from ffreid.engine.task import Plan, Progress, TaskModules, Validation, check_selectable, parts_of
+from ffreid.engine.task import (
+    Plan,
+    Progress,
+    TaskModules,
+    ValidationResult,
+    check_selectable,
+    trained_modules,
+)
 from ffreid.engine.tracking import run_folder
-from ffreid.engine.tracking.logger import Journal
+from ffreid.engine.tracking.logger import RunLogger
 from ffreid.engine.tracking.progress import Best, StepRecord
-from ffreid.engine.train_step import EpochSums, Stepped, Trainer, timed
+from ffreid.engine.train_step import AverageMeter, Stepped, TrainStep, timed
 from ffreid.errors import UserError
 
 SELECTING = ("TEST.SELECT", "TRAIN.SELECT")
@@ -33,7 +40,7 @@ SHOWN = 8
 """Samples of a skipped step that are named on the screen."""
 
 
-class Loop:
+class Trainer:
     """What one training run holds; `fit` is the loop.
 
     Args:
@@ -61,7 +68,7 @@ class Loop:
         self.cfg, self.world, self.folder = cfg, world, folder
         self.sources, self.build = modules.sources, modules.build
         self.validation = modules.validation
-        self.source = group.in_turn(lambda: self.sources.open_source(cfg))
+        self.source = group.main_process_first(lambda: self.sources.open_source(cfg))
         self.sources.check_source(cfg, self.source)
         self.classes = self.sources.class_names(self.source)
         data = self.build.training_set(cfg, self.source)
@@ -78,27 +85,27 @@ class Loop:
         if cfg.TRAIN.SELECT:
             check_selectable(cfg.TRAIN.SELECT, self.validation.numbers(cfg, self.source))
         self.rates = self.build.rates(cfg, self.plan)
-        self.trainer = self._trainer(resumed=state is not None)
+        self.train_step = self._trainer(resumed=state is not None)
         self.start = self.skipped = 0
         self.best: dict[str, Best] = {}
         self.measured: dict[str, float] = {}
-        self.owed = False
+        self.evaluation_pending = False
         self.lines = 0
-        self.epoch = EpochSums()
+        self.epoch = AverageMeter()
         self.saved: tuple[Path, int] | None = None
         if state is not None:
             self.saved = (Path(origin), state["step"])
             self._take_back(state, Path(origin))
 
-    def _trainer(self, *, resumed: bool) -> Trainer:
+    def _trainer(self, *, resumed: bool) -> TrainStep:
         cfg, device, train = self.cfg, self.world.device, self.cfg.TRAIN
-        task = group.in_turn(
+        task = group.main_process_first(
             lambda: self.build.build_task(cfg, self.source, device, resumed=resumed)
         )
         precision.check_compiler(train.COMPILE)
         if train.CHANNELS_LAST:
             modules.channels_last(task)
-        return Trainer(
+        return TrainStep(
             task,
             self.build.build_optimisers(cfg, task),
             self.rates,
@@ -125,10 +132,13 @@ class Loop:
     def _take_back(self, state: Mapping[str, Any], origin: Path) -> None:
         if "converted" in state:
             self._take_over(state, origin)
-        self.trainer.load_state(state)
+        self.train_step.load_state(state)
         self.start, self.measured = state["step"], state.get("measured", {})
-        self.skipped, self.owed = state.get("skipped", 0), not state.get("evaluated", True)
-        self.epoch = EpochSums(state.get("epoch_sums"))
+        self.skipped, self.evaluation_pending = (
+            state.get("skipped", 0),
+            not state.get("evaluated", True),
+        )
+        self.epoch = AverageMeter(state.get("epoch_sums"))
         if origin.parent.resolve() == self.folder.resolve():
             self.lines = state.get("lines", self.start // self.plan.steps_per_epoch)
         changed = [key for key, *_ in differing(self.cfg, state["config"])]
@@ -139,9 +149,9 @@ class Loop:
 
     def _take_over(self, state: Mapping[str, Any], origin: Path) -> None:
         """Refuse what does not fit of a checkpoint that others wrote, and say what it lacks."""
-        for name, part in parts_of(self.trainer.task).items():
+        for name, part in trained_modules(self.train_step.task).items():
             load_weights(part, state["parts"].get(name, {}), f"{origin}, its part {name},")
-        if self.world.main and state["optimisers"].keys() != set(self.trainer.names):
+        if self.world.main and state["optimisers"].keys() != set(self.train_step.names):
             report.say(f"note: {origin} holds no state of the optimisers: they begin anew")
 
     def fit(self, stop_at: int | None = None, *, profiled_steps: int = 0) -> Path:
@@ -154,7 +164,9 @@ class Loop:
         cfg, plan, world = self.cfg, self.plan, self.world
         end = plan.total if stop_at is None else min(stop_at, plan.total)
         keys = self._keys(self.start, end)
-        self.keeper = Keeper(self.folder, every=cfg.TRAIN.KEEP_EVERY, keep=cfg.TRAIN.KEEP)
+        self.manager = CheckpointManager(
+            self.folder, every=cfg.TRAIN.KEEP_EVERY, keep=cfg.TRAIN.KEEP
+        )
         if world.main:
             run_folder.tell(
                 cfg,
@@ -164,24 +176,24 @@ class Loop:
                 summary=self.source.summary(),
                 notes=self.sources.notes(cfg, self.source),
                 start=self.start,
-                owed=self.owed,
+                evaluation_pending=self.evaluation_pending,
                 lines=self.lines,
             )
         with (
-            Journal(
+            RunLogger(
                 self.folder,
                 plan,
                 main=world.main,
                 start=self.start,
                 log_every=cfg.TRAIN.LOG_EVERY,
                 tensorboard=cfg.TRAIN.TENSORBOARD,
-            ) as self.journal,
+            ) as self.logger,
             signals.watched(say=world.main, over=failures.over) as self.signals,
             profiler.profiled(profiled_steps * world.main, self.folder) as trace,
         ):
             if "best" in self.best:
-                self.journal.best(self.best["best"])
-            if self.owed or (self.start == plan.total and not self._has_last()):
+                self.logger.best(self.best["best"])
+            if self.evaluation_pending or (self.start == plan.total and not self._has_last()):
                 self._validate(self.start)
             steps = in_steps(self._batches(keys), keys.parts)
             for step, (parts, waited) in zip(keys.steps, timed(steps), strict=True):
@@ -197,10 +209,10 @@ class Loop:
         keys = self._keys(0, 1)
         parts = islice(self._batches(keys), keys.parts)
         return dry_run.dry_run(
-            self.trainer,
+            self.train_step,
             parts,
             self._at(0),
-            lambda: self.validation.one_batch(self.cfg, self.world, self.source, self.trainer),
+            lambda: self.validation.one_batch(self.cfg, self.world, self.source, self.train_step),
         )
 
     def _keys(self, start: int, end: int) -> StepKeys:
@@ -226,16 +238,16 @@ class Loop:
         """Train on one batch, and count and tell what it came to."""
         started = time.monotonic()
         at = self._at(step)
-        stepped = self.trainer.step(parts, at, stop=self.signals.received is not None)
+        stepped = self.train_step.step(parts, at, stop=self.signals.received is not None)
         seconds = time.monotonic() - started
         if stepped.skipped is None:
             self.epoch.add(stepped.terms, waited=waited, seconds=seconds)
-        self.journal.step(
+        self.logger.step(
             StepRecord(
                 done=step + 1,
                 epoch=at.epoch,
                 terms=stepped.terms,
-                rates={name: self.rates[name](step) for name in self.trainer.names},
+                rates={name: self.rates[name](step) for name in self.train_step.names},
                 norms=stepped.norms,
                 waited=waited,
                 seconds=seconds,
@@ -254,7 +266,7 @@ class Loop:
             return
         samples = ", ".join(stepped.names[:SHOWN]) + ", …" * (len(stepped.names) > SHOWN)
         terms = ", ".join(f"{name} {value:g}" for name, value in stepped.terms.items())
-        self.journal.say(
+        self.logger.say(
             f"note: step {done} is skipped: {stepped.skipped} ({terms}); samples: {samples}"
         )
         if self.skipped >= self.cfg.TRAIN.MAX_SKIPPED:
@@ -268,14 +280,14 @@ class Loop:
             )
 
     def _tell_epoch(self, number: int) -> None:
-        epoch, self.epoch = self.epoch, EpochSums()
+        epoch, self.epoch = self.epoch, AverageMeter()
         if not epoch.steps:
             return
         line = self.validation.epoch_line(epoch.means(), number, epoch.seconds, epoch.waited)
         self.lines += line is not None
-        self.journal.epoch(number, line, epoch.seconds)
+        self.logger.epoch(number, line, epoch.seconds)
         if broken := epoch.sums.get("broken"):
-            self.journal.say(
+            self.logger.say(
                 f"note: epoch {number + 1}: {broken:.0f} files could not be read, others took "
                 "their places"
             )
@@ -290,20 +302,20 @@ class Loop:
         elif done % self.cfg.TRAIN.SAVE_EVERY == 0 or self._ends_kept_epoch(done):
             self._save("last.pth", done)
         if stop:
-            group.meet()  # the first process may be saving still
+            group.barrier()  # the first process may be saving still
             raise self._stopped(self.signals.received or signal.SIGTERM, done)
 
     def _ends_kept_epoch(self, done: int) -> bool:
         epoch, rest = divmod(done, self.plan.steps_per_epoch)
-        return rest == 0 and self.keeper.keeps(epoch)
+        return rest == 0 and self.manager.keeps(epoch)
 
     def _validate(self, done: int) -> None:
         """Evaluate the networks, and their averages; keep the best states of each."""
         # First: whatever happens in an evaluation, no step is lost.
         if self.saved != (self.folder / "last.pth", done):
             self._save("last.pth", done, evaluated=False)
-        averages = self.trainer.averages
-        with self.journal.paused():
+        averages = self.train_step.averages
+        with self.logger.paused():
             with self._stoppable(done):
                 self._judge(done, "best")
             if averages is not None:
@@ -319,9 +331,9 @@ class Loop:
     def _judge(self, done: int, name: str) -> None:
         """Evaluate what stands in the networks; keep it under `name` where it is the best."""
         if name != "best":
-            self.journal.say("with the averaged weights:")
-        found: Validation = self.validation.validate(
-            self.cfg, self.world, self.source, self.trainer, self._at(done - 1)
+            self.logger.say("with the averaged weights:")
+        found: ValidationResult = self.validation.validate(
+            self.cfg, self.world, self.source, self.train_step, self._at(done - 1)
         )
         found = found.selected_by(self.cfg.TRAIN.SELECT)
         best = self.best.get(name)
@@ -335,10 +347,10 @@ class Loop:
         if better:
             self._save(f"{name}.pth", done, weights_only=True)
 
-    def _tell_judged(self, done: int, name: str, found: Validation, *, better: bool) -> None:
+    def _tell_judged(self, done: int, name: str, found: ValidationResult, *, better: bool) -> None:
         suffix = name.removeprefix("best")
         draw = found.pictures if self.cfg.TRAIN.TENSORBOARD else None
-        self.journal.validated(
+        self.logger.validated(
             done,
             found.row,
             prefix=f"validation{suffix}",
@@ -352,7 +364,7 @@ class Loop:
                 atomic.write_json(self.folder / f"validation-{which}{suffix}.json", facts)
 
     def _stopped(self, received: signal.Signals, done: int) -> signals.Stopped:
-        self.journal.state("stopped", step=done)
+        self.logger.state("stopped", step=done)
         return signals.Stopped(
             received,
             f"by {received.name} at step {done} of {self.plan.total}, saved in "
@@ -367,7 +379,7 @@ class Loop:
             self.saved = (self.folder / name, done)
         if not self.world.main:
             return
-        state = self.trainer.state() | {
+        state = self.train_step.state() | {
             "task": self.cfg.TASK,
             "dataset": self.cfg.DATASET,
             "classes": self.classes,
@@ -381,11 +393,11 @@ class Loop:
             "epoch_sums": self.epoch.state(),
             "lines": self.lines,
             "config": self.cfg.dump(),
-            **self.build.original_entries(self.trainer, self._at(done - 1).epoch, self.measured),
+            **self.build.original_entries(self.train_step, self._at(done - 1).epoch, self.measured),
         }
         for entry in ("optimisers", "averages") if weights_only else ():
             state.pop(entry, None)
         epoch, rest = divmod(done, self.plan.steps_per_epoch)
         ended = epoch if rest == 0 and name == "last.pth" and evaluated else None
-        saved = self.keeper.save(name, state, epoch=ended)
-        self.journal.saved(done, name, seconds=saved.seconds, megabytes=saved.megabytes)
+        saved = self.manager.save(name, state, epoch=ended)
+        self.logger.saved(done, name, seconds=saved.seconds, megabytes=saved.megabytes)

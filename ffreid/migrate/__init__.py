@@ -96,7 +96,7 @@ def tell(words: Sequence[str]) -> None:
     if file is not None and file.suffix != ".py" and _is_file(file):
         text = migrate_script(_read(file))
     else:
-        command = words[0] if len(words) == 1 else shell.joined(list(words))
+        command = words[0] if len(words) == 1 else shell.process_group(list(words))
         command = CONTINUED.sub(" ", command).strip()
         several = "\n" in command
         text = migrate_script(command) if several else "\n".join(shown(migrate(command), command))

@@ -77,7 +77,7 @@ def tidy(word: str) -> str:
     return value if not varies(word) and PLAIN.fullmatch(value) else word
 
 
-def joined(words: list[str]) -> str:
+def process_group(words: list[str]) -> str:
     """Put words that a shell has split together again: the other way of naming a command."""
     return " ".join(
         shlex.quote(word) if re.search(r"[\s'\"\\;|&]", word) else word for word in words

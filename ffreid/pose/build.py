@@ -15,7 +15,7 @@ from ffreid.engine.checkpoints import io
 from ffreid.engine.distributed import group
 from ffreid.engine.precision import dtype
 from ffreid.engine.task import Plan, Task
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.pose import convert
 from ffreid.pose.data.batch import collate as collate
@@ -118,7 +118,7 @@ def load_network(path: Path, objects: ObjectSet, device: torch.device) -> tuple[
     return net.to(device).eval(), state
 
 
-def told_otherwise(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
+def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
     """Say in which settings, that change what a network sees, its checkpoint differs."""
     return [
         f"trained with {key} {then}, evaluated with {now}"
@@ -170,7 +170,9 @@ def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
     return {"net": net}
 
 
-def original_entries(trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> dict[str, Any]:
+def original_entries(
+    train_step: TrainStep, epoch: int, measured: Mapping[str, float]
+) -> dict[str, Any]:
     """What checkpoints hold further under names of the original: nothing yet."""
     return {}
 

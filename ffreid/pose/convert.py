@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ffreid.engine.checkpoints import contents
-from ffreid.engine.checkpoints.contents import Facts, Recognised
+from ffreid.engine.checkpoints.contents import CheckpointContents, Facts
 from ffreid.engine.checkpoints.repair import fitted_optimiser, mended, old_optimiser
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import Inputs
@@ -31,7 +31,7 @@ LOSS_SCALE = {"loss_scaler0": {"loss_scale": 1.0, "unskipped": 0}}
 """What apex keeps at the authors' level O0; their YCB-Video script wants such an entry."""
 
 
-def claims(found: Recognised) -> Facts | None:
+def claims(found: CheckpointContents) -> Facts | None:
     """Say what a file tells of an FFB6D; None where it holds none."""
     role = next((role for role in found.weights if _is_ffb6d(found.weights[role])), None)
     if role is None:
@@ -99,13 +99,13 @@ def _toy_inputs(side: int = 32, points: int = 1024, neighbours: int = 16) -> Inp
     )
 
 
-def repaired(found: Recognised, facts: Facts) -> tuple[dict[str, Tensor], list[str]]:
+def repaired(found: CheckpointContents, facts: Facts) -> tuple[dict[str, Tensor], list[str]]:
     """Give the network's state dict under today's names, and what was done to it."""
     return mended(found.weights[facts.role], ALIASES)
 
 
 def to_ours(
-    found: Recognised, facts: Facts, settings: Mapping[str, Any]
+    found: CheckpointContents, facts: Facts, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """Give a checkpoint in our layout, and what is worth a word.
 
@@ -147,7 +147,7 @@ def _classes(facts: Facts, name: str) -> dict[str, Any]:
     return known
 
 
-def _optimisers(found: Recognised, facts: Facts, notes: list[str]) -> dict[str, Any]:
+def _optimisers(found: CheckpointContents, facts: Facts, notes: list[str]) -> dict[str, Any]:
     with torch.device("meta"):  # its names and shapes are wanted alone
         net = build(facts, CfgNode())
     for name, optimiser in found.optimisers.items():
@@ -207,7 +207,7 @@ def converted(raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str
     """
     if (own := contents.own(raw, origin, task="pose", network="FFB6D")) is not None:
         return own, ""
-    found = contents.recognise(raw)
+    found = contents.identify(raw)
     facts = claims(found)
     if facts is None:
         raise contents.holds_no("FFB6D", origin)

@@ -42,7 +42,7 @@ def evaluate(
     Writes ``results.json``, ``poses.json`` and ``pictures/*.png`` below `folder` (below its
     ``test-gt`` for the true labels) and prints the table, in the first process.
     """
-    source = group.in_turn(lambda: sources.open_source(cfg))
+    source = group.main_process_first(lambda: sources.open_source(cfg))
     if use_truth:
         folder = folder / "test-gt"
     net: nn.Module | None = None
@@ -55,7 +55,7 @@ def evaluate(
         origin = {"weights": weights, "step": state.get("step"), "origin": told}
         if world.main:
             report.say(f"evaluating {told}")
-            for line in build.told_otherwise(cfg, state):
+            for line in build.changed_settings(cfg, state):
                 report.say(f"note: {line}")
     elif world.main:
         report.say("voting with the true labels and offsets")

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ffreid.engine.precision import wide
+from ffreid.engine.precision import in_float32
 from ffreid.pose.data.batch import Targets
 from ffreid.pose.model.ffb6d import Outputs
 
 
-@wide
+@in_float32
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
     """Mean of -(1 - p)^gamma log p of the true class (Lin et al., ICCV 2017, eq. 4, no alpha).
 
@@ -30,7 +30,7 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
     return -(weight * log_p).mean()
 
 
-@wide
+@in_float32
 def offset_loss(predicted: Tensor, target: Tensor, labels: Tensor) -> Tensor:
     """Mean L1 length of the offsets' errors over the foreground points (FFB6D, section 3.3).
 

@@ -208,7 +208,7 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseM
         net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
     else:
         net, state = build.load_network(checkpoint, objects, device)
-        for line in build.told_otherwise(cfg, state):
+        for line in build.changed_settings(cfg, state):
             say(f"note: {line}")
     return PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
 

@@ -87,7 +87,7 @@ def _toy(cfg: CfgNode) -> Source:
     return Source(reader, objects, reader.folder)
 
 
-def made_folder(cfg: CfgNode) -> Path | None:
+def synthetic_folder(cfg: CfgNode) -> Path | None:
     """Where the data are that are made on first use; None for those that are not."""
     return toy_folder(cfg) if cfg.DATA.LAYOUT == "toy" else None
 

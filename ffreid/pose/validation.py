@@ -14,8 +14,8 @@ from ffreid.engine import precision
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.modules import evaluating
-from ffreid.engine.task import Pictures, Plan, Progress, Validation, plain
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.task import Pictures, Plan, Progress, ValidationResult, plain
+from ffreid.engine.train_step import TrainStep
 from ffreid.pose import build, sources
 from ffreid.pose.data.batch import Skipped
 from ffreid.pose.draw import Picture
@@ -33,12 +33,12 @@ def due(cfg: CfgNode, plan: Plan, done: int) -> bool:
 
 
 def validate(
-    cfg: CfgNode, world: World, source: sources.Source, trainer: Trainer, at: Progress
-) -> Validation:
+    cfg: CfgNode, world: World, source: sources.Source, train_step: TrainStep, at: Progress
+) -> ValidationResult:
     """Measure the loss on test frames, over all processes."""
-    terms = trainer.evaluate(_batches(cfg, world, source), at)
-    net = plain(trainer.task.get_submodule("net"))
-    return Validation(
+    terms = train_step.evaluate(_batches(cfg, world, source), at)
+    net = plain(train_step.task.get_submodule("net"))
+    return ValidationResult(
         row=terms,
         name="loss",
         value=terms["loss"],
@@ -84,9 +84,9 @@ def numbers(cfg: CfgNode, source: sources.Source) -> tuple[str, ...]:
     return ("loss", "segmentation", "keypoints", "centre", "accuracy")
 
 
-def one_batch(cfg: CfgNode, world: World, source: sources.Source, trainer: Trainer) -> object:
+def one_batch(cfg: CfgNode, world: World, source: sources.Source, train_step: TrainStep) -> object:
     """Measure the loss on the first batch of test frames."""
-    return trainer.evaluate(islice(_batches(cfg, world, source), 1), Progress(0, 1, 0))
+    return train_step.evaluate(islice(_batches(cfg, world, source), 1), Progress(0, 1, 0))
 
 
 def epoch_line(means: dict[str, float], epoch: int, seconds: float, waited: float) -> None:

@@ -16,7 +16,7 @@ from ffreid.engine.checkpoints import io
 from ffreid.engine.distributed import group
 from ffreid.engine.precision import dtype
 from ffreid.engine.task import Plan, plain
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.reid import convert
 from ffreid.reid.data import clips
@@ -121,7 +121,9 @@ def build_optimisers(cfg: CfgNode, task: ReidTask) -> dict[str, Optimizer]:
     }
 
 
-def original_entries(trainer: Trainer, epoch: int, measured: Mapping[str, float]) -> dict[str, Any]:
+def original_entries(
+    train_step: TrainStep, epoch: int, measured: Mapping[str, float]
+) -> dict[str, Any]:
     """What the original's checkpoints hold, under its names; tensors are shared with our own.
 
     Args:
@@ -129,7 +131,7 @@ def original_entries(trainer: Trainer, epoch: int, measured: Mapping[str, float]
         epoch: the last one trained in, from 0.
         measured: ``rank1`` of the last evaluation, a share; before the first there is none.
     """
-    task = trainer.task
+    task = train_step.task
     assert isinstance(task, ReidTask)
     net = plain(task.net)
     head = task.memory if task.clothes is None else plain(task.clothes)
@@ -166,7 +168,7 @@ def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Mod
     return net.to(device, dtype(cfg)).eval(), state
 
 
-def told_otherwise(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
+def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
     """Say in which settings, that change what a network sees or is, its checkpoint differs."""
     return [
         f"trained with {key} {then}, evaluated with {now}"
@@ -269,7 +271,7 @@ def plan(cfg: CfgNode, data: TrainSet) -> Plan:
         steps_per_epoch=epoch,
         total=cfg.TRAIN.STEPS or cfg.TRAIN.MAX_EPOCH * epoch,
         workers=cfg.DATA.NUM_WORKERS,
-        granule=cfg.DATA.TRAIN_BATCH if cfg.TRAIN.BATCH_NORM == "groups" else 1,
+        batch_norm_group=cfg.DATA.TRAIN_BATCH if cfg.TRAIN.BATCH_NORM == "groups" else 1,
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ffreid.engine.checkpoints import contents
-from ffreid.engine.checkpoints.contents import Facts, Recognised
+from ffreid.engine.checkpoints.contents import CheckpointContents, Facts
 from ffreid.engine.checkpoints.keys import State
 from ffreid.engine.checkpoints.repair import mended
 from ffreid.reid.defaults import IMAGE_NETWORKS
@@ -27,7 +27,7 @@ PARTS = ("model_state_dict", "classifier_state_dict", "clothes_classifier_state_
 BEST = ("rank1", "best_rank1", "best_prec1")
 
 
-def claims(found: Recognised) -> Facts | None:
+def claims(found: CheckpointContents) -> Facts | None:
     """Say what a file tells of a network of Simple-CCReID; None where it holds none."""
     role = next((role for role in found.weights if _network(found.weights[role])), None)
     if role is None:
@@ -81,7 +81,7 @@ def _pooling(state: Mapping[str, Tensor], features: int) -> str | None:
     return "maxavg" if features == 2 * _length(state["base.7.2.conv3.weight"]) else None
 
 
-def _heads(found: Recognised) -> dict[str, int | float | str]:
+def _heads(found: CheckpointContents) -> dict[str, int | float | str]:
     """Count what the heads tell apart."""
     told: dict[str, int | float | str] = {}
     head, clothes = found.weights.get("classifier", {}), found.weights.get("clothes", {})
@@ -132,13 +132,13 @@ def run(net: nn.Module, settings: CfgNode) -> dict[str, Tensor]:
         return {"features": net.eval()(noise)}
 
 
-def repaired(found: Recognised, facts: Facts) -> tuple[State, list[str]]:
+def repaired(found: CheckpointContents, facts: Facts) -> tuple[State, list[str]]:
     """Give the network's state dict under today's names, and what was done to it."""
     return mended(found.weights[facts.role], {})
 
 
 def to_ours(
-    found: Recognised, facts: Facts, settings: Mapping[str, Any]
+    found: CheckpointContents, facts: Facts, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """Give a checkpoint in our layout, and what is worth a word.
 
@@ -195,7 +195,7 @@ def converted(raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str
     """
     if (own := contents.own(raw, origin, task="reid", network=NETWORK)) is not None:
         return own, ""
-    found = contents.recognise(raw)
+    found = contents.identify(raw)
     facts = claims(found)
     if facts is None and isinstance(raw.get("model_state_dict"), Mapping):
         return dict(raw), ""  # of another network: loading it tells which keys do not fit

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ffreid.engine.precision import wide
+from ffreid.engine.precision import in_float32
 
 
-@wide
+@in_float32
 def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
     """Cosines of all pairs, never in half precision.
 

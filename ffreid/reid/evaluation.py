@@ -72,7 +72,7 @@ def evaluate(
         origin: dict[str, Any] = {"features": features, "weights": search.weights}
     else:
         assert weights is not None, "neither weights nor features"
-        source = group.in_turn(lambda: sources.open_source(cfg))
+        source = group.main_process_first(lambda: sources.open_source(cfg))
         search, origin = _embedded_by(cfg, world, source, weights)
         if save_features is not None and world.main:
             saved_features.save(save_features, search)
@@ -159,7 +159,7 @@ def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any
     report.say(f"data: {source.summary()}")
     for line in source.notes:
         report.say(f"note: {line}")
-    for line in build.told_otherwise(cfg, state):
+    for line in build.changed_settings(cfg, state):
         report.say(f"note: {line}")
     if cfg.TEST.SELECT_ON == "test":
         report.say(

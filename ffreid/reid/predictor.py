@@ -197,7 +197,7 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> ReidM
         net = build_network(cfg)
     else:
         net, state = build.load_network(checkpoint, cfg, device)
-        for line in build.told_otherwise(cfg, state):
+        for line in build.changed_settings(cfg, state):
             say(f"note: {line}")
     return ReidModel(net.to(device, precision.dtype(cfg)), cfg)
 

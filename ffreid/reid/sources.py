@@ -56,7 +56,7 @@ def _toy(cfg: CfgNode) -> Source:
     return replace(source, name=cfg.DATASET, test=test, notes=())
 
 
-def made_folder(cfg: CfgNode) -> Path | None:
+def synthetic_folder(cfg: CfgNode) -> Path | None:
     """Where the data are that are made on first use; None for those that are not."""
     return toy_folder(cfg) if cfg.DATA.LAYOUT in TOYS else None
 

@@ -11,8 +11,8 @@ from yacs.config import CfgNode
 
 from ffreid import report
 from ffreid.engine.distributed.group import World
-from ffreid.engine.task import Pictures, Plan, Progress, Validation, plain
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.task import Pictures, Plan, Progress, ValidationResult, plain
+from ffreid.engine.train_step import TrainStep
 from ffreid.reid.data.records import Source
 from ffreid.reid.evaluation import evaluate, search_rows
 from ffreid.reid.extract import embed
@@ -45,11 +45,11 @@ def due(cfg: CfgNode, plan: Plan, done: int) -> bool:
 
 
 def validate(
-    cfg: CfgNode, world: World, source: Source, trainer: Trainer, at: Progress
-) -> Validation:
+    cfg: CfgNode, world: World, source: Source, train_step: TrainStep, at: Progress
+) -> ValidationResult:
     """Search with the network as it stands, over all processes."""
-    trainer.settle()
-    net = plain(trainer.task.get_submodule("net")).get_submodule("model")
+    train_step.fsync_folder()
+    net = plain(train_step.task.get_submodule("net")).get_submodule("model")
     search, rows = search_rows(cfg, world, source, net, split=cfg.TEST.SELECT_ON)
     by_name = {row.protocol: row for row in rows}
     found = {name: row.scores for name, row in by_name.items()}
@@ -64,7 +64,7 @@ def validate(
                 f"note: no query has a match under {protocol}, so the best state is the last one; "
                 "TEST.SELECT_PROTOCOL names another"
             )
-    return Validation(
+    return ValidationResult(
         row={f"{s.name} {key}": value for s in found.values() for key, value in _numbers(s)},
         name=f"{protocol} {label}",
         value=value,
@@ -99,10 +99,10 @@ def numbers(cfg: CfgNode, source: Source) -> list[str]:
     ]
 
 
-def one_batch(cfg: CfgNode, world: World, source: Source, trainer: Trainer) -> object:
+def one_batch(cfg: CfgNode, world: World, source: Source, train_step: TrainStep) -> object:
     """Take the features of the first batch of queries."""
-    trainer.settle()
-    net = plain(trainer.task.get_submodule("net")).get_submodule("model")
+    train_step.fsync_folder()
+    net = plain(train_step.task.get_submodule("net")).get_submodule("model")
     query = replace(source.test, query=source.test.query[: cfg.DATA.TEST_BATCH], gallery=())
     return embed(cfg, world, source, net, query, "of a dry run")
 

@@ -68,8 +68,8 @@ def test_operations_of_a_convolution_are_counted_twice_a_multiplication() -> Non
 
 
 def test_the_made_up_step_trains_both_classifiers_against_each_other() -> None:
-    trainer, batch = made_up_training(64, 32)
-    found = trainer.step([batch], Progress(step=0, total=1, epoch=0)).terms
+    train_step, batch = made_up_training(64, 32)
+    found = train_step.step([batch], Progress(step=0, total=1, epoch=0)).terms
     assert found["clothes"] > 0
     assert found["adversarial"] > 0
 

@@ -100,8 +100,8 @@ def test_shares_of_a_batch_are_normalised_as_the_whole(
     first, second = processes[share, axes]
     whole = passed(plain(axes), *draw(share, axes))
     for key in ("outputs", "gradient"):
-        joined = torch.cat([first[key], second[key]])
-        torch.testing.assert_close(joined, whole[key], rtol=EXACT, atol=EXACT)
+        process_group = torch.cat([first[key], second[key]])
+        torch.testing.assert_close(process_group, whole[key], rtol=EXACT, atol=EXACT)
     for key in ("gradient of 0.weight", "gradient of 0.bias"):
         torch.testing.assert_close(first[key] + second[key], whole[key], rtol=EXACT, atol=EXACT)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ffreid.engine.dry_run import describe, dry_run, show
 from ffreid.engine.task import Progress, Task
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 
 AT = Progress(0, 1, 0)
 
@@ -56,14 +56,16 @@ class Toy(Task):
         yield "net", {"five": self.weight * five.square().mean(), "six": six.square().mean()}
 
 
-def trainer(task: Task) -> Trainer:
+def train_step(task: Task) -> TrainStep:
     optimisers = {"net": torch.optim.SGD(task.get_submodule("net").parameters())}
-    return Trainer(task, optimisers, {"net": lambda step: 0.1}, device=torch.device("cpu"), seed=0)
+    return TrainStep(
+        task, optimisers, {"net": lambda step: 0.1}, device=torch.device("cpu"), seed=0
+    )
 
 
-def run(count: int = 1, weight: float = 1.0) -> tuple[dict[str, Any], Trainer, list[str]]:
+def run(count: int = 1, weight: float = 1.0) -> tuple[dict[str, Any], TrainStep, list[str]]:
     """What is found with `count` parts; the trainer; what happened, in order."""
-    made = trainer(Toy(weight))
+    made = train_step(Toy(weight))
     heard: list[str] = []
 
     def parts() -> Iterator[Batch]:

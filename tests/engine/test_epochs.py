@@ -2,11 +2,11 @@
 
 import pytest
 
-from ffreid.engine.train_step import EpochSums, timed
+from ffreid.engine.train_step import AverageMeter, timed
 
 
 def test_terms_are_averaged_and_waiting_is_summed() -> None:
-    sums = EpochSums()
+    sums = AverageMeter()
     sums.add({"a": 1.0, "b": 2.0}, waited=0.5, seconds=2.0)
     sums.add({"a": 3.0, "b": 2.0}, waited=0.25, seconds=1.0)
     assert sums.means() == {"a": 2.0, "b": 2.0}
@@ -14,10 +14,10 @@ def test_terms_are_averaged_and_waiting_is_summed() -> None:
 
 
 def test_an_interrupted_epoch_goes_on() -> None:
-    whole, first = EpochSums(), EpochSums()
+    whole, first = AverageMeter(), AverageMeter()
     for sums in (whole, first):
         sums.add({"a": 1.0}, waited=0.5, seconds=2.0)
-    second = EpochSums(first.state())
+    second = AverageMeter(first.state())
     for sums in (whole, second):
         sums.add({"a": 2.0}, waited=0.5, seconds=1.0)
     assert second.state() == whole.state()

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from ffreid.engine.distributed.group import cores
-from ffreid.engine.loading import StepKeys, deaths_told, evaluation_stream, in_steps, stream
+from ffreid.engine.loading import StepKeys, evaluation_stream, in_steps, stream, worker_errors
 from ffreid.engine.task import Plan
 from ffreid.errors import UserError
 
 
-def step_keys(*, granule: int = 1, **settings: int) -> StepKeys:
+def step_keys(*, batch_norm_group: int = 1, **settings: int) -> StepKeys:
     usual = {"start": 0, "total": 7, "rank": 0, "size": 1}
-    plan = Plan(batch=4, steps_per_epoch=3, total=7, workers=0, granule=granule)
+    plan = Plan(batch=4, steps_per_epoch=3, total=7, workers=0, batch_norm_group=batch_norm_group)
     return StepKeys(plan=plan, **usual | settings)
 
 
@@ -34,8 +34,8 @@ def test_every_position_of_every_epoch_is_taken_once(size: int) -> None:
 @pytest.mark.parametrize("size", [2, 4])
 def test_the_shares_of_a_step_are_one_process_batch(size: int) -> None:
     shares = zip(*(step_keys(rank=rank, size=size) for rank in range(size)), strict=True)
-    joined = [[key for share in step for key in share] for step in shares]
-    assert joined == list(step_keys())
+    process_group = [[key for share in step for key in share] for step in shares]
+    assert process_group == list(step_keys())
 
 
 @pytest.mark.parametrize("start", [0, 2, 3, 7])
@@ -56,15 +56,15 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     [(1, 1, 3, None), (1, 1, 2, [2, 2]), (2, 1, 2, [2, 2]), (1, 2, 2, [1, 1]), (1, 1, 4, [1] * 4)],
 )
 def test_a_share_is_cut_in_parts_of_whole_granules(
-    granule: int, size: int, parts: int, lengths: list[int] | None
+    batch_norm_group: int, size: int, parts: int, lengths: list[int] | None
 ) -> None:
     """Four samples make no three parts of equal length and a shorter last one."""
     if lengths is None:
-        with pytest.raises(UserError, match="make no 3 parts") as caught:
+        with pytest.raises(UserError, match="cannot be cut into 3 parts") as caught:
             step_keys(parts=parts)
         assert caught.value.hint == "set TRAIN.ACCUMULATE to one of: 1, 2, 4"
         return
-    keys = step_keys(granule=granule, size=size, parts=parts)
+    keys = step_keys(batch_norm_group=batch_norm_group, size=size, parts=parts)
     cut = list(in_steps(iter(keys), keys.parts))
     assert [[len(part) for part in step] for step in cut] == [lengths] * 7
     whole = list(step_keys(size=size))
@@ -73,7 +73,7 @@ def test_a_share_is_cut_in_parts_of_whole_granules(
 
 
 def test_a_last_part_may_be_shorter() -> None:
-    plan = Plan(batch=10, steps_per_epoch=1, total=1, workers=0, granule=2)
+    plan = Plan(batch=10, steps_per_epoch=1, total=1, workers=0, batch_norm_group=2)
     keys = StepKeys(start=0, total=1, plan=plan, parts=2, rank=0, size=1)
     assert [len(part) for part in keys] == [6, 4]
 
@@ -135,7 +135,7 @@ def test_a_killed_worker_is_told() -> None:
 def test_a_worker_killed_while_a_step_is_computed_is_told() -> None:
     batches = stream(Numbers(bad={1: "killed"}), [[0], [1]], list, workers=1)
     # torch raises in whatever the main process is at; it prefetches, so that is often this.
-    with pytest.raises(UserError, match="a data worker died"), deaths_told():
+    with pytest.raises(UserError, match="a data worker died"), worker_errors():
         for _ in batches:
             deadline = time.monotonic() + 30
             while time.monotonic() < deadline:
@@ -143,7 +143,7 @@ def test_a_worker_killed_while_a_step_is_computed_is_told() -> None:
 
 
 def test_other_errors_pass_where_deaths_are_told() -> None:
-    with pytest.raises(RuntimeError, match="shapes differ"), deaths_told():
+    with pytest.raises(RuntimeError, match="shapes differ"), worker_errors():
         raise RuntimeError("shapes differ")
 
 

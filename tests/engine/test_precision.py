@@ -8,7 +8,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from ffreid.engine import defaults
-from ffreid.engine.precision import dtype, flags, half, wide, widened
+from ffreid.engine.precision import dtype, flags, half, in_float32, widened
 from ffreid.errors import UserError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -86,7 +86,7 @@ def test_only_half_precision_is_widened(kind: torch.dtype) -> None:
     assert widened(torch.ones(2, dtype=kind)).dtype == expected
 
 
-@wide
+@in_float32
 def product(left: Tensor, right: Tensor, *, factor: float = 1.0) -> Tensor:
     return factor * (left @ right)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ffreid.engine.task import Progress, Task, Validation
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.task import Progress, Task, ValidationResult
+from ffreid.engine.train_step import TrainStep
 
 DTYPE = torch.float64
 
@@ -64,12 +64,12 @@ class Pair(Task):
 RATES = {"first": lambda step: 0.1 / (1 + step), "second": lambda step: 0.2 + 0.1 * step}
 
 
-def trainer(task: Task, *, seed: int = 0, rank: int = 0) -> Trainer:
+def train_step(task: Task, *, seed: int = 0, rank: int = 0) -> TrainStep:
     optimisers = {
         name: torch.optim.Adam(task.get_submodule(name).parameters()) for name in task.trained
     }
     cpu = torch.device("cpu")
-    return Trainer(task, optimisers, RATES, device=cpu, dtype=DTYPE, seed=seed, rank=rank)
+    return TrainStep(task, optimisers, RATES, device=cpu, dtype=DTYPE, seed=seed, rank=rank)
 
 
 def batches(*sizes: int) -> list[Batch]:
@@ -112,7 +112,7 @@ def test_parts_are_stepped_one_after_the_other_as_by_hand() -> None:
     steps = batches(4, 4, 4, 4)
     expected, rows = by_hand(steps)
     task = Pair()
-    made = trainer(task)
+    made = train_step(task)
     for step, batch in enumerate(steps):
         assert made.step([batch], Progress(step, 4, 0)).terms == pytest.approx(
             rows[step], rel=1e-12
@@ -123,7 +123,7 @@ def test_parts_are_stepped_one_after_the_other_as_by_hand() -> None:
 def test_the_task_is_told_where_training_stands_before_its_losses() -> None:
     task, at = Pair(), Progress(5, 9, 2)
     task.eval()
-    trainer(task).step([batches(4)[0]], at)
+    train_step(task).step([batches(4)[0]], at)
     assert task.heard == [("modes", True), ("prepare", at)]
 
 
@@ -134,7 +134,7 @@ def test_a_part_that_is_not_stepped_keeps_its_parameters() -> None:
 
     task = First()
     before = states(task)
-    trainer(task).step([batches(4)[0]], Progress(0, 1, 0))
+    train_step(task).step([batches(4)[0]], Progress(0, 1, 0))
     assert torch.equal(task.second.weight, before["second.weight"])
     assert not torch.equal(task.first.weight, before["first.weight"])
 
@@ -142,7 +142,7 @@ def test_a_part_that_is_not_stepped_keeps_its_parameters() -> None:
 def test_evaluation_weighs_batches_by_their_samples() -> None:
     parts = batches(5, 2, 1)
     whole = Batch(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))
-    made, at = trainer(Pair()), Progress(0, 1, 0)
+    made, at = train_step(Pair()), Progress(0, 1, 0)
     found = made.evaluate(iter(parts), at)
     assert found == pytest.approx(made.evaluate(iter([whole]), at), rel=1e-12)
     assert found["loss"] == pytest.approx(found["fit"] + found["small"] + found["rest"])
@@ -151,7 +151,7 @@ def test_evaluation_weighs_batches_by_their_samples() -> None:
 
 def test_evaluation_changes_neither_parameters_nor_optimisers() -> None:
     task = Pair(dropout=0.5)
-    made = trainer(task)
+    made = train_step(task)
     made.step([batches(4)[0]], Progress(0, 2, 0))
     before = made.state()["optimisers"]["first"]["state"][0]["exp_avg"].clone()
     parameters = states(task)
@@ -163,9 +163,9 @@ def test_evaluation_changes_neither_parameters_nor_optimisers() -> None:
 
 def test_evaluation_is_without_dropout_and_the_next_step_with_it() -> None:
     task, at = Pair(dropout=0.5), Progress(0, 2, 0)
-    made = trainer(task)
+    made = train_step(task)
     batch = batches(4)[0]
-    assert made.evaluate(iter([batch]), at) == trainer(Pair()).evaluate(iter([batch]), at)
+    assert made.evaluate(iter([batch]), at) == train_step(Pair()).evaluate(iter([batch]), at)
     assert not task.training
     made.step([batch], at)
     assert task.training
@@ -175,7 +175,7 @@ def test_an_evaluation_between_two_steps_leaves_them_as_they_were() -> None:
     first, second = batches(4, 4)
     tasks = Pair(dropout=0.5), Pair(dropout=0.5)
     for task, evaluates in zip(tasks, (False, True), strict=True):
-        made = trainer(task)
+        made = train_step(task)
         made.step([first], Progress(0, 2, 0))
         if evaluates:
             made.evaluate(iter([second]), Progress(1, 2, 0))
@@ -189,19 +189,21 @@ def test_an_evaluation_between_two_steps_leaves_them_as_they_were() -> None:
 )
 def test_dropout_follows_from_seed_step_and_process(changed: dict[str, int], same: bool) -> None:
     batch, at = batches(64)[0], Progress(0, 1, 0)
-    usual = trainer(Pair(dropout=0.5)).step([batch], at).terms["fit"]
-    assert (trainer(Pair(dropout=0.5), **changed).step([batch], at).terms["fit"] == usual) is same
+    usual = train_step(Pair(dropout=0.5)).step([batch], at).terms["fit"]
+    assert (
+        train_step(Pair(dropout=0.5), **changed).step([batch], at).terms["fit"] == usual
+    ) is same
 
 
 def test_a_state_taken_back_trains_on_bitwise() -> None:
     steps = batches(4, 4, 4, 4)
     whole, started, resumed = Pair(dropout=0.3), Pair(dropout=0.3), Pair(dropout=0.3)
-    made, before = trainer(whole), trainer(started)
+    made, before = train_step(whole), train_step(started)
     for step in range(4):
         made.step([steps[step]], Progress(step, 4, 0))
     for step in range(2):
         before.step([steps[step]], Progress(step, 4, 0))
-    after = trainer(resumed)
+    after = train_step(resumed)
     after.load_state(before.state())
     for step in range(2, 4):
         after.step([steps[step]], Progress(step, 4, 0))
@@ -225,13 +227,13 @@ class Halves(Task):
         yield "second", {"rest": self.second(self.given[1]).square().mean()}
 
 
-def halves(half: torch.dtype | None) -> tuple[Halves, Trainer]:
+def halves(half: torch.dtype | None) -> tuple[Halves, TrainStep]:
     task = Halves()
     optimisers = {
         name: torch.optim.SGD(task.get_submodule(name).parameters()) for name in task.trained
     }
     rates = dict.fromkeys(task.trained, lambda step: 0.5)
-    made = Trainer(task, optimisers, rates, device=torch.device("cpu"), half=half, seed=0)
+    made = TrainStep(task, optimisers, rates, device=torch.device("cpu"), half=half, seed=0)
     return task, made
 
 
@@ -277,13 +279,13 @@ class Remembers(Pair):
 
 def test_what_is_kept_is_saved_and_taken_back() -> None:
     task, other = Remembers(), Remembers()
-    made = trainer(task)
+    made = train_step(task)
     for step, batch in enumerate(batches(4, 4)):
         made.step([batch], Progress(step, 2, 0))
     state = made.state()
     assert list(state["parts"]) == ["first", "second", "memory"]
     assert list(state["optimisers"]) == ["first", "second"]
-    trainer(other).load_state(state)
+    train_step(other).load_state(state)
     assert other.memory.get_buffer("steps") == 2
     torch.testing.assert_close(states(other), states(task), rtol=0, atol=0)
 
@@ -307,9 +309,9 @@ def test_what_is_kept_is_saved_and_taken_back() -> None:
 def test_a_number_beats_a_worse_one_and_what_is_none(
     larger: bool, value: float, best: float | None, better: bool
 ) -> None:
-    found = Validation(row={}, name="rank-1", value=value, larger=larger)
+    found = ValidationResult(row={}, name="rank-1", value=value, larger=larger)
     assert found.better_than(best) is better
 
 
 def test_where_nothing_is_a_number_the_last_is_the_best() -> None:
-    assert Validation(row={}, name="rank-1", value=nan, larger=True).better_than(nan)
+    assert ValidationResult(row={}, name="rank-1", value=nan, larger=True).better_than(nan)

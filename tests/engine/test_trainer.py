@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from ffreid.engine.checkpoints import io
-from ffreid.engine.checkpoints.manager import Keeper
+from ffreid.engine.checkpoints.manager import CheckpointManager
 from ffreid.engine.ema import Averages
 from ffreid.engine.signals import Stopped
-from ffreid.engine.trainer import Loop
+from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 from tests.engine import third
 from tests.states import differences, without_clocks
@@ -23,7 +23,7 @@ from tests.states import differences, without_clocks
 
 def trained(folder: Path, *pairs: str, **how: Any) -> dict[str, Any]:
     """Train to the end; give the last state."""
-    third.loop(third.defaults(folder, *pairs), folder).fit(**how)
+    third.trainer(third.defaults(folder, *pairs), folder).fit(**how)
     return io.load(folder / "last.pth")
 
 
@@ -59,11 +59,11 @@ def test_a_run_resumed_after_every_step_is_bitwise_the_whole_one(tmp_path: Path,
     whole = trained(tmp_path / "whole", *pairs)
     folder = tmp_path / "cut"
     cfg = third.defaults(folder, *pairs)
-    third.loop(cfg, folder).fit(1)
+    third.trainer(cfg, folder).fit(1)
     for step in range(1, 6):
         state = io.load(folder / "last.pth")
         assert state["step"] == step
-        third.loop(cfg, folder, state).fit(step + 1)
+        third.trainer(cfg, folder, state).fit(step + 1)
     found = io.load(folder / "last.pth")
     assert differences(without_clocks(found), without_clocks(whole)) == []
     assert curve(folder) == curve(tmp_path / "whole")
@@ -100,23 +100,23 @@ def test_a_signal_stops_after_the_step_and_loses_none(
     whole = trained(tmp_path / "whole")
     folder = tmp_path / "cut"
     cfg = third.defaults(folder)
-    run, step = third.loop(cfg, folder), Loop._step
+    run, step = third.trainer(cfg, folder), Trainer._step
 
-    def signalled(self: Loop, index: int, *rest: Any) -> Any:
+    def signalled(self: Trainer, index: int, *rest: Any) -> Any:
         if index == 3:
             os.kill(os.getpid(), number)
         return step(self, index, *rest)
 
-    monkeypatch.setattr(Loop, "_step", signalled)
+    monkeypatch.setattr(Trainer, "_step", signalled)
     with pytest.raises(Stopped) as caught:
         run.fit()
-    monkeypatch.setattr(Loop, "_step", step)
+    monkeypatch.setattr(Trainer, "_step", step)
     assert caught.value.signal == number
     state = io.load(folder / "last.pth")
     # Step 4 is one that is evaluated: that is still owed.
     assert (state["step"], state["evaluated"]) == (4, False)
     assert json.loads((folder / "state.json").read_text())["state"] == "stopped"
-    third.loop(cfg, folder, state).fit()
+    third.trainer(cfg, folder, state).fit()
     found = io.load(folder / "last.pth")
     assert differences(without_clocks(found), without_clocks(whole)) == []
 
@@ -126,7 +126,7 @@ def test_a_signal_in_an_evaluation_stops_at_once_and_loses_no_step(
 ) -> None:
     folder = tmp_path / "cut"
     cfg = third.defaults(folder, "TRAIN.EMA", "0.9")
-    validate = third.Validating.validate
+    validate = third.Validation.validate
     asked: list[int] = []
 
     def signalled(self: Any, *given: Any) -> Any:
@@ -135,13 +135,13 @@ def test_a_signal_in_an_evaluation_stops_at_once_and_loses_no_step(
             os.kill(os.getpid(), signal.SIGTERM)
         return validate(self, *given)
 
-    monkeypatch.setattr(third.Validating, "validate", signalled)
+    monkeypatch.setattr(third.Validation, "validate", signalled)
     with pytest.raises(Stopped):
-        third.loop(cfg, folder).fit()
-    monkeypatch.setattr(third.Validating, "validate", validate)
+        third.trainer(cfg, folder).fit()
+    monkeypatch.setattr(third.Validation, "validate", validate)
     assert len(asked) == 2
     state = io.load(folder / "last.pth")
-    third.loop(cfg, folder, state).fit()
+    third.trainer(cfg, folder, state).fit()
     whole = trained(tmp_path / "whole", "TRAIN.EMA", "0.9")
     found = io.load(folder / "last.pth")
     assert differences(without_clocks(found), without_clocks(whole)) == []
@@ -151,7 +151,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_samples_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg = third.defaults(tmp_path, "DATA.BAD", "[1/3]", "TRAIN.SAVE_EVERY", "1")
-    third.loop(cfg, tmp_path).fit(3)
+    third.trainer(cfg, tmp_path).fit(3)
     (skipped,) = [row for row in rows(tmp_path) if row.get("skipped")]
     assert skipped["step"] == 3
     assert "1/3" in skipped["samples"]
@@ -165,10 +165,10 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_samples_are_named(
 
 def test_a_skipped_step_changes_neither_weights_nor_statistics(tmp_path: Path) -> None:
     cfg = third.defaults(tmp_path, "DATA.BAD", "[0/0]", "MODEL.SINGLE", "true")
-    run = third.loop(cfg, tmp_path)
-    before = {key: value.clone() for key, value in run.trainer.task.state_dict().items()}
+    run = third.trainer(cfg, tmp_path)
+    before = {key: value.clone() for key, value in run.train_step.task.state_dict().items()}
     run.fit(1)
-    assert differences(before, dict(run.trainer.task.state_dict())) == []
+    assert differences(before, dict(run.train_step.task.state_dict())) == []
 
 
 def test_too_many_skipped_steps_end_the_run_and_name_the_last_good_state(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_averages_are_judged_apart_and_resume_with_the_run(tmp_path: Path) -> No
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    found = third.loop(third.defaults(tmp_path), tmp_path).try_out()
+    found = third.trainer(third.defaults(tmp_path), tmp_path).try_out()
     assert found["samples"] == 12
     assert list(tmp_path.iterdir()) == []
 
@@ -247,7 +247,7 @@ def test_an_evaluation_that_fails_loses_no_step(
     def failing(*_: Any) -> Any:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(third.Validating, "validate", failing)
+    monkeypatch.setattr(third.Validation, "validate", failing)
     with pytest.raises(RuntimeError, match="out of memory"):
         trained(tmp_path)
     state = io.load(tmp_path / "last.pth")
@@ -257,19 +257,19 @@ def test_an_evaluation_that_fails_loses_no_step(
 def test_an_evaluation_that_was_cut_short_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = Loop._save
+    save = Trainer._save
 
-    def killed(self: Loop, name: str, done: int, **how: Any) -> None:
+    def killed(self: Trainer, name: str, done: int, **how: Any) -> None:
         if name == "best.pth":  # its numbers are logged by then
             raise RuntimeError("killed")
         save(self, name, done, **how)
 
     cfg = third.defaults(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(Loop, "_save", killed)
-        third.loop(cfg, tmp_path).fit()
+        patch.setattr(Trainer, "_save", killed)
+        third.trainer(cfg, tmp_path).fit()
     assert [row["step"] for row in rows(tmp_path) if "validation/loss" in row] == [4]
-    third.loop(cfg, tmp_path, io.load(tmp_path / "last.pth")).fit()
+    third.trainer(cfg, tmp_path, io.load(tmp_path / "last.pth")).fit()
     assert [row["step"] for row in rows(tmp_path) if "validation/loss" in row] == [4, 6]
 
 
@@ -290,11 +290,13 @@ def test_a_signal_while_the_best_state_is_saved_loses_no_best_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = third.defaults(tmp_path)
-    signal_in(monkeypatch, Keeper, "save", lambda keeper, name, state: name == "best.pth")
+    signal_in(
+        monkeypatch, CheckpointManager, "save", lambda manager, name, state: name == "best.pth"
+    )
     with pytest.raises(Stopped):
-        third.loop(cfg, tmp_path).fit()
+        third.trainer(cfg, tmp_path).fit()
     assert not (tmp_path / "best.pth").exists()
-    third.loop(cfg, tmp_path, io.load(tmp_path / "last.pth")).fit(5)
+    third.trainer(cfg, tmp_path, io.load(tmp_path / "last.pth")).fit(5)
     assert io.load(tmp_path / "best.pth")["step"] == 4
 
 
@@ -304,7 +306,7 @@ def test_a_signal_while_averages_are_exchanged_leaves_weights_whole(
 ) -> None:
     whole = trained(tmp_path / "whole", "TRAIN.EMA", "0.5")
     cfg = third.defaults(tmp_path / "cut", "TRAIN.EMA", "0.5")
-    run = third.loop(cfg, tmp_path / "cut")
+    run = third.trainer(cfg, tmp_path / "cut")
     copied = []
 
     def amid(averages: Averages, source: Any, target: Any, keys: Any) -> bool:
@@ -315,43 +317,43 @@ def test_a_signal_while_averages_are_exchanged_leaves_weights_whole(
     with pytest.raises(Stopped):
         run.fit()
     state = io.load(tmp_path / "cut" / "last.pth")
-    third.loop(cfg, tmp_path / "cut", state).fit()
+    third.trainer(cfg, tmp_path / "cut", state).fit()
     found = io.load(tmp_path / "cut" / "last.pth")
     assert differences(without_clocks(found), without_clocks(whole)) == []
 
 
 def test_a_checkpoint_of_an_earlier_version_keeps_its_best_value(tmp_path: Path) -> None:
     cfg = third.defaults(tmp_path)
-    third.loop(cfg, tmp_path).fit(4)
+    third.trainer(cfg, tmp_path).fit(4)
     state = io.load(tmp_path / "last.pth")
     for name in ("bests", "evaluated", "skipped", "epoch_sums"):
         del state[name]
-    assert third.loop(cfg, tmp_path, state).best["best"].value == state["best"]
+    assert third.trainer(cfg, tmp_path, state).best["best"].value == state["best"]
 
 
 def test_a_best_value_whose_state_is_gone_is_forgotten(tmp_path: Path) -> None:
     cfg = third.defaults(tmp_path, "TRAIN.EMA", "0.5")
-    third.loop(cfg, tmp_path).fit(4)
+    third.trainer(cfg, tmp_path).fit(4)
     (tmp_path / "best-ema.pth").unlink()
-    assert [*third.loop(cfg, tmp_path, io.load(tmp_path / "last.pth")).best] == ["best"]
+    assert [*third.trainer(cfg, tmp_path, io.load(tmp_path / "last.pth")).best] == ["best"]
 
 
 def test_a_resumed_run_that_skips_too_much_names_what_it_was_resumed_from(tmp_path: Path) -> None:
     cfg = third.defaults(tmp_path, "TRAIN.MAX_SKIPPED", "1", "DATA.BAD", "[1/3]")
-    third.loop(cfg, tmp_path).fit(2)
-    run = third.loop(cfg, tmp_path, io.load(tmp_path / "last.pth"))
+    third.trainer(cfg, tmp_path).fit(2)
+    run = third.trainer(cfg, tmp_path, io.load(tmp_path / "last.pth"))
     with pytest.raises(UserError) as caught:
         run.fit()
     assert f"the last good state is {tmp_path / 'last.pth'} (step 2)" in caught.value.hint
 
 
-def spoil_gradient(run: Loop, factor: float) -> None:
-    weight: Any = run.trainer.task.get_submodule("head").get_parameter("weight")
+def spoil_gradient(run: Trainer, factor: float) -> None:
+    weight: Any = run.train_step.task.get_submodule("head").get_parameter("weight")
     weight.register_hook(lambda gradient: gradient * factor)
 
 
 def test_the_samples_are_named_of_a_step_whose_gradient_alone_is_not_finite(tmp_path: Path) -> None:
-    run = third.loop(third.defaults(tmp_path), tmp_path)
+    run = third.trainer(third.defaults(tmp_path), tmp_path)
     spoil_gradient(run, math.inf)
     run.fit(1)
     (skipped,) = [row for row in rows(tmp_path) if row.get("skipped")]
@@ -361,7 +363,7 @@ def test_the_samples_are_named_of_a_step_whose_gradient_alone_is_not_finite(tmp_
 
 def test_a_gradient_that_no_loss_scale_makes_finite_ends_the_run(tmp_path: Path) -> None:
     pairs = ["TRAIN.PRECISION", "fp16", "TRAIN.STEPS", "40", "TEST.EVERY", "100"]
-    run = third.loop(third.defaults(tmp_path, *pairs), tmp_path)
+    run = third.trainer(third.defaults(tmp_path, *pairs), tmp_path)
     spoil_gradient(run, math.nan)
     with pytest.raises(UserError, match="the gradient of head has length nan"):
         run.fit()

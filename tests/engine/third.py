@@ -16,9 +16,9 @@ from ffreid.engine import batchnorm, precision
 from ffreid.engine import defaults as engine_defaults
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import evaluation_stream
-from ffreid.engine.task import Plan, Progress, Task, TaskModules, Validation
-from ffreid.engine.train_step import Trainer
-from ffreid.engine.trainer import Loop
+from ffreid.engine.task import Plan, Progress, Task, TaskModules, ValidationResult
+from ffreid.engine.train_step import TrainStep
+from ffreid.engine.trainer import Trainer
 
 LENGTH = 24
 """Samples an epoch."""
@@ -123,7 +123,7 @@ class Sources:
     def class_names(self, source: Samples) -> list[str]:
         return ["sum", "product"]
 
-    def made_folder(self, cfg: CfgNode) -> Path | None:
+    def synthetic_folder(self, cfg: CfgNode) -> Path | None:
         return None
 
 
@@ -145,7 +145,7 @@ class Build:
             steps_per_epoch=len(data) // batch,
             total=cfg.TRAIN.STEPS,
             workers=cfg.DATA.WORKERS,
-            granule=batch // cfg.TRAIN.GROUPS,
+            batch_norm_group=batch // cfg.TRAIN.GROUPS,
         )
 
     def build_task(
@@ -162,31 +162,33 @@ class Build:
         return {"net": lambda step: 0.02 / (1 + step), "head": lambda step: 0.01}
 
     def original_entries(
-        self, trainer: Any, epoch: int, measured: Mapping[str, float]
+        self, train_step: Any, epoch: int, measured: Mapping[str, float]
     ) -> dict[str, Any]:
         return {}
 
 
-class Validating:
+class Validation:
     """What ``pose/validation.py`` is to pose."""
 
     def due(self, cfg: CfgNode, plan: Plan, done: int) -> bool:
         return bool(done % cfg.TEST.EVERY == 0)
 
     def validate(
-        self, cfg: CfgNode, world: World, source: Samples, trainer: Trainer, at: Progress
-    ) -> Validation:
+        self, cfg: CfgNode, world: World, source: Samples, train_step: TrainStep, at: Progress
+    ) -> ValidationResult:
         batches = evaluation_stream(
             Samples(), collate, batch=5, workers=0, rank=world.rank, size=world.size
         )
-        row = trainer.evaluate(batches, at)
-        return Validation(row=row, name="loss", value=row["loss"], larger=False, results={})
+        row = train_step.evaluate(batches, at)
+        return ValidationResult(row=row, name="loss", value=row["loss"], larger=False, results={})
 
     def numbers(self, cfg: CfgNode, source: Samples) -> tuple[str, ...]:
         return ("loss", "largest", "fit", "left")
 
-    def one_batch(self, cfg: CfgNode, world: World, source: Samples, trainer: Trainer) -> object:
-        return trainer.evaluate(iter([collate([Samples()[0]])]), Progress(0, 1, 0))
+    def one_batch(
+        self, cfg: CfgNode, world: World, source: Samples, train_step: TrainStep
+    ) -> object:
+        return train_step.evaluate(iter([collate([Samples()[0]])]), Progress(0, 1, 0))
 
     def epoch_line(
         self, means: dict[str, float], epoch: int, seconds: float, waited: float
@@ -194,9 +196,9 @@ class Validating:
         return f"epoch {epoch + 1}: {means['fit']!r}"
 
 
-MODULES = TaskModules(Sources(), Build(), Validating())
+MODULES = TaskModules(Sources(), Build(), Validation())
 
 
-def loop(cfg: CfgNode, folder: Path, state: Any = None, world: World = ALONE) -> Loop:
+def trainer(cfg: CfgNode, folder: Path, state: Any = None, world: World = ALONE) -> Trainer:
     folder.mkdir(parents=True, exist_ok=True)
-    return Loop(cfg, world, MODULES, folder, state=state, origin=str(folder / "last.pth"))
+    return Trainer(cfg, world, MODULES, folder, state=state, origin=str(folder / "last.pth"))

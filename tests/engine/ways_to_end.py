@@ -29,13 +29,13 @@ def act(ways: str, folder: Path) -> None:
         return
     from ffreid.engine.distributed import group
 
-    with group.joined() as world:
+    with group.process_group() as world:
         if world.main:
             sys.stderr.write(f"attempt {attempt}\n")
             sys.stderr.flush()
-        group.meet()
+        group.barrier()
         TOGETHER[way](rank, folder)
-        group.meet()
+        group.barrier()
 
 
 def finish(rank: int, folder: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ffreid.engine.checkpoints.contents import recognise
+from ffreid.engine.checkpoints.contents import identify
 from ffreid.errors import UserError
 from ffreid.pose import convert
 from ffreid.pose.model.ffb6d import FFB6D
@@ -27,7 +27,7 @@ def state(classes: int = 2) -> dict[str, Tensor]:
 
 
 def ours(raw: Mapping[str, Any], **settings: Any) -> tuple[dict[str, Any], list[str]]:
-    found = recognise(raw)
+    found = identify(raw)
     facts = convert.claims(found)
     assert facts is not None
     return convert.to_ours(found, facts, {k.replace("_", "."): v for k, v in settings.items()})
@@ -39,7 +39,7 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("classes", [2, 22])
 def test_shapes_tell_classes_and_keypoints(classes: int) -> None:
-    facts = convert.claims(recognise(old_files.ffb6d(state(classes))))
+    facts = convert.claims(identify(old_files.ffb6d(state(classes))))
     assert facts is not None
     name = {2: "linemod", 22: "ycb"}[classes]
     assert facts.told == {"classes": classes, "keypoints": 8, "data set": name}
@@ -50,7 +50,7 @@ def test_another_data_set_s_network_is_told_without_a_name() -> None:
         convert.SEGMENTATION: torch.zeros(6, 128, 1),
         convert.KEYPOINTS: torch.zeros(27, 128, 1),
     }
-    facts = convert.claims(recognise({"model": other}))
+    facts = convert.claims(identify({"model": other}))
     assert facts is not None
     assert facts.told == {"classes": 6, "keypoints": 9}
     assert facts.unsaid[0][0] == "the objects' names"

@@ -6,7 +6,7 @@ import torch
 
 from ffreid.engine.batchnorm import synchronise
 from ffreid.engine.task import Progress
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.pose.data.batch import PoseBatch, Truth
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ycb_objects
@@ -59,7 +59,7 @@ def test_a_training_step_gives_the_losses_of_the_cpu(sync: bool) -> None:
         net = synchronise(_net(), device) if sync else _net()
         task = PoseTask(net, offset_samples=3.0, frozen=False, momentum_batch=None)
         task = task.to(device, torch.float64)
-        trainer = Trainer(
+        train_step = TrainStep(
             task,
             {"net": torch.optim.Adam(task.get_submodule("net").parameters())},
             {"net": lambda step: 1e-5},
@@ -67,7 +67,9 @@ def test_a_training_step_gives_the_losses_of_the_cpu(sync: bool) -> None:
             dtype=torch.float64,
             seed=0,
         )
-        losses.append([trainer.step([_batch()], Progress(i, 2, 0)).terms["loss"] for i in range(2)])
+        losses.append(
+            [train_step.step([_batch()], Progress(i, 2, 0)).terms["loss"] for i in range(2)]
+        )
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
@@ -87,11 +89,11 @@ def test_every_precision_and_layout_trains_as_single_precision_does(name: str) -
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
 def test_half_precision_moves_the_weights_and_keeps_them_finite(name: str) -> None:
     """The scale of the losses starts too large on purpose, and comes down within some steps."""
-    trainer = trainer_of(_task(), VARIANTS[name], DEVICE)
-    before = [p.detach().clone() for p in trainer.task.parameters()]
-    steps = train(trainer, _batch(), 25)
+    train_step = trainer_of(_task(), VARIANTS[name], DEVICE)
+    before = [p.detach().clone() for p in train_step.task.parameters()]
+    steps = train(train_step, _batch(), 25)
     assert all(step.skipped is None for step in steps)
-    after = list(trainer.task.parameters())
+    after = list(train_step.task.parameters())
     assert all(parameter.isfinite().all() for parameter in after)
     assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 

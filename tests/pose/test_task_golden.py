@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ffreid.engine.task import Progress
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.pose.data.batch import Inputs, PoseBatch
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.schedules import triangular
@@ -32,25 +32,31 @@ def _two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+STEP_TOLERANCES = (1e-12, 1e-9, 1e-7)
+"""Relative tolerance of the losses at steps 0, 1 and 2.
+
+The recording has five steps. Adam divides by gradients near its epsilon, so rounding, which
+differs between processor types, grows about a hundredfold a step: 1e-14 at step 0, 6e-12, 3e-10,
+4e-7 at step 3, 6e-3 at step 4. What comes after step 2 cannot be compared across processors.
+"""
+
+
 @pytest.mark.parametrize("stem", recordings("ffb6d", "train_steps.json"))
 @pytest.mark.parametrize("schedule", ["ignored", "effective"])
-def test_losses_of_five_steps(stem: str, schedule: str) -> None:
+def test_losses_of_the_first_three_steps(stem: str, schedule: str) -> None:
     recorded = facts("ffb6d", stem)
     meta = recorded["meta"]
-    block = recorded["float64"][f"bn_momentum_schedule_{schedule}"]
-    trainer, batch = _trainer(meta, schedule == "effective")
-    assert len(block["steps"]) == 5
-    for step, expected in enumerate(block["steps"]):
-        at = Progress(step, len(block["steps"]), 0)
-        logged = trainer.step([batch], at).terms
-        _compare(logged, expected, 1e-9)
-        if "grad_norms" in expected:
-            _compare_gradients(trainer, expected["grad_norms"])
-    after = trainer.evaluate(iter([batch]), Progress(5, 5, 0))
-    _compare(after, block["eval_after"], 2e-6)
+    steps = recorded["float64"][f"bn_momentum_schedule_{schedule}"]["steps"]
+    train_step, batch = _train_step(meta, schedule == "effective")
+    for step, tolerance in enumerate(STEP_TOLERANCES):
+        at = Progress(step, len(steps), 0)
+        logged = train_step.step([batch], at).terms
+        _compare(logged, steps[step], tolerance)
+        if "grad_norms" in steps[step]:
+            _compare_gradients(train_step, steps[step]["grad_norms"])
 
 
-def _trainer(meta: dict[str, Any], schedule: bool) -> tuple[Trainer, PoseBatch]:
+def _train_step(meta: dict[str, Any], schedule: bool) -> tuple[TrainStep, PoseBatch]:
     net = FFB6D(meta["n_classes"])
     fill(net, meta["salt"])
     without_dropout(net)
@@ -71,7 +77,7 @@ def _trainer(meta: dict[str, Any], schedule: bool) -> tuple[Trainer, PoseBatch]:
             half_period=cycle["step_size_up"],
         )
 
-    trainer = Trainer(
+    train_step = TrainStep(
         task,
         {"net": torch.optim.Adam(net.parameters(), lr=meta["adam_lr_arg"])},
         {"net": rate},
@@ -83,7 +89,7 @@ def _trainer(meta: dict[str, Any], schedule: bool) -> tuple[Trainer, PoseBatch]:
         meta["seed"], meta["bs"], meta["h"], meta["w"], meta["n_pts"], meta["n_classes"]
     )
     inputs: Inputs = as_inputs(raw)
-    return trainer, PoseBatch(inputs, as_targets(raw), (None,) * meta["bs"])
+    return train_step, PoseBatch(inputs, as_targets(raw), (None,) * meta["bs"])
 
 
 def _compare(logged: dict[str, float], expected: dict[str, Any], tolerance: float) -> None:
@@ -93,8 +99,8 @@ def _compare(logged: dict[str, float], expected: dict[str, Any], tolerance: floa
     assert logged["accuracy"] == pytest.approx(expected["acc_rgbd"], abs=1e-6)
 
 
-def _compare_gradients(trainer: Trainer, norms: dict[str, float]) -> None:
-    gradients = {name: p.grad for name, p in trainer.task.net.named_parameters()}  # type: ignore[union-attr]
+def _compare_gradients(train_step: TrainStep, norms: dict[str, float]) -> None:
+    gradients = {name: p.grad for name, p in train_step.task.net.named_parameters()}  # type: ignore[union-attr]
     compared = 0
     for name, norm in norms.items():
         gradient = gradients.get(name)

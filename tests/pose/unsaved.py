@@ -29,6 +29,6 @@ def no_save(path: Path, state: Any) -> io.Saved:
 
 if __name__ == "__main__":
     setattr(io, "save", no_save)  # noqa: B010
-    with group.joined():
+    with group.process_group():
         for given in sys.argv[1:]:
             run_unsaved(given)

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine.batchnorm import GroupedBatchNorm
 from ffreid.engine.checkpoints import io
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build
@@ -60,15 +60,15 @@ def built(*pairs: str) -> ReidTask:
     return build.build_task(configuration(*pairs), source(), CPU)
 
 
-def trainer(task: ReidTask, cfg: CfgNode) -> Trainer:
+def train_step(task: ReidTask, cfg: CfgNode) -> TrainStep:
     optimisers = build.build_optimisers(cfg, task)
     rates = dict.fromkeys(optimisers, lambda step: 0.1)
-    return Trainer(task, optimisers, rates, device=CPU, seed=0)
+    return TrainStep(task, optimisers, rates, device=CPU, seed=0)
 
 
 def saved(path: Path, cfg: CfgNode, people: int = PEOPLE) -> Path:
     """A checkpoint as runs write it."""
-    made = trainer(build.build_task(cfg, source(people), CPU), cfg)
+    made = train_step(build.build_task(cfg, source(people), CPU), cfg)
     entries = build.original_entries(made, 3, {"rank1": 0.5})
     io.save(path, made.state() | entries | {"config": cfg.dump()})
     return path
@@ -153,7 +153,7 @@ def test_every_part_has_an_optimiser_of_the_kind_asked_for(
 )
 def test_the_originals_entries_have_its_names(cal: str, expected: list[str]) -> None:
     cfg = configuration("LOSS.CAL", cal)
-    entries = build.original_entries(trainer(built("LOSS.CAL", cal), cfg), 7, {"rank1": 0.25})
+    entries = build.original_entries(train_step(built("LOSS.CAL", cal), cfg), 7, {"rank1": 0.25})
     names = ["model_state_dict", "classifier_state_dict", "clothes_classifier_state_dict"]
     assert list(entries) == [*names, "rank1", "epoch"]
     assert list(entries["clothes_classifier_state_dict"]) == expected

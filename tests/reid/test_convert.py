@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ffreid.config import merge_pairs
-from ffreid.engine.checkpoints.contents import Facts, recognise
+from ffreid.engine.checkpoints.contents import Facts, identify
 from ffreid.errors import UserError
 from ffreid.reid import convert
 from ffreid.reid.defaults import defaults
@@ -38,13 +38,13 @@ def cosines() -> dict[str, Tensor]:
 
 
 def claimed(raw: Mapping[str, Any]) -> Facts:
-    facts = convert.claims(recognise(raw))
+    facts = convert.claims(identify(raw))
     assert facts is not None
     return facts
 
 
 def ours(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    return convert.to_ours(recognise(raw), claimed(raw), {})
+    return convert.to_ours(identify(raw), claimed(raw), {})
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

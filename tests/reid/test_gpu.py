@@ -65,11 +65,11 @@ def test_every_precision_and_layout_trains_as_single_precision_does(
 @pytest.mark.parametrize("network", ["resnet50", "ap3dnlres50"])
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
 def test_half_precision_moves_the_weights_and_keeps_them_finite(name: str, network: str) -> None:
-    trainer = trainer_of(_task(network), VARIANTS[name], DEVICE)
-    before = [p.detach().clone() for p in trainer.task.parameters()]
-    steps = train(trainer, _batch(network), 25)
+    train_step = trainer_of(_task(network), VARIANTS[name], DEVICE)
+    before = [p.detach().clone() for p in train_step.task.parameters()]
+    steps = train(train_step, _batch(network), 25)
     assert all(step.skipped is None for step in steps)
-    after = list(trainer.task.parameters())
+    after = list(train_step.task.parameters())
     assert all(parameter.isfinite().all() for parameter in after)
     assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -89,11 +89,11 @@ def test_recomputed_blocks_train_the_same_in_less_memory(name: str) -> None:
     for recompute in (False, True):
         torch.cuda.reset_peak_memory_stats(DEVICE)
         with switched(variant):
-            trainer = trainer_of(_task("c2dres50", recompute=recompute), variant, DEVICE)
+            train_step = trainer_of(_task("c2dres50", recompute=recompute), variant, DEVICE)
             held = torch.cuda.memory_allocated(DEVICE)
-            steps = train(trainer, _batch("c2dres50"), 1)
+            steps = train(train_step, _batch("c2dres50"), 1)
         losses.append(steps[0].terms["loss"])
         peaks.append(torch.cuda.max_memory_allocated(DEVICE) - held)
-        del trainer
+        del train_step
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert peaks[1] < peaks[0]

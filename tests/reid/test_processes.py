@@ -13,7 +13,7 @@ from ffreid.engine import precision
 from ffreid.engine.distributed import group
 from ffreid.engine.loading import StepKeys, stream
 from ffreid.engine.task import Progress
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build, sources
@@ -55,7 +55,7 @@ def trained(cfg: CfgNode, steps: int = STEPS) -> dict[str, Any]:
     plan = build.plan(cfg, data)
     cpu = torch.device("cpu")
     task = build.build_task(cfg, source, cpu)
-    trainer = Trainer(
+    train_step = TrainStep(
         task,
         build.build_optimisers(cfg, task),
         build.rates(cfg, plan),
@@ -73,11 +73,11 @@ def trained(cfg: CfgNode, steps: int = STEPS) -> dict[str, Any]:
     )
     batches = stream(data, keys, build.collate, workers=0)
     logged = [
-        trainer.step([damaged(batch)], Progress(step, plan.total, step // plan.steps_per_epoch))
+        train_step.step([damaged(batch)], Progress(step, plan.total, step // plan.steps_per_epoch))
         for step, batch in zip(keys.steps, batches, strict=True)
     ]
-    trainer.settle()
-    parts = trainer.state()["parts"]
+    train_step.fsync_folder()
+    parts = train_step.state()["parts"]
     tensors = {f"{part}.{key}": parts[part][key] for part in parts for key in parts[part]}
     return {"tensors": tensors, "logged": [stepped.terms for stepped in logged]}
 

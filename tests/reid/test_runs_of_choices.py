@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from ffreid import runner
-from ffreid.engine import train_step, trainer
+from ffreid.engine import train_step as train_step_module
+from ffreid.engine import trainer as trainer_module
 from ffreid.engine.checkpoints import io
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.recipes import compose
 from ffreid.reid import validation
 from tests.reid import trees
@@ -192,10 +193,10 @@ def test_the_time_of_an_epoch_is_that_of_its_training_alone(
 
         return act
 
-    for module in (train_step, trainer):
+    for module in (train_step_module, trainer_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(validation, "validate", slow(validation.validate, 1000.0))
-    monkeypatch.setattr(Trainer, "step", slow(Trainer.step, 3.0))
+    monkeypatch.setattr(TrainStep, "step", slow(TrainStep.step, 3.0))
     assert ended(line("train", place, "timed")) == 0
     lines = (place / "toy-reid/timed/log_train.log").read_text().splitlines()
     assert [text.split()[:3] for text in lines] == [

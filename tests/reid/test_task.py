@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ffreid.engine.task import Progress
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model.classifier import NormalizedClassifier
@@ -49,13 +49,13 @@ def steps(memory: bool, half: torch.dtype | None) -> list[dict[str, float]]:
         for name in made.trained
     }
     rates = dict.fromkeys(optimisers, lambda step: 0.1)
-    trainer = Trainer(made, optimisers, rates, device=CPU, half=half, seed=0)
+    train_step = TrainStep(made, optimisers, rates, device=CPU, half=half, seed=0)
     generator = torch.Generator().manual_seed(2)
     clothes = torch.arange(BATCH) // 2
     batch = ReidBatch(
         torch.randn(BATCH, FEATURES, generator=generator), clothes // 2, clothes % OUTFITS
     )
-    return [trainer.step([batch], Progress(step, 2, 0)).terms for step in range(2)]
+    return [train_step.step([batch], Progress(step, 2, 0)).terms for step in range(2)]
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])

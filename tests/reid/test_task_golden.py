@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine.optim import OPTIMISERS
 from ffreid.engine.task import Progress
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.train_step import TrainStep
 from ffreid.reid.build import settings
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.defaults import COSINES, defaults
@@ -81,7 +81,7 @@ class Run:
             )
             for name in self.task.trained
         }
-        self.trainer = Trainer(
+        self.train_step = TrainStep(
             self.task,
             optimisers,
             dict.fromkeys(optimisers, lambda step: float(meta["lr"])),
@@ -95,7 +95,7 @@ class Run:
 
     def step(self, number: int) -> dict[str, float]:
         """One training step; what the recording says of it, under its names."""
-        logged = self.trainer.step([self.batch], Progress(number, 3, self.epoch)).terms
+        logged = self.train_step.step([self.batch], Progress(number, 3, self.epoch)).terms
         model, head = self.task.net.model, self.task.net.classifier
         neck = model.get_submodule("bn").state_dict()
         found = {short: logged[name] for short, name in TERMS.items() if name in logged}

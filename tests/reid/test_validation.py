@@ -14,8 +14,8 @@ from torch import nn
 
 from ffreid.engine.dataset_files import write_picture
 from ffreid.engine.distributed.group import World
-from ffreid.engine.task import Plan, Progress, Task, Validation
-from ffreid.engine.train_step import Trainer
+from ffreid.engine.task import Plan, Progress, Task, ValidationResult
+from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import validation
@@ -133,15 +133,15 @@ class Nothing(Task):
 
 
 @pytest.fixture
-def trainer() -> Trainer:
+def train_step() -> TrainStep:
     task = Nothing()
     optimisers = {"net": torch.optim.SGD(task.parameters(), lr=0.1)}
-    return Trainer(task, optimisers, {"net": lambda step: 0.1}, device=CPU, seed=0)
+    return TrainStep(task, optimisers, {"net": lambda step: 0.1}, device=CPU, seed=0)
 
 
 def validated(
-    trainer: Trainer, patch: pytest.MonkeyPatch, found: list[Scores], *pairs: str
-) -> Validation:
+    train_step: TrainStep, patch: pytest.MonkeyPatch, found: list[Scores], *pairs: str
+) -> ValidationResult:
     heard: list[Any] = []
 
     def search(*given: Any, split: str) -> tuple[EmbeddedSearch, list[Row]]:
@@ -151,9 +151,9 @@ def validated(
     patch.setattr(validation, "search_rows", search)
     cfg = compose("prcc", pairs=pairs)
     source: Any = None
-    result = validation.validate(cfg, ALONE, source, trainer, Progress(9, 10, 4))
-    assert heard == [(trainer.task.get_submodule("net.model"), cfg.TEST.SELECT_ON)]
-    assert not trainer.task.training
+    result = validation.validate(cfg, ALONE, source, train_step, Progress(9, 10, 4))
+    assert heard == [(train_step.task.get_submodule("net.model"), cfg.TEST.SELECT_ON)]
+    assert not train_step.task.training
     return result
 
 
@@ -171,13 +171,13 @@ FOUND = [scores("SC", 0.9, 0.8), scores("CC", 0.4, 0.3)]
     ],
 )
 def test_a_named_number_selects_the_best_state_and_larger_is_better(
-    trainer: Trainer,
+    train_step: TrainStep,
     monkeypatch: pytest.MonkeyPatch,
     pairs: tuple[str, ...],
     name: str,
     value: float,
 ) -> None:
-    found = validated(trainer, monkeypatch, FOUND, *pairs)
+    found = validated(train_step, monkeypatch, FOUND, *pairs)
     assert (found.name, found.value, found.larger) == (name, value, True)
     assert found.better_than(value - 0.01)
     assert not found.better_than(value)
@@ -188,9 +188,9 @@ def test_a_named_number_selects_the_best_state_and_larger_is_better(
 
 
 def test_a_protocol_without_a_valid_query_selects_nothing_and_says_so(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    train_step: TrainStep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = validated(trainer, monkeypatch, [FOUND[0], scores("CC", math.nan, math.nan)])
+    found = validated(train_step, monkeypatch, [FOUND[0], scores("CC", math.nan, math.nan)])
     assert not found.better_than(0.0)
     assert found.better_than(None)
     told = capsys.readouterr().err

@@ -27,7 +27,7 @@ DEEPEST = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recognised:
+class CheckpointContents:
     """What a checkpoint holds.
 
     Attributes:
@@ -71,7 +71,7 @@ class Facts:
     role: str = "model"
 
 
-def recognise(raw: Mapping[Any, Any]) -> Recognised:
+def identify(raw: Mapping[Any, Any]) -> CheckpointContents:
     """Sort what a checkpoint holds, by content alone."""
     ours = is_ours(raw)
     found = _Sorted()
@@ -83,7 +83,7 @@ def recognise(raw: Mapping[Any, Any]) -> Recognised:
     for name, value in raw.items():
         if name not in tensors:
             found.sort(str(name), value)
-    return Recognised(
+    return CheckpointContents(
         kind=_kind(raw, bare=bool(tensors), ours=ours),
         # Copies that were averaged come last: who wants them asks for them.
         weights=dict(sorted(found.weights.items(), key=lambda item: item[0] == "ema")),
@@ -95,13 +95,13 @@ def recognise(raw: Mapping[Any, Any]) -> Recognised:
     )
 
 
-def whole(found: Recognised, names: Iterable[str]) -> int | None:
+def whole(found: CheckpointContents, names: Iterable[str]) -> int | None:
     """Give the first of the file's numbers of these names that can count something."""
     numbers = (found.numbers[name] for name in names if name in found.numbers)
     return next((int(value) for value in numbers if math.isfinite(value)), None)
 
 
-def taking(found: Recognised, role: str) -> Recognised:
+def taking(found: CheckpointContents, role: str) -> CheckpointContents:
     """Put the weights of `role` in the place of the network's."""
     others = {name: state for name, state in found.weights.items() if name not in (role, "model")}
     return replace(found, weights={"model": found.weights[role], **others})
@@ -167,7 +167,7 @@ def holds_no(network: str, origin: Path) -> UserError:
     )
 
 
-def taken_as(network: str, found: Recognised, origin: Path, notes: Sequence[str]) -> str:
+def taken_as(network: str, found: CheckpointContents, origin: Path, notes: Sequence[str]) -> str:
     """Say what a file was taken for."""
     more = f" ({len(notes)} notes: ffreid convert-ckpt --dry-run)" if notes else ""
     return f"{origin} is {found.kind}: taken as {network}{more}"

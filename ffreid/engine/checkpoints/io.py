@@ -33,7 +33,7 @@ def save(path: Path, state: Mapping[str, Any]) -> Saved:
     started = time.monotonic()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(path) as file:
+        with atomic.atomic_write(path) as file:
             torch.save(dict(state), file)
         size = path.stat().st_size
     except (OSError, RuntimeError) as error:

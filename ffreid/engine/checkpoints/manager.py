@@ -26,7 +26,7 @@ OTHER = "go on from another checkpoint"
 
 
 @dataclass(frozen=True)
-class Keeper:
+class CheckpointManager:
     """Writes a run's checkpoints; one process does.
 
     Args:
@@ -99,7 +99,7 @@ def epochs(folder: Path) -> list[Path]:
     return sorted(found, key=_number, reverse=True)
 
 
-def newest_sound(
+def latest_valid(
     folder: Path, say: Callable[[str], None] = report.say
 ) -> tuple[Path, dict[str, Any]] | None:
     """Find and load the furthest state of a run that is whole and can be gone on from.
@@ -153,12 +153,12 @@ def _link(source: Path, path: Path) -> None:
     try:
         os.link(source, part)
     except OSError:
-        with atomic.replacing(path) as file, source.open("rb") as whole:
+        with atomic.atomic_write(path) as file, source.open("rb") as whole:
             shutil.copyfileobj(whole, file, 2**20)
         return
     part.replace(path)
     part.unlink(missing_ok=True)  # which is still there if both were the same file before
-    atomic.settle(path.parent)
+    atomic.fsync_folder(path.parent)
 
 
 def _number(path: Path) -> int:

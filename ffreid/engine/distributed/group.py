@@ -42,7 +42,7 @@ class World:
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def process_group() -> Iterator[World]:
     """Join torchrun's process group (NCCL on CUDA, gloo on CPU) for the block, or stay alone.
 
     Inside another such block it is that block's group: torchrun's processes meet only once, a
@@ -69,7 +69,7 @@ def joined() -> Iterator[World]:
 
 
 def restarted() -> bool:
-    """Whether torchrun has started this run before; all processes agree once they have `joined`."""
+    """Whether torchrun has restarted this run; all processes agree inside `process_group`."""
     if _again is not None:
         return _again
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
@@ -100,7 +100,7 @@ def _connected(timeout: timedelta) -> Any:
     return dist.TCPStore(address, port, timeout=timeout)  # type: ignore[attr-defined]
 
 
-def in_turn(make: Callable[[], Made]) -> Made:
+def main_process_first(make: Callable[[], Made]) -> Made:
     """Call `make` in the first process, then in the others: it may fetch or write files."""
     if size() == 1:
         return make()
@@ -112,7 +112,7 @@ def in_turn(make: Callable[[], Made]) -> Made:
     return make()
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait until every process is here, so that what the first one wrote can be read."""
     if size() > 1:
         dist.barrier()
@@ -137,7 +137,7 @@ def mean(values: torch.Tensor) -> torch.Tensor:
     return total / size()
 
 
-def share_buffers(module: nn.Module) -> None:
+def broadcast_buffers(module: nn.Module) -> None:
     """Give every process the first one's buffers (running statistics differ between them)."""
     if size() > 1:
         for buffer in module.buffers():

@@ -15,13 +15,13 @@ from ffreid.engine.tracking.progress import Best, Recent, StepRecord, main_rate,
 from ffreid.engine.tracking.tensorboard import Board, tagged
 from ffreid.errors import UserError
 
-__all__ = ["Journal", "StepRecord"]
+__all__ = ["RunLogger", "StepRecord"]
 
 STATE_EVERY = 30.0
 """Seconds between refreshed ``state.json`` at most, while steps are done."""
 
 
-class Journal:
+class RunLogger:
     """Tells of one run. Processes other than the first write and show nothing.
 
     A block: while it lasts the run is ``running``. Afterwards it is what `state` has said, else
@@ -55,7 +55,7 @@ class Journal:
         self.facts: dict[str, Any] = {}
         self.told = 0.0
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "RunLogger":
         self.state("running", started=run_state.now())
         self.display.start()
         return self

@@ -15,7 +15,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid import report
-from ffreid.atomic import plain, replacing
+from ffreid.atomic import atomic_write, plain
 from ffreid.engine import precision
 from ffreid.engine.distributed.group import World
 from ffreid.engine.task import Plan
@@ -91,7 +91,7 @@ def keep_lines(folder: Path, count: int) -> None:
     _filter(folder / "log_train.log", lambda lines: lines[:count])
 
 
-def drop_metrics_from(folder: Path, step: int, *, owed: bool = False) -> None:
+def drop_metrics_from(folder: Path, step: int, *, evaluation_pending: bool = False) -> None:
     """Forget lines after `step`, which a resumed run writes anew, and any that a kill cut short.
 
     Args:
@@ -105,7 +105,7 @@ def drop_metrics_from(folder: Path, step: int, *, owed: bool = False) -> None:
 
     def stays(line: bytes) -> bool:
         row = _row(line)
-        if row["step"] == step and owed:
+        if row["step"] == step and evaluation_pending:
             return any(name.startswith("train/") for name in row)
         return bool(row["step"] <= step)
 
@@ -134,7 +134,7 @@ def _filter(path: Path, choose: Callable[[list[bytes]], list[bytes]]) -> None:
 
 
 def _rewrite(path: Path, content: bytes) -> None:
-    with _writing(path), replacing(path) as file:
+    with _writing(path), atomic_write(path) as file:
         file.write(content)
 
 
@@ -188,7 +188,7 @@ def tell(
     summary: str,
     notes: Sequence[str],
     start: int,
-    owed: bool,
+    evaluation_pending: bool,
     lines: int,
 ) -> None:
     """Write the run's settings and origin, cut its logs to where it goes on, and introduce it.
@@ -210,7 +210,7 @@ def tell(
     facts = run_folder.provenance(cfg.SEED, world.size, str(world.device))
     facts |= {"data": summary, "resumed_at": start or None}
     run_folder.write_start(folder, cfg, facts)
-    run_folder.drop_metrics_from(folder, start, owed=owed)
+    run_folder.drop_metrics_from(folder, start, evaluation_pending=evaluation_pending)
     run_folder.keep_lines(folder, lines)
     report.say(
         f"training {cfg.DATASET}: {plan.total} steps of {plan.batch} samples, "

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ffreid.atomic import plain, replacing
+from ffreid.atomic import atomic_write, plain
 from ffreid.errors import UserError
 
 NAME = "state.json"
@@ -33,7 +33,7 @@ def write(folder: Path, facts: dict[str, Any]) -> None:
     path = folder / NAME
     content = json.dumps(plain(facts | owner), indent=1) + "\n"
     try:
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(content.encode())
     except OSError as error:
         raise UserError(

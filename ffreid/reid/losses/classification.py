@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ffreid.engine.precision import wide
+from ffreid.engine.precision import in_float32
 
 
-@wide
+@in_float32
 def cross_entropy(scores: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Mean cross entropy against targets (1 - e) one-hot + e / C (Szegedy et al., CVPR 2016).
 
@@ -21,7 +21,7 @@ def cross_entropy(scores: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
     return F.cross_entropy(scores, labels, label_smoothing=smoothing)
 
 
-@wide
+@in_float32
 def arcface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: float = 0.1) -> Tensor:
     """Cross entropy with an angle added to the true class's (Deng et al., CVPR 2019, eq. 3).
 
@@ -43,7 +43,7 @@ def arcface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: flo
     return F.cross_entropy(scale * cosines.scatter(1, labels.unsqueeze(1), hardened), labels)
 
 
-@wide
+@in_float32
 def cosface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: float = 0.1) -> Tensor:
     """Cross entropy with the true class's cosine lowered (Wang et al., CVPR 2018, eq. 4).
 
@@ -59,7 +59,7 @@ def cosface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: flo
     return F.cross_entropy(scale * hardened, labels)
 
 
-@wide
+@in_float32
 def circle(cosines: Tensor, labels: Tensor, *, scale: float = 96.0, margin: float = 0.3) -> Tensor:
     """Circle loss with classes' weights (Sun et al., CVPR 2020, eq. 6 and 8).
 

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ffreid.engine.distributed.group import gather_with_grad
-from ffreid.engine.precision import wide
+from ffreid.engine.precision import in_float32
 from ffreid.reid.cosines import cosine_matrix, masked_logsumexp
 
 Blend = Callable[[Tensor, Tensor], Tensor]
 
 
-@wide
+@in_float32
 def cal(
     cosines: Tensor,
     clothes: Tensor,

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ffreid.engine.precision import wide, widened
+from ffreid.engine.precision import in_float32, widened
 
 
 def frame_convolution(
@@ -44,7 +44,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return _weights(queries, keys).to(values.dtype) @ values
 
 
-@wide
+@in_float32
 def _weights(queries: Tensor, keys: Tensor) -> Tensor:
     """The softmax alone: products over hundreds of channels pass float16's largest number."""
     return (queries @ keys.transpose(-1, -2)).softmax(-1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ffreid.engine.checkpoints.contents import as_yaml, origin, recognise, taking, whole
+from ffreid.engine.checkpoints.contents import as_yaml, identify, origin, taking, whole
 from ffreid.engine.checkpoints.io import compare, module_of
 from ffreid.engine.checkpoints.keys import role_of, stripped
 from ffreid.engine.checkpoints.repair import (
@@ -75,12 +75,12 @@ WRAPPED: dict[str, Any] = {
 
 @pytest.mark.parametrize("form", WRAPPED)
 def test_every_wrapper_gives_the_same_weights(form: str) -> None:
-    found = recognise(WRAPPED[form](state()))
+    found = identify(WRAPPED[form](state()))
     assert same(found.weights["model"], state())
 
 
 def test_a_bare_state_dict_may_have_entries_beside_its_tensors() -> None:
-    found = recognise({**state(), "epoch": 3, "arch": "tiny"})
+    found = identify({**state(), "epoch": 3, "arch": "tiny"})
     assert same(found.weights["model"], state())
     assert (found.kind, found.numbers) == ("a bare state dict", {"epoch": 3})
     assert found.dropped == (("arch", "text: no weights and no number"),)
@@ -90,21 +90,21 @@ def test_a_bare_state_dict_may_have_entries_beside_its_tensors() -> None:
     "value", [np.float64(0.5), np.float32(0.5), torch.tensor(0.5), torch.tensor(0.5).double(), 0.5]
 )
 def test_numbers_of_any_kind_become_plain_ones(value: object) -> None:
-    number = recognise({"state_dict": state(), "best": value}).numbers["best"]
+    number = identify({"state_dict": state(), "best": value}).numbers["best"]
     assert (type(number), number) == (float, 0.5)
 
 
 def test_what_is_neither_weights_nor_a_number_is_dropped_with_its_reason() -> None:
     raw = {"state_dict": state(), "amp": AMP, "scheduler": {"last_epoch": 3}, "none": None}
     raw |= {"args": {"lr": 0.1}, "names": ["a"], "empty": {}, "apex": AMP}
-    found = recognise(raw)
+    found = identify(raw)
     assert [name for name, _ in found.dropped] == [name for name in raw if name != "state_dict"]
     assert dict(found.dropped)["amp"] == dict(found.dropped)["apex"]
     assert found.numbers == {}
 
 
 def test_lightning_s_other_modules_and_settings_are_no_weights_of_the_network() -> None:
-    found = recognise(lightning(state()))
+    found = identify(lightning(state()))
     assert found.kind == "a checkpoint of Lightning"
     assert found.numbers == {"epoch": 7, "global_step": 1234, "best_model_score": 0.25}
     assert list(found.optimisers) == ["optimizer_states.0"]
@@ -125,7 +125,7 @@ AVERAGED: dict[str, Any] = {
 @pytest.mark.parametrize("form", AVERAGED)
 def test_averaged_copies_are_told_from_the_weights(form: str) -> None:
     ema = {key: value + 1 for key, value in state().items()}
-    found = recognise(AVERAGED[form](state(), ema))
+    found = identify(AVERAGED[form](state(), ema))
     assert list(found.weights) == ["model", "ema"]
     assert same(found.weights["model"], state())
     assert same(found.weights["ema"], ema)
@@ -134,7 +134,7 @@ def test_averaged_copies_are_told_from_the_weights(form: str) -> None:
 
 def test_an_averaged_model_of_pytorch_is_read() -> None:
     average = torch.optim.swa_utils.AveragedModel(tiny())
-    found = recognise(average.state_dict())
+    found = identify(average.state_dict())
     assert same(found.weights["model"], state())
     assert found.numbers == {"n_averaged": 0}
 
@@ -142,13 +142,13 @@ def test_an_averaged_model_of_pytorch_is_read() -> None:
 def test_a_mapping_that_holds_itself_ends() -> None:
     raw: dict[str, Any] = {"state_dict": state()}
     raw["self"] = raw
-    assert ("self.self", "the same as an entry before it") in recognise(raw).dropped
+    assert ("self.self", "the same as an entry before it") in identify(raw).dropped
 
 
 def test_a_list_that_holds_itself_ends() -> None:
     optimisers: list[Any] = [adam(tiny().parameters())]
     optimisers.append(optimisers)
-    found = recognise({"state_dict": state(), "optimizers": optimisers})
+    found = identify({"state_dict": state(), "optimizers": optimisers})
     assert list(found.optimisers) == ["optimizers.0"]
     assert found.dropped == (("optimizers.1", "the same as an entry before it"),)
 
@@ -157,29 +157,29 @@ def test_mappings_that_are_held_again_and_again_are_looked_into_once() -> None:
     held: dict[str, Any] = {"epoch": "first"}
     for _ in range(5):
         held = {str(place): held for place in range(50)}
-    assert len(recognise({"held": held}).dropped) == 5 * 49 + 1
+    assert len(identify({"held": held}).dropped) == 5 * 49 + 1
 
 
 def test_mappings_are_looked_into_only_so_deeply() -> None:
     held: dict[str, Any] = {"epoch": 3}
     for _ in range(2000):
         held = {"held": held}
-    ((_, why),) = recognise(held).dropped
+    ((_, why),) = identify(held).dropped
     assert why == "nested too deeply for weights"
 
 
 def test_parameters_come_without_their_gradients() -> None:
-    found = recognise(dict(tiny().named_parameters()))
+    found = identify(dict(tiny().named_parameters()))
     assert not any(value.requires_grad for value in found.weights["model"].values())
 
 
 @pytest.mark.parametrize(("value", "count"), [(3, 3), (3.0, 3), (float("nan"), None)])
 def test_only_finite_numbers_count(value: float, count: int | None) -> None:
-    assert whole(recognise({"it": value}), ["step", "it"]) == count
+    assert whole(identify({"it": value}), ["step", "it"]) == count
 
 
 def test_counts_of_a_profiler_are_dropped() -> None:
-    found = recognise({**state(), "0.total_ops": torch.zeros(1), "total_params": torch.zeros(1)})
+    found = identify({**state(), "0.total_ops": torch.zeros(1), "total_params": torch.zeros(1)})
     assert same(found.weights["model"], state())
     assert found.dropped == (("2 x 0.total_ops", "counts of the profiler thop"),)
 

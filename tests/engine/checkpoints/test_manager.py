@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ffreid.engine.checkpoints import io
-from ffreid.engine.checkpoints.manager import NEEDED, Keeper, epochs, newest_sound
+from ffreid.engine.checkpoints.manager import NEEDED, CheckpointManager, epochs, latest_valid
 from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
 from tests.kills import Failure, check_same, kill_often
@@ -27,16 +27,16 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def keep(folder: Path, *numbers: int, every: int = 1, count: int = 0) -> Keeper:
+def keep(folder: Path, *numbers: int, every: int = 1, count: int = 0) -> CheckpointManager:
     """Save and keep these epochs, of ten steps each."""
-    keeper = Keeper(folder, every=every, keep=count)
+    manager = CheckpointManager(folder, every=every, keep=count)
     for number in numbers:
-        keeper.save("last.pth", state(10 * number), epoch=number)
-    return keeper
+        manager.save("last.pth", state(10 * number), epoch=number)
+    return manager
 
 
 def test_a_save_tells_what_it_took(tmp_path: Path) -> None:
-    saved = Keeper(tmp_path).save("last.pth", state(1))
+    saved = CheckpointManager(tmp_path).save("last.pth", state(1))
     assert saved.name == "last.pth"
     assert saved.megabytes == (tmp_path / "last.pth").stat().st_size / 1e6 > 0.004
     assert saved.seconds > 0
@@ -44,13 +44,13 @@ def test_a_save_tells_what_it_took(tmp_path: Path) -> None:
 
 def test_what_a_killed_save_left_is_swept_away(tmp_path: Path) -> None:
     (tmp_path / "epoch-0001.pth.part").write_bytes(b"half")
-    Keeper(tmp_path).save("last.pth", state(1))
+    CheckpointManager(tmp_path).save("last.pth", state(1))
     assert names(tmp_path) == ["last.pth"]
 
 
 def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone/last\.pth: its folder is gone"):
-        Keeper(tmp_path / "gone").save("last.pth", state(1))
+        CheckpointManager(tmp_path / "gone").save("last.pth", state(1))
     assert names(tmp_path) == []
 
 
@@ -70,7 +70,7 @@ def test_every_so_many_epochs_the_newest_are_kept(
 def test_an_epoch_takes_no_room_until_the_next_save(tmp_path: Path) -> None:
     keep(tmp_path, 1)
     assert (tmp_path / "last.pth").samefile(tmp_path / "epoch-0001.pth")
-    Keeper(tmp_path).save("last.pth", state(11))
+    CheckpointManager(tmp_path).save("last.pth", state(11))
     assert io.load(tmp_path / "epoch-0001.pth")["step"] == 10
 
 
@@ -104,7 +104,7 @@ def test_an_epoch_killed_before_it_is_the_last_state_is_made_once_more(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "link", killed)
         keep(tmp_path, 2)
-    found = newest_sound(tmp_path)
+    found = latest_valid(tmp_path)
     assert found is not None
     assert found[1]["step"] == 10
     keep(tmp_path, 2)
@@ -122,7 +122,7 @@ def test_an_epoch_that_cannot_be_kept_is_told(
     monkeypatch.setattr(Path, call, refuse)
     with pytest.raises(UserError, match=r"epoch-000\d\.pth.*: No space left"):
         keep(tmp_path, 2, count=count)
-    found = newest_sound(tmp_path)
+    found = latest_valid(tmp_path)
     assert found is not None
     assert found[1]["step"] == 10
 
@@ -137,8 +137,8 @@ def test_a_run_taken_back_to_an_earlier_epoch_keeps_what_it_makes(tmp_path: Path
 
 def test_a_folder_without_checkpoints_has_no_newest(tmp_path: Path) -> None:
     (tmp_path / "best.pth").write_bytes(b"no state to go on from")
-    assert newest_sound(tmp_path) is None
-    assert newest_sound(tmp_path / "none") is None
+    assert latest_valid(tmp_path) is None
+    assert latest_valid(tmp_path / "none") is None
 
 
 def test_the_last_state_is_the_newest(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_the_last_state_is_the_newest(tmp_path: Path) -> None:
     heard: list[str] = []
     # As a copy of the folder may have it.
     os.utime(tmp_path / "last.pth", (0, 0))
-    found = newest_sound(tmp_path, heard.append)
+    found = latest_valid(tmp_path, heard.append)
     assert found is not None
     assert (found[0].name, found[1]["step"], heard) == ("last.pth", 21, [])
     assert torch.equal(found[1]["parts"]["net"]["w"], state(21)["parts"]["net"]["w"])
@@ -195,7 +195,7 @@ def test_a_broken_state_is_skipped_with_a_word(
         path.unlink()
         io.save(path, state(99))
         damage(path)
-    found = newest_sound(tmp_path)
+    found = latest_valid(tmp_path)
     assert found is not None
     assert (found[0].name, found[1]["step"]) == ("epoch-0002.pth", 20)
     lines = capsys.readouterr().err.splitlines()
@@ -211,7 +211,7 @@ def test_a_run_all_of_whose_states_are_broken_is_refused(tmp_path: Path) -> None
     with pytest.raises(
         UserError, match=r"broken: last\.pth, epoch-0002\.pth, epoch-0001"
     ) as caught:
-        newest_sound(tmp_path, lambda _: None)
+        latest_valid(tmp_path, lambda _: None)
     assert "--tag NAME" in caught.value.hint
 
 
@@ -224,7 +224,7 @@ def test_a_state_that_may_not_be_read_is_not_taken_for_broken(
     keep(tmp_path, 1)
     monkeypatch.setattr(zipfile, "ZipFile", refuse)
     with pytest.raises(UserError, match=r"cannot read .*last\.pth: Permission denied"):
-        newest_sound(tmp_path)
+        latest_valid(tmp_path)
 
 
 STEPS = 6
@@ -233,20 +233,20 @@ STEPS = 6
 def train(folder: Path) -> None:
     """What a run writes: two steps an epoch, every state a function of the one before."""
     run_folder.open_folder(folder)
-    found = newest_sound(folder)
+    found = latest_valid(folder)
     weights, start = torch.zeros(300_000), 0
     if found is not None:
         weights, start = found[1]["parts"]["net"]["w"], found[1]["step"]
     run_folder.drop_metrics_from(folder, start)
     run_folder.keep_lines(folder, start // 2)
-    keeper = Keeper(folder, every=1, keep=2)
+    manager = CheckpointManager(folder, every=1, keep=2)
     for step in range(start + 1, STEPS + 1):
         weights = weights * 0.5 + step
         run_folder.append_metrics(folder, {"step": step, "train/loss": float(weights[0])})
         if step % 2 == 0:
             run_folder.append_line(folder, f"Epoch{step // 2}")
         whole = state(step) | {"parts": {"net": {"w": weights}}}
-        keeper.save("last.pth", whole, epoch=step // 2 if step % 2 == 0 else None)
+        manager.save("last.pth", whole, epoch=step // 2 if step % 2 == 0 else None)
 
 
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_run_that_came_to_another_end_is_found(tmp_path: Path) -> None:
     for name in ("whole", "same", "other"):
         train(tmp_path / name)
     check_same(tmp_path / "same", tmp_path / "whole")
-    Keeper(tmp_path / "other").save("last.pth", state(STEPS))
+    CheckpointManager(tmp_path / "other").save("last.pth", state(STEPS))
     with pytest.raises(Failure, match=r"other/last\.pth differs in 1 values"):
         check_same(tmp_path / "other", tmp_path / "whole")
     with (tmp_path / "same" / "metrics.jsonl").open("a") as file:

@@ -29,7 +29,7 @@ def shared_buffer(rank: int) -> torch.Tensor:
     norm = torch.nn.BatchNorm1d(2)
     assert norm.running_mean is not None
     norm.running_mean += rank + 1.0
-    group.share_buffers(norm)
+    group.broadcast_buffers(norm)
     return norm.running_mean
 
 
@@ -56,7 +56,7 @@ def work(rank: int, folder: Path) -> dict[str, Any]:
         "full": gathered(rank, "full"),
         "labels": group.gather_with_grad(torch.tensor([rank, 7])),
         "rank": group.rank(),
-        "met": group.in_turn(partial(make, folder / "made")),
+        "met": group.main_process_first(partial(make, folder / "made")),
     }
 
 
@@ -111,14 +111,14 @@ def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     values = torch.tensor([1.0, 2.0])
-    with group.joined() as world:
+    with group.process_group() as world:
         assert (world.rank, world.size, world.main) == (0, 1, True)
         assert group.size() == 1
         assert group.rank() == 0
         assert group.gather_rows([3, 1]) == [3, 1]
         assert group.gather_with_grad(values, "full") is values
         assert torch.equal(group.mean(values), values)
-        assert group.in_turn(lambda: "made") == "made"
+        assert group.main_process_first(lambda: "made") == "made"
         assert not group.restarted()
 
 
@@ -135,7 +135,7 @@ def test_one_process_of_torchruns_joins_and_leaves(
     if not cuda:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for _ in range(2):  # a group can be left and made again
-        with group.joined() as world, group.joined() as inner:
+        with group.process_group() as world, group.process_group() as inner:
             assert inner == world
             assert torch.distributed.get_backend() == ("nccl" if cuda else "gloo")
             values = torch.ones(2, device=world.device)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffreid.engine.tracking.logger import Journal
+from ffreid.engine.tracking.logger import RunLogger
 from ffreid.engine.tracking.tensorboard import FOLDER, Board, check_available, tagged
 from ffreid.errors import UserError
 from tests.engine.made_records import PLAN, RATES, record
@@ -30,18 +30,18 @@ def loaded(folder: Path) -> Any:
     return reader
 
 
-def opened(folder: Path, start: int = 0) -> Journal:
-    return Journal(folder, PLAN, main=True, start=start, log_every=1, tensorboard=True)
+def opened(folder: Path, start: int = 0) -> RunLogger:
+    return RunLogger(folder, PLAN, main=True, start=start, log_every=1, tensorboard=True)
 
 
 def test_numbers_and_pictures_of_a_run_are_there(tmp_path: Path) -> None:
-    with opened(tmp_path) as journal:
-        journal.step(record(1))
-        journal.step(record(2, math.nan, skipped="loss is nan", names=("a.png",)))
+    with opened(tmp_path) as logger:
+        logger.step(record(1))
+        logger.step(record(2, math.nan, skipped="loss is nan", names=("a.png",)))
         picture = np.zeros((4, 6, 3), np.uint8)
-        journal.validated(2, {"CC rank-1": 0.5}, pictures={"a/b.png": picture})
-        journal.epoch(0, None, 3.0)
-        journal.saved(2, "last.pth", seconds=1.5, megabytes=800.0)
+        logger.validated(2, {"CC rank-1": 0.5}, pictures={"a/b.png": picture})
+        logger.epoch(0, None, 3.0)
+        logger.saved(2, "last.pth", seconds=1.5, megabytes=800.0)
     found = scalars(tmp_path)
     assert found["train/loss"] == [(1, 0.5)]
     assert found["validation/CC rank-1"] == [(2, 0.5)]
@@ -59,9 +59,9 @@ def test_numbers_and_pictures_of_a_run_are_there(tmp_path: Path) -> None:
 
 def test_a_resumed_run_purges_what_it_tells_anew(tmp_path: Path) -> None:
     for start, loss in ((0, 1.0), (2, 2.0)):
-        with opened(tmp_path, start) as journal:
+        with opened(tmp_path, start) as logger:
             for done in range(start + 1, 5):
-                journal.step(record(done, loss))
+                logger.step(record(done, loss))
     assert scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
 
 
