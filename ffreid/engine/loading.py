@@ -53,8 +53,8 @@ class StepKeys:
         if parts > 1 and -(-whole // each) != parts:
             fitting = [n for n in range(1, whole + 1) if -(-whole // -(-whole // n)) == n]
             raise UserError(
-                f"the {share} samples of a process's step cannot be cut into {parts} parts of whole "
-                f"batch-norm groups of {plan.batch_norm_group}",
+                f"the {share} samples of a process's step cannot be cut into {parts} parts of "
+                f"whole batch-norm groups ({plan.batch_norm_group} samples each)",
                 f"set TRAIN.ACCUMULATE to one of: {', '.join(map(str, fitting))}",
             )
         self.steps, self.parts = range(start, total), parts
