@@ -153,13 +153,13 @@ def evaluate(
     if predictions is not None:
         from ffreid.pose.evaluation import evaluate_predictions
 
-        evaluate_predictions(config, predictions, truth=truth, frames=frames, json_file=json)
+        evaluate_predictions(config, predictions, gt=truth, frames=frames, json_file=json)
         return
     from ffreid import runner
 
     own: dict[str, Any] = {"pictures": pictures}
     if config.TASK == "pose":
-        own |= {"use_truth": test_gt}
+        own |= {"use_gt": test_gt}
     else:
         own |= {"save_features": save_features, "features": features, "rerank": rerank}
     weights = checkpoint or _given(config.MODEL.get("RESUME"))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ffreid.errors import UserError
 from ffreid.pose.metrics import accuracy_below, add, adds, auc, keypoint_error
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.objects import ObjectModels
 from ffreid.pose.scoring import InstanceScore, diameters, mesh_trees, summarise
 from ffreid.reid.retrieval import reranking
 from ffreid.reid.retrieval.features import check_finite, unit
@@ -78,16 +78,16 @@ def score_poses(
     trees, numbers = mesh_trees(mesh), {name: i for i, name in enumerate(models, 1)}
     scores = []
     for index, name in enumerate(names):
-        class_id, seen = numbers[name], not bool(np.isnan(found[index]).any())
-        pose = found[index] if seen else np.zeros((3, 4))
+        class_id, detected = numbers[name], not bool(np.isnan(found[index]).any())
+        pose = found[index] if detected else np.zeros((3, 4))
         points, tree = mesh[class_id], trees[class_id]
         scores.append(
             InstanceScore(
                 index=index,
                 frame="",
                 class_id=class_id,
-                seen=seen,
-                solved=seen,
+                detected=detected,
+                solved=detected,
                 add=add(points, pose, truth[index]),
                 adds=adds(points, pose, truth[index], tree=tree),
                 keypoint_error=0.0,
@@ -123,9 +123,9 @@ def _check_poses(
             raise UserError(f"the model of {name!r} has shape {shape}", "give points (P, 3)")
 
 
-def _objects(names: tuple[str, ...], symmetric: Sequence[str]) -> ObjectSet:
+def _objects(names: tuple[str, ...], symmetric: Sequence[str]) -> ObjectModels:
     """Name classes for the summary, which asks for no keypoints."""
-    return ObjectSet(
+    return ObjectModels(
         dataset="",
         names=names,
         numbers=tuple(range(1, len(names) + 1)),

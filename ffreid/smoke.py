@@ -182,7 +182,7 @@ def _read(cfg: CfgNode) -> str:
 
 
 def _truth(cfg: CfgNode) -> str:
-    pooled = runner.evaluate(cfg, use_truth=True)["results"]["pooled"]
+    pooled = runner.evaluate(cfg, use_gt=True)["results"]["pooled"]
     if pooled["ADD_auc"] < 99:
         raise CheckFailed(f"ADD AUC {pooled['ADD_auc']:.2f} of true offsets, 100 is right")
     return f"ADD AUC {pooled['ADD_auc']:.2f} of {pooled['instances']} objects"

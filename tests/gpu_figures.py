@@ -17,7 +17,7 @@ import torch
 
 from ffreid.engine.task import Task
 from ffreid.errors import UserError
-from ffreid.pose.data.batch import PoseBatch, Truth
+from ffreid.pose.data.batch import GroundTruth, PoseBatch
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.task import PoseTask
 from ffreid.reid.data.batch import ReidBatch
@@ -50,12 +50,12 @@ def pose(size: Size) -> tuple[Task, Any]:
     """FFB6D and a batch of noise."""
     raw = raw_inputs(0, size.batch, size.height, size.width, size.points, CLASSES)
     none = np.zeros((0, 3), np.float32)
-    truth = Truth(
+    gt = GroundTruth(
         0, "noise", np.zeros(0, np.int32), np.zeros((0, 3, 4), np.float32), none[:, None],
         none, np.eye(3),
     )  # fmt: skip
     task = PoseTask(FFB6D(CLASSES), offset_samples=3.0, frozen=False, momentum_batch=None)
-    return task, PoseBatch(as_inputs(raw), as_targets(raw), (truth,) * size.batch)
+    return task, PoseBatch(as_inputs(raw), as_targets(raw), (gt,) * size.batch)
 
 
 def reid(size: Size) -> tuple[Task, Any]:

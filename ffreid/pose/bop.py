@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffreid.errors import UserError, flat
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.objects import ObjectModels
 from ffreid.pose.resources import resource
 
 Pose = npt.NDArray[np.float64]
@@ -18,7 +18,7 @@ _LAYOUT = "BOP results have the columns scene_id,im_id,obj_id,score,R,t,time"
 _NEAREST_MM = 10.0
 
 
-def read_bop_csv(path: Path, objects: ObjectSet) -> dict[str, list[tuple[int, Pose]]]:
+def read_bop_csv(path: Path, objects: ObjectModels) -> dict[str, list[tuple[int, Pose]]]:
     """Read a BOP results file; of several poses of an object in a picture the best scored counts.
 
     BOP moved the origins of the YCB-Video models: poses are given for the original ones.
@@ -58,7 +58,9 @@ def read_bop_csv(path: Path, objects: ObjectSet) -> dict[str, list[tuple[int, Po
     return poses
 
 
-def _read_row(row: dict[str, str], where: str, objects: ObjectSet) -> tuple[str, int, float, Pose]:
+def _read_row(
+    row: dict[str, str], where: str, objects: ObjectModels
+) -> tuple[str, int, float, Pose]:
     try:
         scene, image, number = (int(row[name]) for name in ("scene_id", "im_id", "obj_id"))
         score = float(row["score"])
@@ -82,7 +84,7 @@ def _read_row(row: dict[str, str], where: str, objects: ObjectSet) -> tuple[str,
     return f"{scene:04d}/{image:06d}", objects.numbers.index(number) + 1, score, pose
 
 
-def _in_original_frame(pose: Pose, class_id: int, objects: ObjectSet) -> Pose:
+def _in_original_frame(pose: Pose, class_id: int, objects: ObjectModels) -> Pose:
     """Undo BOP's shift of the model: a point there is the original's plus an offset."""
     if objects.dataset != "ycb":
         return pose

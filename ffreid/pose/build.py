@@ -24,7 +24,7 @@ from ffreid.pose.data.dataset import EvalSet, TrainSet
 from ffreid.pose.inference import Voting
 from ffreid.pose.model.backbone import load_backbone
 from ffreid.pose.model.ffb6d import FFB6D, set_point_momentum
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.objects import ObjectModels
 from ffreid.pose.schedules import triangular
 from ffreid.pose.sources import Source
 from ffreid.pose.task import PoseTask
@@ -43,7 +43,7 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
         points=cfg.MODEL.POINTS,
         length=cfg.TRAIN.LENGTH or max(len(names), cfg.TRAIN.BATCH),
         seed=cfg.SEED,
-        shrink=cfg.DATA.SHRINK,
+        downscale=cfg.DATA.SHRINK,
         augment=cfg.DATA.AUGMENT,
         fixed=cfg.DATA.OVERFIT,
     )
@@ -58,7 +58,7 @@ def evaluation_set(cfg: CfgNode, source: Source, limit: int) -> EvalSet:
         names=names[:limit] if limit else names,
         points=cfg.MODEL.POINTS,
         seed=cfg.SEED,
-        shrink=cfg.DATA.SHRINK,
+        downscale=cfg.DATA.SHRINK,
     )
 
 
@@ -93,7 +93,7 @@ def _without_dropout(net: nn.Module) -> None:
             module.p = 0.0
 
 
-def load_network(path: Path, objects: ObjectSet, device: torch.device) -> tuple[nn.Module, Any]:
+def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tuple[nn.Module, Any]:
     """Make the network for `objects` and load anyone's checkpoint; also give the checkpoint.
 
     Raises:

@@ -20,8 +20,8 @@ from ffreid.pose import build, sources
 from ffreid.pose.data.batch import collate_for_evaluation
 from ffreid.pose.draw import Picture, draw_poses
 from ffreid.pose.inference import FrameResult, evaluate_frames, pose_rows
-from ffreid.pose.objects import ObjectSet, ycb_objects
-from ffreid.pose.predictions import read_predictions, score_predictions, truth_from_folder
+from ffreid.pose.objects import ObjectModels, ycb_objects
+from ffreid.pose.predictions import gt_from_folder, read_predictions, score_predictions
 from ffreid.pose.resources import resource
 from ffreid.pose.scoring import diameters, summarise
 from ffreid.pose.table import published_note, results_table
@@ -34,7 +34,7 @@ def evaluate(
     folder: Path,
     weights: Path | None,
     json_file: Path | None = None,
-    use_truth: bool = False,
+    use_gt: bool = False,
     pictures: int = 0,
 ) -> dict[str, Any]:
     """Evaluate the network in `weights`, or the true labels where there is none.
@@ -43,11 +43,11 @@ def evaluate(
     ``test-gt`` for the true labels) and prints the table, in the first process.
     """
     source = group.main_process_first(lambda: sources.open_source(cfg))
-    if use_truth:
+    if use_gt:
         folder = folder / "test-gt"
     net: nn.Module | None = None
     origin: dict[str, Any] = {"weights": "none: true labels and offsets"}
-    if not use_truth:
+    if not use_gt:
         assert weights is not None
         net, state = build.load_network(weights, source.objects, world.device)
         net = net.to(precision.dtype(cfg))
@@ -62,14 +62,14 @@ def evaluate(
     if world.main:
         run_folder.open_folder(folder)
     results = _run(cfg, world, source, net, pictures)
-    results = sorted(group.gather_rows(results), key=lambda result: result.truth.index)
+    results = sorted(group.gather_rows(results), key=lambda result: result.gt.index)
     scores = [score for result in results for score in result.scores]
     summary = summarise(scores, source.objects, diameters(source.objects, source.meshes))
     payload = origin | {
         "results": summary,
         "data": source.summary(),
         "frames": len(results),
-        "skipped_frames": {r.truth.name: r.skipped for r in results if r.skipped},
+        "skipped_frames": {r.gt.name: r.skipped for r in results if r.skipped},
         "config": cfg.dump(),
         "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
     }
@@ -81,7 +81,7 @@ def evaluate(
 
 def needs_weights(options: Mapping[str, Any]) -> bool:
     """Whether an evaluation with such options needs a checkpoint."""
-    return not options.get("use_truth")
+    return not options.get("use_gt")
 
 
 def _run(
@@ -115,14 +115,14 @@ def evaluate_predictions(
     cfg: CfgNode,
     predictions: Path,
     *,
-    truth: Path | None,
+    gt: Path | None,
     frames: Path | None,
     json_file: Path | None,
 ) -> dict[str, Any]:
     """Score somebody's poses without pictures or network, and print the table.
 
     Args:
-        cfg: of ``ycb``; its root holds ``models/`` (and meta.mat files where `truth` is None).
+        cfg: of ``ycb``; its root holds ``models/`` (and meta.mat files where `gt` is None).
         predictions: folder of text files, or a BOP results CSV.
         truth: folder of true poses in the text format; None reads meta.mat files.
         frames: file of frame names; None takes the test list.
@@ -136,22 +136,22 @@ def evaluate_predictions(
     root = Path(cfg.DATA.ROOT)
     if json_file is not None:
         atomic.check_writable(json_file)
-    if truth is not None:
+    if gt is not None:
         if frames is None:
             raise UserError("--truth needs the frames of its rows", "add --frames FILE")
-        truths = truth_from_folder(truth, frames, objects)
+        gts = gt_from_folder(gt, frames, objects)
     else:
-        truths = sources.ycb_truths(root, objects, frames)
+        gts = sources.ycb_truths(root, objects, frames)
     poses = read_predictions(predictions, objects, frames)
     mesh = sources.ycb_meshes(root, objects)
-    with report.Bar("scoring", len(truths)) as bar:
-        scores = score_predictions(truths, poses, objects, mesh, progress=bar.update)
+    with report.Bar("scoring", len(gts)) as bar:
+        scores = score_predictions(gts, poses, objects, mesh, progress=bar.update)
     summary = summarise(scores, objects, diameters(objects, mesh))
     payload = {
         "predictions": predictions,
-        "truth": truth or root,
+        "truth": gt or root,
         "results": summary,
-        "frames": len(truths),
+        "frames": len(gts),
         "provenance": run_folder.provenance(cfg.SEED, 1, "cpu"),
     }
     _show(summary, objects, {})
@@ -160,7 +160,7 @@ def evaluate_predictions(
     return payload
 
 
-def _show(summary: dict[str, Any], objects: ObjectSet, skipped: dict[str, str]) -> None:
+def _show(summary: dict[str, Any], objects: ObjectModels, skipped: dict[str, str]) -> None:
     published = resource("published").get(objects.dataset)
     columns, rows = results_table(summary, published)
     report.show_table(f"{objects.dataset}: poses", columns, rows)
@@ -185,22 +185,22 @@ def _write(
     for old in (folder / "pictures").glob("*.png") if drawn else ():
         old.unlink()
     for result in drawn:
-        path = folder / "pictures" / (result.truth.name.replace("/", "_") + ".png")
+        path = folder / "pictures" / (result.gt.name.replace("/", "_") + ".png")
         write_picture(path, picture(result, source.objects, source.meshes))
     if drawn:
         report.say(f"{len(drawn)} pictures in {folder / 'pictures'}")
     report.say(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
 
 
-def picture(result: FrameResult, objects: ObjectSet, mesh: sources.Meshes) -> Picture:
+def picture(result: FrameResult, objects: ObjectModels, mesh: sources.Meshes) -> Picture:
     """Draw a frame that kept its picture: true poses beside the estimated ones."""
-    truth = result.truth
+    gt = result.gt
     assert result.rgb is not None
     return draw_poses(
         result.rgb,
-        truth.intrinsics,
+        gt.intrinsics,
         points=mesh,
         predicted=[(p.class_id, p.camera_from_object) for p in result.poses if p.solved],
-        true=list(zip(truth.class_ids.tolist(), truth.camera_from_object, strict=True)),
+        true=list(zip(gt.class_ids.tolist(), gt.camera_from_object, strict=True)),
         names={class_id: objects.name(class_id) for class_id in objects.class_ids},
     )

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ffreid.pose.data.batch import PoseBatch, Skipped, Truth
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.data.batch import GroundTruth, PoseBatch, SkippedFrame
+from ffreid.pose.objects import ObjectModels
 from ffreid.pose.scoring import InstanceScore, mesh_trees, score_frame
 from ffreid.pose.voting.frame import ObjectPose, frame_poses
 
@@ -38,7 +38,7 @@ class FrameResult:
         rgb: (H, W, 3) uint8 picture as fed, for the frames that are drawn; else None.
     """
 
-    truth: Truth
+    gt: GroundTruth
     poses: tuple[ObjectPose, ...]
     scores: tuple[InstanceScore, ...]
     skipped: str | None = None
@@ -46,7 +46,7 @@ class FrameResult:
 
 
 def estimate(
-    batch: PoseBatch, net: nn.Module | None, objects: ObjectSet, voting: Voting
+    batch: PoseBatch, net: nn.Module | None, objects: ObjectModels, voting: Voting
 ) -> list[list[ObjectPose]]:
     """Estimate the poses of every object that is seen, a list a sample.
 
@@ -84,9 +84,9 @@ def estimate(
 
 
 def evaluate_frames(
-    items: Iterator[tuple[PoseBatch | None, list[Skipped]]],
+    items: Iterator[tuple[PoseBatch | None, list[SkippedFrame]]],
     net: nn.Module | None,
-    objects: ObjectSet,
+    objects: ObjectModels,
     mesh: Mapping[int, npt.NDArray[np.float32]],
     voting: Voting,
     *,
@@ -112,30 +112,30 @@ def evaluate_frames(
     trees = mesh_trees(mesh)
     for batch, skipped in items:
         for item in skipped:
-            scores = tuple(score_frame(item.truth, [], objects, mesh, trees=trees))
-            results.append(FrameResult(item.truth, (), scores, item.reason))
+            scores = tuple(score_frame(item.gt, [], objects, mesh, trees=trees))
+            results.append(FrameResult(item.gt, (), scores, item.reason))
         if batch is not None:
             moved = batch.to(device, dtype)
             found = estimate(moved, net, objects, voting)
-            for i, (truth, poses) in enumerate(zip(batch.truths, found, strict=True)):
+            for i, (gt, poses) in enumerate(zip(batch.gts, found, strict=True)):
                 rgb = batch.inputs.rgb[i].permute(1, 2, 0).numpy().astype(np.uint8)
                 results.append(
                     FrameResult(
-                        truth,
+                        gt,
                         tuple(poses),
-                        tuple(score_frame(truth, poses, objects, mesh, trees=trees)),
-                        rgb=rgb if truth.index < pictures else None,
+                        tuple(score_frame(gt, poses, objects, mesh, trees=trees)),
+                        rgb=rgb if gt.index < pictures else None,
                     )
                 )
         advance(len(skipped) + (len(batch) if batch is not None else 0))
     return results
 
 
-def pose_rows(results: Sequence[FrameResult], objects: ObjectSet) -> list[dict[str, Any]]:
+def pose_rows(results: Sequence[FrameResult], objects: ObjectModels) -> list[dict[str, Any]]:
     """Every estimated pose as plain data: frame, class, 3 x 4 matrix in metres, votes."""
     return [
         {
-            "frame": result.truth.name,
+            "frame": result.gt.name,
             "class": objects.name(pose.class_id),
             "solved": pose.solved,
             "votes": pose.votes,

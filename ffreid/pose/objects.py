@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class ObjectSet:
+class ObjectModels:
     """The objects that one network tells apart; class id c (0 is background) is row c - 1.
 
     Attributes:
@@ -56,11 +56,11 @@ class ObjectSet:
         return self.names[class_id - 1]
 
 
-def ycb_objects() -> ObjectSet:
+def ycb_objects() -> ObjectModels:
     """The 21 YCB-Video objects with the authors' keypoints, corners and radii."""
     facts = resource("ycb")
     names = tuple(facts["classes"])
-    return ObjectSet(
+    return ObjectModels(
         dataset="ycb",
         names=names,
         numbers=tuple(range(1, len(names) + 1)),
@@ -72,7 +72,7 @@ def ycb_objects() -> ObjectSet:
     )
 
 
-def linemod_objects(name: str) -> ObjectSet:
+def linemod_objects(name: str) -> ObjectModels:
     """One LineMOD object as a set of its own: its network knows background and class 1.
 
     Raises:
@@ -85,7 +85,7 @@ def linemod_objects(name: str) -> ObjectSet:
         )
     number = int(facts["objects"][name])
     diameter = facts["models_info_mm"][str(number)]["diameter"] / 1000
-    return ObjectSet(
+    return ObjectModels(
         dataset="linemod",
         names=(name,),
         numbers=(number,),
@@ -97,7 +97,7 @@ def linemod_objects(name: str) -> ObjectSet:
     )
 
 
-def folder_objects(dataset: str, folder: Path) -> ObjectSet:
+def folder_objects(dataset: str, folder: Path) -> ObjectModels:
     """Read the objects of a set in the authors' YCB-Video layout that brings its own objects.
 
     Files: ``dataset_config/classes.txt`` (a name a line), ``dataset_config/radius.txt`` (metres),
@@ -111,7 +111,7 @@ def folder_objects(dataset: str, folder: Path) -> ObjectSet:
     symmetric_file = folder / "dataset_config/symmetric.txt"
     symmetric = symmetric_file.read_text().split() if symmetric_file.is_file() else []
     kps = folder / "ycb_kps"
-    return ObjectSet(
+    return ObjectModels(
         dataset=dataset,
         names=names,
         numbers=tuple(range(1, len(names) + 1)),

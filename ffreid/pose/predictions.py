@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from ffreid.errors import UserError, flat
 from ffreid.pose.bop import read_bop_csv
-from ffreid.pose.data.batch import Truth
+from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.metrics import transform
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.objects import ObjectModels
 from ffreid.pose.scoring import InstanceScore, Meshes, mesh_trees, score_frame
 from ffreid.pose.voting.frame import ObjectPose, model_points
 
@@ -28,7 +28,7 @@ _FARTHEST = 50.0
 _ROW = "a row is 'qw qx qy qz tx ty tz', translations in metres"
 
 
-def read_predictions(path: Path, objects: ObjectSet, frames_file: Path | None) -> Predictions:
+def read_predictions(path: Path, objects: ObjectModels, frames_file: Path | None) -> Predictions:
     """Read predicted poses from a folder of text files or from a BOP results file ``*.csv``.
 
     Args:
@@ -48,8 +48,8 @@ def read_predictions(path: Path, objects: ObjectSet, frames_file: Path | None) -
     return read_text_poses(path, read_frames(frames_file), objects)
 
 
-def truth_from_folder(folder: Path, frames_file: Path, objects: ObjectSet) -> list[Truth]:
-    """Read true poses in the text format, a `Truth` for each frame of `frames_file`.
+def gt_from_folder(folder: Path, frames_file: Path, objects: ObjectModels) -> list[GroundTruth]:
+    """Read true poses in the text format, a `GroundTruth` for each frame of `frames_file`.
 
     There are no pictures: the intrinsics are NaN.
 
@@ -58,7 +58,7 @@ def truth_from_folder(folder: Path, frames_file: Path, objects: ObjectSet) -> li
     """
     frames = read_frames(frames_file)
     poses = read_text_poses(folder, frames, objects)
-    truths = []
+    gts = []
     for index, frame in enumerate(frames):
         class_ids = np.array([class_id for class_id, _ in poses.get(frame, ())], np.int32)
         matrices = np.array([pose for _, pose in poses.get(frame, ())]).reshape(-1, 3, 4)
@@ -68,8 +68,8 @@ def truth_from_folder(folder: Path, frames_file: Path, objects: ObjectSet) -> li
         ]
         count = objects.keypoints.shape[1] + 1
         placed = np.array(points, np.float32).reshape(-1, count, 3)
-        truths.append(
-            Truth(
+        gts.append(
+            GroundTruth(
                 index=index,
                 name=frame,
                 class_ids=class_ids,
@@ -79,13 +79,13 @@ def truth_from_folder(folder: Path, frames_file: Path, objects: ObjectSet) -> li
                 intrinsics=np.full((3, 3), np.nan),
             )
         )
-    return truths
+    return gts
 
 
 def score_predictions(
-    truths: Sequence[Truth],
+    gts: Sequence[GroundTruth],
     predictions: Predictions,
-    objects: ObjectSet,
+    objects: ObjectModels,
     mesh: Meshes,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -97,7 +97,7 @@ def score_predictions(
 
     Args:
         truths: the frames to score.
-        predictions: poses by frame; frames that `truths` lacks are left out.
+        predictions: poses by frame; frames that `gts` lacks are left out.
         objects: the set that the class ids count in.
         mesh: points of each class that occurs.
         progress: called with the frames done and the frames in all.
@@ -105,17 +105,17 @@ def score_predictions(
     Raises:
         UserError: no frame has both truth and a prediction, or a mesh is missing.
     """
-    _check_matches(truths, predictions, objects, mesh)
+    _check_matches(gts, predictions, objects, mesh)
     trees = mesh_trees(mesh)
     scores: list[InstanceScore] = []
-    for done, truth in enumerate(truths, start=1):
+    for done, gt in enumerate(gts, start=1):
         found = [
             _as_object_pose(class_id, pose, objects)
-            for class_id, pose in predictions.get(frame_key(truth.name), ())
+            for class_id, pose in predictions.get(frame_key(gt.name), ())
         ]
-        scores += score_frame(truth, found, objects, mesh, trees=trees)
+        scores += score_frame(gt, found, objects, mesh, trees=trees)
         if progress is not None:
-            progress(done, len(truths))
+            progress(done, len(gts))
     return scores
 
 
@@ -146,7 +146,7 @@ def read_frames(path: Path) -> list[str]:
     return list(frames)
 
 
-def read_text_poses(folder: Path, frames: Sequence[str], objects: ObjectSet) -> Predictions:
+def read_text_poses(folder: Path, frames: Sequence[str], objects: ObjectModels) -> Predictions:
     """Read ``<scene>_<object>.txt`` of every scene that `frames` name; other scenes are left out.
 
     Raises:
@@ -180,7 +180,7 @@ def read_text_poses(folder: Path, frames: Sequence[str], objects: ObjectSet) -> 
     return poses
 
 
-def _class_named(name: str, file: Path, objects: ObjectSet) -> int:
+def _class_named(name: str, file: Path, objects: ObjectModels) -> int:
     if name not in objects.names:
         close = get_close_matches(name, objects.names, n=1)
         known = close[0] if close else ", ".join(objects.names)
@@ -226,22 +226,22 @@ def _rotation(quaternion: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.eye(3) + 2 * (w * cross + cross @ cross))
 
 
-def _as_object_pose(class_id: int, pose: Pose, objects: ObjectSet) -> ObjectPose:
+def _as_object_pose(class_id: int, pose: Pose, objects: ObjectModels) -> ObjectPose:
     keypoints = transform(pose, model_points(objects, class_id).numpy())
     return ObjectPose(class_id, pose, keypoints, solved=True, votes=0)
 
 
 def _check_matches(
-    truths: Sequence[Truth], predictions: Predictions, objects: ObjectSet, mesh: Meshes
+    gts: Sequence[GroundTruth], predictions: Predictions, objects: ObjectModels, mesh: Meshes
 ) -> None:
-    if not any(frame_key(truth.name) in predictions for truth in truths):
+    if not any(frame_key(gt.name) in predictions for gt in gts):
         named = f"{next(iter(predictions))!r}" if predictions else "none"
-        wanted = f"{frame_key(truths[0].name)!r}" if truths else "none"
+        wanted = f"{frame_key(gts[0].name)!r}" if gts else "none"
         raise UserError(
             f"no predicted frame (first: {named}) is among the true ones (first: {wanted})",
             "give predictions and truth of the same frames",
         )
-    present = {int(class_id) for truth in truths for class_id in truth.class_ids}
+    present = {int(class_id) for gt in gts for class_id in gt.class_ids}
     if missing := sorted(present - set(mesh)):
         names = ", ".join(objects.name(class_id) for class_id in missing)
         raise UserError(f"no model points of {names}", "put points.xyz under models/<object>/")

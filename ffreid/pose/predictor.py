@@ -16,16 +16,16 @@ from ffreid.engine.modules import evaluating
 from ffreid.engine.specs import TensorSpec, taken
 from ffreid.errors import UserError
 from ffreid.pose import build, specs
-from ffreid.pose.data.batch import LEVELS, Inputs, Skipped, collate
-from ffreid.pose.data.dataset import generator
-from ffreid.pose.data.depth import shrink_frame
+from ffreid.pose.data.batch import LEVELS, Inputs, SkippedFrame, collate
+from ffreid.pose.data.dataset import seeded_rng
+from ffreid.pose.data.depth import downscale_frame
 from ffreid.pose.data.linemod import LinemodReader
 from ffreid.pose.data.sample import MIN_POINTS, make_sample
-from ffreid.pose.data.user_frame import check_size, given_frame
+from ffreid.pose.data.user_frame import check_size, frame_from_arrays
 from ffreid.pose.data.ycb import YcbReader
 from ffreid.pose.inference import estimate
 from ffreid.pose.model.ffb6d import FFB6D
-from ffreid.pose.objects import ObjectSet, folder_objects, linemod_objects, ycb_objects
+from ffreid.pose.objects import ObjectModels, folder_objects, linemod_objects, ycb_objects
 from ffreid.pose.toy.dataset import write_objects
 from ffreid.pose.toy.objects import toy_objects
 from ffreid.pose.voting.frame import ObjectPose
@@ -73,7 +73,7 @@ class PoseModel(nn.Module):
         ...     print(pose.name, pose.camera_from_object)
     """
 
-    def __init__(self, net: nn.Module, objects: ObjectSet, cfg: CfgNode) -> None:
+    def __init__(self, net: nn.Module, objects: ObjectModels, cfg: CfgNode) -> None:
         super().__init__()
         self.net, self.objects, self.cfg = net, objects, cfg
         self.eval()
@@ -164,18 +164,18 @@ class PoseModel(nn.Module):
             >>> points_camera = points @ best.camera_from_object[:, :3].T
             >>> points_camera += best.camera_from_object[:, 3]
         """
-        frame = given_frame(rgb, depth, intrinsics, depth_scale)
+        frame = frame_from_arrays(rgb, depth, intrinsics, depth_scale)
         check_size(frame, self.cfg.DATA.SHRINK)
         if min(seed, index) < 0:
             raise UserError(f"seed is {seed}, index {index}", "give numbers from 0 on")
         sample = make_sample(
-            shrink_frame(frame, self.cfg.DATA.SHRINK),
+            downscale_frame(frame, self.cfg.DATA.SHRINK),
             self.objects,
             points=self.cfg.MODEL.POINTS,
-            rng=generator(seed, index),
+            rng=seeded_rng(seed, index),
             fill_holes=_READERS[self.cfg.DATA.LAYOUT].fill_holes,
         )
-        if isinstance(sample, Skipped):
+        if isinstance(sample, SkippedFrame):
             raise UserError(
                 f"depth: {sample.reason}",
                 f"at least {MIN_POINTS} pixels must be measured; check depth and depth_scale "
@@ -213,14 +213,14 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseM
     return PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
 
 
-def _toy(cfg: CfgNode) -> ObjectSet:
+def _toy(cfg: CfgNode) -> ObjectModels:
     """The toy objects as the toy data have them, in numbers of as many digits."""
     with tempfile.TemporaryDirectory(prefix="ffreid-objects-") as folder:
         write_objects(Path(folder), toy_objects())
         return folder_objects(cfg.DATASET, Path(folder))
 
 
-_OBJECTS: dict[str, Callable[[CfgNode], ObjectSet]] = {
+_OBJECTS: dict[str, Callable[[CfgNode], ObjectModels]] = {
     "ycb": lambda cfg: ycb_objects(),
     "linemod": lambda cfg: linemod_objects(cfg.DATA.CLS),
     "toy": _toy,

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from scipy.spatial import ConvexHull, cKDTree
 from scipy.spatial.distance import pdist
 
-from ffreid.pose.data.batch import Truth
+from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.metrics import accuracy_below, add, adds, auc, keypoint_error
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.objects import ObjectModels
 from ffreid.pose.voting.frame import ObjectPose
 
 Meshes = Mapping[int, npt.NDArray[np.floating]]
@@ -49,7 +49,7 @@ class InstanceScore:
     index: int
     frame: str
     class_id: int
-    seen: bool
+    detected: bool
     solved: bool
     add: float
     adds: float
@@ -62,9 +62,9 @@ def mesh_trees(mesh: Meshes) -> dict[int, cKDTree]:
 
 
 def score_frame(
-    truth: Truth,
+    gt: GroundTruth,
     predictions: Sequence[ObjectPose],
-    objects: ObjectSet,
+    objects: ObjectModels,
     mesh: Meshes,
     *,
     trees: Mapping[int, cKDTree] | None = None,
@@ -72,24 +72,24 @@ def score_frame(
     """Score every true object of a frame; predicted classes that are not there cost nothing.
 
     As in the original, an object not predicted is scored at the zero pose with zero keypoints,
-    and an unsolved one at the identity; `seen` and `solved` tell them from mere bad poses.
+    and an unsolved one at the identity; `detected` and `solved` tell them from mere bad poses.
     """
     found = {pose.class_id: pose for pose in reversed(predictions)}
     scores = []
     for class_id, pose, keypoints in zip(
-        truth.class_ids.tolist(), truth.camera_from_object, truth.keypoints_camera, strict=True
+        gt.class_ids.tolist(), gt.camera_from_object, gt.keypoints_camera, strict=True
     ):
-        assert class_id in objects.class_ids, f"{truth.name}: no class {class_id}"
+        assert class_id in objects.class_ids, f"{gt.name}: no class {class_id}"
         best = found.get(class_id)
         predicted = np.zeros((3, 4)) if best is None else best.camera_from_object
         voted = np.zeros_like(keypoints) if best is None else best.keypoints[: len(keypoints)]
         points, tree = mesh[class_id], None if trees is None else trees[class_id]
         scores.append(
             InstanceScore(
-                index=truth.index,
-                frame=truth.name,
+                index=gt.index,
+                frame=gt.name,
                 class_id=class_id,
-                seen=best is not None,
+                detected=best is not None,
                 solved=best is not None and best.solved,
                 add=add(points, predicted, pose),
                 adds=adds(points, predicted, pose, tree=tree),
@@ -99,7 +99,7 @@ def score_frame(
     return scores
 
 
-def diameters(objects: ObjectSet, mesh: Meshes) -> dict[int, float]:
+def diameters(objects: ObjectModels, mesh: Meshes) -> dict[int, float]:
     """Give each class's diameter in metres: the set's own, else its points' largest distance."""
     if objects.diameters is not None:
         return {c: float(objects.diameters[c - 1]) for c in objects.class_ids}
@@ -107,7 +107,7 @@ def diameters(objects: ObjectSet, mesh: Meshes) -> dict[int, float]:
 
 
 def summarise(
-    scores: Sequence[InstanceScore], objects: ObjectSet, diameters: Mapping[int, float]
+    scores: Sequence[InstanceScore], objects: ObjectModels, diameters: Mapping[int, float]
 ) -> dict[str, Any]:
     """Boil scores down to plain data for JSON: percentages, counts, keypoint errors in metres.
 
@@ -138,7 +138,7 @@ def summarise(
 
 
 def _row(
-    scores: Sequence[InstanceScore], objects: ObjectSet, diameters: Mapping[int, float]
+    scores: Sequence[InstanceScore], objects: ObjectModels, diameters: Mapping[int, float]
 ) -> dict[str, Any]:
     distances = {
         "ADD": [score.add for score in scores],
@@ -149,8 +149,8 @@ def _row(
     detected = [score.keypoint_error for score in scores if score.solved]
     row: dict[str, Any] = {
         "instances": len(scores),
-        "missed": sum(not score.seen for score in scores),
-        "unsolved": sum(score.seen and not score.solved for score in scores),
+        "missed": sum(not score.detected for score in scores),
+        "unsolved": sum(score.detected and not score.solved for score in scores),
     }
     for name, values in distances.items():
         row[f"{name}_auc"] = auc(values)

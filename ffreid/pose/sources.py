@@ -11,14 +11,14 @@ from yacs.config import CfgNode
 
 from ffreid.engine import synthetic
 from ffreid.engine.dataset_files import find_folder
-from ffreid.pose.data.batch import Truth
+from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.dataset import Reader
 from ffreid.pose.data.linemod import LinemodReader
 from ffreid.pose.data.ply import mesh_vertices
-from ffreid.pose.data.sample import place_objects
+from ffreid.pose.data.sample import make_ground_truth
 from ffreid.pose.data.ycb import OWN_NAMES, TREE, YcbReader, mesh_points, read_poses
 from ffreid.pose.defaults import check_root
-from ffreid.pose.objects import ObjectSet, folder_objects, linemod_objects, ycb_objects
+from ffreid.pose.objects import ObjectModels, folder_objects, linemod_objects, ycb_objects
 from ffreid.pose.toy.dataset import ensure_toy
 from ffreid.report import Bar
 
@@ -30,7 +30,7 @@ class Source:
     """One data set, opened: its reader, its objects, and the folder that holds the meshes."""
 
     reader: Reader
-    objects: ObjectSet
+    objects: ObjectModels
     folder: Path
 
     def summary(self) -> str:
@@ -99,7 +99,7 @@ def toy_folder(cfg: CfgNode) -> Path:
     return synthetic.home(cfg.DATA.ROOT, cfg.OUTPUT, cfg.DATASET, name)
 
 
-def _ycb_reader(cfg: CfgNode, folder: Path, objects: ObjectSet) -> YcbReader:
+def _ycb_reader(cfg: CfgNode, folder: Path, objects: ObjectModels) -> YcbReader:
     return YcbReader(folder, objects, intrinsics=cfg.DATA.INTRINSICS, **_lists(cfg))
 
 
@@ -108,20 +108,20 @@ def _lists(cfg: CfgNode) -> dict[str, Path | None]:
     return {name: Path(path) if path else None for name, path in given.items()}
 
 
-def ycb_meshes(folder: Path, objects: ObjectSet) -> Meshes:
+def ycb_meshes(folder: Path, objects: ObjectModels) -> Meshes:
     """Points of YCB-Video's objects below `folder`, which need hold nothing but ``models/``."""
     return mesh_points(find_folder(folder, OWN_NAMES, ("models",), TREE), objects)
 
 
-def ycb_truths(folder: Path, objects: ObjectSet, frames: Path | None) -> list[Truth]:
+def ycb_truths(folder: Path, objects: ObjectModels, frames: Path | None) -> list[GroundTruth]:
     """True poses from the meta.mat files of the frames listed in `frames`, or of the test list."""
     reader = YcbReader(folder, objects, test_list=frames)
-    truths = []
+    gts = []
     for index, listed in enumerate(reader.test_names):
         name = listed if listed.startswith("data") else f"data/{listed}"
         class_ids, poses = read_poses(reader.folder, name, objects)
-        truths.append(place_objects(name, class_ids, poses, objects, index=index))
-    return truths
+        gts.append(make_ground_truth(name, class_ids, poses, objects, index=index))
+    return gts
 
 
 LAYOUTS = {"ycb": _ycb, "linemod": _linemod, "toy": _toy}

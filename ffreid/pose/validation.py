@@ -17,7 +17,7 @@ from ffreid.engine.modules import evaluating
 from ffreid.engine.task import Pictures, Plan, Progress, ValidationResult, plain
 from ffreid.engine.train_step import TrainStep
 from ffreid.pose import build, sources
-from ffreid.pose.data.batch import Skipped
+from ffreid.pose.data.batch import SkippedFrame
 from ffreid.pose.draw import Picture
 from ffreid.pose.evaluation import evaluate, picture
 from ffreid.pose.inference import FrameResult, estimate
@@ -54,15 +54,15 @@ def pictures(
     data = build.evaluation_set(cfg, source, min(cfg.TRAIN.VALIDATE_FRAMES or PICTURES, PICTURES))
     drawn: dict[str, Picture] = {}
     for sample in (data[index] for index in range(min(len(data), PICTURES))):
-        if isinstance(sample, Skipped):
+        if isinstance(sample, SkippedFrame):
             continue
         batch = build.collate([sample])
         with evaluating(net):
             moved = batch.to(device, precision.dtype(cfg))
             (poses,) = estimate(moved, net, source.objects, build.voting(cfg))
         rgb = batch.inputs.rgb[0].permute(1, 2, 0).numpy().astype(np.uint8)
-        frame = FrameResult(sample.truth, tuple(poses), (), rgb=rgb)
-        drawn[sample.truth.name] = picture(frame, source.objects, source.meshes)
+        frame = FrameResult(sample.gt, tuple(poses), (), rgb=rgb)
+        drawn[sample.gt.name] = picture(frame, source.objects, source.meshes)
     return drawn
 
 

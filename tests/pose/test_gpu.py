@@ -7,7 +7,7 @@ import torch
 from ffreid.engine.batchnorm import synchronise
 from ffreid.engine.task import Progress
 from ffreid.engine.train_step import TrainStep
-from ffreid.pose.data.batch import PoseBatch, Truth
+from ffreid.pose.data.batch import GroundTruth, PoseBatch
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ycb_objects
 from ffreid.pose.task import PoseTask
@@ -33,11 +33,11 @@ def _net() -> FFB6D:
 def _batch() -> PoseBatch:
     raw = raw_inputs(7, 2, 96, 128, 1024, CLASSES)
     nothing = np.zeros((0, 3), np.float32)
-    truth = Truth(
+    gt = GroundTruth(
         0, "made up", np.zeros(0, np.int32), np.zeros((0, 3, 4), np.float32),
         nothing[:, None], nothing, np.eye(3),
     )  # fmt: skip
-    return PoseBatch(as_inputs(raw), as_targets(raw), (truth, truth))
+    return PoseBatch(as_inputs(raw), as_targets(raw), (gt, gt))
 
 
 def test_outputs_are_those_of_the_cpu_in_float64() -> None:

@@ -6,31 +6,31 @@ import numpy as np
 import pytest
 import torch
 
-from ffreid.pose.data.batch import Skipped, collate
+from ffreid.pose.data.batch import SkippedFrame, collate
 from ffreid.pose.data.dataset import EvalSet
 from ffreid.pose.data.ycb import YcbReader, mesh_points
 from ffreid.pose.inference import FrameResult, Voting, evaluate_frames, pose_rows
-from ffreid.pose.objects import ObjectSet, folder_objects
+from ffreid.pose.objects import ObjectModels, folder_objects
 from tests.makers import toy_folder
 
 NAMES = ("data/0048/000001", "data/0048/000002")
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ObjectSet]:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ObjectModels]:
     folder = toy_folder(tmp_path_factory.mktemp("estimate"), frames=1, test_frames=2)
     return folder, folder_objects("toy-pose", folder)
 
 
 @pytest.fixture(scope="module")
-def results(scene: tuple[Path, ObjectSet]) -> list[FrameResult]:
+def results(scene: tuple[Path, ObjectModels]) -> list[FrameResult]:
     """The first frame fed, the second skipped; true labels and offsets vote."""
     folder, objects = scene
     reader = YcbReader(folder, objects, intrinsics="meta")
     samples = [EvalSet(reader, objects, names=NAMES, points=1024, seed=0)[i] for i in range(2)]
-    assert not any(isinstance(sample, Skipped) for sample in samples)
+    assert not any(isinstance(sample, SkippedFrame) for sample in samples)
     fed, left = samples
-    items = [(collate([fed]), [Skipped(left.truth, "too few points")])]  # type: ignore[list-item]
+    items = [(collate([fed]), [SkippedFrame(left.gt, "too few points")])]  # type: ignore[list-item]
     return evaluate_frames(
         iter(items),
         None,
@@ -46,25 +46,25 @@ def test_true_offsets_find_every_object(results: list[FrameResult]) -> None:
     fed = next(result for result in results if result.skipped is None)
     assert fed.scores
     # An object may be seen in too few pixels for one of the 1,024 points.
-    seen = [score for score in fed.scores if score.seen]
+    seen = [score for score in fed.scores if score.detected]
     assert len(seen) >= len(fed.scores) - 1
     assert max(score.add for score in seen) < 1e-3
 
 
 def test_a_skipped_frames_objects_count_as_missed(results: list[FrameResult]) -> None:
     skipped = next(result for result in results if result.skipped is not None)
-    assert (skipped.truth.name, skipped.skipped) == (NAMES[1], "too few points")
-    assert len(skipped.scores) == len(skipped.truth.class_ids) > 0
-    assert not any(score.seen for score in skipped.scores)
+    assert (skipped.gt.name, skipped.skipped) == (NAMES[1], "too few points")
+    assert len(skipped.scores) == len(skipped.gt.class_ids) > 0
+    assert not any(score.detected for score in skipped.scores)
 
 
 def test_only_the_pictures_asked_for_are_kept(results: list[FrameResult]) -> None:
-    kept = {result.truth.index: result.rgb is not None for result in results}
+    kept = {result.gt.index: result.rgb is not None for result in results}
     assert kept == {0: True, 1: False}
 
 
 def test_poses_are_listed_by_frame_and_class(
-    results: list[FrameResult], scene: tuple[Path, ObjectSet]
+    results: list[FrameResult], scene: tuple[Path, ObjectModels]
 ) -> None:
     rows = pose_rows(results, scene[1])
     assert {row["frame"] for row in rows} == {NAMES[0]}

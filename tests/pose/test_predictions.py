@@ -10,7 +10,7 @@ import pytest
 
 from ffreid.errors import UserError
 from ffreid.pose.objects import ycb_objects
-from ffreid.pose.predictions import read_predictions, score_predictions, truth_from_folder
+from ffreid.pose.predictions import gt_from_folder, read_predictions, score_predictions
 from ffreid.pose.resources import resource
 from ffreid.pose.scoring import diameters, summarise
 from tests.pose.realdata import real_folder
@@ -63,7 +63,7 @@ def test_quaternions_of_any_length_turn_alike(folder: Path, frames: Path) -> Non
 def test_truth_has_a_frame_each_and_the_objects_keypoints_in_place(
     folder: Path, frames: Path
 ) -> None:
-    first, second, third = truth_from_folder(folder, frames, OBJECTS)
+    first, second, third = gt_from_folder(folder, frames, OBJECTS)
     assert [t.index for t in (first, second, third)] == [0, 1, 2]
     assert (len(first.class_ids), len(second.class_ids), len(third.class_ids)) == (1, 0, 0)
     keypoints = OBJECTS.keypoints[first.class_ids[0] - 1]
@@ -76,41 +76,41 @@ def test_perfect_poses_have_no_error_and_missing_ones_are_missed(
     folder: Path, frames: Path
 ) -> None:
     (folder / f"0048_{MUG}.txt").write_text(f"{QUARTER} 0 0 1\n{QUARTER} 0.1 0 1\n")
-    truths = truth_from_folder(folder, frames, OBJECTS)
+    gts = gt_from_folder(folder, frames, OBJECTS)
     (folder / f"0048_{MUG}.txt").write_text(f"{QUARTER} 0 0 1\n0 0 0 0 0 0 0\n")
     predictions = read_predictions(folder, OBJECTS, frames)
     steps: list[tuple[int, int]] = []
-    mesh = {int(truths[0].class_ids[0]): np.random.default_rng(0).normal(size=(20, 3)) * 0.05}
+    mesh = {int(gts[0].class_ids[0]): np.random.default_rng(0).normal(size=(20, 3)) * 0.05}
     exact, missed = score_predictions(
-        truths, predictions, OBJECTS, mesh, progress=lambda done, total: steps.append((done, total))
+        gts, predictions, OBJECTS, mesh, progress=lambda done, total: steps.append((done, total))
     )
-    assert (exact.seen, missed.seen) == (True, False)
+    assert (exact.detected, missed.detected) == (True, False)
     assert (exact.add, exact.adds, exact.keypoint_error) == pytest.approx((0, 0, 0), abs=1e-6)
     assert missed.add > 0.5
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_frames_match_whatever_folder_the_truth_names(folder: Path, frames: Path) -> None:
-    truths = [
-        dataclasses.replace(truth, name=f"data/{truth.name}")
-        for truth in truth_from_folder(folder, frames, OBJECTS)
+    gts = [
+        dataclasses.replace(gt, name=f"data/{gt.name}")
+        for gt in gt_from_folder(folder, frames, OBJECTS)
     ]
     predictions = read_predictions(folder, OBJECTS, frames)
-    mesh = {int(truths[0].class_ids[0]): np.eye(3)}
-    assert score_predictions(truths, predictions, OBJECTS, mesh)[0].seen
+    mesh = {int(gts[0].class_ids[0]): np.eye(3)}
+    assert score_predictions(gts, predictions, OBJECTS, mesh)[0].detected
 
 
 def test_no_common_frame_is_refused(folder: Path, frames: Path) -> None:
-    truths = truth_from_folder(folder, frames, OBJECTS)
+    gts = gt_from_folder(folder, frames, OBJECTS)
     with pytest.raises(UserError, match="0077/000001"):
-        score_predictions(truths, {"0077/000001": []}, OBJECTS, {})
+        score_predictions(gts, {"0077/000001": []}, OBJECTS, {})
 
 
 def test_a_missing_mesh_is_refused(folder: Path, frames: Path) -> None:
-    truths = truth_from_folder(folder, frames, OBJECTS)
+    gts = gt_from_folder(folder, frames, OBJECTS)
     predictions = read_predictions(folder, OBJECTS, frames)
     with pytest.raises(UserError, match=MUG):
-        score_predictions(truths, predictions, OBJECTS, {})
+        score_predictions(gts, predictions, OBJECTS, {})
 
 
 @pytest.mark.parametrize(
@@ -246,10 +246,10 @@ def test_posecnns_published_poses_score_as_an_independent_evaluation_says() -> N
         class_id: np.loadtxt(root / "models" / OBJECTS.name(class_id) / "points.xyz")
         for class_id in OBJECTS.class_ids
     }
-    truths = truth_from_folder(root / "poses/ground_truth", frames, OBJECTS)
+    gts = gt_from_folder(root / "poses/ground_truth", frames, OBJECTS)
     predictions = read_predictions(root / "poses/posecnn_rss2018", OBJECTS, frames)
 
-    scores = score_predictions(truths, predictions, OBJECTS, mesh)
+    scores = score_predictions(gts, predictions, OBJECTS, mesh)
 
     summary = summarise(scores, OBJECTS, diameters(OBJECTS, mesh))
     pooled = summary["pooled"]

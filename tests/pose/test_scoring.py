@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from ffreid.atomic import plain
-from ffreid.pose.data.batch import Truth
+from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.metrics import auc
 from ffreid.pose.objects import linemod_objects, ycb_objects
 from ffreid.pose.resources import resource
@@ -20,9 +20,9 @@ CUBE = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.
 POSE = np.column_stack([np.eye(3), [0.0, 0.0, 0.8]])
 
 
-def _truth(*class_ids: int) -> Truth:
+def _gt(*class_ids: int) -> GroundTruth:
     count = len(class_ids)
-    return Truth(
+    return GroundTruth(
         index=4,
         name="data/0048/000001",
         class_ids=np.array(class_ids, np.int32),
@@ -38,35 +38,37 @@ def _pose(class_id: int, shift: float = 0.0, solved: bool = True) -> ObjectPose:
     return ObjectPose(class_id, moved, np.tile([0, 0, 1.5], (9, 1)), solved, 10)
 
 
-def _score(class_id: int, error: float, seen: bool = True, solved: bool = True) -> InstanceScore:
-    return InstanceScore(0, "f", class_id, seen, solved, error, error / 2, error)
+def _score(
+    class_id: int, error: float, detected: bool = True, solved: bool = True
+) -> InstanceScore:
+    return InstanceScore(0, "f", class_id, detected, solved, error, error / 2, error)
 
 
 def test_a_pose_is_scored_by_its_class_and_its_first_k_keypoints() -> None:
-    (score,) = score_frame(_truth(3), [_pose(5), _pose(3, 0.03)], OBJECTS, {3: CUBE})
+    (score,) = score_frame(_gt(3), [_pose(5), _pose(3, 0.03)], OBJECTS, {3: CUBE})
     assert (score.index, score.frame, score.class_id) == (4, "data/0048/000001", 3)
-    assert score.seen and score.solved
+    assert score.detected and score.solved
     assert score.add == pytest.approx(0.03, abs=1e-7)
     assert score.keypoint_error == pytest.approx(0.5)
 
 
 def test_a_missing_object_is_scored_at_zeros_and_told_apart() -> None:
-    (score,) = score_frame(_truth(3), [], OBJECTS, {3: CUBE}, trees=mesh_trees({3: CUBE}))
-    assert (score.seen, score.solved) == (False, False)
+    (score,) = score_frame(_gt(3), [], OBJECTS, {3: CUBE}, trees=mesh_trees({3: CUBE}))
+    assert (score.detected, score.solved) == (False, False)
     expected = np.linalg.norm(CUBE + np.array([0, 0, 0.8]), axis=1).mean()
     assert (score.add, score.adds) == pytest.approx((expected, expected), abs=1e-6)
     assert score.keypoint_error == pytest.approx(1.0)
 
 
 def test_an_unsolved_object_is_scored_as_given_and_told_apart() -> None:
-    (score,) = score_frame(_truth(3), [_pose(3, solved=False)], OBJECTS, {3: CUBE})
-    assert (score.seen, score.solved) == (True, False)
+    (score,) = score_frame(_gt(3), [_pose(3, solved=False)], OBJECTS, {3: CUBE})
+    assert (score.detected, score.solved) == (True, False)
     assert score.add == pytest.approx(0.0, abs=1e-7)
 
 
 def test_of_two_poses_of_a_class_the_first_counts() -> None:
     poses = [_pose(3, 0.01), _pose(3, 0.05)]
-    (score,) = score_frame(_truth(3), poses, OBJECTS, {3: CUBE})
+    (score,) = score_frame(_gt(3), poses, OBJECTS, {3: CUBE})
     assert score.add == pytest.approx(0.01, abs=1e-7)
 
 

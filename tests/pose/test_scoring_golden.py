@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from ffreid.pose.data.batch import Truth
-from ffreid.pose.objects import ObjectSet, linemod_objects, ycb_objects
+from ffreid.pose.data.batch import GroundTruth
+from ffreid.pose.objects import ObjectModels, linemod_objects, ycb_objects
 from ffreid.pose.resources import resource
 from ffreid.pose.scoring import InstanceScore, diameters, mesh_trees, score_frame, summarise
 from ffreid.pose.voting.frame import ObjectPose, frame_poses
@@ -29,20 +29,20 @@ def _frames(data: dict[str, npt.NDArray[Any]]) -> list[str]:
 
 
 def _voted(
-    data: dict[str, npt.NDArray[Any]], frame: str, objects: ObjectSet, relabel: bool
+    data: dict[str, npt.NDArray[Any]], frame: str, objects: ObjectModels, relabel: bool
 ) -> list[ObjectPose]:
     keys = ("pcld", "mask", "ctr_of", "kp_of")
     points, labels, centre, keypoints = (torch.from_numpy(data[f"{frame}/{key}"]) for key in keys)
     return frame_poses(points, labels, centre, keypoints, objects, relabel=relabel)
 
 
-def _truth(
-    index: int, frame: str, poses: npt.NDArray[Any], class_ids: list[int], objects: ObjectSet
-) -> Truth:
+def _gt(
+    index: int, frame: str, poses: npt.NDArray[Any], class_ids: list[int], objects: ObjectModels
+) -> GroundTruth:
     keypoints = objects.keypoints[np.array(class_ids) - 1]
     centres = objects.centres[np.array(class_ids) - 1]
     rotations, shifts = poses[:, :, :3], poses[:, None, :, 3]
-    return Truth(
+    return GroundTruth(
         index=index,
         name=frame,
         class_ids=np.array(class_ids, np.int32),
@@ -53,13 +53,15 @@ def _truth(
     )
 
 
-def _ycb_scores(stem: str, voted: bool) -> tuple[list[InstanceScore], ObjectSet, dict[int, float]]:
+def _ycb_scores(
+    stem: str, voted: bool
+) -> tuple[list[InstanceScore], ObjectModels, dict[int, float]]:
     data, objects = arrays("ffb6d", stem), ycb_objects()
     mesh = {int(key[5:]): data[key] for key in data if key.startswith("mesh/")}
     scores: list[InstanceScore] = []
     for index, frame in enumerate(_frames(data)):
         ids = [int(c) for c in data[f"{frame}/cls_ids"].ravel()]
-        truth = _truth(index, frame, data[f"{frame}/RTs"][: len(ids)], ids, objects)
+        gt = _gt(index, frame, data[f"{frame}/RTs"][: len(ids)], ids, objects)
         if voted:
             poses = _voted(data, frame, objects, relabel=True)
         else:
@@ -69,7 +71,7 @@ def _ycb_scores(stem: str, voted: bool) -> tuple[list[InstanceScore], ObjectSet,
                     data[f"{frame}/pred_ids"], data[f"{frame}/pred_poses"], strict=True
                 )
             ]
-        scores += score_frame(truth, poses, objects, mesh, trees=mesh_trees(mesh))
+        scores += score_frame(gt, poses, objects, mesh, trees=mesh_trees(mesh))
     return scores, objects, diameters(objects, mesh)
 
 
@@ -122,8 +124,8 @@ def test_linemod_tables(stem: str) -> None:
     objects, mesh = linemod_objects(names[int(number)]), {1: data["mesh"]}
     scores: list[InstanceScore] = []
     for index, frame in enumerate(_frames(data)):
-        truth = _truth(index, frame, data[f"{frame}/RT"][None].astype(np.float32), [1], objects)
-        scores += score_frame(truth, _voted(data, frame, objects, relabel=False), objects, mesh)
+        gt = _gt(index, frame, data[f"{frame}/RT"][None].astype(np.float32), [1], objects)
+        scores += score_frame(gt, _voted(data, frame, objects, relabel=False), objects, mesh)
 
     sizes = diameters(objects, mesh)
     row = summarise(scores, objects, sizes)["pooled"]

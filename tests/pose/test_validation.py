@@ -11,7 +11,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from ffreid.pose import build, sources
-from ffreid.pose.data.batch import Inputs, Skipped
+from ffreid.pose.data.batch import Inputs, SkippedFrame
 from ffreid.pose.validation import pictures
 from ffreid.recipes import compose
 from tests.makers import toy_folder
@@ -80,7 +80,7 @@ def test_a_frame_that_cannot_be_fed_is_left_out(
     cfg = config(root, 2)
     source = sources.open_source(cfg)
     first, second = (build.evaluation_set(cfg, source, 2)[index] for index in range(2))
-    lost = Skipped(first.truth, "no depth")
+    lost = SkippedFrame(first.gt, "no depth")
     monkeypatch.setattr(build, "evaluation_set", lambda *_: [lost, second])
     net = Seen(len(source.objects) + 1, source.objects.keypoints.shape[1])
-    assert list(pictures(cfg, source, net, CPU)) == [second.truth.name]
+    assert list(pictures(cfg, source, net, CPU)) == [second.gt.name]

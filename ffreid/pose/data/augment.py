@@ -18,7 +18,7 @@ from ffreid.errors import UserError
 from ffreid.pose.data.frame import Frame
 
 Picture = npt.NDArray[np.uint8]
-Form = Literal["ycb", "linemod"]
+Policy = Literal["ycb", "linemod"]
 
 # Ranges of the saturation and value factors; YCB-Video's never leave the picture as it is.
 SATURATION = {"ycb": (1.25, 1.45), "linemod": (0.75, 1.25)}
@@ -30,7 +30,7 @@ def augment_synthetic(
     draw_real: Callable[[np.random.RandomState], Frame],
     rng: np.random.RandomState,
     *,
-    form: Form,
+    policy: Policy,
 ) -> Frame:
     """Disturb a rendered frame's colours and put a real frame's background behind it.
 
@@ -40,19 +40,19 @@ def augment_synthetic(
         frame: rendered (or fused) frame.
         draw_real: gives a real training frame of the same size.
         rng: generator.
-        form: whose rules to follow.
+        policy: whose rules to follow.
     """
     if frame.name.startswith("fuse/") and rng.rand() >= 0.8:
         return frame
-    rgb = add_noise(frame.rgb, rng, form=form)
-    frame = add_real_background(replace(frame, rgb=rgb), draw_real(rng), rng, form=form)
+    rgb = add_noise(frame.rgb, rng, policy=policy)
+    frame = add_real_background(replace(frame, rgb=rgb), draw_real(rng), rng, policy=policy)
     if rng.rand() > 0.8:
-        frame = replace(frame, rgb=add_noise(frame.rgb, rng, form=form))
+        frame = replace(frame, rgb=add_noise(frame.rgb, rng, policy=policy))
     return frame
 
 
 def add_real_background(
-    frame: Frame, real: Frame, rng: np.random.RandomState, *, form: Form
+    frame: Frame, real: Frame, rng: np.random.RandomState, *, policy: Policy
 ) -> Frame:
     """Fill a rendered frame's background with what a real frame shows outside of its objects.
 
@@ -71,7 +71,7 @@ def add_real_background(
         )
     outside = real.labels <= 0
     rgb = frame.rgb
-    if form == "ycb" or rng.rand() < 0.6:
+    if policy == "ycb" or rng.rand() < 0.6:
         background = real.rgb * outside[..., None]
         rgb = np.where((frame.labels <= 0)[..., None], background, rgb).astype(np.uint8)
     # Equal scales, the usual case, stay exact.
@@ -99,19 +99,19 @@ def colour_jitter(rgb: Picture, rng: np.random.RandomState) -> Picture:
     return np.array(picture)
 
 
-def add_noise(rgb: Picture, rng: np.random.RandomState, *, form: Form) -> Picture:
+def add_noise(rgb: Picture, rng: np.random.RandomState, *, policy: Policy) -> Picture:
     """Disturb colour, sharpness, focus and (YCB-Video) pixel values, each by chance.
 
     Args:
         rgb: (H, W, 3) uint8.
         rng: generator.
-        form: LineMOD's rules leave out sharpening and pixel noise and change colours less.
+        policy: LineMOD's rules leave out sharpening and pixel noise and change colours less.
     """
     picture = rgb
     # Always true but for one draw in 2^53; kept because it advances the generator.
     if rng.rand() > 0:
-        picture = _scale_saturation_and_value(picture, rng, form)
-    if form == "ycb" and rng.rand() > 0.8:
+        picture = _scale_saturation_and_value(picture, rng, policy)
+    if policy == "ycb" and rng.rand() > 0.8:
         picture = _sharpen(picture, rng)
     if rng.rand() > 0.8:
         angle = int(rng.rand() * 360)
@@ -119,7 +119,7 @@ def add_noise(rgb: Picture, rng: np.random.RandomState, *, form: Form) -> Pictur
     if rng.rand() > 0.8:
         size = 3 if rng.rand() > 0.2 else 5
         picture = _picture(cv2.GaussianBlur(picture, (size, size), rng.rand()))
-    if form == "linemod":
+    if policy == "linemod":
         return picture
     spread = rng.randint(15) if rng.rand() > 0.2 else rng.randint(25)
     picture = _add(picture, rng.randn(*picture.shape) * spread)
@@ -143,10 +143,12 @@ def motion_blur(rgb: Picture, angle: int, length: int) -> Picture:
     return _picture(cv2.filter2D(rgb, -1, kernel / total)) if total else rgb
 
 
-def _scale_saturation_and_value(rgb: Picture, rng: np.random.RandomState, form: Form) -> Picture:
+def _scale_saturation_and_value(
+    rgb: Picture, rng: np.random.RandomState, policy: Policy
+) -> Picture:
     # The original calls this conversion on RGB; the hue is not used, so only names are wrong.
     hsv = cv2.cvtColor(rgb, cv2.COLOR_BGR2HSV).astype(np.uint16)
-    for channel, (low, high) in ((1, SATURATION[form]), (2, VALUE[form])):
+    for channel, (low, high) in ((1, SATURATION[policy]), (2, VALUE[policy])):
         hsv[..., channel] = np.clip(hsv[..., channel] * rng.uniform(low, high), 0, 255)
     return _picture(cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2BGR))
 

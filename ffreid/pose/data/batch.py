@@ -90,7 +90,7 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """One frame's true poses and what is needed to score and draw it (M objects).
 
     Attributes:
@@ -118,14 +118,14 @@ class Sample:
 
     inputs: Inputs
     targets: Targets
-    truth: Truth
+    gt: GroundTruth
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedFrame:
     """A frame that cannot be fed; evaluation counts its objects as missed."""
 
-    truth: Truth
+    gt: GroundTruth
     reason: str
 
 
@@ -135,19 +135,19 @@ class PoseBatch:
 
     inputs: Inputs
     targets: Targets
-    truths: tuple[Truth, ...]
+    gts: tuple[GroundTruth, ...]
 
     def __len__(self) -> int:
-        return len(self.truths)
+        return len(self.gts)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The frames' names."""
-        return tuple(truth.name for truth in self.truths)
+        return tuple(gt.name for gt in self.gts)
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "PoseBatch":
         """Move tensors to `device` and `dtype`."""
-        return PoseBatch(self.inputs.to(device, dtype), self.targets.to(device, dtype), self.truths)
+        return PoseBatch(self.inputs.to(device, dtype), self.targets.to(device, dtype), self.gts)
 
 
 def collate(samples: Sequence[Sample]) -> PoseBatch:
@@ -158,7 +158,7 @@ def collate(samples: Sequence[Sample]) -> PoseBatch:
     """
     inputs = [sample.inputs for sample in samples]
     if len({(item.rgb.shape, item.features.shape) for item in inputs}) > 1:
-        sizes = {sample.truth.name: tuple(sample.inputs.rgb.shape[1:]) for sample in samples}
+        sizes = {sample.gt.name: tuple(sample.inputs.rgb.shape[1:]) for sample in samples}
         raise UserError(
             f"pictures of different sizes in one batch: {sizes}",
             "train with TRAIN.BATCH 1 and evaluate with TEST.BATCH 1, or bring them to one size",
@@ -176,7 +176,7 @@ def collate(samples: Sequence[Sample]) -> PoseBatch:
             torch.stack([item.keypoint_offsets for item in targets]),
             torch.stack([item.centre_offsets for item in targets]),
         ),
-        truths=tuple(sample.truth for sample in samples),
+        gts=tuple(sample.gt for sample in samples),
     )
 
 
@@ -185,9 +185,9 @@ def _stack_levels(values: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 
 def collate_for_evaluation(
-    items: Sequence[Sample | Skipped],
-) -> tuple[PoseBatch | None, list[Skipped]]:
+    items: Sequence[Sample | SkippedFrame],
+) -> tuple[PoseBatch | None, list[SkippedFrame]]:
     """Stack what can be fed and list what cannot."""
     samples = [item for item in items if isinstance(item, Sample)]
-    skipped = [item for item in items if isinstance(item, Skipped)]
+    skipped = [item for item in items if isinstance(item, SkippedFrame)]
     return (collate(samples) if samples else None), skipped

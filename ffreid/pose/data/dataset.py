@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from ffreid.errors import UserError
-from ffreid.pose.data.augment import Form, add_noise, augment_synthetic, colour_jitter
-from ffreid.pose.data.batch import Sample, Skipped
-from ffreid.pose.data.depth import shrink_frame
+from ffreid.pose.data.augment import Policy, add_noise, augment_synthetic, colour_jitter
+from ffreid.pose.data.batch import Sample, SkippedFrame
+from ffreid.pose.data.depth import downscale_frame
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.sample import make_sample
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.objects import ObjectModels
 
 # Draws in a row that may lack depth before the data set itself is taken to be at fault.
 TRIES = 100
@@ -23,7 +23,7 @@ class Reader(Protocol):
     """Reads one data set's frames and knows which of them train and how often each kind does."""
 
     @property
-    def form(self) -> Form:
+    def policy(self) -> Policy:
         """Whose augmentation applies."""
 
     @property
@@ -55,7 +55,7 @@ class Reader(Protocol):
         """Read a frame."""
 
 
-def generator(*numbers: int) -> np.random.RandomState:
+def seeded_rng(*numbers: int) -> np.random.RandomState:
     """Give a generator that depends on `numbers` only, all of them not negative."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(numbers)))
 
@@ -81,12 +81,12 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
     def __init__(
         self,
         reader: Reader,
-        objects: ObjectSet,
+        objects: ObjectModels,
         *,
         points: int,
         length: int,
         seed: int,
-        shrink: int = 1,
+        downscale: int = 1,
         augment: bool = True,
         fixed: Sequence[str] = (),
     ) -> None:
@@ -97,7 +97,7 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
         self.points = points
         self.length = length
         self.seed = seed
-        self.shrink = shrink
+        self.downscale = downscale
         self.augment = augment
         self.fixed = tuple(fixed)
 
@@ -108,7 +108,7 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
         epoch, position = key
         if self.fixed:
             return self._fixed_sample(position % len(self.fixed))
-        rng = generator(self.seed, epoch, position)
+        rng = seeded_rng(self.seed, epoch, position)
         reason = ""
         for _ in range(TRIES):
             frame = self._read(self.reader.draw(rng))
@@ -125,27 +125,29 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
 
     def _fixed_sample(self, number: int) -> Sample:
         frame = self._read(self.fixed[number])
-        sample = self._sample(frame, generator(self.seed, number), number)
-        if isinstance(sample, Skipped):
+        sample = self._sample(frame, seeded_rng(self.seed, number), number)
+        if isinstance(sample, SkippedFrame):
             raise UserError(f"frame {frame.name}: {sample.reason}", "choose other frames")
         return sample
 
     def _augmented(self, frame: Frame, rng: np.random.RandomState) -> Frame:
-        if self.reader.form == "ycb" or not frame.synthetic:
+        if self.reader.policy == "ycb" or not frame.synthetic:
             frame = replace(frame, rgb=colour_jitter(frame.rgb, rng))
         if not frame.synthetic:
             return frame
         if not self.reader.real_train_names:
-            return replace(frame, rgb=add_noise(frame.rgb, rng, form=self.reader.form))
-        return augment_synthetic(frame, self._draw_real, rng, form=self.reader.form)
+            return replace(frame, rgb=add_noise(frame.rgb, rng, policy=self.reader.policy))
+        return augment_synthetic(frame, self._draw_real, rng, policy=self.reader.policy)
 
     def _draw_real(self, rng: np.random.RandomState) -> Frame:
         return self._read(self.reader.draw_real(rng))
 
     def _read(self, name: str) -> Frame:
-        return shrink_frame(self.reader.read(name), self.shrink)
+        return downscale_frame(self.reader.read(name), self.downscale)
 
-    def _sample(self, frame: Frame, rng: np.random.RandomState, index: int) -> Sample | Skipped:
+    def _sample(
+        self, frame: Frame, rng: np.random.RandomState, index: int
+    ) -> Sample | SkippedFrame:
         return make_sample(
             frame,
             self.objects,
@@ -156,7 +158,7 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
         )
 
 
-class EvalSet(torch.utils.data.Dataset[Sample | Skipped]):
+class EvalSet(torch.utils.data.Dataset[Sample | SkippedFrame]):
     """Evaluation samples: frame i of `names`, its points drawn from (seed, i).
 
     Args:
@@ -171,30 +173,30 @@ class EvalSet(torch.utils.data.Dataset[Sample | Skipped]):
     def __init__(
         self,
         reader: Reader,
-        objects: ObjectSet,
+        objects: ObjectModels,
         *,
         names: Sequence[str],
         points: int,
         seed: int,
-        shrink: int = 1,
+        downscale: int = 1,
     ) -> None:
         self.reader = reader
         self.objects = objects
         self.names = tuple(names)
         self.points = points
         self.seed = seed
-        self.shrink = shrink
+        self.downscale = downscale
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Sample | Skipped:
-        frame = shrink_frame(self.reader.read(self.names[index]), self.shrink)
+    def __getitem__(self, index: int) -> Sample | SkippedFrame:
+        frame = downscale_frame(self.reader.read(self.names[index]), self.downscale)
         return make_sample(
             frame,
             self.objects,
             points=self.points,
-            rng=generator(self.seed, index),
+            rng=seeded_rng(self.seed, index),
             index=index,
             fill_holes=self.reader.fill_holes,
         )

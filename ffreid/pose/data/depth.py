@@ -225,7 +225,7 @@ def back_project(depth: Depth, intrinsics: npt.NDArray[np.floating[Any]]) -> Dep
     return np.stack([x, y, z], axis=2).astype(np.float32)
 
 
-def shrink_frame(frame: Frame, step: int) -> Frame:
+def downscale_frame(frame: Frame, step: int) -> Frame:
     """Make the picture `step` times smaller: depth and labels are picked, colours averaged.
 
     Rows and columns that do not fill a whole step are cut off at the bottom and the right.

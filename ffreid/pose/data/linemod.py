@@ -19,7 +19,7 @@ from ffreid.pose.data.checks import check_poses, check_same_size
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.pickles import read_arrays
 from ffreid.pose.defaults import TREES
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.objects import ObjectModels
 from ffreid.pose.resources import resource
 
 TREE = TREES["linemod"]
@@ -44,13 +44,13 @@ class LinemodReader:
         UserError: the folder is missing; a list, when it is first asked for.
     """
 
-    form: Literal["linemod"] = "linemod"
+    policy: Literal["linemod"] = "linemod"
     fill_holes = False
 
     def __init__(
         self,
         folder: Path,
-        objects: ObjectSet,
+        objects: ObjectModels,
         *,
         train_list: Path | None = None,
         test_list: Path | None = None,

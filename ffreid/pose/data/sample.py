@@ -7,11 +7,11 @@ import numpy.typing as npt
 import torch
 
 from ffreid.errors import UserError
-from ffreid.pose.data.batch import Inputs, Sample, Skipped, Targets, Truth
+from ffreid.pose.data.batch import GroundTruth, Inputs, Sample, SkippedFrame, Targets
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.pyramid import Pyramid, build_pyramid
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.objects import ObjectModels
 
 # Measured pixels have more than this, in the sensor's units.
 MEASURED = 1e-6
@@ -19,7 +19,7 @@ MEASURED = 1e-6
 
 def make_sample(
     frame: Frame,
-    objects: ObjectSet,
+    objects: ObjectModels,
     *,
     points: int,
     rng: np.random.RandomState,
@@ -28,7 +28,7 @@ def make_sample(
     k: int = 16,
     choose: npt.NDArray[np.integer[Any]] | None = None,
     workers: int = 1,
-) -> Sample | Skipped:
+) -> Sample | SkippedFrame:
     """Make a frame ready for the network.
 
     Args:
@@ -44,18 +44,18 @@ def make_sample(
         workers: threads that search for neighbours.
 
     Returns:
-        The sample, or `Skipped` where fewer than `MIN_POINTS` pixels have depth.
+        The sample, or `SkippedFrame` where fewer than `MIN_POINTS` pixels have depth.
 
     Raises:
         UserError: the picture's size or `points` does not fit the network.
     """
     _check_sizes(frame, points, k)
-    truth = make_truth(frame, objects, index=index)
+    gt = frame_ground_truth(frame, objects, index=index)
     depth, depth_mm, metres = _prepare_depth(frame, fill_holes)
     valid = np.flatnonzero(depth > MEASURED)
     if len(valid) < MIN_POINTS:
         reason = f"{len(valid)} pixels have depth, {MIN_POINTS} are needed"
-        return Skipped(truth, reason)
+        return SkippedFrame(gt, reason)
     chosen = choose_points(valid, points, rng) if choose is None else choose.astype(np.int32)
     point_map = back_project(metres, frame.intrinsics)
     fx, fy = float(frame.intrinsics[0, 0]), float(frame.intrinsics[1, 1])
@@ -64,13 +64,13 @@ def make_sample(
     rows = [cloud, frame.rgb.reshape(-1, 3)[chosen], normals.reshape(-1, 3)[chosen]]
     features = np.concatenate([np.asarray(row, np.float32).T for row in rows])
     pyramid = build_pyramid(cloud, point_map, k=k, workers=workers)
-    targets = _make_targets(cloud, frame.labels.reshape(-1)[chosen], truth)
-    return Sample(_make_inputs(frame.rgb, features, chosen, pyramid), targets, truth)
+    targets = _make_targets(cloud, frame.labels.reshape(-1)[chosen], gt)
+    return Sample(_make_inputs(frame.rgb, features, chosen, pyramid), targets, gt)
 
 
-def make_truth(frame: Frame, objects: ObjectSet, *, index: int = 0) -> Truth:
+def frame_ground_truth(frame: Frame, objects: ObjectModels, *, index: int = 0) -> GroundTruth:
     """Give the frame's true poses and its objects' keypoints and centres in the camera's frame."""
-    return place_objects(
+    return make_ground_truth(
         frame.name,
         frame.class_ids,
         frame.camera_from_object,
@@ -80,15 +80,15 @@ def make_truth(frame: Frame, objects: ObjectSet, *, index: int = 0) -> Truth:
     )
 
 
-def place_objects(
+def make_ground_truth(
     name: str,
     class_ids: npt.NDArray[np.int32],
     camera_from_object: npt.NDArray[np.float32],
-    objects: ObjectSet,
+    objects: ObjectModels,
     *,
     index: int = 0,
     intrinsics: npt.NDArray[np.float64] | None = None,
-) -> Truth:
+) -> GroundTruth:
     """Put keypoints and centres of (M,) `class_ids` where the (M, 3, 4) poses say.
 
     Without a picture there are no intrinsics: they are NaN then.
@@ -97,7 +97,7 @@ def place_objects(
     translation = camera_from_object[:, None, :, 3]
     keypoints = objects.keypoints[class_ids - 1] @ rotation + translation
     centres = objects.centres[class_ids - 1, None] @ rotation + translation
-    return Truth(
+    return GroundTruth(
         index=index,
         name=name,
         class_ids=class_ids,
@@ -142,16 +142,16 @@ def _whole_millimetres(depth: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]
 
 
 def _make_targets(
-    cloud: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], truth: Truth
+    cloud: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], gt: GroundTruth
 ) -> Targets:
     """Offsets are point minus keypoint, so that a keypoint is a point minus its offset."""
-    count = truth.keypoints_camera.shape[1]
+    count = gt.keypoints_camera.shape[1]
     keypoint_offsets = np.zeros((len(cloud), count, 3), np.float32)
     centre_offsets = np.zeros((len(cloud), 3), np.float32)
-    for row, class_id in enumerate(truth.class_ids):
+    for row, class_id in enumerate(gt.class_ids):
         own = labels == class_id
-        keypoint_offsets[own] = cloud[own, None] - truth.keypoints_camera[row]
-        centre_offsets[own] = cloud[own] - truth.centres_camera[row]
+        keypoint_offsets[own] = cloud[own, None] - gt.keypoints_camera[row]
+        centre_offsets[own] = cloud[own] - gt.centres_camera[row]
     return Targets(
         torch.from_numpy(labels.astype(np.int64)),
         torch.from_numpy(keypoint_offsets),

@@ -10,7 +10,7 @@ from ffreid.errors import UserError
 from ffreid.pose.data.frame import Frame
 
 
-def given_frame(
+def frame_from_arrays(
     rgb: npt.ArrayLike, depth: npt.ArrayLike, intrinsics: npt.ArrayLike, depth_scale: float
 ) -> Frame:
     """Give a frame without labels and poses.
@@ -54,17 +54,22 @@ def given_frame(
     )
 
 
-def check_size(frame: Frame, shrink: int) -> None:
-    """Refuse a frame that, `shrink` times smaller, does not fit the network.
+def check_size(frame: Frame, downscale: int) -> None:
+    """Refuse a frame that, `downscale` times smaller, does not fit the network.
 
     Raises:
         UserError: saying what to cut it to.
     """
     height, width = frame.depth.shape
-    if height < 8 * shrink or width < 8 * shrink or height // shrink % 8 or width // shrink % 8:
-        step = 8 * shrink
+    if (
+        height < 8 * downscale
+        or width < 8 * downscale
+        or height // downscale % 8
+        or width // downscale % 8
+    ):
+        step = 8 * downscale
         fitting = f"({max(height // step, 1) * step}, {max(width // step, 1) * step})"
-        by = f" with DATA.SHRINK {shrink}" * (shrink > 1)
+        by = f" with DATA.SHRINK {downscale}" * (downscale > 1)
         raise UserError(
             f"rgb and depth are {height} x {width} pixels, no multiples of {step}{by}",
             f"cut or pad both at the bottom and the right, e.g. to {fitting}: the intrinsics stay",

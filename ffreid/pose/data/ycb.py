@@ -21,7 +21,7 @@ from ffreid.errors import UserError, flat
 from ffreid.pose.data.checks import check_poses, check_same_size, extent
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.defaults import TREES
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.objects import ObjectModels
 from ffreid.pose.resources import resource
 
 TREE = TREES["ycb"]
@@ -45,7 +45,7 @@ def is_authors_list(lines: Sequence[str], which: Literal["train", "test"]) -> bo
     return (len(lines), checksum) == (facts["lines"], facts["crc32"])
 
 
-def mesh_points(folder: Path, objects: ObjectSet) -> dict[int, npt.NDArray[np.float32]]:
+def mesh_points(folder: Path, objects: ObjectModels) -> dict[int, npt.NDArray[np.float32]]:
     """Read ``models/<class>/points.xyz``: class id to (P, 3) metres, object frame.
 
     Raises:
@@ -93,13 +93,13 @@ class YcbReader:
         UserError: the folder is missing; a list, when it is first asked for.
     """
 
-    form: Literal["ycb"] = "ycb"
+    policy: Literal["ycb"] = "ycb"
     fill_holes = True
 
     def __init__(
         self,
         folder: Path,
-        objects: ObjectSet,
+        objects: ObjectModels,
         *,
         intrinsics: Literal["ycb", "meta"] = "ycb",
         train_list: Path | None = None,
@@ -225,7 +225,7 @@ def _frame_names(path: Path) -> list[str]:
 
 
 def read_poses(
-    folder: Path, name: str, objects: ObjectSet
+    folder: Path, name: str, objects: ObjectModels
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Read a frame's class ids (M,) and poses (M, 3, 4), metres, without its pictures.
 
@@ -237,7 +237,7 @@ def read_poses(
 
 
 def _objects_in(
-    path: Path, meta: dict[str, Any], objects: ObjectSet
+    path: Path, meta: dict[str, Any], objects: ObjectModels
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     try:
         class_ids = np.asarray(meta["cls_indexes"]).reshape(-1).astype(np.int32)
@@ -251,7 +251,9 @@ def _objects_in(
     return class_ids, _poses(path, stored, len(class_ids))
 
 
-def _check_ids(path: Path, ids: npt.NDArray[np.int32], objects: ObjectSet, *, lowest: int) -> None:
+def _check_ids(
+    path: Path, ids: npt.NDArray[np.int32], objects: ObjectModels, *, lowest: int
+) -> None:
     if ids.size and (ids.min() < lowest or ids.max() > len(objects)):
         wrong = ids.max() if ids.max() > len(objects) else ids.min()
         raise UserError(

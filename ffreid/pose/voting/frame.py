@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ffreid.errors import UserError
-from ffreid.pose.objects import ObjectSet
+from ffreid.pose.objects import ObjectModels
 from ffreid.pose.voting.kabsch import best_fit_transform
 from ffreid.pose.voting.meanshift import mean_shift
 
@@ -51,7 +51,7 @@ def frame_poses(
     labels: Tensor,
     centre_offsets: Tensor,
     keypoint_offsets: Tensor,
-    objects: ObjectSet,
+    objects: ObjectModels,
     *,
     bandwidth: float = 0.04,
     use_centre: bool = True,
@@ -117,7 +117,7 @@ def frame_poses(
     return poses
 
 
-def model_points(objects: ObjectSet, class_id: int, use_centre: bool = True) -> Tensor:
+def model_points(objects: ObjectModels, class_id: int, use_centre: bool = True) -> Tensor:
     """Give the (K + 1, 3) or (K, 3) keypoints (and centre) of a class, object frame, metres."""
     keypoints = torch.from_numpy(objects.keypoints[class_id - 1])
     if not use_centre:
@@ -139,7 +139,7 @@ def _vote_centre(centre_votes: Tensor, voters: Tensor, bandwidth: float) -> _Cen
 
 
 def _relabel(
-    labels: Tensor, centre_votes: Tensor, centres: dict[int, _Centre], objects: ObjectSet
+    labels: Tensor, centre_votes: Tensor, centres: dict[int, _Centre], objects: ObjectModels
 ) -> Tensor:
     """Give points whose centre vote falls near a class's centre to the nearest such class."""
     assert objects.radii is not None, f"{objects.dataset} has no radii to relabel by"
@@ -153,7 +153,7 @@ def _relabel(
 
 
 def _fit(
-    class_id: int, voted: Tensor, centre: Tensor | None, votes: int, objects: ObjectSet
+    class_id: int, voted: Tensor, centre: Tensor | None, votes: int, objects: ObjectModels
 ) -> ObjectPose:
     model = model_points(objects, class_id, use_centre=centre is not None).numpy()
     if centre is not None:
@@ -162,6 +162,6 @@ def _fit(
     return ObjectPose(class_id, best_fit_transform(model, keypoints), keypoints, True, votes)
 
 
-def _unsolved(class_id: int, objects: ObjectSet, use_centre: bool) -> ObjectPose:
+def _unsolved(class_id: int, objects: ObjectModels, use_centre: bool) -> ObjectPose:
     count = objects.keypoints.shape[1] + int(use_centre)
     return ObjectPose(class_id, np.eye(4)[:3], np.zeros((count, 3)), False, 0)

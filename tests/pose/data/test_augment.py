@@ -10,7 +10,7 @@ import pytest
 from ffreid.errors import UserError
 from ffreid.pose.data import augment
 from ffreid.pose.data.augment import (
-    Form,
+    Policy,
     add_noise,
     add_real_background,
     augment_synthetic,
@@ -39,24 +39,24 @@ def real_frame(scale: float = 10000) -> Frame:
     return replace(real, labels=np.roll(real.labels, 8, axis=1), depth=depth, synthetic=False)
 
 
-@pytest.mark.parametrize("form", get_args(Form))
+@pytest.mark.parametrize("policy", get_args(Policy))
 @pytest.mark.parametrize("seed", range(20))
-def test_noise_keeps_shape_and_type_whatever_is_drawn(form: Form, seed: int) -> None:
-    noisy = add_noise(picture(), np.random.RandomState(seed), form=form)
+def test_noise_keeps_shape_and_type_whatever_is_drawn(policy: Policy, seed: int) -> None:
+    noisy = add_noise(picture(), np.random.RandomState(seed), policy=policy)
     assert noisy.shape == (24, 32, 3)
     assert noisy.dtype == np.uint8
 
 
-@pytest.mark.parametrize("form", get_args(Form))
-def test_noise_leaves_its_argument_alone(form: Form) -> None:
+@pytest.mark.parametrize("policy", get_args(Policy))
+def test_noise_leaves_its_argument_alone(policy: Policy) -> None:
     before = picture()
-    add_noise(before, np.random.RandomState(1), form=form)
+    add_noise(before, np.random.RandomState(1), policy=policy)
     np.testing.assert_array_equal(before, picture())
 
 
 def test_ycb_noise_always_brightens_a_grey_picture() -> None:
     grey = np.full((16, 16, 3), 100, np.uint8)
-    means = [add_noise(grey, np.random.RandomState(s), form="ycb").mean() for s in range(10)]
+    means = [add_noise(grey, np.random.RandomState(s), policy="ycb").mean() for s in range(10)]
     assert min(means) > 105
 
 
@@ -85,7 +85,7 @@ def test_motion_blur_spreads_a_dot_along_its_line() -> None:
 
 def test_ycb_background_is_the_real_picture_outside_of_both_frames_objects() -> None:
     synthetic, real = frame(), real_frame()
-    result = add_real_background(synthetic, real, np.random.RandomState(0), form="ycb")
+    result = add_real_background(synthetic, real, np.random.RandomState(0), policy="ycb")
     own, other = synthetic.labels > 0, real.labels > 0
     np.testing.assert_array_equal(result.rgb[own], synthetic.rgb[own])
     np.testing.assert_array_equal(result.rgb[~own & ~other], real.rgb[~own & ~other])
@@ -94,7 +94,7 @@ def test_ycb_background_is_the_real_picture_outside_of_both_frames_objects() -> 
 
 def test_missing_depth_is_the_real_frames_outside_of_its_objects() -> None:
     synthetic, real = frame(), real_frame()
-    result = add_real_background(synthetic, real, np.random.RandomState(0), form="ycb")
+    result = add_real_background(synthetic, real, np.random.RandomState(0), policy="ycb")
     missing, other = synthetic.depth == 0, real.labels > 0
     np.testing.assert_array_equal(result.depth[~missing], synthetic.depth[~missing])
     np.testing.assert_array_equal(result.depth[missing & ~other], 1000)
@@ -105,18 +105,18 @@ def test_a_real_frame_of_another_size_is_named() -> None:
     real = real_frame()
     real = replace(real, depth=real.depth[:, :16], labels=real.labels[:, :16], rgb=real.rgb[:, :16])
     with pytest.raises(UserError, match=r"data_syn/000001 has 24 x 32 .* data/0001/000001 24 x 16"):
-        add_real_background(frame(), real, np.random.RandomState(0), form="ycb")
+        add_real_background(frame(), real, np.random.RandomState(0), policy="ycb")
 
 
 def test_real_depth_is_brought_to_the_frames_scale() -> None:
-    result = add_real_background(frame(), real_frame(1000), np.random.RandomState(0), form="ycb")
+    result = add_real_background(frame(), real_frame(1000), np.random.RandomState(0), policy="ycb")
     assert result.depth[0, 0] == 10000
 
 
 def test_linemod_keeps_the_rendered_background_in_four_of_ten_cases() -> None:
     synthetic, real = frame(), real_frame()
     rng = np.random.RandomState(0)
-    results = [add_real_background(synthetic, real, rng, form="linemod") for _ in range(200)]
+    results = [add_real_background(synthetic, real, rng, policy="linemod") for _ in range(200)]
     kept = np.mean([np.array_equal(result.rgb, synthetic.rgb) for result in results])
     assert kept == pytest.approx(0.4, abs=0.08)
     assert all(result.depth[0, 0] == 1000 for result in results)
@@ -126,7 +126,7 @@ def test_one_fused_frame_in_five_stays_as_it_is() -> None:
     fused = frame("fuse/ape/0.pkl")
     rng = np.random.RandomState(0)
     results = [
-        augment_synthetic(fused, lambda _: real_frame(), rng, form="linemod") for _ in range(600)
+        augment_synthetic(fused, lambda _: real_frame(), rng, policy="linemod") for _ in range(600)
     ]
     assert np.mean([result is fused for result in results]) == pytest.approx(0.2, abs=0.05)
 
@@ -134,7 +134,7 @@ def test_one_fused_frame_in_five_stays_as_it_is() -> None:
 def test_equal_seeds_give_equal_pictures_and_others_do_not() -> None:
     one, same, other = (
         augment_synthetic(
-            frame(), lambda _: real_frame(), np.random.RandomState(seed), form="ycb"
+            frame(), lambda _: real_frame(), np.random.RandomState(seed), policy="ycb"
         ).rgb
         for seed in (1, 1, 2)
     )

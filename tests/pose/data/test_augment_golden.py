@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from ffreid.pose.data.augment import Form, add_noise, motion_blur
+from ffreid.pose.data.augment import Policy, add_noise, motion_blur
 from tests.golden import arrays, recordings
 
 pytestmark = pytest.mark.golden
@@ -13,15 +13,15 @@ pytestmark = pytest.mark.golden
 PICTURES = recordings("ffb6d", "augment*.npz")
 
 
-@pytest.mark.parametrize(("prefix", "form"), [("ycb", "ycb"), ("lm", "linemod")])
+@pytest.mark.parametrize(("prefix", "policy"), [("ycb", "ycb"), ("lm", "linemod")])
 @pytest.mark.parametrize("stem", PICTURES)
-def test_noise_is_as_recorded(stem: str, prefix: str, form: Form) -> None:
+def test_noise_is_as_recorded(stem: str, prefix: str, policy: Policy) -> None:
     recorded = arrays("ffb6d", stem)
     keys = [key for key in recorded if re.fullmatch(rf"{prefix}_\d+", key)]
     assert keys
     for key in keys:
         seed = int(key.rpartition("_")[2])
-        noisy = add_noise(recorded["img"], np.random.RandomState(seed), form=form)
+        noisy = add_noise(recorded["img"], np.random.RandomState(seed), policy=policy)
         np.testing.assert_array_equal(noisy, recorded[key], err_msg=key)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ffreid.errors import UserError
-from ffreid.pose.data.batch import Sample, Skipped, collate
+from ffreid.pose.data.batch import Sample, SkippedFrame, collate
 from ffreid.pose.data.dataset import EvalSet, TrainSet
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.ycb import YcbReader
@@ -74,27 +74,27 @@ def test_worker_processes_give_the_very_same_samples(reader: YcbReader) -> None:
 
 def test_without_augmentation_pictures_stay_as_they_are(reader: YcbReader) -> None:
     sample = train_set(reader, augment=False)[0, 0]
-    written = reader.read(sample.truth.name).rgb
+    written = reader.read(sample.gt.name).rgb
     np.testing.assert_array_equal(sample.inputs.rgb.permute(1, 2, 0), written)
 
 
 def test_augmentation_changes_the_picture(reader: YcbReader) -> None:
     sample = train_set(reader)[0, 0]
-    written = reader.read(sample.truth.name).rgb
+    written = reader.read(sample.gt.name).rgb
     assert (sample.inputs.rgb.permute(1, 2, 0).numpy() != written).any()
 
 
 def test_without_real_frames_rendered_ones_get_noise_only(reader: YcbReader) -> None:
     reader.real_train_names = []
     sample = train_set(reader)[0, 0]
-    assert sample.truth.name in SYNTHETIC
-    written = reader.read(sample.truth.name).rgb
+    assert sample.gt.name in SYNTHETIC
+    written = reader.read(sample.gt.name).rgb
     assert (sample.inputs.rgb.permute(1, 2, 0).numpy() != written).any()
 
 
 def test_fixed_frames_come_in_turn_unchanged_in_every_epoch(reader: YcbReader) -> None:
     data = train_set(reader, fixed=[REAL[1], SYNTHETIC[0]])
-    assert [data[0, p].truth.name for p in range(4)] == [REAL[1], SYNTHETIC[0]] * 2
+    assert [data[0, p].gt.name for p in range(4)] == [REAL[1], SYNTHETIC[0]] * 2
     assert same(data[0, 0], data[7, 2])
     written = reader.read(REAL[1]).rgb
     np.testing.assert_array_equal(data[0, 0].inputs.rgb.permute(1, 2, 0), written)
@@ -103,7 +103,7 @@ def test_fixed_frames_come_in_turn_unchanged_in_every_epoch(reader: YcbReader) -
 def test_frames_without_depth_are_drawn_again(reader: YcbReader) -> None:
     reader.real_train_names = [REAL[0], EMPTY]
     reader.synthetic_train_names = []
-    names = {train_set(reader, augment=False)[0, p].truth.name for p in range(8)}
+    names = {train_set(reader, augment=False)[0, p].gt.name for p in range(8)}
     assert names == {REAL[0]}
 
 
@@ -132,10 +132,10 @@ def test_the_length_is_the_one_given(reader: YcbReader) -> None:
 def test_evaluation_goes_through_its_frames_in_order(reader: YcbReader) -> None:
     data = EvalSet(reader, OBJECTS, names=reader.test_names, points=1024, seed=0)
     items = [data[index] for index in range(len(data))]
-    assert [item.truth.name for item in items] == reader.test_names
-    assert [item.truth.index for item in items] == [0, 1]
+    assert [item.gt.name for item in items] == reader.test_names
+    assert [item.gt.index for item in items] == [0, 1]
     assert isinstance(items[0], Sample)
-    assert isinstance(items[1], Skipped)
+    assert isinstance(items[1], SkippedFrame)
 
 
 def test_an_evaluation_sample_is_the_same_every_time(reader: YcbReader) -> None:
@@ -147,18 +147,18 @@ def test_an_evaluation_sample_is_the_same_every_time(reader: YcbReader) -> None:
 
 
 def test_pictures_can_be_fed_smaller(reader: YcbReader) -> None:
-    data = EvalSet(reader, OBJECTS, names=REAL, points=1024, seed=0, shrink=2)
+    data = EvalSet(reader, OBJECTS, names=REAL, points=1024, seed=0, downscale=2)
     sample = data[0]
     assert isinstance(sample, Sample)
     assert sample.inputs.rgb.shape == (3, 32, 32)
     full = reader.read(REAL[0]).intrinsics
-    np.testing.assert_allclose(sample.truth.intrinsics[:2], full[:2] / 2)
+    np.testing.assert_allclose(sample.gt.intrinsics[:2], full[:2] / 2)
 
 
 class OneFrame:
     """A reader of LineMOD's kind with a single frame."""
 
-    form = "linemod"
+    policy = "linemod"
     fill_holes = False
     train_names = real_train_names = test_names = ("data/01/0001",)
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth, shrink_frame
+from ffreid.pose.data.depth import back_project, downscale_frame, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
 
 # A corner of a recorded depth map (mm) and the original's normal at its pixel (6, 6).
@@ -128,7 +128,7 @@ def test_a_pixel_without_depth_is_the_origin(value: float) -> None:
 def test_a_smaller_frame_has_the_same_points_at_the_picked_pixels() -> None:
     depth = np.random.RandomState(2).uniform(500, 900, (24, 32)).astype(np.float32)
     frame = frame_of(depth)
-    small = shrink_frame(frame, 2)
+    small = downscale_frame(frame, 2)
     np.testing.assert_array_equal(small.labels, frame.labels[::2, ::2])
     full = back_project(depth, frame.intrinsics)
     np.testing.assert_allclose(
@@ -138,16 +138,16 @@ def test_a_smaller_frame_has_the_same_points_at_the_picked_pixels() -> None:
 
 def test_a_smaller_frame_has_averaged_colours() -> None:
     frame = frame_of(np.ones((8, 12), np.float32))
-    small = shrink_frame(frame, 4)
+    small = downscale_frame(frame, 4)
     mean = frame.rgb.reshape(2, 4, 3, 4, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(small.rgb, mean, atol=0.51)
 
 
 def test_shrinking_cuts_what_does_not_fill_a_step() -> None:
-    small = shrink_frame(frame_of(np.ones((9, 11), np.float32)), 2)
+    small = downscale_frame(frame_of(np.ones((9, 11), np.float32)), 2)
     assert small.depth.shape == small.labels.shape == small.rgb.shape[:2] == (4, 5)
 
 
 def test_a_step_of_one_leaves_the_frame() -> None:
     frame = frame_of(np.ones((8, 8), np.float32))
-    assert shrink_frame(frame, 1) is frame
+    assert downscale_frame(frame, 1) is frame

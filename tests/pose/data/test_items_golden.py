@@ -106,7 +106,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     rng = np.random.RandomState(fact["np_random_seed"])
     if frame.synthetic and fact["mode"] == "train":
         frame = augment_synthetic(
-            frame, lambda r: reader.read(reader.draw_real(r)), rng, form=reader.form
+            frame, lambda r: reader.read(reader.draw_real(r)), rng, policy=reader.policy
         )
     sample = make_sample(
         frame, objects, points=fact["n_points"], rng=rng, fill_holes=reader.fill_holes
@@ -166,13 +166,13 @@ def test_targets_are_as_recorded(made: Made) -> None:
 
 def test_the_truth_holds_the_recorded_objects_without_padding(made: Made) -> None:
     item, _, _, sample = made
-    truth = sample.truth
+    gt = sample.gt
     ids = item["out_cls_ids"][:, 0]
     count = int((ids > 0).sum())
-    np.testing.assert_array_equal(truth.class_ids, ids[:count])
-    np.testing.assert_allclose(truth.camera_from_object, item["out_RTs"][:count], atol=1e-6)
-    np.testing.assert_allclose(truth.keypoints_camera, item["out_kp_3ds"][:count], atol=1e-6)
-    np.testing.assert_allclose(truth.centres_camera, item["out_ctr_3ds"][:count], atol=1e-6)
+    np.testing.assert_array_equal(gt.class_ids, ids[:count])
+    np.testing.assert_allclose(gt.camera_from_object, item["out_RTs"][:count], atol=1e-6)
+    np.testing.assert_allclose(gt.keypoints_camera, item["out_kp_3ds"][:count], atol=1e-6)
+    np.testing.assert_allclose(gt.centres_camera, item["out_ctr_3ds"][:count], atol=1e-6)
 
 
 @pytest.mark.parametrize("field", FIELDS)

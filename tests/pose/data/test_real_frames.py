@@ -42,7 +42,7 @@ def test_the_measured_points_of_an_ape_lie_on_its_mesh(reader: LinemodReader, wh
     assert isinstance(sample, Sample)
     own = sample.targets.labels == 1
     assert own.sum() > 50
-    pose = sample.truth.camera_from_object[0]
+    pose = sample.gt.camera_from_object[0]
     cloud = sample.inputs.features[:3].T[own].numpy()
     in_object = (cloud - pose[:, 3]) @ pose[:, :3]
     gaps, _ = cKDTree(mesh_vertices(reader.folder, 1)).query(in_object)
@@ -57,7 +57,7 @@ def test_an_apes_mesh_is_as_large_as_its_corners(reader: LinemodReader) -> None:
 
 def test_an_ape_trains(reader: LinemodReader) -> None:
     sample = TrainSet(reader, APE, points=12800, length=1, seed=0)[0, 0]
-    assert sample.truth.name == reader.real_train_names[0]
+    assert sample.gt.name == reader.real_train_names[0]
     assert (sample.targets.labels == 1).any()
 
 

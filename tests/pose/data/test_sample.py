@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ffreid.errors import UserError
-from ffreid.pose.data.batch import Sample, Skipped, collate
+from ffreid.pose.data.batch import Sample, SkippedFrame, collate
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.sample import make_sample
-from ffreid.pose.objects import ObjectSet, ycb_objects
+from ffreid.pose.objects import ObjectModels, ycb_objects
 
 OBJECTS = ycb_objects()
 TURNED = [[0.0, -1, 0, 0.1], [1, 0, 0, -0.05], [0, 0, 1, 0.9]]
@@ -48,7 +48,7 @@ def sample(
     *,
     fill_holes: bool = False,
     points: int = 1024,
-    objects: ObjectSet = OBJECTS,
+    objects: ObjectModels = OBJECTS,
     choose: npt.NDArray[np.int32] | None = None,
 ) -> Sample:
     made = make_sample(
@@ -79,13 +79,13 @@ def test_points_lie_where_their_pixels_see_them(fill_holes: bool) -> None:
 
 def test_a_keypoint_is_a_point_minus_its_offset() -> None:
     made = sample(frame())
-    targets, truth = made.targets, made.truth
+    targets, gt = made.targets, made.gt
     cloud = made.inputs.features[:3].T
     for row, class_id in enumerate((7, 3)):
         own = targets.labels == class_id
         assert own.any()
         found = cloud[own, None] - targets.keypoint_offsets[own]
-        expected = torch.from_numpy(truth.keypoints_camera[row]).expand_as(found)
+        expected = torch.from_numpy(gt.keypoints_camera[row]).expand_as(found)
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
@@ -93,7 +93,7 @@ def test_a_centre_is_a_point_minus_its_offset() -> None:
     made = sample(frame())
     own = made.targets.labels == 3
     found = made.inputs.features[:3].T[own] - made.targets.centre_offsets[own]
-    expected = torch.from_numpy(made.truth.centres_camera[1]).expand_as(found)
+    expected = torch.from_numpy(made.gt.centres_camera[1]).expand_as(found)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
@@ -106,12 +106,12 @@ def test_background_has_no_offsets() -> None:
 
 
 def test_the_truth_turns_and_moves_keypoints_and_centres() -> None:
-    truth = sample(frame()).truth
+    gt = sample(frame()).gt
     pose = np.array(TURNED)
     expected = OBJECTS.keypoints[2] @ pose[:, :3].T + pose[:, 3]
-    np.testing.assert_allclose(truth.keypoints_camera[1], expected, atol=1e-6)
+    np.testing.assert_allclose(gt.keypoints_camera[1], expected, atol=1e-6)
     centre = pose[:, :3] @ OBJECTS.centres[2] + pose[:, 3]
-    np.testing.assert_allclose(truth.centres_camera[1], centre, atol=1e-6)
+    np.testing.assert_allclose(gt.centres_camera[1], centre, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1000.0, 5000.0, 10000.0])
@@ -157,10 +157,10 @@ def test_fewer_than_400_measured_pixels_are_not_fed(valid: int, fed: bool) -> No
         fill_holes=False,
     )
     assert isinstance(made, Sample) is fed
-    assert made.truth.index == 5
-    if isinstance(made, Skipped):
+    assert made.gt.index == 5
+    if isinstance(made, SkippedFrame):
         assert made.reason == "399 pixels have depth, 400 are needed"
-        assert made.truth.class_ids.tolist() == [7, 3]
+        assert made.gt.class_ids.tolist() == [7, 3]
 
 
 def test_a_frame_without_objects_is_fed() -> None:
@@ -171,8 +171,8 @@ def test_a_frame_without_objects_is_fed() -> None:
         camera_from_object=np.zeros((0, 3, 4), np.float32),
     )
     made = sample(empty)
-    assert made.truth.keypoints_camera.shape == (0, 8, 3)
-    assert made.truth.centres_camera.shape == (0, 3)
+    assert made.gt.keypoints_camera.shape == (0, 8, 3)
+    assert made.gt.centres_camera.shape == (0, 3)
     assert not made.targets.labels.any()
 
 

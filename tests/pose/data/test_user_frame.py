@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ffreid.errors import UserError
-from ffreid.pose.data.user_frame import check_size, given_frame
+from ffreid.pose.data.user_frame import check_size, frame_from_arrays
 
 RGB = np.zeros((16, 24, 3), np.uint8)
 DEPTH = np.full((16, 24), 800, np.uint16)
@@ -16,14 +16,14 @@ CAMERA = np.array([[20.0, 0, 12], [0, 20, 8], [0, 0, 1]])
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32, np.float64])
 def test_depth_comes_in_any_number_type(dtype: type) -> None:
-    frame = given_frame(RGB, DEPTH.astype(dtype), CAMERA, 1000)
+    frame = frame_from_arrays(RGB, DEPTH.astype(dtype), CAMERA, 1000)
     assert frame.depth.dtype == np.float32
     assert (frame.depth == 800).all()
     assert frame.depth_scale == 1000
 
 
 def test_arrays_may_be_tensors_and_lists() -> None:
-    frame = given_frame(torch.from_numpy(RGB), DEPTH.tolist(), CAMERA.tolist(), 1)
+    frame = frame_from_arrays(torch.from_numpy(RGB), DEPTH.tolist(), CAMERA.tolist(), 1)
     assert frame.rgb.shape == (16, 24, 3)
     assert frame.intrinsics.dtype == np.float64
 
@@ -32,7 +32,7 @@ def test_arrays_may_be_tensors_and_lists() -> None:
 def test_no_number_is_no_measurement(value: float) -> None:
     depth = DEPTH.astype(np.float32)
     depth[3, 4] = value
-    frame = given_frame(RGB, depth, CAMERA, 1000)
+    frame = frame_from_arrays(RGB, depth, CAMERA, 1000)
     assert frame.depth[3, 4] == 0
     assert (frame.depth > 0).sum() == depth.size - 1
 
@@ -67,11 +67,11 @@ def test_what_is_wrong_is_named(change: dict[str, Any], error: str) -> None:
         "depth_scale": 1000.0,
     }
     with pytest.raises(UserError, match=error):
-        given_frame(**(whole | change))
+        frame_from_arrays(**(whole | change))
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "shrink", "fitting"),
+    ("height", "width", "downscale", "fitting"),
     [
         (20, 24, 1, "(16, 24)"),
         (16, 20, 1, "(16, 16)"),
@@ -80,14 +80,16 @@ def test_what_is_wrong_is_named(change: dict[str, Any], error: str) -> None:
     ],
 )
 def test_a_size_that_does_not_fit_is_told_with_one_that_does(
-    height: int, width: int, shrink: int, fitting: str
+    height: int, width: int, downscale: int, fitting: str
 ) -> None:
-    frame = given_frame(np.zeros((height, width, 3), np.uint8), np.ones((height, width)), CAMERA, 1)
+    frame = frame_from_arrays(
+        np.zeros((height, width, 3), np.uint8), np.ones((height, width)), CAMERA, 1
+    )
     with pytest.raises(UserError, match=f"rgb and depth are {height} x {width}") as caught:
-        check_size(frame, shrink)
+        check_size(frame, downscale)
     assert fitting in caught.value.hint
 
 
 def test_sizes_that_fit_pass() -> None:
-    check_size(given_frame(RGB, DEPTH, CAMERA, 1000), 1)
-    check_size(given_frame(np.zeros((33, 49, 3), np.uint8), np.ones((33, 49)), CAMERA, 1), 2)
+    check_size(frame_from_arrays(RGB, DEPTH, CAMERA, 1000), 1)
+    check_size(frame_from_arrays(np.zeros((33, 49, 3), np.uint8), np.ones((33, 49)), CAMERA, 1), 2)

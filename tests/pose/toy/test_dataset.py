@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 
 from ffreid.errors import UserError
-from ffreid.pose.objects import ObjectSet, folder_objects
+from ffreid.pose.objects import ObjectModels, folder_objects
 from ffreid.pose.toy.dataset import ensure_toy
 from ffreid.pose.toy.objects import plain, toy_objects
 from ffreid.pose.toy.render import Solid, pixel_rays, render
@@ -40,7 +40,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def objects(toy: Path) -> ObjectSet:
+def objects(toy: Path) -> ObjectModels:
     return folder_objects("toy", toy)
 
 
@@ -85,7 +85,7 @@ def surface_distance(folder: Path, name: str) -> npt.NDArray[np.float64]:
     return np.concatenate(distances)
 
 
-def test_objects_can_be_read_back(objects: ObjectSet) -> None:
+def test_objects_can_be_read_back(objects: ObjectModels) -> None:
     assert objects.names == ("tall_box", "can", "egg", "small_box", "bowl")
     assert objects.symmetric == {5}
     assert objects.keypoints.shape == objects.corners.shape == (5, 8, 3)
