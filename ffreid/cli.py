@@ -11,7 +11,7 @@ from ffreid import __version__, flags
 from ffreid.engine.distributed import failures
 from ffreid.errors import UserError, flat
 from ffreid.flags import Cls, Dataset, Gpu, JsonFile, Output, Pairs, Recipe, Root, Tag
-from ffreid.report import say
+from ffreid.report import log
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -217,7 +217,7 @@ def runs(
     from ffreid.engine.tracking.plot import default_file, plot_runs
 
     folders = [Path(word) for word in words[1:]]
-    say(f"curves in {plot_runs(folders, file=output or default_file(folders))}")
+    log(f"curves in {plot_runs(folders, file=output or default_file(folders))}")
 
 
 @app.command(name="convert-ckpt")

@@ -74,9 +74,9 @@ def convert(
     if not dry_run and not (found.ours and to == "ffreid"):
         target = _target(old, new, to, force=force)
         _write(target, _payload(room, facts, ours, state, to), to=to, legacy=legacy)
-        report.say(f"written: {target}")
+        report.log(f"written: {target}")
     elif found.ours and to == "ffreid":
-        report.say(f"{old} is a checkpoint of ffreid already: nothing to convert")
+        report.log(f"{old} is a checkpoint of ffreid already: nothing to convert")
     return replace(told, forward=forward, written=target)
 
 
@@ -94,7 +94,7 @@ def load_any(path: Path, task: str, *, say: bool = True) -> dict[str, Any]:
     raw = _mapping(io.read(path), path)
     state, line = tasks.converter(task).converted(raw, path)
     if line and say:
-        report.say(line)
+        report.log(line)
     loaded: dict[str, Any] = state
     return loaded
 
@@ -212,7 +212,7 @@ def _forward(
             "the weights are broken: copy the file again, or give an earlier one",
         )
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
-    report.say(
+    report.log(
         "checked: loaded strictly, one forward, finite: "
         + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     )
@@ -237,13 +237,13 @@ def _without_network(
     usable = {tasks.converter(task).BACKBONE[0]: task for task in tasks.TASKS}
     if name not in usable or to == "original":
         raise UserError(*refusal(old, found, name))
-    report.say(f"{old} is torchvision's {name}: a backbone to start training from")
+    report.log(f"{old} is torchvision's {name}: a backbone to start training from")
     plain = "model" not in found.prefixes and all(key in raw for key in state)
     target = None
     if not dry_run and (to == "safetensors" or not plain):
         target = _target(old, new, to, force=force)
         _write(target, _tensors(state) if to == "safetensors" else state, to=to, legacy=False)
-    report.say(
+    report.log(
         f"use it with: ffreid train … MODEL.BACKBONE {target or old} (data sets of {usable[name]})"
     )
     return replace(told, written=target)

@@ -67,7 +67,7 @@ def tell(path: Path, told: Report, state: Mapping[str, Tensor], given: Mapping[s
         columns = ("module", "missing", "unexpected", "misshapen", "for example")
         report.show_table("keys that do not fit", columns, comparison.rows())
     for note in told.notes:
-        report.say(f"note: {note}")
+        report.log(f"note: {note}")
 
 
 def _rows(told: Report, state: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:

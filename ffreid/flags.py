@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ffreid.errors import UserError
-from ffreid.report import say
+from ffreid.report import log
 
 Dataset = Annotated[
     str, typer.Option(help="ycb, linemod, toy-pose; ltcc, prcc, ccvid, …, folder, toy-reid.")
@@ -62,7 +62,7 @@ def choose_devices(gpu: str | None, *, several: str = "") -> None:
         raise UserError(f"--gpu {gpu!r} is no list of devices", "write e.g. --gpu 0 or --gpu 0,1")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
     if len(names) > 1 and "WORLD_SIZE" not in os.environ and several:
-        say(
+        log(
             f"note: one process uses one device, the first of --gpu {gpu}; for all of them "
             f"{several.format(count=len(names))}"
         )
@@ -142,9 +142,9 @@ def precision_of(opt_level: str | None) -> list[str]:
             "leave it out, and say --amp for half precision",
         )
     if not OPT_LEVELS[opt_level]:
-        say(f"note: --opt_level {opt_level} is deprecated: single precision is the default")
+        log(f"note: --opt_level {opt_level} is deprecated: single precision is the default")
         return ["TRAIN.AMP", "false"]
-    say(
+    log(
         f"note: --opt_level {opt_level} is deprecated and means --amp: O1 to O3 differed in what "
         "apex cast, autocast has one way"
     )

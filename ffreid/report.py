@@ -23,13 +23,13 @@ PLAIN_EVERY = 10.0
 """Seconds between lines of progress where there is no terminal."""
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Print a line for people on stderr; stdout is for results."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
-class Bar:
+class ProgressBar:
     """Progress of long work on stderr: a live bar on a terminal, a line every so often otherwise.
 
     Args:
@@ -54,7 +54,7 @@ class Bar:
                 console=Console(stderr=True),
             )
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(
@@ -78,7 +78,7 @@ class Bar:
         elif self.show and time.monotonic() - self.last >= PLAIN_EVERY:
             self.last = time.monotonic()
             share = f"{done}/{self.total}" if self.total else str(done)
-            say(f"{self.title}: {share}, {self.last - self.started:.0f} s {note}".rstrip())
+            log(f"{self.title}: {share}, {self.last - self.started:.0f} s {note}".rstrip())
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Say that `count` more units are done."""

@@ -56,7 +56,7 @@ def train(
         if world.main:
             if state is None or Path(origin).parent.resolve() != folder.resolve():
                 _refuse_to_overwrite(folder)
-            run_folders.open_folder(folder)
+            run_folders.create_folder(folder)
         trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
         del state
         trainer.fit(stop_at, profiled_steps=profiled_steps)
@@ -102,7 +102,7 @@ def _found(
     """Give the checkpoint to go on from and where it is from."""
     folder = run_folder(cfg)
     if resume == "auto" or group.restarted():
-        say = report.say if world.main else lambda text: None
+        say = report.log if world.main else lambda text: None
         if (found := latest_valid(folder, say)) is not None:
             say(f"going on from {found[0]}, step {found[1]['step']}")
             return str(found[0]), found[1]

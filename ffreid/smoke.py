@@ -56,7 +56,7 @@ class Checks:
 
     def run(self, name: str, check: Callable[[], str]) -> None:
         """Run `check`; what it returns, or why it failed, is its row."""
-        report.say(f"smoke: {name}")
+        report.log(f"smoke: {name}")
         started = time.monotonic()
         try:
             found, good = check(), True
@@ -92,7 +92,7 @@ def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
     rows.append(["ok" if checks.good else "FAILED", "everything", "", seconds])
     report.show_table("ffreid smoke", ["", "check", "found", "seconds"], rows, digits=1)
     if keep is not None:
-        report.say(f"data, runs, pictures and smoke.log are in {keep}")
+        report.log(f"data, runs, pictures and smoke.log are in {keep}")
     if json_file is not None:
         keys = ("check", "found", "seconds", "ok")
         plain = [dict(zip(keys, row, strict=True)) for row in checks.rows]
@@ -105,7 +105,7 @@ def _folder(keep: Path | None) -> Any:
         return _temporary()
     if keep.is_dir() and any(keep.iterdir()):
         raise UserError(f"{keep} is not empty", "name a new folder with --keep FOLDER")
-    return nullcontext(run_folder.open_folder(keep, "name another with --keep FOLDER"))
+    return nullcontext(run_folder.create_folder(keep, "name another with --keep FOLDER"))
 
 
 @contextmanager

@@ -339,12 +339,12 @@ def main() -> int:
         worker.join()
         if worker.exitcode:
             failed = 1
-            report.say(f"error: seed {given.seed}, case {at.value}: exit code {worker.exitcode}")
+            report.log(f"error: seed {given.seed}, case {at.value}: exit code {worker.exitcode}")
     while not results.empty():
         outcomes += results.get()
     for outcome, count in outcomes.most_common():
-        report.say(f"{count:6d} {outcome}")
-    report.say(f"{sum(outcomes.values())} files, {time.monotonic() - started:.0f} s")
+        report.log(f"{count:6d} {outcome}")
+    report.log(f"{sum(outcomes.values())} files, {time.monotonic() - started:.0f} s")
     return failed
 
 

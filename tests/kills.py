@@ -323,7 +323,7 @@ def main() -> int:
                     dataset, Path(folder) / "runs", count=given.count, seed=given.seed
                 )
             except Failure as failure:
-                report.say(f"error: {dataset}: {failure}")
+                report.log(f"error: {dataset}: {failure}")
                 return 1
         gone_on = ", ".join(map(str, sorted(tally.steps)))
         rows.append([dataset, *tally.kills.values(), tally.parts, tally.finished, gone_on])

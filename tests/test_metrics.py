@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ffreid import metrics
-from ffreid.bench.plain_retrieval import plain_rank, plain_rerank
+from ffreid.bench.reference_retrieval import reference_rank, reference_rerank
 from ffreid.errors import UserError
 from ffreid.reid.retrieval.features import unit
 from ffreid.reid.retrieval.protocols import STANDARD, label_columns
@@ -95,11 +95,11 @@ def test_a_search_scores_as_the_plain_form_does(reranked: bool) -> None:
     both = unit(torch.from_numpy(np.concatenate([QUERY, GALLERY])))
     distances = 1 - both[:QUERIES] @ both[QUERIES:].T
     if reranked:
-        distances = torch.from_numpy(plain_rerank(both.double().numpy(), QUERIES))
+        distances = torch.from_numpy(reference_rerank(both.double().numpy(), QUERIES))
     assert list(found) == ["general", "SC", "CC"]
     query, gallery = label_columns(**QUERY_LABELS), label_columns(**GALLERY_LABELS)
     for protocol in STANDARD:
-        told, row = plain_rank(distances, query, gallery, protocol), found[protocol.name]
+        told, row = reference_rank(distances, query, gallery, protocol), found[protocol.name]
         expected = {f"rank{k}": told.curve[k - 1] for k in (1, 5, 10, 20)}
         expected |= {"map": told.precision.mean(), "minp": told.penalty.mean()}
         expected |= {"valid": len(told.precision), "skipped": told.n_skipped}
@@ -127,7 +127,7 @@ def test_protocols_without_labels_are_left_out() -> None:
 def test_reranking_gives_the_dense_formulas_distances() -> None:
     both = unit(torch.from_numpy(np.concatenate([QUERY, GALLERY])).double()).numpy()
     found = metrics.rerank(both[:QUERIES], both[QUERIES:], k1=7, k2=3, weight=0.2)
-    expected = plain_rerank(both, QUERIES, k1=7, k2=3, weight=0.2)
+    expected = reference_rerank(both, QUERIES, k1=7, k2=3, weight=0.2)
     assert found.shape == (QUERIES, ITEMS)
     np.testing.assert_allclose(found, expected, atol=1e-9)
 

@@ -123,7 +123,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
 ) -> None:
     clock = iter([0.0, 1.0, 10.5, 10.5, 10.5, 11.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    with report.Bar("training", 30) as bar:
+    with report.ProgressBar("training", 30) as bar:
         bar.update(3)
         bar.update(12, note="loss 0.5")
         bar.advance(2)
@@ -137,7 +137,7 @@ def test_other_processes_keep_silent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "PLAIN_EVERY", 0.0)
-    with report.Bar("training", 2, show=False) as bar:
+    with report.ProgressBar("training", 2, show=False) as bar:
         bar.update(1)
     assert capsys.readouterr() == ("", "")
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from ffreid.engine.tracking import run_state
+from tests.faults import FAULT
 from tests.kills import check_same
 from tests.reid.commands import draw_people, line
-from tests.told import TOLD
 
 MORE = "TRAIN.MAX_EPOCH 5 TRAIN.SAVE_EVERY 2 TRAIN.EMA 0.9 TEST.EVAL_STEP 5"
 """Ten steps."""
@@ -43,7 +43,7 @@ class Ended:
 
 def forked(command: str, environment: dict[str, str], log: Path) -> None:
     """Be that command, in a session of its own as from a terminal."""
-    from tests import told
+    from tests import faults
 
     os.setsid()
     os.environ |= OWN | environment
@@ -52,7 +52,7 @@ def forked(command: str, environment: dict[str, str], log: Path) -> None:
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = file
         sys.argv = ["ffreid", *shlex.split(command)]
-        told.main()
+        faults.main()
 
 
 def ended(log: Path, command: str, *environments: dict[str, str]) -> list[Ended]:
@@ -106,7 +106,7 @@ def test_a_run_comes_to_the_same_end_through_kills_and_interruptions(place: Path
     train = command(place, "stopped", "--resume auto")
     hint = "hint: go on with the same command and --resume auto"
 
-    (killed,) = ended(log, f"{train} --gpus 2", {TOLD: "1 4 kill"})
+    (killed,) = ended(log, f"{train} --gpus 2", {FAULT: "1 4 kill"})
     assert killed.code == 137
     assert killed.said == [
         "error: process 1 of 2 was ended by SIGKILL, as when memory runs out, without a word",
@@ -118,7 +118,7 @@ def test_a_run_comes_to_the_same_end_through_kills_and_interruptions(place: Path
     assert left["state"] in ("failed", "died")
 
     # The same steps: the third was done, but not saved.
-    (interrupted,) = ended(log, f"{train} --gpus 2", {TOLD: "0 3 interrupt the launcher's group"})
+    (interrupted,) = ended(log, f"{train} --gpus 2", {FAULT: "0 3 interrupt the launcher's group"})
     assert interrupted.code == 130
     assert interrupted.said == [
         "SIGINT: finishing this step and saving; once more exits at once",
@@ -127,7 +127,7 @@ def test_a_run_comes_to_the_same_end_through_kills_and_interruptions(place: Path
     ]
     assert (run_state.read(folder) or {})["state"] == "stopped"
 
-    (told,) = ended(log, f"{train} --gpus 2", {TOLD: "0 5 end the launcher"})
+    (told,) = ended(log, f"{train} --gpus 2", {FAULT: "0 5 end the launcher"})
     assert told.code == 143
     assert told.said[1:] == [
         f"stopped: by SIGTERM at step 5 of 10, saved in {folder / 'last.pth'}",
@@ -144,8 +144,8 @@ def restarts(train: str, told: str) -> None:
     """Torchrun starts both processes again, which go on by themselves."""
     torchrun = "torch.distributed.run --nproc-per-node 2 --max-restarts 1 --monitor-interval 0.1"
     done = subprocess.run(
-        [sys.executable, "-m", *torchrun.split(), "-m", "tests.told", *shlex.split(train)],
-        env=os.environ | OWN | {TOLD: told},
+        [sys.executable, "-m", *torchrun.split(), "-m", "tests.faults", *shlex.split(train)],
+        env=os.environ | OWN | {FAULT: told},
         capture_output=True,
         text=True,
         timeout=LIMIT,

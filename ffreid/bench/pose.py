@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ffreid.bench.plain_mean_shift import plain_mean_shift
-from ffreid.bench.plain_pyramid import plain_pyramid
+from ffreid.bench.reference_mean_shift import reference_mean_shift
+from ffreid.bench.reference_pyramid import reference_pyramid
 from ffreid.engine.timing import alone, milliseconds, row
 from ffreid.pose.data.batch import Sample, collate
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
@@ -63,7 +63,7 @@ def voting_rows(quick: bool) -> list[dict[str, Any]]:
     def plain() -> None:
         for group in fits:
             for fit in group:
-                plain_mean_shift(fit, bandwidth=BANDWIDTH)
+                reference_mean_shift(fit, bandwidth=BANDWIDTH)
 
     def batched() -> None:
         for group in fits:
@@ -106,7 +106,7 @@ def data_rows(quick: bool) -> list[dict[str, Any]]:
         return milliseconds(lambda: build_pyramid(cloud, point_map, workers=workers), repeats)
 
     alone = pyramid(1)
-    plain = milliseconds(lambda: plain_pyramid(cloud, point_map), repeats)
+    plain = milliseconds(lambda: reference_pyramid(cloud, point_map), repeats)
     size = f"{height} x {width}"
     return [
         row(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffreid.bench.plain_retrieval import plain_rank, plain_rerank
+from ffreid.bench.reference_retrieval import reference_rank, reference_rerank
 from ffreid.bench.reid_networks import feeding_rows, network_rows, training_rows
 from ffreid.engine import timing
 from ffreid.engine.timing import alone, milliseconds
@@ -67,7 +67,7 @@ def size_rows(
 
     def plain() -> None:
         for protocol in STANDARD:
-            plain_rank(distances, query, gallery, protocol)
+            reference_rank(distances, query, gallery, protocol)
 
     fast = milliseconds(lambda: rank(distances, query, gallery, STANDARD), 5)
     rows = [
@@ -102,7 +102,7 @@ def reranking_rows(quick: bool) -> list[dict[str, Any]]:
     left, right = made_up_features(queries, items, 128)
     both = torch.cat([left, right]).numpy()
     fast = milliseconds(lambda: rerank(left, right)(0, queries), 1 if quick else 3)
-    slow = milliseconds(lambda: plain_rerank(both, queries), 1)
+    slow = milliseconds(lambda: reference_rerank(both, queries), 1)
     few, many = (30, 3000) if quick else (300, 100000)
     cost = alone(reranking_of_features, few, many)
     return [

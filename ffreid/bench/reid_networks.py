@@ -54,7 +54,7 @@ def feeding_rows(quick: bool) -> list[dict[str, Any]]:
         clips = made_up_set(folder, ClipTraining(*small), frames=40)
         keys = [(0, i) for i in range(len(pictures))]
         fast = milliseconds(lambda: [pictures[key] for key in keys], repeats) / len(keys)
-        slow = milliseconds(lambda: [plain_sample(pictures, key) for key in keys], repeats)
+        slow = milliseconds(lambda: [reference_sample(pictures, key) for key in keys], repeats)
         clip = milliseconds(lambda: [clips[key] for key in keys], repeats) / len(keys)
     return [
         row(f"training picture, {size[0]} x {size[1]}", fast, slow / len(keys)),
@@ -76,7 +76,7 @@ def made_up_set(folder: Path, prepare: Training, *, frames: int) -> TrainSet:
     return TrainSet(records, folder, sampler, prepare=prepare, seed=1, skip_broken=False)
 
 
-def plain_sample(data: TrainSet, key: tuple[int, int]) -> Tensor:
+def reference_sample(data: TrainSet, key: tuple[int, int]) -> Tensor:
     """Give a training picture (3, H, W) of `data`, prepared by torchvision."""
     prepare = data.prepare
     assert isinstance(prepare, ImageTraining)

@@ -8,7 +8,7 @@ from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
 from ffreid.errors import UserError
-from ffreid.report import Cell, say, show_table
+from ffreid.report import Cell, log, show_table
 
 WARM_UP = 2
 """Steps before those that are recorded: the first ones allocate and choose kernels."""
@@ -56,7 +56,7 @@ class profiled:
         if self.running is not None:
             self._finish()
         if self.done <= WARM_UP and self.count:
-            say(f"nothing was profiled: {WARM_UP} steps warm up; steps run: {self.done}")
+            log(f"nothing was profiled: {WARM_UP} steps warm up; steps run: {self.done}")
 
     def step(self) -> None:
         """Say that a training step is done."""
@@ -82,7 +82,7 @@ class profiled:
         on_device = ProfilerActivity.CUDA in _activities()
         columns, rows = dearest(list(running.key_averages()), steps, on_device=on_device)
         show_table(f"The dearest operations, steps recorded: {steps}", columns, rows)
-        say(f"profile: {self.path} (open it in chrome://tracing or ui.perfetto.dev)")
+        log(f"profile: {self.path} (open it in chrome://tracing or ui.perfetto.dev)")
 
 
 def dearest(

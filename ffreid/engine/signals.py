@@ -140,7 +140,7 @@ class Watch:
         if not self._say or self._over():
             return
         try:
-            report.say(line)
+            report.log(line)
         except (OSError, RuntimeError, ValueError):
             # In the middle of another write to stderr, or its terminal is gone: the step counts.
             with suppress(OSError):

@@ -152,7 +152,7 @@ class Trainer:
         for name, part in trained_modules(self.train_step.task).items():
             load_weights(part, state["parts"].get(name, {}), f"{origin}, its part {name},")
         if self.world.main and state["optimisers"].keys() != set(self.train_step.names):
-            report.say(f"note: {origin} holds no state of the optimisers: they begin anew")
+            report.log(f"note: {origin} holds no state of the optimisers: they begin anew")
 
     def fit(self, stop_at: int | None = None, *, profiled_steps: int = 0) -> Path:
         """Train from the start step to the last, or to `stop_at`; give the run folder.
@@ -168,7 +168,7 @@ class Trainer:
             self.folder, every=cfg.TRAIN.KEEP_EVERY, keep=cfg.TRAIN.KEEP
         )
         if world.main:
-            run_folder.tell(
+            run_folder.start_run(
                 cfg,
                 world,
                 plan,
@@ -192,7 +192,7 @@ class Trainer:
             profiler.profiled(profiled_steps * world.main, self.folder) as trace,
         ):
             if "best" in self.best:
-                self.logger.best(self.best["best"])
+                self.logger.log_best(self.best["best"])
             if self.evaluation_pending or (self.start == plan.total and not self._has_last()):
                 self._validate(self.start)
             steps = in_steps(self._batches(keys), keys.parts)
@@ -242,7 +242,7 @@ class Trainer:
         seconds = time.monotonic() - started
         if stepped.skipped is None:
             self.epoch.add(stepped.terms, waited=waited, seconds=seconds)
-        self.logger.step(
+        self.logger.log_step(
             StepRecord(
                 done=step + 1,
                 epoch=at.epoch,
@@ -266,7 +266,7 @@ class Trainer:
             return
         samples = ", ".join(stepped.names[:SHOWN]) + ", …" * (len(stepped.names) > SHOWN)
         terms = ", ".join(f"{name} {value:g}" for name, value in stepped.terms.items())
-        self.logger.say(
+        self.logger.log(
             f"note: step {done} is skipped: {stepped.skipped} ({terms}); samples: {samples}"
         )
         if self.skipped >= self.cfg.TRAIN.MAX_SKIPPED:
@@ -285,9 +285,9 @@ class Trainer:
             return
         line = self.validation.epoch_line(epoch.means(), number, epoch.seconds, epoch.waited)
         self.lines += line is not None
-        self.logger.epoch(number, line, epoch.seconds)
+        self.logger.log_epoch(number, line, epoch.seconds)
         if broken := epoch.sums.get("broken"):
-            self.logger.say(
+            self.logger.log(
                 f"note: epoch {number + 1}: {broken:.0f} files could not be read, others took "
                 "their places"
             )
@@ -331,7 +331,7 @@ class Trainer:
     def _judge(self, done: int, name: str) -> None:
         """Evaluate what stands in the networks; keep it under `name` where it is the best."""
         if name != "best":
-            self.logger.say("with the averaged weights:")
+            self.logger.log("with the averaged weights:")
         found: ValidationResult = self.validation.validate(
             self.cfg, self.world, self.source, self.train_step, self._at(done - 1)
         )
@@ -350,7 +350,7 @@ class Trainer:
     def _tell_judged(self, done: int, name: str, found: ValidationResult, *, better: bool) -> None:
         suffix = name.removeprefix("best")
         draw = found.pictures if self.cfg.TRAIN.TENSORBOARD else None
-        self.logger.validated(
+        self.logger.log_validation(
             done,
             found.row,
             prefix=f"validation{suffix}",
@@ -364,7 +364,7 @@ class Trainer:
                 atomic.write_json(self.folder / f"validation-{which}{suffix}.json", facts)
 
     def _stopped(self, received: signal.Signals, done: int) -> signals.Stopped:
-        self.logger.state("stopped", step=done)
+        self.logger.set_state("stopped", step=done)
         return signals.Stopped(
             received,
             f"by {received.name} at step {done} of {self.plan.total}, saved in "
@@ -400,4 +400,4 @@ class Trainer:
         epoch, rest = divmod(done, self.plan.steps_per_epoch)
         ended = epoch if rest == 0 and name == "last.pth" and evaluated else None
         saved = self.manager.save(name, state, epoch=ended)
-        self.logger.saved(done, name, seconds=saved.seconds, megabytes=saved.megabytes)
+        self.logger.log_checkpoint(done, name, seconds=saved.seconds, megabytes=saved.megabytes)

@@ -28,7 +28,7 @@ from ffreid.pose.objects import ObjectModels
 from ffreid.pose.schedules import triangular
 from ffreid.pose.sources import Source
 from ffreid.pose.task import PoseTask
-from ffreid.report import say
+from ffreid.report import log
 
 FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "TRAIN.EVAL_POSES", "VOTE.")
 """Settings that a resumed run may have otherwise: they don't change what is trained."""
@@ -101,7 +101,7 @@ def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tup
     """
     state, line = convert.converted(io.load(path), path)
     if line and group.rank() == 0:
-        say(line)
+        log(line)
     state = convert.known_as(state, objects.names, path)
     weights = state.get("parts", {}).get("net")
     if weights is None:

@@ -28,7 +28,7 @@ def tell(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
     report.show_table(
         f"{name}: {len(source.objects)} objects", ["split", "frames"], [list(row) for row in rows]
     )
-    report.say(f"data: {source.summary()}")
+    report.log(f"data: {source.summary()}")
     payload = {"dataset": name, "objects": list(source.objects.names), "frames": dict(rows)}
     if json_file is not None:
         atomic.write_json(json_file, payload)

@@ -54,13 +54,13 @@ def evaluate(
         told = contents.origin(state, weights)
         origin = {"weights": weights, "step": state.get("step"), "origin": told}
         if world.main:
-            report.say(f"evaluating {told}")
+            report.log(f"evaluating {told}")
             for line in build.changed_settings(cfg, state):
-                report.say(f"note: {line}")
+                report.log(f"note: {line}")
     elif world.main:
-        report.say("voting with the true labels and offsets")
+        report.log("voting with the true labels and offsets")
     if world.main:
-        run_folder.open_folder(folder)
+        run_folder.create_folder(folder)
     results = _run(cfg, world, source, net, pictures)
     results = sorted(group.gather_rows(results), key=lambda result: result.gt.index)
     scores = [score for result in results for score in result.scores]
@@ -97,7 +97,7 @@ def _run(
         size=world.size,
     )
     mine = len(range(world.rank, len(data), world.size))
-    with report.Bar("evaluating", mine, show=world.main) as bar:
+    with report.ProgressBar("evaluating", mine, show=world.main) as bar:
         return evaluate_frames(
             stream,
             net,
@@ -144,7 +144,7 @@ def evaluate_predictions(
         gts = sources.ycb_truths(root, objects, frames)
     poses = read_predictions(predictions, objects, frames)
     mesh = sources.ycb_meshes(root, objects)
-    with report.Bar("scoring", len(gts)) as bar:
+    with report.ProgressBar("scoring", len(gts)) as bar:
         scores = score_predictions(gts, poses, objects, mesh, progress=bar.update)
     summary = summarise(scores, objects, diameters(objects, mesh))
     payload = {
@@ -165,9 +165,9 @@ def _show(summary: dict[str, Any], objects: ObjectModels, skipped: dict[str, str
     columns, rows = results_table(summary, published)
     report.show_table(f"{objects.dataset}: poses", columns, rows)
     if published:
-        report.say(f"published: {published_note(published)}")
+        report.log(f"published: {published_note(published)}")
     for name, reason in skipped.items():
-        report.say(f"skipped, its objects count as missed: {name}: {reason}")
+        report.log(f"skipped, its objects count as missed: {name}: {reason}")
 
 
 def _write(
@@ -188,8 +188,8 @@ def _write(
         path = folder / "pictures" / (result.gt.name.replace("/", "_") + ".png")
         write_picture(path, picture(result, source.objects, source.meshes))
     if drawn:
-        report.say(f"{len(drawn)} pictures in {folder / 'pictures'}")
-    report.say(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
+        report.log(f"{len(drawn)} pictures in {folder / 'pictures'}")
+    report.log(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
 
 
 def picture(result: FrameResult, objects: ObjectModels, mesh: sources.Meshes) -> Picture:

@@ -29,7 +29,7 @@ from ffreid.pose.objects import ObjectModels, folder_objects, linemod_objects, y
 from ffreid.pose.toy.dataset import write_objects
 from ffreid.pose.toy.objects import toy_objects
 from ffreid.pose.voting.frame import ObjectPose
-from ffreid.report import say
+from ffreid.report import log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseM
     else:
         net, state = build.load_network(checkpoint, objects, device)
         for line in build.changed_settings(cfg, state):
-            say(f"note: {line}")
+            log(f"note: {line}")
     return PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
 
 

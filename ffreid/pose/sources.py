@@ -20,7 +20,7 @@ from ffreid.pose.data.ycb import OWN_NAMES, TREE, YcbReader, mesh_points, read_p
 from ffreid.pose.defaults import check_root
 from ffreid.pose.objects import ObjectModels, folder_objects, linemod_objects, ycb_objects
 from ffreid.pose.toy.dataset import ensure_toy
-from ffreid.report import Bar
+from ffreid.report import ProgressBar
 
 Meshes = Mapping[int, npt.NDArray[np.float32]]
 
@@ -71,7 +71,7 @@ def _toy(cfg: CfgNode) -> Source:
     """Render the toy data on first use; of several processes only the first renders."""
     toy = cfg.DATA.TOY
     folder = toy_folder(cfg)
-    with Bar("rendering toy frames") as bar:
+    with ProgressBar("rendering toy frames") as bar:
         ensure_toy(
             folder,
             frames=toy.TRAIN,

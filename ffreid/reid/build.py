@@ -37,7 +37,7 @@ from ffreid.reid.model.backbone import load_backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.networks import build_network
 from ffreid.reid.task import Identifier, ReidTask, Settings
-from ffreid.report import say
+from ffreid.report import log
 
 _SHAPING = ("DATA.HEIGHT", "DATA.WIDTH", "AUG.SEQ_LEN", "AUG.SAMPLING_STRIDE", "MODEL.")
 _ORIGIN = ("MODEL.RESUME", "MODEL.BACKBONE")
@@ -154,7 +154,7 @@ def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Mod
     """
     state, line = convert.converted(io.load(path), path)
     if line and group.rank() == 0:
-        say(line)
+        log(line)
     weights: dict[str, Tensor] | None = state.get("model_state_dict")
     if weights is None:
         raise UserError(

@@ -43,7 +43,7 @@ def tell(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
     }
     _show(name, rows, release)
     for note in source.notes:
-        report.say(f"note: {note}")
+        report.log(f"note: {note}")
     if json_file is not None:
         atomic.write_json(json_file, payload)
     return payload

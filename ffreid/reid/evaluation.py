@@ -63,7 +63,7 @@ def evaluate(
         UserError: data, checkpoint or features cannot be used, or a file cannot be written.
     """
     if world.main:
-        run_folder.open_folder(folder)
+        run_folder.create_folder(folder)
         _prove_writable(save_features)
     source: Source | None = None
     if features is not None:
@@ -83,7 +83,7 @@ def evaluate(
         _show(cfg, search, rows)
         _write(folder, payload, search, rows, json_file)
         if save_features is not None:
-            report.say(f"features in {save_features}")
+            report.log(f"features in {save_features}")
         if pictures and source is not None:
             _draw(source, search, rows, folder / "pictures", pictures)
     return payload
@@ -155,14 +155,14 @@ def _prove_writable(path: Path | None) -> None:
 
 
 def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any]) -> None:
-    report.say(f"evaluating {contents.origin(state, weights)}")
-    report.say(f"data: {source.summary()}")
+    report.log(f"evaluating {contents.origin(state, weights)}")
+    report.log(f"data: {source.summary()}")
     for line in source.notes:
-        report.say(f"note: {line}")
+        report.log(f"note: {line}")
     for line in build.changed_settings(cfg, state):
-        report.say(f"note: {line}")
+        report.log(f"note: {line}")
     if cfg.TEST.SELECT_ON == "test":
-        report.say(
+        report.log(
             "note: best weights are those that do best on the test set, as in the original; "
             "TEST.SELECT_ON val selects on a validation split where there is one"
         )
@@ -190,9 +190,9 @@ def _show(cfg: CfgNode, search: EmbeddedSearch, rows: list[Row]) -> None:
     report.show_table(title, COLUMNS, table(rows, theirs), digits=1)
     shown = {row.protocol for row in rows}
     for line in notes(search.dataset, search.network, shown, search.method):
-        report.say(line)
+        report.log(line)
     for name, missing in left_out(search).items():
-        report.say(f"note: {name} is left out: {', '.join(missing)} is not known")
+        report.log(f"note: {name} is left out: {', '.join(missing)} is not known")
 
 
 def _write(
@@ -206,7 +206,7 @@ def _write(
     atomic.write_json(folder / "queries.json", {"queries": query_rows(search, rows)})
     if json_file is not None:
         atomic.write_json(json_file, payload)
-    report.say(f"results in {folder / 'results.json'}, by query in {folder / 'queries.json'}")
+    report.log(f"results in {folder / 'results.json'}, by query in {folder / 'queries.json'}")
 
 
 def _draw(
@@ -214,10 +214,10 @@ def _draw(
 ) -> None:
     row = row_to_show(rows)
     if row is None:
-        report.say("note: no rank lists are drawn, as no query has a match")
+        report.log("note: no rank lists are drawn, as no query has a match")
         return
     drawn = draw_rank_lists(source, search, row, folder, count)
-    report.say(
+    report.log(
         f"{drawn} rank lists under {row.protocol}, evenly from the worst to the best average "
         f"precision, in {folder}"
     )

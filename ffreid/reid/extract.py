@@ -78,7 +78,7 @@ def extract(
         rank=world.rank,
         size=world.size,
     )
-    with evaluating(net), report.Bar("extracting features", mine, show=world.main) as bar:
+    with evaluating(net), report.ProgressBar("extracting features", mine, show=world.main) as bar:
         for items in stream:
             broken += items.broken
             if len(items):
@@ -208,6 +208,6 @@ def _say_broken(found: Features, records: int, kind: str) -> None:
     named = "; ".join(f"{path}: {why}" for path, why in list(files.items())[:_NAMED])
     more = ", …" if len(files) > _NAMED else ""
     lost = records - len(found.kept)
-    report.say(
+    report.log(
         f"note: {lost} of {records} {kind} are left out, as they cannot be read: {named}{more}"
     )

@@ -23,7 +23,7 @@ from ffreid.reid.defaults import NON_LOCAL, NON_LOCAL_LEAST, VIDEO_LAYOUTS
 from ffreid.reid.extract import seen
 from ffreid.reid.networks import build_network
 from ffreid.reid.retrieval.features import average_clips, check_finite
-from ffreid.report import say
+from ffreid.report import log
 
 Picture = Image.Image | npt.NDArray[np.uint8] | str | Path
 """A picture: Pillow's, an array (H, W, 3) uint8 RGB of any size, or a file's path."""
@@ -198,7 +198,7 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> ReidM
     else:
         net, state = build.load_network(checkpoint, cfg, device)
         for line in build.changed_settings(cfg, state):
-            say(f"note: {line}")
+            log(f"note: {line}")
     return ReidModel(net.to(device, precision.dtype(cfg)), cfg)
 
 

@@ -14,7 +14,7 @@ from ffreid.reid.defaults import TOYS, VIDEO_LAYOUTS
 from ffreid.reid.retrieval.protocols import STANDARD
 from ffreid.reid.scoring import selecting_protocol
 from ffreid.reid.toy.dataset import ensure_people
-from ffreid.report import Bar
+from ffreid.report import ProgressBar
 
 
 def open_source(cfg: CfgNode) -> Source:
@@ -35,7 +35,7 @@ def _toy(cfg: CfgNode) -> Source:
     """Draw the toy data on first use; of several processes only the first draws."""
     toy, video = cfg.DATA.TOY, cfg.DATA.LAYOUT in VIDEO_LAYOUTS
     folder = toy_folder(cfg)
-    with Bar("drawing people") as bar:
+    with ProgressBar("drawing people") as bar:
         ensure_people(
             folder,
             video=video,

@@ -58,9 +58,9 @@ def validate(
     value = metric(found[protocol])
     if world.main:
         told = [f"{s.name} {s.cmc[1]:.1%} / {s.mean_average_precision:.1%}" for s in found.values()]
-        report.say(f"epoch {at.epoch + 1}: rank-1 / mAP: {', '.join(told)}")
+        report.log(f"epoch {at.epoch + 1}: rank-1 / mAP: {', '.join(told)}")
         if math.isnan(value):
-            report.say(
+            report.log(
                 f"note: no query has a match under {protocol}, so the best state is the last one; "
                 "TEST.SELECT_PROTOCOL names another"
             )
@@ -135,7 +135,7 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
     if cfg.TEST.SELECT_ON != "test":
         for name in states:
             if world.main:
-                report.say(f"the {name} state, selected on the validation split:")
+                report.log(f"the {name} state, selected on the validation split:")
             into = folder if name == "best" else folder / name
             evaluate(cfg, world, folder=into, weights=folder / f"{name}.pth")
         return
@@ -154,8 +154,8 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
     report.show_table(title, COLUMNS, table(rows, theirs), digits=1)
     shown = {row.protocol for row in rows}
     for line in notes(cfg.DATASET, cfg.MODEL.NAME, shown, method):
-        report.say(line)
-    report.say(
+        report.log(line)
+    report.log(
         "note: the best state was chosen on the test set, as the original does; "
         "the last state's numbers are free of that choice"
     )

@@ -13,7 +13,7 @@ from ffreid.bench.reid_networks import (
     made_up_training,
     network_rows,
     operations,
-    plain_sample,
+    reference_sample,
     training_rows,
 )
 from ffreid.engine.task import Progress
@@ -56,7 +56,7 @@ def test_training_in_groups_stands_beside_one_group_after_the_other() -> None:
 @pytest.mark.parametrize("position", range(8))
 def test_the_plain_training_picture_is_the_same(tmp_path: Path, position: int) -> None:
     data = made_up_set(tmp_path, ImageTraining(48, 24), frames=1)
-    ours, plain = data[0, position].images, plain_sample(data, (0, position))
+    ours, plain = data[0, position].images, reference_sample(data, (0, position))
     torch.testing.assert_close(ours, plain, rtol=0, atol=1e-6)
 
 

@@ -136,7 +136,7 @@ def test_a_signal_amid_a_write_or_without_a_terminal_is_noted(
     def fail(_: str) -> None:
         raise error
 
-    monkeypatch.setattr(report, "say", fail)
+    monkeypatch.setattr(report, "log", fail)
     with watched() as watch:
         signal.raise_signal(signal.SIGTERM)
         assert watch.received is signal.SIGTERM

@@ -100,7 +100,7 @@ def epochs(folder: Path) -> list[Path]:
 
 
 def latest_valid(
-    folder: Path, say: Callable[[str], None] = report.say
+    folder: Path, say: Callable[[str], None] = report.log
 ) -> tuple[Path, dict[str, Any]] | None:
     """Find and load the furthest state of a run that is whole and can be gone on from.
 

@@ -21,7 +21,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ffreid.engine.distributed.failures import SAID
 from ffreid.engine.distributed.group import cores
 from ffreid.errors import UserError
-from ffreid.report import say
+from ffreid.report import log
 
 FINISH = 300
 """Seconds that processes have after a signal to finish their step and save; an elder torch, whose
@@ -69,7 +69,7 @@ def launch(
         except SignalException as error:
             number = signal.Signals(error.sigval)
             if not any(path.is_file() for path in folder.iterdir()):
-                say(f"error: ended by {number.name}\nhint: {GO_ON}")
+                log(f"error: ended by {number.name}\nhint: {GO_ON}")
             return 128 + number
     return 0
 
@@ -93,7 +93,7 @@ def _check(count: int) -> None:
     if "RANK" in os.environ:
         raise UserError(f"--gpus {count} inside of torchrun", "leave --gpus out: it starts all")
     if not torch.cuda.is_available():
-        say(f"note: no CUDA device here: --gpus {count} starts {count} processes on the CPU")
+        log(f"note: no CUDA device here: --gpus {count} starts {count} processes on the CPU")
     elif count > torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise UserError(
@@ -125,7 +125,7 @@ def _told_failure(error: ChildFailedError, count: int, folder: Path) -> int:
     rank, first = error.get_first_failure()
     said = any((folder / str(failure.pid)).exists() for failure in error.failures.values())
     if not said:
-        say(f"error: process {rank} of {count} {_how(first)} without a word\nhint: {GO_ON}")
+        log(f"error: process {rank} of {count} {_how(first)} without a word\nhint: {GO_ON}")
     return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode
 
 

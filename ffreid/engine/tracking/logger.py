@@ -56,7 +56,7 @@ class RunLogger:
         self.told = 0.0
 
     def __enter__(self) -> "RunLogger":
-        self.state("running", started=run_state.now())
+        self.set_state("running", started=run_state.now())
         self.display.start()
         return self
 
@@ -76,13 +76,13 @@ class RunLogger:
 
     def _end(self, error: BaseException | None) -> None:
         if error is None:
-            self.state("finished" if self.recent.done >= self.plan.total else "stopped")
+            self.set_state("finished" if self.recent.done >= self.plan.total else "stopped")
         elif isinstance(error, Stopped) or not isinstance(error, Exception):
-            self.state("stopped")
+            self.set_state("stopped")
         else:
-            self.state("failed", error=f"{type(error).__name__}: {error}")
+            self.set_state("failed", error=f"{type(error).__name__}: {error}")
 
-    def step(self, record: StepRecord) -> None:
+    def log_step(self, record: StepRecord) -> None:
         """Tell of a step: to the display always, else at every so many steps.
 
         Also at the first, the last and every skipped one.
@@ -96,12 +96,12 @@ class RunLogger:
         if time.monotonic() - self.told >= STATE_EVERY:
             self._refresh()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Say a line for people, above the display."""
         if self.main:
-            report.say(text)
+            report.log(text)
 
-    def epoch(self, number: int, line: str | None, seconds: float) -> None:
+    def log_epoch(self, number: int, line: str | None, seconds: float) -> None:
         """Tell that epoch `number` (from 0) has ended after `seconds`.
 
         Its `line`, where the task has one, goes to log_train.log and is said.
@@ -110,7 +110,7 @@ class RunLogger:
             return
         if line is not None:
             run_folder.append_line(self.folder, line)
-            report.say(line)
+            report.log(line)
         if self.board is not None:
             self.board.numbers(self.recent.done, {"epoch seconds": seconds})
         self._refresh()
@@ -126,7 +126,7 @@ class RunLogger:
         finally:
             self.display.start()
 
-    def validated(
+    def log_validation(
         self,
         done: int,
         row: Mapping[str, float],
@@ -150,25 +150,25 @@ class RunLogger:
         if prefix == "validation":  # others, as of averaged weights, stand in the files
             self.recent.validated = (done, row)
         if best is not None:
-            self.best(best)
+            self.log_best(best)
         if self.board is not None and pictures:
             named = {f"{prefix}/{name}": pictures[name] for name in pictures}
             self.board.pictures(done, named)
 
-    def best(self, best: Best) -> None:
+    def log_best(self, best: Best) -> None:
         """Tell what the best state so far is, also when a run is resumed."""
         self.recent.best = best
         self.facts |= {"best": best.value, "best_name": best.name, "best_step": best.step}
         self._refresh()
 
-    def saved(self, done: int, name: str, *, seconds: float, megabytes: float) -> None:
+    def log_checkpoint(self, done: int, name: str, *, seconds: float, megabytes: float) -> None:
         """Tell that a checkpoint was written after `done` steps."""
         if self.main:
             row = {f"save/{name} seconds": seconds, f"save/{name} MB": megabytes}
             self._write({"step": done} | row, {})
             self._refresh()
 
-    def state(self, state: str, **facts: Any) -> None:
+    def set_state(self, state: str, **facts: Any) -> None:
         """Write ``state.json``: running, finished, stopped or failed; `facts` stay from now on."""
         self.facts |= facts | {"state": state}
         self._refresh()

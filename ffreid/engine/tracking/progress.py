@@ -193,7 +193,7 @@ class PlainDisplay(Display):
         self.recent.add(record)
         if time.monotonic() - self.shown >= PLAIN_EVERY:
             self.shown = time.monotonic()
-            report.say(plain_line(self.recent))
+            report.log(plain_line(self.recent))
 
 
 class LiveDisplay(Display):

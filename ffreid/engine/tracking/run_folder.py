@@ -23,7 +23,7 @@ from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
 
 
-def open_folder(folder: Path, hint: str = "choose another with --output FOLDER") -> Path:
+def create_folder(folder: Path, hint: str = "choose another with --output FOLDER") -> Path:
     """Make `folder` and prove that it can be written.
 
     Raises:
@@ -82,7 +82,7 @@ def append_line(folder: Path, line: str) -> None:
     _append(folder / "log_train.log", line)
 
 
-def keep_lines(folder: Path, count: int) -> None:
+def truncate_log(folder: Path, count: int) -> None:
     """Keep the first `count` whole lines of ``log_train.log``; a resumed run writes the others.
 
     Raises:
@@ -91,7 +91,7 @@ def keep_lines(folder: Path, count: int) -> None:
     _filter(folder / "log_train.log", lambda lines: lines[:count])
 
 
-def drop_metrics_from(folder: Path, step: int, *, evaluation_pending: bool = False) -> None:
+def truncate_metrics(folder: Path, step: int, *, evaluation_pending: bool = False) -> None:
     """Forget lines after `step`, which a resumed run writes anew, and any that a kill cut short.
 
     Args:
@@ -179,7 +179,7 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def tell(
+def start_run(
     cfg: CfgNode,
     world: World,
     plan: Plan,
@@ -210,17 +210,17 @@ def tell(
     facts = run_folder.provenance(cfg.SEED, world.size, str(world.device))
     facts |= {"data": summary, "resumed_at": start or None}
     run_folder.write_start(folder, cfg, facts)
-    run_folder.drop_metrics_from(folder, start, evaluation_pending=evaluation_pending)
-    run_folder.keep_lines(folder, lines)
-    report.say(
+    run_folder.truncate_metrics(folder, start, evaluation_pending=evaluation_pending)
+    run_folder.truncate_log(folder, lines)
+    report.log(
         f"training {cfg.DATASET}: {plan.total} steps of {plan.batch} samples, "
         f"{plan.steps_per_epoch} an epoch, "
         f"{world.size} process{'es' if world.size > 1 else ''} on {world.device.type}, "
         f"in {folder}"
     )
-    report.say(f"data: {summary}")
+    report.log(f"data: {summary}")
     for line in (*_common_notes(cfg, world), *notes):
-        report.say(f"note: {line}")
+        report.log(f"note: {line}")
 
 
 def _common_notes(cfg: CfgNode, world: World) -> Iterator[str]:

@@ -135,7 +135,7 @@ def list_runs(folders: Sequence[Path], *, json_file: Path | None) -> Rows:
     columns = ["run", "data set", "state", "step", "best", "metric", "loss", "started", *shown]
     report.show_table("runs", columns, [_cells(row, shown) for row in rows], digits=4)
     if more := keys[_COLUMNS:]:
-        report.say(f"note: {len(more)} more settings differ: {', '.join(more)}")
+        report.log(f"note: {len(more)} more settings differ: {', '.join(more)}")
     if json_file is not None:
         atomic.write_json(json_file, {"runs": rows})
     return rows

@@ -2,7 +2,7 @@
 
 Every point moves to the weighted mean of all points, weights taken between the moved points, until
 nothing moves further than a thousandth of the bandwidth (Fukunaga and Hostetler 1975, as FFB6D
-uses it). The result is that of `plain_mean_shift` up to rounding; what differs is the work:
+uses it). The result is that of `reference_mean_shift` up to rounding; what differs is the work:
 
 - the exponents of a tile of weights come out of one matrix product of the augmented points
   ``[x, -|x|²/2, 1] · [y, 1, -|y|²/2]``, the sums of weights and weighted points out of a second;

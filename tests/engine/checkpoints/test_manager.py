@@ -232,13 +232,13 @@ STEPS = 6
 
 def train(folder: Path) -> None:
     """What a run writes: two steps an epoch, every state a function of the one before."""
-    run_folder.open_folder(folder)
+    run_folder.create_folder(folder)
     found = latest_valid(folder)
     weights, start = torch.zeros(300_000), 0
     if found is not None:
         weights, start = found[1]["parts"]["net"]["w"], found[1]["step"]
-    run_folder.drop_metrics_from(folder, start)
-    run_folder.keep_lines(folder, start // 2)
+    run_folder.truncate_metrics(folder, start)
+    run_folder.truncate_log(folder, start // 2)
     manager = CheckpointManager(folder, every=1, keep=2)
     for step in range(start + 1, STEPS + 1):
         weights = weights * 0.5 + step

@@ -13,7 +13,7 @@ from ffreid.engine.tracking import logger as module
 from ffreid.engine.tracking import run_state
 from ffreid.engine.tracking.logger import RunLogger
 from ffreid.engine.tracking.progress import Best
-from tests.engine.made_records import PLAN, record
+from tests.engine.example_runs import PLAN, record
 
 
 def opened(folder: Path, **more: Any) -> RunLogger:
@@ -33,7 +33,7 @@ def told(folder: Path) -> dict[str, Any]:
 
 def test_a_row_has_the_losses_rates_norms_and_times(tmp_path: Path) -> None:
     with opened(tmp_path) as logger:
-        logger.step(record(1))
+        logger.log_step(record(1))
     assert rows(tmp_path) == [
         {
             "step": 1,
@@ -55,7 +55,7 @@ def test_rows_are_of_the_first_the_last_every_so_many_and_skipped_steps(tmp_path
             names = ("a.png",) if done == 13 else ()
             why = "loss is nan" if done == 13 else None
             loss = math.nan if done == 13 else 0.5
-            logger.step(record(done, loss, skipped=why, names=names))
+            logger.log_step(record(done, loss, skipped=why, names=names))
     found = rows(tmp_path)
     assert [row["step"] for row in found] == [1, 10, 13, 20, 25]
     assert [row.get("skipped") for row in found] == [None, None, "loss is nan", None, None]
@@ -69,15 +69,15 @@ def test_a_resumed_run_logs_the_rows_of_one_that_was_not(tmp_path: Path) -> None
         for start, end in pairwise(starts):
             with opened(folder, start=start) as logger:
                 for done in range(start + 1, end + 1):
-                    logger.step(record(done))
+                    logger.log_step(record(done))
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
 
 
 def test_evaluations_and_saves_have_rows_with_their_step(tmp_path: Path) -> None:
     with opened(tmp_path) as logger:
-        logger.validated(10, {"loss": 0.25})
-        logger.validated(10, {"loss": 0.125}, prefix="validation-ema")
-        logger.saved(10, "last.pth", seconds=1.5, megabytes=800.0)
+        logger.log_validation(10, {"loss": 0.25})
+        logger.log_validation(10, {"loss": 0.125}, prefix="validation-ema")
+        logger.log_checkpoint(10, "last.pth", seconds=1.5, megabytes=800.0)
     assert rows(tmp_path) == [
         {"step": 10, "validation/loss": 0.25},
         {"step": 10, "validation-ema/loss": 0.125},
@@ -90,9 +90,9 @@ def test_the_line_of_an_epoch_is_logged_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with opened(tmp_path) as logger:
-        logger.epoch(0, "Epoch1 Time:1.0s", 1.0)
-        logger.epoch(1, None, 1.0)
-        logger.say("note: something")
+        logger.log_epoch(0, "Epoch1 Time:1.0s", 1.0)
+        logger.log_epoch(1, None, 1.0)
+        logger.log("note: something")
     assert (tmp_path / "log_train.log").read_text() == "Epoch1 Time:1.0s\n"
     assert capsys.readouterr().err == "Epoch1 Time:1.0s\nnote: something\n"
 
@@ -102,13 +102,13 @@ def test_other_processes_write_and_show_nothing(
 ) -> None:
     monkeypatch.setattr("ffreid.engine.tracking.progress.PLAIN_EVERY", 0.0)
     with opened(tmp_path, main=False, tensorboard=True) as logger:
-        logger.step(record(1))
-        logger.epoch(0, "Epoch1", 1.0)
+        logger.log_step(record(1))
+        logger.log_epoch(0, "Epoch1", 1.0)
         with logger.paused():
-            logger.validated(10, {"loss": 0.25}, best=Best(name="loss", value=0.25))
-        logger.say("a word")
-        logger.saved(10, "last.pth", seconds=1.5, megabytes=800.0)
-        logger.state("running", more=1)
+            logger.log_validation(10, {"loss": 0.25}, best=Best(name="loss", value=0.25))
+        logger.log("a word")
+        logger.log_checkpoint(10, "last.pth", seconds=1.5, megabytes=800.0)
+        logger.set_state("running", more=1)
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
 
@@ -116,8 +116,8 @@ def test_other_processes_write_and_show_nothing(
 def test_a_run_is_running_while_it_lasts(tmp_path: Path) -> None:
     with opened(tmp_path, start=5) as logger:
         begun = told(tmp_path)
-        logger.step(record(6))
-        logger.validated(6, {"loss": 0.25}, best=Best(name="loss", value=0.25, step=6))
+        logger.log_step(record(6))
+        logger.log_validation(6, {"loss": 0.25}, best=Best(name="loss", value=0.25, step=6))
         going = told(tmp_path)
     assert (begun["state"], begun["step"], begun["total"]) == ("running", 5, 25)
     assert (going["state"], going["step"], going["best"], going["best_name"]) == (
@@ -138,7 +138,7 @@ def test_the_state_is_not_written_at_every_step(
     with opened(tmp_path) as logger:
         for done in range(1, 26):
             now[0] = done * module.STATE_EVERY / 10
-            logger.step(record(done))
+            logger.log_step(record(done))
             seen.append(told(tmp_path)["step"])
     assert sorted(set(seen)) == [0, 10, 20]
 
@@ -148,7 +148,7 @@ def test_a_run_has_finished_if_all_its_steps_are_done(
     tmp_path: Path, done: int, state: str
 ) -> None:
     with opened(tmp_path) as logger:
-        logger.step(record(done))
+        logger.log_step(record(done))
     assert (told(tmp_path)["state"], told(tmp_path)["step"]) == (state, done)
 
 
@@ -172,7 +172,7 @@ def test_a_run_that_was_left_by_an_error_says_so(
 
 def test_what_the_loop_says_of_its_end_stays(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="of mine"), opened(tmp_path) as logger:
-        logger.state("stopped", step=7)
+        logger.set_state("stopped", step=7)
         raise ValueError("of mine")
     assert (told(tmp_path)["state"], told(tmp_path)["step"]) == ("stopped", 7)
 

@@ -10,7 +10,7 @@ import pytest
 from ffreid.engine.dataset_files import read_picture
 from ffreid.engine.tracking.plot import default_file, plot_runs, smoothed
 from ffreid.errors import UserError
-from tests.engine.made_records import run_folder
+from tests.engine.example_runs import run_folder
 
 SETTINGS = {"DATASET": "toy-reid", "TRAIN": {"STEPS": 0}}
 NAN = float("nan")

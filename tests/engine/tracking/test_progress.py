@@ -19,7 +19,7 @@ from ffreid.engine.tracking.progress import (
     make_display,
     plain_line,
 )
-from tests.engine.made_records import PLAN, record
+from tests.engine.example_runs import PLAN, record
 
 
 def whole() -> Recent:
@@ -132,7 +132,7 @@ def test_lines_said_meanwhile_stand_above_the_display(monkeypatch: pytest.Monkey
     assert isinstance(shown, LiveDisplay)
     shown.start()
     shown.step(record(1))
-    report.say("a word [in brackets]")
+    report.log("a word [in brackets]")
     shown.stop()
     assert sys.stderr is terminal
     text = terminal.getvalue()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ffreid.engine.tracking.progress import WINDOW, Recent, main_rate, memory
-from tests.engine.made_records import PLAN, record
+from tests.engine.example_runs import PLAN, record
 
 
 def fed(*losses: float, done: int = 0) -> Recent:

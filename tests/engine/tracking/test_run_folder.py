@@ -16,7 +16,7 @@ from ffreid.errors import UserError
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
-    folder = run_folder.open_folder(tmp_path / "runs" / "toy")
+    folder = run_folder.create_folder(tmp_path / "runs" / "toy")
     assert folder.is_dir()
     assert list(folder.iterdir()) == []
 
@@ -24,7 +24,7 @@ def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file/runs") as caught:
-        run_folder.open_folder(tmp_path / "file" / "runs")
+        run_folder.create_folder(tmp_path / "file" / "runs")
     assert "--output" in caught.value.hint
 
 
@@ -73,7 +73,7 @@ def test_a_resumed_run_forgets_what_came_after_its_step(
 ) -> None:
     for number in (1, 2, 2, 3):
         run_folder.append_metrics(tmp_path, {"step": number})
-    run_folder.drop_metrics_from(tmp_path, step)
+    run_folder.truncate_metrics(tmp_path, step)
     assert [row["step"] for row in rows(tmp_path)] == kept
 
 
@@ -86,7 +86,7 @@ def test_a_line_cut_short_by_a_crash_is_forgotten(tmp_path: Path, line: str) -> 
     run_folder.append_metrics(tmp_path, {"step": 1})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(line)
-    run_folder.drop_metrics_from(tmp_path, 1)
+    run_folder.truncate_metrics(tmp_path, 1)
     assert rows(tmp_path) == [{"step": 1}]
     run_folder.append_metrics(tmp_path, {"step": 2})
     assert rows(tmp_path) == [{"step": 1}, {"step": 2}]
@@ -95,7 +95,7 @@ def test_a_line_cut_short_by_a_crash_is_forgotten(tmp_path: Path, line: str) -> 
 def test_a_line_for_people_cut_short_is_written_anew(tmp_path: Path) -> None:
     run_folder.append_line(tmp_path, "Epoch1 für")
     (tmp_path / "log_train.log").write_bytes("Epoch1 für\nEpoch2 fü".encode()[:-1])
-    run_folder.keep_lines(tmp_path, 2)
+    run_folder.truncate_log(tmp_path, 2)
     assert (tmp_path / "log_train.log").read_text() == "Epoch1 für\n"
 
 
@@ -103,8 +103,8 @@ CFG = CfgNode({"SEED": 4})
 # What rewrites or adds to which file.
 WRITES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "config": ("config.yaml", lambda folder: run_folder.write_start(folder, CFG, {"seed": 4})),
-    "rows": ("metrics.jsonl", lambda folder: run_folder.drop_metrics_from(folder, 1)),
-    "lines": ("log_train.log", lambda folder: run_folder.keep_lines(folder, 1)),
+    "rows": ("metrics.jsonl", lambda folder: run_folder.truncate_metrics(folder, 1)),
+    "lines": ("log_train.log", lambda folder: run_folder.truncate_log(folder, 1)),
     "row": ("metrics.jsonl", lambda folder: run_folder.append_metrics(folder, {"step": 3})),
     "line": ("log_train.log", lambda folder: run_folder.append_line(folder, "Epoch3")),
 }
@@ -176,7 +176,7 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_run_without_metrics_has_nothing_to_forget(tmp_path: Path) -> None:
-    run_folder.drop_metrics_from(tmp_path, 0)
+    run_folder.truncate_metrics(tmp_path, 0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -186,9 +186,9 @@ def test_a_run_without_metrics_has_nothing_to_forget(tmp_path: Path) -> None:
 def test_lines_that_a_resumed_run_writes_anew_are_dropped(
     tmp_path: Path, count: int, kept: str
 ) -> None:
-    run_folder.keep_lines(tmp_path, count)
+    run_folder.truncate_log(tmp_path, count)
     assert list(tmp_path.iterdir()) == []
     for line in ("Epoch1 a", "Epoch2 b"):
         run_folder.append_line(tmp_path, line)
-    run_folder.keep_lines(tmp_path, count)
+    run_folder.truncate_log(tmp_path, count)
     assert (tmp_path / "log_train.log").read_text() == kept

@@ -11,7 +11,7 @@ import pytest
 from ffreid.engine.tracking import run_state
 from ffreid.engine.tracking.runs import differing_keys, find_runs, list_runs
 from ffreid.errors import UserError
-from tests.engine.made_records import run_folder
+from tests.engine.example_runs import run_folder
 
 SETTINGS: dict[str, Any] = {
     "DATASET": "toy-reid",
@@ -175,5 +175,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_listing_needs_no_torch() -> None:
-    code = "import sys, ffreid.engine.runs; sys.exit('torch' in sys.modules)"
+    code = "import sys, ffreid.engine.tracking.runs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -11,7 +11,7 @@ import pytest
 from ffreid.engine.tracking.logger import RunLogger
 from ffreid.engine.tracking.tensorboard import FOLDER, Board, check_available, tagged
 from ffreid.errors import UserError
-from tests.engine.made_records import PLAN, RATES, record
+from tests.engine.example_runs import PLAN, RATES, record
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -36,12 +36,12 @@ def opened(folder: Path, start: int = 0) -> RunLogger:
 
 def test_numbers_and_pictures_of_a_run_are_there(tmp_path: Path) -> None:
     with opened(tmp_path) as logger:
-        logger.step(record(1))
-        logger.step(record(2, math.nan, skipped="loss is nan", names=("a.png",)))
+        logger.log_step(record(1))
+        logger.log_step(record(2, math.nan, skipped="loss is nan", names=("a.png",)))
         picture = np.zeros((4, 6, 3), np.uint8)
-        logger.validated(2, {"CC rank-1": 0.5}, pictures={"a/b.png": picture})
-        logger.epoch(0, None, 3.0)
-        logger.saved(2, "last.pth", seconds=1.5, megabytes=800.0)
+        logger.log_validation(2, {"CC rank-1": 0.5}, pictures={"a/b.png": picture})
+        logger.log_epoch(0, None, 3.0)
+        logger.log_checkpoint(2, "last.pth", seconds=1.5, megabytes=800.0)
     found = scalars(tmp_path)
     assert found["train/loss"] == [(1, 0.5)]
     assert found["validation/CC rank-1"] == [(2, 0.5)]
@@ -61,7 +61,7 @@ def test_a_resumed_run_purges_what_it_tells_anew(tmp_path: Path) -> None:
     for start, loss in ((0, 1.0), (2, 2.0)):
         with opened(tmp_path, start) as logger:
             for done in range(start + 1, 5):
-                logger.step(record(done, loss))
+                logger.log_step(record(done, loss))
     assert scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ffreid.bench.plain_pyramid import plain_pyramid
+from ffreid.bench.reference_pyramid import reference_pyramid
 from ffreid.pose.data.pyramid import Pyramid, build_pyramid
 from tests.pose.data.pyramid_distances import pyramid_distances
 from tests.pose.data.trees import tree_nearest
@@ -58,14 +58,14 @@ def same_distances(first: Pyramid, second: Pyramid, cloud: Points, point_map: Po
 def test_neighbours_are_as_far_as_plain_searches_find_them(empty: float, workers: int) -> None:
     cloud, point_map = scene(empty)
     pyramid = build_pyramid(cloud, point_map, workers=workers)
-    same_distances(pyramid, plain_pyramid(cloud, point_map), cloud, point_map)
+    same_distances(pyramid, reference_pyramid(cloud, point_map), cloud, point_map)
 
 
 def test_nothing_but_empty_pixels_in_a_grid_is_searched_like_any_other() -> None:
     cloud, point_map = scene(0.0)
     point_map[::2, ::2] = 0
     same_distances(
-        build_pyramid(cloud, point_map), plain_pyramid(cloud, point_map), cloud, point_map
+        build_pyramid(cloud, point_map), reference_pyramid(cloud, point_map), cloud, point_map
     )
 
 
@@ -73,7 +73,7 @@ def test_points_repeated_many_times_are_searched_like_any_other() -> None:
     cloud, point_map = scene(0.0)
     cloud = np.resize(cloud[:40], cloud.shape)
     same_distances(
-        build_pyramid(cloud, point_map), plain_pyramid(cloud, point_map), cloud, point_map
+        build_pyramid(cloud, point_map), reference_pyramid(cloud, point_map), cloud, point_map
     )
 
 
@@ -90,7 +90,7 @@ def test_a_grid_of_fewer_pixels_than_neighbours_leaves_zeros() -> None:
     pyramid = build_pyramid(cloud, point_map)
     # Stride 8 leaves 2 x 3 pixels.
     assert not pyramid.pixels_down[1][:, 6:].any()
-    same_distances(pyramid, plain_pyramid(cloud, point_map), cloud, point_map)
+    same_distances(pyramid, reference_pyramid(cloud, point_map), cloud, point_map)
 
 
 @pytest.mark.parametrize("kind", ["points", "pixels"])

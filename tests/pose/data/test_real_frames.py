@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial import cKDTree
 
-from ffreid.bench.plain_pyramid import plain_pyramid
+from ffreid.bench.reference_pyramid import reference_pyramid
 from ffreid.pose.data.batch import Sample
 from ffreid.pose.data.dataset import EvalSet, TrainSet
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
@@ -92,7 +92,7 @@ def test_neighbours_in_a_frame_with_holes_are_as_far_as_plain_searches_find_them
     chosen = choose_points(np.flatnonzero(points[:, 2] > 0), 4096, np.random.RandomState(0))
     cloud = points[chosen]
     ours = pyramid_distances(build_pyramid(cloud, point_map), cloud, point_map)
-    plain = pyramid_distances(plain_pyramid(cloud, point_map), cloud, point_map)
+    plain = pyramid_distances(reference_pyramid(cloud, point_map), cloud, point_map)
     for name in plain:
         for mine, expected in zip(ours[name], plain[name], strict=True):
             np.testing.assert_allclose(mine, expected, atol=1e-6, err_msg=name)

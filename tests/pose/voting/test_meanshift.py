@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ffreid.bench.plain_mean_shift import plain_mean_shift
+from ffreid.bench.reference_mean_shift import reference_mean_shift
 from ffreid.pose.voting import meanshift
 from ffreid.pose.voting.meanshift import mean_shift, mean_shift_clusters
 
@@ -20,7 +20,7 @@ def _votes(seed: int, fits: int, count: int, outliers: float, axes: int = 3) -> 
 
 
 def _plain(votes: Tensor, bandwidth: float = BANDWIDTH) -> tuple[Tensor, Tensor, list[int]]:
-    fits = [plain_mean_shift(fit, bandwidth=bandwidth) for fit in votes]
+    fits = [reference_mean_shift(fit, bandwidth=bandwidth) for fit in votes]
     return (
         torch.stack([f[0] for f in fits]),
         torch.stack([f[1] for f in fits]),
@@ -62,7 +62,7 @@ def test_padding_does_not_vote() -> None:
     padded = torch.where(mask[..., None], votes, 7.0)
     centres, inliers, updates = mean_shift(padded, bandwidth=BANDWIDTH, mask=mask)
     for index, members in enumerate(mask):
-        centre, near, count = plain_mean_shift(votes[index, members], bandwidth=BANDWIDTH)
+        centre, near, count = reference_mean_shift(votes[index, members], bandwidth=BANDWIDTH)
         torch.testing.assert_close(centres[index], centre, atol=1e-6, rtol=0)
         assert torch.equal(inliers[index, members], near)
         assert not inliers[index, ~members].any()
@@ -79,7 +79,7 @@ def test_far_from_the_origin_single_precision_holds() -> None:
 def test_a_fit_makes_one_update_more_than_its_limit(limit: int) -> None:
     votes = _votes(8, 1, 80, 0.5)
     centres, _, updates = mean_shift(votes, bandwidth=BANDWIDTH, max_iterations=limit)
-    expected = plain_mean_shift(votes[0], bandwidth=BANDWIDTH, max_iterations=limit)
+    expected = reference_mean_shift(votes[0], bandwidth=BANDWIDTH, max_iterations=limit)
     assert updates.tolist() == [limit + 1]
     torch.testing.assert_close(centres[0], expected[0], atol=1e-9, rtol=0)
 

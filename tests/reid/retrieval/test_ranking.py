@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ffreid.bench.plain_retrieval import plain_rank
+from ffreid.bench.reference_retrieval import reference_rank
 from ffreid.errors import UserError
 from ffreid.reid.data.records import Record, labels
 from ffreid.reid.retrieval import ranking as room
@@ -56,7 +56,7 @@ def made_up(seed: int, spread: str) -> tuple[Tensor, Labels, Labels]:
 
 def assert_as_plain(distances: Tensor, query: Labels, gallery: Labels) -> None:
     for protocol, found in zip(PROTOCOLS, rank(distances, query, gallery, PROTOCOLS), strict=True):
-        expected = plain_rank(distances, query, gallery, protocol)
+        expected = reference_rank(distances, query, gallery, protocol)
         assert (found.name, found.n_skipped) == (protocol.name, expected.n_skipped)
         assert found.n_valid == len(expected.precision)
         pairs = (

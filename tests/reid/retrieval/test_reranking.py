@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ffreid.bench.plain_retrieval import plain_rerank
+from ffreid.bench.reference_retrieval import reference_rerank
 from ffreid.reid.retrieval.features import unit
 from ffreid.reid.retrieval.protocols import GENERAL, label_columns
 from ffreid.reid.retrieval.ranking import rank
@@ -29,7 +29,7 @@ def test_sparse_form_equals_the_dense_formula(
 ) -> None:
     features = clusters(items, max(items // 20, 2), seed=items)
     give = rerank(features[:queries], features[queries:], k1=k1, k2=k2, weight=weight)
-    expected = plain_rerank(features.numpy(), queries, k1=k1, k2=k2, weight=weight)
+    expected = reference_rerank(features.numpy(), queries, k1=k1, k2=k2, weight=weight)
     np.testing.assert_allclose(give(0, queries).numpy(), expected, rtol=0, atol=1e-6)
 
 

@@ -1,6 +1,6 @@
 """The command line with a tiny re-identification network, which does at a step what it is told.
 
-``FFREID_TOLD="1 7 kill" python -m tests.told train …``: process 1 is killed before its step 7.
+``FFREID_FAULT="1 7 kill" python -m tests.faults train …``: process 1 is killed before its step 7.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-TOLD = "FFREID_TOLD"
+FAULT = "FFREID_FAULT"
 """Environment: process, step and what it does; after a restart it does nothing."""
 LIMIT = 60.0
 """Seconds in which a signal must have come back."""
@@ -37,7 +37,7 @@ def main() -> None:
 def _launch_this() -> None:
     from ffreid.engine.distributed import launch
 
-    start = partial(launch.launch, program=("-m", "tests.told"))
+    start = partial(launch.launch, program=("-m", "tests.faults"))
     launch.launch = cast(Any, start)
 
 
@@ -47,7 +47,7 @@ def _train_tiny() -> None:
     from tests.reid.commands import Tiny
 
     model.NETWORKS["resnet50"] = cast(Any, Tiny)
-    words = os.environ.get(TOLD, "").split(maxsplit=2)
+    words = os.environ.get(FAULT, "").split(maxsplit=2)
     if not words or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         return
     rank, at, way = words

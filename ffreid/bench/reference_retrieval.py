@@ -16,7 +16,7 @@ from ffreid.reid.retrieval.reranking import K1, K2, WEIGHT
 Array = npt.NDArray[Any]
 
 
-def plain_rerank(
+def reference_rerank(
     features: Array, queries: int, *, k1: int = K1, k2: int = K2, weight: float = WEIGHT
 ) -> Array:
     """Re-rank by the formula of Zhong et al. (CVPR 2017) with dense encodings of all items.
@@ -65,7 +65,7 @@ def _mutual(order: npt.NDArray[np.int64], item: int, count: int) -> set[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlainRanking:
+class ReferenceRanking:
     """What a protocol gives: a value for each valid query, in the queries' order.
 
     Attributes:
@@ -81,9 +81,9 @@ class PlainRanking:
     n_skipped: int
 
 
-def plain_rank(
+def reference_rank(
     distances: Tensor, query: Labels, gallery: Labels, protocol: Protocol
-) -> PlainRanking:
+) -> ReferenceRanking:
     """Rank every query's gallery under one protocol by sorting whole rows of `distances` (Q, G)."""
     takes_part = chosen(query, protocol.queries).numpy()
     kept = chosen(gallery, protocol.gallery)
@@ -102,7 +102,7 @@ def plain_rank(
         precision.append(np.mean(np.arange(1, len(places) + 1) / (places + 1)))
         penalty.append(len(places) / (places[-1] + 1))
     valid = len(precision)
-    return PlainRanking(
+    return ReferenceRanking(
         curve=curve / valid if valid else np.full_like(curve, np.nan),
         precision=np.array(precision),
         penalty=np.array(penalty),

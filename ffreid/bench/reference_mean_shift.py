@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def plain_mean_shift(
+def reference_mean_shift(
     points: Tensor, *, bandwidth: float, max_iterations: int = 300
 ) -> tuple[Tensor, Tensor, int]:
     """Fit one set of `points` (N, D): the densest place, its neighbourhood, the updates made.
