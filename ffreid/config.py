@@ -1,10 +1,14 @@
-"""Configuration: defaults, a YAML file and KEY VALUE pairs merged into one frozen yacs tree.
+"""Configuration: defaults, a YAML file and KEY VALUE pairs merged into one yacs tree.
 
-yacs holds and dumps the tree. Merging is done here: one error type that names the source, a
-suggestion for a mistyped key, integers where floats are expected, and ``true`` on the command line.
+yacs holds and dumps the tree; merging and type checks are done here, so that every error names
+its source and suggests a correction.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,51 +17,73 @@ import yaml
 from yacs.config import CfgNode
 
 from ffreid.errors import UserError, flat
+from ffreid.report import log
+
+
+def _precision_from_amp(amp: Any, precision: Any) -> Any:
+    if str(amp).lower() == "true":
+        return "amp"
+    return "fp32" if precision == "amp" else precision
+
+
+RENAMED: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "TRAIN.AMP": ("TRAIN.PRECISION", _precision_from_amp),
+}
+"""Old keys that are still accepted: the new key, and its value from (old value, current value)."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates: 2024-02-30 is text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def merge_file(cfg: CfgNode, path: Path) -> None:
     """Merge a YAML file of nested keys into `cfg`.
 
     Raises:
-        UserError: the file is missing, is no YAML mapping, or holds an unknown key or wrong value.
+        UserError: the file is missing, not a YAML mapping, or has an unknown key or a wrong value.
     """
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise UserError(
-            f"cannot read {path}: {error.strerror}", "give an existing YAML file with --cfg FILE"
+            f"cannot read {path}: {error.strerror}", "use --cfg FILE with an existing YAML file"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(
-            f"{path} is no YAML: {flat(str(error))}", "write lines like 'TRAIN:' and '  BATCH: 8'"
+            f"{path} is not valid YAML: {flat(str(error))}",
+            "write lines like 'TRAIN:' and '  BATCH: 8'",
         ) from error
-    if tree is None:
-        return
-    if not isinstance(tree, Mapping):
-        raise UserError(f"{path} holds no keys", "write lines like 'TRAIN:' and '  BATCH: 8'")
-    for key, value in _leaves(tree):
-        _set(cfg, key, value, str(path))
+    if not isinstance(tree, Mapping | None):
+        raise UserError(f"{path} has no keys", "write lines like 'TRAIN:' and '  BATCH: 8'")
+    # Old keys last: a dumped configuration of before has both TRAIN.AMP and TRAIN.PRECISION.
+    for key, value in sorted(_leaves(tree or {}), key=lambda leaf: leaf[0] in RENAMED):
+        if value is not None or not isinstance(_get(cfg, key), CfgNode):  # else an empty section
+            _set(cfg, key, value, f"in {path}")
 
 
 def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
     """Merge ``KEY VALUE KEY VALUE …`` from the command line into `cfg`.
 
     Raises:
-        UserError: an odd number of words, an unknown key or a wrong value.
+        UserError: an odd number of arguments, an unknown key or a wrong value.
     """
     if len(pairs) % 2:
         raise UserError(
-            f"{pairs[-1]!r} has no value",
-            "settings come in pairs, e.g. TRAIN.BATCH 8 SEED 1",
+            f"{pairs[-1]!r} has no value", "settings come in pairs, e.g. TRAIN.BATCH 8 SEED 1"
         )
     for key, text in zip(pairs[::2], pairs[1::2], strict=True):
-        _set(cfg, key, _parse(text), "the command line", text)
+        _set(cfg, key, text, "on the command line")
 
 
-def keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
-    """All dotted keys of the tree that hold a value."""
-    for key, _ in _leaves(cfg, prefix):
-        yield key
+def keys(cfg: CfgNode) -> Iterator[str]:
+    """All dotted keys of the tree that have a value."""
+    return (key for key, _ in _leaves(cfg))
 
 
 def lookup(cfg: CfgNode, key: str) -> Any:
@@ -68,12 +94,14 @@ def lookup(cfg: CfgNode, key: str) -> Any:
 
 
 def differing(cfg: CfgNode, dumped: str) -> list[tuple[str, Any, Any]]:
-    """Keys whose value in a configuration dumped earlier is another: (key, then, now).
+    """Keys whose value differs from a configuration dumped earlier: (key, then, now).
 
-    Keys that only one of the two knows are left out.
+    Keys that only one of the two has are ignored.
     """
-    earlier = dict(_leaves(yaml.safe_load(dumped)))
-    now = dict(_leaves(cfg))
+    earlier, now = dict(_leaves(yaml.safe_load(dumped))), dict(_leaves(cfg))
+    for old, (new, convert) in RENAMED.items():
+        if old in earlier and old not in now and new in now:
+            earlier[new] = convert(earlier[old], earlier.get(new, now[new]))
     shared = [key for key in now if key in earlier]
     return [(key, earlier[key], now[key]) for key in shared if earlier[key] != now[key]]
 
@@ -90,37 +118,34 @@ def check_choices(cfg: CfgNode, choices: Mapping[str, Sequence[str]]) -> None:
 
 
 def check_least(cfg: CfgNode, least: Mapping[str, float]) -> None:
-    """Refuse numbers below their least value.
+    """Refuse numbers below their minimum.
 
     Raises:
-        UserError: naming the key, its value and the least.
+        UserError: naming the key, its value and the minimum.
     """
     for key, bound in least.items():
-        if not (value := lookup(cfg, key)) >= bound:  # NaN is no number to go on with
+        if not (value := lookup(cfg, key)) >= bound:  # also refuses NaN
             raise UserError(f"{key} is {value}", f"set {key} to {bound} or more")
 
 
 def check_folder(cfg: CfgNode, tree: str) -> None:
-    """Refuse a data set whose folder nobody named, or that does not exist.
+    """Refuse a dataset without a folder, or whose folder does not exist.
 
     Args:
         cfg: with DATASET and DATA.ROOT.
         tree: the expected layout in one line.
 
     Raises:
-        UserError: saying how to name it.
+        UserError: saying which folder is expected.
     """
+    hint = f"is the dataset's folder, or the one that contains it; expected layout: {tree}"
     if not cfg.DATA.ROOT:
         raise UserError(
-            f"nobody said where {cfg.DATASET} lies",
-            "add --root FOLDER or set FFREID_DATA: the folder that holds the data set's folder, or "
-            f"that folder itself: {tree}",
+            f"no data folder for {cfg.DATASET}",
+            f"add --root FOLDER, or set FFREID_DATA: it {hint}",
         )
     if not Path(cfg.DATA.ROOT).is_dir():
-        raise UserError(
-            f"no folder {cfg.DATA.ROOT}",
-            f"--root FOLDER holds the data set's folder, or is that folder itself: {tree}",
-        )
+        raise UserError(f"no folder {cfg.DATA.ROOT}", f"--root FOLDER {hint}")
 
 
 def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -131,65 +156,71 @@ def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _parse(text: str) -> Any:
-    """A command line word as YAML would read it (``1e-3``, which YAML calls text, as a number)."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _set(cfg: CfgNode, key: str, value: Any, source: str, text: str | None = None) -> None:
-    node = cfg
-    *parents, last = key.split(".")
-    for part in parents:
+def _get(cfg: CfgNode, key: str) -> Any:
+    """Value or section at a dotted key, None where there is none."""
+    node: Any = cfg
+    for part in key.split("."):
         node = node.get(part) if isinstance(node, CfgNode) else None
-    if not isinstance(node, CfgNode) or last not in node or isinstance(node[last], CfgNode):
-        raise UserError(f"unknown key {key} in {source}", _suggest(cfg, key))
-    node[last] = _fit(key, value, node[last], source, text)
+    return node
 
 
-def _fit(key: str, value: Any, default: Any, source: str, text: str | None) -> Any:
-    """Bring `value` to the type of `default`, where nothing is lost."""
-    if isinstance(default, str):
-        return text if text is not None else _expect(key, value, str, source)
-    if isinstance(default, bool):
-        return _expect(key, value, bool, source)
-    if isinstance(default, int | float) and isinstance(value, bool):
-        raise _wrong(key, value, type(default), source)
-    if isinstance(default, float) and isinstance(value, int):
-        return float(value)
-    if isinstance(default, float) and isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            raise _wrong(key, value, float, source) from None
-    if isinstance(default, int) and isinstance(value, float) and value.is_integer():
-        return int(value)
+def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
+    current = _get(cfg, key)
+    if current is None and key in RENAMED and _get(cfg, RENAMED[key][0]) is not None:
+        new, convert = RENAMED[key]
+        current = _get(cfg, new)
+        value = convert(value, current)
+        if os.environ.get("RANK", "0") == "0":
+            log(f"note: {key} {source} is deprecated; use {new} {value}")
+        key = new
+    if current is None or isinstance(current, CfgNode):
+        raise UserError(f"unknown key {key} {source}", _suggest(cfg, key))
+    try:
+        fitted = _fit(value, current)
+    except ValueError as error:
+        example = str(current).lower() if isinstance(current, bool) else current
+        raise UserError(
+            f"{key} is {'empty' if value is None else repr(value)} {source}; expected {error}",
+            f"use e.g. {key} {str(example).replace(' ', '') or 'TEXT'}",
+        ) from None
+    section, _, name = key.rpartition(".")
+    (_get(cfg, section) if section else cfg)[name] = fitted
+
+
+def _fit(value: Any, default: Any) -> Any:
+    """Convert `value` to the type of `default` where nothing is lost; text may hold a number.
+
+    Items of a list have the type of the default's items, text where it has none; a single value
+    is a list of one.
+
+    Raises:
+        ValueError: saying what is expected.
+    """
     if isinstance(default, list):
-        return list(value) if isinstance(value, list | tuple) else [text or value]
-    return _expect(key, value, type(default), source)
-
-
-def _expect(key: str, value: Any, wanted: type, source: str) -> Any:
-    if not isinstance(value, wanted):
-        raise _wrong(key, value, wanted, source)
-    return value
-
-
-def _wrong(key: str, value: Any, wanted: type, source: str) -> UserError:
-    names = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
-    example = {bool: "true", int: "8", float: "0.1"}.get(wanted, "TEXT")
-    return UserError(
-        f"{key} in {source} is {value!r}; {names.get(wanted, wanted.__name__)} is expected",
-        f"write for example: {key} {example}",
-    )
+        like = default[0] if default else ""
+        try:
+            if isinstance(value, str) and value.startswith("["):
+                value = yaml.load(value, yaml.BaseLoader)
+        except yaml.YAMLError:
+            raise ValueError("a list, e.g. [1, 2]") from None
+        return [_fit(item, like) for item in (value if isinstance(value, list) else [value])]
+    if isinstance(default, str):
+        if isinstance(value, str):
+            return value
+        raise ValueError("text")
+    if isinstance(default, bool):
+        truth = _Loader.bool_values.get(value.lower()) if isinstance(value, str) else value
+        if isinstance(truth, bool):
+            return truth
+        raise ValueError("true or false")
+    with suppress(ArithmeticError, ValueError):
+        number = Decimal(str(value))
+        if math.isfinite(float(number)):
+            if isinstance(default, float):
+                return float(number)
+            if number == int(number):
+                return int(number)
+    raise ValueError("a finite number" if isinstance(default, float) else "an integer")
 
 
 def _suggest(cfg: CfgNode, key: str) -> str:
@@ -201,4 +232,4 @@ def _suggest(cfg: CfgNode, key: str) -> str:
         close = [tails[name] for name in tail]
     if close:
         return f"did you mean {close[0]}? (now {lookup(cfg, close[0])!r})"
-    return "the keys and their defaults stand in ffreid/<task>/defaults.py"
+    return "all keys and their defaults are in ffreid/<task>/defaults.py"

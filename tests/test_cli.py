@@ -63,12 +63,16 @@ TRAIN = ("train", "--dataset", "toy-pose")
         (("train",), "Missing option '--dataset'", "see ffreid train --help"),
         (("train", "--dataset"), "Option '--dataset' requires an argument", "see ffreid"),
         (("eval", *TRAIN[1:], "--pictures", "many"), "Invalid value for '--pictures'", "see "),
-        ((*TRAIN, "TRAIN.BATCH", "many"), "TRAIN.BATCH in the command line is 'many'", "write "),
-        ((*TRAIN, "TRAIN.BATCH", "2.5"), "TRAIN.BATCH in the command line is 2.5", "write "),
+        (
+            (*TRAIN, "TRAIN.BATCH", "many"),
+            "TRAIN.BATCH is 'many' on the command line",
+            "use e.g. TRAIN.BATCH",
+        ),
+        ((*TRAIN, "TRAIN.BATCH", "2.5"), "TRAIN.BATCH is '2.5' on the command line", "use e.g. "),
         ((*TRAIN, "TRAIN.BATCH", "0"), "TRAIN.BATCH is 0", "set TRAIN.BATCH to 1 or more"),
         ((*TRAIN, "TRAIN.PRECISION", "fp8"), "TRAIN.PRECISION is 'fp8'", "choose one of: "),
         ((*TRAIN, "TRAIN.BATCH"), "'TRAIN.BATCH' has no value", "settings come in pairs"),
-        ((*TRAIN, "--cfg", "no.yaml"), "cannot read no.yaml", "give an existing YAML file"),
+        ((*TRAIN, "--cfg", "no.yaml"), "cannot read no.yaml", "use --cfg FILE"),
         (("train", "--dataset", "linemod"), "no object is named", "add --cls NAME"),
         (
             ("eval", "--dataset", "linemod", "--cls", "x"),
@@ -95,7 +99,7 @@ def test_a_missing_root_is_told(
     dataset: tuple[str, ...],
 ) -> None:
     error, hint = mistake(capsys, *command, "--dataset", *dataset, "--output", tmp_path)
-    assert error == f"nobody said where {dataset[0]} lies"
+    assert error == f"no data folder for {dataset[0]}"
     assert "--root FOLDER" in hint
 
 
@@ -201,7 +205,7 @@ def test_a_run_is_not_overwritten(capsys: pytest.CaptureFixture[str], tmp_path: 
 def test_another_name_makes_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     io.save(tmp_path / "toy-pose" / "mine" / "last.pth", {"step": 1})
     # Ends where the data would be rendered.
-    monkeypatch.setattr("ffreid.pose.build.ensure_toy", interrupt)
+    monkeypatch.setattr("ffreid.pose.sources.ensure_toy", interrupt)
     assert finished(*TRAIN, "--output", tmp_path, "--tag", "other") == 130
     assert (tmp_path / "toy-pose" / "other").is_dir()
 

@@ -184,7 +184,7 @@ def test_only_toys_need_no_root(dataset: str, tmp_path: Path) -> None:
     if cfg.DATA.LAYOUT in defaults.TOYS:
         defaults.check_root(cfg)
         return
-    with pytest.raises(UserError, match=f"nobody said where {dataset} lies") as caught:
+    with pytest.raises(UserError, match=f"no data folder for {dataset}") as caught:
         defaults.check_root(cfg)
     assert TREES[cfg.DATA.LAYOUT] in caught.value.hint
     with pytest.raises(UserError, match="no folder"):

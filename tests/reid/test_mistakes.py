@@ -41,7 +41,7 @@ def run(place: Path, dataset: str, command: str = "train", more: str = "") -> st
 
 def test_a_root_that_nobody_named_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     error, hint = mistake(capsys, "train --dataset ltcc")
-    assert error == "nobody said where ltcc lies"
+    assert error == "no data folder for ltcc"
     assert "--root" in hint
     assert TREES["ltcc"] in hint
 
