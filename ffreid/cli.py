@@ -86,7 +86,7 @@ def train(
         runner.evaluate(config, weights=start if isinstance(start, Path) else None)
         return
     if dry_run:
-        runner.try_out(config, resume=start)
+        runner.dry_run(config, resume=start)
         return
     with group.process_group():
         runner.train(config, resume=start, profiled_steps=profile)
@@ -179,7 +179,7 @@ def data(
     config = _compose(dataset, root, cfg, None, None, cls, pairs, {})
     from ffreid import runner
 
-    runner.count(config, json_file=json)
+    runner.describe_dataset(config, json_file=json)
 
 
 @app.command()
@@ -358,15 +358,15 @@ def main(arguments: list[str] | None = None) -> None:
             obj=sys.argv[1:] if arguments is None else arguments,
         )
     except usage_error as error:
-        failures.end(_usage(error))
+        failures.exit_with(_usage(error))
     except typer.Abort:
-        failures.end(KeyboardInterrupt())
+        failures.exit_with(KeyboardInterrupt())
     except (Exception, KeyboardInterrupt) as error:
-        failures.end(error)
+        failures.exit_with(error)
     if (
         code == failures.INTERRUPTED
     ):  # typer makes this code of Ctrl-C itself, elder ones raise Abort
-        failures.end(KeyboardInterrupt())
+        failures.exit_with(KeyboardInterrupt())
     sys.exit(code if isinstance(code, int) else 0)
 
 

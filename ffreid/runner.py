@@ -8,10 +8,11 @@ from typing import Any, Literal
 from yacs.config import CfgNode
 
 from ffreid import atomic, convert, report, tasks
-from ffreid.engine import dry_run, precision, signals, synthetic
+from ffreid.engine import precision, signals, synthetic
 from ffreid.engine.checkpoints.manager import latest_valid
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
+from ffreid.engine.dry_run import show as show_dry_run
 from ffreid.engine.loading import worker_errors
 from ffreid.engine.tracking import run_folder as run_folders
 from ffreid.engine.tracking import tensorboard
@@ -53,7 +54,7 @@ def train(
         tensorboard.check_available()
     with group.process_group() as world, worker_errors(), precision.flags(cfg):
         origin, state = _found(cfg, resume, world)
-        if world.main:
+        if world.is_main:
             if state is None or Path(origin).parent.resolve() != folder.resolve():
                 _refuse_to_overwrite(folder)
             run_folders.create_folder(folder)
@@ -64,7 +65,7 @@ def train(
         return folder
 
 
-def try_out(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> dict[str, Any]:
+def dry_run(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> dict[str, Any]:
     """Build everything, run one step and one batch of the evaluation, and print what they take.
 
     Nothing is written but toy data, to a folder that is removed again.
@@ -90,9 +91,9 @@ def try_out(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> di
             cfg.DATA.ROOT = place
             cfg.freeze()
         trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
-        found = trainer.try_out()
-        if world.main:
-            dry_run.show(found)
+        found = trainer.dry_run()
+        if world.is_main:
+            show_dry_run(found)
         return found
 
 
@@ -102,7 +103,7 @@ def _found(
     """Give the checkpoint to go on from and where it is from."""
     folder = run_folder(cfg)
     if resume == "auto" or group.restarted():
-        say = report.log if world.main else lambda text: None
+        say = report.log if world.is_main else lambda text: None
         if (found := latest_valid(folder, say)) is not None:
             say(f"going on from {found[0]}, step {found[1]['step']}")
             return str(found[0]), found[1]
@@ -110,7 +111,7 @@ def _found(
             say(f"no checkpoint in {folder} yet: starting anew")
     if resume is None or resume == "auto":
         return "", None
-    return str(resume), convert.load_any(Path(resume), cfg.TASK, say=world.main)
+    return str(resume), convert.load_any(Path(resume), cfg.TASK, say=world.is_main)
 
 
 def finish(cfg: CfgNode) -> None:
@@ -132,8 +133,10 @@ def finish(cfg: CfgNode) -> None:
         group.process_group() as world,
         worker_errors(),
         precision.flags(cfg),
-        signals.watched(say=world.main, over=failures.over) as watch,
-        watch.at_once(stopped),
+        signals.catch_signals(
+            verbose=world.is_main, run_has_failed=failures.group_has_failed
+        ) as watch,
+        watch.stop_immediately(stopped),
     ):
         tasks.finish(cfg.TASK, cfg, world, folder)
 
@@ -161,7 +164,7 @@ def evaluate(
     """
     with group.process_group() as world, worker_errors(), precision.flags(cfg):
         room = tasks.evaluation(cfg.TASK)
-        if json_file is not None and world.main:
+        if json_file is not None and world.is_main:
             atomic.check_writable(json_file)
         folder = run_folder(cfg)
         if weights is None and room.needs_weights(options):
@@ -172,7 +175,7 @@ def evaluate(
         return results
 
 
-def count(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str, Any]:
+def describe_dataset(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str, Any]:
     """Print what the data set holds, split by split, beside the published counts."""
     if json_file is not None:
         atomic.check_writable(json_file)

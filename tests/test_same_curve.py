@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from ffreid import tasks
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
-from ffreid.engine.loading import StepKeys, in_steps, stream
+from ffreid.engine.loading import StepKeys, group_by_step, stream
 from ffreid.engine.task import Progress
 from ffreid.engine.trainer import Trainer
 from ffreid.recipes import compose
@@ -61,11 +61,16 @@ def curve_of(cfg: CfgNode, root: Path) -> list[float]:
     world = World(group.rank(), group.size(), torch.device("cpu"))
     trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), root)
     keys = StepKeys(
-        start=0, total=STEPS, plan=trainer.plan, parts=parts, rank=world.rank, size=world.size
+        start=0,
+        total=STEPS,
+        plan=trainer.plan,
+        micro_batches=parts,
+        rank=world.rank,
+        size=world.size,
     )
     batches = stream(trainer.data, keys, trainer.build.collate, workers=0)
     found = []
-    for step, cut in zip(keys.steps, in_steps(batches, parts), strict=True):
+    for step, cut in zip(keys.steps, group_by_step(batches, parts), strict=True):
         stepped = trainer.train_step.step(cut, Progress(step, STEPS, 0))
         found += [stepped.terms["loss"], *(stepped.norms.values() if step == 0 else ())]
     return found

@@ -1,4 +1,4 @@
-"""Batches in an order that derives from (seed, epoch) alone, loaded by any number of workers."""
+"""Batches in an order derived from (seed, epoch), loaded by any number of workers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,70 +18,63 @@ Key = tuple[int, int]
 
 
 class StepKeys:
-    """The keys of this process's share of every step from `start` to `total`, part by part.
+    """Batch sampler: this process's keys for the steps from `start` to `total`.
 
-    The global batch of step s is the positions [i B, (i + 1) B) of its epoch, i = s mod the steps
-    an epoch; process r of n takes the r-th of n equal parts.
+    The global batch of step s holds the positions [i B, (i + 1) B) of its epoch, with i = s modulo
+    the steps per epoch. Process r of n takes the r-th of n equal shares and splits it into micro
+    batches of complete batch-norm groups.
 
     Args:
         start: first step.
-        total: step behind the last.
-        plan: samples a step, steps an epoch.
-        parts: how many parts a process makes of its share; the last may hold fewer samples.
-        rank: of this process.
+        total: one past the last step.
+        plan: batch size, steps per epoch and batch-norm group.
+        micro_batches: micro batches per step; the last may hold fewer samples.
+        rank: rank of this process.
         size: number of processes.
 
     Attributes:
         steps: the range of steps.
-        parts: lists of keys a step.
+        micro_batches: micro batches per step, each a list of keys.
 
     Raises:
-        UserError: the batch cannot be shared equally, or not be cut in so many parts.
+        UserError: the batch cannot be divided among the processes or into the micro batches.
     """
 
     def __init__(
-        self, *, start: int, total: int, plan: Plan, parts: int = 1, rank: int, size: int
+        self, *, start: int, total: int, plan: Plan, micro_batches: int = 1, rank: int, size: int
     ) -> None:
         if plan.batch % size:
             raise UserError(
-                f"the {plan.batch} samples of a step cannot be shared by {size} processes",
-                f"make the batch a multiple of {size}",
+                f"a batch of {plan.batch} samples cannot be divided among {size} processes",
+                f"use a batch size that is a multiple of {size}",
             )
         share = plan.batch // size
-        whole = -(-share // plan.batch_norm_group)
-        each = -(-whole // parts)
-        if parts > 1 and -(-whole // each) != parts:
-            fitting = [n for n in range(1, whole + 1) if -(-whole // -(-whole // n)) == n]
+        groups = -(-share // plan.batch_norm_group)
+        groups_each = -(-groups // micro_batches)
+        if -(-groups // groups_each) != micro_batches:
+            possible = [n for n in range(1, groups + 1) if -(-groups // -(-groups // n)) == n]
             raise UserError(
-                f"the {share} samples of a process's step cannot be cut into {parts} parts of "
-                f"whole batch-norm groups ({plan.batch_norm_group} samples each)",
-                f"set TRAIN.ACCUMULATE to one of: {', '.join(map(str, fitting))}",
+                f"{share} samples per process cannot be split into {micro_batches} micro batches "
+                f"of complete batch-norm groups ({plan.batch_norm_group} samples each)",
+                f"set TRAIN.ACCUMULATE to one of: {', '.join(map(str, possible))}",
             )
-        self.steps, self.parts = range(start, total), parts
-        self.plan = plan
-        cuts = range(rank * share, (rank + 1) * share)
-        self.ranges = [
-            cuts[first : first + each * plan.batch_norm_group]
-            for first in range(0, share, each * plan.batch_norm_group)
-        ]
+        self.steps, self.micro_batches, self.plan = range(start, total), micro_batches, plan
+        offsets = range(rank * share, (rank + 1) * share)
+        each = groups_each * plan.batch_norm_group
+        self.offsets = [offsets[first : first + each] for first in range(0, share, each)]
 
     def __iter__(self) -> Iterator[list[Key]]:
         for step in self.steps:
             epoch, index = divmod(step, self.plan.steps_per_epoch)
-            for part in self.ranges:
-                yield [(epoch, index * self.plan.batch + offset) for offset in part]
+            for offsets in self.offsets:
+                yield [(epoch, index * self.plan.batch + offset) for offset in offsets]
 
     def __len__(self) -> int:
-        return len(self.steps) * self.parts
+        return len(self.steps) * self.micro_batches
 
 
-class Overfit(Dataset[Any]):
-    """The same few samples of a training set, augmented in the same way, for ever.
-
-    Args:
-        dataset: samples by (epoch, position).
-        count: how many of the first epoch's first.
-    """
+class OverfitDataset(Dataset[Any]):
+    """The first `count` samples of a training set's first epoch, repeated in every epoch."""
 
     def __init__(self, dataset: Any, count: int) -> None:
         self.dataset, self.count = dataset, count
@@ -93,14 +86,14 @@ class Overfit(Dataset[Any]):
         return self.dataset[0, key[1] % self.count]
 
 
-def in_steps(batches: Iterator[Any], parts: int) -> Iterator[list[Any]]:
-    """Put the parts of each step together."""
-    while step := list(islice(batches, parts)):
+def group_by_step(batches: Iterator[Any], micro_batches: int) -> Iterator[list[Any]]:
+    """Group the micro batches of each step into a list."""
+    while step := list(islice(batches, micro_batches)):
         yield step
 
 
-class _Guarded(Dataset[Any]):
-    """Hands a user's mistake over as an item: a loader would turn it into text in transit."""
+class _UserErrorsAsItems(Dataset[Any]):
+    """Return a UserError in place of the item: a DataLoader would turn it into text."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -112,14 +105,14 @@ class _Guarded(Dataset[Any]):
             return error
 
 
-class _GuardedCollate:
+class _CollateOrError:
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self.collate = collate
 
     def __call__(self, items: list[Any]) -> Any:
-        mistakes = [item for item in items if isinstance(item, UserError)]
+        errors = [item for item in items if isinstance(item, UserError)]
         try:
-            return mistakes[0] if mistakes else self.collate(items)
+            return errors[0] if errors else self.collate(items)
         except UserError as error:
             return error
 
@@ -131,21 +124,21 @@ def stream(
     *,
     workers: int,
 ) -> Iterator[Any]:
-    """Load the samples of each list of keys and stack them, in order.
+    """Load and collate the samples of each list of keys, in order.
 
     Raises:
-        UserError: raised by the data set in whatever process, or a worker died.
+        UserError: raised by the dataset in any worker, or a worker died.
     """
     loader: DataLoader[Any] = DataLoader(
-        _Guarded(dataset),
+        _UserErrorsAsItems(dataset),
         batch_sampler=keys,
-        collate_fn=_GuardedCollate(collate),
-        # More workers than cores only wait for each other, and torch warns of them.
+        collate_fn=_CollateOrError(collate),
+        # More workers than cores only wait for each other, and torch warns about them.
         num_workers=min(workers, cores()),
-        worker_init_fn=_start_worker,
+        worker_init_fn=_init_worker,
     )
     with worker_errors():
-        with signals.held():
+        with signals.block_signals():
             batches = iter(loader)
         for batch in batches:
             if isinstance(batch, UserError):
@@ -155,22 +148,21 @@ def stream(
 
 @contextmanager
 def worker_errors() -> Iterator[None]:
-    """Tell of a data worker's death as the user's error.
+    """Turn the death of a data worker into a UserError.
 
-    Put it around what consumes a `stream` too: torch raises wherever the main process is just then.
-
-    Raises:
-        UserError: a worker died.
+    Use it around the code that consumes a `stream` too: torch raises the error wherever the main
+    process happens to be.
     """
     try:
         yield
     except RuntimeError as error:
-        # Errors in the data set's own code are of "DataLoader worker process 0", without a pid.
+        # Exceptions of the dataset's code say "DataLoader worker process 0", without a pid.
         if "DataLoader worker (pid" not in str(error):
             raise
         raise UserError(
             f"a data worker died: {flat(str(error))}",
-            "often memory or /dev/shm ran out: set fewer data workers, or 0 to load right here",
+            "memory or /dev/shm is often the cause: use fewer data workers, or 0 to load in the "
+            "main process",
         ) from error
 
 
@@ -183,16 +175,15 @@ def evaluation_stream(
     rank: int,
     size: int,
 ) -> Iterator[Any]:
-    """Load this process's share of an evaluation, samples rank, rank + size, …: none twice."""
-    mine = list(range(rank, len(dataset), size))
-    keys = [mine[i : i + batch] for i in range(0, len(mine), batch)]
+    """Load this process's share of an evaluation set: samples rank, rank + size, …"""
+    indices = list(range(rank, len(dataset), size))
+    keys = [indices[i : i + batch] for i in range(0, len(indices), batch)]
     return stream(dataset, keys, collate, workers=workers)
 
 
-def _start_worker(_: int) -> None:
-    """Keep a worker from fighting over the cores, and from dying before its parent."""
-    signals.leave_to_parent()
+def _init_worker(_: int) -> None:
+    signals.ignore_signals_in_worker()
     import cv2
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # workers would compete for the cores
     cv2.setNumThreads(0)

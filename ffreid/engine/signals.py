@@ -16,7 +16,7 @@ from typing import Any
 
 from ffreid import report
 
-WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C; the end of a job; what SLURM's ``--signal=USR1@SECONDS`` sends before the end."""
 SAME_WITHIN = 2.0
 """Seconds in which a repetition is the same signal: torchrun forwards what a terminal sent."""
@@ -44,8 +44,8 @@ class Stopped(Exception):
         return type(self), (self.signal, self.message, self.hint)
 
 
-class Watch:
-    """What came while `watched` held.
+class SignalCatcher:
+    """What came while `catch_signals` held.
 
     Args:
         say: whether this process tells of it on stderr.
@@ -55,15 +55,15 @@ class Watch:
         received: the first signal; None as long as there was none.
     """
 
-    def __init__(self, *, say: bool, over: Callable[[], bool]) -> None:
+    def __init__(self, *, verbose: bool, run_has_failed: Callable[[], bool]) -> None:
         self.received: signal.Signals | None = None
-        self._say, self._over, self._process = say, over, os.getpid()
+        self._say, self._over, self._process = verbose, run_has_failed, os.getpid()
         self._first: dict[signal.Signals, float] = {}
         self._make: Callable[[signal.Signals], Stopped] | None = None
         self._told, self._resting = False, threading.Event()
 
     @contextmanager
-    def at_once(self, make: Callable[[signal.Signals], Stopped]) -> Iterator[None]:
+    def stop_immediately(self, make: Callable[[signal.Signals], Stopped]) -> Iterator[None]:
         """Stop in the middle of the block: all is saved already.
 
         Args:
@@ -110,7 +110,7 @@ class Watch:
             number = os.read(source, 1)[0]
             if number == 0:
                 return
-            if number in WATCHED:
+            if number in STOP_SIGNALS:
                 untold, now = signal.Signals(number), perf_counter()
                 if now - first.setdefault(untold, now) > SAME_WITHIN:
                     if self._resting.wait(PATIENCE):
@@ -148,8 +148,10 @@ class Watch:
 
 
 @contextmanager
-def watched(*, say: bool = True, over: Callable[[], bool] = lambda: False) -> Iterator[Watch]:
-    """Note the signals of `WATCHED` in place of dying of them.
+def catch_signals(
+    *, verbose: bool = True, run_has_failed: Callable[[], bool] = lambda: False
+) -> Iterator[SignalCatcher]:
+    """Note the signals of `STOP_SIGNALS` in place of dying of them.
 
     Python has signals in the main thread only; in another one nothing changes. Neither does it for
     a signal that this process was started to ignore, as in the background of a script.
@@ -158,10 +160,10 @@ def watched(*, say: bool = True, over: Callable[[], bool] = lambda: False) -> It
         say: whether this process tells of the first one on stderr.
         over: whether another process of the run has failed, of which torchrun's signal only tells.
     """
-    watch = Watch(say=say, over=over)
+    watch = SignalCatcher(verbose=verbose, run_has_failed=run_has_failed)
     previous = {}
     if threading.current_thread() is threading.main_thread():
-        handlers = {kind: signal.getsignal(kind) for kind in WATCHED}
+        handlers = {kind: signal.getsignal(kind) for kind in STOP_SIGNALS}
         previous = {kind: old for kind, old in handlers.items() if old is not signal.SIG_IGN}
     try:
         for kind in previous:
@@ -175,7 +177,7 @@ def watched(*, say: bool = True, over: Callable[[], bool] = lambda: False) -> It
 
 
 @contextmanager
-def _heard(watch: Watch) -> Iterator[None]:
+def _heard(watch: SignalCatcher) -> Iterator[None]:
     """Let `watch` listen to the signals of the block in a thread."""
     source, sink = os.pipe()
     os.set_blocking(sink, False)
@@ -194,16 +196,16 @@ def _heard(watch: Watch) -> Iterator[None]:
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Put off the signals of `WATCHED`; processes forked in the block are born deaf to them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+def block_signals() -> Iterator[None]:
+    """Postpone the signals of `STOP_SIGNALS`; processes forked in the block inherit this."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def leave_to_parent() -> None:
+def ignore_signals_in_worker() -> None:
     """Make a data worker deaf to signals sent to all processes of a run; its parent ends it.
 
     A terminal's Ctrl-C, SLURM and torchrun signal the workers too, and the main process needs
@@ -215,7 +217,7 @@ def leave_to_parent() -> None:
     Where the system does not tell a signal's sender, as macOS, any SIGTERM ends a worker.
     """
     sys.excepthook = partial(_tell_but_lost, sys.excepthook)
-    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     if not hasattr(signal, "sigtimedwait"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return

@@ -19,7 +19,7 @@ from ffreid.engine.checkpoints.io import load_weights
 from ffreid.engine.checkpoints.manager import CheckpointManager, best_values, check_resumable
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
-from ffreid.engine.loading import Overfit, StepKeys, in_steps, stream
+from ffreid.engine.loading import OverfitDataset, StepKeys, group_by_step, stream
 from ffreid.engine.task import (
     Plan,
     Progress,
@@ -73,7 +73,7 @@ class Trainer:
         self.classes = self.sources.class_names(self.source)
         data = self.build.training_set(cfg, self.source)
         self.plan: Plan = self.build.plan(cfg, data)
-        self.data = Overfit(data, cfg.TRAIN.OVERFIT) if cfg.TRAIN.OVERFIT else data
+        self.data = OverfitDataset(data, cfg.TRAIN.OVERFIT) if cfg.TRAIN.OVERFIT else data
         if state is not None:
             state = repair.completed(
                 state,
@@ -151,7 +151,7 @@ class Trainer:
         """Refuse what does not fit of a checkpoint that others wrote, and say what it lacks."""
         for name, part in trained_modules(self.train_step.task).items():
             load_weights(part, state["parts"].get(name, {}), f"{origin}, its part {name},")
-        if self.world.main and state["optimisers"].keys() != set(self.train_step.names):
+        if self.world.is_main and state["optimisers"].keys() != set(self.train_step.names):
             report.log(f"note: {origin} holds no state of the optimisers: they begin anew")
 
     def fit(self, stop_at: int | None = None, *, profiled_steps: int = 0) -> Path:
@@ -167,7 +167,7 @@ class Trainer:
         self.manager = CheckpointManager(
             self.folder, every=cfg.TRAIN.KEEP_EVERY, keep=cfg.TRAIN.KEEP
         )
-        if world.main:
+        if world.is_main:
             run_folder.start_run(
                 cfg,
                 world,
@@ -183,19 +183,21 @@ class Trainer:
             RunLogger(
                 self.folder,
                 plan,
-                main=world.main,
+                main=world.is_main,
                 start=self.start,
                 log_every=cfg.TRAIN.LOG_EVERY,
                 tensorboard=cfg.TRAIN.TENSORBOARD,
             ) as self.logger,
-            signals.watched(say=world.main, over=failures.over) as self.signals,
-            profiler.profiled(profiled_steps * world.main, self.folder) as trace,
+            signals.catch_signals(
+                verbose=world.is_main, run_has_failed=failures.group_has_failed
+            ) as self.signals,
+            profiler.profiled(profiled_steps * world.is_main, self.folder) as trace,
         ):
             if "best" in self.best:
                 self.logger.log_best(self.best["best"])
             if self.evaluation_pending or (self.start == plan.total and not self._has_last()):
                 self._validate(self.start)
-            steps = in_steps(self._batches(keys), keys.parts)
+            steps = group_by_step(self._batches(keys), keys.micro_batches)
             for step, (parts, waited) in zip(keys.steps, timed(steps), strict=True):
                 stepped = self._step(step, parts, waited)
                 trace.step()
@@ -204,10 +206,10 @@ class Trainer:
                 self._save("last.pth", end)
         return self.folder
 
-    def try_out(self) -> dict[str, Any]:
+    def dry_run(self) -> dict[str, Any]:
         """Run one step and one batch of the evaluation, and tell of both; nothing is written."""
         keys = self._keys(0, 1)
-        parts = islice(self._batches(keys), keys.parts)
+        parts = islice(self._batches(keys), keys.micro_batches)
         return dry_run.dry_run(
             self.train_step,
             parts,
@@ -220,7 +222,7 @@ class Trainer:
             start=start,
             total=end,
             plan=self.plan,
-            parts=self.cfg.TRAIN.ACCUMULATE,
+            micro_batches=self.cfg.TRAIN.ACCUMULATE,
             rank=self.world.rank,
             size=self.world.size,
         )
@@ -326,7 +328,7 @@ class Trainer:
         self._save("last.pth", done)
 
     def _stoppable(self, done: int) -> AbstractContextManager[None]:
-        return self.signals.at_once(lambda received: self._stopped(received, done))
+        return self.signals.stop_immediately(lambda received: self._stopped(received, done))
 
     def _judge(self, done: int, name: str) -> None:
         """Evaluate what stands in the networks; keep it under `name` where it is the best."""
@@ -342,7 +344,7 @@ class Trainer:
             self.best[name] = Best(name=found.name, value=found.value, step=done)
         if name == "best":
             self.measured = dict(found.kept)
-        if self.world.main:
+        if self.world.is_main:
             self._tell_judged(done, name, found, better=better)
         if better:
             self._save(f"{name}.pth", done, weights_only=True)
@@ -377,7 +379,7 @@ class Trainer:
     ) -> None:
         if name == "last.pth":
             self.saved = (self.folder / name, done)
-        if not self.world.main:
+        if not self.world.is_main:
             return
         state = self.train_step.state() | {
             "task": self.cfg.TASK,

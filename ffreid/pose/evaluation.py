@@ -53,13 +53,13 @@ def evaluate(
         net = net.to(precision.dtype(cfg))
         told = contents.origin(state, weights)
         origin = {"weights": weights, "step": state.get("step"), "origin": told}
-        if world.main:
+        if world.is_main:
             report.log(f"evaluating {told}")
             for line in build.changed_settings(cfg, state):
                 report.log(f"note: {line}")
-    elif world.main:
+    elif world.is_main:
         report.log("voting with the true labels and offsets")
-    if world.main:
+    if world.is_main:
         run_folder.create_folder(folder)
     results = _run(cfg, world, source, net, pictures)
     results = sorted(group.gather_rows(results), key=lambda result: result.gt.index)
@@ -73,7 +73,7 @@ def evaluate(
         "config": cfg.dump(),
         "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
     }
-    if world.main:
+    if world.is_main:
         _show(summary, source.objects, payload["skipped_frames"])
         _write(folder, payload, results, source, json_file)
     return payload
@@ -97,7 +97,7 @@ def _run(
         size=world.size,
     )
     mine = len(range(world.rank, len(data), world.size))
-    with report.ProgressBar("evaluating", mine, show=world.main) as bar:
+    with report.ProgressBar("evaluating", mine, show=world.is_main) as bar:
         return evaluate_frames(
             stream,
             net,

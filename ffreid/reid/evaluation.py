@@ -62,7 +62,7 @@ def evaluate(
     Raises:
         UserError: data, checkpoint or features cannot be used, or a file cannot be written.
     """
-    if world.main:
+    if world.is_main:
         run_folder.create_folder(folder)
         _prove_writable(save_features)
     source: Source | None = None
@@ -74,12 +74,12 @@ def evaluate(
         assert weights is not None, "neither weights nor features"
         source = group.main_process_first(lambda: sources.open_source(cfg))
         search, origin = _embedded_by(cfg, world, source, weights)
-        if save_features is not None and world.main:
+        if save_features is not None and world.is_main:
             saved_features.save(save_features, search)
     rows = score(search, world.device)
     rows += score(search, world.device, reranked=True) if rerank else []
     payload = origin | _payload(cfg, world, search, rows)
-    if world.main:
+    if world.is_main:
         _show(cfg, search, rows)
         _write(folder, payload, search, rows, json_file)
         if save_features is not None:
@@ -119,7 +119,7 @@ def _embedded_by(
 ) -> tuple[EmbeddedSearch, dict[str, Any]]:
     """Give the test search as the checkpoint's network sees it, and where that is from."""
     net, state = build.load_network(weights, cfg, world.device)
-    if world.main:
+    if world.is_main:
         _introduce(cfg, source, weights, state)
     search = embed(cfg, world, source, net, source.test, str(weights))
     told = contents.origin(state, weights)

@@ -78,7 +78,10 @@ def extract(
         rank=world.rank,
         size=world.size,
     )
-    with evaluating(net), report.ProgressBar("extracting features", mine, show=world.main) as bar:
+    with (
+        evaluating(net),
+        report.ProgressBar("extracting features", mine, show=world.is_main) as bar,
+    ):
         for items in stream:
             broken += items.broken
             if len(items):
@@ -121,7 +124,7 @@ def embed(
         spans=spans,
     )
     count = len(search.query)
-    if world.main and found.broken:
+    if world.is_main and found.broken:
         _say_broken(found, len(records), "tracklets" if source.video else "pictures")
     queries = int((found.kept < count).sum())
     kept = [records[index] for index in found.kept.tolist()]

@@ -56,7 +56,7 @@ def validate(
     protocol = selecting_protocol(cfg, list(found))
     label, metric = METRICS[cfg.TEST.SELECT_METRIC]
     value = metric(found[protocol])
-    if world.main:
+    if world.is_main:
         told = [f"{s.name} {s.cmc[1]:.1%} / {s.mean_average_precision:.1%}" for s in found.values()]
         report.log(f"epoch {at.epoch + 1}: rank-1 / mAP: {', '.join(told)}")
         if math.isnan(value):
@@ -134,12 +134,12 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
     states = ("best", "best-ema", "last") if cfg.TRAIN.EMA else ("best", "last")
     if cfg.TEST.SELECT_ON != "test":
         for name in states:
-            if world.main:
+            if world.is_main:
                 report.log(f"the {name} state, selected on the validation split:")
             into = folder if name == "best" else folder / name
             evaluate(cfg, world, folder=into, weights=folder / f"{name}.pth")
         return
-    if not world.main:
+    if not world.is_main:
         return
     found = {name: json.loads((folder / f"validation-{name}.json").read_text()) for name in states}
     rows = [

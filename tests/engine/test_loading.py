@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ffreid.engine.distributed.group import cores
-from ffreid.engine.loading import StepKeys, evaluation_stream, in_steps, stream, worker_errors
+from ffreid.engine.loading import StepKeys, evaluation_stream, group_by_step, stream, worker_errors
 from ffreid.engine.task import Plan
 from ffreid.errors import UserError
 
@@ -46,13 +46,13 @@ def test_resuming_takes_the_rest_of_the_steps(start: int) -> None:
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    with pytest.raises(UserError, match=r"the 4 samples of a step .* 3 processes") as caught:
+    with pytest.raises(UserError, match=r"a batch of 4 samples .* 3 processes") as caught:
         step_keys(size=3)
-    assert caught.value.hint == "make the batch a multiple of 3"
+    assert caught.value.hint == "use a batch size that is a multiple of 3"
 
 
 @pytest.mark.parametrize(
-    ("granule", "size", "parts", "lengths"),
+    ("batch_norm_group", "size", "parts", "lengths"),
     [(1, 1, 3, None), (1, 1, 2, [2, 2]), (2, 1, 2, [2, 2]), (1, 2, 2, [1, 1]), (1, 1, 4, [1] * 4)],
 )
 def test_a_share_is_cut_in_parts_of_whole_granules(
@@ -60,12 +60,12 @@ def test_a_share_is_cut_in_parts_of_whole_granules(
 ) -> None:
     """Four samples make no three parts of equal length and a shorter last one."""
     if lengths is None:
-        with pytest.raises(UserError, match="cannot be cut into 3 parts") as caught:
-            step_keys(parts=parts)
+        with pytest.raises(UserError, match="cannot be split into 3 micro batches") as caught:
+            step_keys(micro_batches=parts)
         assert caught.value.hint == "set TRAIN.ACCUMULATE to one of: 1, 2, 4"
         return
-    keys = step_keys(batch_norm_group=batch_norm_group, size=size, parts=parts)
-    cut = list(in_steps(iter(keys), keys.parts))
+    keys = step_keys(batch_norm_group=batch_norm_group, size=size, micro_batches=parts)
+    cut = list(group_by_step(iter(keys), keys.micro_batches))
     assert [[len(part) for part in step] for step in cut] == [lengths] * 7
     whole = list(step_keys(size=size))
     assert [[key for part in step for key in part] for step in cut] == whole
@@ -74,7 +74,7 @@ def test_a_share_is_cut_in_parts_of_whole_granules(
 
 def test_a_last_part_may_be_shorter() -> None:
     plan = Plan(batch=10, steps_per_epoch=1, total=1, workers=0, batch_norm_group=2)
-    keys = StepKeys(start=0, total=1, plan=plan, parts=2, rank=0, size=1)
+    keys = StepKeys(start=0, total=1, plan=plan, micro_batches=2, rank=0, size=1)
     assert [len(part) for part in keys] == [6, 4]
 
 

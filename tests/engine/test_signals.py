@@ -18,7 +18,7 @@ import pytest
 from ffreid import report
 from ffreid.engine import signals
 from ffreid.engine.loading import stream
-from ffreid.engine.signals import WATCHED, Stopped, held, watched
+from ffreid.engine.signals import STOP_SIGNALS, Stopped, block_signals, catch_signals
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
     """Handlers of our own around each test, which may be started with others or ignoring."""
-    before = {kind: signal.signal(kind, unwatched) for kind in WATCHED}
+    before = {kind: signal.signal(kind, unwatched) for kind in STOP_SIGNALS}
     yield
     for kind, handler in before.items():
         signal.signal(kind, handler)
@@ -44,11 +44,11 @@ def heard(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().err.splitlines()
 
 
-@pytest.mark.parametrize("kind", WATCHED)
+@pytest.mark.parametrize("kind", STOP_SIGNALS)
 def test_the_first_signal_is_noted_and_told_once(
     kind: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with watched() as watch:
+    with catch_signals() as watch:
         signal.raise_signal(kind)
         assert watch.received is kind
         # Once from the terminal, once from torchrun.
@@ -59,14 +59,14 @@ def test_the_first_signal_is_noted_and_told_once(
 
 
 def test_another_signal_after_the_first_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with watched() as watch:
+    with catch_signals() as watch:
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGTERM)
         assert watch.received is signal.SIGUSR1
     assert len(heard(capsys)) == 1
 
 
-@pytest.mark.parametrize("kind", WATCHED)
+@pytest.mark.parametrize("kind", STOP_SIGNALS)
 def test_a_second_signal_exits_at_once(
     kind: signal.Signals, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +77,7 @@ def test_a_second_signal_exits_at_once(
     clock = iter([0.0, 1.9, 2.1])
     # Its own alone: what an earlier test has left to the garbage collector may look too.
     monkeypatch.setattr(signals, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    with pytest.raises(SystemExit) as caught, watched():
+    with pytest.raises(SystemExit) as caught, catch_signals():
         for _ in range(3):
             signal.raise_signal(kind)
     assert caught.value.code == 128 + kind
@@ -90,7 +90,7 @@ def test_an_exit_at_once_leaves_the_line_of_a_live_display(
     monkeypatch.setattr(os, "_exit", lambda code: None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr("ffreid.engine.signals.SAME_WITHIN", -1.0)
-    with watched():
+    with catch_signals():
         signal.raise_signal(signal.SIGINT)
     again, line, *_ = capfd.readouterr().err.split("\n")
     assert again.startswith("SIGINT again")
@@ -99,7 +99,7 @@ def test_an_exit_at_once_leaves_the_line_of_a_live_display(
 
 DEAF = """
 import hashlib, os, signal, threading, time
-from ffreid.engine import interrupt
+from ffreid.engine import signals as interrupt
 
 def send():
     for _ in range(2):
@@ -107,7 +107,7 @@ def send():
         os.kill(os.getpid(), signal.SIGINT)
 
 interrupt.SAME_WITHIN = interrupt.PATIENCE = 0.1
-with interrupt.watched():
+with interrupt.catch_signals():
     threading.Thread(target=send, daemon=True).start()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """
@@ -123,7 +123,7 @@ def test_a_second_signal_ends_a_computation_during_which_no_handler_runs() -> No
 
 
 def test_one_process_alone_tells(capsys: pytest.CaptureFixture[str]) -> None:
-    with watched(say=False) as watch:
+    with catch_signals(verbose=False) as watch:
         signal.raise_signal(signal.SIGINT)
         assert watch.received is signal.SIGINT
     assert heard(capsys) == []
@@ -137,22 +137,22 @@ def test_a_signal_amid_a_write_or_without_a_terminal_is_noted(
         raise error
 
     monkeypatch.setattr(report, "log", fail)
-    with watched() as watch:
+    with catch_signals() as watch:
         signal.raise_signal(signal.SIGTERM)
         assert watch.received is signal.SIGTERM
     assert heard(capfd)[0].startswith("SIGTERM: finishing")
 
 
 def test_handlers_are_as_before_afterwards() -> None:
-    with pytest.raises(ZeroDivisionError), watched():
-        assert all(signal.getsignal(kind) is not unwatched for kind in WATCHED)
+    with pytest.raises(ZeroDivisionError), catch_signals():
+        assert all(signal.getsignal(kind) is not unwatched for kind in STOP_SIGNALS)
         raise ZeroDivisionError
-    assert all(signal.getsignal(kind) is unwatched for kind in WATCHED)
+    assert all(signal.getsignal(kind) is unwatched for kind in STOP_SIGNALS)
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with watched() as watch:
+    with catch_signals() as watch:
         signal.raise_signal(signal.SIGINT)
         assert watch.received is None
 
@@ -161,8 +161,8 @@ def test_another_thread_watches_nothing() -> None:
     found: list[Any] = []
 
     def watch() -> None:
-        with watched() as watch:
-            found.append((watch.received, [signal.getsignal(kind) for kind in WATCHED]))
+        with catch_signals() as watch:
+            found.append((watch.received, [signal.getsignal(kind) for kind in STOP_SIGNALS]))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -170,12 +170,12 @@ def test_another_thread_watches_nothing() -> None:
     assert found == [(None, [unwatched] * 3)]
 
 
-@pytest.mark.parametrize("kind", WATCHED)
+@pytest.mark.parametrize("kind", STOP_SIGNALS)
 def test_where_all_is_saved_a_signal_stops_at_once(
     kind: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with watched() as watch:
-        with pytest.raises(Stopped) as caught, watch.at_once(stopped):
+    with catch_signals() as watch:
+        with pytest.raises(Stopped) as caught, watch.stop_immediately(stopped):
             signal.raise_signal(kind)
         assert (caught.value.signal, caught.value.message) == (kind, "in an evaluation")
         assert watch.received is kind
@@ -184,15 +184,19 @@ def test_where_all_is_saved_a_signal_stops_at_once(
 
 def test_where_all_is_saved_an_earlier_signal_stops_too() -> None:
     entered = False
-    with watched() as watch:
+    with catch_signals() as watch:
         signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(Stopped, match="in an evaluation"), watch.at_once(stopped):
+        with pytest.raises(Stopped, match="in an evaluation"), watch.stop_immediately(stopped):
             entered = True
     assert not entered
 
 
 def test_a_signal_while_stopping_does_not_stop_once_more() -> None:
-    with watched() as watch, pytest.raises(Stopped) as caught, watch.at_once(stopped):
+    with (
+        catch_signals() as watch,
+        pytest.raises(Stopped) as caught,
+        watch.stop_immediately(stopped),
+    ):
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
@@ -201,8 +205,8 @@ def test_a_signal_while_stopping_does_not_stop_once_more() -> None:
 
 
 def test_after_an_evaluation_signals_are_noted_again() -> None:
-    with watched() as watch:
-        with watch.at_once(stopped):
+    with catch_signals() as watch:
+        with watch.stop_immediately(stopped):
             pass
         signal.raise_signal(signal.SIGINT)
         assert watch.received is signal.SIGINT
@@ -215,15 +219,15 @@ def test_what_stopped_a_run_travels_between_processes() -> None:
 
 
 def test_signals_are_put_off_and_come_afterwards() -> None:
-    with watched() as watch:
-        with held():
+    with catch_signals() as watch:
+        with block_signals():
             signal.raise_signal(signal.SIGINT)
             inside = watch.received
         assert (inside, watch.received) == (None, signal.SIGINT)
 
 
 def test_watching_needs_no_torch() -> None:
-    code = "import sys, ffreid.engine.interrupt; sys.exit('torch' in sys.modules)"
+    code = "import sys, ffreid.engine.signals; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
 
 
@@ -251,7 +255,7 @@ def sent_from_elsewhere(pid: int, *kinds: signal.Signals) -> None:
 def test_a_data_worker_outlives_what_is_sent_to_all_processes() -> None:
     found = batches(*range(8))
     (_, worker), *_ = next(found)
-    sent_from_elsewhere(worker, *WATCHED, *WATCHED)
+    sent_from_elsewhere(worker, *STOP_SIGNALS, *STOP_SIGNALS)
     rest = [item for batch in found for item in batch]
     assert rest == [(key, worker) for key in range(1, 8)]
 
@@ -304,8 +308,8 @@ def test_a_data_worker_can_be_ended_where_signals_do_not_tell_their_sender(
     monkeypatch.delattr(signal, "sigtimedwait")  # as on macOS
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        with held():
-            signals.leave_to_parent()
+        with block_signals():
+            signals.ignore_signals_in_worker()
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -316,7 +320,7 @@ def test_a_data_worker_can_be_ended_where_signals_do_not_tell_their_sender(
 def hand_over(error: Exception) -> None:
     """As multiprocessing's thread that gives a worker's tensors away."""
     sys.excepthook = sys.__excepthook__  # torch.distributed puts a name before it
-    signals.leave_to_parent()
+    signals.ignore_signals_in_worker()
     sys.excepthook(type(error), error, None)
 
 

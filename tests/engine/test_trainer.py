@@ -221,7 +221,7 @@ def test_averages_are_judged_apart_and_resume_with_the_run(tmp_path: Path) -> No
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    found = third.trainer(third.defaults(tmp_path), tmp_path).try_out()
+    found = third.trainer(third.defaults(tmp_path), tmp_path).dry_run()
     assert found["samples"] == 12
     assert list(tmp_path.iterdir()) == []
 

@@ -30,7 +30,7 @@ def act(ways: str, folder: Path) -> None:
     from ffreid.engine.distributed import group
 
     with group.process_group() as world:
-        if world.main:
+        if world.is_main:
             sys.stderr.write(f"attempt {attempt}\n")
             sys.stderr.flush()
         group.barrier()
@@ -72,7 +72,7 @@ def deaf(rank: int, folder: Path) -> None:
 
 
 def stop(rank: int, folder: Path) -> None:
-    with signals.watched() as watch:
+    with signals.catch_signals() as watch:
         (folder / f"ready-{rank}").touch()
         while watch.received is None:
             time.sleep(0.05)

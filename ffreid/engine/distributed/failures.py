@@ -69,7 +69,7 @@ def leave() -> None:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def end(error: BaseException) -> NoReturn:
+def exit_with(error: BaseException) -> NoReturn:
     """Say what ended this command, unless another process of the run does, and exit.
 
     A process alone says it and raises SystemExit; a bug is raised as it is, with its traceback.
@@ -97,7 +97,7 @@ def end(error: BaseException) -> NoReturn:
     _end_agreed(_peers, error)
 
 
-def over() -> bool:
+def group_has_failed() -> bool:
     """Whether another process of the group has failed, so that a SIGTERM only says so too."""
     return _peers is not None and _peers.over()
 
@@ -184,7 +184,7 @@ def _force() -> NoReturn:
 
 def _asked_to_end(number: int, _: FrameType | None) -> None:
     """Torchrun ends the others with the first that failed: they tell of it, or are silent."""
-    if over():
+    if group_has_failed():
         raise PeerLost
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

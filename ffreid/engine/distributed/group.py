@@ -36,7 +36,7 @@ class World:
     device: torch.device
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes files and prints."""
         return self.rank == 0
 

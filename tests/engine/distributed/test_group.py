@@ -112,7 +112,7 @@ def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     values = torch.tensor([1.0, 2.0])
     with group.process_group() as world:
-        assert (world.rank, world.size, world.main) == (0, 1, True)
+        assert (world.rank, world.size, world.is_main) == (0, 1, True)
         assert group.size() == 1
         assert group.rank() == 0
         assert group.gather_rows([3, 1]) == [3, 1]
