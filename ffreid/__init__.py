@@ -1,7 +1,7 @@
 """FFB6D object pose and CAL clothes-changing re-identification for today's PyTorch.
 
-``create_model``, ``load_checkpoint`` and ``metrics`` are the Python API; they are imported when
-first asked for, so that ``import ffreid`` and the command line need not wait for torch.
+``create_model``, ``load_checkpoint`` and ``metrics`` are the Python API, imported on first use, so
+that ``import ffreid`` and the command line do not wait for torch.
 """
 
 import importlib
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         TensorSpec,
         UserError,
         create_model,
+        create_pose_model,
+        create_reid_model,
         load_checkpoint,
     )
 
@@ -31,6 +33,8 @@ __all__ = [
     "UserError",
     "__version__",
     "create_model",
+    "create_pose_model",
+    "create_reid_model",
     "load_checkpoint",
     "metrics",
 ]

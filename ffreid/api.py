@@ -1,10 +1,10 @@
-"""The Python API: models by the names of the command line, and checkpoints."""
+"""The Python API: models by dataset name, and checkpoints."""
 
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Any, TypedDict, Unpack
 
 import torch
 
@@ -25,56 +25,21 @@ __all__ = [
     "TensorSpec",
     "UserError",
     "create_model",
+    "create_pose_model",
+    "create_reid_model",
     "load_checkpoint",
 ]
 
-PoseData = Literal["ycb", "linemod", "toy-pose"]
-ReidData = Literal[
-    "ltcc",
-    "prcc",
-    "vcclothes",
-    "vcclothes_sc",
-    "vcclothes_cc",
-    "last",
-    "deepchange",
-    "market1501",
-    "folder",
-    "ccvid",
-    "toy-reid",
-    "toy-reid-video",
-]
+
+class ModelOptions(TypedDict, total=False):
+    """Keyword arguments of `create_model`."""
+
+    device: str | torch.device
+    cls: str | None
+    cfg: str | Path | None
+    settings: Mapping[str, object] | None
 
 
-@overload
-def create_model(
-    dataset: PoseData,
-    checkpoint: str | Path | None = None,
-    *,
-    device: str | torch.device = "cpu",
-    cls: str | None = None,
-    cfg: str | Path | None = None,
-    settings: Mapping[str, object] | None = None,
-) -> PoseModel: ...
-@overload
-def create_model(
-    dataset: ReidData,
-    checkpoint: str | Path | None = None,
-    *,
-    device: str | torch.device = "cpu",
-    cls: str | None = None,
-    cfg: str | Path | None = None,
-    settings: Mapping[str, object] | None = None,
-) -> ReidModel: ...
-@overload
-def create_model(
-    dataset: str,
-    checkpoint: str | Path | None = None,
-    *,
-    device: str | torch.device = "cpu",
-    cls: str | None = None,
-    cfg: str | Path | None = None,
-    settings: Mapping[str, object] | None = None,
-) -> PoseModel | ReidModel: ...
 def create_model(
     dataset: str,
     checkpoint: str | Path | None = None,
@@ -84,55 +49,77 @@ def create_model(
     cfg: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> PoseModel | ReidModel:
-    """Make the network of a data set's recipe, in evaluation mode; the data set need not be there.
+    """Create the network of a dataset's recipe, in evaluation mode; no data are needed.
+
+    `create_pose_model` and `create_reid_model` are the same for type checkers and editors.
 
     Args:
-        dataset: as ``ffreid --dataset``: ``ycb``, ``linemod`` and ``toy-pose`` give a `PoseModel`,
-            ``ltcc``, ``ccvid`` and the other sets of people a `ReidModel`.
-        checkpoint: of a run, or one of the authors' (converted in memory, which is said in a
-            line); None leaves the weights random, always the same ones. Nothing is downloaded.
+        dataset: as for ``ffreid --dataset``: those below ``configs/pose/`` give a `PoseModel`,
+            those below ``configs/reid/`` a `ReidModel`.
+        checkpoint: file of ffreid or of the original authors (converted in memory, with a note);
+            None gives random weights that depend on SEED alone. Nothing is downloaded.
         device: e.g. ``cpu``, ``cuda``, ``cuda:1``.
         cls: LineMOD's object, e.g. ``ape``.
-        cfg: YAML file, e.g. the ``config.yaml`` of a run that was trained otherwise.
-        settings: keys and values over all that, e.g. ``{"MODEL.POINTS": 4096}``.
+        cfg: YAML file, e.g. the ``config.yaml`` of a run with other settings.
+        settings: keys and values that override it, e.g. ``{"MODEL.POINTS": 4096}``.
 
     Raises:
-        UserError: unknown data set, key, value or device; the checkpoint is unreadable, or of
+        UserError: unknown dataset, key, value or device; the checkpoint is unreadable, or of
             another network. The error's ``hint`` says what to do.
 
     Example:
         >>> model = ffreid.create_model("linemod", "best.pth", cls="ape", device="cuda")
         >>> print(*model.input_spec(), sep="\\n")
     """
-    chosen = {key: str(value) for key, value in (settings or {}).items()}
-    if chosen.get("MODEL.BACKBONE", "random") != "random":
+    pairs = {key: str(value) for key, value in (settings or {}).items()}
+    if pairs.get("MODEL.BACKBONE", "random") != "random":
         raise UserError(
-            "MODEL.BACKBONE is what training starts from", "leave it out, and give a checkpoint"
+            "MODEL.BACKBONE only initializes training", "remove it, and pass a checkpoint"
         )
-    tree = compose(
+    config = compose(
         dataset,
         file=None if cfg is None else Path(cfg),
-        pairs=[word for pair in chosen.items() for word in pair],
+        pairs=[text for pair in pairs.items() for text in pair],
         cls=cls,
     )
     file = None if checkpoint is None else Path(checkpoint)
-    with _seeded(tree.SEED):
-        return tasks.create_predictor(tree, file, _device(device))
+    with _seeded(config.SEED):
+        return tasks.create_predictor(config, file, _available(device))
+
+
+def create_pose_model(
+    dataset: str, checkpoint: str | Path | None = None, **options: Unpack[ModelOptions]
+) -> PoseModel:
+    """Create the network of a pose dataset, see `create_model`."""
+    model = create_model(dataset, checkpoint, **options)
+    if isinstance(model, PoseModel):
+        return model
+    raise UserError(f"{dataset} is a re-ID dataset", "use create_reid_model")
+
+
+def create_reid_model(
+    dataset: str, checkpoint: str | Path | None = None, **options: Unpack[ModelOptions]
+) -> ReidModel:
+    """Create the network of a re-ID dataset, see `create_model`."""
+    model = create_model(dataset, checkpoint, **options)
+    if isinstance(model, ReidModel):
+        return model
+    raise UserError(f"{dataset} is a pose dataset", "use create_pose_model")
 
 
 def load_checkpoint(path: str | Path, task: TaskName | None = None) -> dict[str, Any]:
-    """Read a checkpoint of ours, the authors' or a fork's; nothing that it contains is executed.
+    """Read a checkpoint of ffreid, the authors or a fork; no code in it is executed.
 
     Args:
-        path: of the file.
-        task: whose layout of today to bring an old file to, saying so in a line; None gives what
-            the file holds.
+        path: the file.
+        task: convert an old file to the current layout of this task, with a note; None returns
+            the file's entries unchanged.
 
     Returns:
         Tensors, on the CPU, numbers and text by name.
 
     Raises:
-        UserError: it is missing, unreadable, or holds code; or it is none of `task`.
+        UserError: the file is missing, unreadable, contains code, or is not one of `task`.
 
     Example:
         >>> ffreid.load_checkpoint("runs/ltcc/res50-cels-cal/best.pth")["step"]
@@ -140,32 +127,29 @@ def load_checkpoint(path: str | Path, task: TaskName | None = None) -> dict[str,
     """
     if task is None:
         return checkpoints.load(Path(path))
-    if task not in (known := get_args(TaskName)):
-        raise UserError(f"task is {task!r}", f"choose one of: {', '.join(known)}")
+    if task not in tasks.TASKS:
+        raise UserError(f"task is {task!r}", f"choose one of: {', '.join(tasks.TASKS)}")
     return convert.load_any(Path(path), task)
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Draw weights from `seed`, and leave the caller's stream as it is."""
-    before = torch.get_rng_state()
-    # Not torch.manual_seed: it seeds the GPUs' streams too.
-    torch.default_generator.manual_seed(seed)
+    """Seed the CPU's random numbers inside the block; restore the caller's afterwards."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
     try:
         yield
     finally:
-        torch.set_rng_state(before)
+        torch.set_rng_state(state)
 
 
-def _device(device: str | torch.device) -> torch.device:
-    """Check that a device is there, by putting a number on it."""
+def _available(device: str | torch.device) -> torch.device:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = torch.device(device)
-            return torch.empty(1, device=found).device
+            return torch.empty(1, device=torch.device(device)).device
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise UserError(
-            f"device {str(device)!r} cannot be used: {flat(str(error)).partition('. ')[0]}",
-            "give cpu, or cuda where torch sees a GPU",
+            f"cannot use device {str(device)!r}: {flat(str(error)).partition('. ')[0]}",
+            "use cpu, or cuda on a machine with a GPU",
         ) from error

@@ -318,14 +318,15 @@ def _compose(
     data: bool = True,
 ) -> Any:
     """The configuration, with flags `given` of this task only and, if need be, its data there."""
-    from ffreid.recipes import check_root, compose
+    from ffreid import tasks
+    from ffreid.recipes import compose
 
     config = compose(
         dataset, file=cfg, pairs=pairs or [], root=root, output=output, tag=tag, cls=cls
     )
     flags.refuse_foreign(config.TASK, dataset, {"--cls": cls, **given})
     if data:
-        check_root(config)
+        tasks.defaults(config.TASK).check_root(config)
     return config
 
 

@@ -1,8 +1,8 @@
-"""The one error that is the user's to mend."""
+"""The error for mistakes that the user can correct."""
 
 
 class UserError(Exception):
-    """A mistake the user can mend: shown as two lines (``error: …``, ``hint: …``), exit code 2.
+    """A mistake the user can correct: two lines (``error: …``, ``hint: …``), exit code 2.
 
     Args:
         message: what is wrong, naming the path, key, value, file or shape.
@@ -13,7 +13,7 @@ class UserError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.add_note(f"hint: {hint}")  # for who calls the library: tracebacks show it
+        self.add_note(f"hint: {hint}")  # shown in tracebacks of library users
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[str, str]]:
         # Exceptions travel between data workers and the main process by pickle.

@@ -54,8 +54,8 @@ TRAIN = ("train", "--dataset", "toy-pose")
 @pytest.mark.parametrize(
     ("words", "error", "hint"),
     [
-        (("train", "--dataset", "toy-pos"), "unknown data set 'toy-pos'", "did you mean toy-pose?"),
-        (("eval", "--dataset", "xyzzy"), "unknown data set 'xyzzy'", "choose one of: "),
+        (("train", "--dataset", "toy-pos"), "unknown dataset 'toy-pos'", "did you mean toy-pose?"),
+        (("eval", "--dataset", "xyzzy"), "unknown dataset 'xyzzy'", "choose one of: "),
         ((*TRAIN, "TRAIN.BACH", "2"), "unknown key TRAIN.BACH", "did you mean TRAIN.BATCH?"),
         ((*TRAIN, "--tga", "a"), "No such option: --tga", "did you mean --tag?"),
         ((*TRAIN, "--xyzzy"), "No such option: --xyzzy", "see ffreid train --help"),

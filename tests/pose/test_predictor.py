@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ffreid.api import create_model
+from ffreid.api import create_pose_model
 from ffreid.cli import main
 from ffreid.engine.checkpoints import io
 from ffreid.engine.specs import TensorSpec
@@ -54,7 +54,7 @@ def frames(toy: Path) -> list[Frame]:
 @pytest.fixture(scope="module")
 def model(frames: list[Frame]) -> PoseModel:
     """A network that takes some points of the first frame for each of its objects."""
-    found = create_model("toy-pose", settings=VOTERS)
+    found = create_pose_model("toy-pose", settings=VOTERS)
     fill(found.net)
     logits: list[Tensor] = []
     hook = found.net.register_forward_hook(lambda _, given, out: logits.append(out.segmentation))
@@ -107,7 +107,7 @@ def test_it_predicts_what_an_evaluation_computes(
         main(shlex.split(line))
     assert caught.value.code == 0
     rows = json.loads((tmp_path / "toy-pose/default/poses.json").read_text())["poses"]
-    model = create_model("toy-pose", weights, settings=VOTERS)
+    model = create_pose_model("toy-pose", weights, settings=VOTERS)
     found = [
         (frame.name, *pose)
         for index, frame in enumerate(frames)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ffreid.api import create_model
+from ffreid.api import create_reid_model
 from ffreid.engine.checkpoints import io
 from ffreid.engine.specs import TensorSpec
 from ffreid.errors import UserError
@@ -32,7 +32,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def model_of(dataset: str = "toy-reid", weights: Path | None = None) -> ReidModel:
-    found = create_model(dataset, weights, settings=SIZES)
+    found = create_reid_model(dataset, weights, settings=SIZES)
     assert isinstance(found, ReidModel)
     return found
 
@@ -169,7 +169,7 @@ def test_forward_takes_what_the_spec_tells_and_gives_it(
     name: str, chosen: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()  # of the real networks
-    model = create_model("ltcc", settings={"MODEL.POOLING.NAME": name})
+    model = create_reid_model("ltcc", settings={"MODEL.POOLING.NAME": name})
     check_forward(model, chosen)
     assert [spec.shape[1] for spec in model.output_spec()] == [{"avg": 2048, "maxavg": 4096}[name]]
 
@@ -180,7 +180,7 @@ def test_forward_takes_what_the_spec_tells_and_gives_it(
 def test_forward_of_clips_takes_what_the_spec_tells_and_gives_it(
     name: str, chosen: dict[str, int]
 ) -> None:
-    model = create_model("ccvid", settings={"MODEL.NAME": name})
+    model = create_reid_model("ccvid", settings={"MODEL.NAME": name})
     check_forward(model, chosen)
 
 
@@ -211,7 +211,7 @@ def test_settings_that_a_checkpoint_was_trained_with_are_said(
     state = {"model_state_dict": net.state_dict(), "config": "MODEL: {RES4_STRIDE: 2}"}
     file = tmp_path / "run.pth"
     io.save(file, state | {"parts": {"net": {}}, "task": "reid"})
-    create_model("toy-reid", file)
+    create_reid_model("toy-reid", file)
     assert "note: trained with MODEL.RES4_STRIDE 2, evaluated with 1" in capsys.readouterr().err
 
 
@@ -219,4 +219,4 @@ def test_a_checkpoint_of_the_other_task_is_named(tmp_path: Path) -> None:
     file = tmp_path / "pose.pth"
     io.save(file, {"parts": {"net": {}}, "task": "pose"})
     with pytest.raises(UserError, match="is a checkpoint of pose, no re-identification network"):
-        create_model("toy-reid", file)
+        create_reid_model("toy-reid", file)
