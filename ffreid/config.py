@@ -22,7 +22,7 @@ from ffreid.report import log
 
 def _precision_from_amp(amp: Any, precision: Any) -> Any:
     if str(amp).lower() == "true":
-        return "amp"
+        return "amp" if precision == "fp32" else precision
     return "fp32" if precision == "amp" else precision
 
 

@@ -90,8 +90,8 @@ def train_settings(
     if len(named) > 1:
         raise UserError(f"{' and '.join(named)} both choose the precision", f"keep {named[0]}")
     settings = precision_of(opt_level)
-    settings += ["TRAIN.AMP", "true"] if amp else []
-    settings += ["TRAIN.PRECISION", precision, "TRAIN.AMP", "false"] if precision else []
+    settings += ["TRAIN.PRECISION", "amp"] if amp else []
+    settings += ["TRAIN.PRECISION", precision] if precision else []
     settings += ["TRAIN.DETERMINISTIC", "true"] if deterministic else []
     settings += ["TRAIN.TENSORBOARD", "true"] if tensorboard else []
     settings += ["TRAIN.OVERFIT", str(overfit)] if overfit else []
@@ -143,12 +143,12 @@ def precision_of(opt_level: str | None) -> list[str]:
         )
     if not OPT_LEVELS[opt_level]:
         log(f"note: --opt_level {opt_level} is deprecated: single precision is the default")
-        return ["TRAIN.AMP", "false"]
+        return ["TRAIN.PRECISION", "fp32"]
     log(
         f"note: --opt_level {opt_level} is deprecated and means --amp: O1 to O3 differed in what "
         "apex cast, autocast has one way"
     )
-    return ["TRAIN.AMP", "true"]
+    return ["TRAIN.PRECISION", "amp"]
 
 
 def refuse_foreign(task: str, dataset: str, given: Mapping[str, Any]) -> None:

@@ -119,12 +119,12 @@ def test_a_file_must_be_there_where_one_is_named(tmp_path: Path) -> None:
         (None, [], ""),
         (
             "O0",
-            ["TRAIN.AMP", "false"],
+            ["TRAIN.PRECISION", "fp32"],
             "O0 is deprecated: single precision is the default",
         ),
-        ("O1", ["TRAIN.AMP", "true"], "--opt_level O1 is deprecated and means --amp"),
-        ("O2", ["TRAIN.AMP", "true"], "--opt_level O2 is deprecated and means --amp"),
-        ("O3", ["TRAIN.AMP", "true"], "--opt_level O3 is deprecated and means --amp"),
+        ("O1", ["TRAIN.PRECISION", "amp"], "--opt_level O1 is deprecated and means --amp"),
+        ("O2", ["TRAIN.PRECISION", "amp"], "--opt_level O2 is deprecated and means --amp"),
+        ("O3", ["TRAIN.PRECISION", "amp"], "--opt_level O3 is deprecated and means --amp"),
     ],
 )
 def test_levels_of_apex_become_settings_and_are_explained(

@@ -5,7 +5,7 @@ from yacs.config import CfgNode
 from ffreid.config import check_choices, check_least, lookup
 from ffreid.errors import UserError
 
-CHOICES = {"TRAIN.PRECISION": ("fp32", "fp16", "bf16", "fp64")}
+CHOICES = {"TRAIN.PRECISION": ("fp32", "fp16", "bf16", "amp", "fp64")}
 LEAST = {
     "TRAIN.ACCUMULATE": 1,
     "TRAIN.CLIP_NORM": 0,
@@ -40,8 +40,7 @@ FREE_TO_CHANGE = (
 
 def add(train: CfgNode) -> None:
     """Put the settings into a task's node TRAIN."""
-    train.PRECISION = "fp32"  # fp16 (its losses scaled), bf16: networks in half precision; fp64
-    train.AMP = False  # half precision: bf16 where the device has it, else fp16; --amp
+    train.PRECISION = "fp32"  # autocast: fp16 (with loss scaling), bf16, amp: bf16, else fp16; fp64
     train.TF32 = False  # True: GPUs round products of float32 to 10 bits, and are faster
     train.ACCUMULATE = 1  # parts of a process's share of a step, one after the other: less memory
     train.CLIP_NORM = 0.0  # cut longer gradients down to this length; 0 is off
@@ -79,5 +78,3 @@ def check(cfg: CfgNode) -> None:
             f"TRAIN.SELECT {select!r} does not say which direction is better",
             "write e.g. TRAIN.SELECT 'accuracy max', a name from the run's metrics.jsonl",
         )
-    if cfg.TRAIN.AMP and cfg.TRAIN.PRECISION == "fp64":
-        raise UserError("TRAIN.AMP halves what TRAIN.PRECISION fp64 doubles", "leave one out")

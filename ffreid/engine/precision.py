@@ -29,20 +29,18 @@ def dtype(cfg: CfgNode) -> torch.dtype:
 def half(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
     """What autocast computes in; None is off.
 
-    TRAIN.AMP gives bfloat16, which needs no loss scaling, or float16 on GPUs that lack it.
+    TRAIN.PRECISION amp is bfloat16, which needs no loss scaling, or float16 on GPUs without it.
 
     Raises:
         UserError: TRAIN.PRECISION names bfloat16 and the GPU has none.
     """
     named = HALVES.get(cfg.TRAIN.PRECISION)
-    if named is None:
-        if not cfg.TRAIN.AMP:
-            return None
+    if cfg.TRAIN.PRECISION == "amp":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float16
     if named == torch.bfloat16 and not _has_bfloat16(device):
         raise UserError(
             f"TRAIN.PRECISION is bf16, which {torch.cuda.get_device_name(device)} has not",
-            "set TRAIN.PRECISION fp16, or leave the choice to --amp",
+            "use --precision fp16, or --amp, which chooses",
         )
     return named
 

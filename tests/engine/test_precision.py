@@ -45,7 +45,7 @@ def test_half_precision_is_off_unless_asked_for() -> None:
 @pytest.mark.parametrize("bfloat16", [True, False])
 def test_the_cpu_computes_in_bfloat16(bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     claim(monkeypatch, bfloat16=bfloat16)
-    assert half(configuration(AMP=True), CPU) == torch.bfloat16
+    assert half(configuration(PRECISION="amp"), CPU) == torch.bfloat16
 
 
 @pytest.mark.parametrize(("bfloat16", "found"), BFLOAT16)
@@ -53,18 +53,17 @@ def test_a_gpu_without_bfloat16_of_its_own_computes_in_float16(
     bfloat16: bool, found: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = claim(monkeypatch, bfloat16=bfloat16)
-    assert half(configuration(AMP=True), GPU) == found
+    assert half(configuration(PRECISION="amp"), GPU) == found
     assert asked == [False]
 
 
-@pytest.mark.parametrize("amp", [True, False])
 @pytest.mark.parametrize(("name", "found"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
 def test_a_named_half_precision_is_that_one(
-    name: str, found: torch.dtype, amp: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, found: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim(monkeypatch, bfloat16=True)
     for device in (CPU, GPU):
-        assert half(configuration(PRECISION=name, AMP=amp), device) == found
+        assert half(configuration(PRECISION=name), device) == found
 
 
 def test_bfloat16_that_a_gpu_has_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
