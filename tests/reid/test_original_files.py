@@ -238,7 +238,7 @@ def test_a_file_of_ones_own_goes_before_a_shipped_recipe(
 
 def test_a_file_that_is_nowhere_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     error, hint = mistake(capsys, "train --dataset ltcc --cfg configs/res50_cels.yaml")
-    assert error == "no file configs/res50_cels.yaml, nor a recipe of that name"
+    assert error == "no file configs/res50_cels.yaml, and no recipe of that name"
     assert "res50_cels_cal" in hint
 
 
@@ -253,5 +253,5 @@ def test_every_flag_of_the_original_is_accepted(
     weights = tmp_path / "ltcc/flags/last.pth"
     assert ended(f"{words} --eval --resume {weights} {SETTINGS}") == 0
     text = (tmp_path / "ltcc/flags/config.yaml").read_text()
-    assert "AMP: true" in text
+    assert "PRECISION: amp" in text
     assert (tmp_path / "ltcc/flags/results.json").is_file()
