@@ -71,7 +71,7 @@ def reid(size: Size) -> tuple[Task, Any]:
     task = ReidTask(
         Identifier(net, NormalizedClassifier(features, IDENTITIES)),
         clothes=NormalizedClassifier(features, OUTFITS),
-        owners=owners,
+        clothes_of_identity=owners,
         settings=settings,
     )
     clothes = torch.arange(size.batch) % OUTFITS

@@ -104,7 +104,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_a_run_comes_to_the_same_end_through_kills_and_interruptions(place: Path) -> None:
     folder, log = place / "toy-reid" / "stopped", place / "stopped"
     train = command(place, "stopped", "--resume auto")
-    hint = "hint: go on with the same command and --resume auto"
+    hint = "hint: resume with the same command and --resume auto"
 
     (killed,) = ended(log, f"{train} --gpus 2", {FAULT: "1 4 kill"})
     assert killed.code == 137

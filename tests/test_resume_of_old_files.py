@@ -44,7 +44,7 @@ def test_training_goes_on_from_a_file_in_the_originals_form(
     folder = runner.train(configuration(tmp_path, dataset, "second"), resume=old)
     told = capsys.readouterr().err
     assert f"{old} is a checkpoint with" in told
-    assert ("holds no state of the optimisers: they begin anew" in told) is LACKING[dataset]
+    assert ("holds no optimiser state: optimisers start from zero" in told) is LACKING[dataset]
     last = io.load(folder / "last.pth")
     assert last["step"] == last["total"] == 4
     assert differences(dict(last["parts"]["net"]), dict(io.load(first)["parts"]["net"]))

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine import defaults, modules, optim, precision
 from ffreid.engine.task import Progress, Task
-from ffreid.engine.train_step import Stepped, TrainStep
+from ffreid.engine.train_step import StepResult, TrainStep
 
 RATE = 1e-5
 
@@ -80,20 +80,20 @@ def trainer_of(task: Task, variant: Variant, device: torch.device) -> TrainStep:
             weight_decay=0.0,
             fused=variant.fused,
         )
-        for name in task.trained
+        for name in task.optimized
     }
     return TrainStep(
         task,
         made,
         dict.fromkeys(made, lambda step: RATE),
         device=device,
-        half=variant.half,
+        autocast=variant.half,
         backend=variant.backend,
         seed=0,
     )
 
 
-def train(train_step: TrainStep, batch: Any, steps: int) -> list[Stepped]:
+def train(train_step: TrainStep, batch: Any, steps: int) -> list[StepResult]:
     """Train on the same batch over and over."""
     return [train_step.step([batch], Progress(step, steps, 0)) for step in range(steps)]
 

@@ -178,7 +178,7 @@ def made_up_training(height: int, width: int) -> tuple[TrainStep, ReidBatch]:
     device = torch.device("cpu")
     task = build_task(cfg, source, device)
     optimisers = build_optimisers(cfg, task)
-    rates = {name: lambda step: float(cfg.TRAIN.OPTIMIZER.LR) for name in task.trained}
+    rates = {name: lambda step: float(cfg.TRAIN.OPTIMIZER.LR) for name in task.optimized}
     generator = torch.Generator().manual_seed(_SEED)
     images = torch.randn(16, 3, height, width, generator=generator)
     clothes = torch.arange(16) // 4

@@ -163,7 +163,7 @@ def set_momentum(module: nn.Module, momentum: float) -> None:
 
 
 @contextmanager
-def statistics_kept(module: nn.Module, kept: bool = True) -> Iterator[None]:
+def keep_statistics(module: nn.Module, kept: bool = True) -> Iterator[None]:
     """Let no batch norm in `module` change its running statistics within the block.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ffreid.engine.task import Progress, Task, plain
+from ffreid.engine.task import Progress, Task, unwrap
 from ffreid.engine.timing import measured
 from ffreid.engine.train_step import TrainStep
 from ffreid.report import Cell, show_table
@@ -109,8 +109,8 @@ def network_rows(task: Task, shapes: dict[str, str]) -> Rows:
 
 
 def _network_parts(task: Task) -> Iterator[tuple[str, nn.Module]]:
-    for name in task.trained:
-        module = plain(getattr(task, name))
+    for name in task.optimized:
+        module = unwrap(getattr(task, name))
         yield name, module
         for own, part in module.named_children():
             yield f"{name}.{own}", part

@@ -26,7 +26,7 @@ def dtype(cfg: CfgNode) -> torch.dtype:
     return torch.float64 if cfg.TRAIN.PRECISION == "fp64" else torch.float32
 
 
-def half(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
     """What autocast computes in; None is off.
 
     TRAIN.PRECISION amp is bfloat16, which needs no loss scaling, or float16 on GPUs without it.

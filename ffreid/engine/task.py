@@ -1,4 +1,4 @@
-"""What a task is to the engine: networks, the losses that train them, and the rooms it brings."""
+"""What a task gives the engine: networks with their losses, data, schedule and validation."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +17,13 @@ from yacs.config import CfgNode
 from ffreid.engine.distributed.group import World
 from ffreid.errors import UserError
 
-Pictures = Mapping[str, npt.NDArray[np.uint8]]
-"""Pictures (H, W, 3), RGB, by name."""
+Images = Mapping[str, npt.NDArray[np.uint8]]
+"""Images (H, W, 3), RGB, by name."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: `step` steps are done of `total`; the current one is of `epoch`."""
+    """The current training step: number `step` (from 0) of `total`, in `epoch` (from 0)."""
 
     step: int
     total: int
@@ -32,14 +32,14 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How long training is: `total` steps of `batch` samples over all processes.
+    """Length of training and size of its steps.
 
     Attributes:
-        batch: samples a step.
-        steps_per_epoch: what makes an epoch.
-        total: steps of the whole run.
-        workers: processes that load.
-        granule: samples that one batch norm sees together and no part of a step may cut apart.
+        batch: samples a step, over all processes.
+        steps_per_epoch: steps of an epoch.
+        total: steps of the run.
+        workers: data loading processes.
+        batch_norm_group: samples that one batch norm sees together; micro-batches never split it.
     """
 
     batch: int
@@ -51,67 +51,67 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationResult:
-    """What an evaluation during training found.
+    """Outcome of an evaluation during training.
 
     Attributes:
         row: numbers for metrics.jsonl.
         name: of the number that selects the best state.
-        value: that number.
-        larger: whether a larger one is better.
-        results: all that was found, to be kept in a file; None for nothing more than the row.
-        kept: numbers that checkpoints hold until the next evaluation.
-        pictures: draws a few of what was found; called in the first process, if at all.
+        value: of that number.
+        higher_is_better: whether the best state has the largest value.
+        results: everything, for validation-*.json; None if the row is all.
+        measured: numbers for checkpoints, which keep them until the next evaluation.
+        images: draws examples; called in the first process, if at all.
     """
 
     row: Mapping[str, float]
     name: str
     value: float
-    larger: bool
+    higher_is_better: bool
     results: Mapping[str, Any] | None = None
-    kept: Mapping[str, float] = field(default_factory=dict)
-    pictures: Callable[[], Pictures] | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
+    images: Callable[[], Images] | None = None
 
-    def selected_by(self, wish: str) -> "ValidationResult":
-        """Let another number of the row select: ``NAME max`` or ``NAME min``; "" changes nothing.
+    def selected_by(self, selection: str) -> "ValidationResult":
+        """Select by another number of the row: ``NAME max`` or ``NAME min``; "" changes nothing.
 
         Raises:
             UserError: the row has no such number.
         """
-        if not wish:
+        if not selection:
             return self
-        check_selectable(wish, list(self.row))
-        name, _, direction = wish.rpartition(" ")
-        return replace(self, name=name, value=self.row[name], larger=direction == "max")
+        check_selection(selection, list(self.row))
+        name, _, direction = selection.rpartition(" ")
+        return replace(self, name=name, value=self.row[name], higher_is_better=direction == "max")
 
     def better_than(self, best: float | None) -> bool:
-        """Whether this beats the best value so far; what is not a number loses to all that are."""
+        """Whether this beats the best value so far; any number beats NaN."""
         if best is None or math.isnan(best):
             return True
         if math.isnan(self.value):
             return False
-        return self.value > best if self.larger else self.value < best
+        return self.value > best if self.higher_is_better else self.value < best
 
 
-def check_selectable(wish: str, known: Sequence[str]) -> None:
+def check_selection(selection: str, known: Sequence[str]) -> None:
     """Refuse ``NAME max`` or ``NAME min`` of a number that evaluations do not give.
 
     Raises:
         UserError: naming those that they do.
     """
-    name = wish.rpartition(" ")[0]
+    name = selection.rpartition(" ")[0]
     if name not in known:
         raise UserError(
-            f"TRAIN.SELECT names {name!r}, which an evaluation does not give",
+            f"TRAIN.SELECT: evaluations give no number {name!r}",
             f"choose one of: {', '.join(known)}",
         )
 
 
 class Batch(Protocol):
-    """Samples on their way to a task."""
+    """Samples for a task."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the samples are called, for messages."""
+        """Names of the samples, for messages."""
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -120,32 +120,44 @@ class Batch(Protocol):
         """Move to `device`; floating point tensors become `dtype`."""
 
 
+@dataclass(frozen=True)
+class Losses:
+    """Scalar losses of one training phase, by name.
+
+    Attributes:
+        train: their sum is minimised.
+        log: logged only.
+        count: logged only; summed over micro-batches and processes, where others are averaged.
+    """
+
+    train: Mapping[str, Tensor]
+    log: Mapping[str, Tensor] = field(default_factory=dict)
+    count: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 class Task(nn.Module):
     """Networks and the losses that train them.
 
     Attributes:
-        trained: names of the attributes that have an optimiser each.
-        kept: names of further attributes whose state training changes without an optimiser.
+        optimized: names of the attributes with an optimiser each, in the order of their phases.
+        extra_state: names of further attributes that training changes, without an optimiser.
     """
 
-    trained: tuple[str, ...]
-    kept: tuple[str, ...] = ()
+    optimized: tuple[str, ...]
+    extra_state: tuple[str, ...] = ()
 
-    def losses(self, batch: Any, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Yield (trained attribute, named terms) in order; each is stepped before the next.
+    def losses(self, batch: Any, at: Progress) -> Iterator[tuple[str, Losses]]:
+        """Yield (optimised attribute, losses) of each phase, which is stepped before the next.
 
-        The terms' sum is minimised over that attribute's parameters. Terms of a name beginning
-        with ``_`` are only logged; so are those with ``#``, counts that are added up over parts and
-        processes where others are averaged. Called once for every part of a step that is
-        accumulated, and once more for each attribute after the first.
+        With micro-batches it is called for each of them, and once more for each further phase.
         """
         raise NotImplementedError
 
-    def prepare(self, at: Progress) -> None:
-        """Set what depends on the step, before its losses; nothing by default."""
+    def before_step(self, at: Progress) -> None:
+        """Set what depends on the step; nothing by default."""
 
-    def modes(self) -> None:
-        """Adjust training modes after ``train()``; nothing by default."""
+    def adjust_modes(self) -> None:
+        """Adjust the modules' modes after ``train()``; nothing by default."""
 
 
 class Sources(Protocol):
@@ -155,16 +167,16 @@ class Sources(Protocol):
         """Open the data set; it has ``summary()``."""
 
     def check_source(self, cfg: CfgNode, source: Any) -> None:
-        """Refuse now what would fail later."""
+        """Refuse early what would fail later."""
 
     def notes(self, cfg: CfgNode, source: Any) -> list[str]:
-        """Say what people should know of the data set and the settings, a line each."""
+        """Lines for the user about the data set and the settings."""
 
     def class_names(self, source: Any) -> list[str]:
-        """What training tells apart, for checkpoints."""
+        """Names of the classes, for checkpoints."""
 
     def synthetic_folder(self, cfg: CfgNode) -> Path | None:
-        """Give the folder of synthetic data; None for real data sets."""
+        """Folder of synthetic data; None for real data sets."""
 
 
 class Build(Protocol):
@@ -173,33 +185,33 @@ class Build(Protocol):
     FREE_TO_CHANGE: tuple[str, ...]
 
     def training_set(self, cfg: CfgNode, source: Any) -> Any:
-        """Give the samples to train on, by (epoch, position)."""
+        """Training samples by (epoch, position)."""
 
     def collate(self, samples: Any) -> Batch:
         """Stack samples."""
 
     def plan(self, cfg: CfgNode, data: Any) -> Plan:
-        """Say how long training is."""
+        """Length of training."""
 
     def build_task(
         self, cfg: CfgNode, source: Any, device: torch.device, *, resumed: bool = False
     ) -> Task:
-        """Make networks and losses on `device`."""
+        """Networks and losses on `device`."""
 
     def build_optimisers(self, cfg: CfgNode, task: Any) -> dict[str, Optimizer]:
-        """Make an optimiser for each trained part."""
+        """An optimiser for each optimised attribute."""
 
     def rates(self, cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
-        """Give learning rates as functions of the step."""
+        """Learning rates as functions of the step."""
 
     def original_entries(
         self, train_step: Any, epoch: int, measured: Mapping[str, float]
     ) -> dict[str, Any]:
-        """Give what checkpoints hold further under names of the original."""
+        """Further checkpoint entries, under the names of the reference implementation."""
 
 
 class Validation(Protocol):
-    """A task's module ``validation``: what is measured while training goes on."""
+    """A task's module ``validation``: evaluation during training."""
 
     def due(self, cfg: CfgNode, plan: Plan, done: int) -> bool:
         """Whether to evaluate after `done` steps."""
@@ -207,36 +219,36 @@ class Validation(Protocol):
     def validate(
         self, cfg: CfgNode, world: World, source: Any, train_step: Any, at: Progress
     ) -> ValidationResult:
-        """Evaluate the networks as they stand, over all processes."""
+        """Evaluate the current networks, over all processes."""
 
     def numbers(self, cfg: CfgNode, source: Any) -> Sequence[str]:
-        """Name the numbers of an evaluation's row."""
+        """Names of the numbers in an evaluation's row."""
 
     def one_batch(self, cfg: CfgNode, world: World, source: Any, train_step: Any) -> object:
-        """Evaluate a single batch, for a dry run; give what it came to."""
+        """Evaluate one batch, for a dry run."""
 
     def epoch_line(
         self, means: dict[str, float], epoch: int, seconds: float, waited: float
     ) -> str | None:
-        """Give the original's line of log, where it has one."""
+        """Log line of the reference implementation after an epoch, if it has one."""
 
 
 @dataclass(frozen=True)
 class TaskModules:
-    """What the trainer takes from a task."""
+    """Modules of a task that the trainer uses."""
 
     sources: Sources
     build: Build
     validation: Validation
 
 
-def plain(module: nn.Module) -> nn.Module:
-    """The module without its wrapper for many processes."""
+def unwrap(module: nn.Module) -> nn.Module:
+    """The module without DistributedDataParallel around it."""
     if isinstance(module, DistributedDataParallel):
         return cast(nn.Module, module.module)
     return module
 
 
-def trained_modules(task: Task) -> dict[str, nn.Module]:
-    """Give everything of a task that training changes, without wrappers, by attribute."""
-    return {name: plain(getattr(task, name)) for name in (*task.trained, *task.kept)}
+def stateful_modules(task: Task) -> dict[str, nn.Module]:
+    """Everything of a task that training changes, unwrapped, by attribute."""
+    return {name: unwrap(getattr(task, name)) for name in (*task.optimized, *task.extra_state)}

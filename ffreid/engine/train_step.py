@@ -1,11 +1,11 @@
-"""One training step: what a task's losses say, in parts or as a whole, in any precision."""
+"""One training step of any task: micro-batches, mixed precision, clipping and skipped steps."""
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,21 +18,21 @@ from torch.optim import Optimizer
 from ffreid.engine import batchnorm
 from ffreid.engine.distributed import group as group_module
 from ffreid.engine.ema import Averages
-from ffreid.engine.task import Batch, Progress, Task, plain, trained_modules
-from ffreid.errors import UserError
+from ffreid.engine.task import Batch, Losses, Progress, Task, stateful_modules, unwrap
 
-Terms = dict[str, Tensor]
+Terms = dict[tuple[str, str], Tensor]
+"""Detached losses by kind (count, log, train) and name; sorted, they are in the log's order."""
 
 
 @dataclass(kw_only=True)
-class Stepped:
-    """What a step came to.
+class StepResult:
+    """Outcome of a step.
 
     Attributes:
-        terms: means over its samples, of all processes; ``loss`` is the sum of those trained.
-        norms: length of each trained part's gradient, before clipping.
-        skipped: why nothing was trained, or no more after the parts in `norms`; None as a rule.
-        names: the samples of the processes that brought that about, as far as it can be told.
+        terms: means over the samples of all processes; ``loss`` is the sum of the minimised ones.
+        norms: gradient norm of each optimised part, before clipping.
+        skipped: why nothing was trained; None if the step was taken.
+        names: of a skipped step, the samples of the processes whose losses are not finite.
         stop: whether a process was asked to stop.
     """
 
@@ -44,20 +44,20 @@ class Stepped:
 
 
 class TrainStep:
-    """Steps a task's optimisers; its whole state is the task, the optimisers and a step number.
+    """Steps a task's optimisers; its state is the task, the optimisers and the step number.
 
     Args:
-        task: on its device already; its trained attributes are wrapped for many processes here.
-        optimisers: name of a trained attribute to its optimiser.
-        rates: name of a trained attribute to its learning rate as a function of the step.
-        device: where batches go.
+        task: on its device; its optimised attributes are wrapped for distributed training here.
+        optimisers: optimiser of each optimised attribute.
+        rates: learning rate of each optimised attribute as a function of the step.
+        device: of the batches.
         dtype: of the batches' floating point tensors.
-        half: what autocast computes in, torch.bfloat16 or torch.float16; None is off.
-        seed: dropout of a step derives from it, the step and the process.
+        autocast: dtype of autocast, torch.bfloat16 or torch.float16; None is off.
+        seed: dropout derives from it, the step and the rank.
         rank: of this process.
-        clip_norm: length that a trained part's gradient is cut down to; 0 is off.
-        average: decay of an average of everything that is trained; 0 is off.
-        backend: of torch.compile, which compiles the trained attributes in place; "" is off.
+        clip_norm: largest gradient norm of an optimised part; 0 is off.
+        ema_decay: of an average of all weights and buffers; 0 is off.
+        backend: of torch.compile, which compiles the optimised attributes in place; "" is off.
     """
 
     def __init__(
@@ -68,124 +68,151 @@ class TrainStep:
         *,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
-        half: torch.dtype | None = None,
+        autocast: torch.dtype | None = None,
         seed: int,
         rank: int = 0,
         clip_norm: float = 0.0,
-        average: float = 0.0,
+        ema_decay: float = 0.0,
         backend: str = "",
     ) -> None:
         self.task, self.optimisers, self.rates = task, dict(optimisers), dict(rates)
-        self.device, self.dtype, self.half = device, dtype, half
+        self.device, self.dtype, self.autocast = device, dtype, autocast
         self.seed, self.rank, self.clip_norm = seed, rank, clip_norm
-        self.scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
-        self.averages = Averages(trained_modules(task), average) if average else None
-        for name in task.trained:
+        self.scaler = torch.amp.GradScaler(device.type, enabled=autocast == torch.float16)
+        self.averages = Averages(stateful_modules(task), ema_decay) if ema_decay else None
+        for name in task.optimized:
             if backend:
                 getattr(task, name).compile(backend=backend)
             if group_module.size() > 1:
                 setattr(task, name, DistributedDataParallel(getattr(task, name)))
         self._buffers = list(task.buffers())
-        self._remembered = [buffer.clone() for buffer in self._buffers]
+        self._saved_buffers = [buffer.clone() for buffer in self._buffers]
+        self._saved_parts: dict[str, tuple[list[Tensor], dict[str, Any]]] = {}
 
-    def step(self, parts: Sequence[Batch], at: Progress, *, stop: bool = False) -> Stepped:
-        """Train on one batch, given whole or in parts whose gradients are summed.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The optimised attributes."""
+        return self.task.optimized
 
-        A loss or gradient that is not finite trains nothing and leaves running statistics as they
-        were, in all processes alike.
+    def step(
+        self, micro_batches: Sequence[Batch], at: Progress, *, stop: bool = False
+    ) -> StepResult:
+        """Train on one batch, complete or in micro-batches whose gradients are accumulated.
+
+        A loss or gradient that is not finite skips the step in all processes: weights, optimisers
+        and running statistics stay as they were, also of parts that an earlier phase has stepped.
+        For this, parts other than the last are copied before their optimiser steps.
 
         Args:
-            parts: this process's samples of the step, in the order of the batch; a loss counts by
-                its part's share of them.
-            at: where training stands.
-            stop: whether this process is asked to stop.
+            micro_batches: this process's samples in the order of the batch; a loss is weighted by
+                its micro-batch's share of them.
+            at: the step.
+            stop: whether this process was asked to stop.
         """
         self.task.train()
-        self.task.modes()
-        self.task.prepare(at)
-        _copy(self._buffers, self._remembered)
-        done, terms = Stepped(), dict[str, float]()
-        for name, found in (self._whole if len(parts) == 1 else self._summed)(parts, at):
-            means = averaged(found | {"#stop": torch.tensor(float(stop))}, self.device)
-            done.stop = means.pop("#stop") > 0 or done.stop
-            terms |= means
-            done.skipped = self._advance(name, total(means), at, done.norms)
-            if done.skipped is not None:
-                done.names = _culprits(found, parts)
+        self.task.adjust_modes()
+        self.task.before_step(at)
+        _copy(self._buffers, self._saved_buffers)
+        self._saved_parts.clear()
+        result, means = StepResult(), dict[tuple[str, str], float]()
+        phases = self._single if len(micro_batches) == 1 else self._accumulated
+        for name, terms in phases(micro_batches, at):
+            found = mean_over_processes(
+                terms | {("count", "stop"): torch.tensor(float(stop))}, self.device
+            )
+            result.stop = found.pop(("count", "stop")) > 0 or result.stop
+            means |= found
+            result.skipped = self._advance(name, loss_of(found), at, result.norms)
+            if result.skipped is not None:
+                result.names = _suspects(terms, micro_batches)
                 break
-        if done.norms:
+        if result.norms:
             self.scaler.update()
-        done.terms = with_loss(terms)
-        if done.skipped is not None:
-            _copy(self._remembered, self._buffers)
+        result.terms = with_loss(means)
+        if result.skipped is not None:
+            self._undo()
         elif self.averages is not None:
             self.averages.update()
-        return done
+        return result
 
-    def _whole(self, parts: Sequence[Batch], at: Progress) -> Iterator[tuple[str, Terms]]:
-        """Propagate each phase of the only part; what comes next sees the stepped one."""
+    def _single(self, micro_batches: Sequence[Batch], at: Progress) -> Iterator[tuple[str, Terms]]:
+        """Backpropagate each phase of the only micro-batch; the next one follows the update."""
         self._reseed(at, 0)
-        for name, terms in self._phases(parts[0], at):
+        for name, losses in self._phases(micro_batches[0], at):
             self.optimisers[name].zero_grad(set_to_none=True)
-            self._propagate(terms, 1.0)
-            yield name, {key: term.detach() for key, term in terms.items()}
+            self._backward(losses, 1.0)
+            yield name, _detached(losses)
 
-    def _summed(self, parts: Sequence[Batch], at: Progress) -> Iterator[tuple[str, Terms]]:
-        """Propagate each phase of all parts before the next phase of any.
+    def _accumulated(
+        self, micro_batches: Sequence[Batch], at: Progress
+    ) -> Iterator[tuple[str, Terms]]:
+        """Backpropagate each phase of all micro-batches before the next phase of any.
 
-        A later phase runs what comes before it again: its graph would have to be kept for all
-        parts otherwise, and that is what parts are there to avoid. Only the first run of the
-        first part changes running statistics, as of several processes only the first one's count.
+        Only the first run of the first micro-batch changes running statistics, just as only the
+        first process's count.
         """
-        samples, last = sum(map(len, parts)), len(parts) - 1
+        samples, last = sum(map(len, micro_batches)), len(micro_batches) - 1
         phase = 0
         while True:
-            stepped, logged = "", Terms()
-            for index, part in enumerate(parts):
+            name, sums = "", Terms()
+            for index, batch in enumerate(micro_batches):
                 with (
-                    self._gradients_exchanged_by(stepped if index == last else ""),
-                    batchnorm.statistics_kept(self.task, phase > 0 or index > 0),
+                    self._synchronised(name if index == last else ""),
+                    batchnorm.keep_statistics(self.task, phase > 0 or index > 0),
                 ):
                     self._reseed(at, index)
-                    phases = self._phases(part, at)
-                    stepped, terms = next(islice(phases, phase, None))
+                    phases = self._rerun_to_phase(batch, at, phase)
+                    name, losses = next(phases)
                     if index == 0:
-                        self.optimisers[stepped].zero_grad(set_to_none=True)
-                    self._propagate(terms, len(part) / samples)
-                for key, term in terms.items():
-                    weight = 1.0 if key.startswith("#") else len(part) / samples
-                    logged[key] = logged.get(key, 0.0) + weight * term.detach()
-            yield stepped, logged
-            with self._gradients_exchanged_by(""), batchnorm.statistics_kept(self.task):
+                        self.optimisers[name].zero_grad(set_to_none=True)
+                    weight = len(batch) / samples
+                    self._backward(losses, weight)
+                for key, term in _detached(losses).items():
+                    sums[key] = sums.get(key, 0.0) + (1.0 if key[0] == "count" else weight) * term
+            yield name, sums
+            with self._synchronised(""), batchnorm.keep_statistics(self.task):
                 if next(phases, None) is None:
                     return
             phase += 1
 
-    def _phases(self, part: Batch, at: Progress) -> Iterator[tuple[str, Terms]]:
+    def _rerun_to_phase(
+        self, batch: Batch, at: Progress, phase: int
+    ) -> Iterator[tuple[str, Losses]]:
+        """Give the phases from number `phase` on.
+
+        The phases before it are computed once more, a forward pass each: keeping their graphs for
+        all micro-batches would take the memory that accumulation saves.
+        """
+        phases = self._phases(batch, at)
+        for _ in range(phase):
+            next(phases)
+        return phases
+
+    def _phases(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
         """The task's losses, each phase in an autocast region of its own.
 
-        One region around all would keep the half-precision copies of weights made before the
-        first optimiser's step.
+        One region around all would cache half-precision copies of weights from before the first
+        optimiser's step.
         """
-        phases = self.task.losses(part.to(self.device, self.dtype), at)
+        phases = self.task.losses(batch.to(self.device, self.dtype), at)
         while True:
-            with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+            with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
                 phase = next(phases, None)
             if phase is None:
                 return
             yield phase
 
     def _reseed(self, at: Progress, index: int) -> None:
-        """Let dropout derive from the step, the process and the part."""
+        """Let dropout derive from the step, the process and the micro-batch."""
         entropy = np.random.SeedSequence([self.seed, at.step, self.rank] + [index] * (index > 0))
         torch.manual_seed(int(entropy.generate_state(1, np.uint32)[0]))
 
-    def _propagate(self, terms: Terms, weight: float) -> None:
-        loss = sum((term for key, term in terms.items() if _is_trained(key)), start=torch.zeros(()))
+    def _backward(self, losses: Losses, weight: float) -> None:
+        loss = sum(losses.train.values(), start=torch.zeros(()))
         torch.autograd.backward(self.scaler.scale(loss if weight == 1 else weight * loss))
 
-    def _gradients_exchanged_by(self, name: str) -> ExitStack:
-        """Let no trained part but `name` exchange gradients with other processes."""
+    def _synchronised(self, name: str) -> ExitStack:
+        """Let no optimised part but `name` exchange gradients with other processes."""
         stack = ExitStack()
         for other in self.names:
             module = getattr(self.task, other)
@@ -194,40 +221,53 @@ class TrainStep:
         return stack
 
     def _advance(self, name: str, loss: float, at: Progress, norms: dict[str, float]) -> str | None:
-        """Step an optimiser, adding its gradient's length to `norms`; give why not, if not."""
+        """Step an optimiser and add its gradient norm to `norms`; give the reason if not."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         optimiser = self.optimisers[name]
         for group in optimiser.param_groups:
             group["lr"] = self.rates[name](at.step)
         self.scaler.unscale_(optimiser)
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        length = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        norms[name] = float(length)
-        # Under a large loss scale that is an ordinary event, which the scaler answers itself.
+        parameters = _parameters(optimiser)
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norms[name] = float(norm)
+        # Overflow under a large loss scale is ordinary: the scaler skips and lowers the scale.
         if not math.isfinite(norms[name]) and self.scaler.get_scale() <= 1:
-            return f"the gradient of {name} has length {norms[name]}"
+            return f"the gradient norm of {name} is {norms[name]}"
         if self.clip_norm:
-            clip_grads_with_norm_(parameters, self.clip_norm, length)
+            clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        if name != self.names[-1]:
+            weights = [parameter.detach().clone() for parameter in parameters]
+            self._saved_parts[name] = weights, deepcopy(optimiser.state_dict())
         self.scaler.step(optimiser)
         return None
 
+    @torch.no_grad()
+    def _undo(self) -> None:
+        """Restore buffers, and weights and optimisers of the parts stepped so far."""
+        _copy(self._saved_buffers, self._buffers)
+        for name, (weights, state) in self._saved_parts.items():
+            _copy(weights, _parameters(self.optimisers[name]))
+            self.optimisers[name].load_state_dict(state)
+
     def state(self) -> dict[str, Any]:
         """Everything that training changes, for a checkpoint."""
+        modules = stateful_modules(self.task)
         state: dict[str, Any] = {
-            "parts": {name: part.state_dict() for name, part in trained_modules(self.task).items()},
+            "parts": {name: module.state_dict() for name, module in modules.items()},
             "optimisers": {name: self.optimisers[name].state_dict() for name in self.names},
             "scaler": self.scaler.state_dict(),
         }
         return state if self.averages is None else state | {"averages": self.averages.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave; what old files lack begins anew.
+        """Load what `state` gave.
 
-        Those that others wrote may lack optimisers' states, the scaler's and averages.
+        Converted checkpoints may lack states of optimisers, the scaler and the averages: these
+        start from scratch.
         """
-        for name, part in trained_modules(self.task).items():
-            part.load_state_dict(state["parts"][name])
+        for name, module in stateful_modules(self.task).items():
+            module.load_state_dict(state["parts"][name])
         for name in self.names:
             if name in state["optimisers"]:
                 self.optimisers[name].load_state_dict(state["optimisers"][name])
@@ -236,72 +276,70 @@ class TrainStep:
         if self.averages is not None and "averages" in state:
             self.averages.load_state_dict(state["averages"])
         elif self.averages is not None:
-            self.averages.restart()
+            self.averages.reset()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The trained attributes."""
-        return self.task.trained
-
-    def fsync_folder(self) -> None:
+    def prepare_evaluation(self) -> None:
         """Put the task in evaluation mode, with the first process's statistics everywhere."""
         self.task.eval()
         for name in self.names:
-            group_module.broadcast_buffers(plain(getattr(self.task, name)))
+            group_module.broadcast_buffers(unwrap(getattr(self.task, name)))
 
     @torch.no_grad()
     def evaluate(self, batches: Iterator[Any], at: Progress) -> dict[str, float]:
-        """Average every term over all processes' samples, in evaluation mode."""
-        self.fsync_folder()
-        sums: dict[str, float] = {}
-        count = 0
+        """Average all terms over the samples of all processes, in evaluation mode.
+
+        Returns:
+            ``loss`` and every term by name; nothing where there are no samples.
+        """
+        self.prepare_evaluation()
+        sums: dict[tuple[str, str], float] = {}
+        samples = 0
         for batch in batches:
-            weight = len(batch)
-            count += weight
-            for _, terms in self._phases(batch, at):
-                for key, term in terms.items():
-                    sums[key] = sums.get(key, 0.0) + weight * float(term)
-        found = group_module.gather_rows([(sums, count)])
-        samples = sum(part[1] for part in found)
-        if not samples:
-            raise UserError(
-                "not one frame could be used to validate", "check the depth of the test frames"
-            )
-        names = sorted({name for part in found for name in part[0]})
-        return with_loss({n: sum(part[0].get(n, 0.0) for part in found) / samples for n in names})
+            samples += len(batch)
+            for _, losses in self._phases(batch, at):
+                for key, term in _detached(losses).items():
+                    sums[key] = sums.get(key, 0.0) + len(batch) * float(term)
+        rows = group_module.gather_rows([(sums, samples)])
+        if not (total := sum(count for _, count in rows)):
+            return {}
+        keys = sorted({key for row, _ in rows for key in row})
+        return with_loss({key: sum(row.get(key, 0.0) for row, _ in rows) / total for key in keys})
 
 
-def averaged(terms: Mapping[str, Tensor], device: torch.device) -> dict[str, float]:
-    """Terms averaged over processes; those whose names begin with ``#`` are summed."""
-    names = sorted(terms)
-    stacked = torch.stack([terms[name].to(device, torch.float64) for name in names])
-    means = dict(zip(names, group_module.mean(stacked).tolist(), strict=True))
-    return {
-        n: value * group_module.size() if n.startswith("#") else value for n, value in means.items()
-    }
+def mean_over_processes(terms: Terms, device: torch.device) -> dict[tuple[str, str], float]:
+    """Average terms over processes, and sum counts."""
+    keys = sorted(terms)
+    stacked = torch.stack([terms[key].to(device, torch.float64) for key in keys])
+    means = zip(keys, group_module.mean(stacked).tolist(), strict=True)
+    return {k: mean * group_module.size() if k[0] == "count" else mean for k, mean in means}
 
 
-def _culprits(found: Terms, parts: Sequence[Batch]) -> tuple[str, ...]:
-    """Samples of the processes whose terms are not finite; of all, where only gradients are not."""
-    finite = all(bool(term.isfinite().all()) for term in found.values())
-    names = [name for part in parts for name in part.names]
+def loss_of(means: Mapping[tuple[str, str], float]) -> float:
+    """Sum the minimised terms."""
+    return math.fsum(value for (kind, _), value in means.items() if kind == "train")
+
+
+def with_loss(means: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Give terms by name, after ``loss``, the sum of those that are minimised."""
+    return {"loss": loss_of(means)} | {name: value for (_, name), value in means.items()}
+
+
+def _suspects(terms: Terms, micro_batches: Sequence[Batch]) -> tuple[str, ...]:
+    """Samples of the processes whose terms are not finite, or of all if only gradients are not."""
+    finite = all(bool(term.isfinite().all()) for term in terms.values())
+    names = [name for batch in micro_batches for name in batch.names]
     rows = group_module.gather_rows([(finite, name) for name in names])
     bad = [name for finite, name in rows if not finite]
     return tuple(bad or [name for _, name in rows])
 
 
-def total(terms: Mapping[str, float]) -> float:
-    """Sum of the terms that are trained."""
-    return math.fsum(value for name, value in terms.items() if _is_trained(name))
+def _detached(losses: Losses) -> Terms:
+    kinds = {"count": losses.count, "log": losses.log, "train": losses.train}
+    return {(kind, n): term.detach() for kind, terms in kinds.items() for n, term in terms.items()}
 
 
-def with_loss(terms: Mapping[str, float]) -> dict[str, float]:
-    """Give terms under their plain names, with ``loss``, the sum of those that are trained."""
-    return {"loss": total(terms)} | {name.lstrip("_#"): value for name, value in terms.items()}
-
-
-def _is_trained(name: str) -> bool:
-    return not name.startswith(("_", "#"))
+def _parameters(optimiser: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
 
 def _copy(source: list[Tensor], target: list[Tensor]) -> None:
@@ -317,28 +355,24 @@ def timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
         asked = time.monotonic()
 
 
+@dataclass
 class AverageMeter:
-    """Terms summed over the steps of an epoch.
-
-    Args:
-        state: of an epoch that was interrupted, from `state`; it goes on.
+    """Sums over the steps of an epoch; ``vars`` of it restore it.
 
     Attributes:
-        steps: how many were counted.
-        seconds: that they took, waiting for their batches included.
-        waited: seconds that they waited for their batches.
+        steps: their number.
+        seconds: their duration, with loading.
+        waited: seconds of these that were spent waiting for batches.
         sums: of each term, by name.
     """
 
-    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
-        past = state or {"steps": 0, "seconds": 0.0, "waited": 0.0, "sums": {}}
-        self.steps: int = past["steps"]
-        self.seconds: float = past["seconds"]
-        self.waited: float = past["waited"]
-        self.sums: dict[str, float] = dict(past["sums"])
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
 
     def add(self, terms: Mapping[str, float], *, waited: float, seconds: float) -> None:
-        """Count a step's terms, the seconds it waited for its batch, and those it then took."""
+        """Add a step: its terms, the seconds waited for its batch and the seconds after that."""
         self.steps += 1
         self.waited += waited
         self.seconds += waited + seconds
@@ -346,14 +380,5 @@ class AverageMeter:
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def means(self) -> dict[str, float]:
-        """Give every term's mean over the steps."""
+        """Mean of every term over the steps."""
         return {name: total / self.steps for name, total in self.sums.items()}
-
-    def state(self) -> dict[str, Any]:
-        """Give what a checkpoint in the middle of an epoch holds of it."""
-        return {
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "waited": self.waited,
-            "sums": dict(self.sums),
-        }

@@ -1,4 +1,4 @@
-"""The one loop: it steps a task, tells, evaluates, saves, and stops when it is asked to."""
+"""The training loop of any task: steps, logging, evaluation, checkpoints, stopping, resuming."""
 
 import signal
 import time
@@ -20,39 +20,32 @@ from ffreid.engine.checkpoints.manager import CheckpointManager, best_values, ch
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import OverfitDataset, StepKeys, group_by_step, stream
-from ffreid.engine.task import (
-    Plan,
-    Progress,
-    TaskModules,
-    ValidationResult,
-    check_selectable,
-    trained_modules,
-)
+from ffreid.engine.task import Plan, Progress, TaskModules, check_selection, stateful_modules
 from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.logger import RunLogger
 from ffreid.engine.tracking.progress import Best, StepRecord
-from ffreid.engine.train_step import AverageMeter, Stepped, TrainStep, timed
+from ffreid.engine.train_step import AverageMeter, StepResult, TrainStep, timed
 from ffreid.errors import UserError
 
-SELECTING = ("TEST.SELECT", "TRAIN.SELECT")
-"""How settings begin that say by which number the best state is chosen."""
+SELECTION_KEYS = ("TEST.SELECT", "TRAIN.SELECT")
+"""Prefixes of the settings that choose the number which selects the best state."""
 SHOWN = 8
 """Samples of a skipped step that are named on the screen."""
 
 
 class Trainer:
-    """What one training run holds; `fit` is the loop.
+    """One training run.
 
     Args:
         cfg: frozen configuration.
-        world: this process among those that share the work.
+        world: this process among all.
         modules: the task's.
         folder: of the run.
-        state: checkpoint to go on from.
-        origin: its file, for messages.
+        state: checkpoint to resume from.
+        origin: its file.
 
     Raises:
-        UserError: data or checkpoint cannot be used.
+        UserError: the data or the checkpoint cannot be used.
     """
 
     def __init__(
@@ -81,23 +74,37 @@ class Trainer:
                 total=self.plan.total,
                 steps_per_epoch=self.plan.steps_per_epoch,
             )
-            self._check_resumable(state, origin)
+            check_resumable(
+                state,
+                origin,
+                cfg,
+                classes=self.classes,
+                total=self.plan.total,
+                free=self.build.FREE_TO_CHANGE,
+            )
         if cfg.TRAIN.SELECT:
-            check_selectable(cfg.TRAIN.SELECT, self.validation.numbers(cfg, self.source))
+            check_selection(cfg.TRAIN.SELECT, self.validation.numbers(cfg, self.source))
         self.rates = self.build.rates(cfg, self.plan)
-        self.train_step = self._trainer(resumed=state is not None)
-        self.start = self.skipped = 0
+        self.train_step = self._build_train_step(resumed=state is not None)
+        self.manager = CheckpointManager(folder, every=cfg.TRAIN.KEEP_EVERY, keep=cfg.TRAIN.KEEP)
+        self.start = self.skipped = self.lines = 0
         self.best: dict[str, Best] = {}
         self.measured: dict[str, float] = {}
         self.evaluation_pending = False
-        self.lines = 0
         self.epoch = AverageMeter()
         self.saved: tuple[Path, int] | None = None
         if state is not None:
-            self.saved = (Path(origin), state["step"])
-            self._take_back(state, Path(origin))
+            self._restore(state, Path(origin))
+        self.logger = RunLogger(
+            folder,
+            self.plan,
+            main=world.is_main,
+            start=self.start,
+            log_every=cfg.TRAIN.LOG_EVERY,
+            tensorboard=cfg.TRAIN.TENSORBOARD,
+        )
 
-    def _trainer(self, *, resumed: bool) -> TrainStep:
+    def _build_train_step(self, *, resumed: bool) -> TrainStep:
         cfg, device, train = self.cfg, self.world.device, self.cfg.TRAIN
         task = group.main_process_first(
             lambda: self.build.build_task(cfg, self.source, device, resumed=resumed)
@@ -111,62 +118,44 @@ class Trainer:
             self.rates,
             device=device,
             dtype=precision.dtype(cfg),
-            half=precision.half(cfg, device),
+            autocast=precision.autocast_dtype(cfg, device),
             seed=cfg.SEED,
             rank=self.world.rank,
             clip_norm=train.CLIP_NORM,
-            average=train.EMA,
+            ema_decay=train.EMA,
             backend=train.COMPILE,
         )
 
-    def _check_resumable(self, state: Mapping[str, Any], origin: str) -> None:
-        check_resumable(
-            state,
-            origin,
-            self.cfg,
-            classes=self.classes,
-            total=self.plan.total,
-            free=self.build.FREE_TO_CHANGE,
-        )
-
-    def _take_back(self, state: Mapping[str, Any], origin: Path) -> None:
+    def _restore(self, state: Mapping[str, Any], origin: Path) -> None:
         if "converted" in state:
-            self._take_over(state, origin)
+            for name, module in stateful_modules(self.train_step.task).items():
+                load_weights(module, state["parts"].get(name, {}), f"{origin}, its part {name},")
+            if self.world.is_main and state["optimisers"].keys() != set(self.train_step.names):
+                report.log(f"note: {origin} holds no optimiser state: optimisers start from zero")
         self.train_step.load_state(state)
+        self.saved = (origin, state["step"])
         self.start, self.measured = state["step"], state.get("measured", {})
-        self.skipped, self.evaluation_pending = (
-            state.get("skipped", 0),
-            not state.get("evaluated", True),
-        )
-        self.epoch = AverageMeter(state.get("epoch_sums"))
+        self.skipped = state.get("skipped", 0)
+        self.evaluation_pending = not state.get("evaluated", True)
+        self.epoch = AverageMeter(**state.get("epoch_sums", {}))
         if origin.parent.resolve() == self.folder.resolve():
             self.lines = state.get("lines", self.start // self.plan.steps_per_epoch)
         changed = [key for key, *_ in differing(self.cfg, state["config"])]
-        # Numbers of another kind don't compare.
-        if not any(key.startswith(SELECTING) for key in changed):
-            found = best_values(state).items()
-            self.best = {n: best for n, best in found if (self.folder / f"{n}.pth").is_file()}
-
-    def _take_over(self, state: Mapping[str, Any], origin: Path) -> None:
-        """Refuse what does not fit of a checkpoint that others wrote, and say what it lacks."""
-        for name, part in trained_modules(self.train_step.task).items():
-            load_weights(part, state["parts"].get(name, {}), f"{origin}, its part {name},")
-        if self.world.is_main and state["optimisers"].keys() != set(self.train_step.names):
-            report.log(f"note: {origin} holds no state of the optimisers: they begin anew")
+        # Values of different numbers cannot be compared.
+        if not any(key.startswith(SELECTION_KEYS) for key in changed):
+            best = best_values(state).items()
+            self.best = {n: value for n, value in best if (self.folder / f"{n}.pth").is_file()}
 
     def fit(self, stop_at: int | None = None, *, profiled_steps: int = 0) -> Path:
-        """Train from the start step to the last, or to `stop_at`; give the run folder.
+        """Train to the last step, or to `stop_at`; give the run folder.
 
         Raises:
-            UserError: a file cannot be read or written, or no step gives a finite loss any more.
-            Stopped: by a signal, saved.
+            UserError: a file cannot be read or written, or too many steps in a row were skipped.
+            Stopped: by a signal, after saving.
         """
         cfg, plan, world = self.cfg, self.plan, self.world
         end = plan.total if stop_at is None else min(stop_at, plan.total)
         keys = self._keys(self.start, end)
-        self.manager = CheckpointManager(
-            self.folder, every=cfg.TRAIN.KEEP_EVERY, keep=cfg.TRAIN.KEEP
-        )
         if world.is_main:
             run_folder.start_run(
                 cfg,
@@ -180,14 +169,7 @@ class Trainer:
                 lines=self.lines,
             )
         with (
-            RunLogger(
-                self.folder,
-                plan,
-                main=world.is_main,
-                start=self.start,
-                log_every=cfg.TRAIN.LOG_EVERY,
-                tensorboard=cfg.TRAIN.TENSORBOARD,
-            ) as self.logger,
+            self.logger,
             signals.catch_signals(
                 verbose=world.is_main, run_has_failed=failures.group_has_failed
             ) as self.signals,
@@ -195,24 +177,26 @@ class Trainer:
         ):
             if "best" in self.best:
                 self.logger.log_best(self.best["best"])
-            if self.evaluation_pending or (self.start == plan.total and not self._has_last()):
+            done_without_checkpoint = (
+                self.start == plan.total and not (self.folder / "last.pth").is_file()
+            )
+            if self.evaluation_pending or done_without_checkpoint:
                 self._validate(self.start)
             steps = group_by_step(self._batches(keys), keys.micro_batches)
-            for step, (parts, waited) in zip(keys.steps, timed(steps), strict=True):
-                stepped = self._step(step, parts, waited)
+            for step, (micro_batches, waited) in zip(keys.steps, timed(steps), strict=True):
+                result = self._step(step, micro_batches, waited)
                 trace.step()
-                self._keep(step + 1, stop=stepped.stop)
+                self._after_step(step + 1, stop=result.stop)
             if self.start < end < plan.total:
                 self._save("last.pth", end)
         return self.folder
 
     def dry_run(self) -> dict[str, Any]:
-        """Run one step and one batch of the evaluation, and tell of both; nothing is written."""
+        """Run one step and one batch of the evaluation and describe both; write nothing."""
         keys = self._keys(0, 1)
-        parts = islice(self._batches(keys), keys.micro_batches)
         return dry_run.dry_run(
             self.train_step,
-            parts,
+            islice(self._batches(keys), keys.micro_batches),
             self._at(0),
             lambda: self.validation.one_batch(self.cfg, self.world, self.source, self.train_step),
         )
@@ -230,58 +214,57 @@ class Trainer:
     def _batches(self, keys: StepKeys) -> Iterator[Any]:
         return stream(self.data, keys, self.build.collate, workers=self.plan.workers)
 
-    def _has_last(self) -> bool:
-        return (self.folder / "last.pth").is_file()
-
     def _at(self, step: int) -> Progress:
         return Progress(step, self.plan.total, step // self.plan.steps_per_epoch)
 
-    def _step(self, step: int, parts: list[Any], waited: float) -> Stepped:
-        """Train on one batch, and count and tell what it came to."""
+    def _step(self, step: int, micro_batches: list[Any], waited: float) -> StepResult:
+        """Train on one batch and log the result."""
         started = time.monotonic()
         at = self._at(step)
-        stepped = self.train_step.step(parts, at, stop=self.signals.received is not None)
+        result = self.train_step.step(micro_batches, at, stop=self.signals.received is not None)
         seconds = time.monotonic() - started
-        if stepped.skipped is None:
-            self.epoch.add(stepped.terms, waited=waited, seconds=seconds)
+        if result.skipped is None:
+            self.epoch.add(result.terms, waited=waited, seconds=seconds)
         self.logger.log_step(
             StepRecord(
                 done=step + 1,
                 epoch=at.epoch,
-                terms=stepped.terms,
+                terms=result.terms,
                 rates={name: self.rates[name](step) for name in self.train_step.names},
-                norms=stepped.norms,
+                norms=result.norms,
                 waited=waited,
                 seconds=seconds,
-                skipped=stepped.skipped,
-                names=stepped.names,
+                skipped=result.skipped,
+                names=result.names,
             )
         )
-        self._count_skipped(step + 1, stepped)
+        self._count_skipped(step + 1, result)
         if (step + 1) % self.plan.steps_per_epoch == 0:
-            self._tell_epoch(at.epoch)
-        return stepped
+            self._end_epoch(at.epoch)
+        return result
 
-    def _count_skipped(self, done: int, stepped: Stepped) -> None:
-        self.skipped = 0 if stepped.skipped is None else self.skipped + 1
-        if stepped.skipped is None:
+    def _count_skipped(self, done: int, result: StepResult) -> None:
+        if result.skipped is None:
+            self.skipped = 0
             return
-        samples = ", ".join(stepped.names[:SHOWN]) + ", …" * (len(stepped.names) > SHOWN)
-        terms = ", ".join(f"{name} {value:g}" for name, value in stepped.terms.items())
+        self.skipped += 1
+        samples = ", ".join(result.names[:SHOWN]) + ", …" * (len(result.names) > SHOWN)
+        terms = ", ".join(f"{name} {value:g}" for name, value in result.terms.items())
         self.logger.log(
-            f"note: step {done} is skipped: {stepped.skipped} ({terms}); samples: {samples}"
+            f"note: step {done} is skipped, weights stay as they were: {result.skipped} ({terms}); "
+            f"samples: {samples}"
         )
         if self.skipped >= self.cfg.TRAIN.MAX_SKIPPED:
             path, step = self.saved or (None, 0)
-            good = f"the last good state is {path} (step {step})" if path else "nothing was saved"
+            good = f"the last checkpoint is {path} (step {step})" if path else "nothing was saved"
             raise UserError(
-                f"{self.skipped} step{'s' * (self.skipped > 1)} in a row could not be trained: "
-                f"{stepped.skipped} in step {done}",
-                f"{good}; a lower learning rate, TRAIN.CLIP_NORM 1 or --precision fp32 may help, "
-                "in a run of its own: --tag NAME",
+                f"{self.skipped} step{'s' * (self.skipped > 1)} in a row had to be skipped: "
+                f"{result.skipped} in step {done}",
+                f"{good}; try a lower learning rate, TRAIN.CLIP_NORM 1 or --precision fp32 in a "
+                "new run: --tag NAME",
             )
 
-    def _tell_epoch(self, number: int) -> None:
+    def _end_epoch(self, number: int) -> None:
         epoch, self.epoch = self.epoch, AverageMeter()
         if not epoch.steps:
             return
@@ -290,80 +273,73 @@ class Trainer:
         self.logger.log_epoch(number, line, epoch.seconds)
         if broken := epoch.sums.get("broken"):
             self.logger.log(
-                f"note: epoch {number + 1}: {broken:.0f} files could not be read, others took "
-                "their places"
+                f"note: epoch {number + 1}: {broken:.0f} files could not be read and were replaced "
+                "by others"
             )
 
-    def _keep(self, done: int, *, stop: bool) -> None:
-        """After a step: evaluate and save where it is time to, and stop if asked to."""
+    def _after_step(self, done: int, *, stop: bool) -> None:
+        """Evaluate and save when due, and stop if asked to."""
         due = done == self.plan.total or self.validation.due(self.cfg, self.plan, done)
+        epoch, rest = divmod(done, self.plan.steps_per_epoch)
         if stop:
             self._save("last.pth", done, evaluated=not due)
         elif due:
             self._validate(done)
-        elif done % self.cfg.TRAIN.SAVE_EVERY == 0 or self._ends_kept_epoch(done):
+        elif done % self.cfg.TRAIN.SAVE_EVERY == 0 or (rest == 0 and self.manager.keeps(epoch)):
             self._save("last.pth", done)
         if stop:
-            group.barrier()  # the first process may be saving still
+            group.barrier()  # the first process may still be saving
             raise self._stopped(self.signals.received or signal.SIGTERM, done)
-
-    def _ends_kept_epoch(self, done: int) -> bool:
-        epoch, rest = divmod(done, self.plan.steps_per_epoch)
-        return rest == 0 and self.manager.keeps(epoch)
 
     def _validate(self, done: int) -> None:
         """Evaluate the networks, and their averages; keep the best states of each."""
-        # First: whatever happens in an evaluation, no step is lost.
+        # Saved first: whatever happens in an evaluation, no step is lost.
         if self.saved != (self.folder / "last.pth", done):
             self._save("last.pth", done, evaluated=False)
         averages = self.train_step.averages
         with self.logger.paused():
             with self._stoppable(done):
-                self._judge(done, "best")
+                self._evaluate(done, "best")
             if averages is not None:
-                # In this order: a signal must not cut the exchange of weights short.
+                # In this order: a signal must not interrupt the exchange of weights.
                 with averages.in_place(), self._stoppable(done):
-                    self._judge(done, "best-ema")
-        # Last: killed before it, a resumed run comes by here once more.
+                    self._evaluate(done, "best-ema")
+        # Saved last: a run killed before this evaluates again when resumed.
         self._save("last.pth", done)
 
     def _stoppable(self, done: int) -> AbstractContextManager[None]:
         return self.signals.stop_immediately(lambda received: self._stopped(received, done))
 
-    def _judge(self, done: int, name: str) -> None:
-        """Evaluate what stands in the networks; keep it under `name` where it is the best."""
-        if name != "best":
+    def _evaluate(self, done: int, name: str) -> None:
+        """Evaluate the current weights; save them as `name` if they are the best."""
+        ema = name.removeprefix("best")
+        if ema:
             self.logger.log("with the averaged weights:")
-        found: ValidationResult = self.validation.validate(
+        result = self.validation.validate(
             self.cfg, self.world, self.source, self.train_step, self._at(done - 1)
-        )
-        found = found.selected_by(self.cfg.TRAIN.SELECT)
+        ).selected_by(self.cfg.TRAIN.SELECT)
         best = self.best.get(name)
-        better = found.better_than(best.value if best else None)
+        better = result.better_than(best.value if best else None)
         if better:
-            self.best[name] = Best(name=found.name, value=found.value, step=done)
-        if name == "best":
-            self.measured = dict(found.kept)
+            self.best[name] = Best(name=result.name, value=result.value, step=done)
+        if not ema:
+            self.measured = dict(result.measured)
         if self.world.is_main:
-            self._tell_judged(done, name, found, better=better)
+            draw = result.images if self.cfg.TRAIN.TENSORBOARD else None
+            self.logger.log_validation(
+                done,
+                result.row,
+                prefix=f"validation{ema}",
+                best=None if ema else self.best[name],
+                pictures=draw() if draw is not None else None,
+            )
+            if result.results is not None:
+                facts = {"step": done, "epoch": self._at(done - 1).epoch + 1, **result.results}
+                facts |= {"selected_by": result.name}
+                for which in ("last", "best") if better else ("last",):
+                    atomic.write_json(self.folder / f"validation-{which}{ema}.json", facts)
         if better:
             self._save(f"{name}.pth", done, weights_only=True)
-
-    def _tell_judged(self, done: int, name: str, found: ValidationResult, *, better: bool) -> None:
-        suffix = name.removeprefix("best")
-        draw = found.pictures if self.cfg.TRAIN.TENSORBOARD else None
-        self.logger.log_validation(
-            done,
-            found.row,
-            prefix=f"validation{suffix}",
-            best=self.best[name] if name == "best" else None,
-            pictures=draw() if draw is not None else None,
-        )
-        if found.results is not None:
-            facts = {"step": done, "epoch": self._at(done - 1).epoch + 1, **found.results}
-            facts |= {"selected_by": found.name}
-            for which in ("last", "best") if better else ("last",):
-                atomic.write_json(self.folder / f"validation-{which}{suffix}.json", facts)
 
     def _stopped(self, received: signal.Signals, done: int) -> signals.Stopped:
         self.logger.set_state("stopped", step=done)
@@ -371,7 +347,7 @@ class Trainer:
             received,
             f"by {received.name} at step {done} of {self.plan.total}, saved in "
             f"{self.folder / 'last.pth'}",
-            "go on with the same command and --resume auto",
+            "resume with the same command and --resume auto",
         )
 
     def _save(
@@ -392,7 +368,7 @@ class Trainer:
             "measured": self.measured,
             "evaluated": evaluated,
             "skipped": self.skipped,
-            "epoch_sums": self.epoch.state(),
+            "epoch_sums": asdict(self.epoch),
             "lines": self.lines,
             "config": self.cfg.dump(),
             **self.build.original_entries(self.train_step, self._at(done - 1).epoch, self.measured),

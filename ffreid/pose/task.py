@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import nn
 
 from ffreid.engine import batchnorm
-from ffreid.engine.task import Progress, Task, plain
+from ffreid.engine.task import Losses, Progress, Task, unwrap
 from ffreid.pose.data.batch import PoseBatch
 from ffreid.pose.losses import pose_losses, segmentation_accuracy
 from ffreid.pose.schedules import halving_momentum
@@ -22,7 +22,7 @@ class PoseTask(Task):
             them (3 a process); None is off.
     """
 
-    trained = ("net",)
+    optimized = ("net",)
 
     def __init__(
         self, net: nn.Module, *, offset_samples: float, frozen: bool, momentum_batch: float | None
@@ -32,20 +32,25 @@ class PoseTask(Task):
         self.offset_samples, self.frozen = offset_samples, frozen
         self.momentum_batch = momentum_batch
 
-    def modes(self) -> None:
+    def adjust_modes(self) -> None:
         """Keep frozen statistics in evaluation mode."""
         if self.frozen:
             batchnorm.freeze(self.net)
 
-    def prepare(self, at: Progress) -> None:
+    def before_step(self, at: Progress) -> None:
         """Set the batch-norm momentum where the schedule is on."""
         if self.momentum_batch is not None:
             momentum = halving_momentum(max(0, at.step - 1), batch=self.momentum_batch)
             batchnorm.set_momentum(self.net, momentum)
 
-    def losses(self, batch: PoseBatch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    def losses(self, batch: PoseBatch, at: Progress) -> Iterator[tuple[str, Losses]]:
         """Yield the network's three terms once."""
-        net = self.net if self.training else plain(self.net)
+        net = self.net if self.training else unwrap(self.net)
         outputs = net(batch.inputs)
-        terms = pose_losses(outputs, batch.targets, self.offset_samples)
-        yield "net", terms | {"_accuracy": segmentation_accuracy(outputs, batch.targets)}
+        yield (
+            "net",
+            Losses(
+                train=pose_losses(outputs, batch.targets, self.offset_samples),
+                log={"accuracy": segmentation_accuracy(outputs, batch.targets)},
+            ),
+        )

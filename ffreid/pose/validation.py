@@ -14,8 +14,9 @@ from ffreid.engine import precision
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.modules import evaluating
-from ffreid.engine.task import Pictures, Plan, Progress, ValidationResult, plain
+from ffreid.engine.task import Images, Plan, Progress, ValidationResult, unwrap
 from ffreid.engine.train_step import TrainStep
+from ffreid.errors import UserError
 from ffreid.pose import build, sources
 from ffreid.pose.data.batch import SkippedFrame
 from ffreid.pose.draw import Picture
@@ -37,19 +38,21 @@ def validate(
 ) -> ValidationResult:
     """Measure the loss on test frames, over all processes."""
     terms = train_step.evaluate(_batches(cfg, world, source), at)
-    net = plain(train_step.task.get_submodule("net"))
+    if not terms:
+        raise UserError(
+            "no test frame can be used for validation", "check the depth images of the test frames"
+        )
+    net = unwrap(train_step.task.get_submodule("net"))
     return ValidationResult(
         row=terms,
         name="loss",
         value=terms["loss"],
-        larger=False,
-        pictures=lambda: pictures(cfg, source, net, world.device),
+        higher_is_better=False,
+        images=lambda: pictures(cfg, source, net, world.device),
     )
 
 
-def pictures(
-    cfg: CfgNode, source: sources.Source, net: nn.Module, device: torch.device
-) -> Pictures:
+def pictures(cfg: CfgNode, source: sources.Source, net: nn.Module, device: torch.device) -> Images:
     """Estimate and draw the poses of the first validation frames, by the frame's name."""
     data = build.evaluation_set(cfg, source, min(cfg.TRAIN.VALIDATE_FRAMES or PICTURES, PICTURES))
     drawn: dict[str, Picture] = {}

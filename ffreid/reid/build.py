@@ -15,7 +15,7 @@ from ffreid.engine import batchnorm, optim
 from ffreid.engine.checkpoints import io
 from ffreid.engine.distributed import group
 from ffreid.engine.precision import dtype
-from ffreid.engine.task import Plan, plain
+from ffreid.engine.task import Plan, unwrap
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.reid import convert
@@ -68,7 +68,7 @@ def build_task(
         whole,
         clothes=NormalizedClassifier(features, outfits) if loss.CAL == "cal" else None,
         memory=_memory(cfg, outfits) if loss.CAL == "calwithmemory" else None,
-        owners=torch.from_numpy(source.owners()),
+        clothes_of_identity=torch.from_numpy(source.owners()),
         settings=settings(cfg),
     )
     return task.to(device, dtype(cfg))
@@ -117,7 +117,7 @@ def build_optimisers(cfg: CfgNode, task: ReidTask) -> dict[str, Optimizer]:
             weight_decay=o.WEIGHT_DECAY,
             fused=cfg.TRAIN.FUSED,
         )
-        for name in task.trained
+        for name in task.optimized
     }
 
 
@@ -133,8 +133,8 @@ def original_entries(
     """
     task = train_step.task
     assert isinstance(task, ReidTask)
-    net = plain(task.net)
-    head = task.memory if task.clothes is None else plain(task.clothes)
+    net = unwrap(task.net)
+    head = task.memory if task.clothes is None else unwrap(task.clothes)
     entries = {
         "model_state_dict": net.get_submodule("model").state_dict(),
         "classifier_state_dict": net.get_submodule("classifier").state_dict(),

@@ -1,4 +1,4 @@
-"""The reid task: a network with its identity classifier, and the clothes that CAL plays against."""
+"""The reid task: a network, its identity classifier and the clothes classifier of CAL."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -11,18 +11,16 @@ from torch.func import functional_call
 
 from ffreid.engine import batchnorm
 from ffreid.engine.distributed.group import Gradient
-from ffreid.engine.task import Progress, Task, plain
+from ffreid.engine.task import Losses, Progress, Task, unwrap
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE, ClothesMemory, cal
 
-Terms = dict[str, Tensor]
-
 
 class Identifier(nn.Module):
-    """A network and the classifier of identities that trains it.
+    """A network and the identity classifier that trains it.
 
     Args:
-        model: pictures or clips to features (B, D).
+        model: images or clips to features (B, D).
         classifier: features to identity scores (B, C).
     """
 
@@ -38,14 +36,14 @@ class Identifier(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Which losses train, from which epoch, and how they weigh.
+    """Losses, their weights and the epochs from which they train.
 
     Attributes:
         identity: name in `CLASSIFICATION`.
         clothes: name in `CLOTHES`.
         pair: name in `PAIRWISE`.
-        pair_weight: 0 computes the pairwise loss for the log only.
-        pair_gradient: see `engine.dist.gather_with_grad`.
+        pair_weight: with 0 the pairwise loss is logged only.
+        pair_gradient: see `engine.distributed.group.gather_with_grad`.
         scale: of cosines in the identity and clothes losses.
         margin: of the identity loss.
         pair_scale: of cosines in the pairwise loss.
@@ -53,7 +51,7 @@ class Settings:
         epsilon: of CAL.
         clothes_from: epoch from which the clothes classifier trains.
         adversarial_from: epoch from which CAL trains the network.
-        group: samples that one of the original's processes has; 0 for all there are.
+        group: samples a process of the reference implementation; 0 is the batch.
     """
 
     identity: str
@@ -78,13 +76,13 @@ class ReidTask(Task):
 
     Args:
         net: network and identity classifier.
-        clothes: classifier of outfits by cosines (B, O).
-        memory: remembered features of outfits, in place of `clothes`.
-        owners: (C, O) bool, which outfit is whose.
+        clothes: features to cosines of the clothes classes (B, O).
+        memory: features remembered for each clothes class, in place of `clothes`.
+        clothes_of_identity: (C, O) bool, the clothes classes of each identity.
         settings: of the losses.
     """
 
-    owners: Tensor
+    clothes_of_identity: Tensor
 
     def __init__(
         self,
@@ -92,59 +90,63 @@ class ReidTask(Task):
         *,
         clothes: nn.Module | None = None,
         memory: ClothesMemory | None = None,
-        owners: Tensor,
+        clothes_of_identity: Tensor,
         settings: Settings,
     ) -> None:
         super().__init__()
         assert clothes is None or memory is None
         self.net, self.clothes, self.memory, self.settings = net, clothes, memory, settings
-        self.register_buffer("owners", owners)
-        self.trained = ("net",) if clothes is None else ("clothes", "net")
-        self.kept = () if memory is None else ("memory",)
+        self.register_buffer("clothes_of_identity", clothes_of_identity)
+        self.optimized = ("net",) if clothes is None else ("clothes", "net")
+        self.extra_state = () if memory is None else ("memory",)
 
-    def losses(self, batch: ReidBatch, at: Progress) -> Iterator[tuple[str, Terms]]:
+    def losses(self, batch: ReidBatch, at: Progress) -> Iterator[tuple[str, Losses]]:
         """Yield the clothes classifier's loss, once it trains, then the network's.
 
-        Terms that are off are computed without gradient, for the log.
+        Losses that do not train are computed without gradient, for the log.
         """
         batchnorm.regroup(self.net, self._groups(batch))
         features, scores = self.net(batch.images)
-        terms = {"classification": self._identity(scores, batch)}
-        terms |= self._pair(features, batch)
+        train = {"classification": self._identity_loss(scores, batch)}
+        log = {"accuracy": _accuracy(scores, batch.identities)}
+        pair = self._pairwise_loss(features, batch)
+        if self.settings.pair_weight:
+            train["weighted_pair"] = self.settings.pair_weight * pair
+        log["pair"] = pair.detach()
+        adversarial = at.epoch >= self.settings.adversarial_from
         if self.clothes is not None:
-            trains = at.epoch >= self.settings.clothes_from
-            # Wrapped for many processes it must not run forward without running backward.
-            head = self.clothes if trains else plain(self.clothes)
-            with nullcontext() if trains else torch.no_grad():
-                cosines = head(features.detach())
-                worn = CLOTHES[self.settings.clothes](
-                    cosines, batch.clothes, scale=self.settings.scale
-                )
-            if trains:
-                yield "clothes", {"clothes": worn}
+            clothes = self._clothes_loss(features, batch, at)
+            if at.epoch >= self.settings.clothes_from:
+                yield "clothes", Losses(train={"clothes": clothes})
             else:
-                terms["_clothes"] = worn
-            terms |= self._against_classifier(features, batch, at)
+                log["clothes"] = clothes
+            cosines, loss = self._adversarial_loss(features, batch, at)
+            log["clothes_accuracy"] = _accuracy(cosines, batch.clothes)
+            (train if adversarial else log)["adversarial"] = loss
         if self.memory is not None:
-            terms |= self._against_memory(features, batch, at)
-        terms["_accuracy"] = _accuracy(scores, batch.identities)
-        terms["#broken"] = torch.tensor(float(len(batch.broken)), device=features.device)
-        yield "net", terms
+            # The memory stays empty until the adversarial loss trains.
+            if adversarial:
+                allowed = self.clothes_of_identity[batch.identities]
+                train["adversarial"] = self.memory(features, batch.clothes, allowed)
+            else:
+                log["adversarial"] = features.new_zeros(())
+        broken = torch.tensor(float(len(batch.broken)), device=features.device)
+        yield "net", Losses(train, log, count={"broken": broken})
 
     def _groups(self, batch: ReidBatch) -> int:
-        """Count the groups of the original's processes in a batch, 1 where it holds no whole."""
-        whole, rest = divmod(len(batch), self.settings.group or len(batch))
-        return 1 if rest else whole
+        """Number of the reference implementation's processes in a batch, 1 if not a multiple."""
+        groups, rest = divmod(len(batch), self.settings.group or len(batch))
+        return 1 if rest else groups
 
-    def _identity(self, scores: Tensor, batch: ReidBatch) -> Tensor:
+    def _identity_loss(self, scores: Tensor, batch: ReidBatch) -> Tensor:
         s = self.settings
         loss = CLASSIFICATION[s.identity]
         return loss(scores, batch.identities, scale=s.scale, margin=s.margin)
 
-    def _pair(self, features: Tensor, batch: ReidBatch) -> Terms:
+    def _pairwise_loss(self, features: Tensor, batch: ReidBatch) -> Tensor:
         s = self.settings
         with nullcontext() if s.pair_weight else torch.no_grad():
-            loss = PAIRWISE[s.pair](
+            return PAIRWISE[s.pair](
                 features,
                 batch.identities,
                 scale=s.pair_scale,
@@ -152,35 +154,35 @@ class ReidTask(Task):
                 gradient=s.pair_gradient,
                 groups=self._groups(batch),
             )
-        if not s.pair_weight:
-            return {"_pair": loss}
-        return {"weighted_pair": s.pair_weight * loss, "_pair": loss.detach()}
 
-    def _against_classifier(self, features: Tensor, batch: ReidBatch, at: Progress) -> Terms:
-        """CAL by the updated classifier, whose weights are constants here."""
+    def _clothes_loss(self, features: Tensor, batch: ReidBatch, at: Progress) -> Tensor:
         assert self.clothes is not None
-        head = plain(self.clothes)
+        trains = at.epoch >= self.settings.clothes_from
+        # DistributedDataParallel must not run forward without running backward.
+        head = self.clothes if trains else unwrap(self.clothes)
+        with nullcontext() if trains else torch.no_grad():
+            cosines = head(features.detach())
+            loss = CLOTHES[self.settings.clothes]
+            return loss(cosines, batch.clothes, scale=self.settings.scale)
+
+    def _adversarial_loss(
+        self, features: Tensor, batch: ReidBatch, at: Progress
+    ) -> tuple[Tensor, Tensor]:
+        """Cosines and CAL of the updated clothes classifier, whose weights are constants here."""
+        assert self.clothes is not None
+        head = unwrap(self.clothes)
         fixed: dict[str, Any] = {name: p.detach() for name, p in head.named_parameters()}
-        on = at.epoch >= self.settings.adversarial_from
-        with nullcontext() if on else torch.no_grad():
+        trains = at.epoch >= self.settings.adversarial_from
+        with nullcontext() if trains else torch.no_grad():
             cosines = functional_call(head, fixed, (features,))
             loss = cal(
                 cosines,
                 batch.clothes,
-                self.owners[batch.identities],
+                self.clothes_of_identity[batch.identities],
                 scale=self.settings.scale,
                 epsilon=self.settings.epsilon,
             )
-        correct = _accuracy(cosines, batch.clothes)
-        return {"adversarial" if on else "_adversarial": loss, "_clothes_accuracy": correct}
-
-    def _against_memory(self, features: Tensor, batch: ReidBatch, at: Progress) -> Terms:
-        """CAL by the memory, which stays empty before CAL trains."""
-        assert self.memory is not None
-        if at.epoch < self.settings.adversarial_from:
-            return {"_adversarial": features.new_zeros(())}
-        own = self.owners[batch.identities]
-        return {"adversarial": self.memory(features, batch.clothes, own)}
+        return cosines, loss
 
 
 def _accuracy(scores: Tensor, labels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from ffreid import report
 from ffreid.engine.distributed.group import World
-from ffreid.engine.task import Pictures, Plan, Progress, ValidationResult, plain
+from ffreid.engine.task import Images, Plan, Progress, ValidationResult, unwrap
 from ffreid.engine.train_step import TrainStep
 from ffreid.reid.data.records import Source
 from ffreid.reid.evaluation import evaluate, search_rows
@@ -48,8 +48,8 @@ def validate(
     cfg: CfgNode, world: World, source: Source, train_step: TrainStep, at: Progress
 ) -> ValidationResult:
     """Search with the network as it stands, over all processes."""
-    train_step.fsync_folder()
-    net = plain(train_step.task.get_submodule("net")).get_submodule("model")
+    train_step.prepare_evaluation()
+    net = unwrap(train_step.task.get_submodule("net")).get_submodule("model")
     search, rows = search_rows(cfg, world, source, net, split=cfg.TEST.SELECT_ON)
     by_name = {row.protocol: row for row in rows}
     found = {name: row.scores for name, row in by_name.items()}
@@ -68,17 +68,17 @@ def validate(
         row={f"{s.name} {key}": value for s in found.values() for key, value in _numbers(s)},
         name=f"{protocol} {label}",
         value=value,
-        larger=True,
+        higher_is_better=True,
         results={
             "selected_on": cfg.TEST.SELECT_ON,
             "scores": [asdict(s) for s in found.values()],
         },
-        kept={"rank1": found[protocol].cmc[1]},
-        pictures=lambda: pictures(cfg, source, search, by_name[protocol]),
+        measured={"rank1": found[protocol].cmc[1]},
+        images=lambda: pictures(cfg, source, search, by_name[protocol]),
     )
 
 
-def pictures(cfg: CfgNode, source: Source, search: EmbeddedSearch, row: Row) -> Pictures:
+def pictures(cfg: CfgNode, source: Source, search: EmbeddedSearch, row: Row) -> Images:
     """Draw the rank lists of four queries, the same after every epoch, by the query's path."""
     assert row.ranking is not None
     searched = source.val if cfg.TEST.SELECT_ON == "val" else source.test
@@ -101,8 +101,8 @@ def numbers(cfg: CfgNode, source: Source) -> list[str]:
 
 def one_batch(cfg: CfgNode, world: World, source: Source, train_step: TrainStep) -> object:
     """Take the features of the first batch of queries."""
-    train_step.fsync_folder()
-    net = plain(train_step.task.get_submodule("net")).get_submodule("model")
+    train_step.prepare_evaluation()
+    net = unwrap(train_step.task.get_submodule("net")).get_submodule("model")
     query = replace(source.test, query=source.test.query[: cfg.DATA.TEST_BATCH], gallery=())
     return embed(cfg, world, source, net, query, "of a dry run")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ffreid.engine.dry_run import describe, dry_run, show
-from ffreid.engine.task import Progress, Task
+from ffreid.engine.task import Losses, Progress, Task
 from ffreid.engine.train_step import TrainStep
 
 AT = Progress(0, 1, 0)
@@ -44,16 +44,19 @@ class Network(nn.Module):
 
 
 class Toy(Task):
-    trained = ("net",)
+    optimized = ("net",)
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         self.net = Network()
         self.weight = weight
 
-    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
         five, six = self.net(batch.x)
-        yield "net", {"five": self.weight * five.square().mean(), "six": six.square().mean()}
+        yield (
+            "net",
+            Losses(train={"five": self.weight * five.square().mean(), "six": six.square().mean()}),
+        )
 
 
 def train_step(task: Task) -> TrainStep:

@@ -52,7 +52,7 @@ def passed(net: nn.Module, *, kept: bool = False, half: torch.dtype | None = Non
     for _ in range(2):
         net.zero_grad()
         inputs = torch.randn(4, 4, 8, 8).to(kind).requires_grad_()
-        with batchnorm.statistics_kept(net, kept):
+        with batchnorm.keep_statistics(net, kept):
             with (
                 torch.autocast("cpu", half, enabled=half is not None),
                 torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),

@@ -8,7 +8,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from ffreid.engine import defaults
-from ffreid.engine.precision import dtype, flags, half, in_float32, widened
+from ffreid.engine.precision import autocast_dtype, dtype, flags, in_float32, widened
 from ffreid.errors import UserError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -38,14 +38,14 @@ def claim(monkeypatch: pytest.MonkeyPatch, *, bfloat16: bool) -> list[bool]:
 
 
 def test_half_precision_is_off_unless_asked_for() -> None:
-    assert half(configuration(), CPU) is None
-    assert half(configuration(PRECISION="fp64"), CPU) is None
+    assert autocast_dtype(configuration(), CPU) is None
+    assert autocast_dtype(configuration(PRECISION="fp64"), CPU) is None
 
 
 @pytest.mark.parametrize("bfloat16", [True, False])
 def test_the_cpu_computes_in_bfloat16(bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     claim(monkeypatch, bfloat16=bfloat16)
-    assert half(configuration(PRECISION="amp"), CPU) == torch.bfloat16
+    assert autocast_dtype(configuration(PRECISION="amp"), CPU) == torch.bfloat16
 
 
 @pytest.mark.parametrize(("bfloat16", "found"), BFLOAT16)
@@ -53,7 +53,7 @@ def test_a_gpu_without_bfloat16_of_its_own_computes_in_float16(
     bfloat16: bool, found: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = claim(monkeypatch, bfloat16=bfloat16)
-    assert half(configuration(PRECISION="amp"), GPU) == found
+    assert autocast_dtype(configuration(PRECISION="amp"), GPU) == found
     assert asked == [False]
 
 
@@ -63,13 +63,13 @@ def test_a_named_half_precision_is_that_one(
 ) -> None:
     claim(monkeypatch, bfloat16=True)
     for device in (CPU, GPU):
-        assert half(configuration(PRECISION=name), device) == found
+        assert autocast_dtype(configuration(PRECISION=name), device) == found
 
 
 def test_bfloat16_that_a_gpu_has_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     claim(monkeypatch, bfloat16=False)
     with pytest.raises(UserError, match="bf16, which a card of 2016 has not") as caught:
-        half(configuration(PRECISION="bf16"), GPU)
+        autocast_dtype(configuration(PRECISION="bf16"), GPU)
     assert "fp16" in caught.value.hint
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ffreid.engine.task import Progress, Task, ValidationResult
+from ffreid.engine.task import Losses, Progress, Task, ValidationResult
 from ffreid.engine.train_step import TrainStep
 
 DTYPE = torch.float64
@@ -35,7 +35,7 @@ class Batch:
 class Pair(Task):
     """A first layer fits the targets; a second then fits what the updated first leaves over."""
 
-    trained = ("first", "second")
+    optimized = ("first", "second")
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -46,19 +46,22 @@ class Pair(Task):
             parameter.data = torch.randn(parameter.shape, dtype=DTYPE, generator=generator)
         self.heard: list[tuple[str, Progress | bool]] = []
 
-    def modes(self) -> None:
+    def adjust_modes(self) -> None:
         self.heard.append(("modes", self.training))
 
-    def prepare(self, at: Progress) -> None:
+    def before_step(self, at: Progress) -> None:
         self.heard.append(("prepare", at))
 
-    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
         left = batch.y - self.first(self.dropout(batch.x))
         small = 0.1 * self.first.weight.square().sum()
         # A logged term whose gradient would be huge, were it trained.
-        yield "first", {"fit": left.square().mean(), "small": small, "_shown": 1e6 * small}
+        yield (
+            "first",
+            Losses(train={"fit": left.square().mean(), "small": small}, log={"shown": 1e6 * small}),
+        )
         left = batch.y - self.first(batch.x).detach()
-        yield "second", {"rest": (left - self.second(batch.x)).square().mean()}
+        yield "second", Losses(train={"rest": (left - self.second(batch.x)).square().mean()})
 
 
 RATES = {"first": lambda step: 0.1 / (1 + step), "second": lambda step: 0.2 + 0.1 * step}
@@ -66,7 +69,7 @@ RATES = {"first": lambda step: 0.1 / (1 + step), "second": lambda step: 0.2 + 0.
 
 def train_step(task: Task, *, seed: int = 0, rank: int = 0) -> TrainStep:
     optimisers = {
-        name: torch.optim.Adam(task.get_submodule(name).parameters()) for name in task.trained
+        name: torch.optim.Adam(task.get_submodule(name).parameters()) for name in task.optimized
     }
     cpu = torch.device("cpu")
     return TrainStep(task, optimisers, RATES, device=cpu, dtype=DTYPE, seed=seed, rank=rank)
@@ -129,7 +132,7 @@ def test_the_task_is_told_where_training_stands_before_its_losses() -> None:
 
 def test_a_part_that_is_not_stepped_keeps_its_parameters() -> None:
     class First(Pair):
-        def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
             yield next(super().losses(batch, at))
 
     task = First()
@@ -213,27 +216,27 @@ def test_a_state_taken_back_trains_on_bitwise() -> None:
 class Halves(Task):
     """Trains a layer, then shows what the updated layer gives and trains another on it."""
 
-    trained = ("first", "second")
+    optimized = ("first", "second")
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
         self.given: list[Tensor] = []
 
-    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
         given = self.first(batch.x)
-        yield "first", {"fit": given.square().mean()}
+        yield "first", Losses(train={"fit": given.square().mean()})
         self.given = [given.detach(), self.first(batch.x).detach()]
-        yield "second", {"rest": self.second(self.given[1]).square().mean()}
+        yield "second", Losses(train={"rest": self.second(self.given[1]).square().mean()})
 
 
 def halves(half: torch.dtype | None) -> tuple[Halves, TrainStep]:
     task = Halves()
     optimisers = {
-        name: torch.optim.SGD(task.get_submodule(name).parameters()) for name in task.trained
+        name: torch.optim.SGD(task.get_submodule(name).parameters()) for name in task.optimized
     }
-    rates = dict.fromkeys(task.trained, lambda step: 0.5)
-    made = TrainStep(task, optimisers, rates, device=torch.device("cpu"), half=half, seed=0)
+    rates = dict.fromkeys(task.optimized, lambda step: 0.5)
+    made = TrainStep(task, optimisers, rates, device=torch.device("cpu"), autocast=half, seed=0)
     return task, made
 
 
@@ -266,14 +269,14 @@ def test_losses_are_scaled_in_float16_alone(half: torch.dtype | None, scaled: bo
 class Remembers(Pair):
     """Counts its steps in a part without an optimiser."""
 
-    kept = ("memory",)
+    extra_state = ("memory",)
 
     def __init__(self) -> None:
         super().__init__()
         self.memory = nn.Module()
         self.memory.register_buffer("steps", torch.zeros(()))
 
-    def prepare(self, at: Progress) -> None:
+    def before_step(self, at: Progress) -> None:
         self.memory.get_buffer("steps").add_(1)
 
 
@@ -291,7 +294,7 @@ def test_what_is_kept_is_saved_and_taken_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("larger", "value", "best", "better"),
+    ("higher_is_better", "value", "best", "better"),
     [
         (True, 0.5, None, True),
         (True, 0.5, 0.4, True),
@@ -307,11 +310,13 @@ def test_what_is_kept_is_saved_and_taken_back() -> None:
     ],
 )
 def test_a_number_beats_a_worse_one_and_what_is_none(
-    larger: bool, value: float, best: float | None, better: bool
+    higher_is_better: bool, value: float, best: float | None, better: bool
 ) -> None:
-    found = ValidationResult(row={}, name="rank-1", value=value, larger=larger)
+    found = ValidationResult(row={}, name="rank-1", value=value, higher_is_better=higher_is_better)
     assert found.better_than(best) is better
 
 
 def test_where_nothing_is_a_number_the_last_is_the_best() -> None:
-    assert ValidationResult(row={}, name="rank-1", value=nan, larger=True).better_than(nan)
+    assert ValidationResult(row={}, name="rank-1", value=nan, higher_is_better=True).better_than(
+        nan
+    )

@@ -85,14 +85,16 @@ def test_cal_trains_a_classifier_of_outfits() -> None:
     task = built()
     assert type(task.clothes) is NormalizedClassifier
     assert task.clothes(torch.randn(2, 4096)).shape == (2, OUTFITS)
-    assert (task.trained, task.kept, task.memory) == (("clothes", "net"), (), None)
-    assert task.owners.tolist() == [[i == owner for owner in OWNERS] for i in range(PEOPLE)]
+    assert (task.optimized, task.extra_state, task.memory) == (("clothes", "net"), (), None)
+    assert task.clothes_of_identity.tolist() == [
+        [i == owner for owner in OWNERS] for i in range(PEOPLE)
+    ]
 
 
 @pytest.mark.parametrize("update", ["asis", "mean"])
 def test_cal_with_memory_keeps_one_in_its_place(update: str) -> None:
     task = built("LOSS.CAL", "calwithmemory", "LOSS.MEMORY_UPDATE", update, "LOSS.MOMENTUM", "0.3")
-    assert (task.trained, task.kept, task.clothes) == (("net",), ("memory",), None)
+    assert (task.optimized, task.extra_state, task.clothes) == (("net",), ("memory",), None)
     assert task.memory is not None
     assert task.memory.feature_memory.shape == (OUTFITS, 4096)
     assert (task.memory.momentum, task.memory.scale) == (0.3, 16.0)
@@ -100,7 +102,7 @@ def test_cal_with_memory_keeps_one_in_its_place(update: str) -> None:
 
 def test_the_baseline_has_neither() -> None:
     task = built("LOSS.CAL", "none")
-    assert (task.trained, task.kept) == (("net",), ())
+    assert (task.optimized, task.extra_state) == (("net",), ())
     assert (task.clothes, task.memory) == (None, None)
 
 

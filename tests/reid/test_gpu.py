@@ -39,7 +39,9 @@ def _task(name: str, *, recompute: bool = False) -> ReidTask:
     head = NormalizedClassifier(net.feature_dim, PEOPLE)
     owners = torch.arange(OUTFITS) // 2 == torch.arange(PEOPLE)[:, None]
     clothes = NormalizedClassifier(net.feature_dim, OUTFITS)
-    return ReidTask(Identifier(net, head), clothes=clothes, owners=owners, settings=SETTINGS)
+    return ReidTask(
+        Identifier(net, head), clothes=clothes, clothes_of_identity=owners, settings=SETTINGS
+    )
 
 
 def _batch(name: str) -> ReidBatch:

@@ -76,7 +76,7 @@ def trained(cfg: CfgNode, steps: int = STEPS) -> dict[str, Any]:
         train_step.step([damaged(batch)], Progress(step, plan.total, step // plan.steps_per_epoch))
         for step, batch in zip(keys.steps, batches, strict=True)
     ]
-    train_step.fsync_folder()
+    train_step.prepare_evaluation()
     parts = train_step.state()["parts"]
     tensors = {f"{part}.{key}": parts[part][key] for part in parts for key in parts[part]}
     return {"tensors": tensors, "logged": [stepped.terms for stepped in logged]}

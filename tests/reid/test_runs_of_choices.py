@@ -218,7 +218,7 @@ def test_damaged_pictures_are_counted_in_training_where_they_may_be(
     told = [
         int(text.split()[3])
         for text in capsys.readouterr().err.splitlines()
-        if "files could not be read, others took their places" in text
+        if "files could not be read and were replaced by others" in text
     ]
     assert len(told) == 2
     counted = sum(row["train/broken"] for row in rows)
@@ -277,7 +277,7 @@ def test_listed_pictures_that_are_missing_are_gone_on_without_where_they_may_be(
     assert ended(line("train", tmp_path, "skips", more, dataset)) == 0
     told = capsys.readouterr().err
     assert f"note: missing: 2 files: {train}, {item}\n" in told
-    assert "files could not be read, others took their places" in told
+    assert "files could not be read and were replaced by others" in told
     assert ended(line("eval", tmp_path, "skips", more, dataset)) == 0
     assert list(read(tmp_path / dataset / "skips/results.json")["broken"]) == [item]
 

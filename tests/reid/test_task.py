@@ -36,9 +36,9 @@ def task(memory: bool) -> ReidTask:
     owners = torch.arange(OUTFITS) // 2 == torch.arange(PEOPLE)[:, None]
     if memory:
         bank = ClothesMemory(OUTFITS, FEATURES, scale=16.0, epsilon=0.1, momentum=0.2)
-        return ReidTask(made, memory=bank, owners=owners, settings=SETTINGS)
+        return ReidTask(made, memory=bank, clothes_of_identity=owners, settings=SETTINGS)
     head = NormalizedClassifier(FEATURES, OUTFITS)
-    return ReidTask(made, clothes=head, owners=owners, settings=SETTINGS)
+    return ReidTask(made, clothes=head, clothes_of_identity=owners, settings=SETTINGS)
 
 
 def steps(memory: bool, half: torch.dtype | None) -> list[dict[str, float]]:
@@ -46,10 +46,10 @@ def steps(memory: bool, half: torch.dtype | None) -> list[dict[str, float]]:
     made = task(memory)
     optimisers = {
         name: torch.optim.SGD(made.get_submodule(name).parameters(), lr=0.1)
-        for name in made.trained
+        for name in made.optimized
     }
     rates = dict.fromkeys(optimisers, lambda step: 0.1)
-    train_step = TrainStep(made, optimisers, rates, device=CPU, half=half, seed=0)
+    train_step = TrainStep(made, optimisers, rates, device=CPU, autocast=half, seed=0)
     generator = torch.Generator().manual_seed(2)
     clothes = torch.arange(BATCH) // 2
     batch = ReidBatch(

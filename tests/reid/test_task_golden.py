@@ -67,7 +67,7 @@ class Run:
             Identifier(model, head),
             clothes=None if self.memory else self.clothes,
             memory=self.memory,
-            owners=torch.from_numpy(owners),
+            clothes_of_identity=torch.from_numpy(owners),
             settings=settings(cfg),
         ).to(dtype)
         self.seen: list[Tensor] = []
@@ -79,7 +79,7 @@ class Run:
                 lr=meta["lr"],
                 weight_decay=meta["weight_decay"],
             )
-            for name in self.task.trained
+            for name in self.task.optimized
         }
         self.train_step = TrainStep(
             self.task,

@@ -124,7 +124,7 @@ def scores(name: str, rank1: float, precision: float) -> Scores:
 class Nothing(Task):
     """A task with a network that is never run."""
 
-    trained = ("net",)
+    optimized = ("net",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ def test_a_named_number_selects_the_best_state_and_larger_is_better(
     value: float,
 ) -> None:
     found = validated(train_step, monkeypatch, FOUND, *pairs)
-    assert (found.name, found.value, found.larger) == (name, value, True)
+    assert (found.name, found.value, found.higher_is_better) == (name, value, True)
     assert found.better_than(value - 0.01)
     assert not found.better_than(value)
     assert found.row["SC rank-5"] == 0.9

@@ -9,7 +9,7 @@ from typing import Any
 
 from ffreid import report
 from ffreid.engine.signals import Stopped
-from ffreid.engine.task import Pictures, Plan
+from ffreid.engine.task import Images, Plan
 from ffreid.engine.tracking import run_folder, run_state
 from ffreid.engine.tracking.progress import Best, Recent, StepRecord, main_rate, make_display
 from ffreid.engine.tracking.tensorboard import Board, tagged
@@ -51,11 +51,14 @@ class RunLogger:
         self.folder, self.plan, self.main, self.log_every = folder, plan, main, log_every
         self.recent = Recent(title=title, plan=plan, done=start)
         self.display = make_display(self.recent, show=main)
-        self.board = Board(folder, start=start) if main and tensorboard else None
+        self.tensorboard = main and tensorboard
+        self.board: Board | None = None
         self.facts: dict[str, Any] = {}
         self.told = 0.0
 
     def __enter__(self) -> "RunLogger":
+        if self.tensorboard:
+            self.board = Board(self.folder, start=self.recent.done)
         self.set_state("running", started=run_state.now())
         self.display.start()
         return self
@@ -132,7 +135,7 @@ class RunLogger:
         row: Mapping[str, float],
         *,
         prefix: str = "validation",
-        pictures: Pictures | None = None,
+        pictures: Images | None = None,
         best: Best | None = None,
     ) -> None:
         """Tell of an evaluation after `done` steps.

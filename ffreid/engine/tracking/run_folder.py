@@ -226,7 +226,7 @@ def start_run(
 def _common_notes(cfg: CfgNode, world: World) -> Iterator[str]:
     """What of the settings is worth a word, whatever the task."""
     train = cfg.TRAIN
-    if half := precision.half(cfg, world.device):
+    if half := precision.autocast_dtype(cfg, world.device):
         yield f"networks compute in {str(half).removeprefix('torch.')}"
     if train.ACCUMULATE > 1:
         yield (

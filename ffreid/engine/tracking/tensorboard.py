@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ffreid.engine.task import Pictures
+from ffreid.engine.task import Images
 from ffreid.engine.tracking.progress import main_rate
 from ffreid.errors import UserError
 
@@ -52,7 +52,7 @@ class Board:
                 if math.isfinite(value):
                     self.writer.add_scalar(tag, value, done)
 
-    def pictures(self, done: int, pictures: Pictures) -> None:
+    def pictures(self, done: int, pictures: Images) -> None:
         """Add pictures by tag."""
         with self._guarded():
             for tag, picture in pictures.items():

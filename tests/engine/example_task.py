@@ -1,4 +1,4 @@
-"""A third task, of tests alone: two small parts trained one after the other, as CAL's are."""
+"""A small task for tests: two parts trained one after the other, as those of CAL are."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from ffreid.engine import batchnorm, precision
 from ffreid.engine import defaults as engine_defaults
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import evaluation_stream
-from ffreid.engine.task import Plan, Progress, Task, TaskModules, ValidationResult
+from ffreid.engine.task import Losses, Plan, Progress, Task, TaskModules, ValidationResult
 from ffreid.engine.train_step import TrainStep
 from ffreid.engine.trainer import Trainer
 
@@ -74,7 +74,7 @@ class Fitter(Task):
 
     def __init__(self, dropout: float, groups: int, single: bool) -> None:
         super().__init__()
-        self.trained = ("net",) if single else ("head", "net")
+        self.optimized = ("net",) if single else ("head", "net")
         self.net = nn.Sequential(
             nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 2)
         )
@@ -82,20 +82,20 @@ class Fitter(Task):
         batchnorm.group(self.net, groups)
         self.groups = groups
 
-    def losses(self, batch: Points, at: Progress) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    def losses(self, batch: Points, at: Progress) -> Iterator[tuple[str, Losses]]:
         batchnorm.regroup(self.net, max(1, len(batch) * self.groups // 12))
         found = self.net(batch.x)
-        if "head" in self.trained:
+        if "head" in self.optimized:
             left = (batch.y - found).detach()
-            yield "head", {"left": (left - self.head(batch.x)).square().mean()}
+            yield "head", Losses(train={"left": (left - self.head(batch.x)).square().mean()})
         fit = (batch.y - found).square().mean()
-        yield "net", {"fit": fit, "_largest": found.detach().abs().mean()}
+        yield "net", Losses(train={"fit": fit}, log={"largest": found.abs().mean()})
 
 
 def defaults(folder: Path, *pairs: str) -> CfgNode:
-    """Settings of the third task: 3 batch-norm groups of 4 samples a step, 2 steps an epoch."""
+    """Settings: 3 batch-norm groups of 4 samples a step, 2 steps an epoch."""
     cfg = CfgNode()
-    cfg.TASK, cfg.DATASET, cfg.TAG, cfg.OUTPUT, cfg.SEED = "third", "points", "a", str(folder), 3
+    cfg.TASK, cfg.DATASET, cfg.TAG, cfg.OUTPUT, cfg.SEED = "example", "points", "a", str(folder), 3
     cfg.DATA = CfgNode({"ROOT": "", "WORKERS": 0, "BAD": []})
     cfg.MODEL = CfgNode({"BACKBONE": "", "DROPOUT": 0.0, "SINGLE": False})
     cfg.TRAIN = CfgNode({"STEPS": 6, "BATCH": 12, "GROUPS": 3})
@@ -156,7 +156,7 @@ class Build:
         return task.to(device, precision.dtype(cfg))
 
     def build_optimisers(self, cfg: CfgNode, task: Any) -> dict[str, Optimizer]:
-        return {name: Adam(task.get_submodule(name).parameters()) for name in task.trained}
+        return {name: Adam(task.get_submodule(name).parameters()) for name in task.optimized}
 
     def rates(self, cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
         return {"net": lambda step: 0.02 / (1 + step), "head": lambda step: 0.01}
@@ -180,7 +180,9 @@ class Validation:
             Samples(), collate, batch=5, workers=0, rank=world.rank, size=world.size
         )
         row = train_step.evaluate(batches, at)
-        return ValidationResult(row=row, name="loss", value=row["loss"], larger=False, results={})
+        return ValidationResult(
+            row=row, name="loss", value=row["loss"], higher_is_better=False, results={}
+        )
 
     def numbers(self, cfg: CfgNode, source: Samples) -> tuple[str, ...]:
         return ("loss", "largest", "fit", "left")
