@@ -78,7 +78,9 @@ def compose(
     elif cfg.get("RECIPE"):
         merge_file(cfg, shared[cfg.RECIPE])
     cfg.TASK, cfg.DATASET = task, dataset  # the file may be another dataset's dumped configuration
-    for key, value in (("ROOT", root or os.environ.get("FFREID_DATA")), ("CLS", cls)):
+    # Toy data go to the cache, not among the user's datasets.
+    environment = None if cfg.DATA.LAYOUT.startswith("toy") else os.environ.get("FFREID_DATA")
+    for key, value in (("ROOT", root or environment), ("CLS", cls)):
         if value is not None and key in cfg.DATA:
             cfg.DATA[key] = str(value)
     if output is not None:

@@ -85,7 +85,7 @@ def dry_run(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> di
     ):
         origin, state = _found(cfg, resume, world)
         made_at = tasks.modules(cfg.TASK).sources.synthetic_folder(cfg)
-        if made_at is not None and not (made_at / synthetic.MARKER).is_file():
+        if made_at is not None and not (made_at / synthetic.INFO_FILE).is_file():
             cfg = cfg.clone()
             cfg.defrost()
             cfg.DATA.ROOT = place

@@ -1,4 +1,4 @@
-"""The order of the test files where several processes share them."""
+"""Shared fixtures, and the order of the test files where several processes share them."""
 
 import os
 from pathlib import Path
@@ -21,6 +21,12 @@ LONGEST = (
     "test_kills.py",
 )
 """Files that take longer than 15 s, the longest first."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep toy data of tests out of the user's cache."""
+    os.environ["FFREID_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

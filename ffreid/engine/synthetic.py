@@ -1,51 +1,60 @@
-"""Data that are made on first use: which folder holds them, whether they are finished."""
+"""Toy datasets: where they are stored, and generating them on first use."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ffreid.errors import UserError
+from ffreid.report import log
 
 if sys.platform != "win32":
     import fcntl
 
-MARKER = "toy.json"
+INFO_FILE = "toy.json"
+"""Holds the parameters of the toy data in its folder, and whether they are complete."""
 
-Facts = Mapping[str, int | str]
+Parameters = Mapping[str, int | str]
 
 
-def home(root: str, output: str, dataset: str, name: str) -> Path:
-    """Say where made data lie.
+def cache_folder() -> Path:
+    """$FFREID_CACHE, else ffreid in the user's cache folder."""
+    if folder := os.environ.get("FFREID_CACHE"):
+        return Path(folder)
+    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    return Path(os.environ.get(variable) or Path.home() / ".cache", "ffreid")
+
+
+def toy_folder(root: str, dataset: str, name: str) -> Path:
+    """Folder of a toy dataset.
 
     Args:
-        root: what the user named: a folder of such data, or where one goes; "" for neither.
-        output: folder of runs, below which they lie then.
-        dataset: the data set's name.
-        name: of the folder, another for all that the data depend on.
+        root: a folder of toy data, or the one to put them into; "" for the cache.
+        dataset: the dataset's name.
+        name: of the folder; it differs with all parameters.
     """
-    if not root:
-        return Path(output, dataset, "data", name)
-    return Path(root) if Path(root, MARKER).is_file() else Path(root, dataset, name)
+    if root and Path(root, INFO_FILE).is_file():
+        return Path(root)
+    return Path(root or cache_folder(), dataset, name)
 
 
-def ensure(folder: Path, write: Callable[[], None], *, facts: Facts, parts: Iterable[str]) -> Path:
-    """Let `write` make toy data in `folder`, unless it holds exactly these already.
+def generate_once(
+    folder: Path, write: Callable[[], None], *, parameters: Parameters, parts: Iterable[str]
+) -> Path:
+    """Let `write` generate toy data in `folder`, unless it holds exactly these already.
 
-    ``toy.json`` says whose folder it is, and calls the data finished only once all else is
-    written. Toy data of other sizes, or left unfinished, are replaced. While one process writes,
-    others that ask wait, and then find what they want (not on Windows, nor where the file system
-    has no locks: let one return there before others ask).
+    Toy data of other parameters, or incomplete ones, are replaced. While one process writes,
+    others wait for it (not on Windows or file systems without locks: call it in one process first).
 
     Args:
-        folder: where to; new, empty or of such toy data.
-        write: called when there is something to do; `folder` is there, without its `parts`.
-        facts: all that the data depend on; two kinds of toy data differ in ``kind``.
-        parts: files and folders below `folder` that `write` makes, and of which nothing stays
-            when it is called.
+        folder: new, empty or of toy data.
+        write: generates `parts` in `folder`.
+        parameters: all that the data depend on; kinds of toy data differ in ``kind``.
+        parts: files and folders below `folder` that `write` makes; removed before.
 
     Returns:
         `folder`.
@@ -53,68 +62,50 @@ def ensure(folder: Path, write: Callable[[], None], *, facts: Facts, parts: Iter
     Raises:
         UserError: `folder` holds something else, or a file cannot be written.
     """
-    wanted = {**facts, "finished": True}
-    if _said(folder) == wanted:
+    complete = {**parameters, "finished": True}
+    if _read_info(folder) == complete:
         return folder
-    _check_own(folder, facts)
+    _check_replaceable(folder, parameters)
+    info = folder / INFO_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / MARKER).open("a") as marker:
-            _wait_for(marker)
-            # Perhaps the one we waited for has made them.
-            if _said(folder) != wanted:
-                _say(folder, {**facts, "finished": False})
-                _remove(folder, parts)
+        with info.open("a") as lock:
+            if sys.platform != "win32":
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+            if _read_info(folder) != complete:  # unless the process we waited for wrote them
+                log(f"generating toy data in {folder}")
+                # In place: after a rename those who wait would hold the lock of the old file.
+                info.write_text(json.dumps({**parameters, "finished": False}) + "\n")
+                for path in (folder / part for part in parts):
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink(missing_ok=True)
                 write()
-                _say(folder, wanted)
+                info.write_text(json.dumps(complete) + "\n")
     except OSError as error:
         raise UserError(
-            f"cannot write toy data to {folder}: {error.strerror or error}", "name another folder"
+            f"cannot write toy data to {folder}: {error.strerror or error}",
+            "use another folder: --root FOLDER or FFREID_CACHE",
         ) from error
     return folder
 
 
-def _check_own(folder: Path, facts: Facts) -> None:
-    # The marker is looked for last: another process that has just begun writes it first.
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
-        raise UserError(
-            f"{folder} is not empty and holds no toy data ({MARKER})",
-            "name a new folder for the toy data",
-        )
-    said = _said(folder)
-    if said and said.get("kind") != facts.get("kind"):
-        raise UserError(
-            f"{folder} holds toy data of another kind ({MARKER})",
-            "name a new folder for the toy data",
-        )
+def _check_replaceable(folder: Path, parameters: Parameters) -> None:
+    hint = "use a new folder for the toy data"
+    # The file is looked for last: another process that has just started writes it first.
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / INFO_FILE).is_file():
+        raise UserError(f"{folder} is not empty and holds no toy data ({INFO_FILE})", hint)
+    info = _read_info(folder)
+    if info and info.get("kind") != parameters.get("kind"):
+        raise UserError(f"{folder} holds toy data of another kind ({INFO_FILE})", hint)
 
 
-def _wait_for(marker: IO[str]) -> None:
-    """Lock the file, until it is closed or the process ends however it may."""
-    if sys.platform != "win32":
-        # A file system without locks does as Windows does.
-        with suppress(OSError):
-            fcntl.flock(marker, fcntl.LOCK_EX)
-
-
-def _said(folder: Path) -> dict[str, Any]:
-    """What ``toy.json`` says; nothing where there is none, or a broken one."""
+def _read_info(folder: Path) -> dict[str, Any]:
+    """Content of the info file; nothing if it is missing or broken."""
     try:
-        said = json.loads((folder / MARKER).read_text())
+        info = json.loads((folder / INFO_FILE).read_text())
     except (OSError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
-
-
-def _say(folder: Path, facts: Facts) -> None:
-    # Written in place: a renamed file would leave those who wait with the lock of the old one.
-    (folder / MARKER).write_text(json.dumps(facts) + "\n")
-
-
-def _remove(folder: Path, parts: Iterable[str]) -> None:
-    for part in parts:
-        path = folder / part
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    return info if isinstance(info, dict) else {}

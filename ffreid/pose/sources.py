@@ -96,7 +96,7 @@ def toy_folder(cfg: CfgNode) -> Path:
     """Where the toy data lie: a folder for each size and seed."""
     toy = cfg.DATA.TOY
     name = f"{toy.TRAIN}-{toy.TEST}-{toy.SYNTHETIC}-{toy.HEIGHT}x{toy.WIDTH}-{toy.SEED}"
-    return synthetic.home(cfg.DATA.ROOT, cfg.OUTPUT, cfg.DATASET, name)
+    return synthetic.toy_folder(cfg.DATA.ROOT, cfg.DATASET, name)
 
 
 def _ycb_reader(cfg: CfgNode, folder: Path, objects: ObjectModels) -> YcbReader:

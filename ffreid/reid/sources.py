@@ -67,7 +67,7 @@ def toy_folder(cfg: CfgNode) -> Path:
     sizes = [toy.IDENTITIES, toy.TEST_IDENTITIES, toy.OUTFITS, toy.CAMERAS, toy.PICTURES]
     sizes += [toy.FRAMES] * (cfg.DATA.LAYOUT in VIDEO_LAYOUTS)
     name = f"{'-'.join(map(str, sizes))}-{cfg.DATA.HEIGHT}x{cfg.DATA.WIDTH}-{toy.SEED}"
-    return synthetic.home(cfg.DATA.ROOT, cfg.OUTPUT, cfg.DATASET, name)
+    return synthetic.toy_folder(cfg.DATA.ROOT, cfg.DATASET, name)
 
 
 def class_names(source: Source) -> list[str]:

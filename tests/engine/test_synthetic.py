@@ -1,4 +1,4 @@
-"""Data made on first use: when they are made, reused, replaced and refused; several at once."""
+"""Toy data: when they are generated, reused, replaced and refused, also by several processes."""
 
 import errno
 import json
@@ -11,8 +11,10 @@ from threading import Event
 
 import pytest
 
+from ffreid import tasks
 from ffreid.engine import synthetic
 from ffreid.errors import UserError
+from ffreid.recipes import compose
 
 FACTS = {"version": 1, "count": 3}
 OTHERS = {"version": 1, "count": 4}
@@ -31,9 +33,9 @@ def writer(folder: Path, text: str = "new") -> Write:
     return write
 
 
-def ensure(folder: Path, facts: synthetic.Facts = FACTS, write: Write | None = None) -> Path:
-    return synthetic.ensure(
-        folder, write or writer(folder), facts=facts, parts=("part", "list.txt")
+def ensure(folder: Path, facts: synthetic.Parameters = FACTS, write: Write | None = None) -> Path:
+    return synthetic.generate_once(
+        folder, write or writer(folder), parameters=facts, parts=("part", "list.txt")
     )
 
 
@@ -138,7 +140,7 @@ def test_a_place_that_cannot_be_written_is_the_user_s_to_mend(tmp_path: Path, na
 
 @pytest.mark.parametrize("second", [FACTS, OTHERS], ids=["same", "others"])
 def test_who_asks_while_another_writes_waits_for_it(
-    tmp_path: Path, second: synthetic.Facts
+    tmp_path: Path, second: synthetic.Parameters
 ) -> None:
     folder, begun, finish = tmp_path / "toy", Event(), Event()
 
@@ -174,11 +176,12 @@ def test_a_file_system_without_locks_will_do(
 ASK = """
 import sys
 from pathlib import Path
-from ffreid.engine import made
+from ffreid.engine import synthetic
 def write():
     raise SystemExit("writes as well")
 print("asking", flush=True)
-folder = made.ensure(Path(sys.argv[1]), write, facts={"version": 1, "count": 3}, parts=["part"])
+facts = {"version": 1, "count": 3}
+folder = synthetic.generate_once(Path(sys.argv[1]), write, parameters=facts, parts=["part"])
 print((folder / "part/file").read_text())
 """
 
@@ -201,10 +204,36 @@ def test_another_process_waits_too(tmp_path: Path) -> None:
     assert asking[0].returncode == 0
 
 
-def test_made_data_lie_below_the_root_or_the_runs_unless_the_root_holds_them(
-    tmp_path: Path,
+def test_toy_data_go_to_the_cache_or_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert synthetic.home("", "runs", "toy", "4-2") == Path("runs/toy/data/4-2")
-    assert synthetic.home(str(tmp_path), "runs", "toy", "4-2") == tmp_path / "toy" / "4-2"
-    (tmp_path / synthetic.MARKER).write_text("{}")
-    assert synthetic.home(str(tmp_path), "runs", "toy", "4-2") == tmp_path
+    monkeypatch.setenv("FFREID_CACHE", "/cache")
+    assert synthetic.toy_folder("", "toy", "4-2") == Path("/cache/toy/4-2")
+    monkeypatch.delenv("FFREID_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert synthetic.toy_folder("", "toy", "4-2") == Path("/xdg/ffreid/toy/4-2")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert synthetic.cache_folder() == Path.home() / ".cache" / "ffreid"
+    assert synthetic.toy_folder(str(tmp_path), "toy", "4-2") == tmp_path / "toy" / "4-2"
+    (tmp_path / synthetic.INFO_FILE).write_text("{}")
+    assert synthetic.toy_folder(str(tmp_path), "toy", "4-2") == tmp_path
+
+
+@pytest.mark.parametrize("dataset", ["toy-pose", "toy-reid", "toy-reid-video"])
+def test_toy_data_never_go_to_the_folder_of_the_datasets(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FFREID_DATA", str(tmp_path))
+    for root, expected in ((None, synthetic.cache_folder()), (tmp_path, tmp_path)):
+        cfg = compose(dataset, root=root)
+        folder = tasks.modules(cfg.TASK).sources.synthetic_folder(cfg)
+        assert folder is not None
+        assert folder.is_relative_to(expected)
+
+
+def test_the_folder_of_new_toy_data_is_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        ensure(tmp_path / "toy")
+    assert capsys.readouterr().err.count(f"generating toy data in {tmp_path}") == 1

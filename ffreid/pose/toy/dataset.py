@@ -39,7 +39,7 @@ def ensure_toy(
 
     The same arguments give the same bytes. Frames do not depend on how many there are: a smaller
     set is the start of a larger one. For other sizes and unfinished data see
-    `ffreid.engine.made.ensure`.
+    `ffreid.engine.synthetic.generate_once`.
 
     Args:
         folder: where to; new, empty or of toy data.
@@ -85,7 +85,7 @@ def ensure_toy(
                 progress(done, len(names))
         _write_lists(folder, [name for name, _ in names])
 
-    return synthetic_data.ensure(folder, write, facts=facts, parts=PARTS)
+    return synthetic_data.generate_once(folder, write, parameters=facts, parts=PARTS)
 
 
 def write_frame(folder: Path, frame: Frame) -> None:

@@ -125,7 +125,7 @@ def ensure_people(
                 if progress is not None:
                     progress(done, total)
 
-    return synthetic.ensure(folder, write, facts=facts, parts=(name,))
+    return synthetic.generate_once(folder, write, parameters=facts, parts=(name,))
 
 
 def _check(facts: Mapping[str, int | str], video: bool) -> None:
