@@ -19,7 +19,13 @@ from ffreid.pose.objects import ObjectModels
 from ffreid.pose.scoring import InstanceScore, diameters, mesh_trees, summarise
 from ffreid.reid.retrieval import reranking
 from ffreid.reid.retrieval.features import check_finite, unit
-from ffreid.reid.retrieval.protocols import STANDARD, Labels, Protocol, label_columns, usable
+from ffreid.reid.retrieval.protocols import (
+    STANDARD,
+    Labels,
+    Protocol,
+    label_columns,
+    usable_protocols,
+)
 from ffreid.reid.retrieval.ranking import cosine_distances, rank
 from ffreid.reid.retrieval.scores import RANKS
 
@@ -182,7 +188,7 @@ def score_search(
     """
     ours, theirs = _features(query, gallery)
     asked, known = _columns(query_labels, "query"), _columns(gallery_labels, "gallery")
-    usables, lacking = usable(protocols, asked, known)
+    usables, lacking = usable_protocols(protocols, asked, known)
     if not usables:
         needs = "; ".join(f"{name} needs {', '.join(some)}" for name, some in lacking.items())
         raise UserError(

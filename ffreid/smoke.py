@@ -151,7 +151,7 @@ def _people(cfg: CfgNode) -> str:
         raise CheckFailed("pictures that are not finite")
     return (
         f"{len(source.train)} pictures of {len(source.identities)} people in "
-        f"{len(source.outfits)} outfits, {height} x {width} pixels"
+        f"{len(source.clothes)} outfits, {height} x {width} pixels"
     )
 
 

@@ -44,7 +44,7 @@ def _launch_this() -> None:
 def _train_tiny() -> None:
     from ffreid.engine.trainer import Trainer
     from ffreid.reid import model
-    from tests.reid.commands import Tiny
+    from tests.reid.command_line import Tiny
 
     model.NETWORKS["resnet50"] = cast(Any, Tiny)
     words = os.environ.get(FAULT, "").split(maxsplit=2)

@@ -23,7 +23,7 @@ from ffreid.pose.task import PoseTask
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.classifier import NormalizedClassifier
-from ffreid.reid.task import Identifier, ReidTask, Settings
+from ffreid.reid.task import NetworkWithClassifier, ReidTask, Settings
 from ffreid.report import show_table
 from tests.pose.model.recipes import as_inputs, as_targets, raw_inputs
 from tests.variants import VARIANTS, switched, train, trainer_of
@@ -69,7 +69,7 @@ def reid(size: Size) -> tuple[Task, Any]:
         epsilon=0.1, clothes_from=0, adversarial_from=0,
     )  # fmt: skip
     task = ReidTask(
-        Identifier(net, NormalizedClassifier(features, IDENTITIES)),
+        NetworkWithClassifier(net, NormalizedClassifier(features, IDENTITIES)),
         clothes=NormalizedClassifier(features, OUTFITS),
         clothes_of_identity=owners,
         settings=settings,

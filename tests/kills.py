@@ -77,7 +77,7 @@ def kill_often(train: Train, place: Path, *, count: int, seed: int = 0) -> Tally
         name, killed = f"killed-{number}", False
         while tally.count < count:
             kind = "saving" if tally.count % 2 else "any moment"
-            aim = Saving(place / name, draw, saving) if tally.count % 2 else Moment(draw, life)
+            aim = Saving(place / name, draw, saving) if tally.count % 2 else Capture(draw, life)
             if not _killed(lambda name=name: train(name), place / name, aim):  # type: ignore[misc]
                 break
             killed = True
@@ -91,7 +91,7 @@ def kill_often(train: Train, place: Path, *, count: int, seed: int = 0) -> Tally
     return tally
 
 
-class Moment:
+class Capture:
     """Any moment of a life of `life` seconds."""
 
     def __init__(self, draw: random.Random, life: float) -> None:
@@ -140,7 +140,7 @@ def _measured(train: Train, place: Path) -> tuple[float, float]:
     return time.monotonic() - started, longest
 
 
-def _killed(work: Callable[[], None], folder: Path, aim: Moment | Saving | None) -> bool:
+def _killed(work: Callable[[], None], folder: Path, aim: Capture | Saving | None) -> bool:
     """Start a process and kill it with all that it started; False if it came to its end before."""
     log = folder.with_suffix(".log")
     pid = _forked(work, log)
@@ -251,7 +251,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 def command(dataset: str, place: Path, tag: str) -> str:
     """The command line that trains, and goes on by itself."""
     from tests.pose.test_runs import SETTINGS as POSE
-    from tests.reid.commands import SETTINGS as REID
+    from tests.reid.command_line import SETTINGS as REID
 
     settings = {
         "toy-pose": f"{POSE} DATA.WORKERS 1 TRAIN.STEPS 6 TRAIN.EVAL_POSES false",
@@ -266,10 +266,10 @@ def draw_data(dataset: str, place: Path) -> None:
     """Draw the toy data in ``place/toy``."""
     from tests.makers import toy_folder
     from tests.pose.test_runs import FRAMES, HEIGHT, TEST_FRAMES, WIDTH
-    from tests.reid.commands import draw_people
+    from tests.reid.command_line import make_toy_data
 
     if dataset == "toy-reid":
-        draw_people(place / "toy")
+        make_toy_data(place / "toy")
         return
     sizes = {"frames": FRAMES, "test_frames": TEST_FRAMES, "height": HEIGHT, "width": WIDTH}
     toy_folder(place, synthetic=0, **sizes)
@@ -310,7 +310,7 @@ def main() -> int:
         import_module(name)
     from ffreid import report
     from ffreid.reid import model
-    from tests.reid.commands import Tiny
+    from tests.reid.command_line import Tiny
 
     if given.tiny:
         model.NETWORKS["resnet50"] = cast(Any, Tiny)

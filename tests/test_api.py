@@ -15,7 +15,7 @@ from ffreid.errors import UserError
 from ffreid.recipes import recipes
 from ffreid.reid.model.image import ImageResNet50
 from ffreid.reid.predictor import ReidModel
-from tests.reid.commands import use_tiny
+from tests.reid.command_line import use_tiny
 
 SMALL = {"DATA.HEIGHT": 32, "DATA.WIDTH": 16}
 

@@ -15,7 +15,7 @@ from ffreid.errors import UserError
 from ffreid.pose import build as pose_setup
 from ffreid.reid import build as reid_setup
 from tests.makers import linemod_folder, toy_folder
-from tests.reid import trees
+from tests.reid import dataset_trees
 
 ONE, EIGHT = (f"python3 -m torch.distributed.launch --nproc_per_node={n} " for n in (1, 8))
 TWO = "python -m torch.distributed.launch --nproc_per_node=2 --master_port 12345 main.py "
@@ -185,7 +185,7 @@ def test_what_is_printed_for_ccreid_runs_on_its_data(
 ) -> None:
     monkeypatch.chdir(old_places)
     words = told_by_shell(migrate.migrate(f"{old} --root '{tmp_path}'").command)
-    trees.build(words[2], tmp_path)
+    dataset_trees.build(words[2], tmp_path)
     assert ended(words) == 0
     what, cfg, source = opened[-1]
     assert (what, cfg.DATASET) == (words[0], words[2])

@@ -21,7 +21,7 @@ import pytest
 from ffreid.engine.tracking import run_state
 from tests.faults import FAULT
 from tests.kills import check_same
-from tests.reid.commands import draw_people, line
+from tests.reid.command_line import line, make_toy_data
 
 MORE = "TRAIN.MAX_EPOCH 5 TRAIN.SAVE_EVERY 2 TRAIN.EMA 0.9 TEST.EVAL_STEP 5"
 """Ten steps."""
@@ -89,7 +89,7 @@ def command(place: Path, tag: str, more: str = "") -> str:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the toy data and, under ``whole``, a run of two processes left in peace."""
     folder = tmp_path_factory.mktemp("restarts")
-    draw_people(folder / "data")
+    make_toy_data(folder / "data")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -14,7 +14,7 @@ from ffreid.engine.checkpoints.manager import CheckpointManager
 from ffreid.engine.distributed.group import World
 from ffreid.engine.trainer import Trainer
 from ffreid.recipes import compose
-from tests.reid.commands import use_tiny
+from tests.reid.command_line import use_tiny
 from tests.states import differences, without_clocks
 
 STEPS = 6

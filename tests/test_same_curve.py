@@ -15,7 +15,7 @@ from ffreid.engine.task import Progress
 from ffreid.engine.trainer import Trainer
 from ffreid.recipes import compose
 from tests.engine.processes import SIZE, in_processes
-from tests.reid.commands import use_tiny
+from tests.reid.command_line import use_tiny
 
 STEPS = 2
 SETTINGS = {

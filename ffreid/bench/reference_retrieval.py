@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ffreid.reid.retrieval.protocols import Labels, Protocol, chosen, masks
+from ffreid.reid.retrieval.protocols import Labels, Protocol, filter_mask, match_masks
 from ffreid.reid.retrieval.reranking import K1, K2, WEIGHT
 
 Array = npt.NDArray[Any]
@@ -85,8 +85,8 @@ def reference_rank(
     distances: Tensor, query: Labels, gallery: Labels, protocol: Protocol
 ) -> ReferenceRanking:
     """Rank every query's gallery under one protocol by sorting whole rows of `distances` (Q, G)."""
-    takes_part = chosen(query, protocol.queries).numpy()
-    kept = chosen(gallery, protocol.gallery)
+    takes_part = filter_mask(query, protocol.queries).numpy()
+    kept = filter_mask(gallery, protocol.gallery)
     items = {name: values[kept] for name, values in gallery.items()}
     values = distances[:, kept].numpy()
     order = np.argsort(values, axis=1, kind="stable")
@@ -94,7 +94,7 @@ def reference_rank(
     precision, penalty = [], []
     for index in np.flatnonzero(takes_part):
         row = {name: column[index : index + 1] for name, column in query.items()}
-        good, junk = (mask[0].numpy()[order[index]] for mask in masks(protocol, row, items))
+        good, junk = (mask[0].numpy()[order[index]] for mask in match_masks(protocol, row, items))
         places = np.flatnonzero(good[~junk])
         if not len(places):
             continue

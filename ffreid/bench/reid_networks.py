@@ -22,17 +22,17 @@ from ffreid.engine.train_step import TrainStep
 from ffreid.reid.build import build_optimisers, build_task
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.data.dataset import Training, TrainSet
-from ffreid.reid.data.records import Record, Search, Source
+from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import (
     DEVIATION,
     MEAN,
     ClipTraining,
     ImageTraining,
-    draws,
     flips_picture,
     random_crop,
     random_erasing,
+    sample_random,
 )
 from ffreid.reid.defaults import defaults
 from ffreid.reid.model import NETWORKS
@@ -80,15 +80,15 @@ def reference_sample(data: TrainSet, key: tuple[int, int]) -> Tensor:
     """Give a training picture (3, H, W) of `data`, prepared by torchvision."""
     prepare = data.prepare
     assert isinstance(prepare, ImageTraining)
-    sample = draws(data.seed, *key)
+    sample = sample_random(data.seed, *key)
     record = data.records[data.sampler.index(*key)]
     picture = open_picture(data.folder / record.frames[0])
     picture = functional.resize(picture, [prepare.height, prepare.width])
-    picture = random_crop(picture, prepare.crop, sample.chance)
-    if flips_picture(prepare.flip, sample.flips):
+    picture = random_crop(picture, prepare.crop, sample.rng)
+    if flips_picture(prepare.flip, sample.flip_generator):
         picture = functional.hflip(picture)
     result: Tensor = functional.normalize(functional.to_tensor(picture), MEAN, DEVIATION)
-    random_erasing(result, prepare.erase, sample.chance)
+    random_erasing(result, prepare.erase, sample.rng)
     return result
 
 
@@ -164,7 +164,7 @@ def made_up_training(height: int, width: int) -> tuple[TrainStep, ReidBatch]:
     cfg.MODEL.BACKBONE, cfg.MODEL.FEATURE_DIM = "random", 4096
     cfg.TRAIN.BN_GROUPS, cfg.TRAIN.START_EPOCH_CC, cfg.TRAIN.START_EPOCH_ADV = 2, 0, 0
     train = tuple(Record((f"{i}.jpg",), i // 2, 0, i) for i in range(150))
-    nothing = Search(query=(), gallery=(), protocols=())
+    nothing = EvalSplit(query=(), gallery=(), protocols=())
     names = tuple(str(i) for i in range(150))
     source = Source(
         name="made up",
@@ -172,7 +172,7 @@ def made_up_training(height: int, width: int) -> tuple[TrainStep, ReidBatch]:
         video=False,
         train=train,
         identities=names[:75],
-        outfits=names,
+        clothes=names,
         test=nothing,
     )
     device = torch.device("cpu")

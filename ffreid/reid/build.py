@@ -36,7 +36,7 @@ from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model.backbone import load_backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.networks import build_network
-from ffreid.reid.task import Identifier, ReidTask, Settings
+from ffreid.reid.task import NetworkWithClassifier, ReidTask, Settings
 from ffreid.report import log
 
 _SHAPING = ("DATA.HEIGHT", "DATA.WIDTH", "AUG.SEQ_LEN", "AUG.SAMPLING_STRIDE", "MODEL.")
@@ -56,28 +56,28 @@ def build_task(
     load_backbone(net, "random" if resumed else cfg.MODEL.BACKBONE)
     features, loss = cfg.MODEL.FEATURE_DIM, cfg.LOSS
     head = NormalizedClassifier if loss.CLA_LOSS in COSINES else Classifier
-    whole: nn.Module = Identifier(net, head(features, len(source.identities)))
+    whole: nn.Module = NetworkWithClassifier(net, head(features, len(source.identities)))
     groups = max(1, cfg.TRAIN.BN_GROUPS // group.size())
     if cfg.TRAIN.BATCH_NORM == "groups" and groups > 1:
         batchnorm.group(whole, groups)
     if cfg.TRAIN.BATCH_NORM == "sync" and group.size() > 1:
         whole = batchnorm.synchronise(whole, device)
-    assert isinstance(whole, Identifier)
-    outfits = len(source.outfits)
+    assert isinstance(whole, NetworkWithClassifier)
+    clothes = len(source.clothes)
     task = ReidTask(
         whole,
-        clothes=NormalizedClassifier(features, outfits) if loss.CAL == "cal" else None,
-        memory=_memory(cfg, outfits) if loss.CAL == "calwithmemory" else None,
-        clothes_of_identity=torch.from_numpy(source.owners()),
+        clothes=NormalizedClassifier(features, clothes) if loss.CAL == "cal" else None,
+        memory=_memory(cfg, clothes) if loss.CAL == "calwithmemory" else None,
+        clothes_of_identity=torch.from_numpy(source.clothes_of_identity()),
         settings=settings(cfg),
     )
     return task.to(device, dtype(cfg))
 
 
-def _memory(cfg: CfgNode, outfits: int) -> ClothesMemory:
+def _memory(cfg: CfgNode, clothes: int) -> ClothesMemory:
     loss = cfg.LOSS
     return ClothesMemory(
-        outfits,
+        clothes,
         cfg.MODEL.FEATURE_DIM,
         scale=loss.CLA_S,
         epsilon=loss.EPSILON,
@@ -221,7 +221,9 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
     records = source.train
     prepare: ImageTraining | ClipTraining
     if source.video:
-        records = clips.dense(records, data.SAMPLING_STEP) if data.DENSE_SAMPLING else records
+        records = (
+            clips.dense_chunks(records, data.SAMPLING_STEP) if data.DENSE_SAMPLING else records
+        )
         prepare = ClipTraining(
             data.HEIGHT,
             data.WIDTH,
@@ -252,7 +254,7 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
 
 
 def evaluation_set(cfg: CfgNode, records: Sequence[Record], folder: Path) -> EvalSet:
-    """Pictures, or clips (see `clips.recombined`), to take features of."""
+    """Pictures, or clips (see `clips.clips_of_tracklets`), to take features of."""
     video = cfg.DATA.LAYOUT in VIDEO_LAYOUTS
     make = ClipEvaluation if video else ImageEvaluation
     return EvalSet(

@@ -104,14 +104,14 @@ def _length(value: Tensor) -> int:
     return value.shape[0] if value.dim() else 0
 
 
-def _data_set(identities: Any, outfits: Any) -> dict[str, str]:
+def _data_set(identities: Any, clothes: Any) -> dict[str, str]:
     """The only data set whose published counts are these, if there is one."""
     names = {
         name
         for name, facts in resource("counts").items()
         for release in facts["releases"]
         if (train := release["rows"].get("train", {})).get("identities") == identities
-        and train.get("outfits", outfits) == outfits
+        and train.get("outfits", clothes) == clothes
     }
     return {"data set": f"{names.pop()}, as its counts are these"} if len(names) == 1 else {}
 

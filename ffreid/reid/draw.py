@@ -17,7 +17,7 @@ WHITE, GROUND = (255, 255, 255), 32
 MATCH, MISS, QUERY = (40, 200, 70), (225, 50, 50), (235, 235, 235)
 
 
-def rank_picture(
+def draw_rank_list(
     query: Picture,
     found: Sequence[Picture],
     *,
@@ -66,7 +66,7 @@ def rank_picture(
     return np.concatenate([head, row])
 
 
-def rank_sheet(rows: Sequence[Picture]) -> Picture:
+def draw_sheet(rows: Sequence[Picture]) -> Picture:
     """Stack rank pictures of several queries, shorter lists filled up at the right.
 
     Args:

@@ -18,12 +18,12 @@ from ffreid.errors import UserError
 from ffreid.reid import build, sources
 from ffreid.reid import features as saved_features
 from ffreid.reid.data.records import Source
-from ffreid.reid.extract import embed
-from ffreid.reid.features import BASELINE, CAL, EmbeddedSearch
+from ffreid.reid.feature_extraction import extract_features
+from ffreid.reid.features import BASELINE, CAL, ExtractedFeatures
 from ffreid.reid.published import notes, published
-from ffreid.reid.rank_lists import draw_rank_lists, row_to_show
-from ffreid.reid.scoring import Row, left_out, score
+from ffreid.reid.scoring import ResultRow, score_protocols, unusable_protocols
 from ffreid.reid.table import COLUMNS, as_json, query_rows, table
+from ffreid.reid.visualization import draw_rank_lists, row_to_draw
 
 
 def needs_weights(options: Mapping[str, Any]) -> bool:
@@ -76,8 +76,8 @@ def evaluate(
         search, origin = _embedded_by(cfg, world, source, weights)
         if save_features is not None and world.is_main:
             saved_features.save(save_features, search)
-    rows = score(search, world.device)
-    rows += score(search, world.device, reranked=True) if rerank else []
+    rows = score_protocols(search, world.device)
+    rows += score_protocols(search, world.device, reranked=True) if rerank else []
     payload = origin | _payload(cfg, world, search, rows)
     if world.is_main:
         _show(cfg, search, rows)
@@ -89,9 +89,9 @@ def evaluate(
     return payload
 
 
-def search_rows(
+def evaluate_split(
     cfg: CfgNode, world: World, source: Source, net: nn.Module, *, split: Literal["test", "val"]
-) -> tuple[EmbeddedSearch, list[Row]]:
+) -> tuple[ExtractedFeatures, list[ResultRow]]:
     """Search with a network that is being trained; every process calls it and gets all.
 
     Args:
@@ -110,26 +110,26 @@ def search_rows(
             f"{source.name} has no validation split",
             "set TEST.SELECT_ON test to select on the test",
         )
-    found = embed(cfg, world, source, net, search, "of the training run")
-    return found, score(replace(found, single_shot=()), world.device)
+    found = extract_features(cfg, world, source, net, search, "of the training run")
+    return found, score_protocols(replace(found, single_shot=()), world.device)
 
 
 def _embedded_by(
     cfg: CfgNode, world: World, source: Source, weights: Path
-) -> tuple[EmbeddedSearch, dict[str, Any]]:
+) -> tuple[ExtractedFeatures, dict[str, Any]]:
     """Give the test search as the checkpoint's network sees it, and where that is from."""
     net, state = build.load_network(weights, cfg, world.device)
     if world.is_main:
         _introduce(cfg, source, weights, state)
-    search = embed(cfg, world, source, net, source.test, str(weights))
+    search = extract_features(cfg, world, source, net, source.test, str(weights))
     told = contents.origin(state, weights)
     origin: dict[str, Any] = {"weights": weights, "origin": told, "data": source.summary()}
     origin |= {"step": state["step"]} if "step" in state else {}
     origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
-    return replace(search, method=trained_by(cfg, state)), origin
+    return replace(search, method=training_method(cfg, state)), origin
 
 
-def trained_by(cfg: CfgNode, state: dict[str, Any]) -> str:
+def training_method(cfg: CfgNode, state: dict[str, Any]) -> str:
     """What trained a checkpoint, as it says itself, else as the configuration does."""
     trained = {key: then for key, then, _ in differing(cfg, state.get("config", "{}"))}
     return BASELINE if trained.get("LOSS.CAL", cfg.LOSS.CAL) == "none" else CAL
@@ -168,13 +168,15 @@ def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any
         )
 
 
-def _payload(cfg: CfgNode, world: World, search: EmbeddedSearch, rows: list[Row]) -> dict[str, Any]:
+def _payload(
+    cfg: CfgNode, world: World, search: ExtractedFeatures, rows: list[ResultRow]
+) -> dict[str, Any]:
     theirs = published(search.dataset, search.network, search.method)
     return {
         "dataset": search.dataset,
         "network": search.network,
         "results": as_json(rows, theirs),
-        "left_out": left_out(search),
+        "left_out": unusable_protocols(search),
         "queries": len(search.query),
         "gallery": len(search.gallery),
         "broken": dict(search.broken),
@@ -184,22 +186,22 @@ def _payload(cfg: CfgNode, world: World, search: EmbeddedSearch, rows: list[Row]
     }
 
 
-def _show(cfg: CfgNode, search: EmbeddedSearch, rows: list[Row]) -> None:
+def _show(cfg: CfgNode, search: ExtractedFeatures, rows: list[ResultRow]) -> None:
     theirs = published(search.dataset, search.network, search.method)
     title = f"{search.dataset}: {search.network}, percent; pairs are rank-1 / mAP"
     report.show_table(title, COLUMNS, table(rows, theirs), digits=1)
     shown = {row.protocol for row in rows}
     for line in notes(search.dataset, search.network, shown, search.method):
         report.log(line)
-    for name, missing in left_out(search).items():
+    for name, missing in unusable_protocols(search).items():
         report.log(f"note: {name} is left out: {', '.join(missing)} is not known")
 
 
 def _write(
     folder: Path,
     payload: dict[str, Any],
-    search: EmbeddedSearch,
-    rows: list[Row],
+    search: ExtractedFeatures,
+    rows: list[ResultRow],
     json_file: Path | None,
 ) -> None:
     atomic.write_json(folder / "results.json", payload)
@@ -210,9 +212,9 @@ def _write(
 
 
 def _draw(
-    source: Source, search: EmbeddedSearch, rows: list[Row], folder: Path, count: int
+    source: Source, search: ExtractedFeatures, rows: list[ResultRow], folder: Path, count: int
 ) -> None:
-    row = row_to_show(rows)
+    row = row_to_draw(rows)
     if row is None:
         report.log("note: no rank lists are drawn, as no query has a match")
         return

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ffreid.errors import UserError
 from ffreid.reid.retrieval.features import check_finite, unit
-from ffreid.reid.retrieval.protocols import Choice, Labels, Protocol
+from ffreid.reid.retrieval.protocols import ColumnFilter, Labels, Protocol
 
 VERSION = 1
 CAL, BASELINE = "CAL", "CAL's baseline"
@@ -34,7 +34,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embedded:
+class LabelledFeatures:
     """Pictures or tracklets as features.
 
     Attributes:
@@ -54,9 +54,9 @@ class Embedded:
         """Give the identities and the named columns on `device`."""
         return {name: self.labels[name].to(device) for name in ("identity", *columns)}
 
-    def some(self, rows: Tensor) -> "Embedded":
+    def some(self, rows: Tensor) -> "LabelledFeatures":
         """Give the items `rows` (M,) indices."""
-        return Embedded(
+        return LabelledFeatures(
             features=self.features[rows],
             labels={name: values[rows] for name, values in self.labels.items()},
             paths=tuple(self.paths[row] for row in rows.tolist()),
@@ -64,7 +64,7 @@ class Embedded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddedSearch:
+class ExtractedFeatures:
     """Queries and gallery as features, and how they are judged.
 
     Attributes:
@@ -85,8 +85,8 @@ class EmbeddedSearch:
     weights: str
     columns: tuple[str, ...]
     protocols: tuple[Protocol, ...]
-    query: Embedded
-    gallery: Embedded
+    query: LabelledFeatures
+    gallery: LabelledFeatures
     single_shot: tuple[tuple[int, ...], ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
     method: str = CAL
@@ -96,7 +96,7 @@ class EmbeddedSearch:
         return self.query.known(self.columns, device), self.gallery.known(self.columns, device)
 
 
-def save(path: Path, search: EmbeddedSearch) -> None:
+def save(path: Path, search: ExtractedFeatures) -> None:
     """Write `search` to `path`, whole or not at all, under exactly that name.
 
     Raises:
@@ -130,7 +130,7 @@ def save(path: Path, search: EmbeddedSearch) -> None:
         ) from error
 
 
-def load(path: Path, dataset: str) -> EmbeddedSearch:
+def load(path: Path, dataset: str) -> ExtractedFeatures:
     """Read a file of `save`; features that are not of length 1 are scaled.
 
     Args:
@@ -170,7 +170,7 @@ def load(path: Path, dataset: str) -> EmbeddedSearch:
         raise UserError(f"{path}: protocols or single_shot cannot be read", _AGAIN) from error
     if any(not 0 <= index < len(gallery) for some in single_shot for index in some):
         raise UserError(f"{path}: single_shot names items that the gallery lacks", _AGAIN)
-    return EmbeddedSearch(
+    return ExtractedFeatures(
         dataset=texts["dataset"],
         network=texts["network"],
         weights=texts["weights"],
@@ -199,7 +199,7 @@ def _read(path: Path) -> Arrays:
         ) from error
 
 
-def _side(path: Path, arrays: Arrays, name: str) -> Embedded:
+def _side(path: Path, arrays: Arrays, name: str) -> LabelledFeatures:
     values = arrays[f"{name}_features"]
     if values.ndim != 2 or values.dtype not in (np.float16, np.float32, np.float64):
         shape = f"{values.dtype} of shape {values.shape}"
@@ -218,7 +218,9 @@ def _side(path: Path, arrays: Arrays, name: str) -> Embedded:
     if bool(((features.norm(dim=1) - 1).abs() > _UNIT).any()):
         features = unit(features)
     columns = {c: torch.from_numpy(arrays[f"{name}_{c}"].astype(np.int64)) for c in COLUMNS}
-    return Embedded(features=features, labels=columns, paths=tuple(arrays[f"{name}_path"].tolist()))
+    return LabelledFeatures(
+        features=features, labels=columns, paths=tuple(arrays[f"{name}_path"].tolist())
+    )
 
 
 def _protocol(row: Mapping[str, Any]) -> Protocol:
@@ -231,5 +233,5 @@ def _protocol(row: Mapping[str, Any]) -> Protocol:
     )
 
 
-def _choice(rows: Sequence[tuple[str, Sequence[int]]]) -> Choice:
+def _choice(rows: Sequence[tuple[str, Sequence[int]]]) -> ColumnFilter:
     return tuple((str(column), tuple(map(int, values))) for column, values in rows)

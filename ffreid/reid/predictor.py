@@ -17,10 +17,10 @@ from ffreid.engine.modules import evaluating
 from ffreid.engine.specs import Symbol, TensorSpec, taken
 from ffreid.errors import UserError, flat
 from ffreid.reid import build
-from ffreid.reid.data.clips import recombine
+from ffreid.reid.data.clips import clip_indices
 from ffreid.reid.data.transforms import ClipEvaluation, ImageEvaluation
 from ffreid.reid.defaults import NON_LOCAL, NON_LOCAL_LEAST, VIDEO_LAYOUTS
-from ffreid.reid.extract import seen
+from ffreid.reid.feature_extraction import batch_features
 from ffreid.reid.networks import build_network
 from ffreid.reid.retrieval.features import average_clips, check_finite
 from ffreid.report import log
@@ -160,7 +160,7 @@ class ReidModel(nn.Module):
             for start in range(0, len(items), size):
                 batch = torch.stack([self._prepared(*item) for item in items[start : start + size]])
                 batch = batch.to(self.device, self.dtype)
-                found.append(seen(self.net, batch, flip=not self.video).cpu())
+                found.append(batch_features(self.net, batch, flip=not self.video).cpu())
         if not found:
             return torch.empty(0, self.cfg.MODEL.FEATURE_DIM, dtype=self.dtype)
         features = torch.cat(found)
@@ -178,7 +178,7 @@ class ReidModel(nn.Module):
         for i, frames in enumerate(images):
             _check_tracklet(f"images[{i}]", frames)
             start, aug = len(items), self.cfg.AUG
-            for clip in recombine(len(frames), aug.SEQ_LEN, aug.SAMPLING_STRIDE):
+            for clip in clip_indices(len(frames), aug.SEQ_LEN, aug.SAMPLING_STRIDE):
                 items.append((f"images[{i}]", [frames[place] for place in clip]))
             spans.append([start, len(items)])
         return items, spans

@@ -11,7 +11,7 @@ _MARKS = {"secondary": "read in a later paper's table", "recalled": "not verifie
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedResult:
     """A published row, shares of 1.
 
     Attributes:
@@ -32,7 +32,7 @@ class Published:
         return f" ({self.confidence})" if self.confidence in _MARKS else ""
 
 
-def published(dataset: str, network: str, method: str = CAL) -> dict[str, Published]:
+def published(dataset: str, network: str, method: str = CAL) -> dict[str, PublishedResult]:
     """Give what is published of a data set's protocols, by name, with this very network.
 
     Args:
@@ -47,7 +47,7 @@ def published(dataset: str, network: str, method: str = CAL) -> dict[str, Publis
         own = entry.get("baseline") if baseline else entry
         values = own if entry["network"] == network else others.get(network)
         if values is not None:
-            found[protocol] = Published(
+            found[protocol] = PublishedResult(
                 rank1=values["rank1"] / 100,
                 mAP=values["map"] / 100,
                 confidence=entry["confidence"],

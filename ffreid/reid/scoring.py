@@ -9,15 +9,21 @@ import torch
 from yacs.config import CfgNode
 
 from ffreid.errors import UserError
-from ffreid.reid.features import Embedded, EmbeddedSearch
-from ffreid.reid.retrieval.protocols import Choice, Labels, Protocol, chosen, usable
+from ffreid.reid.features import ExtractedFeatures, LabelledFeatures
+from ffreid.reid.retrieval.protocols import (
+    ColumnFilter,
+    Labels,
+    Protocol,
+    filter_mask,
+    usable_protocols,
+)
 from ffreid.reid.retrieval.ranking import Ranking, cosine_distances, rank
 from ffreid.reid.retrieval.reranking import rerank
 from ffreid.reid.retrieval.scores import RANKS, Scores, scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ResultRow:
     """A row of the table.
 
     Attributes:
@@ -44,7 +50,9 @@ class Row:
         return not self.reranked and not self.trials
 
 
-def score(search: EmbeddedSearch, device: torch.device, *, reranked: bool = False) -> list[Row]:
+def score_protocols(
+    search: ExtractedFeatures, device: torch.device, *, reranked: bool = False
+) -> list[ResultRow]:
     """Give the rows of all usable protocols, then those of the small galleries.
 
     Args:
@@ -55,7 +63,7 @@ def score(search: EmbeddedSearch, device: torch.device, *, reranked: bool = Fals
     Raises:
         UserError: no protocol can be used, as the labels lack what they need.
     """
-    protocols, lacking = usable(search.protocols, *search.labels(device))
+    protocols, lacking = usable_protocols(search.protocols, *search.labels(device))
     if not protocols:
         needs = "; ".join(f"{name} needs {', '.join(some)}" for name, some in lacking.items())
         raise UserError(
@@ -63,10 +71,10 @@ def score(search: EmbeddedSearch, device: torch.device, *, reranked: bool = Fals
             "complete the labels of its query and gallery",
         )
     identities = search.query.labels["identity"]
-    found = rankings(search, search.gallery, protocols, device, reranked=reranked)
+    found = rank_protocols(search, search.gallery, protocols, device, reranked=reranked)
     suffix = ", with re-ranking" if reranked else ""
     rows = [
-        Row(
+        ResultRow(
             title=ranking.name + suffix,
             protocol=ranking.name,
             scores=scores(ranking, identities),
@@ -76,7 +84,7 @@ def score(search: EmbeddedSearch, device: torch.device, *, reranked: bool = Fals
         for ranking in found
     ]
     trials = [
-        rankings(
+        rank_protocols(
             search,
             search.gallery.some(torch.tensor(some, dtype=torch.int64)),
             protocols,
@@ -105,14 +113,14 @@ def selecting_protocol(cfg: CfgNode, names: list[str]) -> str:
     return wanted
 
 
-def left_out(search: EmbeddedSearch) -> dict[str, list[str]]:
+def unusable_protocols(search: ExtractedFeatures) -> dict[str, list[str]]:
     """Name the protocols that cannot be used, each with its missing columns."""
-    return usable(search.protocols, *search.labels(torch.device("cpu")))[1]
+    return usable_protocols(search.protocols, *search.labels(torch.device("cpu")))[1]
 
 
-def rankings(
-    search: EmbeddedSearch,
-    gallery: Embedded,
+def rank_protocols(
+    search: ExtractedFeatures,
+    gallery: LabelledFeatures,
     protocols: Sequence[Protocol],
     device: torch.device,
     *,
@@ -126,13 +134,13 @@ def rankings(
     features = search.query.features.to(device), gallery.features.to(device)
     if not reranked:
         return rank(cosine_distances(*features), *labels, protocols)
-    groups: dict[tuple[Choice, Choice], list[Protocol]] = {}
+    groups: dict[tuple[ColumnFilter, ColumnFilter], list[Protocol]] = {}
     for protocol in protocols:
         groups.setdefault((protocol.queries, protocol.gallery), []).append(protocol)
     found: dict[str, Ranking] = {}
     for choices, some in groups.items():
         rows, items = (
-            chosen(*pair).nonzero().view(-1) for pair in zip(labels, choices, strict=True)
+            filter_mask(*pair).nonzero().view(-1) for pair in zip(labels, choices, strict=True)
         )
         query, searched = (_rows_of(*pair) for pair in zip(features, (rows, items), strict=True))
         give = rerank if len(rows) and len(items) else cosine_distances
@@ -141,12 +149,12 @@ def rankings(
     return [found[protocol.name] for protocol in protocols]
 
 
-def _single_shot(trials: Sequence[Ranking], suffix: str, *, reranked: bool) -> Row:
+def _single_shot(trials: Sequence[Ranking], suffix: str, *, reranked: bool) -> ResultRow:
     """Average trials as one row."""
     name = trials[0].name
     first = [trial.cmc(1) for trial in trials]
     precision = [trial.mean_average_precision for trial in trials]
-    return Row(
+    return ResultRow(
         title=f"{name}, single-shot{suffix}",
         protocol=name,
         scores=Scores(
@@ -183,7 +191,7 @@ def _widened(ranking: Ranking, rows: torch.Tensor, count: int) -> Ranking:
     nothing = torch.full((count,), torch.nan, dtype=torch.float64)
     return Ranking(
         name=ranking.name,
-        takes_part=torch.zeros(count, dtype=torch.bool).index_copy(0, rows, ranking.takes_part),
+        participates=torch.zeros(count, dtype=torch.bool).index_copy(0, rows, ranking.participates),
         first=torch.zeros(count, dtype=torch.int64).index_copy(0, rows, ranking.first),
         precision=nothing.index_copy(0, rows, ranking.precision),
         penalty=nothing.index_copy(0, rows, ranking.penalty),

@@ -13,7 +13,7 @@ from ffreid.reid.data.records import Source
 from ffreid.reid.defaults import TOYS, VIDEO_LAYOUTS
 from ffreid.reid.retrieval.protocols import STANDARD
 from ffreid.reid.scoring import selecting_protocol
-from ffreid.reid.toy.dataset import ensure_people
+from ffreid.reid.toy.dataset import ensure_dataset
 from ffreid.report import ProgressBar
 
 
@@ -36,14 +36,14 @@ def _toy(cfg: CfgNode) -> Source:
     toy, video = cfg.DATA.TOY, cfg.DATA.LAYOUT in VIDEO_LAYOUTS
     folder = toy_folder(cfg)
     with ProgressBar("drawing people") as bar:
-        ensure_people(
+        ensure_dataset(
             folder,
             video=video,
             identities=toy.IDENTITIES,
             test_identities=toy.TEST_IDENTITIES,
-            outfits=toy.OUTFITS,
+            clothes=toy.OUTFITS,
             cameras=toy.CAMERAS,
-            pictures=toy.PICTURES,
+            images=toy.PICTURES,
             frames=toy.FRAMES,
             height=cfg.DATA.HEIGHT,
             width=cfg.DATA.WIDTH,
@@ -72,7 +72,7 @@ def toy_folder(cfg: CfgNode) -> Path:
 
 def class_names(source: Source) -> list[str]:
     """What training tells apart, for checkpoints: identities, then outfits."""
-    return [*source.identities, *(f"outfit {name}" for name in source.outfits)]
+    return [*source.identities, *(f"outfit {name}" for name in source.clothes)]
 
 
 def check_source(cfg: CfgNode, source: Source) -> None:

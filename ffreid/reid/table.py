@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ffreid.reid.features import EmbeddedSearch
-from ffreid.reid.published import Published
+from ffreid.reid.features import ExtractedFeatures
+from ffreid.reid.published import PublishedResult
 from ffreid.reid.retrieval.scores import RANKS
-from ffreid.reid.scoring import Row
+from ffreid.reid.scoring import ResultRow
 from ffreid.report import Cell
 
 COLUMNS: Sequence[str] = (
@@ -22,12 +22,14 @@ COLUMNS: Sequence[str] = (
 )
 
 
-def table(rows: Sequence[Row], published: Mapping[str, Published]) -> list[list[Cell]]:
+def table(rows: Sequence[ResultRow], published: Mapping[str, PublishedResult]) -> list[list[Cell]]:
     """Lay rows out under `COLUMNS`, in percent; published numbers only where comparable."""
     return [_cells(row, published.get(row.protocol) if row.comparable else None) for row in rows]
 
 
-def as_json(rows: Sequence[Row], published: Mapping[str, Published]) -> dict[str, dict[str, Any]]:
+def as_json(
+    rows: Sequence[ResultRow], published: Mapping[str, PublishedResult]
+) -> dict[str, dict[str, Any]]:
     """Give each row's numbers by its title, unrounded shares of 1."""
     payload = {}
     for row in rows:
@@ -50,7 +52,7 @@ def as_json(rows: Sequence[Row], published: Mapping[str, Published]) -> dict[str
     return payload
 
 
-def query_rows(search: EmbeddedSearch, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def query_rows(search: ExtractedFeatures, rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
     """Give for each query its path, identity, and first match's rank and AP under each row.
 
     Queries that do not take part or have no match have no entry for the row.
@@ -75,7 +77,7 @@ def query_rows(search: EmbeddedSearch, rows: Sequence[Row]) -> list[dict[str, An
     ]
 
 
-def _cells(row: Row, published: Published | None) -> list[Cell]:
+def _cells(row: ResultRow, published: PublishedResult | None) -> list[Cell]:
     ours = row.scores
     if not ours.n_valid:
         said = f"none: {ours.n_skipped} without a match" if ours.n_skipped else "none takes part"
@@ -99,7 +101,7 @@ def _cells(row: Row, published: Published | None) -> list[Cell]:
     ]
 
 
-def _spread(row: Row) -> str | None:
+def _spread(row: ResultRow) -> str | None:
     if row.trials:
         trials = f"over {row.trials} trials"
         return None if row.deviation is None else f"± {_pair(*row.deviation)} {trials}"

@@ -16,8 +16,8 @@ from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE, ClothesMemory, cal
 
 
-class Identifier(nn.Module):
-    """A network and the identity classifier that trains it.
+class NetworkWithClassifier(nn.Module):
+    """A network and the classifier of identities that trains it.
 
     Args:
         model: images or clips to features (B, D).
@@ -86,7 +86,7 @@ class ReidTask(Task):
 
     def __init__(
         self,
-        net: Identifier,
+        net: NetworkWithClassifier,
         *,
         clothes: nn.Module | None = None,
         memory: ClothesMemory | None = None,

@@ -14,14 +14,14 @@ from ffreid.engine.distributed.group import World
 from ffreid.engine.task import Images, Plan, Progress, ValidationResult, unwrap
 from ffreid.engine.train_step import TrainStep
 from ffreid.reid.data.records import Source
-from ffreid.reid.evaluation import evaluate, search_rows
-from ffreid.reid.extract import embed
-from ffreid.reid.features import BASELINE, CAL, EmbeddedSearch
+from ffreid.reid.evaluation import evaluate, evaluate_split
+from ffreid.reid.feature_extraction import extract_features
+from ffreid.reid.features import BASELINE, CAL, ExtractedFeatures
 from ffreid.reid.published import notes, published
-from ffreid.reid.rank_lists import rank_pictures
 from ffreid.reid.retrieval.scores import RANKS, Scores
-from ffreid.reid.scoring import Row, selecting_protocol
+from ffreid.reid.scoring import ResultRow, selecting_protocol
 from ffreid.reid.table import COLUMNS, table
+from ffreid.reid.visualization import rank_list_images
 
 METRICS: dict[str, tuple[str, Callable[[Scores], float]]] = {
     "rank1": ("rank-1", lambda scores: scores.cmc[1]),
@@ -50,7 +50,7 @@ def validate(
     """Search with the network as it stands, over all processes."""
     train_step.prepare_evaluation()
     net = unwrap(train_step.task.get_submodule("net")).get_submodule("model")
-    search, rows = search_rows(cfg, world, source, net, split=cfg.TEST.SELECT_ON)
+    search, rows = evaluate_split(cfg, world, source, net, split=cfg.TEST.SELECT_ON)
     by_name = {row.protocol: row for row in rows}
     found = {name: row.scores for name, row in by_name.items()}
     protocol = selecting_protocol(cfg, list(found))
@@ -78,14 +78,14 @@ def validate(
     )
 
 
-def pictures(cfg: CfgNode, source: Source, search: EmbeddedSearch, row: Row) -> Images:
+def pictures(cfg: CfgNode, source: Source, search: ExtractedFeatures, row: ResultRow) -> Images:
     """Draw the rank lists of four queries, the same after every epoch, by the query's path."""
     assert row.ranking is not None
     searched = source.val if cfg.TEST.SELECT_ON == "val" else source.test
     assert searched is not None
     valid = row.ranking.valid.nonzero().view(-1).tolist()
     chosen = valid[:: max(1, len(valid) // PICTURES)][:PICTURES]
-    drawn = rank_pictures(source, searched, search, row, chosen)
+    drawn = rank_list_images(source, searched, search, row, chosen)
     return {search.query.paths[i]: one for i, one in zip(chosen, drawn, strict=True)}
 
 
@@ -104,7 +104,7 @@ def one_batch(cfg: CfgNode, world: World, source: Source, train_step: TrainStep)
     train_step.prepare_evaluation()
     net = unwrap(train_step.task.get_submodule("net")).get_submodule("model")
     query = replace(source.test, query=source.test.query[: cfg.DATA.TEST_BATCH], gallery=())
-    return embed(cfg, world, source, net, query, "of a dry run")
+    return extract_features(cfg, world, source, net, query, "of a dry run")
 
 
 def _numbers(scores: Scores) -> list[tuple[str, float]]:
@@ -161,7 +161,7 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
     )
 
 
-def _row(found: dict[str, Any], title: str) -> Row:
+def _row(found: dict[str, Any], title: str) -> ResultRow:
     """A row of the table from scores as JSON has them: no NaN, no tuples, keys of text."""
 
     def share(value: float | None) -> float:
@@ -171,4 +171,4 @@ def _row(found: dict[str, Any], title: str) -> Row:
     means = {key: share(found[key]) for key in found if key.startswith("mean_")}
     cmc = {int(k): share(value) for k, value in found["cmc"].items()}
     scores = Scores(**(found | spans | means | {"cmc": cmc}))
-    return Row(title=title, protocol=scores.name, scores=scores)
+    return ResultRow(title=title, protocol=scores.name, scores=scores)

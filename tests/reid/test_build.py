@@ -16,16 +16,16 @@ from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build
-from ffreid.reid.data.records import Record, Search, Source
+from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.defaults import COSINES
 from ffreid.reid.losses import CLASSIFICATION
 from ffreid.reid.model import backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.task import ReidTask
-from tests.reid.commands import Tiny, use_tiny
+from tests.reid.command_line import Tiny, use_tiny
 
 CPU = torch.device("cpu")
-PEOPLE, OUTFITS = 3, 5
+IDENTITIES, OUTFITS = 3, 5
 OWNERS = (0, 0, 1, 1, 2)
 
 
@@ -34,7 +34,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny(monkeypatch)
 
 
-def source(people: int = PEOPLE) -> Source:
+def source(people: int = IDENTITIES) -> Source:
     """Three people in five outfits, or the first few of them."""
     train = tuple(
         Record((f"{outfit}.png",), owner, 0, outfit)
@@ -47,8 +47,8 @@ def source(people: int = PEOPLE) -> Source:
         video=False,
         train=train,
         identities=tuple("abc"[:people]),
-        outfits=tuple(f"outfit{record.clothes}" for record in train),
-        test=Search(query=(), gallery=(), protocols=()),
+        clothes=tuple(f"outfit{record.clothes}" for record in train),
+        test=EvalSplit(query=(), gallery=(), protocols=()),
     )
 
 
@@ -66,7 +66,7 @@ def train_step(task: ReidTask, cfg: CfgNode) -> TrainStep:
     return TrainStep(task, optimisers, rates, device=CPU, seed=0)
 
 
-def saved(path: Path, cfg: CfgNode, people: int = PEOPLE) -> Path:
+def saved(path: Path, cfg: CfgNode, people: int = IDENTITIES) -> Path:
     """A checkpoint as runs write it."""
     made = train_step(build.build_task(cfg, source(people), CPU), cfg)
     entries = build.original_entries(made, 3, {"rank1": 0.5})
@@ -78,7 +78,7 @@ def saved(path: Path, cfg: CfgNode, people: int = PEOPLE) -> Path:
 def test_losses_of_cosines_have_a_classifier_of_unit_weights(loss: str) -> None:
     head = built("LOSS.CLA_LOSS", loss).net.classifier
     assert type(head) is (NormalizedClassifier if loss in COSINES else Classifier)
-    assert head(torch.randn(2, 4096)).shape == (2, PEOPLE)
+    assert head(torch.randn(2, 4096)).shape == (2, IDENTITIES)
 
 
 def test_cal_trains_a_classifier_of_outfits() -> None:
@@ -87,7 +87,7 @@ def test_cal_trains_a_classifier_of_outfits() -> None:
     assert task.clothes(torch.randn(2, 4096)).shape == (2, OUTFITS)
     assert (task.optimized, task.extra_state, task.memory) == (("clothes", "net"), (), None)
     assert task.clothes_of_identity.tolist() == [
-        [i == owner for owner in OWNERS] for i in range(PEOPLE)
+        [i == owner for owner in OWNERS] for i in range(IDENTITIES)
     ]
 
 

@@ -14,7 +14,7 @@ from ffreid.reid.defaults import defaults
 from ffreid.reid.networks import build_network
 from tests import old_files
 from tests.golden import arrays, facts, manifest, recordings
-from tests.reid.recipes import det_array, det_input
+from tests.reid.synthetic_weights import det_array, det_input
 
 pytestmark = pytest.mark.golden
 RECORDED = recordings("ccreid", "models.npz")

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from ffreid.reid.data.readers import READERS
-from ffreid.reid.data.records import Record, Search, Source
+from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.dataset_report import compare, statistics, tell
 from ffreid.reid.resources import resource
-from tests.reid import trees
+from tests.reid import dataset_trees
 
 
 def counts(name: str, folder: Path, facts: bool = True) -> dict[str, dict[str, Any]]:
-    source = READERS[name](trees.build(name, folder))
+    source = READERS[name](dataset_trees.build(name, folder))
     return {
         row["split"]: row for row in statistics(source, resource("counts")[name] if facts else None)
     }
@@ -46,8 +46,8 @@ def ltcc() -> Source:
         video=False,
         train=train,
         identities=(),
-        outfits=(),
-        test=Search(query=query, gallery=gallery, protocols=()),
+        clothes=(),
+        test=EvalSplit(query=query, gallery=gallery, protocols=()),
         notes=("something to know",),
     )
 
@@ -118,7 +118,7 @@ def test_differences_and_marks_are_shown(
         video=False,
         train=ltcc.train[:-3],
         identities=(),
-        outfits=(),
+        clothes=(),
         test=ltcc.test,
         notes=ltcc.notes,
     )
@@ -156,7 +156,7 @@ def test_the_release_that_is_nearest_is_compared() -> None:
 def test_every_data_set_is_told_of(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    payload = tell(name, READERS[name](trees.build(name, tmp_path)), None)
+    payload = tell(name, READERS[name](dataset_trees.build(name, tmp_path)), None)
     shown = capsys.readouterr()
     assert shown.out.splitlines()[0].startswith(name)
     assert ("≠" in shown.out) == (name != "folder")
@@ -166,7 +166,7 @@ def test_every_data_set_is_told_of(
 def test_a_data_set_without_published_counts_has_no_such_column(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    payload = tell("toy-reid", READERS["ltcc"](trees.build("ltcc", tmp_path)), None)
+    payload = tell("toy-reid", READERS["ltcc"](dataset_trees.build("ltcc", tmp_path)), None)
     assert payload["release"] is None
     assert "published" not in capsys.readouterr().out
 
@@ -188,7 +188,7 @@ def test_published_parts_add_up_to_the_published_whole(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in READERS if name != "folder"])
 def test_published_results_name_protocols_that_the_data_set_has(name: str, tmp_path: Path) -> None:
-    rows = {p.name for p in READERS[name](trees.build(name, tmp_path)).test.protocols}
+    rows = {p.name for p in READERS[name](dataset_trees.build(name, tmp_path)).test.protocols}
     published = {key for key in resource("published")[name] if not key.startswith("_")}
     assert published <= rows
     assert published or name == "market1501"

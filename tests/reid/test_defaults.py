@@ -178,7 +178,9 @@ def test_data_sets_without_a_validation_split_may_not(layout: str) -> None:
     assert "has no validation split" in error.message
 
 
-@pytest.mark.parametrize("dataset", [name for name in recipes() if "reid" in str(recipes()[name])])
+@pytest.mark.parametrize(
+    "dataset", [name for name, path in recipes().items() if path.parent.name == "reid"]
+)
 def test_only_toys_need_no_root(dataset: str, tmp_path: Path) -> None:
     cfg = compose(dataset)
     if cfg.DATA.LAYOUT in defaults.TOYS:

@@ -12,8 +12,8 @@ from ffreid.reid.draw import (
     MISS,
     QUERY,
     caption,
-    rank_picture,
-    rank_sheet,
+    draw_rank_list,
+    draw_sheet,
     shown_frame,
 )
 
@@ -29,7 +29,7 @@ ASKED = plain(120, 120, 20)
 
 
 def drawn(count: int = 3, good: tuple[bool, ...] = (True, False, True), **rest: str) -> Picture:
-    return rank_picture(
+    return draw_rank_list(
         ASKED,
         FOUND[:count],
         good=good[:count],
@@ -74,7 +74,7 @@ def test_one_kind_of_result_has_one_kind_of_border(good: bool) -> None:
 def test_pictures_of_any_size_fill_their_tile_and_keep_their_proportions(
     size: tuple[int, int],
 ) -> None:
-    picture = rank_picture(plain(9, 99, 199, *size), [], good=[], scores=[])
+    picture = draw_rank_list(plain(9, 99, 199, *size), [], good=[], scores=[])
     inside = (picture == (9, 99, 199)).all(axis=-1)
     height, width = inside.any(axis=1).sum(), inside.any(axis=0).sum()
     assert height == 192 or width == 112
@@ -102,12 +102,12 @@ def test_an_empty_list_says_so() -> None:
 
 def test_lists_of_unequal_lengths_belong_together() -> None:
     with pytest.raises(ValueError, match="zip"):
-        rank_picture(ASKED, FOUND, good=[True], scores=[1, 2, 3])
+        draw_rank_list(ASKED, FOUND, good=[True], scores=[1, 2, 3])
 
 
 def test_a_sheet_stacks_lists_of_different_lengths() -> None:
     rows = [drawn(), drawn(count=1), drawn(count=0)]
-    sheet = rank_sheet(rows)
+    sheet = draw_sheet(rows)
     assert sheet.shape == (sum(map(len, rows)), rows[0].shape[1], 3)
     np.testing.assert_array_equal(sheet[: len(rows[0])], rows[0])
     second = sheet[len(rows[0]) :][: len(rows[1])]

@@ -16,10 +16,10 @@ from ffreid.engine.distributed.group import World
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build, sources
-from ffreid.reid.evaluation import evaluate, needs_weights, search_rows, trained_by
+from ffreid.reid.evaluation import evaluate, evaluate_split, needs_weights, training_method
 from ffreid.reid.features import BASELINE, CAL, save
 from tests.engine.processes import SIZE, in_processes
-from tests.reid.made_searches import Projection, made_search
+from tests.reid.synthetic_features import Projection, synthetic_features
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
@@ -96,9 +96,9 @@ def test_a_baseline_checkpoint_is_compared_with_the_baseline() -> None:
     told = cfg.clone()
     told.defrost()
     told.LOSS.CAL = "none"
-    assert trained_by(cfg, {}) == CAL
-    assert trained_by(cfg, {"config": told.dump()}) == BASELINE
-    assert trained_by(told, {"config": cfg.dump()}) == CAL
+    assert training_method(cfg, {}) == CAL
+    assert training_method(cfg, {"config": told.dump()}) == BASELINE
+    assert training_method(told, {"config": cfg.dump()}) == CAL
 
 
 def test_validation_weights_are_not_said_to_be_selected_on_the_test_set(
@@ -117,7 +117,7 @@ def test_saved_features_give_the_same_results_without_network_and_pictures(
     saved, cfg = tmp_path / "features.npz", config(drawn)
     first = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS, save_features=saved)
     monkeypatch.delattr(build, "load_network")
-    monkeypatch.delattr(build, "open_source")
+    monkeypatch.delattr(sources, "open_source")
     again = evaluate(
         config(tmp_path), ALONE, folder=tmp_path / "again", weights=None, features=saved
     )
@@ -129,7 +129,7 @@ def test_protocols_without_their_labels_are_left_out_with_a_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = tmp_path / "features.npz"
-    save(saved, made_search(columns=("camera",)))
+    save(saved, synthetic_features(columns=("camera",)))
     cfg = compose("ltcc", root=tmp_path)
     payload = evaluate(cfg, ALONE, folder=tmp_path, weights=None, features=saved)
     assert list(payload["results"]) == ["general"]
@@ -223,7 +223,7 @@ def test_tracklets_with_a_broken_frame_are_left_out(root: Path, tmp_path: Path) 
 def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path) -> None:
     cfg = config(drawn)
     payload = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
-    _, rows = search_rows(cfg, ALONE, sources.open_source(cfg), network(), split="test")
+    _, rows = evaluate_split(cfg, ALONE, sources.open_source(cfg), network(), split="test")
     assert {row.protocol: row.scores.mean_average_precision for row in rows} == {
         name: row["mAP"] for name, row in payload["results"].items()
     }
@@ -232,7 +232,7 @@ def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path)
 def test_a_data_set_without_validation_split_says_so(drawn: Path) -> None:
     cfg = config(drawn)
     with pytest.raises(UserError, match="no validation split"):
-        search_rows(cfg, ALONE, sources.open_source(cfg), network(), split="val")
+        evaluate_split(cfg, ALONE, sources.open_source(cfg), network(), split="val")
 
 
 def test_features_that_are_no_numbers_are_refused(

@@ -14,14 +14,14 @@ from torch import Tensor
 from ffreid.engine.distributed.group import World
 from ffreid.recipes import compose
 from ffreid.reid import build
-from ffreid.reid.data.records import Record, Search, Source
-from ffreid.reid.evaluation import search_rows
-from ffreid.reid.extract import embed, extract
-from ffreid.reid.features import EmbeddedSearch
+from ffreid.reid.data.records import EvalSplit, Record, Source
+from ffreid.reid.evaluation import evaluate_split
+from ffreid.reid.feature_extraction import compute_features, extract_features
+from ffreid.reid.features import ExtractedFeatures
 from ffreid.reid.retrieval.protocols import GENERAL, Protocol
 from tests.golden import arrays, facts, recordings
-from tests.reid.log_lines import SETTINGS
-from tests.reid.made_searches import Held, Projection
+from tests.reid.original_protocols import SETTINGS
+from tests.reid.synthetic_features import Projection, TensorDataset
 
 pytestmark = pytest.mark.golden
 METRICS = recordings("ccreid", "metrics.npz")
@@ -39,7 +39,7 @@ def records(data: Arrays, side: str, camera: int = 0) -> tuple[Record, ...]:
 
 def source(data: Arrays, protocols: Sequence[Protocol], camera: int = 0) -> Source:
     """The recorded pipeline's queries (their cameras shifted by `camera`) and gallery."""
-    test = Search(
+    test = EvalSplit(
         query=records(data, "q", camera), gallery=records(data, "g"), protocols=tuple(protocols)
     )
     return Source(
@@ -48,7 +48,7 @@ def source(data: Arrays, protocols: Sequence[Protocol], camera: int = 0) -> Sour
         video=False,
         train=(),
         identities=(),
-        outfits=(),
+        clothes=(),
         test=test,
     )
 
@@ -57,24 +57,24 @@ def source(data: Arrays, protocols: Sequence[Protocol], camera: int = 0) -> Sour
 def _pictures_in_memory(stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = arrays("ccreid", stem)
     images = torch.from_numpy(np.concatenate([data["pipe/q_img"], data["pipe/g_img"]]))
-    monkeypatch.setattr(build, "evaluation_set", lambda *_: Held(images))
+    monkeypatch.setattr(build, "evaluation_set", lambda *_: TensorDataset(images))
 
 
 def network(data: Arrays) -> Projection:
     return Projection(torch.from_numpy(data["pipe/W"]))
 
 
-def embedded(data: Arrays) -> EmbeddedSearch:
+def labelled_features(data: Arrays) -> ExtractedFeatures:
     recorded = source(data, [GENERAL])
     cfg = compose("ltcc", pairs=["DATA.TEST_BATCH", "3", "DATA.NUM_WORKERS", "0"])
-    return embed(cfg, ALONE, recorded, network(data), recorded.test, "")
+    return extract_features(cfg, ALONE, recorded, network(data), recorded.test, "")
 
 
 @pytest.mark.parametrize("stem", METRICS)
 @pytest.mark.usefixtures("_pictures_in_memory")
 def test_features_of_pictures(stem: str) -> None:
     data = arrays("ccreid", stem)
-    found = embedded(data)
+    found = labelled_features(data)
     for side, name in ((found.query, "q"), (found.gallery, "g")):
         np.testing.assert_allclose(
             side.features.numpy(), data[f"pipe/{name}_feature"], rtol=0, atol=1e-6
@@ -86,8 +86,10 @@ def test_features_of_tracklets(stem: str) -> None:
     data = arrays("ccreid", stem)
     spans: Tensor = torch.from_numpy(data["vid/vid2clip_index"])
     net = Projection(torch.from_numpy(data["pipe/W"]), video=True)
-    clips = Held(torch.from_numpy(data["vid/clips"]))
-    found = extract(clips, net, ALONE, dtype=torch.float32, batch=3, workers=0, spans=spans)
+    clips = TensorDataset(torch.from_numpy(data["vid/clips"]))
+    found = compute_features(
+        clips, net, ALONE, dtype=torch.float32, batch=3, workers=0, spans=spans
+    )
     np.testing.assert_allclose(found.features.numpy(), data["vid/features"], rtol=0, atol=1e-6)
 
 
@@ -114,7 +116,7 @@ def test_runs_give_the_recorded_lines_and_the_selecting_number(stem: str) -> Non
     for name, run in runs.items():
         for title, line, skipped in printed(run["log"]):
             recorded = source(data, [SETTINGS[title]], camera=10 if name == "prcc" else 0)
-            _, (row,) = search_rows(cfg, ALONE, recorded, network(data), split="test")
+            _, (row,) = evaluate_split(cfg, ALONE, recorded, network(data), split="test")
             found = row.scores
             shown = " ".join(f"top{k}:{share:.1%}" for k, share in found.cmc.items())
             assert f"{shown} mAP:{found.mean_average_precision:.1%}" == line

@@ -13,10 +13,10 @@ from yacs.config import CfgNode
 from ffreid.engine.distributed.group import World
 from ffreid.recipes import compose
 from ffreid.reid import build as reid_build
-from ffreid.reid.data.readers.labels import NO_OUTFITS
+from ffreid.reid.data.readers.relabel import NO_CLOTHES
 from ffreid.reid.evaluation import evaluate
-from tests.reid import trees
-from tests.reid.made_searches import Projection
+from tests.reid import dataset_trees
+from tests.reid.synthetic_features import Projection
 
 SIZE = 8
 SMALL = ("DATA.HEIGHT", str(SIZE), "DATA.WIDTH", str(SIZE))
@@ -52,7 +52,7 @@ def loaded(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, d
 
 def build(name: str, root: Path) -> Path:
     """The data set's small tree, its pictures filled with noise."""
-    trees.build(name, root)
+    dataset_trees.build(name, root)
     rng = np.random.default_rng(5)
     for path in sorted(root.rglob("*.*")):
         if path.suffix in (".jpg", ".png"):
@@ -128,4 +128,4 @@ def test_rows_that_need_unknown_labels_are_left_out_with_a_word(
     cfg = compose("folder", root=root, pairs=["DATA.NUM_WORKERS", "0", *SMALL])
     payload = evaluate(cfg, ALONE, folder=tmp_path, weights=Path("best.pth"))
     assert list(payload["results"]) == ["general"]
-    assert NO_OUTFITS in capsys.readouterr().err
+    assert NO_CLOTHES in capsys.readouterr().err

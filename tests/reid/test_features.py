@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from ffreid.errors import UserError
-from ffreid.reid.features import EmbeddedSearch, load, save
+from ffreid.reid.features import ExtractedFeatures, load, save
 from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, STANDARD, between, on_identities
-from tests.reid.made_searches import made_search
+from tests.reid.synthetic_features import synthetic_features
 
 PROTOCOLS = (*STANDARD, between("two", (1,), (0, 2)), on_identities(CLOTHES_CHANGING, "some", (1,)))
 
 
 def saved(path: Path, **changes: Any) -> Path:
     """A file of features of which some arrays are others; None leaves one out."""
-    save(path, made_search())
+    save(path, synthetic_features())
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files} | changes
     with path.open("wb") as out:
@@ -28,7 +28,9 @@ def saved(path: Path, **changes: Any) -> Path:
 
 
 def test_a_search_is_read_as_it_was_saved(tmp_path: Path) -> None:
-    search = made_search(columns=("camera",), protocols=PROTOCOLS, single_shot=((0, 7), (1,)))
+    search = synthetic_features(
+        columns=("camera",), protocols=PROTOCOLS, single_shot=((0, 7), (1,))
+    )
     save(tmp_path / "features.npz", search)
     found = load(tmp_path / "features.npz", "ltcc")
     for name in ("dataset", "network", "weights", "columns", "protocols", "single_shot"):
@@ -40,7 +42,7 @@ def test_a_search_is_read_as_it_was_saved(tmp_path: Path) -> None:
 
 
 def test_the_file_has_the_documented_arrays_and_no_pickles(tmp_path: Path) -> None:
-    search = made_search()
+    search = synthetic_features()
     save(tmp_path / "features.npz", search)
     with np.load(tmp_path / "features.npz", allow_pickle=False) as file:
         for side in ("query", "gallery"):
@@ -52,17 +54,17 @@ def test_the_file_has_the_documented_arrays_and_no_pickles(tmp_path: Path) -> No
 
 
 def test_the_name_is_taken_as_it_is_and_no_part_is_left(tmp_path: Path) -> None:
-    save(tmp_path / "new/features.bin", made_search())
+    save(tmp_path / "new/features.bin", synthetic_features())
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["features.bin"]
 
 
 def test_a_folder_in_the_way_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write"):
-        save(tmp_path, made_search())
+        save(tmp_path, synthetic_features())
 
 
 def test_features_of_other_lengths_are_scaled(tmp_path: Path) -> None:
-    search = made_search()
+    search = synthetic_features()
     path = saved(tmp_path / "f.npz", query_features=7 * search.query.features.numpy())
     torch.testing.assert_close(load(path, "ltcc").query.features, search.query.features)
 
@@ -128,7 +130,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
 
 
 def test_items_are_chosen_with_their_labels() -> None:
-    search: EmbeddedSearch = made_search()
+    search: ExtractedFeatures = synthetic_features()
     some = search.gallery.some(torch.tensor([5, 0]))
     assert some.paths == ("gallery/5.png", "gallery/0.png")
     assert some.labels["camera"].tolist() == [2, 0]

@@ -6,8 +6,8 @@ import torch
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.classifier import NormalizedClassifier
-from ffreid.reid.task import Identifier, ReidTask, Settings
-from tests.reid.recipes import fill
+from ffreid.reid.task import NetworkWithClassifier, ReidTask, Settings
+from tests.reid.synthetic_weights import fill
 from tests.variants import VARIANTS, Variant, losses_of, switched, train, trainer_of
 
 pytestmark = [
@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 DEVICE = torch.device("cuda", 0)
-PEOPLE, OUTFITS, BATCH = 4, 8, 8
+IDENTITIES, OUTFITS, BATCH = 4, 8, 8
 SETTINGS = Settings(
     identity="cosface",
     clothes="cosface",
@@ -36,11 +36,14 @@ def _task(name: str, *, recompute: bool = False) -> ReidTask:
     torch.manual_seed(1)
     net = NETWORKS[name](recompute=recompute)
     fill(net)
-    head = NormalizedClassifier(net.feature_dim, PEOPLE)
-    owners = torch.arange(OUTFITS) // 2 == torch.arange(PEOPLE)[:, None]
+    head = NormalizedClassifier(net.feature_dim, IDENTITIES)
+    owners = torch.arange(OUTFITS) // 2 == torch.arange(IDENTITIES)[:, None]
     clothes = NormalizedClassifier(net.feature_dim, OUTFITS)
     return ReidTask(
-        Identifier(net, head), clothes=clothes, clothes_of_identity=owners, settings=SETTINGS
+        NetworkWithClassifier(net, head),
+        clothes=clothes,
+        clothes_of_identity=owners,
+        settings=SETTINGS,
     )
 
 

@@ -10,15 +10,15 @@ import torch
 
 from ffreid.engine.checkpoints import io
 from ffreid.reid.defaults import TREES
-from tests.reid import trees
-from tests.reid.commands import (
+from tests.reid import dataset_trees
+from tests.reid.command_line import (
     PICTURES,
     SETTINGS,
     TESTED,
     alone,
-    draw_people,
     ended,
     line,
+    make_toy_data,
     mistake,
     quoted,
     read,
@@ -74,7 +74,7 @@ def remove(path: str) -> Damage:
 
 
 def add(*paths: str) -> Damage:
-    return lambda root: trees.write(root, {}, paths)
+    return lambda root: dataset_trees.write(root, {}, paths)
 
 
 def empty(path: str) -> Damage:
@@ -89,7 +89,7 @@ def append(path: str, text: str, *paths: str) -> Damage:
     def act(root: Path) -> None:
         with (root / path).open("a") as file:
             file.write(text)
-        trees.write(root, {}, paths)
+        dataset_trees.write(root, {}, paths)
 
     return act
 
@@ -144,7 +144,7 @@ def test_data_that_are_incomplete_or_wrong_are_told(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, what: str, command: str
 ) -> None:
     name, damage, error, hint = DAMAGES[what]
-    trees.build(name, tmp_path / "data")
+    dataset_trees.build(name, tmp_path / "data")
     damage(tmp_path / "data")
     words = run(tmp_path, name)
     if command == "data":
@@ -157,7 +157,7 @@ def test_data_that_are_incomplete_or_wrong_are_told(
 def test_a_batch_that_instances_do_not_divide_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    trees.build("ltcc", tmp_path / "data")
+    dataset_trees.build("ltcc", tmp_path / "data")
     error, hint = mistake(capsys, run(tmp_path, "ltcc", more="DATA.NUM_INSTANCES 3"))
     assert error == "DATA.TRAIN_BATCH 4 is no multiple of DATA.NUM_INSTANCES 3"
     assert "set DATA.TRAIN_BATCH to 3" in hint
@@ -166,7 +166,7 @@ def test_a_batch_that_instances_do_not_divide_is_refused(
 def test_fewer_identity_groups_than_a_step_holds_are_told(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    trees.build("ltcc", tmp_path / "data")
+    dataset_trees.build("ltcc", tmp_path / "data")
     error, hint = mistake(capsys, run(tmp_path, "ltcc", more="DATA.TRAIN_BATCH 8"))
     assert error.startswith("3 identities give 3 groups of 2 pictures, and a step takes 8")
     assert hint == "set DATA.TRAIN_BATCH 2 or less"
@@ -177,7 +177,7 @@ def test_fewer_identity_groups_than_a_step_holds_are_told(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A place with toy data and a run of two people."""
     place = tmp_path_factory.mktemp("trained")
-    draw_people(place / "data")
+    make_toy_data(place / "data")
     with pytest.MonkeyPatch.context() as patch:
         alone(patch)
         use_tiny(patch)

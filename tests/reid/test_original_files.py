@@ -13,12 +13,12 @@ from ffreid.engine.task import Plan
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import validation
-from tests.reid.commands import (
+from tests.reid.command_line import (
     PICTURES,
     SETTINGS,
     alone,
-    draw_people,
     ended,
+    make_toy_data,
     metrics,
     mistake,
     quoted,
@@ -109,7 +109,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def ltcc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Toy people, which lie as LTCC does."""
-    return draw_people(tmp_path_factory.mktemp("people")).parent
+    return make_toy_data(tmp_path_factory.mktemp("people")).parent
 
 
 def test_every_value_of_an_old_file_is_taken(file: Path) -> None:

@@ -19,7 +19,16 @@ from ffreid.reid import networks, sources
 from ffreid.reid.data.records import Record
 from ffreid.reid.predictor import ReidModel
 from tests.made_tensors import as_told, made, smallest
-from tests.reid.commands import HEIGHT, SETTINGS, WIDTH, alone, draw_people, ended, line, use_tiny
+from tests.reid.command_line import (
+    HEIGHT,
+    SETTINGS,
+    WIDTH,
+    alone,
+    ended,
+    line,
+    make_toy_data,
+    use_tiny,
+)
 
 SIZES = dict(zip(SETTINGS.split()[::2], SETTINGS.split()[1::2], strict=True))
 RGB = np.arange(20 * 10 * 3, dtype=np.uint8).reshape(20, 10, 3)
@@ -51,7 +60,7 @@ def saved(place: Path, dataset: str) -> tuple[ReidModel, Tensor]:
 
 
 def records(root: Path, dataset: str) -> tuple[Path, list[Record]]:
-    folder = draw_people(root, dataset)
+    folder = make_toy_data(root, dataset)
     cfg = compose(dataset, root=root, pairs=SETTINGS.split())
     test = sources.open_source(cfg).test
     return folder, [*test.query, *test.gallery]

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ffreid.reid.features import EmbeddedSearch
-from ffreid.reid.rank_lists import rank_list, row_to_show, spread
+from ffreid.reid.features import ExtractedFeatures
 from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, GENERAL, Protocol, between
 from ffreid.reid.retrieval.ranking import Ranking
-from ffreid.reid.scoring import score
-from tests.reid.made_searches import embedded, made_search
+from ffreid.reid.scoring import score_protocols
+from ffreid.reid.visualization import evenly_spread_queries, row_to_draw, top_matches
+from tests.reid.synthetic_features import labelled_features, synthetic_features
 
 CPU = torch.device("cpu")
 AXIS = torch.eye(2)[:1]
@@ -19,11 +19,11 @@ TURNS = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
 
 
 @pytest.fixture
-def search() -> EmbeddedSearch:
+def search() -> ExtractedFeatures:
     return replace(
-        made_search(),
-        query=embedded(AXIS, [1], [0], [5], "query"),
-        gallery=embedded(TURNS, [1, 2, 1, 1], [0, 1, 1, 2], [5, 7, 5, 6], "gallery"),
+        synthetic_features(),
+        query=labelled_features(AXIS, [1], [0], [5], "query"),
+        gallery=labelled_features(TURNS, [1, 2, 1, 1], [0, 1, 1, 2], [5, 7, 5, 6], "gallery"),
     )
 
 
@@ -32,7 +32,7 @@ def ranking(precision: list[float]) -> Ranking:
     first = torch.where(values.isnan(), 0, 1)
     return Ranking(
         name="CC",
-        takes_part=torch.ones(len(values), dtype=torch.bool),
+        participates=torch.ones(len(values), dtype=torch.bool),
         first=first,
         precision=values,
         penalty=values,
@@ -49,24 +49,24 @@ def ranking(precision: list[float]) -> Ranking:
     ids=lambda value: value.name if isinstance(value, Protocol) else "",
 )
 def test_a_list_is_in_order_and_without_what_the_protocol_leaves_out(
-    search: EmbeddedSearch, protocol: Protocol, items: list[int], good: list[bool]
+    search: ExtractedFeatures, protocol: Protocol, items: list[int], good: list[bool]
 ) -> None:
-    found, matches, distances = rank_list(search, protocol, 0)
+    found, matches, distances = top_matches(search, protocol, 0)
     assert (found, matches) == (items, good)
     assert distances == pytest.approx([1 - float(TURNS[item, 0]) for item in items])
 
 
-def test_a_list_ends_where_it_is_told_to(search: EmbeddedSearch) -> None:
-    assert rank_list(search, GENERAL, 0, length=2)[0] == [1, 2]
+def test_a_list_ends_where_it_is_told_to(search: ExtractedFeatures) -> None:
+    assert top_matches(search, GENERAL, 0, length=2)[0] == [1, 2]
 
 
 def test_the_list_agrees_with_the_ranking() -> None:
-    whole = made_search()
-    for row in score(whole, CPU):
+    whole = synthetic_features()
+    for row in score_protocols(whole, CPU):
         assert row.ranking is not None
         protocol = next(one for one in whole.protocols if one.name == row.protocol)
         for query in range(len(whole.query)):
-            _, good, _ = rank_list(whole, protocol, query, length=len(whole.gallery))
+            _, good, _ = top_matches(whole, protocol, query, length=len(whole.gallery))
             assert int(row.ranking.first[query]) == (good.index(True) + 1 if any(good) else 0)
 
 
@@ -75,17 +75,17 @@ def test_the_list_agrees_with_the_ranking() -> None:
 )
 def test_queries_are_spread_from_the_worst_to_the_best(count: int, chosen: list[int]) -> None:
     found = ranking([1.0, 0.2, 0.7, 0.1, 0.5, torch.nan])
-    assert spread(found, count) == chosen
+    assert evenly_spread_queries(found, count) == chosen
 
 
 def test_clothes_changing_is_shown_where_there_is_such_a_row() -> None:
-    rows = score(made_search(), CPU)
-    shown = row_to_show(rows)
+    rows = score_protocols(synthetic_features(), CPU)
+    shown = row_to_draw(rows)
     assert shown is not None and shown.protocol == "CC"
-    first = row_to_show(rows[:2])
+    first = row_to_draw(rows[:2])
     assert first is not None and first.protocol == "general"
 
 
-def test_no_row_is_shown_where_no_query_has_a_match(search: EmbeddedSearch) -> None:
-    strangers = replace(search, query=embedded(AXIS, [9], [0], [5], "query"))
-    assert row_to_show(score(strangers, CPU)) is None
+def test_no_row_is_shown_where_no_query_has_a_match(search: ExtractedFeatures) -> None:
+    strangers = replace(search, query=labelled_features(AXIS, [9], [0], [5], "query"))
+    assert row_to_draw(score_protocols(strangers, CPU)) is None

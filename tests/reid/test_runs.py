@@ -14,12 +14,12 @@ from yacs.config import CfgNode
 
 from ffreid.engine.checkpoints import io
 from tests.pose.unsaved import no_save
-from tests.reid.commands import (
+from tests.reid.command_line import (
     PICTURES,
     alone,
-    draw_people,
     ended,
     line,
+    make_toy_data,
     metrics,
     quoted,
     read,
@@ -46,7 +46,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the toy data; checkpoints are large, so it is gone afterwards."""
     folder = tmp_path_factory.mktemp("runs")
-    draw_people(folder / "data")
+    make_toy_data(folder / "data")
     yield folder
     shutil.rmtree(folder)
 

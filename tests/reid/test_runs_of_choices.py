@@ -16,16 +16,16 @@ from ffreid.engine.checkpoints import io
 from ffreid.engine.train_step import TrainStep
 from ffreid.recipes import compose
 from ffreid.reid import validation
-from tests.reid import trees
-from tests.reid.commands import (
+from tests.reid import dataset_trees
+from tests.reid.command_line import (
     HEIGHT,
     PICTURES,
     SETTINGS,
     WIDTH,
     alone,
-    draw_people,
     ended,
     line,
+    make_toy_data,
     metrics,
     mistake,
     quoted,
@@ -46,7 +46,7 @@ def _tiny_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy data, drawn once."""
-    return draw_people(tmp_path_factory.mktemp("people"))
+    return make_toy_data(tmp_path_factory.mktemp("people"))
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_a_damaged_picture_is_left_out_of_the_evaluation_with_a_word(
 def test_listed_pictures_that_are_missing_are_gone_on_without_where_they_may_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, train: str, item: str
 ) -> None:
-    fill(trees.build(dataset, tmp_path / "data"))
+    fill(dataset_trees.build(dataset, tmp_path / "data"))
     for name in (train, item):
         (path,) = (tmp_path / "data").rglob(name)
         path.unlink()
@@ -303,7 +303,7 @@ def test_saved_features_give_the_same_numbers(place: Path) -> None:
 def test_selection_on_the_validation_split_reports_best_and_last_on_the_test(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fill(trees.build("prcc", tmp_path / "data"))
+    fill(dataset_trees.build("prcc", tmp_path / "data"))
     more = "TEST.SELECT_ON val TRAIN.BN_GROUPS 1"
     assert ended(line("train", tmp_path, "val", more, "prcc")) == 0
     folder = tmp_path / "prcc" / "val"
@@ -326,7 +326,7 @@ def test_selection_on_the_validation_split_reports_best_and_last_on_the_test(
 def test_one_evaluation_of_vcclothes_gives_its_five_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fill(trees.build("vcclothes", tmp_path / "data"))
+    fill(dataset_trees.build("vcclothes", tmp_path / "data"))
     more = "TRAIN.BN_GROUPS 1 TRAIN.STEPS 1"
     assert ended(line("train", tmp_path, "run", more, "vcclothes")) == 0
     capsys.readouterr()

@@ -7,7 +7,7 @@ import pytest
 from ffreid.engine.checkpoints import io
 from ffreid.reid.defaults import VIDEO_NETWORKS
 from tests.pose.unsaved import no_save
-from tests.reid.commands import alone, draw_people, ended, line, metrics, read
+from tests.reid.command_line import alone, ended, line, make_toy_data, metrics, read
 
 VIDEO = "toy-reid-video"
 # Tracklets are too few for two groups a step; non-local blocks need pictures as wide as these.
@@ -23,7 +23,7 @@ def _unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tracklets")
-    draw_people(folder / "data", VIDEO, SMALL)
+    make_toy_data(folder / "data", VIDEO, SMALL)
     return folder
 
 

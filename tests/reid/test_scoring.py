@@ -8,13 +8,13 @@ import torch
 
 from ffreid.errors import UserError
 from ffreid.reid.features import BASELINE
-from ffreid.reid.published import Published, notes, published
+from ffreid.reid.published import PublishedResult, notes, published
 from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, between, label_columns
 from ffreid.reid.retrieval.ranking import cosine_distances, rank
 from ffreid.reid.retrieval.reranking import rerank
-from ffreid.reid.scoring import left_out, score
+from ffreid.reid.scoring import score_protocols, unusable_protocols
 from ffreid.reid.table import COLUMNS, as_json, query_rows, table
-from tests.reid.made_searches import embedded, made_search
+from tests.reid.synthetic_features import labelled_features, synthetic_features
 
 CPU = torch.device("cpu")
 TRIALS = tuple(tuple(range(offset, 24, 6)) for offset in (0, 1, 2))
@@ -22,8 +22,8 @@ PAIR = between("two cameras", (0,), (1, 2))
 
 
 def test_every_protocol_is_a_row_from_the_same_features() -> None:
-    search = made_search()
-    rows = score(search, CPU)
+    search = synthetic_features()
+    rows = score_protocols(search, CPU)
     features = search.query.features, search.gallery.features
     expected = rank(cosine_distances(*features), *search.labels(CPU), STANDARD)
     assert [row.title for row in rows] == ["general", "SC", "CC"]
@@ -34,21 +34,23 @@ def test_every_protocol_is_a_row_from_the_same_features() -> None:
 
 
 def test_protocols_without_their_columns_are_left_out_by_name() -> None:
-    search = made_search(columns=("camera",))
-    assert [row.title for row in score(search, CPU)] == ["general"]
-    assert left_out(search) == {"SC": ["clothes"], "CC": ["clothes"]}
+    search = synthetic_features(columns=("camera",))
+    assert [row.title for row in score_protocols(search, CPU)] == ["general"]
+    assert unusable_protocols(search) == {"SC": ["clothes"], "CC": ["clothes"]}
 
 
 def test_no_usable_protocol_is_an_error_that_names_what_is_missing() -> None:
     with pytest.raises(UserError, match="general needs camera; SC needs camera, clothes"):
-        score(made_search(columns=()), CPU)
+        score_protocols(synthetic_features(columns=()), CPU)
 
 
 def test_small_galleries_give_mean_and_deviation() -> None:
-    search = made_search(protocols=(GENERAL,), single_shot=TRIALS)
-    row = score(search, CPU)[1]
+    search = synthetic_features(protocols=(GENERAL,), single_shot=TRIALS)
+    row = score_protocols(search, CPU)[1]
     parts = [
-        score(replace(search, gallery=search.gallery.some(torch.tensor(some)), single_shot=()), CPU)
+        score_protocols(
+            replace(search, gallery=search.gallery.some(torch.tensor(some)), single_shot=()), CPU
+        )
         for some in TRIALS
     ]
     first = [part[0].scores.cmc[1] for part in parts]
@@ -60,23 +62,23 @@ def test_small_galleries_give_mean_and_deviation() -> None:
 
 
 def test_re_ranked_rows_are_marked_and_never_compared() -> None:
-    search = made_search(protocols=(GENERAL,))
-    (row,) = score(search, CPU, reranked=True)
+    search = synthetic_features(protocols=(GENERAL,))
+    (row,) = score_protocols(search, CPU, reranked=True)
     assert row.title == "general, with re-ranking"
     assert not row.comparable
     give = rerank(search.query.features, search.gallery.features)
     (expected,) = rank(give, *search.labels(CPU), [GENERAL])
     assert row.scores.mean_average_precision == expected.mean_average_precision
-    cells = table([row], {"general": Published(0.5, 0.5, "paper")})[0]
+    cells = table([row], {"general": PublishedResult(0.5, 0.5, "paper")})[0]
     assert cells[COLUMNS.index("published")] is None
 
 
 def test_re_ranking_sees_only_what_takes_part() -> None:
-    search = made_search(protocols=(PAIR,))
+    search = synthetic_features(protocols=(PAIR,))
     queries = (search.query.labels["camera"] == 0).nonzero().view(-1)
     items = (search.gallery.labels["camera"] != 0).nonzero().view(-1)
     alone = replace(search, query=search.query.some(queries), gallery=search.gallery.some(items))
-    whole, part = (score(one, CPU, reranked=True)[0] for one in (search, alone))
+    whole, part = (score_protocols(one, CPU, reranked=True)[0] for one in (search, alone))
     assert whole.scores == part.scores
     assert whole.ranking is not None and part.ranking is not None
     assert torch.equal(whole.ranking.first[queries], part.ranking.first)
@@ -84,14 +86,14 @@ def test_re_ranking_sees_only_what_takes_part() -> None:
 
 
 def test_re_ranking_without_queries_or_items_is_a_row() -> None:
-    search = made_search(protocols=(between("nobody", (77,), (0,)),))
-    assert score(search, CPU, reranked=True)[0].scores.n_valid == 0
+    search = synthetic_features(protocols=(between("nobody", (77,), (0,)),))
+    assert score_protocols(search, CPU, reranked=True)[0].scores.n_valid == 0
 
 
 def test_published_numbers_and_the_difference_stand_beside_ours() -> None:
-    rows = score(made_search(), CPU)
+    rows = score_protocols(synthetic_features(), CPU)
     ours = 100 * rows[2].scores.cmc[1], 100 * rows[2].scores.mean_average_precision
-    cells = table(rows, {"CC": Published(0.401, 0.18, "recalled")})
+    cells = table(rows, {"CC": PublishedResult(0.401, 0.18, "recalled")})
     named = dict(zip(COLUMNS, cells[2], strict=True))
     assert named["published"] == "40.1 / 18.0 (recalled)"
     assert named["difference"] == f"{ours[0] - 40.1:+.1f} / {ours[1] - 18.0:+.1f}"
@@ -100,15 +102,15 @@ def test_published_numbers_and_the_difference_stand_beside_ours() -> None:
 
 
 def test_another_number_of_valid_queries_is_not_compared() -> None:
-    row = score(made_search(), CPU)[2]
+    row = score_protocols(synthetic_features(), CPU)[2]
     for valid, compared in ((row.scores.n_valid, True), (10_000, False)):
-        cells = table([row], {"CC": Published(0.401, 0.18, "paper", valid)})[0]
+        cells = table([row], {"CC": PublishedResult(0.401, 0.18, "paper", valid)})[0]
         difference = dict(zip(COLUMNS, cells, strict=True))["difference"]
         assert (difference == "of 10000 queries") is not compared
 
 
 def test_the_interval_and_the_valid_queries_are_in_the_row() -> None:
-    row = score(made_search(), CPU)[0]
+    row = score_protocols(synthetic_features(), CPU)[0]
     assert row.scores.rank1_interval is not None
     named = dict(zip(COLUMNS, table([row], {})[0], strict=True))
     low, high = row.scores.rank1_interval
@@ -121,21 +123,21 @@ def test_the_interval_and_the_valid_queries_are_in_the_row() -> None:
     [(GENERAL, "none: 2 without a match"), (between("x", (5,), (0,)), "none takes part")],
 )
 def test_a_row_without_valid_query_says_so_instead_of_numbers(protocol: object, said: str) -> None:
-    search = made_search(protocols=(protocol,))  # type: ignore[arg-type]
-    strangers = embedded(search.query.features[:2], [77, 78], [0, 1], [0, 0], "query")
-    (row,) = score(replace(search, query=strangers), CPU)
-    (cells,) = table([row], {protocol.name: Published(0.5, 0.5, "paper")})  # type: ignore[attr-defined]
+    search = synthetic_features(protocols=(protocol,))  # type: ignore[arg-type]
+    strangers = labelled_features(search.query.features[:2], [77, 78], [0, 1], [0, 0], "query")
+    (row,) = score_protocols(replace(search, query=strangers), CPU)
+    (cells,) = table([row], {protocol.name: PublishedResult(0.5, 0.5, "paper")})  # type: ignore[attr-defined]
     assert cells == [row.title, *[None] * (len(COLUMNS) - 2), said]
 
 
 def test_a_gallery_smaller_than_the_ranks_is_no_error() -> None:
-    search = made_search(people=1, each=2)
-    assert score(search, CPU)[0].scores.cmc[20] == 1.0
+    search = synthetic_features(people=1, each=2)
+    assert score_protocols(search, CPU)[0].scores.cmc[20] == 1.0
 
 
 def test_json_is_unrounded_and_by_title() -> None:
-    rows = score(made_search(single_shot=TRIALS), CPU)
-    payload = as_json(rows, {"CC": Published(0.401, 0.18, "paper")})
+    rows = score_protocols(synthetic_features(single_shot=TRIALS), CPU)
+    payload = as_json(rows, {"CC": PublishedResult(0.401, 0.18, "paper")})
     assert list(payload) == [row.title for row in rows]
     assert payload["CC"]["mAP"] == rows[2].scores.mean_average_precision
     assert payload["CC"]["published"]["rank1"] == 0.401
@@ -144,8 +146,8 @@ def test_json_is_unrounded_and_by_title() -> None:
 
 
 def test_queries_are_listed_with_their_first_match_and_precision() -> None:
-    search = made_search()
-    rows = score(search, CPU)
+    search = synthetic_features()
+    rows = score_protocols(search, CPU)
     listed = query_rows(search, rows)
     assert [entry["path"] for entry in listed] == list(search.query.paths)
     assert rows[2].ranking is not None
@@ -157,13 +159,15 @@ def test_queries_are_listed_with_their_first_match_and_precision() -> None:
 
 
 def test_published_numbers_are_of_one_data_set_and_network() -> None:
-    assert published("ltcc", "resnet50")["CC"] == Published(0.401, 0.18, "paper", 392)
+    assert published("ltcc", "resnet50")["CC"] == PublishedResult(0.401, 0.18, "paper", 392)
     assert published("ltcc", "i3dres50") == {}
     assert published("toy-reid", "resnet50") == {}
     own, other = published("ccvid", "c2dres50")["CC"], published("ccvid", "ap3dres50")["CC"]
     assert (own.rank1, other.rank1) == pytest.approx((0.817, 0.836))
     assert published("ccvid", "ap3dnlres50") == {}
-    assert published("ltcc", "resnet50", BASELINE)["CC"] == Published(0.281, 0.11, "paper", 392)
+    assert published("ltcc", "resnet50", BASELINE)["CC"] == PublishedResult(
+        0.281, 0.11, "paper", 392
+    )
     assert published("last", "resnet50", BASELINE) == {}
     assert published("ccvid", "ap3dres50", BASELINE) == {}
 
@@ -188,6 +192,6 @@ def test_nothing_is_said_of_unpublished_data_sets(dataset: str) -> None:
 
 
 def test_labels_are_those_that_are_known() -> None:
-    query, gallery = made_search(columns=("camera",)).labels(CPU)
+    query, gallery = synthetic_features(columns=("camera",)).labels(CPU)
     assert set(query) == set(gallery) == {"identity", "camera"}
     assert query["identity"].dtype == label_columns(identity=[1])["identity"].dtype

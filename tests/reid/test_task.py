@@ -9,9 +9,9 @@ from ffreid.engine.train_step import TrainStep
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model.classifier import NormalizedClassifier
-from ffreid.reid.task import Identifier, ReidTask, Settings
+from ffreid.reid.task import NetworkWithClassifier, ReidTask, Settings
 
-FEATURES, PEOPLE, OUTFITS, BATCH = 32, 4, 8, 16
+FEATURES, IDENTITIES, OUTFITS, BATCH = 32, 4, 8, 16
 CPU = torch.device("cpu")
 SETTINGS = Settings(
     identity="cosface",
@@ -32,8 +32,8 @@ SETTINGS = Settings(
 def task(memory: bool) -> ReidTask:
     """A task whose pictures are features already."""
     torch.manual_seed(1)
-    made = Identifier(nn.Identity(), NormalizedClassifier(FEATURES, PEOPLE))
-    owners = torch.arange(OUTFITS) // 2 == torch.arange(PEOPLE)[:, None]
+    made = NetworkWithClassifier(nn.Identity(), NormalizedClassifier(FEATURES, IDENTITIES))
+    owners = torch.arange(OUTFITS) // 2 == torch.arange(IDENTITIES)[:, None]
     if memory:
         bank = ClothesMemory(OUTFITS, FEATURES, scale=16.0, epsilon=0.1, momentum=0.2)
         return ReidTask(made, memory=bank, clothes_of_identity=owners, settings=SETTINGS)

@@ -17,9 +17,9 @@ from ffreid.reid.defaults import COSINES, defaults
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
-from ffreid.reid.task import Identifier, ReidTask
+from ffreid.reid.task import NetworkWithClassifier, ReidTask
 from tests.golden import arrays, facts, recordings
-from tests.reid.recipes import det_input, fill
+from tests.reid.synthetic_weights import det_input, fill
 
 pytestmark = pytest.mark.golden
 SHORT = {"c2d": "c2dres50", "ap3dnl": "ap3dnlres50", "resnet50_maxavg": "resnet50"}
@@ -50,21 +50,21 @@ class Run:
         for person, (end, count) in enumerate(zip(behind, meta["counts"], strict=True)):
             owners[person, end - count : end] = True
         model = NETWORKS[SHORT.get(meta["model"], meta["model"])]()
-        features, outfits = int(model.feature_dim), owners.shape[1]
+        features, classes = int(model.feature_dim), owners.shape[1]
         kind = NormalizedClassifier if cfg.LOSS.CLA_LOSS in COSINES else Classifier
         head = kind(features, len(owners))
         fill(model)
         fill(head, "identity_classifier.")
-        self.clothes = NormalizedClassifier(features, outfits)
+        self.clothes = NormalizedClassifier(features, classes)
         fill(self.clothes, "clothes_classifier.")
         self.memory: ClothesMemory | None = None
         if cfg.LOSS.CAL == "calwithmemory":
             loss = cfg.LOSS
             self.memory = ClothesMemory(
-                outfits, features, scale=loss.CLA_S, epsilon=loss.EPSILON, momentum=loss.MOMENTUM
+                classes, features, scale=loss.CLA_S, epsilon=loss.EPSILON, momentum=loss.MOMENTUM
             )
         self.task = ReidTask(
-            Identifier(model, head),
+            NetworkWithClassifier(model, head),
             clothes=None if self.memory else self.clothes,
             memory=self.memory,
             clothes_of_identity=torch.from_numpy(owners),

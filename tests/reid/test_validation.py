@@ -19,13 +19,13 @@ from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import validation
-from ffreid.reid.data.records import Record, Search, Source
-from ffreid.reid.features import Embedded, EmbeddedSearch
+from ffreid.reid.data.records import EvalSplit, Record, Source
+from ffreid.reid.features import ExtractedFeatures, LabelledFeatures
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol
 from ffreid.reid.retrieval.scores import RANKS, Scores
-from ffreid.reid.scoring import Row, score, selecting_protocol
+from ffreid.reid.scoring import ResultRow, score_protocols, selecting_protocol
 from ffreid.reid.sources import check_source
-from tests.reid.made_searches import made_search
+from tests.reid.synthetic_features import synthetic_features
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
@@ -87,14 +87,14 @@ def test_a_protocol_that_cannot_select_is_told_before_training(
     columns: tuple[str, ...], works: bool
 ) -> None:
     rows = (Protocol(name="general", other=()), *STANDARD[1:])
-    search = Search(query=(), gallery=(), protocols=rows)
+    search = EvalSplit(query=(), gallery=(), protocols=rows)
     source = Source(
         name="folder",
         folder=Path(),
         video=False,
         train=(),
         identities=(),
-        outfits=(),
+        clothes=(),
         test=search,
         columns=columns,
     )
@@ -144,11 +144,13 @@ def validated(
 ) -> ValidationResult:
     heard: list[Any] = []
 
-    def search(*given: Any, split: str) -> tuple[EmbeddedSearch, list[Row]]:
+    def search(*given: Any, split: str) -> tuple[ExtractedFeatures, list[ResultRow]]:
         heard.append((given[-1], split))
-        return made_search(), [Row(title=s.name, protocol=s.name, scores=s) for s in found]
+        return synthetic_features(), [
+            ResultRow(title=s.name, protocol=s.name, scores=s) for s in found
+        ]
 
-    patch.setattr(validation, "search_rows", search)
+    patch.setattr(validation, "evaluate_split", search)
     cfg = compose("prcc", pairs=pairs)
     source: Any = None
     result = validation.validate(cfg, ALONE, source, train_step, Progress(9, 10, 4))
@@ -273,10 +275,10 @@ def test_one_process_reports(rank: int, tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_rank_lists_of_the_same_queries_are_drawn_at_every_evaluation(
     split: str, tmp_path: Path
 ) -> None:
-    search = made_search()
+    search = synthetic_features()
     people, nobody = (
         drawn_people(search, tmp_path),
-        Search(query=(), gallery=(), protocols=STANDARD),
+        EvalSplit(query=(), gallery=(), protocols=STANDARD),
     )
     source = Source(
         name="ltcc",
@@ -284,14 +286,14 @@ def test_the_rank_lists_of_the_same_queries_are_drawn_at_every_evaluation(
         video=False,
         train=(),
         identities=(),
-        outfits=(),
+        clothes=(),
         test=people if split == "test" else nobody,
         val=people if split == "val" else None,
     )
     cfg = compose("prcc", pairs=["TEST.SELECT_ON", split])
     shown = []
     for turned in (search, replace(search, gallery=replaced(search.gallery))):
-        (row,) = (one for one in score(turned, CPU) if one.protocol == "CC")
+        (row,) = (one for one in score_protocols(turned, CPU) if one.protocol == "CC")
         before = torch.get_rng_state()
         found = validation.pictures(cfg, source, turned, row)
         assert torch.equal(torch.get_rng_state(), before)
@@ -305,12 +307,12 @@ def test_the_rank_lists_of_the_same_queries_are_drawn_at_every_evaluation(
     assert all(picture.dtype == np.uint8 for picture in shown[0].values())
 
 
-def replaced(side: Embedded) -> Embedded:
+def replaced(side: LabelledFeatures) -> LabelledFeatures:
     """The same items under each other's features: another order of the search."""
     return replace(side, features=side.features.flip(0))
 
 
-def drawn_people(search: EmbeddedSearch, folder: Path) -> Search:
+def drawn_people(search: ExtractedFeatures, folder: Path) -> EvalSplit:
     """Records of a made-up search, each with a picture of its own shade."""
     sides = []
     for side in (search.query, search.gallery):
@@ -319,4 +321,4 @@ def drawn_people(search: EmbeddedSearch, folder: Path) -> Search:
         labels = (side.labels[name].tolist() for name in ("identity", "camera", "clothes"))
         rows = zip(side.paths, *labels, strict=True)
         sides.append(tuple(Record((path,), *row) for path, *row in rows))
-    return Search(query=sides[0], gallery=sides[1], protocols=STANDARD)
+    return EvalSplit(query=sides[0], gallery=sides[1], protocols=STANDARD)

@@ -29,7 +29,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Item:
+class EvalSample:
     """Record `index` of an evaluation: its picture or clip, as in `Sample`."""
 
     index: int
@@ -37,7 +37,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Broken:
+class UnreadableRecord:
     """Record `index` of an evaluation, left out as its file `path` cannot be read."""
 
     index: int
@@ -88,7 +88,7 @@ class EvalBatch:
 
     index: Tensor
     images: Tensor
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[UnreadableRecord, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -113,11 +113,11 @@ def collate(samples: Sequence[Sample]) -> ReidBatch:
     )
 
 
-def collate_for_evaluation(items: Sequence[Item | Broken]) -> EvalBatch:
+def collate_for_evaluation(items: Sequence[EvalSample | UnreadableRecord]) -> EvalBatch:
     """Stack what can be evaluated and list what cannot."""
-    whole = [item for item in items if isinstance(item, Item)]
+    whole = [item for item in items if isinstance(item, EvalSample)]
     return EvalBatch(
         index=torch.tensor([item.index for item in whole], dtype=torch.int64),
         images=torch.stack([item.images for item in whole]) if whole else torch.empty(0),
-        broken=tuple(item for item in items if isinstance(item, Broken)),
+        broken=tuple(item for item in items if isinstance(item, UnreadableRecord)),
     )

@@ -16,29 +16,29 @@ from ffreid.reid.data.records import Record
 
 
 def crop_by_stride(
-    count: int, *, length: int, stride: int, chance: random.Random, numbers: np.random.RandomState
+    count: int, *, length: int, stride: int, rng: random.Random, numpy_rng: np.random.RandomState
 ) -> list[int]:
     """Draw `length` of `count` frames, every `stride`-th from a random one on.
 
     Where the tracklet is too short for that, frames are drawn as by `crop_by_segment`.
     """
     if count < length * stride:
-        return crop_by_segment(count, length=length, chance=chance, numbers=numbers)
-    begin = chance.randint(0, count - (length - 1) * stride - 1)
+        return crop_by_segment(count, length=length, rng=rng, numpy_rng=numpy_rng)
+    begin = rng.randint(0, count - (length - 1) * stride - 1)
     return list(range(begin, begin + length * stride, stride))
 
 
 def crop_by_segment(
-    count: int, *, length: int, chance: random.Random, numbers: np.random.RandomState
+    count: int, *, length: int, rng: random.Random, numpy_rng: np.random.RandomState
 ) -> list[int]:
     """Draw a frame from each of `length` equal parts (temporal segment networks, Wang et al. 2016).
 
     The tail that does not divide is left out; a tracklet of fewer frames gives some repeatedly.
     """
     if count < length:
-        return sorted(numbers.choice(count, size=length, replace=True).tolist())
+        return sorted(numpy_rng.choice(count, size=length, replace=True).tolist())
     size = count // length
-    return [chance.choice(range(i * size, (i + 1) * size)) for i in range(length)]
+    return [rng.choice(range(i * size, (i + 1) * size)) for i in range(length)]
 
 
 def chunks(count: int, step: int) -> list[tuple[int, int]]:
@@ -50,7 +50,7 @@ def chunks(count: int, step: int) -> list[tuple[int, int]]:
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
-def recombine(count: int, length: int, stride: int) -> list[list[int]]:
+def clip_indices(count: int, length: int, stride: int) -> list[list[int]]:
     """Share `count` frames out to clips of `length`, every frame once.
 
     Whole blocks of length x stride frames give `stride` interleaved clips; what remains is
@@ -68,7 +68,7 @@ def recombine(count: int, length: int, stride: int) -> list[list[int]]:
     return clips
 
 
-def dense(records: Sequence[Record], step: int) -> tuple[Record, ...]:
+def dense_chunks(records: Sequence[Record], step: int) -> tuple[Record, ...]:
     """Cut training tracklets in pieces of `step` frames (the last up to 2 step - 1); 0: none."""
     return tuple(
         replace(record, frames=record.frames[start:end])
@@ -77,7 +77,7 @@ def dense(records: Sequence[Record], step: int) -> tuple[Record, ...]:
     )
 
 
-def recombined(
+def clips_of_tracklets(
     records: Sequence[Record], length: int, stride: int
 ) -> tuple[tuple[Record, ...], Tensor]:
     """Cut test tracklets in clips of `length` frames.
@@ -89,7 +89,7 @@ def recombined(
     spans: list[tuple[int, int]] = []
     for record in records:
         start = len(clips)
-        for frames in recombine(len(record.frames), length, stride):
+        for frames in clip_indices(len(record.frames), length, stride):
             clips.append(replace(record, frames=tuple(record.frames[i] for i in frames)))
         spans.append((start, len(clips)))
     return tuple(clips), torch.tensor(spans, dtype=torch.int64).reshape(-1, 2)

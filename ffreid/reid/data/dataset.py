@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ffreid.engine.dataset_files import open_picture
 from ffreid.errors import UserError
-from ffreid.reid.data.batch import Broken, Item, Sample
+from ffreid.reid.data.batch import EvalSample, Sample, UnreadableRecord
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.sampler import IdentitySampler
-from ffreid.reid.data.transforms import Draws, draws
+from ffreid.reid.data.transforms import SampleRandom, sample_random
 
 # Records of one identity that are tried before its pictures count as lost.
 TRIES = 100
@@ -62,10 +62,10 @@ class UnreadableError(Exception):
 class Training(Protocol):
     """Chooses frames of a record and augments them."""
 
-    def frames(self, count: int, sample: Draws) -> list[int]:
+    def frames(self, count: int, sample: SampleRandom) -> list[int]:
         """Draw which of a record's `count` pictures are wanted."""
 
-    def __call__(self, pictures: Sequence[Image.Image], sample: Draws) -> Tensor:
+    def __call__(self, pictures: Sequence[Image.Image], sample: SampleRandom) -> Tensor:
         """Give what the network reads."""
 
 
@@ -114,7 +114,7 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, position = key
-        sample = draws(self.seed, epoch, position)
+        sample = sample_random(self.seed, epoch, position)
         first = self.sampler.index(epoch, position)
         broken: dict[str, UserError] = {}
         for record in self._candidates(first, sample):
@@ -141,25 +141,25 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
             "copy or unpack the data set again",
         )
 
-    def _candidates(self, first: int, sample: Draws) -> Iterator[Record]:
+    def _candidates(self, first: int, sample: SampleRandom) -> Iterator[Record]:
         """Give a record, then its identity's in random order."""
         yield self.records[first]
         members = list(self.sampler.members[self.records[first].identity])
-        sample.chance.shuffle(members)
+        sample.rng.shuffle(members)
         # A tracklet with a broken frame has other clips.
         again = len(self.records[first].frames) > 1
         for index in islice(cycle(members) if again else members, TRIES):
             yield self.records[index]
 
 
-class EvalSet(torch.utils.data.Dataset[Item | Broken]):
+class EvalSet(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
     """Pictures or clips to evaluate, in the records' order.
 
     Args:
         records: pictures, or clips of equal length.
         folder: their paths start from.
         prepare: `ImageEvaluation` or `ClipEvaluation`.
-        skip_broken: give `Broken` for what cannot be read (DATA.SKIP_BROKEN); an error else.
+        skip_broken: return `UnreadableRecord` instead of raising an error (DATA.SKIP_BROKEN).
     """
 
     def __init__(
@@ -178,11 +178,11 @@ class EvalSet(torch.utils.data.Dataset[Item | Broken]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Item | Broken:
+    def __getitem__(self, index: int) -> EvalSample | UnreadableRecord:
         try:
             read = read_frames(self.folder, self.records[index].frames)
         except UnreadableError as error:
             if not self.skip_broken:
                 raise error.advised() from error
-            return Broken(index, error.path, error.error.message)
-        return Item(index, self.prepare(read))
+            return UnreadableRecord(index, error.path, error.error.message)
+        return EvalSample(index, self.prepare(read))

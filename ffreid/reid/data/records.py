@@ -29,7 +29,7 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class EvalSplit:
     """Queries, the gallery they search, and the protocols by which that is judged."""
 
     query: tuple[Record, ...]
@@ -60,16 +60,16 @@ class Source:
     video: bool
     train: tuple[Record, ...]
     identities: tuple[str, ...]
-    outfits: tuple[str, ...]
-    test: Search
-    val: Search | None = None
+    clothes: tuple[str, ...]
+    test: EvalSplit
+    val: EvalSplit | None = None
     columns: tuple[str, ...] = ("camera", "clothes")
     single_shot: tuple[tuple[int, ...], ...] = ()
     notes: tuple[str, ...] = ()
 
-    def owners(self) -> npt.NDArray[np.bool_]:
+    def clothes_of_identity(self) -> npt.NDArray[np.bool_]:
         """Whose outfit is whose: (identities, outfits) booleans."""
-        mask = np.zeros((len(self.identities), len(self.outfits)), bool)
+        mask = np.zeros((len(self.identities), len(self.clothes)), bool)
         for record in self.train:
             mask[record.identity, record.clothes] = True
         return mask
@@ -79,7 +79,7 @@ class Source:
         kind = "tracklets" if self.video else "pictures"
         return (
             f"{len(self.train)} training {kind} of {len(self.identities)} identities in "
-            f"{len(self.outfits)} outfits, {len(self.test.query)} queries, "
+            f"{len(self.clothes)} outfits, {len(self.test.query)} queries, "
             f"{len(self.test.gallery)} in the gallery, at {self.folder}"
         )
 

@@ -17,8 +17,8 @@ def shuffled_groups(
     members: Mapping[int, Sequence[int]],
     instances: int,
     *,
-    chance: random.Random,
-    numbers: np.random.RandomState,
+    rng: random.Random,
+    numpy_rng: np.random.RandomState,
 ) -> list[list[int]]:
     """Cut each identity's pictures, shuffled, in groups of `instances`; shuffle the groups.
 
@@ -33,13 +33,13 @@ def shuffled_groups(
     groups: list[list[int]] = []
     for mine in members.values():
         if len(mine) < instances:
-            drawn = numbers.choice(mine, size=instances, replace=True).tolist()
+            drawn = numpy_rng.choice(mine, size=instances, replace=True).tolist()
         else:
             drawn = list(mine)
-        chance.shuffle(drawn)
+        rng.shuffle(drawn)
         whole = len(drawn) - len(drawn) % instances
         groups += [drawn[i : i + instances] for i in range(0, whole, instances)]
-    chance.shuffle(groups)
+    rng.shuffle(groups)
     return groups
 
 
@@ -120,8 +120,8 @@ class IdentitySampler:
         rounds = shuffled_groups(
             self.members,
             self.instances,
-            chance=random.Random(self.seed + epoch),
-            numbers=np.random.RandomState(self.seed + epoch),
+            rng=random.Random(self.seed + epoch),
+            numpy_rng=np.random.RandomState(self.seed + epoch),
         )
         taken = self.steps_per_epoch * self.batch // self.instances
         order = np.array(rounds[: taken * self.groups], np.int64)

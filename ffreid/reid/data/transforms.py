@@ -27,44 +27,44 @@ ERASED = (0.4914, 0.4822, 0.4465)
 
 
 @dataclass
-class Draws:
+class SampleRandom:
     """The generators of one sample's augmentation.
 
     Attributes:
         chance: crop, erasing and clips; the flip of a clip.
         flips: the flip of a picture.
-        seed: of `numbers`.
+        seed: of `numpy_rng`.
     """
 
-    chance: random.Random
-    flips: torch.Generator
+    rng: random.Random
+    flip_generator: torch.Generator
     seed: int
 
     @cached_property
-    def numbers(self) -> np.random.RandomState:
+    def numpy_rng(self) -> np.random.RandomState:
         """Numpy's legacy stream for clips of short tracklets; others need not wait for it."""
         return np.random.RandomState(self.seed)
 
 
-def draws(*numbers: int) -> Draws:
-    """Give generators that depend on `numbers` only, all of them not negative."""
-    first, second, third = np.random.SeedSequence(numbers).generate_state(3).tolist()
-    return Draws(random.Random(first), torch.Generator().manual_seed(second), third)
+def sample_random(*seeds: int) -> SampleRandom:
+    """Give generators that depend on `seeds` (each 0 or more) only."""
+    first, second, third = np.random.SeedSequence(seeds).generate_state(3).tolist()
+    return SampleRandom(random.Random(first), torch.Generator().manual_seed(second), third)
 
 
-def random_crop(picture: Image.Image, probability: float, chance: random.Random) -> Image.Image:
+def random_crop(picture: Image.Image, probability: float, rng: random.Random) -> Image.Image:
     """Enlarge a picture by an eighth and cut its size from that, or leave it alone."""
-    if chance.uniform(0, 1) >= probability:
+    if rng.uniform(0, 1) >= probability:
         return picture
     width, height = picture.size
     larger = round(width * 1.125), round(height * 1.125)
     enlarged = picture.resize(larger, Image.Resampling.BILINEAR)
-    left = round(chance.uniform(0, larger[0] - width))
-    top = round(chance.uniform(0, larger[1] - height))
+    left = round(rng.uniform(0, larger[0] - width))
+    top = round(rng.uniform(0, larger[1] - height))
     return enlarged.crop((left, top, left + width, top + height))
 
 
-def random_erasing(pictures: Tensor, probability: float, chance: random.Random) -> None:
+def random_erasing(pictures: Tensor, probability: float, rng: random.Random) -> None:
     """Fill a random rectangle with a colour, in place (Zhong et al. 2020).
 
     Args:
@@ -72,29 +72,29 @@ def random_erasing(pictures: Tensor, probability: float, chance: random.Random) 
         probability: of erasing at all.
         chance: draws whether, how large and where.
     """
-    if chance.uniform(0, 1) >= probability:
+    if rng.uniform(0, 1) >= probability:
         return
     rows, columns = pictures.shape[-2:]
     for _ in range(100):
-        area = chance.uniform(0.02, 0.4) * (rows * columns)
-        ratio = chance.uniform(0.3, 1 / 0.3)
+        area = rng.uniform(0.02, 0.4) * (rows * columns)
+        ratio = rng.uniform(0.3, 1 / 0.3)
         height, width = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if width < columns and height < rows:
-            top = chance.randint(0, rows - height)
-            left = chance.randint(0, columns - width)
+            top = rng.randint(0, rows - height)
+            left = rng.randint(0, columns - width)
             for channel, value in zip(pictures, ERASED, strict=True):
                 channel[..., top : top + height, left : left + width] = value
             return
 
 
-def flips_picture(probability: float, flips: torch.Generator) -> bool:
+def flips_picture(probability: float, flip_generator: torch.Generator) -> bool:
     """Draw whether a picture is mirrored."""
-    return bool(torch.rand(1, generator=flips) < probability)
+    return bool(torch.rand(1, generator=flip_generator) < probability)
 
 
-def flips_clip(chance: random.Random) -> bool:
+def flips_clip(rng: random.Random) -> bool:
     """Draw whether all frames of a clip are mirrored: half of the clips are."""
-    return chance.random() < 0.5
+    return rng.random() < 0.5
 
 
 def normalised(pictures: npt.NDArray[np.uint8], *, flip: bool = False) -> Tensor:
@@ -135,17 +135,17 @@ class ImageTraining:
     flip: float = 0.5
     erase: float = 0.5
 
-    def frames(self, count: int, sample: Draws) -> list[int]:
+    def frames(self, count: int, sample: SampleRandom) -> list[int]:
         """Say which of a record's `count` pictures are wanted: its only one."""
         return [0]
 
-    def __call__(self, pictures: Sequence[Image.Image], sample: Draws) -> Tensor:
+    def __call__(self, pictures: Sequence[Image.Image], sample: SampleRandom) -> Tensor:
         """Give the augmented picture, (3, H, W) float32."""
         sized = pictures[0].resize((self.width, self.height), Image.Resampling.BILINEAR)
-        cropped = random_crop(sized, self.crop, sample.chance)
-        flip = flips_picture(self.flip, sample.flips)
+        cropped = random_crop(sized, self.crop, sample.rng)
+        flip = flips_picture(self.flip, sample.flip_generator)
         result = normalised(np.asarray(cropped), flip=flip)
-        random_erasing(result, self.erase, sample.chance)
+        random_erasing(result, self.erase, sample.rng)
         return result
 
 
@@ -194,19 +194,19 @@ class ClipTraining:
                 f"AUG.TEMPORAL_SAMPLING_MODE {self.mode!r} is unknown", "set it to stride or tsn"
             )
 
-    def frames(self, count: int, sample: Draws) -> list[int]:
+    def frames(self, count: int, sample: SampleRandom) -> list[int]:
         """Draw which of a tracklet's `count` frames make the clip."""
-        chance, numbers = sample.chance, sample.numbers
+        rng, numpy_rng = sample.rng, sample.numpy_rng
         if self.mode == "tsn":
-            return crop_by_segment(count, length=self.length, chance=chance, numbers=numbers)
+            return crop_by_segment(count, length=self.length, rng=rng, numpy_rng=numpy_rng)
         return crop_by_stride(
-            count, length=self.length, stride=self.stride, chance=chance, numbers=numbers
+            count, length=self.length, stride=self.stride, rng=rng, numpy_rng=numpy_rng
         )
 
-    def __call__(self, pictures: Sequence[Image.Image], sample: Draws) -> Tensor:
+    def __call__(self, pictures: Sequence[Image.Image], sample: SampleRandom) -> Tensor:
         """Give the augmented clip, (3, T, H, W) float32."""
-        result = _clip(pictures, self.height, self.width, flip=flips_clip(sample.chance))
-        random_erasing(result, self.erase, sample.chance)
+        result = _clip(pictures, self.height, self.width, flip=flips_clip(sample.rng))
+        random_erasing(result, self.erase, sample.rng)
         return result
 
 

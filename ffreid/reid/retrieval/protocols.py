@@ -18,7 +18,7 @@ from ffreid.errors import UserError
 Labels = Mapping[str, Tensor]
 """Columns by name, each (N,) integers: ``identity``, and where known ``camera``, ``clothes``, …"""
 
-Choice = tuple[tuple[str, tuple[int, ...]], ...]
+ColumnFilter = tuple[tuple[str, tuple[int, ...]], ...]
 """Columns and the values that are let through; empty lets everything through."""
 
 
@@ -37,14 +37,14 @@ class Protocol:
     name: str
     same: tuple[str, ...] = ()
     other: tuple[str, ...] = ("camera",)
-    queries: Choice = ()
-    gallery: Choice = ()
+    queries: ColumnFilter = ()
+    gallery: ColumnFilter = ()
 
     @property
     def columns(self) -> set[str]:
         """Names of the columns that the labels must have."""
-        chosen = {column for column, _ in self.queries + self.gallery}
-        return {"identity", *self.same, *self.other, *chosen}
+        filter_mask = {column for column, _ in self.queries + self.gallery}
+        return {"identity", *self.same, *self.other, *filter_mask}
 
 
 GENERAL = Protocol(name="general")
@@ -65,17 +65,17 @@ def between(name: str, query_cameras: Iterable[int], gallery_cameras: Iterable[i
 
 def on_identities(protocol: Protocol, name: str, identities: Iterable[int]) -> Protocol:
     """Give `protocol` under another name, with queries and gallery of those identities only."""
-    chosen: Choice = (("identity", tuple(identities)),)
+    filter_mask: ColumnFilter = (("identity", tuple(identities)),)
     return Protocol(
         name=name,
         same=protocol.same,
         other=protocol.other,
-        queries=protocol.queries + chosen,
-        gallery=protocol.gallery + chosen,
+        queries=protocol.queries + filter_mask,
+        gallery=protocol.gallery + filter_mask,
     )
 
 
-def usable(
+def usable_protocols(
     protocols: Iterable[Protocol], query: Labels, gallery: Labels
 ) -> tuple[list[Protocol], dict[str, list[str]]]:
     """Part the protocols whose columns are all there from the others.
@@ -94,7 +94,7 @@ def usable(
     return fit, left_out
 
 
-def chosen(labels: Labels, choice: Choice) -> Tensor:
+def filter_mask(labels: Labels, choice: ColumnFilter) -> Tensor:
     """Give (N,) booleans: which items `choice` lets through."""
     mask = torch.ones_like(column(labels, "identity"), dtype=torch.bool)
     for name, values in choice:
@@ -117,7 +117,7 @@ def column(labels: Labels, name: str) -> Tensor:
     return labels[name]
 
 
-def good_pairs(protocol: Protocol, query: Labels, gallery: Labels) -> Tensor:
+def is_match(protocol: Protocol, query: Labels, gallery: Labels) -> Tensor:
     """Tell which pairs of one identity are good matches; the columns broadcast.
 
     Args:
@@ -140,9 +140,9 @@ def label_columns(**columns: npt.ArrayLike) -> dict[str, Tensor]:
     return {name: torch.as_tensor(np.asarray(values, np.int64)) for name, values in columns.items()}
 
 
-def masks(protocol: Protocol, query: Labels, gallery: Labels) -> tuple[Tensor, Tensor]:
+def match_masks(protocol: Protocol, query: Labels, gallery: Labels) -> tuple[Tensor, Tensor]:
     """Give the good and the junk pairs, each (Q, G) booleans, choices of items left aside."""
     rows = {name: values[:, None] for name, values in query.items()}
-    good = good_pairs(protocol, rows, gallery)
+    good = is_match(protocol, rows, gallery)
     same = column(rows, "identity") == column(gallery, "identity")
     return good, same & ~good

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ffreid.errors import UserError
-from ffreid.reid.retrieval.counting import own_ranks
-from ffreid.reid.retrieval.protocols import Choice, Labels, Protocol, chosen, good_pairs
+from ffreid.reid.retrieval.item_ranks import item_ranks
+from ffreid.reid.retrieval.protocols import ColumnFilter, Labels, Protocol, filter_mask, is_match
 
 Distances = Callable[[int, int], Tensor]
 """Gives the distances (stop - start, G) of queries start to stop from all gallery items."""
@@ -36,7 +36,7 @@ class Ranking:
     """
 
     name: str
-    takes_part: Tensor
+    participates: Tensor
     first: Tensor
     precision: Tensor
     penalty: Tensor
@@ -54,7 +54,7 @@ class Ranking:
     @property
     def n_skipped(self) -> int:
         """How many queries take part and have no match."""
-        return int(self.takes_part.sum()) - self.n_valid
+        return int(self.participates.sum()) - self.n_valid
 
     def cmc(self, k: int) -> float:
         """Share of the valid queries with a match among the first `k`; NaN if there are none."""
@@ -102,7 +102,9 @@ def rank(
     queries, items = len(query["identity"]), len(gallery["identity"])
     _check_lengths(query, queries, "query")
     _check_lengths(gallery, items, "gallery")
-    parts = [_Part(choice, query, gallery, group) for choice, group in _by_gallery(protocols)]
+    parts = [
+        _ProtocolGroup(choice, query, gallery, group) for choice, group in _by_gallery(protocols)
+    ]
     block = max(1, _BLOCK_BYTES // max(4 * items, 1))
     for start in range(0, queries, block):
         if all(part.empty(start, start + block) for part in parts):
@@ -132,10 +134,10 @@ def _check_lengths(labels: Labels, count: int, name: str) -> None:
             )
 
 
-def _by_gallery(protocols: Sequence[Protocol]) -> list[tuple[Choice, list[Protocol]]]:
+def _by_gallery(protocols: Sequence[Protocol]) -> list[tuple[ColumnFilter, list[Protocol]]]:
     """Group the protocols whose gallery is the same, as they share the counting."""
     assert len({protocol.name for protocol in protocols}) == len(protocols), "names are used twice"
-    groups: dict[Choice, list[Protocol]] = {}
+    groups: dict[ColumnFilter, list[Protocol]] = {}
     for protocol in protocols:
         groups.setdefault(protocol.gallery, []).append(protocol)
     return list(groups.items())
@@ -152,22 +154,22 @@ def _finite(distances: Tensor) -> Tensor:
     return distances if distances.dtype == torch.float64 else distances.float()
 
 
-class _Part:
+class _ProtocolGroup:
     """The protocols that share a gallery, and what has been found for them."""
 
     def __init__(
-        self, choice: Choice, query: Labels, gallery: Labels, protocols: Sequence[Protocol]
+        self, choice: ColumnFilter, query: Labels, gallery: Labels, protocols: Sequence[Protocol]
     ) -> None:
-        kept = chosen(gallery, choice)
+        kept = filter_mask(gallery, choice)
         self.columns = kept.nonzero().view(-1) if choice else None
         self.gallery = {name: values[kept] for name, values in gallery.items()}
         self.query, self.protocols = query, protocols
-        self.takes_part = [chosen(query, protocol.queries) for protocol in protocols]
+        self.participates = [filter_mask(query, protocol.queries) for protocol in protocols]
         identity = self.gallery["identity"]
         known, self.members = identity.sort(stable=True)
         self.first = torch.searchsorted(known, query["identity"].contiguous())
         behind = torch.searchsorted(known, query["identity"].contiguous(), right=True)
-        anyone = torch.stack([*self.takes_part]).any(dim=0)
+        anyone = torch.stack([*self.participates]).any(dim=0)
         self.count = torch.where(anyone, behind - self.first, 0)
         shape = (len(protocols), len(self.count))
         self.found_first = torch.zeros(shape, dtype=torch.int64, device=identity.device)
@@ -196,13 +198,13 @@ class _Part:
         real = offset < count
         place = torch.where(real, self.first[queries][:, None] + offset, 0)
         own = self.members[place]
-        order, ranks = own_ranks(distances, own, real)
+        order, ranks = item_ranks(distances, own, real)
         own, real = own.gather(1, order), real.gather(1, order)
         items = {name: values[own] for name, values in self.gallery.items()}
         rows = {name: values[queries][:, None] for name, values in self.query.items()}
         for index, protocol in enumerate(self.protocols):
-            good = good_pairs(protocol, rows, items) & real
-            good &= self.takes_part[index][queries][:, None]
+            good = is_match(protocol, rows, items) & real
+            good &= self.participates[index][queries][:, None]
             among = ranks - (real & ~good).cumsum(1)
             self._store(index, queries, good, among)
 
@@ -222,7 +224,7 @@ class _Part:
         return [
             Ranking(
                 name=protocol.name,
-                takes_part=self.takes_part[index].cpu(),
+                participates=self.participates[index].cpu(),
                 first=self.found_first[index].cpu(),
                 precision=self.precision[index].cpu(),
                 penalty=self.penalty[index].cpu(),

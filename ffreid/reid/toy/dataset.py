@@ -9,8 +9,8 @@ import numpy as np
 
 from ffreid.engine import synthetic
 from ffreid.errors import UserError
-from ffreid.reid.toy.figure import Picture, photograph
-from ffreid.reid.toy.people import make_body, make_camera, make_moment, make_outfit
+from ffreid.reid.toy.persons import make_body, make_camera, make_clothes, random_capture
+from ffreid.reid.toy.render import Picture, render_person
 
 VERSION = 1
 IMAGES, VIDEO = "LTCC_ReID", "CCVID"
@@ -40,21 +40,21 @@ class Shot:
     part: str
     path: str
     identity: int
-    outfit: int
+    clothes: int
     camera: int
     number: int
     frames: int
 
 
-def ensure_people(
+def ensure_dataset(
     folder: Path,
     *,
     video: bool,
     identities: int,
     test_identities: int,
-    outfits: int,
+    clothes: int,
     cameras: int,
-    pictures: int,
+    images: int,
     frames: int,
     height: int,
     width: int,
@@ -98,9 +98,9 @@ def ensure_people(
         "kind": name,
         "identities": identities,
         "test_identities": test_identities,
-        "outfits": outfits,
+        "outfits": clothes,
         "cameras": cameras,
-        "pictures": pictures,
+        "pictures": images,
         "frames": frames if video else 1,
         "height": height,
         "width": width,
@@ -109,13 +109,13 @@ def ensure_people(
     _check(facts, video)
 
     def write() -> None:
-        people = _people(identities, test_identities, outfits)
+        persons = _persons(identities, test_identities, clothes)
         if video:
-            shots = list(_tracklets(people, cameras, pictures, frames))
+            shots = list(_tracklet_shots(persons, cameras, images, frames))
             _write_ccvid(folder / name, shots)
         else:
-            shots = list(_pictures(people, cameras, pictures))
-            _write_ltcc(folder / name, people)
+            shots = list(_image_shots(persons, cameras, images))
+            _write_ltcc(folder / name, persons)
         total, done = sum(shot.frames for shot in shots), 0
         for shot in shots:
             (folder / name / shot.path).parent.mkdir(parents=True, exist_ok=True)
@@ -149,53 +149,53 @@ class Person:
 
     identity: int
     training: bool
-    outfits: int
+    clothes: int
 
 
-def _people(identities: int, test_identities: int, outfits: int) -> list[Person]:
+def _persons(identities: int, test_identities: int, clothes: int) -> list[Person]:
     return [
         Person(
             identity=identity,
             training=identity < identities,
-            outfits=max(2, outfits - identity % 2),
+            clothes=max(2, clothes - identity % 2),
         )
         for identity in range(identities + test_identities)
     ]
 
 
-def _pictures(people: Sequence[Person], cameras: int, pictures: int) -> Iterator[Shot]:
-    for person in people:
-        for outfit in range(person.outfits):
+def _image_shots(persons: Sequence[Person], cameras: int, images: int) -> Iterator[Shot]:
+    for person in persons:
+        for clothes in range(person.clothes):
             for camera in range(cameras):
-                for number in range(pictures):
+                for number in range(images):
                     part = "train" if person.training else "test" if number else "query"
-                    name = f"{person.identity + 1:03d}_{outfit + 1}_c{camera + 1}_{number + 1:06d}"
+                    name = f"{person.identity + 1:03d}_{clothes + 1}_c{camera + 1}_{number + 1:06d}"
                     yield Shot(
                         part=part,
                         path=f"{part}/{name}.png",
                         identity=person.identity,
-                        outfit=outfit,
+                        clothes=clothes,
                         camera=camera,
                         number=number,
                         frames=1,
                     )
 
 
-def _tracklets(
-    people: Sequence[Person], cameras: int, tracklets: int, frames: int
+def _tracklet_shots(
+    persons: Sequence[Person], cameras: int, tracklets: int, frames: int
 ) -> Iterator[Shot]:
-    for person in people:
-        for outfit in range(person.outfits):
+    for person in persons:
+        for clothes in range(person.clothes):
             for number in range(tracklets):
                 # A person's queries all come from one camera, their gallery from the others.
                 camera = (person.identity + number) % cameras
-                later = LATER_CAMERAS if outfit == SESSIONS - 1 else 0
-                name = f"session{outfit + 1}/{person.identity + 1:03d}_{camera + 1:02d}"
+                later = LATER_CAMERAS if clothes == SESSIONS - 1 else 0
+                name = f"session{clothes + 1}/{person.identity + 1:03d}_{camera + 1:02d}"
                 yield Shot(
                     part="train" if person.training else "gallery" if number else "query",
                     path=f"{name}/{{}}.jpg",
                     identity=person.identity,
-                    outfit=outfit,
+                    clothes=clothes,
                     camera=camera + later,
                     number=number,
                     frames=frames,
@@ -204,26 +204,26 @@ def _tracklets(
 
 def _shoot(shot: Shot, height: int, width: int, seed: int) -> Iterator[Picture]:
     """Draw the shot's pictures: a walk, if there are several."""
-    stream = (shot.identity, shot.outfit, shot.camera, shot.number)
+    stream = (shot.identity, shot.clothes, shot.camera, shot.number)
     generator = np.random.default_rng([seed, 3, *stream])
     body = make_body(seed, shot.identity)
-    outfit = make_outfit(seed, shot.identity, shot.outfit)
+    clothes = make_clothes(seed, shot.identity, shot.clothes)
     camera = make_camera(seed, shot.camera)
-    first = make_moment(generator)
+    first = random_capture(generator)
     for frame in range(shot.frames):
-        moment = replace(first, phase=first.phase + STRIDE * frame)
-        yield photograph(
-            body, outfit, camera, moment, height=height, width=width, generator=generator
+        capture = replace(first, phase=first.phase + STRIDE * frame)
+        yield render_person(
+            body, clothes, camera, capture, height=height, width=width, generator=generator
         )
 
 
-def _write_ltcc(folder: Path, people: Sequence[Person]) -> None:
+def _write_ltcc(folder: Path, persons: Sequence[Person]) -> None:
     for part in (*LTCC_PARTS, "info"):
         (folder / part).mkdir(parents=True)
-    training = [person for person in people if person.training]
-    testing = [person for person in people if not person.training]
+    training = [person for person in persons if person.training]
+    testing = [person for person in persons if not person.training]
     for name, chosen in (("train", training), ("test", testing)):
-        lines = [str(person.identity + 1) for person in chosen if person.outfits > 1]
+        lines = [str(person.identity + 1) for person in chosen if person.clothes > 1]
         _write_lines(folder / f"info/cloth-change_id_{name}.txt", lines)
 
 
@@ -233,7 +233,7 @@ def _write_ccvid(folder: Path, shots: Sequence[Shot]) -> None:
         lines = []
         for shot in shots:
             if shot.part == name:
-                clothes = f"u{shot.outfit}_l{shot.outfit}_s0_c0_a0"
+                clothes = f"u{shot.clothes}_l{shot.clothes}_s0_c0_a0"
                 path = shot.path.rpartition("/")[0]
                 lines.append(f"{path}\t{shot.identity + 1:03d}\t{clothes}")
         _write_lines(folder / f"{name}.txt", lines)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ffreid.reid.data.records import Record
-from tests.reid.data.made_records import write_pictures, write_tracklets
+from tests.reid.data.synthetic_records import write_pictures, write_tracklets
 
 
 @pytest.fixture

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from ffreid.reid.data.batch import Broken, Item, Sample, collate, collate_for_evaluation
+from ffreid.reid.data.batch import (
+    EvalSample,
+    Sample,
+    UnreadableRecord,
+    collate,
+    collate_for_evaluation,
+)
 
 CPU = torch.device("cpu")
 
@@ -13,8 +19,8 @@ def sample(number: int, *, broken: tuple[str, ...] = (), frames: tuple[int, ...]
     return Sample(images, identity=number, camera=7, clothes=10 + number, broken=broken)
 
 
-def item(index: int) -> Item:
-    return Item(index, torch.full((3, 4, 2), float(index)))
+def item(index: int) -> EvalSample:
+    return EvalSample(index, torch.full((3, 4, 2), float(index)))
 
 
 @pytest.mark.parametrize("frames", [(), (5,)])
@@ -41,7 +47,7 @@ def test_only_images_change_their_type() -> None:
 
 
 def test_evaluation_stacks_what_can_be_read_and_lists_the_rest() -> None:
-    lost = Broken(4, "x.jpg", "it is damaged")
+    lost = UnreadableRecord(4, "x.jpg", "it is damaged")
     batch = collate_for_evaluation([item(3), lost, item(5)])
     assert len(batch) == 2
     assert batch.index.tolist() == [3, 5]
@@ -50,7 +56,7 @@ def test_evaluation_stacks_what_can_be_read_and_lists_the_rest() -> None:
 
 
 def test_an_evaluation_batch_of_broken_records_alone_is_empty() -> None:
-    batch = collate_for_evaluation([Broken(0, "x.jpg", "why")]).to(CPU, torch.float64)
+    batch = collate_for_evaluation([UnreadableRecord(0, "x.jpg", "why")]).to(CPU, torch.float64)
     assert len(batch) == len(batch.index) == 0
     assert batch.index.dtype == torch.int64
     assert len(batch.broken) == 1

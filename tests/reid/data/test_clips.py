@@ -8,11 +8,11 @@ import torch
 
 from ffreid.reid.data.clips import (
     chunks,
+    clip_indices,
+    clips_of_tracklets,
     crop_by_segment,
     crop_by_stride,
-    dense,
-    recombine,
-    recombined,
+    dense_chunks,
 )
 from ffreid.reid.data.records import Record
 
@@ -22,10 +22,10 @@ def tracklet(count: int, *, name: str = "a", identity: int = 0) -> Record:
 
 
 def drawn(count: int, *, length: int, stride: int = 0, seed: int = 0) -> list[int]:
-    chance, numbers = random.Random(seed), np.random.RandomState(seed)
+    rng, numpy_rng = random.Random(seed), np.random.RandomState(seed)
     if stride:
-        return crop_by_stride(count, length=length, stride=stride, chance=chance, numbers=numbers)
-    return crop_by_segment(count, length=length, chance=chance, numbers=numbers)
+        return crop_by_stride(count, length=length, stride=stride, rng=rng, numpy_rng=numpy_rng)
+    return crop_by_segment(count, length=length, rng=rng, numpy_rng=numpy_rng)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_chunks_are_the_recorded_ones(
 def test_recombined_frames_are_the_recorded_ones(
     count: int, length: int, stride: int, clips: list[list[int]]
 ) -> None:
-    assert recombine(count, length, stride) == clips
+    assert clip_indices(count, length, stride) == clips
 
 
 @pytest.mark.parametrize("count", [*range(1, 75), 500])
 def test_recombination_uses_every_frame_and_repeats_in_the_last_clip_only(count: int) -> None:
-    clips = recombine(count, 8, 4)
+    clips = clip_indices(count, 8, 4)
     assert len(clips) == -(-count // 8)
     assert {len(clip) for clip in clips} == {8}
     used = [frame for clip in clips for frame in dict.fromkeys(clip)]
@@ -113,7 +113,7 @@ def test_recombination_uses_every_frame_and_repeats_in_the_last_clip_only(count:
 
 def test_dense_sampling_keeps_labels_and_order() -> None:
     first, second = tracklet(7), tracklet(2, name="b", identity=1)
-    cut = dense([first, second], 3)
+    cut = dense_chunks([first, second], 3)
     assert [record.frames for record in cut] == [
         first.frames[:3],
         first.frames[3:],
@@ -124,12 +124,12 @@ def test_dense_sampling_keeps_labels_and_order() -> None:
 
 def test_a_step_of_zero_leaves_tracklets_whole() -> None:
     records = (tracklet(7), tracklet(200))
-    assert dense(records, 0) == records
+    assert dense_chunks(records, 0) == records
 
 
 def test_spans_say_which_clips_are_a_tracklets() -> None:
     records = [tracklet(9), tracklet(3, name="b", identity=1), tracklet(8, name="c")]
-    clips, spans = recombined(records, 4, 2)
+    clips, spans = clips_of_tracklets(records, 4, 2)
     assert spans.tolist() == [[0, 3], [3, 4], [4, 6]]
     assert spans.dtype == torch.int64
     for record, (start, end) in zip(records, spans.tolist(), strict=True):
@@ -138,6 +138,6 @@ def test_spans_say_which_clips_are_a_tracklets() -> None:
 
 
 def test_no_tracklets_give_no_spans() -> None:
-    clips, spans = recombined([], 8, 4)
+    clips, spans = clips_of_tracklets([], 8, 4)
     assert clips == ()
     assert spans.shape == (0, 2)

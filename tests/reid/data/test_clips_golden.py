@@ -10,11 +10,11 @@ import pytest
 
 from ffreid.reid.data.clips import (
     chunks,
+    clip_indices,
+    clips_of_tracklets,
     crop_by_segment,
     crop_by_stride,
-    dense,
-    recombine,
-    recombined,
+    dense_chunks,
 )
 from ffreid.reid.data.records import Record
 from tests.golden import facts, recordings
@@ -43,7 +43,7 @@ def test_recombination_is_as_recorded_for_every_number_of_frames(stem: str) -> N
         assert by_count
         for count, clips in by_count.items():
             expected = [spelt_out(clip) for clip in clips]
-            assert recombine(int(count), length, stride) == expected, (setting, count)
+            assert clip_indices(int(count), length, stride) == expected, (setting, count)
 
 
 @pytest.mark.parametrize("stem", CLIPS)
@@ -73,8 +73,8 @@ def test_temporal_crops_are_as_recorded(
         found = crop(
             case["n"],
             length=case["size"],
-            chance=random.Random(case["seed"]),
-            numbers=np.random.RandomState(case["seed"]),
+            rng=random.Random(case["seed"]),
+            numpy_rng=np.random.RandomState(case["seed"]),
             **spacing,
         )
         assert found == case["out"], case
@@ -96,7 +96,7 @@ def test_training_tracklets_are_cut_as_recorded(stem: str) -> None:
     expected = facts("ccreid", stem)["ccvid"]["expected"]
     found = [
         (record.frames[0], record.frames[-1], record.identity, record.camera, record.clothes)
-        for record in dense(tracklets(expected["train"]), STEP)
+        for record in dense_chunks(tracklets(expected["train"]), STEP)
     ]
     assert found
     assert found == [
@@ -109,10 +109,10 @@ def test_training_tracklets_are_cut_as_recorded(stem: str) -> None:
 @pytest.mark.parametrize("side", ["query", "gallery"])
 def test_test_tracklets_are_recombined_as_recorded(stem: str, side: str) -> None:
     expected = facts("ccreid", stem)["ccvid"]["expected"]
-    clips, spans = recombined(tracklets(expected[side]), LENGTH, STRIDE)
+    clips, spans = clips_of_tracklets(tracklets(expected[side]), LENGTH, STRIDE)
     assert clips
     assert clips == tuple(
-        Record(tuple(frame(path, number) for number in numbers), identity, camera, clothes)
-        for path, numbers, identity, camera, clothes in expected[f"recombined_{side}"]
+        Record(tuple(frame(path, number) for number in numpy_rng), identity, camera, clothes)
+        for path, numpy_rng, identity, camera, clothes in expected[f"recombined_{side}"]
     )
     assert spans.tolist() == expected[f"{side}_vid2clip_index"]

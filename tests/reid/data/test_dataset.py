@@ -13,22 +13,22 @@ from ffreid.engine.loading import StepKeys, evaluation_stream, stream
 from ffreid.engine.task import Plan
 from ffreid.reid.data.batch import (
     EvalBatch,
-    Item,
+    EvalSample,
     ReidBatch,
     collate,
     collate_for_evaluation,
 )
-from ffreid.reid.data.clips import recombined
+from ffreid.reid.data.clips import clips_of_tracklets
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.transforms import (
     ClipEvaluation,
     ImageTraining,
 )
-from tests.reid.data.made_records import (
+from tests.reid.data.synthetic_records import (
     CLIPS,
     FRAMES,
+    IDENTITIES,
     IMAGES,
-    PEOPLE,
     PLAIN,
     eval_set,
     train_set,
@@ -64,7 +64,7 @@ def test_positions_show_the_samplers_pictures_with_their_labels(
     for position, sample in enumerate(whole_epoch(data)):
         index = data.sampler.index(0, position)
         item = shown[index]
-        assert isinstance(item, Item)
+        assert isinstance(item, EvalSample)
         assert torch.equal(sample.images, item.images)
         record = pictures[index]
         labels = (sample.identity, sample.camera, sample.clothes)
@@ -108,7 +108,7 @@ def test_evaluation_in_any_number_of_workers_goes_through_the_records(
     )
     assert torch.cat([batch.index for batch in batches]).tolist() == list(range(len(pictures)))
     first = data[0]
-    assert isinstance(first, Item)
+    assert isinstance(first, EvalSample)
     assert torch.equal(batches[0].images[0], first.images)
 
 
@@ -132,7 +132,7 @@ def test_a_training_clip_has_the_drawn_frames_in_order(
     assert sample.images.shape == (3, 2, 16, 8)
     record = tracklets[data.sampler.index(0, 0)]
     item = eval_set([record], tmp_path, prepare=ClipEvaluation(16, 8))[0]
-    assert isinstance(item, Item)
+    assert isinstance(item, EvalSample)
     both = (item.images, item.images.flip(-1))
     assert any(
         torch.equal(sample.images, whole[:, [begin, begin + 2]])
@@ -144,9 +144,9 @@ def test_a_training_clip_has_the_drawn_frames_in_order(
 def test_a_clip_that_repeats_frames_repeats_their_pictures(
     tracklets: list[Record], tmp_path: Path
 ) -> None:
-    clips, _ = recombined(tracklets[:1], 4, 1)
+    clips, _ = clips_of_tracklets(tracklets[:1], 4, 1)
     item = eval_set(list(clips), tmp_path, prepare=ClipEvaluation(16, 8))[1]
-    assert isinstance(item, Item)
+    assert isinstance(item, EvalSample)
     assert item.images.shape == (3, 4, 16, 8)
     assert torch.equal(item.images[:, :2], item.images[:, 2:])
 
@@ -157,7 +157,7 @@ def test_grey_and_transparent_pictures_are_read_as_rgb(tmp_path: Path) -> None:
     records = [Record((f"{mode}.png",), 0, 0, 0) for mode in ("L", "RGBA", "P")]
     data = eval_set(records, tmp_path)
     items = [data[index] for index in range(3)]
-    assert {item.images.shape for item in items if isinstance(item, Item)} == {(3, 24, 12)}
+    assert {item.images.shape for item in items if isinstance(item, EvalSample)} == {(3, 24, 12)}
 
 
 def test_data_sets_travel_to_worker_processes(tracklets: list[Record], tmp_path: Path) -> None:
@@ -165,4 +165,4 @@ def test_data_sets_travel_to_worker_processes(tracklets: list[Record], tmp_path:
     copied = pickle.loads(pickle.dumps(train))
     assert torch.equal(train[0, 0].images, copied[0, 0].images)
     evaluation = eval_set(tracklets, tmp_path, prepare=ClipEvaluation(16, 8))
-    assert len(pickle.loads(pickle.dumps(evaluation))) == PEOPLE
+    assert len(pickle.loads(pickle.dumps(evaluation))) == IDENTITIES

@@ -10,16 +10,16 @@ from PIL import Image
 from ffreid.engine.loading import stream
 from ffreid.errors import UserError
 from ffreid.reid.data.batch import (
-    Broken,
-    Item,
+    EvalSample,
+    UnreadableRecord,
 )
-from ffreid.reid.data.clips import recombined
+from ffreid.reid.data.clips import clips_of_tracklets
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.transforms import (
     ClipEvaluation,
     ClipTraining,
 )
-from tests.reid.data.made_records import (
+from tests.reid.data.synthetic_records import (
     CLIPS,
     PICTURES,
     PLAIN,
@@ -97,7 +97,7 @@ def test_a_broken_picture_gives_way_to_another_of_its_identity(
     assert sample.identity == 1
     shown = eval_set(pictures, tmp_path, skip_broken=True)
     others = [shown[index] for index in (4, 5, 7)]
-    matches = [isinstance(o, Item) and torch.equal(o.images, sample.images) for o in others]
+    matches = [isinstance(o, EvalSample) and torch.equal(o.images, sample.images) for o in others]
     assert sum(matches) == 1
     record = pictures[(4, 5, 7)[matches.index(True)]]
     assert (sample.camera, sample.clothes) == (record.camera, record.clothes)
@@ -130,7 +130,7 @@ def test_several_broken_pictures_are_all_named(pictures: list[Record], tmp_path:
     data = train_set(pictures, tmp_path, prepare=PLAIN, skip_broken=True)
     samples = [data[0, position_of(data, index)] for index in (4, 5, 6)]
     last = eval_set(pictures, tmp_path)[7]
-    assert isinstance(last, Item)
+    assert isinstance(last, EvalSample)
     for sample, name in zip(samples, ("1/0.png", "1/1.png", "1/2.png"), strict=True):
         assert sample.broken[0] == name
         assert set(sample.broken) <= {"1/0.png", "1/1.png", "1/2.png"}
@@ -180,15 +180,17 @@ def test_evaluation_says_which_record_is_broken_and_why(
     cut_short(tmp_path / "1/2.png")
     data = eval_set(pictures, tmp_path, skip_broken=True)
     found = data[6]
-    assert isinstance(found, Broken)
+    assert isinstance(found, UnreadableRecord)
     assert (found.index, found.path) == (6, "1/2.png")
     assert "cannot read" in found.reason
-    assert isinstance(data[5], Item)
+    assert isinstance(data[5], EvalSample)
 
 
 def test_evaluation_breaks_a_clip_with_its_frame(tracklets: list[Record], tmp_path: Path) -> None:
     (tmp_path / "walk0/00002.png").unlink()
-    clips, _ = recombined(tracklets, 2, 2)
+    clips, _ = clips_of_tracklets(tracklets, 2, 2)
     data = eval_set(list(clips), tmp_path, prepare=ClipEvaluation(16, 8), skip_broken=True)
-    broken = [item for item in (data[i] for i in range(len(data))) if isinstance(item, Broken)]
+    broken = [
+        item for item in (data[i] for i in range(len(data))) if isinstance(item, UnreadableRecord)
+    ]
     assert [(item.index, item.path) for item in broken] == [(1, "walk0/00002.png")]

@@ -8,17 +8,17 @@ import pytest
 from ffreid.errors import UserError
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.data.records import Record, Source
-from tests.reid import trees
+from tests.reid import dataset_trees
 
 HEADER = "path,identity,camera,clothes,split"
-LINES = trees.TABLE.splitlines()[1:]
+LINES = dataset_trees.TABLE.splitlines()[1:]
 
 
 def from_table(folder: Path, lines: Sequence[str], header: str = HEADER) -> Source:
     index = header.split(",").index("path")
     text = "\n".join([header, *lines]) + "\n"
     pictures = [line.split(",")[index] for line in lines if line.count(",") >= index]
-    return READERS["folder"](trees.write(folder, {"records.csv": text}, pictures))
+    return READERS["folder"](dataset_trees.write(folder, {"records.csv": text}, pictures))
 
 
 def mistake(folder: Path, lines: Sequence[str], header: str = HEADER) -> UserError:
@@ -34,18 +34,18 @@ def without(*columns: int) -> list[str]:
     return [",".join("" if i in columns else c for i, c in enumerate(row)) for row in cells]
 
 
-def numbers(records: tuple[Record, ...]) -> list[tuple[int, int, int]]:
+def label_triples(records: tuple[Record, ...]) -> list[tuple[int, int, int]]:
     return [(record.identity, record.camera, record.clothes) for record in records]
 
 
 def test_texts_are_numbered_in_sorted_order_and_numbers_by_value(tmp_path: Path) -> None:
     source = from_table(tmp_path, LINES)
     assert source.identities == ("anna", "ben")
-    assert source.outfits == ("blue", "green", "red")
-    assert numbers(source.train) == [(0, 0, 2), (0, 1, 1), (1, 0, 0)]
+    assert source.clothes == ("blue", "green", "red")
+    assert label_triples(source.train) == [(0, 0, 2), (0, 1, 1), (1, 0, 0)]
     # 9 before 10
-    assert numbers(source.test.query) == [(1, 0, 0)]
-    assert numbers(source.test.gallery) == [(1, 1, 0), (0, 1, 1)]
+    assert label_triples(source.test.query) == [(1, 0, 0)]
+    assert label_triples(source.test.gallery) == [(1, 1, 0), (0, 1, 1)]
     assert source.columns == ("camera", "clothes")
     assert source.notes == ()
 
@@ -79,13 +79,15 @@ def test_without_outfits_everyone_trains_as_one_and_a_note_says_so(tmp_path: Pat
     source = from_table(tmp_path, without(3))
     assert source.columns == ("camera",)
     assert [protocol.name for protocol in source.test.protocols] == ["general"]
-    assert source.outfits == source.identities == ("anna", "ben")
+    assert source.clothes == source.identities == ("anna", "ben")
     assert "SC and CC are left out" in source.notes[0]
 
 
 def test_folders_by_split_and_identity_are_read(tmp_path: Path) -> None:
     pictures = ["train/b/2.jpg", "train/b/1.png", "train/10/1.jpg", "train/9/1.JPG"]
-    trees.write(tmp_path, {}, [*pictures, "query/x/1.jpg", "gallery/x/2.jpg", "gallery/c/1.jpg"])
+    dataset_trees.write(
+        tmp_path, {}, [*pictures, "query/x/1.jpg", "gallery/x/2.jpg", "gallery/c/1.jpg"]
+    )
     source = READERS["folder"](tmp_path)
     assert source.identities == ("9", "10", "b")
     assert [record.identity for record in source.train] == [1, 0, 2, 2]
@@ -96,33 +98,33 @@ def test_folders_by_split_and_identity_are_read(tmp_path: Path) -> None:
 
 
 def test_folders_without_pictures_are_told(tmp_path: Path) -> None:
-    trees.write(tmp_path, {}, ["train/a/1.jpg", "query/x/1.jpg", "gallery/x/2.jpg"])
+    dataset_trees.write(tmp_path, {}, ["train/a/1.jpg", "query/x/1.jpg", "gallery/x/2.jpg"])
     (tmp_path / "train/empty").mkdir()
     assert "folders without pictures: train/empty" in READERS["folder"](tmp_path).notes
 
 
 @pytest.mark.parametrize("name", ["records.csv", "labels.csv", "mine.csv"])
 def test_the_table_may_have_any_name(name: str, tmp_path: Path) -> None:
-    trees.build("folder", tmp_path)
+    dataset_trees.build("folder", tmp_path)
     (tmp_path / "records.csv").rename(tmp_path / name)
     assert len(READERS["folder"](tmp_path).train) == 3
 
 
 def test_known_names_of_a_table_go_before_others(tmp_path: Path) -> None:
-    trees.build("folder", tmp_path)
+    dataset_trees.build("folder", tmp_path)
     (tmp_path / "another.csv").write_text("a,b\n")
     assert len(READERS["folder"](tmp_path).train) == 3
 
 
 def test_several_unknown_tables_are_named(tmp_path: Path) -> None:
-    trees.write(tmp_path, {"b.csv": "", "a.csv": ""}, [])
+    dataset_trees.write(tmp_path, {"b.csv": "", "a.csv": ""}, [])
     with pytest.raises(UserError, match=r"several tables: a.csv, b.csv"):
         READERS["folder"](tmp_path)
 
 
 def test_a_byte_order_mark_and_line_ends_of_windows_are_read(tmp_path: Path) -> None:
-    trees.build("folder", tmp_path)
-    text = "\ufeff" + trees.TABLE.replace("\n", "\r\n")
+    dataset_trees.build("folder", tmp_path)
+    text = "\ufeff" + dataset_trees.TABLE.replace("\n", "\r\n")
     (tmp_path / "records.csv").write_text(text, encoding="utf-8", newline="")
     assert len(READERS["folder"](tmp_path).train) == 3
 
@@ -177,7 +179,7 @@ def test_an_empty_split_is_named(tmp_path: Path) -> None:
 
 
 def test_listed_files_that_are_not_there_are_counted(tmp_path: Path) -> None:
-    trees.build("folder", tmp_path)
+    dataset_trees.build("folder", tmp_path)
     (tmp_path / "a/1.jpg").unlink()
     (tmp_path / "d/1.jpg").unlink()
     with pytest.raises(UserError, match=r"lists 2 files: a/1.jpg, d/1.jpg that aren't") as caught:
@@ -188,7 +190,7 @@ def test_listed_files_that_are_not_there_are_counted(tmp_path: Path) -> None:
 def test_listed_files_that_are_not_there_are_noted_where_broken_files_are_skipped(
     tmp_path: Path,
 ) -> None:
-    whole = READERS["folder"](trees.build("folder", tmp_path))
+    whole = READERS["folder"](dataset_trees.build("folder", tmp_path))
     (tmp_path / "a/1.jpg").unlink()
     (tmp_path / "d/1.jpg").unlink()
     source = READERS["folder"](tmp_path, skip_broken=True)
@@ -197,7 +199,7 @@ def test_listed_files_that_are_not_there_are_noted_where_broken_files_are_skippe
 
 
 def test_a_training_identity_in_the_gallery_folder_is_named(tmp_path: Path) -> None:
-    trees.write(tmp_path, {}, ["train/a/1.jpg", "query/x/1.jpg", "gallery/a/2.jpg"])
+    dataset_trees.write(tmp_path, {}, ["train/a/1.jpg", "query/x/1.jpg", "gallery/a/2.jpg"])
     with pytest.raises(UserError, match="in train and in gallery too: 1 identity: a"):
         READERS["folder"](tmp_path)
 

@@ -8,7 +8,7 @@ import pytest
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.data.records import Record, Source
 from tests.golden import facts, recordings
-from tests.reid.trees import write
+from tests.reid.dataset_trees import write
 
 pytestmark = pytest.mark.golden
 
@@ -63,8 +63,8 @@ def test_training_labels_and_their_counts_equal_the_recorded(
 ) -> None:
     source, expected = _read(recorded, name, tmp_path), recorded[name]["expected"]
     assert len(source.identities) == expected["num_train_pids"]
-    assert len(source.outfits) == expected["num_train_clothes"]
-    assert source.owners().astype(int).tolist() == expected["pid2clothes"]
+    assert len(source.clothes) == expected["num_train_clothes"]
+    assert source.clothes_of_identity().astype(int).tolist() == expected["pid2clothes"]
 
 
 @pytest.mark.parametrize("name", PICTURES)

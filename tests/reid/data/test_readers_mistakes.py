@@ -8,7 +8,7 @@ import pytest
 from ffreid.errors import UserError
 from ffreid.reid.data.readers import LISTED, READERS, ccvid
 from ffreid.reid.defaults import TREES
-from tests.reid import trees
+from tests.reid import dataset_trees
 
 SPLIT_FOLDERS = [
     ("ltcc", "LTCC_ReID/test"),
@@ -55,7 +55,7 @@ def test_another_folder_is_told_with_what_it_holds(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("name", "part"), SPLIT_FOLDERS)
 def test_a_missing_split_is_named(name: str, part: str, tmp_path: Path) -> None:
-    trees.build(name, tmp_path)
+    dataset_trees.build(name, tmp_path)
     shutil.rmtree(tmp_path / part)
     error = mistake(name, tmp_path)
     assert f"no folder {tmp_path / part}" in error.message
@@ -66,7 +66,7 @@ def test_a_missing_split_is_named(name: str, part: str, tmp_path: Path) -> None:
     ("name", "part"), [case for case in SPLIT_FOLDERS if case[0] != "deepchange"]
 )
 def test_an_empty_split_is_named(name: str, part: str, tmp_path: Path) -> None:
-    trees.build(name, tmp_path)
+    dataset_trees.build(name, tmp_path)
     shutil.rmtree(tmp_path / part)
     (tmp_path / part).mkdir()
     error = mistake(name, tmp_path)
@@ -76,7 +76,7 @@ def test_an_empty_split_is_named(name: str, part: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "path"), LISTS)
 def test_a_missing_list_is_named(name: str, path: str, tmp_path: Path) -> None:
-    trees.build(name, tmp_path)
+    dataset_trees.build(name, tmp_path)
     (tmp_path / path).unlink()
     error = mistake(name, tmp_path)
     assert f"no list {tmp_path / path}" in error.message
@@ -85,7 +85,7 @@ def test_a_missing_list_is_named(name: str, path: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "path"), LISTS)
 def test_an_empty_list_is_named(name: str, path: str, tmp_path: Path) -> None:
-    trees.build(name, tmp_path)
+    dataset_trees.build(name, tmp_path)
     (tmp_path / path).write_text("\n\n")
     assert f"the list {tmp_path / path} is empty" in mistake(name, tmp_path).message
 
@@ -94,7 +94,7 @@ def test_an_empty_list_is_named(name: str, path: str, tmp_path: Path) -> None:
 def test_of_names_that_do_not_parse_five_are_named_and_all_counted(
     name: str, part: str, suffix: str, tmp_path: Path
 ) -> None:
-    trees.build(name, tmp_path)
+    dataset_trees.build(name, tmp_path)
     for letter in "gfedcba":
         (tmp_path / part / f"copy {letter}{suffix}").touch()
     error = mistake(name, tmp_path)
@@ -105,8 +105,10 @@ def test_of_names_that_do_not_parse_five_are_named_and_all_counted(
 
 @pytest.mark.parametrize("part", ["train", "val", "test/B"])
 def test_a_folder_of_prcc_that_is_no_person_is_named(part: str, tmp_path: Path) -> None:
-    trees.build("prcc", tmp_path)
-    trees.write(tmp_path, {}, [f"prcc/rgb/{part}/more/A_1.jpg", f"prcc/rgb/{part}/more/A_2.jpg"])
+    dataset_trees.build("prcc", tmp_path)
+    dataset_trees.write(
+        tmp_path, {}, [f"prcc/rgb/{part}/more/A_1.jpg", f"prcc/rgb/{part}/more/A_2.jpg"]
+    )
     assert "cannot make out 1 name: more" in mistake("prcc", tmp_path).message
 
 
@@ -122,7 +124,7 @@ def test_a_folder_of_prcc_that_is_no_person_is_named(part: str, tmp_path: Path) 
 def test_a_line_that_does_not_parse_is_named(
     name: str, path: str, line: str, tmp_path: Path
 ) -> None:
-    trees.build(name, tmp_path)
+    dataset_trees.build(name, tmp_path)
     with (tmp_path / path).open("a") as file:
         file.write(line + "\n")
     error = mistake(name, tmp_path)
@@ -145,29 +147,29 @@ def test_a_line_that_does_not_parse_is_named(
 def test_a_training_identity_in_another_split_is_named(
     name: str, path: str, culprit: str, split: str, tmp_path: Path
 ) -> None:
-    trees.build(name, tmp_path)
-    trees.write(tmp_path, {}, [path])
+    dataset_trees.build(name, tmp_path)
+    dataset_trees.write(tmp_path, {}, [path])
     error = mistake(name, tmp_path)
     assert error.message == f"in train and in {split} too: 1 identity: {culprit}"
 
 
 def test_a_training_identity_in_another_list_is_named(tmp_path: Path) -> None:
-    texts, pictures = trees.contents("ccvid")
+    texts, pictures = dataset_trees.contents("ccvid")
     texts["CCVID/query.txt"] += "session2/012_01 012 u0\r\n"
-    trees.write(tmp_path, texts, pictures)
+    dataset_trees.write(tmp_path, texts, pictures)
     assert "in train and in query too: 1 identity: 012" in mistake("ccvid", tmp_path).message
 
 
 def test_a_deepchange_identity_in_the_wrong_list_is_named(tmp_path: Path) -> None:
-    texts, pictures = trees.contents("deepchange")
+    texts, pictures = dataset_trees.contents("deepchange")
     name = "P10_C1_20200102_08_1_0.jpg"
     texts["DeepChangeDataset/val-set-gallery-bbox.txt"] += f"{name},9\n"
-    trees.write(tmp_path, texts, [*pictures, f"DeepChangeDataset/val-set-gallery/{name}"])
+    dataset_trees.write(tmp_path, texts, [*pictures, f"DeepChangeDataset/val-set-gallery/{name}"])
     assert "in train and in val too: 1 identity: 10" in mistake("deepchange", tmp_path).message
 
 
 def test_listed_pictures_that_are_not_there_are_named(tmp_path: Path) -> None:
-    trees.build("deepchange", tmp_path)
+    dataset_trees.build("deepchange", tmp_path)
     name = "P2_C7_20190301_12_90815_0.jpg"
     (tmp_path / "DeepChangeDataset/train-set" / name).unlink()
     error = mistake("deepchange", tmp_path)
@@ -178,7 +180,7 @@ def test_listed_pictures_that_are_not_there_are_named(tmp_path: Path) -> None:
 def test_listed_pictures_that_are_not_there_are_noted_where_broken_files_are_skipped(
     tmp_path: Path,
 ) -> None:
-    whole = READERS["deepchange"](trees.build("deepchange", tmp_path))
+    whole = READERS["deepchange"](dataset_trees.build("deepchange", tmp_path))
     names = [
         "train-set/P2_C7_20190301_12_90815_0.jpg",
         "val-set-gallery/P7_C17_20190301_17_17192_0.jpg",
@@ -194,19 +196,19 @@ def test_listed_pictures_that_are_not_there_are_noted_where_broken_files_are_ski
 def test_a_complete_data_set_is_the_same_where_broken_files_are_skipped(
     name: str, tmp_path: Path
 ) -> None:
-    whole = READERS[name](trees.build(name, tmp_path))
+    whole = READERS[name](dataset_trees.build(name, tmp_path))
     assert READERS[name](tmp_path, skip_broken=True) == whole
 
 
 def test_a_tracklet_without_a_folder_is_named(tmp_path: Path) -> None:
-    trees.build("ccvid", tmp_path)
+    dataset_trees.build("ccvid", tmp_path)
     shutil.rmtree(tmp_path / "CCVID/session1/005_02")
     error = mistake("ccvid", tmp_path)
     assert f"train.txt lists session1/005_02, and there is no {tmp_path}" in error.message
 
 
 def test_an_empty_tracklet_is_named(tmp_path: Path) -> None:
-    trees.build("ccvid", tmp_path)
+    dataset_trees.build("ccvid", tmp_path)
     home = tmp_path / "CCVID/session1/001_04"
     shutil.rmtree(home)
     home.mkdir()
@@ -216,7 +218,7 @@ def test_an_empty_tracklet_is_named(tmp_path: Path) -> None:
 
 
 def test_frames_missing_inside_a_tracklet_are_named(tmp_path: Path) -> None:
-    trees.build("ccvid", tmp_path)
+    dataset_trees.build("ccvid", tmp_path)
     home = tmp_path / "CCVID/session1/001_04"
     (home / "00002.jpg").unlink()
     (home / "00004.jpg").unlink()
@@ -226,14 +228,14 @@ def test_frames_missing_inside_a_tracklet_are_named(tmp_path: Path) -> None:
 def test_a_tracklet_that_lacks_frames_is_taken_where_broken_files_are_skipped(
     tmp_path: Path,
 ) -> None:
-    trees.build("ccvid", tmp_path)
+    dataset_trees.build("ccvid", tmp_path)
     (tmp_path / "CCVID/session1/001_04/00002.jpg").unlink()
     source = ccvid.read(tmp_path, skip_broken=True)
     assert "frames are missing inside 1 tracklet: session1/001_04" in source.notes
 
 
 def test_a_tracklet_may_start_and_end_anywhere(tmp_path: Path) -> None:
-    trees.build("ccvid", tmp_path)
+    dataset_trees.build("ccvid", tmp_path)
     home = tmp_path / "CCVID/session1/001_04"
     (home / "00001.jpg").unlink()
     (home / "00005.jpg").unlink()
@@ -241,13 +243,13 @@ def test_a_tracklet_may_start_and_end_anywhere(tmp_path: Path) -> None:
 
 
 def test_a_line_of_ltccs_list_that_is_no_identity_is_named(tmp_path: Path) -> None:
-    trees.build("ltcc", tmp_path)
+    dataset_trees.build("ltcc", tmp_path)
     (tmp_path / "LTCC_ReID/info/cloth-change_id_test.txt").write_text("3\nfour\n")
     assert "'four' is no identity" in mistake("ltcc", tmp_path).message
 
 
 def test_vcclothes_without_pictures_of_the_two_cameras_says_so(tmp_path: Path) -> None:
-    trees.build("vcclothes", tmp_path)
+    dataset_trees.build("vcclothes", tmp_path)
     for path in (tmp_path / "VC-Clothes/query").glob("????-0[23]-*"):
         path.unlink()
     assert "no picture of the cameras 2, 3" in mistake("vcclothes_sc", tmp_path).message

@@ -67,13 +67,13 @@ def test_larger_batches_keep_the_stream_and_drop_the_last_incomplete_one(
 def test_an_epoch_draws_as_many_numbers_as_recorded(stem: str) -> None:
     for case in distributed(stem):
         last = max(map(int, case["epochs"]))
-        chance = random.Random(case["seed"] + last)
-        numbers = np.random.RandomState(case["seed"] + last)
+        rng = random.Random(case["seed"] + last)
+        numpy_rng = np.random.RandomState(case["seed"] + last)
         shuffled_groups(
-            members_of(case["pids"]), case["num_instances"], chance=chance, numbers=numbers
+            members_of(case["pids"]), case["num_instances"], rng=rng, numpy_rng=numpy_rng
         )
-        assert chance.random() == case[f"python_random_after_epoch{last}"]
-        assert numbers.random_sample() == case[f"numpy_random_after_epoch{last}"]
+        assert rng.random() == case[f"python_random_after_epoch{last}"]
+        assert numpy_rng.random_sample() == case[f"numpy_random_after_epoch{last}"]
 
 
 @pytest.mark.parametrize("stem", SAMPLERS)
@@ -81,10 +81,10 @@ def test_generators_that_go_on_give_the_recorded_second_stream(stem: str) -> Non
     cases = facts("ccreid", stem)["RandomIdentitySampler"]
     assert cases
     for case in cases:
-        chance = random.Random(case["seed_python_and_numpy"])
-        numbers = np.random.RandomState(case["seed_python_and_numpy"])
+        rng = random.Random(case["seed_python_and_numpy"])
+        numpy_rng = np.random.RandomState(case["seed_python_and_numpy"])
         for name in ("stream1", "stream2"):
             groups = shuffled_groups(
-                members_of(case["pids"]), case["num_instances"], chance=chance, numbers=numbers
+                members_of(case["pids"]), case["num_instances"], rng=rng, numpy_rng=numpy_rng
             )
             assert [index for group in groups for index in group] == case[name]

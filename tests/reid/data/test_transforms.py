@@ -15,12 +15,12 @@ from ffreid.reid.data.transforms import (
     ClipTraining,
     ImageEvaluation,
     ImageTraining,
-    draws,
     flips_clip,
     flips_picture,
     normalised,
     random_crop,
     random_erasing,
+    sample_random,
 )
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -58,13 +58,13 @@ def test_a_clip_is_resized_bicubically_with_frames_second() -> None:
 
 def test_without_any_chance_training_pictures_are_those_of_evaluation() -> None:
     prepare = ImageTraining(24, 12, crop=0, flip=0, erase=0)
-    found = prepare([picture()], draws(0))
+    found = prepare([picture()], sample_random(0))
     assert torch.equal(found, ImageEvaluation(24, 12)([picture()]))
 
 
 def test_a_sure_flip_mirrors() -> None:
     prepare = ImageTraining(24, 12, crop=0, flip=1, erase=0)
-    found = prepare([picture()], draws(0))
+    found = prepare([picture()], sample_random(0))
     assert torch.equal(found, ImageEvaluation(24, 12)([picture()]).flip(-1))
 
 
@@ -98,10 +98,10 @@ def test_a_clip_loses_the_rectangle_that_a_picture_would_in_every_frame() -> Non
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
 def test_erasing_happens_as_often_as_asked(probability: float) -> None:
-    chance, hits = random.Random(0), 0
+    rng, hits = random.Random(0), 0
     for _ in range(400):
         pixels = torch.full((3, 16, 8), 7.0)
-        random_erasing(pixels, probability, chance)
+        random_erasing(pixels, probability, rng)
         hits += bool((pixels != 7).any())
     assert hits / 400 == pytest.approx(probability, abs=0.08)
 
@@ -109,8 +109,8 @@ def test_erasing_happens_as_often_as_asked(probability: float) -> None:
 def test_training_clips_are_erased_where_asked_for_and_never_by_default() -> None:
     frames = [picture(0), picture(0)]
     sure, never = ClipTraining(24, 12, erase=1.0), ClipTraining(24, 12)
-    kept = never(frames, draws(5))
-    lost = sure(frames, draws(5))
+    kept = never(frames, sample_random(5))
+    lost = sure(frames, sample_random(5))
     different = (kept != lost).any(0)
     assert different.any()
     assert torch.equal(different[0], different[1])
@@ -131,7 +131,7 @@ def test_clips_are_mirrored_as_recorded(seed: int, flips: bool) -> None:
 def test_all_frames_of_a_clip_are_mirrored_together() -> None:
     frames = [picture(seed) for seed in range(3)]
     whole = ClipEvaluation(24, 12)(frames)
-    made = [ClipTraining(24, 12)(frames, draws(seed)) for seed in range(12)]
+    made = [ClipTraining(24, 12)(frames, sample_random(seed)) for seed in range(12)]
     mirrored = [torch.equal(clip, whole.flip(-1)) for clip in made]
     unchanged = [torch.equal(clip, whole) for clip in made]
     assert all(a != b for a, b in zip(mirrored, unchanged, strict=True))
@@ -142,7 +142,7 @@ def test_all_frames_of_a_clip_are_mirrored_together() -> None:
 @pytest.mark.parametrize("mode", ["stride", "tsn"])
 def test_a_clip_has_as_many_frames_as_asked_for(mode: str) -> None:
     prepare = ClipTraining(24, 12, mode=mode, length=4, stride=2)  # type: ignore[arg-type]
-    frames = prepare.frames(30, draws(0))
+    frames = prepare.frames(30, sample_random(0))
     assert len(frames) == 4
     assert (np.diff(frames).tolist() == [2, 2, 2]) is (mode == "stride")
 
@@ -162,10 +162,10 @@ def test_normalised_pictures_are_contiguous_and_independent() -> None:
 
 
 def test_draws_depend_on_all_their_numbers() -> None:
-    def first(*numbers: int) -> tuple[float, float, float]:
-        made = draws(*numbers)
-        flips = float(torch.rand(1, generator=made.flips))
-        return made.chance.random(), made.numbers.random_sample(), flips
+    def first(*numpy_rng: int) -> tuple[float, float, float]:
+        made = sample_random(*numpy_rng)
+        flip = float(torch.rand(1, generator=made.flip_generator))
+        return made.rng.random(), made.numpy_rng.random_sample(), flip
 
     assert first(1, 2, 3) == first(1, 2, 3)
     others = [first(*n) for n in [(1, 2, 3), (0, 2, 3), (1, 0, 3), (1, 2, 0), (2, 1, 3)]]

@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from ffreid.reid.data.batch import Item
+from ffreid.reid.data.batch import EvalSample
 from ffreid.reid.data.dataset import EvalSet
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.transforms import (
     ClipEvaluation,
     ClipTraining,
-    Draws,
     ImageEvaluation,
     ImageTraining,
+    SampleRandom,
     flips_clip,
     flips_picture,
     random_crop,
@@ -31,8 +31,8 @@ TRANSFORMS = recordings("ccreid", "transforms.npz")
 CONSTANT = 7.0
 
 
-def seeded(seed: int) -> Draws:
-    return Draws(random.Random(seed), torch.Generator().manual_seed(seed), seed)
+def seeded(seed: int) -> SampleRandom:
+    return SampleRandom(random.Random(seed), torch.Generator().manual_seed(seed), seed)
 
 
 def picture(pixels: npt.NDArray[Any]) -> Image.Image:
@@ -70,7 +70,7 @@ def test_pictures_for_training(stem: str) -> None:
         measured = [exact.mean(), exact.std(), exact.min(), exact.max(), *exact.mean((1, 2))]
         recorded = [entry[name] for name in ("mean", "std", "min", "max")] + entry["ch_mean"]
         np.testing.assert_allclose(measured, recorded, rtol=0, atol=1e-6)
-        assert sample.chance.random() == entry["next_python_random"]
+        assert sample.rng.random() == entry["next_python_random"]
         if (key := f"img_train/seed{entry['seed']}") in data:
             assert_close(found, data[key], key)
             stored += 1
@@ -157,5 +157,5 @@ def test_a_clip_read_from_its_files(stem: str, tmp_path: Path) -> None:
     expected = data["VideoDataset_clip"]
     prepare = ClipEvaluation(*expected.shape[-2:])
     item = EvalSet([Record(names, 0, 0, 0)], tmp_path, prepare=prepare, skip_broken=False)[0]
-    assert isinstance(item, Item)
+    assert isinstance(item, EvalSample)
     assert_close(item.images, expected)

@@ -61,14 +61,14 @@ def test_contrastive_attention_trains_its_weights_but_not_what_it_compares() -> 
     module(clip).sum().backward()
     assert module.x_mapping.weight.grad is not None and module.x_mapping.weight.grad.any()
     assert module.n_mapping.weight.grad is not None and module.n_mapping.weight.grad.any()
-    masks: list[Tensor] = []
+    match_masks: list[Tensor] = []
     net = module.contrastive_att_net
-    hook = net.register_forward_hook(lambda _, __, out: masks.append(out.detach()))
+    hook = net.register_forward_hook(lambda _, __, out: match_masks.append(out.detach()))
     trained = clip.grad
     module(clip)
     hook.remove()
     # The masks held fixed: what reaches the clip must be the same.
-    module.contrastive_att_net = _InTurn(masks)
+    module.contrastive_att_net = _InTurn(match_masks)
     held = clip.detach().requires_grad_()
     module(held).sum().backward()
     torch.testing.assert_close(trained, held.grad)

@@ -8,7 +8,7 @@ import torch
 from ffreid.reid.model import IMAGE_NETWORKS, NETWORKS, VIDEO_NETWORKS
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.model.image import POOLINGS
-from tests.reid.recipes import det_input, fill
+from tests.reid.synthetic_weights import det_input, fill
 
 RECORDED: list[tuple[str, dict[str, Any], tuple[str, tuple[int, ...]], list[float]]] = [
     (

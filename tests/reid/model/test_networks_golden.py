@@ -14,7 +14,7 @@ from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.model.image import POOLINGS
 from tests.golden import arrays, facts, manifest, recordings
-from tests.reid.recipes import det_array, det_input, fill
+from tests.reid.synthetic_weights import det_array, det_input, fill
 
 pytestmark = pytest.mark.golden
 RECORDED = recordings("ccreid", "models.npz")

@@ -14,7 +14,7 @@ from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, GENERAL, SAME_CLOT
 from ffreid.reid.retrieval.ranking import Ranking, cosine_distances, rank
 from ffreid.reid.retrieval.scores import scores
 from tests.golden import arrays, facts, recordings
-from tests.reid.log_lines import SETTINGS
+from tests.reid.original_protocols import SETTINGS
 
 pytestmark = pytest.mark.golden
 METRICS = recordings("ccreid", "metrics.npz")

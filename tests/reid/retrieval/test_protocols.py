@@ -10,10 +10,10 @@ from ffreid.reid.retrieval.protocols import (
     SAME_CLOTHES,
     STANDARD,
     Protocol,
-    chosen,
+    filter_mask,
     label_columns,
-    masks,
-    usable,
+    match_masks,
+    usable_protocols,
 )
 
 QUERY = label_columns(identity=[1], camera=[0], clothes=[5])
@@ -31,23 +31,26 @@ GALLERY = label_columns(identity=[1, 1, 1, 1, 2], camera=[0, 0, 1, 1, 1], clothe
     ids=lambda value: value.name if isinstance(value, Protocol) else "",
 )
 def test_good_and_junk(protocol: Protocol, good: list[int], junk: list[int]) -> None:
-    found = [mask[0].nonzero().view(-1).tolist() for mask in masks(protocol, QUERY, GALLERY)]
+    found = [mask[0].nonzero().view(-1).tolist() for mask in match_masks(protocol, QUERY, GALLERY)]
     assert found == [good, junk]
 
 
 def test_protocols_without_their_columns_are_left_out_and_named() -> None:
     bare = {name: values for name, values in GALLERY.items() if name != "clothes"}
-    assert usable(STANDARD, QUERY, bare) == ([GENERAL], {"SC": ["clothes"], "CC": ["clothes"]})
+    assert usable_protocols(STANDARD, QUERY, bare) == (
+        [GENERAL],
+        {"SC": ["clothes"], "CC": ["clothes"]},
+    )
 
 
 def test_choices_let_only_their_values_through() -> None:
     choice = (("camera", (1,)), ("clothes", (6, 7)))
-    assert chosen(GALLERY, choice).tolist() == [False, False, False, True, False]
+    assert filter_mask(GALLERY, choice).tolist() == [False, False, False, True, False]
 
 
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(UserError, match="column 'clothes'"):
-        masks(
+        match_masks(
             CLOTHES_CHANGING,
             {"identity": torch.tensor([1]), "camera": torch.tensor([0])},
             {"identity": torch.tensor([1]), "camera": torch.tensor([1])},

@@ -13,27 +13,27 @@ import pytest
 from ffreid.errors import UserError
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.data.records import Source, labels
-from ffreid.reid.retrieval.protocols import STANDARD, masks
-from ffreid.reid.toy.dataset import ensure_people
-from ffreid.reid.toy.figure import photograph
-from ffreid.reid.toy.people import (
+from ffreid.reid.retrieval.protocols import STANDARD, match_masks
+from ffreid.reid.toy.dataset import ensure_dataset
+from ffreid.reid.toy.persons import (
     CUTS,
     PATTERNS,
-    Moment,
+    Capture,
     make_body,
     make_camera,
-    make_moment,
-    make_outfit,
+    make_clothes,
+    random_capture,
 )
+from ffreid.reid.toy.render import render_person
 
 
 class Sizes(TypedDict):
     video: bool
     identities: int
     test_identities: int
-    outfits: int
+    clothes: int
     cameras: int
-    pictures: int
+    images: int
     frames: int
     height: int
     width: int
@@ -44,9 +44,9 @@ PICTURES = Sizes(
     video=False,
     identities=3,
     test_identities=2,
-    outfits=3,
+    clothes=3,
     cameras=2,
-    pictures=2,
+    images=2,
     frames=1,
     height=32,
     width=16,
@@ -55,7 +55,7 @@ PICTURES = Sizes(
 TRACKLETS = PICTURES.copy()
 TRACKLETS["video"], TRACKLETS["cameras"], TRACKLETS["frames"] = True, 3, 3
 BOTH = pytest.mark.parametrize("sizes", [PICTURES, TRACKLETS], ids=["ltcc", "ccvid"])
-STILL = Moment(phase=0.7, heading=1, x=0, y=0, scale=1)
+STILL = Capture(phase=0.7, heading=1, x=0, y=0, scale=1)
 
 
 def changed(sizes: Sizes, **values: Any) -> Sizes:
@@ -70,17 +70,17 @@ def stored(folder: Path) -> dict[str, bytes]:
 
 
 def source(folder: Path, sizes: Sizes) -> Source:
-    return READERS["ccvid" if sizes["video"] else "ltcc"](ensure_people(folder, **sizes))
+    return READERS["ccvid" if sizes["video"] else "ltcc"](ensure_dataset(folder, **sizes))
 
 
 def seen(
-    *, identity: int = 0, outfit: int = 0, camera: int = 0, moment: Moment = STILL
+    *, identity: int = 0, clothes: int = 0, camera: int = 0, capture: Capture = STILL
 ) -> npt.NDArray[np.float64]:
-    picture = photograph(
+    picture = render_person(
         make_body(0, identity),
-        make_outfit(0, identity, outfit),
+        make_clothes(0, identity, clothes),
         make_camera(0, camera),
-        moment,
+        capture,
         height=64,
         width=32,
         generator=np.random.default_rng(0),
@@ -101,7 +101,7 @@ def apart(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> fl
 
 
 def test_pictures_lie_and_are_called_as_in_ltcc(tmp_path: Path) -> None:
-    folder = ensure_people(tmp_path, **PICTURES) / "LTCC_ReID"
+    folder = ensure_dataset(tmp_path, **PICTURES) / "LTCC_ReID"
     names = {part: sorted((folder / part).iterdir()) for part in ("train", "query", "test")}
     # Outfits 3, 2, 3 to train with and 2, 3 to search, by 2 cameras, 2 pictures each.
     assert {part: len(paths) for part, paths in names.items()} == {
@@ -118,7 +118,7 @@ def test_pictures_lie_and_are_called_as_in_ltcc(tmp_path: Path) -> None:
 
 
 def test_tracklets_lie_and_are_called_as_in_ccvid(tmp_path: Path) -> None:
-    folder = ensure_people(tmp_path, **TRACKLETS) / "CCVID"
+    folder = ensure_dataset(tmp_path, **TRACKLETS) / "CCVID"
     lines = [
         line
         for part in ("train", "query", "gallery")
@@ -145,7 +145,7 @@ def test_the_readers_find_people_to_train_with_and_others_to_search(
     searched = {record.identity for record in found.test.query}
     assert searched == {record.identity for record in found.test.gallery} == {4, 5}
     assert [int(name) for name in found.identities] == [1, 2, 3]
-    assert found.owners().sum(axis=1).tolist() == [3, 2, 3]
+    assert found.clothes_of_identity().sum(axis=1).tolist() == [3, 2, 3]
 
 
 @BOTH
@@ -155,7 +155,7 @@ def test_every_query_has_a_match_under_every_protocol(
 ) -> None:
     search = source(tmp_path, sizes).test
     columns = ("camera", "clothes")
-    good, _ = masks(protocol, labels(search.query, columns), labels(search.gallery, columns))
+    good, _ = match_masks(protocol, labels(search.query, columns), labels(search.gallery, columns))
     assert len(good) == len(search.query) > 0
     assert good.any(dim=1).all()
 
@@ -165,22 +165,22 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
     tmp_path: Path, sizes: Sizes
 ) -> None:
     first, again, other = (
-        stored(ensure_people(tmp_path / name, **each))
+        stored(ensure_dataset(tmp_path / name, **each))
         for name, each in (("1", sizes), ("2", sizes), ("3", changed(sizes, seed=6)))
     )
     assert first == again
     assert first.keys() == other.keys()
-    pictures = [name for name in first if name.endswith((".png", ".jpg"))]
-    assert pictures
-    assert not any(first[name] == other[name] for name in pictures)
+    images = [name for name in first if name.endswith((".png", ".jpg"))]
+    assert images
+    assert not any(first[name] == other[name] for name in images)
 
 
 def test_more_test_people_and_outfits_leave_the_pictures_of_the_others(tmp_path: Path) -> None:
-    small = stored(ensure_people(tmp_path / "small", **PICTURES))
-    sizes = changed(PICTURES, test_identities=3, outfits=4, cameras=3, pictures=3)
-    large = stored(ensure_people(tmp_path / "large", **sizes))
-    pictures = [name for name in small if name.endswith(".png")]
-    assert all(small[name] == large[name] for name in pictures)
+    small = stored(ensure_dataset(tmp_path / "small", **PICTURES))
+    sizes = changed(PICTURES, test_identities=3, clothes=4, cameras=3, images=3)
+    large = stored(ensure_dataset(tmp_path / "large", **sizes))
+    images = [name for name in small if name.endswith(".png")]
+    assert all(small[name] == large[name] for name in images)
 
 
 @BOTH
@@ -190,20 +190,20 @@ def test_finished_data_of_the_wanted_sizes_are_reused(tmp_path: Path, sizes: Siz
     def progress(done: int, total: int) -> None:
         told.append((done, total))
 
-    ensure_people(tmp_path, **sizes, progress=progress)
+    ensure_dataset(tmp_path, **sizes, progress=progress)
     total = len([name for name in stored(tmp_path) if name.endswith((".png", ".jpg"))])
     assert told == [(done, total) for done in range(1, total + 1)]
-    ensure_people(tmp_path, **sizes, progress=progress)
+    ensure_dataset(tmp_path, **sizes, progress=progress)
     assert len(told) == total
 
 
 @pytest.mark.parametrize(
-    "value", [{"height": 40}, {"identities": 2}, {"pictures": 3}, {"seed": 6}], ids=str
+    "value", [{"height": 40}, {"identities": 2}, {"images": 3}, {"seed": 6}], ids=str
 )
 def test_data_of_other_sizes_are_replaced(tmp_path: Path, value: dict[str, int]) -> None:
-    ensure_people(tmp_path / "toy", **PICTURES)
-    ensure_people(tmp_path / "toy", **changed(PICTURES, **value))
-    ensure_people(tmp_path / "new", **changed(PICTURES, **value))
+    ensure_dataset(tmp_path / "toy", **PICTURES)
+    ensure_dataset(tmp_path / "toy", **changed(PICTURES, **value))
+    ensure_dataset(tmp_path / "new", **changed(PICTURES, **value))
     assert stored(tmp_path / "toy") == stored(tmp_path / "new")
 
 
@@ -211,26 +211,26 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) ->
     (tmp_path / "LTCC_ReID").mkdir()
     (tmp_path / "LTCC_ReID/real.png").write_text("")
     with pytest.raises(UserError, match="not empty"):
-        ensure_people(tmp_path, **PICTURES)
+        ensure_dataset(tmp_path, **PICTURES)
     assert list(stored(tmp_path)) == ["LTCC_ReID/real.png"]
 
 
 def test_pictures_do_not_replace_tracklets(tmp_path: Path) -> None:
-    ensure_people(tmp_path, **TRACKLETS)
+    ensure_dataset(tmp_path, **TRACKLETS)
     with pytest.raises(UserError, match="another kind"):
-        ensure_people(tmp_path, **PICTURES)
+        ensure_dataset(tmp_path, **PICTURES)
 
 
 @pytest.mark.parametrize(
     ("sizes", "value", "message", "hint"),
     [
-        (PICTURES, {"pictures": 1}, "1 pictures", "2 or more"),
-        (PICTURES, {"outfits": 1}, "1 outfits", "2 or more"),
+        (PICTURES, {"images": 1}, "1 pictures", "2 or more"),
+        (PICTURES, {"clothes": 1}, "1 outfits", "2 or more"),
         (PICTURES, {"cameras": 1}, "1 cameras", "2 or more"),
         (PICTURES, {"test_identities": 0}, "0 test identities", "1 or more"),
-        (TRACKLETS, {"outfits": 4}, "4 outfits", "2 to 3"),
+        (TRACKLETS, {"clothes": 4}, "4 outfits", "2 to 3"),
         (TRACKLETS, {"cameras": 13}, "13 cameras", "2 to 12"),
-        (TRACKLETS, {"pictures": 4}, "4 pictures", "2 to 3"),
+        (TRACKLETS, {"images": 4}, "4 pictures", "2 to 3"),
         (TRACKLETS, {"frames": 0}, "0 frames", "1 or more"),
     ],
     ids=str,
@@ -239,7 +239,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(
     tmp_path: Path, sizes: Sizes, value: dict[str, int], message: str, hint: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        ensure_people(tmp_path / "toy", **changed(sizes, **value))
+        ensure_dataset(tmp_path / "toy", **changed(sizes, **value))
     assert message in caught.value.message
     assert hint in caught.value.hint
     assert not (tmp_path / "toy").exists()
@@ -265,7 +265,7 @@ def test_colours_alone_find_the_same_clothes_but_not_changed_ones(tmp_path: Path
     distances = np.square(asked[:, None] - searched).sum(axis=-1)
     rates = {}
     for protocol in STANDARD:
-        good, junk = (mask.numpy() for mask in masks(protocol, query, gallery))
+        good, junk = (mask.numpy() for mask in match_masks(protocol, query, gallery))
         nearest = np.where(junk, np.inf, distances).argmin(axis=1)
         rates[protocol.name] = good[np.arange(len(good)), nearest].mean()
     assert rates["SC"] > 0.5
@@ -283,9 +283,9 @@ def test_a_pattern_shows_in_every_outfit(pattern: str) -> None:
     body = replace(make_body(0, 0), pattern=pattern)
     for number in range(3):
         woven, plain = (
-            photograph(
+            render_person(
                 each,
-                replace(make_outfit(0, 0, number), bag=None),
+                replace(make_clothes(0, 0, number), bag=None),
                 make_camera(0, 0),
                 STILL,
                 height=64,
@@ -300,8 +300,8 @@ def test_a_pattern_shows_in_every_outfit(pattern: str) -> None:
 
 def test_people_walk_and_turn_round() -> None:
     later = replace(STILL, phase=STILL.phase + np.pi)
-    assert apart(seen(camera=2), seen(camera=2, moment=later)) > 2
-    assert apart(seen(camera=2), seen(camera=2, moment=replace(STILL, heading=-1))) > 2
+    assert apart(seen(camera=2), seen(camera=2, capture=later)) > 2
+    assert apart(seen(camera=2), seen(camera=2, capture=replace(STILL, heading=-1))) > 2
 
 
 @pytest.mark.parametrize("identity", range(0, 40, 5))
@@ -310,11 +310,11 @@ def test_people_are_seen_from_head_to_foot(identity: int) -> None:
     camera = make_camera(0, identity % 4)
     grey = (0.5, 0.5, 0.5)
     empty = replace(camera, wall=grey, floor=grey, gains=(1, 1, 1), door=9)
-    picture = photograph(
+    picture = render_person(
         make_body(0, identity),
-        make_outfit(0, identity, 0),
+        make_clothes(0, identity, 0),
         empty,
-        make_moment(generator),
+        random_capture(generator),
         height=128,
         width=64,
         generator=generator,

@@ -9,14 +9,20 @@ from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.labels import Item, check_disjoint, labelled, search
-from ffreid.reid.data.readers.listing import PICTURES, list_lines, names, parsed, some
+from ffreid.reid.data.readers.files import (
+    IMAGE_SUFFIXES,
+    file_names,
+    first_few,
+    match_names,
+    read_list,
+)
+from ffreid.reid.data.readers.relabel import RawRecord, check_disjoint, eval_split, relabel
 from ffreid.reid.data.records import Source
 from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import STANDARD
 
 TREE = TREES["ccvid"]
-OWN_NAMES = ("CCVID", "ccvid")
+FOLDER_NAMES = ("CCVID", "ccvid")
 WALK = re.compile(r"[^_\s]+_(\d+)\s+(\d+)\s+(\S+)\s*$")
 THIRD_SESSION = 12
 """How far the walks of session 3 are moved."""
@@ -33,7 +39,7 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         UserError: a list is missing, a line doesn't parse, a tracklet is missing, empty or lacks
             frames, splits share an identity.
     """
-    folder = find_folder(root, OWN_NAMES, ("train.txt", "query.txt", "gallery.txt"), TREE)
+    folder = find_folder(root, FOLDER_NAMES, ("train.txt", "query.txt", "gallery.txt"), TREE)
     gaps: list[str] | None = [] if skip_broken else None
     train, query, gallery = (_items(folder, part, gaps) for part in ("train", "query", "gallery"))
     check_disjoint(
@@ -41,33 +47,33 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         {"query": query, "gallery": gallery},
         f"copy the lists to {folder} again: CCVID parts identities",
     )
-    records, identities, outfits = labelled(train, identity_order=str)
+    records, identities, clothes = relabel(train, identity_order=str)
     return Source(
         name="ccvid",
         folder=folder,
         video=True,
         train=records,
         identities=identities,
-        outfits=outfits,
-        test=search(query, gallery, STANDARD),
+        clothes=clothes,
+        test=eval_split(query, gallery, STANDARD),
         notes=(
             "cameras are numbers of walks (+12 in session 3): CCVID gives none; under SC most "
             "queries have no match",
-            *([f"frames are missing inside {some(gaps, 'tracklet')}"] if gaps else []),
+            *([f"frames are missing inside {first_few(gaps, 'tracklet')}"] if gaps else []),
         ),
     )
 
 
-def _items(folder: Path, part: str, gaps: list[str] | None) -> list[Item]:
+def _items(folder: Path, part: str, gaps: list[str] | None) -> list[RawRecord]:
     path = folder / f"{part}.txt"
-    lines = list_lines(path, TREE, "tracklet")
-    matches = parsed(path, lines, WALK, "session1/001_01 001 u0_l0_s0_c0_a0")
+    lines = read_list(path, TREE, "tracklet")
+    matches = match_names(path, lines, WALK, "session1/001_01 001 u0_l0_s0_c0_a0")
     items = []
     for line, match in zip(lines, matches, strict=True):
         tracklet = line.split()[0]
         moved = THIRD_SESSION if tracklet.split("/")[0] == "session3" else 0
         frames = tracklet_frames(folder, tracklet, path, gaps)
-        items.append(Item(frames, match[2], int(match[1]) + moved, f"{match[2]}_{match[3]}"))
+        items.append(RawRecord(frames, match[2], int(match[1]) + moved, f"{match[2]}_{match[3]}"))
     return items
 
 
@@ -88,7 +94,7 @@ def tracklet_frames(
     home = folder / tracklet
     if not home.is_dir():
         raise UserError(f"{source} lists {tracklet}, and there is no {home}", f"expected {TREE}")
-    files = [name for name in names(home) if name.lower().endswith(PICTURES)]
+    files = [name for name in file_names(home) if name.lower().endswith(IMAGE_SUFFIXES)]
     if not files:
         raise UserError(
             f"the tracklet {home} holds no picture",
@@ -101,7 +107,7 @@ def tracklet_frames(
         missing = sorted(set(range(min(numbers), max(numbers))) - numbers)
         if missing and gaps is None:
             raise UserError(
-                f"the tracklet {home} lacks {some([str(n) for n in missing], 'frame')}",
+                f"the tracklet {home} lacks {first_few([str(n) for n in missing], 'frame')}",
                 "copy its frames again, or set DATA.SKIP_BROKEN True to take it as it is",
             )
         if missing and gaps is not None:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from ffreid.engine.dataset_files import found
 from ffreid.errors import UserError, flat
-from ffreid.reid.data.readers.labels import (
-    NO_OUTFITS,
-    Item,
+from ffreid.reid.data.readers.files import check_exist, first_few, list_images, subfolders
+from ffreid.reid.data.readers.relabel import (
+    NO_CLOTHES,
+    RawRecord,
     check_disjoint,
-    labelled,
-    natural,
-    search,
+    eval_split,
+    natural_key,
+    relabel,
 )
-from ffreid.reid.data.readers.listing import check_exist, inner_folders, pictures, some
 from ffreid.reid.data.records import Source
 from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol
@@ -73,7 +73,7 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
     if "camera" not in known:
         notes = (*notes, NO_CAMERAS)
     if "clothes" not in known:
-        notes = (*notes, NO_OUTFITS)
+        notes = (*notes, NO_CLOTHES)
     return _source(root, source, rows, known, notes)
 
 
@@ -83,7 +83,7 @@ def _source(
     cameras = _numbers([row.camera for row in rows])
     train, query, gallery = (
         [
-            Item((row.path,), row.identity, cameras[row.camera], row.clothes or row.identity)
+            RawRecord((row.path,), row.identity, cameras[row.camera], row.clothes or row.identity)
             for row in rows
             if row.split == split
         ]
@@ -93,9 +93,11 @@ def _source(
         train,
         {"query": query, "gallery": gallery},
         f"give everyone in {table} either to train or to query and gallery",
-        identity_order=natural,
+        identity_order=natural_key,
     )
-    records, identities, outfits = labelled(train, identity_order=natural, outfit_order=natural)
+    records, identities, clothes = relabel(
+        train, identity_order=natural_key, clothes_order=natural_key
+    )
     persons = _numbers([item.identity for item in (*query, *gallery)])
     return Source(
         name="folder",
@@ -103,9 +105,9 @@ def _source(
         video=False,
         train=records,
         identities=identities,
-        outfits=outfits,
-        test=search(
-            query, gallery, _protocols(known), number=persons.__getitem__, outfit_order=natural
+        clothes=clothes,
+        test=eval_split(
+            query, gallery, _protocols(known), number=persons.__getitem__, clothes_order=natural_key
         ),
         columns=known,
         notes=notes,
@@ -113,7 +115,7 @@ def _source(
 
 
 def _numbers(texts: Sequence[str]) -> dict[str, int]:
-    return {text: number for number, text in enumerate(sorted(set(texts), key=natural))}
+    return {text: number for number, text in enumerate(sorted(set(texts), key=natural_key))}
 
 
 def _protocols(known: Sequence[str]) -> tuple[Protocol, ...]:
@@ -150,10 +152,10 @@ def _folder_rows(root: Path) -> tuple[list[_Row], tuple[str, ...]]:
     rows = [
         _Row(0, path, path.split("/")[1], "", "", split)
         for split in SPLITS
-        for path in pictures(root, split, TREE, nested=True)
+        for path in list_images(root, split, TREE, nested=True)
     ]
     full = {row.path.rpartition("/")[0] for row in rows}
-    homes = [f"{split}/{name}" for split in SPLITS for name in inner_folders(root / split)]
+    homes = [f"{split}/{name}" for split in SPLITS for name in subfolders(root / split)]
     empty = [home for home in homes if home not in full]
     if not empty:
         return rows, ()
@@ -179,7 +181,7 @@ def _table_rows(table: Path, skip_broken: bool) -> tuple[list[_Row], tuple[str, 
     _check_single(table, rows)
     paths = [row.path for row in rows]
     absent = check_exist(table.parent, paths, table, skip_broken=skip_broken)
-    notes = [f"missing: {some(absent, 'file')}"] if absent else []
+    notes = [f"missing: {first_few(absent, 'file')}"] if absent else []
     if unused := [name for name in header if name not in REQUIRED + OPTIONAL]:
         notes.append(f"columns not used: {', '.join(unused)}")
     return rows, tuple(notes)

@@ -10,14 +10,14 @@ from pathlib import Path
 from random import Random
 
 from ffreid.engine.dataset_files import find_folder
-from ffreid.reid.data.readers.labels import Item, check_disjoint, labelled
-from ffreid.reid.data.readers.listing import parsed, pictures
-from ffreid.reid.data.records import Record, Search, Source
+from ffreid.reid.data.readers.files import list_images, match_names
+from ffreid.reid.data.readers.relabel import RawRecord, check_disjoint, relabel
+from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import between
 
 TREE = TREES["prcc"]
-OWN_NAMES = ("prcc", "PRCC")
+FOLDER_NAMES = ("prcc", "PRCC")
 CAMERAS = "ABC"
 PERSON = re.compile(r"(\d+)$")
 NAME = re.compile(r"([ABC])_")
@@ -31,13 +31,13 @@ def read(root: Path) -> Source:
     Raises:
         UserError: a folder is missing or empty, a name doesn't parse, splits share an identity.
     """
-    folder = find_folder(root, OWN_NAMES, ("rgb",), TREE)
+    folder = find_folder(root, FOLDER_NAMES, ("rgb",), TREE)
     train, val = _mixed_cameras(folder, "rgb/train"), _mixed_cameras(folder, "rgb/val")
     items = {camera: _one_camera(folder, camera) for camera in CAMERAS}
     everybody = [item for camera in CAMERAS for item in items[camera]]
     # The validation pictures are of the training identities, in PRCC itself.
     check_disjoint(train, {"test": everybody}, f"unpack {folder} again: PRCC parts identities")
-    records, identities, outfits = labelled(train)
+    records, identities, clothes = relabel(train)
     rank = {number: i for i, number in enumerate(sorted({int(i.identity) for i in everybody}))}
     seen = {camera: _test_records(items[camera], rank) for camera in CAMERAS}
     return Source(
@@ -46,29 +46,29 @@ def read(root: Path) -> Source:
         video=False,
         train=records,
         identities=identities,
-        outfits=outfits,
-        test=Search(query=seen["B"] + seen["C"], gallery=seen["A"], protocols=PROTOCOLS),
-        val=_val_search(labelled(val).records),
+        clothes=clothes,
+        test=EvalSplit(query=seen["B"] + seen["C"], gallery=seen["A"], protocols=PROTOCOLS),
+        val=_val_search(relabel(val).records),
         single_shot=_single_shot(seen["A"]),
         notes=("the validation pictures (B and C search A) are of the training identities",),
     )
 
 
-def _mixed_cameras(folder: Path, part: str) -> list[Item]:
+def _mixed_cameras(folder: Path, part: str) -> list[RawRecord]:
     """Items of ``<part>/<person>/<camera>_*.jpg``."""
-    paths = pictures(folder, part, TREE, suffixes=(".jpg",), nested=True)
+    paths = list_images(folder, part, TREE, suffixes=(".jpg",), nested=True)
     persons = _persons(folder, part, paths)
-    matches = parsed(folder / part, paths, NAME, "A_cropped_rgb027.jpg")
+    matches = match_names(folder / part, paths, NAME, "A_cropped_rgb027.jpg")
     return [
         _item(path, person, match[1])
         for path, person, match in zip(paths, persons, matches, strict=True)
     ]
 
 
-def _one_camera(folder: Path, camera: str) -> list[Item]:
+def _one_camera(folder: Path, camera: str) -> list[RawRecord]:
     """Items of ``test/<camera>/<person>/*.jpg``."""
     part = f"rgb/test/{camera}"
-    paths = pictures(folder, part, TREE, suffixes=(".jpg",), nested=True)
+    paths = list_images(folder, part, TREE, suffixes=(".jpg",), nested=True)
     persons = _persons(folder, part, paths)
     return [_item(path, person, camera) for path, person in zip(paths, persons, strict=True)]
 
@@ -76,16 +76,16 @@ def _one_camera(folder: Path, camera: str) -> list[Item]:
 def _persons(folder: Path, part: str, paths: Sequence[str]) -> list[str]:
     """Names of the folders that the pictures lie in."""
     homes = [path.split("/")[-2] for path in paths]
-    parsed(folder / part, dict.fromkeys(homes), PERSON, "a folder 001")
+    match_names(folder / part, dict.fromkeys(homes), PERSON, "a folder 001")
     return homes
 
 
-def _item(path: str, person: str, camera: str) -> Item:
-    outfit = f"{person}C" if camera == "C" else person
-    return Item((path,), person, CAMERAS.index(camera), outfit)
+def _item(path: str, person: str, camera: str) -> RawRecord:
+    clothes = f"{person}C" if camera == "C" else person
+    return RawRecord((path,), person, CAMERAS.index(camera), clothes)
 
 
-def _test_records(items: Sequence[Item], rank: dict[int, int]) -> tuple[Record, ...]:
+def _test_records(items: Sequence[RawRecord], rank: dict[int, int]) -> tuple[Record, ...]:
     numbers = [int(item.identity) for item in items]
     return tuple(
         Record(item.frames, number, item.camera, 2 * rank[number] + (item.camera == 2))
@@ -93,9 +93,9 @@ def _test_records(items: Sequence[Item], rank: dict[int, int]) -> tuple[Record, 
     )
 
 
-def _val_search(records: Sequence[Record]) -> Search:
+def _val_search(records: Sequence[Record]) -> EvalSplit:
     by_camera = [tuple(r for r in records if r.camera == camera) for camera in range(3)]
-    return Search(query=by_camera[1] + by_camera[2], gallery=by_camera[0], protocols=PROTOCOLS)
+    return EvalSplit(query=by_camera[1] + by_camera[2], gallery=by_camera[0], protocols=PROTOCOLS)
 
 
 def _single_shot(gallery: Sequence[Record]) -> tuple[tuple[int, ...], ...]:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.labels import Item, check_disjoint, labelled, search
-from ffreid.reid.data.readers.listing import parsed, pictures
+from ffreid.reid.data.readers.files import list_images, match_names
+from ffreid.reid.data.readers.relabel import RawRecord, check_disjoint, eval_split, relabel
 from ffreid.reid.data.records import Source
 from ffreid.reid.defaults import TREES
 from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, Protocol, between
 
 TREE = TREES["vcclothes"]
-OWN_NAMES = ("VC-Clothes", "VC-clothes", "VC_Clothes", "VCClothes", "vc-clothes", "vcclothes")
+FOLDER_NAMES = ("VC-Clothes", "VC-clothes", "VC_Clothes", "VCClothes", "vc-clothes", "vcclothes")
 NAME = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)")
 PAIRS = {
     "vcclothes_sc": ("SC (cameras 2 and 3)", (1, 2)),
@@ -52,22 +52,22 @@ def _read_pair(root: Path, name: str) -> Source:
 
 
 def _read(root: Path, name: str, cameras: Sequence[int], rows: Sequence[Protocol]) -> Source:
-    folder = find_folder(root, OWN_NAMES, ("train", "query", "gallery"), TREE)
+    folder = find_folder(root, FOLDER_NAMES, ("train", "query", "gallery"), TREE)
     train, query, gallery = (_items(folder, part) for part in ("train", "query", "gallery"))
     check_disjoint(
         train,
         {"query": query, "gallery": gallery},
         f"unpack {folder} again: VC-Clothes parts identities",
     )
-    records, identities, outfits = labelled(train)
+    records, identities, clothes = relabel(train)
     return Source(
         name=name,
         folder=folder,
         video=False,
         train=records,
         identities=identities,
-        outfits=outfits,
-        test=search(
+        clothes=clothes,
+        test=eval_split(
             _seen_by(cameras, query, folder / "query"),
             _seen_by(cameras, gallery, folder / "gallery"),
             rows,
@@ -75,16 +75,16 @@ def _read(root: Path, name: str, cameras: Sequence[int], rows: Sequence[Protocol
     )
 
 
-def _items(folder: Path, part: str) -> list[Item]:
-    paths = pictures(folder, part, TREE, suffixes=(".jpg",))
-    matches = parsed(folder / part, paths, NAME, "0300-01-02-12.jpg")
+def _items(folder: Path, part: str) -> list[RawRecord]:
+    paths = list_images(folder, part, TREE, suffixes=(".jpg",))
+    matches = match_names(folder / part, paths, NAME, "0300-01-02-12.jpg")
     return [
-        Item((path,), match[1], int(match[2]) - 1, match[1] + match[3])
+        RawRecord((path,), match[1], int(match[2]) - 1, match[1] + match[3])
         for path, match in zip(paths, matches, strict=True)
     ]
 
 
-def _seen_by(cameras: Sequence[int], items: Sequence[Item], home: Path) -> list[Item]:
+def _seen_by(cameras: Sequence[int], items: Sequence[RawRecord], home: Path) -> list[RawRecord]:
     kept = [item for item in items if item.camera in cameras]
     if not kept:
         numbers = ", ".join(str(camera + 1) for camera in cameras)

@@ -11,12 +11,17 @@ from ffreid.engine.distributed.group import World
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build
-from ffreid.reid.data.records import Record, Search, Source
-from ffreid.reid.extract import Features, embed, extract, path_of
+from ffreid.reid.data.records import EvalSplit, Record, Source
+from ffreid.reid.feature_extraction import (
+    RecordFeatures,
+    compute_features,
+    extract_features,
+    record_path,
+)
 from ffreid.reid.retrieval.features import flip_and_sum, unit
 from ffreid.reid.retrieval.protocols import GENERAL
 from tests.engine.processes import SIZE, in_processes
-from tests.reid.made_searches import Held, Projection
+from tests.reid.synthetic_features import Projection, TensorDataset
 
 CPU = torch.device("cpu")
 SPANS = torch.tensor([[0, 2], [2, 3], [3, 7]])
@@ -31,10 +36,15 @@ def weight() -> Tensor:
 
 
 def extracted(
-    data: Held, spans: Tensor | None = None, *, rank: int = 0, size: int = 1, batch: int = 3
-) -> Features:
+    data: TensorDataset,
+    spans: Tensor | None = None,
+    *,
+    rank: int = 0,
+    size: int = 1,
+    batch: int = 3,
+) -> RecordFeatures:
     net = Projection(weight(), video=spans is not None)
-    return extract(
+    return compute_features(
         data,
         net,
         World(rank, size, CPU),
@@ -47,7 +57,7 @@ def extracted(
 
 def test_pictures_are_seen_from_both_sides() -> None:
     pictures = images(7, 1, 2, 3)
-    found = extracted(Held(pictures))
+    found = extracted(TensorDataset(pictures))
     expected = flip_and_sum(pictures.flatten(1) @ weight(), pictures.flip(-1).flatten(1) @ weight())
     torch.testing.assert_close(found.features, expected)
     assert found.kept.tolist() == list(range(7))
@@ -55,7 +65,7 @@ def test_pictures_are_seen_from_both_sides() -> None:
 
 def test_tracklets_are_the_mean_over_their_clips_without_flip() -> None:
     clips = images(7, 1, 5, 2, 3)
-    found = extracted(Held(clips), SPANS)
+    found = extracted(TensorDataset(clips), SPANS)
     each = clips.mean(dim=2).flatten(1) @ weight()
     expected = unit(torch.stack([each[:2].mean(0), each[2], each[3:].mean(0)]))
     torch.testing.assert_close(found.features, expected)
@@ -63,33 +73,33 @@ def test_tracklets_are_the_mean_over_their_clips_without_flip() -> None:
 
 def test_a_broken_picture_is_left_out() -> None:
     pictures = images(7, 1, 2, 3)
-    found = extracted(Held(pictures, [0, 4]))
+    found = extracted(TensorDataset(pictures, [0, 4]))
     assert found.kept.tolist() == [1, 2, 3, 5, 6]
     assert [item.path for item in found.broken] == ["0.png", "4.png"]
-    assert torch.equal(found.features, extracted(Held(pictures)).features[found.kept])
+    assert torch.equal(found.features, extracted(TensorDataset(pictures)).features[found.kept])
 
 
 def test_a_batch_of_broken_pictures_is_left_out() -> None:
-    assert extracted(Held(images(4, 1, 2, 3), [0, 1]), batch=2).kept.tolist() == [2, 3]
+    assert extracted(TensorDataset(images(4, 1, 2, 3), [0, 1]), batch=2).kept.tolist() == [2, 3]
 
 
 def test_a_broken_clip_leaves_its_whole_tracklet_out() -> None:
     clips = images(7, 1, 5, 2, 3)
-    found = extracted(Held(clips, [4]), SPANS)
+    found = extracted(TensorDataset(clips, [4]), SPANS)
     assert found.kept.tolist() == [0, 1]
-    assert torch.equal(found.features, extracted(Held(clips), SPANS).features[:2])
+    assert torch.equal(found.features, extracted(TensorDataset(clips), SPANS).features[:2])
 
 
 def test_nothing_readable_is_an_error_that_names_a_file() -> None:
     with pytest.raises(UserError, match=r"0\.png: is damaged"):
-        extracted(Held(images(2, 1, 2, 3), [0, 1]))
+        extracted(TensorDataset(images(2, 1, 2, 3), [0, 1]))
 
 
 def test_each_module_is_in_its_own_mode_afterwards() -> None:
     net = Projection(weight()).train()
     net.inner.eval()
-    extract(
-        Held(images(2, 1, 2, 3)),
+    compute_features(
+        TensorDataset(images(2, 1, 2, 3)),
         net,
         World(0, 1, CPU),
         dtype=torch.float32,
@@ -106,8 +116,8 @@ def test_the_network_is_in_evaluation_mode_meanwhile() -> None:
             assert torch.is_inference_mode_enabled()
             return super().forward(pictures)
 
-    extract(
-        Held(images(2, 1, 2, 3)),
+    compute_features(
+        TensorDataset(images(2, 1, 2, 3)),
         Watched(weight()).train(),
         World(0, 1, CPU),
         dtype=torch.float32,
@@ -118,8 +128,13 @@ def test_the_network_is_in_evaluation_mode_meanwhile() -> None:
 
 def test_double_precision_is_kept() -> None:
     net = Projection(weight().double())
-    found = extract(
-        Held(images(2, 1, 2, 3)), net, World(0, 1, CPU), dtype=torch.float64, batch=2, workers=0
+    found = compute_features(
+        TensorDataset(images(2, 1, 2, 3)),
+        net,
+        World(0, 1, CPU),
+        dtype=torch.float64,
+        batch=2,
+        workers=0,
     )
     assert found.features.dtype == torch.float64
 
@@ -127,20 +142,20 @@ def test_double_precision_is_kept() -> None:
 def shared(rank: int) -> list[Tensor]:
     """Features of an odd number of pictures, of one, and of clips, some unreadable."""
     runs = [
-        extracted(Held(images(7, 1, 2, 3)), rank=rank, size=SIZE),
-        extracted(Held(images(1, 1, 2, 3)), rank=rank, size=SIZE),
-        extracted(Held(images(5, 1, 2, 3), [1, 3]), rank=rank, size=SIZE),
-        extracted(Held(images(7, 1, 5, 2, 3), [4]), SPANS, rank=rank, size=SIZE),
+        extracted(TensorDataset(images(7, 1, 2, 3)), rank=rank, size=SIZE),
+        extracted(TensorDataset(images(1, 1, 2, 3)), rank=rank, size=SIZE),
+        extracted(TensorDataset(images(5, 1, 2, 3), [1, 3]), rank=rank, size=SIZE),
+        extracted(TensorDataset(images(7, 1, 5, 2, 3), [4]), SPANS, rank=rank, size=SIZE),
     ]
     return [tensor for run in runs for tensor in (run.features, run.kept)]
 
 
 def test_two_processes_give_every_item_once_and_in_order(tmp_path: Path) -> None:
     alone = [
-        extracted(Held(images(7, 1, 2, 3))),
-        extracted(Held(images(1, 1, 2, 3))),
-        extracted(Held(images(5, 1, 2, 3), [1, 3])),
-        extracted(Held(images(7, 1, 5, 2, 3), [4]), SPANS),
+        extracted(TensorDataset(images(7, 1, 2, 3))),
+        extracted(TensorDataset(images(1, 1, 2, 3))),
+        extracted(TensorDataset(images(5, 1, 2, 3), [1, 3])),
+        extracted(TensorDataset(images(7, 1, 5, 2, 3), [4]), SPANS),
     ]
     expected = [tensor for run in alone for tensor in (run.features, run.kept)]
     for found in in_processes(shared, tmp_path):
@@ -152,20 +167,20 @@ def test_two_processes_give_every_item_once_and_in_order(tmp_path: Path) -> None
     [(("query/1.png",), "query/1.png"), (("s1/001_01/1.jpg", "s1/001_01/2.jpg"), "s1/001_01")],
 )
 def test_a_tracklet_is_named_by_its_folder(frames: tuple[str, ...], path: str) -> None:
-    assert path_of(Record(frames, 0, 0, 0)) == path
+    assert record_path(Record(frames, 0, 0, 0)) == path
 
 
 def single_shot_source() -> Source:
     """Two queries and four gallery pictures, with two small galleries of two each."""
     rows = [Record((f"{i}.png",), i % 2, i, 0) for i in range(6)]
-    search = Search(query=tuple(rows[:2]), gallery=tuple(rows[2:]), protocols=(GENERAL,))
+    search = EvalSplit(query=tuple(rows[:2]), gallery=tuple(rows[2:]), protocols=(GENERAL,))
     return Source(
         name="made",
         folder=Path(),
         video=False,
         train=(),
         identities=(),
-        outfits=(),
+        clothes=(),
         test=search,
         val=replace(search, query=search.query[:1]),
         columns=("camera",),
@@ -183,10 +198,12 @@ def test_small_galleries_follow_what_is_left_of_the_gallery(
     queries: int,
     galleries: tuple[tuple[int, ...], ...],
 ) -> None:
-    held = Held(images(6, 1, 2, 3), broken)
+    held = TensorDataset(images(6, 1, 2, 3), broken)
     monkeypatch.setattr(build, "evaluation_set", lambda *_: held)
     source, cfg = single_shot_source(), compose("ltcc", pairs=["DATA.NUM_WORKERS", "0"])
-    found = embed(cfg, World(0, 1, CPU), source, Projection(weight()), source.test, "w.pth")
+    found = extract_features(
+        cfg, World(0, 1, CPU), source, Projection(weight()), source.test, "w.pth"
+    )
     assert (len(found.query), found.single_shot) == (queries, galleries)
     assert (found.columns, found.weights) == (("camera",), "w.pth")
     assert len(found.gallery) == sum(map(len, galleries))
@@ -195,8 +212,8 @@ def test_small_galleries_follow_what_is_left_of_the_gallery(
 
 
 def test_the_validation_split_has_no_small_galleries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "evaluation_set", lambda *_: Held(images(5, 1, 2, 3)))
+    monkeypatch.setattr(build, "evaluation_set", lambda *_: TensorDataset(images(5, 1, 2, 3)))
     source, cfg = single_shot_source(), compose("ltcc", pairs=["DATA.NUM_WORKERS", "0"])
     assert source.val is not None
-    found = embed(cfg, World(0, 1, CPU), source, Projection(weight()), source.val, "")
+    found = extract_features(cfg, World(0, 1, CPU), source, Projection(weight()), source.val, "")
     assert (len(found.query), found.single_shot) == (1, ())

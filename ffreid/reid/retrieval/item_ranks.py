@@ -6,7 +6,7 @@ from torch import Tensor
 _LARGEST_SCALE = 1e30
 
 
-def own_ranks(distances: Tensor, own: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+def item_ranks(distances: Tensor, own: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     """Find the places that some items of each row take among all items of that row.
 
     Items are ordered by distance, then by index. The distances are counted in bins between a

@@ -12,7 +12,7 @@ from ffreid.reid.data.records import Record
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import ClipTraining, ImageEvaluation, ImageTraining
 
-PEOPLE, PICTURES, FRAMES = 3, 4, 6
+IDENTITIES, PICTURES, FRAMES = 3, 4, 6
 IMAGES = ImageTraining(24, 12)
 PLAIN = ImageTraining(24, 12, crop=0, flip=0, erase=0)
 CLIPS = ClipTraining(16, 8, length=2, stride=2)
@@ -33,7 +33,7 @@ def cut_short(path: Path) -> None:
 def write_pictures(folder: Path) -> list[Record]:
     """Write PICTURES of each of PEOPLE, the first half in one outfit, the others in another."""
     records = []
-    for index in range(PEOPLE * PICTURES):
+    for index in range(IDENTITIES * PICTURES):
         identity, number = divmod(index, PICTURES)
         name = f"{identity}/{number}.png"
         write(folder / name, index)
@@ -44,7 +44,7 @@ def write_pictures(folder: Path) -> list[Record]:
 def write_tracklets(folder: Path) -> list[Record]:
     """Write tracklets, one a person."""
     records = []
-    for identity in range(PEOPLE):
+    for identity in range(IDENTITIES):
         names = tuple(f"walk{identity}/{number:05}.png" for number in range(1, FRAMES + 1))
         for number, name in enumerate(names):
             write(folder / name, 100 * identity + number)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.reid.toy.people import PATTERNS, Body, Camera, Colour, Moment, Outfit, mix
+from ffreid.reid.toy.persons import PATTERNS, Body, Camera, Capture, Clothes, Colour, mix
 
 Picture = npt.NDArray[np.uint8]
 Point = tuple[float, float]
@@ -14,11 +14,11 @@ Point = tuple[float, float]
 SHIFT, CANVAS = 4, 2
 
 
-def photograph(
+def render_person(
     body: Body,
-    outfit: Outfit,
+    clothes: Clothes,
     camera: Camera,
-    moment: Moment,
+    capture: Capture,
     *,
     height: int,
     width: int,
@@ -38,8 +38,8 @@ def photograph(
     Returns:
         (height, width, 3) uint8 RGB.
     """
-    canvas = _background(camera, moment, height * CANVAS, width * CANVAS)
-    Figure(canvas, body, outfit, camera, moment).draw()
+    canvas = _background(camera, capture, height * CANVAS, width * CANVAS)
+    Figure(canvas, body, clothes, camera, capture).draw()
     small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     light = generator.uniform(0.93, 1.07)
     noise = generator.normal(0, 5, small.shape)
@@ -47,13 +47,13 @@ def photograph(
     return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
 
 
-def _background(camera: Camera, moment: Moment, height: int, width: int) -> Picture:
+def _background(camera: Camera, capture: Capture, height: int, width: int) -> Picture:
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = _bytes(camera.wall)
-    left = round((camera.door + 2 * moment.x) * width)
+    left = round((camera.door + 2 * capture.x) * width)
     darker = _bytes(mix(camera.wall, (0, 0, 0), 0.18))
     canvas[height // 8 :, max(0, left) : max(0, left + width // 3)] = darker
-    canvas[round((camera.horizon + moment.y) * height) :] = _bytes(camera.floor)
+    canvas[round((camera.horizon + capture.y) * height) :] = _bytes(camera.floor)
     return canvas
 
 
@@ -61,15 +61,15 @@ class Figure:
     """A person being drawn; lengths in pixels of the canvas, x from its left, y from its top."""
 
     def __init__(
-        self, canvas: Picture, body: Body, outfit: Outfit, camera: Camera, moment: Moment
+        self, canvas: Picture, body: Body, clothes: Clothes, camera: Camera, capture: Capture
     ) -> None:
-        self.canvas, self.body, self.outfit = canvas, body, outfit
-        self.turn, self.heading, self.phase = camera.turn, moment.heading, moment.phase
+        self.canvas, self.body, self.clothes = canvas, body, clothes
+        self.turn, self.heading, self.phase = camera.turn, capture.heading, capture.phase
         rows, columns = canvas.shape[:2]
-        self.tall = body.height * camera.scale * moment.scale * rows
-        self.x = (0.5 + moment.x) * columns
-        bob = 0.008 * math.cos(2 * moment.phase)
-        feet = (0.965 + moment.y) * rows + bob * self.tall
+        self.tall = body.height * camera.scale * capture.scale * rows
+        self.x = (0.5 + capture.x) * columns
+        bob = 0.008 * math.cos(2 * capture.phase)
+        feet = (0.965 + capture.y) * rows + bob * self.tall
         self.radius = body.head * self.tall
         self.legs = body.legs * self.tall
         self.hip = feet - self.legs
@@ -106,9 +106,9 @@ class Figure:
         hem = _part((start, knee, foot), self.body.hems)
         wide = tuple(width * 1.12 for width in widths)
         shade = 1.0 if side > 0 else 0.85
-        self._limb(hem, wide, mix((0, 0, 0), self.outfit.bottom, shade))
+        self._limb(hem, wide, mix((0, 0, 0), self.clothes.bottom, shade))
         toe = (foot[0] + self.heading * thick * (0.5 + self.turn), foot[1])
-        self._limb((foot, toe), (0.75 * thick, 0.6 * thick), self.outfit.shoes)
+        self._limb((foot, toe), (0.75 * thick, 0.6 * thick), self.clothes.shoes)
 
     def _arm(self, side: int, swing: float) -> None:
         angle = self.heading * swing * (0.1 + 0.5 * self.turn) + 0.1 * side * (1 - self.turn)
@@ -122,7 +122,7 @@ class Figure:
         self._limb((start, elbow, hand), widths, self.body.skin)
         sleeve = _part((start, elbow, hand), self.body.sleeves)
         wide = tuple(width * 1.2 for width in widths)
-        self._limb(sleeve, wide, mix((0, 0, 0), self.outfit.top, 0.82))
+        self._limb(sleeve, wide, mix((0, 0, 0), self.clothes.top, 0.82))
 
     def _torso(self) -> None:
         waist = 0.45 * (self.half_shoulders + self.half_hips)
@@ -146,7 +146,7 @@ class Figure:
         length = self.hip - self.shoulder
         across, down = (x - self.x) / length, (y - self.shoulder) / length
         dark = np.clip(PATTERNS[self.body.pattern](across, down, self.body.repeats), 0, 1)
-        cloth = np.asarray(self.outfit.top) * 255 * (1 - 0.72 * dark[..., None])
+        cloth = np.asarray(self.clothes.top) * 255 * (1 - 0.72 * dark[..., None])
         area[:] = np.rint(area * (1 - cover) + cloth * cover).astype(np.uint8)
 
     def _hair(self, *, behind: bool) -> None:
@@ -179,18 +179,18 @@ class Figure:
 
     def _bag(self, *, behind: bool) -> None:
         """Draw a bag on the back, to be seen beside the torso, and its strap over it."""
-        if self.outfit.bag is None:
+        if self.clothes.bag is None:
             return
         length = self.hip - self.shoulder
         side = -self.heading
         if behind:
             x = self.x + side * self.half_shoulders * (0.9 + 0.2 * self.turn)
             ends = ((x, self.shoulder + 0.3 * length), (x, self.shoulder + 0.75 * length))
-            self._limb(ends, (0.06 * self.tall, 0.07 * self.tall), self.outfit.bag)
+            self._limb(ends, (0.06 * self.tall, 0.07 * self.tall), self.clothes.bag)
         else:
             start = (self.x - side * 0.7 * self.half_shoulders, self.shoulder)
             end = (self.x + side * self.half_hips, self.hip)
-            self._limb((start, end), (0.012 * self.tall,) * 2, self.outfit.bag)
+            self._limb((start, end), (0.012 * self.tall,) * 2, self.clothes.bag)
 
     def _disc(self, centre: Point, radius: float, colour: Colour, tall: float = 1.0) -> None:
         turns = np.linspace(0, 2 * math.pi, 24, endpoint=False)

@@ -81,7 +81,7 @@ class Body:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outfit:
+class Clothes:
     """What a person wears, RGB 0 … 1; a bag or none."""
 
     top: Colour
@@ -114,7 +114,7 @@ class Camera:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
+class Capture:
     """One picture's own: where in the gait, walking left or right (-1, 1), how it was cropped."""
 
     phase: float
@@ -145,13 +145,13 @@ def make_body(seed: int, identity: int) -> Body:
     )
 
 
-def make_outfit(seed: int, identity: int, outfit: int) -> Outfit:
+def make_clothes(seed: int, identity: int, clothes: int) -> Clothes:
     """Give a person's outfit of that number, from 0; each differs clearly in both colours."""
     top, bottom = np.random.default_rng([seed, 1, identity]).random(2)
-    generator = np.random.default_rng([seed, 1, identity, outfit + 1])
-    turn = 0.382 * outfit
+    generator = np.random.default_rng([seed, 1, identity, clothes + 1])
+    turn = 0.382 * clothes
     tops, bottoms, bags = generator.uniform(0, 1, (3, 3))
-    return Outfit(
+    return Clothes(
         top=_hsv(top + turn + 0.08 * tops[0], 0.45 + 0.55 * tops[1], 0.6 + 0.4 * tops[2]),
         bottom=_hsv(bottom - turn, 0.25 + 0.75 * bottoms[1], 0.3 + 0.6 * bottoms[2]),
         shoes=_hsv(0.6, 0.2, 0.1 + 0.8 * bottoms[0]),
@@ -175,10 +175,10 @@ def make_camera(seed: int, camera: int) -> Camera:
     )
 
 
-def make_moment(generator: np.random.Generator) -> Moment:
+def random_capture(generator: np.random.Generator) -> Capture:
     """Give a moment at random: the first of a walk, or of a picture of its own."""
     phase, x, y, scale = generator.random(4)
-    return Moment(
+    return Capture(
         phase=2 * math.pi * phase,
         heading=1 if generator.random() < 0.5 else -1,
         x=0.05 * (2 * x - 1),

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ffreid.reid.data.batch import Broken, Item
-from ffreid.reid.features import Embedded, EmbeddedSearch
+from ffreid.reid.data.batch import EvalSample, UnreadableRecord
+from ffreid.reid.features import ExtractedFeatures, LabelledFeatures
 from ffreid.reid.retrieval.features import unit
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol, label_columns
 
 
-class Held(torch.utils.data.Dataset[Item | Broken]):
+class TensorDataset(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
     """An evaluation's data set of tensors (N, ...), those with an index in `broken` unreadable."""
 
     def __init__(self, images: Tensor, broken: Sequence[int] = ()) -> None:
@@ -20,10 +20,10 @@ class Held(torch.utils.data.Dataset[Item | Broken]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Item | Broken:
+    def __getitem__(self, index: int) -> EvalSample | UnreadableRecord:
         if index in self.broken:
-            return Broken(index, f"{index}.png", "is damaged")
-        return Item(index, self.images[index])
+            return UnreadableRecord(index, f"{index}.png", "is damaged")
+        return EvalSample(index, self.images[index])
 
 
 class Projection(nn.Module):
@@ -40,17 +40,17 @@ class Projection(nn.Module):
         return images.flatten(1) @ self.weight
 
 
-def embedded(
+def labelled_features(
     features: Tensor, identity: list[int], camera: list[int], clothes: list[int], name: str
-) -> Embedded:
-    return Embedded(
+) -> LabelledFeatures:
+    return LabelledFeatures(
         features=features,
         labels=label_columns(identity=identity, camera=camera, clothes=clothes),
         paths=tuple(f"{name}/{index}.png" for index in range(len(features))),
     )
 
 
-def made_search(
+def synthetic_features(
     *,
     people: int = 4,
     each: int = 6,
@@ -58,7 +58,7 @@ def made_search(
     protocols: tuple[Protocol, ...] = STANDARD,
     single_shot: tuple[tuple[int, ...], ...] = (),
     dataset: str = "ltcc",
-) -> EmbeddedSearch:
+) -> ExtractedFeatures:
     """Queries and a gallery of `people`, noisy copies of each one's own direction."""
     generator = torch.Generator().manual_seed(3)
     centres = torch.randn(people, 8, generator=generator)
@@ -69,8 +69,8 @@ def made_search(
         camera = [index % 3 for index in range(len(identity))]
         clothes = [10 * person + index // 2 % 2 for index, person in enumerate(identity)]
         features = unit(centres[identity] + 1.5 * noise)
-        sides.append(embedded(features, identity, camera, clothes, name))
-    return EmbeddedSearch(
+        sides.append(labelled_features(features, identity, camera, clothes, name))
+    return ExtractedFeatures(
         dataset=dataset,
         network="resnet50",
         weights="best.pth",

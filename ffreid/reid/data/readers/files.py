@@ -12,11 +12,16 @@ from ffreid.errors import UserError
 NAMED = 5
 """How many culprits an error names; of the others it gives the count."""
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
-def pictures(
-    folder: Path, part: str, tree: str, *, suffixes: Sequence[str] = PICTURES, nested: bool = False
+def list_images(
+    folder: Path,
+    part: str,
+    tree: str,
+    *,
+    suffixes: Sequence[str] = IMAGE_SUFFIXES,
+    nested: bool = False,
 ) -> list[str]:
     """List a split's pictures as sorted paths below `folder`.
 
@@ -33,8 +38,8 @@ def pictures(
     home = folder / part
     if not home.is_dir():
         raise UserError(f"no folder {home}: {folder}: {found(folder)}", f"expected {tree}")
-    homes = [f"{part}/{name}" for name in inner_folders(home)] if nested else [part]
-    listed = sorted(f"{place}/{name}" for place in homes for name in names(folder / place))
+    homes = [f"{part}/{name}" for name in subfolders(home)] if nested else [part]
+    listed = sorted(f"{place}/{name}" for place in homes for name in file_names(folder / place))
     kept = [path for path in listed if path.lower().endswith(tuple(suffixes))]
     if not kept:
         kind = " or ".join(suffixes)
@@ -42,19 +47,19 @@ def pictures(
     return kept
 
 
-def names(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
     """Give the sorted names of the folder's files that aren't hidden."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
 
 
-def inner_folders(folder: Path) -> list[str]:
+def subfolders(folder: Path) -> list[str]:
     """Give the sorted names of the folder's folders that aren't hidden."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
 
 
-def list_lines(path: Path, tree: str, entry: str) -> list[str]:
+def read_list(path: Path, tree: str, entry: str) -> list[str]:
     """Read a split's list file.
 
     Raises:
@@ -65,7 +70,7 @@ def list_lines(path: Path, tree: str, entry: str) -> list[str]:
     return read_lines(path, entry)
 
 
-def parsed(
+def match_names(
     place: Path, texts: Iterable[str], pattern: re.Pattern[str], example: str
 ) -> list[re.Match[str]]:
     """Match the start of every name or line, of a path the part behind the last ``/``.
@@ -88,7 +93,7 @@ def parsed(
             matches.append(match)
     if wrong:
         raise UserError(
-            f"{place}: cannot make out {some(wrong, 'name')}",
+            f"{place}: cannot make out {first_few(wrong, 'name')}",
             f"expected such as {example}; take others out of there",
         )
     return matches
@@ -113,17 +118,17 @@ def check_exist(
         by_home[path.rpartition("/")[0]].append(path)
     absent: list[str] = []
     for home, listed in by_home.items():
-        there = set(names(folder / home)) if (folder / home).is_dir() else set()
+        there = set(file_names(folder / home)) if (folder / home).is_dir() else set()
         absent += [path for path in listed if path.rpartition("/")[2] not in there]
     if absent and not skip_broken:
         raise UserError(
-            f"{source} lists {some(absent, 'file')} that aren't in {folder}",
+            f"{source} lists {first_few(absent, 'file')} that aren't in {folder}",
             "complete the data set, or set DATA.SKIP_BROKEN True to go on without them",
         )
     return absent
 
 
-def some(culprits: Sequence[str], kind: str) -> str:
+def first_few(culprits: Sequence[str], kind: str) -> str:
     """Name the first few of `culprits` and count them: ``7 names: a, b, c, d, e, …``."""
     plural = kind if len(culprits) == 1 else f"{kind}s" if kind[-1] != "y" else f"{kind[:-1]}ies"
     more = ", …" if len(culprits) > NAMED else ""

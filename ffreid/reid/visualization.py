@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from ffreid.engine.dataset_files import read_picture, write_picture
-from ffreid.reid.data.records import Record, Search, Source
-from ffreid.reid.draw import caption, rank_picture, rank_sheet, shown_frame
-from ffreid.reid.extract import path_of
-from ffreid.reid.features import EmbeddedSearch
+from ffreid.reid.data.records import EvalSplit, Record, Source
+from ffreid.reid.draw import caption, draw_rank_list, draw_sheet, shown_frame
+from ffreid.reid.feature_extraction import record_path
+from ffreid.reid.features import ExtractedFeatures
 from ffreid.reid.retrieval import protocols
-from ffreid.reid.retrieval.protocols import Protocol, masks
+from ffreid.reid.retrieval.protocols import Protocol, match_masks
 from ffreid.reid.retrieval.ranking import Ranking
-from ffreid.reid.scoring import Row
+from ffreid.reid.scoring import ResultRow
 
 _SHOWN = 10
 _ON_A_SHEET = 20
@@ -25,7 +25,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 def draw_rank_lists(
-    source: Source, search: EmbeddedSearch, row: Row, folder: Path, count: int
+    source: Source, search: ExtractedFeatures, row: ResultRow, folder: Path, count: int
 ) -> int:
     """Write the rank lists of `count` queries, worst first, as ``folder/*.png``.
 
@@ -36,7 +36,7 @@ def draw_rank_lists(
         search: features of its test search.
         row: whose protocol says what is junk and what a match.
         folder: is made.
-        count: queries, chosen by `spread`.
+        count: queries, chosen by `evenly_spread_queries`.
 
     Returns:
         How many were drawn: fewer where fewer queries are valid.
@@ -45,20 +45,24 @@ def draw_rank_lists(
     for old in folder.glob("*.png"):
         old.unlink()
     drawn: list[Picture] = []
-    chosen = spread(row.ranking, count)
-    pictures = rank_pictures(source, source.test, search, row, chosen)
+    chosen = evenly_spread_queries(row.ranking, count)
+    pictures = rank_list_images(source, source.test, search, row, chosen)
     for place, (index, picture) in enumerate(zip(chosen, pictures, strict=True)):
         path, precision = search.query.paths[index], float(row.ranking.precision[index])
         name = f"{place:03d}-ap{round(100 * precision):03d}-{path.replace('/', '_')}"
         write_picture(folder / f"{name.removesuffix('.jpg').removesuffix('.png')}.png", picture)
         drawn.append(picture)
     if 1 < len(drawn) <= _ON_A_SHEET:
-        write_picture(folder / "sheet.png", rank_sheet(drawn))
+        write_picture(folder / "sheet.png", draw_sheet(drawn))
     return len(drawn)
 
 
-def rank_pictures(
-    source: Source, searched: Search, search: EmbeddedSearch, row: Row, chosen: Sequence[int]
+def rank_list_images(
+    source: Source,
+    searched: EvalSplit,
+    search: ExtractedFeatures,
+    row: ResultRow,
+    chosen: Sequence[int],
 ) -> Iterator[Picture]:
     """Draw the rank lists of some queries.
 
@@ -74,13 +78,13 @@ def rank_pictures(
     """
     assert row.ranking is not None
     protocol = next(one for one in search.protocols if one.name == row.protocol)
-    queries = {path_of(record): record for record in searched.query}
-    gallery = {path_of(record): record for record in searched.gallery}
+    queries = {record_path(record): record for record in searched.query}
+    gallery = {record_path(record): record for record in searched.gallery}
     for index in chosen:
         path, precision = search.query.paths[index], float(row.ranking.precision[index])
-        items, good, distances = rank_list(search, protocol, index)
+        items, good, distances = top_matches(search, protocol, index)
         found = [gallery[search.gallery.paths[item]] for item in items]
-        yield rank_picture(
+        yield draw_rank_list(
             _read(source, queries[path]),
             [_read(source, record) for record in found],
             good=good,
@@ -92,14 +96,14 @@ def rank_pictures(
         )
 
 
-def row_to_show(rows: Sequence[Row]) -> Row | None:
+def row_to_draw(rows: Sequence[ResultRow]) -> ResultRow | None:
     """Choose the row whose lists are worth a look: CC, else the first with a valid query."""
     valid = [row for row in rows if row.comparable and row.scores.n_valid]
     hardest = [row for row in valid if row.protocol == _FIRST_CHOICE]
     return next(iter(hardest or valid), None)
 
 
-def spread(ranking: Ranking, count: int) -> list[int]:
+def evenly_spread_queries(ranking: Ranking, count: int) -> list[int]:
     """Choose `count` valid queries evenly from the worst to the best average precision."""
     valid = ranking.valid.nonzero().view(-1)
     order = valid[ranking.precision[valid].argsort(stable=True)].tolist()
@@ -107,8 +111,8 @@ def spread(ranking: Ranking, count: int) -> list[int]:
     return [order[round(i * (len(order) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
-def rank_list(
-    search: EmbeddedSearch, protocol: Protocol, query: int, length: int = _SHOWN
+def top_matches(
+    search: ExtractedFeatures, protocol: Protocol, query: int, length: int = _SHOWN
 ) -> tuple[list[int], list[bool], list[float]]:
     """Give the gallery items that a query finds first, junk left out.
 
@@ -124,8 +128,8 @@ def rank_list(
     device = torch.device("cpu")
     labels, gallery = search.labels(device)
     own = {name: values[query : query + 1] for name, values in labels.items()}
-    good, junk = (mask[0] for mask in masks(protocol, own, gallery))
-    shown = protocols.chosen(gallery, protocol.gallery) & ~junk
+    good, junk = (mask[0] for mask in match_masks(protocol, own, gallery))
+    shown = protocols.filter_mask(gallery, protocol.gallery) & ~junk
     items = shown.nonzero().view(-1)
     distances: Tensor = 1 - search.gallery.features[items] @ search.query.features[query]
     first = distances.argsort(stable=True)[:length]

@@ -17,10 +17,10 @@ from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.modules import evaluating
 from ffreid.errors import UserError
 from ffreid.reid import build
-from ffreid.reid.data.batch import Broken, collate_for_evaluation
-from ffreid.reid.data.clips import recombined
-from ffreid.reid.data.records import Record, Search, Source, labels
-from ffreid.reid.features import COLUMNS, Embedded, EmbeddedSearch
+from ffreid.reid.data.batch import UnreadableRecord, collate_for_evaluation
+from ffreid.reid.data.clips import clips_of_tracklets
+from ffreid.reid.data.records import EvalSplit, Record, Source, labels
+from ffreid.reid.features import COLUMNS, ExtractedFeatures, LabelledFeatures
 from ffreid.reid.retrieval.features import average_clips, check_finite, flip_and_sum
 
 _ROWS = 4096
@@ -29,7 +29,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
-class Features:
+class RecordFeatures:
     """What a network makes of records.
 
     Attributes:
@@ -40,10 +40,10 @@ class Features:
 
     features: Tensor
     kept: Tensor
-    broken: tuple[Broken, ...]
+    broken: tuple[UnreadableRecord, ...]
 
 
-def extract(
+def compute_features(
     data: Any,
     net: nn.Module,
     world: World,
@@ -52,7 +52,7 @@ def extract(
     batch: int,
     workers: int,
     spans: Tensor | None = None,
-) -> Features:
+) -> RecordFeatures:
     """Compute the features of a data set in all processes together; each gets all of them.
 
     Args:
@@ -69,7 +69,7 @@ def extract(
     """
     mine = len(range(world.rank, len(data), world.size))
     own: Tensor | None = None
-    broken: list[Broken] = []
+    broken: list[UnreadableRecord] = []
     stream = evaluation_stream(
         data,
         collate_for_evaluation,
@@ -85,7 +85,9 @@ def extract(
         for items in stream:
             broken += items.broken
             if len(items):
-                found = seen(net, items.to(world.device, dtype).images, flip=spans is None)
+                found = batch_features(
+                    net, items.to(world.device, dtype).images, flip=spans is None
+                )
                 if own is None:
                     own = torch.empty(mine, found.shape[1], dtype=dtype)
                 own[items.index.cpu() // world.size] = found.to(own.device, dtype)
@@ -97,9 +99,9 @@ def extract(
     return _kept(_gathered(own, len(data), dtype, world), broken, spans)
 
 
-def embed(
-    cfg: CfgNode, world: World, source: Source, net: nn.Module, search: Search, weights: str
-) -> EmbeddedSearch:
+def extract_features(
+    cfg: CfgNode, world: World, source: Source, net: nn.Module, search: EvalSplit, weights: str
+) -> ExtractedFeatures:
     """Give the features of a search; what is broken is left out and said.
 
     Args:
@@ -113,8 +115,8 @@ def embed(
     records = (*search.query, *search.gallery)
     items, spans = records, None
     if source.video:
-        items, spans = recombined(records, cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE)
-    found = extract(
+        items, spans = clips_of_tracklets(records, cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE)
+    found = compute_features(
         build.evaluation_set(cfg, items, source.folder),
         net,
         world,
@@ -129,7 +131,7 @@ def embed(
     queries = int((found.kept < count).sum())
     kept = [records[index] for index in found.kept.tolist()]
     place = {index - count: row - queries for row, index in enumerate(found.kept.tolist())}
-    return EmbeddedSearch(
+    return ExtractedFeatures(
         dataset=cfg.DATASET,
         network=cfg.MODEL.NAME,
         weights=weights,
@@ -145,23 +147,23 @@ def embed(
     )
 
 
-def path_of(record: Record) -> str:
+def record_path(record: Record) -> str:
     """Name a picture by its file and a tracklet by its folder."""
     first = record.frames[0]
     return first if len(record.frames) == 1 else str(PurePosixPath(first).parent)
 
 
-def _embedded(features: Tensor, records: Sequence[Record], name: str) -> Embedded:
+def _embedded(features: Tensor, records: Sequence[Record], name: str) -> LabelledFeatures:
     check_finite(features, name)
-    return Embedded(
+    return LabelledFeatures(
         features=features,
         labels=labels(records, [column for column in COLUMNS if column != "identity"]),
-        paths=tuple(map(path_of, records)),
+        paths=tuple(map(record_path, records)),
     )
 
 
 @torch.inference_mode()
-def seen(net: nn.Module, images: Tensor, *, flip: bool) -> Tensor:
+def batch_features(net: nn.Module, images: Tensor, *, flip: bool) -> Tensor:
     """Give the features (B, D) of a batch as evaluation takes them.
 
     Args:
@@ -194,19 +196,21 @@ def _gathered(own: Tensor | None, total: int, dtype: torch.dtype, world: World) 
     return whole
 
 
-def _kept(features: Tensor, broken: Sequence[Broken], spans: Tensor | None) -> Features:
+def _kept(
+    features: Tensor, broken: Sequence[UnreadableRecord], spans: Tensor | None
+) -> RecordFeatures:
     """Leave out what is broken; a broken clip leaves its whole tracklet out."""
     whole = torch.ones(len(features), dtype=torch.bool)
     whole[[item.index for item in broken]] = False
     if spans is not None:
         entire = [bool(whole[first:behind].all()) for first, behind in spans.tolist()]
         kept = torch.tensor(entire, dtype=torch.bool).nonzero().view(-1)
-        return Features(average_clips(features, spans[kept]), kept, tuple(broken))
+        return RecordFeatures(average_clips(features, spans[kept]), kept, tuple(broken))
     kept = whole.nonzero().view(-1)
-    return Features(features if not broken else features[kept], kept, tuple(broken))
+    return RecordFeatures(features if not broken else features[kept], kept, tuple(broken))
 
 
-def _say_broken(found: Features, records: int, kind: str) -> None:
+def _say_broken(found: RecordFeatures, records: int, kind: str) -> None:
     files = {item.path: item.reason for item in found.broken}
     named = "; ".join(f"{path}: {why}" for path, why in list(files.items())[:_NAMED])
     more = ", …" if len(files) > _NAMED else ""

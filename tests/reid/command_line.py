@@ -14,9 +14,9 @@ from ffreid.reid import model, sources
 from tests.states import without_times
 
 HEIGHT, WIDTH = 32, 16
-PEOPLE, TESTED = 2, 3
+IDENTITIES, TESTED = 2, 3
 TOY = (
-    f"DATA.TOY.IDENTITIES {PEOPLE} DATA.TOY.TEST_IDENTITIES {TESTED} DATA.TOY.OUTFITS 2 "
+    f"DATA.TOY.IDENTITIES {IDENTITIES} DATA.TOY.TEST_IDENTITIES {TESTED} DATA.TOY.OUTFITS 2 "
     f"DATA.TOY.CAMERAS 2 DATA.TOY.PICTURES 2 DATA.TOY.FRAMES 4 "
     f"DATA.HEIGHT {HEIGHT} DATA.WIDTH {WIDTH} "
 )
@@ -51,7 +51,7 @@ def use_tiny(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(model.NETWORKS, "resnet50", Tiny)
 
 
-def draw_people(root: Path, dataset: str = "toy-reid", more: str = "") -> Path:
+def make_toy_data(root: Path, dataset: str = "toy-reid", more: str = "") -> Path:
     """Draw the toy data below `root` and give their own folder."""
     pairs = f"{SETTINGS} {more}".split()
     return sources.open_source(compose(dataset, root=root, pairs=pairs)).folder

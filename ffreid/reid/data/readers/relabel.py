@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.listing import some
-from ffreid.reid.data.records import Record, Search
+from ffreid.reid.data.readers.files import first_few
+from ffreid.reid.data.records import EvalSplit, Record
 from ffreid.reid.retrieval.protocols import Protocol
 
-NO_OUTFITS = "no outfits: SC and CC are left out, and CAL is a normalised softmax over identities"
+NO_CLOTHES = "no outfits: SC and CC are left out, and CAL is a normalised softmax over identities"
 
 Order = Callable[[str], Any]
 """What identities or outfits are told apart and sorted by."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class RawRecord:
     """A picture or tracklet with its labels as the data set writes them.
 
     Attributes:
@@ -29,70 +29,70 @@ class Item:
     frames: tuple[str, ...]
     identity: str
     camera: int
-    outfit: str
+    clothes: str
 
 
-class Labelled(NamedTuple):
+class Relabelled(NamedTuple):
     """Records with labels from 0, and what the labels stand for."""
 
     records: tuple[Record, ...]
     identities: tuple[str, ...]
-    outfits: tuple[str, ...]
+    clothes: tuple[str, ...]
 
 
-def labelled(
-    items: Sequence[Item], *, identity_order: Order = int, outfit_order: Order = str
-) -> Labelled:
+def relabel(
+    items: Sequence[RawRecord], *, identity_order: Order = int, clothes_order: Order = str
+) -> Relabelled:
     """Number identities and outfits from 0, each in sorted order."""
     identities = {identity_order(item.identity): item.identity for item in items}
-    outfits = {_outfit(item, identity_order, outfit_order): item.outfit for item in items}
-    identity_of = {key: label for label, key in enumerate(sorted(identities))}
-    outfit_of = {key: label for label, key in enumerate(sorted(outfits))}
+    clothes = {_clothes_key(item, identity_order, clothes_order): item.clothes for item in items}
+    identity_label = {key: label for label, key in enumerate(sorted(identities))}
+    clothes_label = {key: label for label, key in enumerate(sorted(clothes))}
     records = tuple(
         Record(
             item.frames,
-            identity_of[identity_order(item.identity)],
+            identity_label[identity_order(item.identity)],
             item.camera,
-            outfit_of[_outfit(item, identity_order, outfit_order)],
+            clothes_label[_clothes_key(item, identity_order, clothes_order)],
         )
         for item in items
     )
-    return Labelled(
+    return Relabelled(
         records,
-        tuple(identities[key] for key in identity_of),
-        tuple(outfits[key] for key in outfit_of),
+        tuple(identities[key] for key in identity_label),
+        tuple(clothes[key] for key in clothes_label),
     )
 
 
-def search(
-    query: Sequence[Item],
-    gallery: Sequence[Item],
+def eval_split(
+    query: Sequence[RawRecord],
+    gallery: Sequence[RawRecord],
     protocols: Sequence[Protocol],
     *,
     number: Callable[[str], int] = int,
-    outfit_order: Order = str,
-) -> Search:
+    clothes_order: Order = str,
+) -> EvalSplit:
     """Give identities by their own number, outfits numbered from 0 over query and gallery."""
-    keys = sorted({_outfit(item, number, outfit_order) for item in (*query, *gallery)})
-    outfit_of = {key: label for label, key in enumerate(keys)}
+    keys = sorted({_clothes_key(item, number, clothes_order) for item in (*query, *gallery)})
+    clothes_label = {key: label for label, key in enumerate(keys)}
 
-    def records(items: Sequence[Item]) -> tuple[Record, ...]:
+    def records(items: Sequence[RawRecord]) -> tuple[Record, ...]:
         return tuple(
             Record(
                 item.frames,
                 number(item.identity),
                 item.camera,
-                outfit_of[_outfit(item, number, outfit_order)],
+                clothes_label[_clothes_key(item, number, clothes_order)],
             )
             for item in items
         )
 
-    return Search(query=records(query), gallery=records(gallery), protocols=tuple(protocols))
+    return EvalSplit(query=records(query), gallery=records(gallery), protocols=tuple(protocols))
 
 
 def check_disjoint(
-    train: Sequence[Item],
-    others: Mapping[str, Sequence[Item]],
+    train: Sequence[RawRecord],
+    others: Mapping[str, Sequence[RawRecord]],
     hint: str,
     *,
     identity_order: Order = int,
@@ -113,14 +113,14 @@ def check_disjoint(
         there = {identity_order(item.identity): item.identity for item in items}
         wrong = [there[key] for key in sorted(there) if key in trained]
         if wrong:
-            raise UserError(f"in train and in {name} too: {some(wrong, 'identity')}", hint)
+            raise UserError(f"in train and in {name} too: {first_few(wrong, 'identity')}", hint)
 
 
-def natural(text: str) -> tuple[int, int, str]:
+def natural_key(text: str) -> tuple[int, int, str]:
     """Sort numbers by value and before other texts."""
     return (0, int(text), text) if text.isdecimal() else (1, 0, text)
 
 
-def _outfit(item: Item, identity_order: Order, outfit_order: Order) -> tuple[Any, Any]:
+def _clothes_key(item: RawRecord, identity_order: Order, clothes_order: Order) -> tuple[Any, Any]:
     # The identity comes second: the original sorts by the outfit's text, which defines its labels.
-    return outfit_order(item.outfit), identity_order(item.identity)
+    return clothes_order(item.clothes), identity_order(item.identity)
