@@ -121,7 +121,11 @@ def only_parse(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     reached: list[str] = []
 
     def record(module: str, name: str, result: Any = 0) -> None:
-        monkeypatch.setattr(f"{module}.{name}", lambda *_, **__: reached.append(name) or result)
+        def called(*_: Any, **__: Any) -> Any:
+            reached.append(name)
+            return result
+
+        monkeypatch.setattr(f"{module}.{name}", called)
 
     for name, value in list(vars(runner).items()):
         if isinstance(value, FunctionType) and value.__module__ == runner.__name__:
