@@ -118,30 +118,6 @@ def test_json_goes_through_a_link_and_into_a_pipe(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
-def test_progress_without_a_terminal_is_a_line_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter([0.0, 1.0, 10.5, 10.5, 10.5, 11.0])
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    with report.ProgressBar("training", 30) as bar:
-        bar.update(3)
-        bar.update(12, note="loss 0.5")
-        bar.advance(2)
-    heard = capsys.readouterr()
-    assert heard.err == "training: 12/30, 10 s loss 0.5\n"
-    assert heard.out == ""
-    assert bar.done == 14
-
-
-def test_other_processes_keep_silent(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(report, "PLAIN_EVERY", 0.0)
-    with report.ProgressBar("training", 2, show=False) as bar:
-        bar.update(1)
-    assert capsys.readouterr() == ("", "")
-
-
 def test_proving_that_a_file_can_be_written_leaves_it(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("kept")
     atomic.check_writable(tmp_path / "old")

@@ -15,6 +15,7 @@ from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.tracking import run_folder
+from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.pose import build, sources
 from ffreid.pose.data.batch import collate_for_evaluation
@@ -97,7 +98,7 @@ def _run(
         size=world.size,
     )
     mine = len(range(world.rank, len(data), world.size))
-    with report.ProgressBar("evaluating", mine, show=world.is_main) as bar:
+    with ProgressBar("evaluating", mine, show=world.is_main) as bar:
         return evaluate_frames(
             stream,
             net,
@@ -144,7 +145,7 @@ def evaluate_predictions(
         gts = sources.ycb_truths(root, objects, frames)
     poses = read_predictions(predictions, objects, frames)
     mesh = sources.ycb_meshes(root, objects)
-    with report.ProgressBar("scoring", len(gts)) as bar:
+    with ProgressBar("scoring", len(gts)) as bar:
         scores = score_predictions(gts, poses, objects, mesh, progress=bar.update)
     summary = summarise(scores, objects, diameters(objects, mesh))
     payload = {

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine import synthetic
 from ffreid.engine.dataset_files import find_folder
+from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.dataset import Reader
 from ffreid.pose.data.linemod import LinemodReader
@@ -20,7 +21,6 @@ from ffreid.pose.data.ycb import OWN_NAMES, TREE, YcbReader, mesh_points, read_p
 from ffreid.pose.defaults import check_root
 from ffreid.pose.objects import ObjectModels, folder_objects, linemod_objects, ycb_objects
 from ffreid.pose.toy.dataset import ensure_toy
-from ffreid.report import ProgressBar
 
 Meshes = Mapping[int, npt.NDArray[np.float32]]
 

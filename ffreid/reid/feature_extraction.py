@@ -15,6 +15,7 @@ from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.modules import evaluating
+from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.reid import build
 from ffreid.reid.data.batch import UnreadableRecord, collate_for_evaluation
@@ -78,10 +79,7 @@ def compute_features(
         rank=world.rank,
         size=world.size,
     )
-    with (
-        evaluating(net),
-        report.ProgressBar("extracting features", mine, show=world.is_main) as bar,
-    ):
+    with evaluating(net), ProgressBar("extracting features", mine, show=world.is_main) as bar:
         for items in stream:
             broken += items.broken
             if len(items):

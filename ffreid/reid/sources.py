@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine import synthetic
 from ffreid.engine.distributed import group
+from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.reid.data.readers import LISTED, READERS
 from ffreid.reid.data.records import Source
@@ -14,7 +15,6 @@ from ffreid.reid.defaults import TOYS, VIDEO_LAYOUTS
 from ffreid.reid.retrieval.protocols import STANDARD
 from ffreid.reid.scoring import selecting_protocol
 from ffreid.reid.toy.dataset import ensure_dataset
-from ffreid.report import ProgressBar
 
 
 def open_source(cfg: CfgNode) -> Source:

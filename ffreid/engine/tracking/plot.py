@@ -1,7 +1,7 @@
-"""Curves of one or several runs as a picture: losses, evaluations, learning rates."""
+"""Plots of one or several runs: losses, validation metrics, learning rates."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
@@ -18,26 +18,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILE, RATE = "curves.png", "lr"
-_HINT = "pip install 'ffreid[plot]'"
-_PARTS = 50
-"""The window that smooths is one of so many parts of a course."""
-_SPAN = 30.0
-"""From which ratio of the largest to the least value on an axis is logarithmic."""
+_WINDOWS = 50
+"""The smoothing window is this fraction of a curve."""
+_LOG_RATIO = 30.0
+"""Ratio of an axis's largest to its smallest value from which it is logarithmic."""
 _COLUMNS = 3
-_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
+_COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 _MARKERS = ("o", "x", "s", "^")
 
 Floats = npt.NDArray[np.float64]
 
 
 def default_file(folders: Sequence[Path]) -> Path:
-    """Say where the picture goes by default: into the run, or the folder common to several."""
-    found = [run.folder.resolve() for run in find_runs(folders)]
-    return Path(os.path.commonpath(found)) / FILE
+    """Return the default file: in the run's folder, or in the common parent of several."""
+    paths = [run.folder.resolve() for run in find_runs(folders)]
+    return Path(os.path.commonpath(paths)) / FILE
 
 
 def plot_runs(folders: Sequence[Path], *, file: Path) -> Path:
-    """Draw the losses, evaluations and learning rates of the runs in and below `folders`.
+    """Plot losses, validation metrics and learning rates of the runs in and below `folders`.
 
     Args:
         folders: to search.
@@ -54,164 +53,153 @@ def plot_runs(folders: Sequence[Path], *, file: Path) -> Path:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError(f"ffreid runs plot needs a package: {error}", _HINT) from error
+        raise UserError(
+            f"ffreid runs plot needs a package: {error}", "pip install 'ffreid[plot]'"
+        ) from error
     runs = [run for run in find_runs(folders) if run.metrics]
     groups = _panels(runs)
     if not groups:
         raise UserError("the runs have no metrics yet", "wait for their first steps")
     columns = min(_COLUMNS, max(map(len, groups)))
-    rows = sum(-(-len(group) // columns) for group in groups)
-    figure = Figure(figsize=(5 * max(columns, 2), 1 + 2.6 * rows), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)  # the figure's own from now on, whatever screen there is
-    _fill(figure, runs, groups, (rows, columns))
-    _legend(figure, runs)
-    return _written(figure, file)
+    rows = [group[i : i + columns] for group in groups for i in range(0, len(group), columns)]
+    size = (5 * max(columns, 2), 1 + 2.6 * len(rows))
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)  # draws without a display
+    grid = figure.add_gridspec(len(rows), columns)
+    last = max(row["step"] for run in runs for row in run.metrics)
+    for index, row in enumerate(rows):
+        for column, name in enumerate(row):
+            alone = [name] in groups
+            axes = figure.add_subplot(grid[index, :] if alone else grid[index, column])
+            (_draw_rates if name == RATE else _draw)(axes, name, runs)
+            axes.set_xlim(-0.02 * last, 1.02 * last)
+            axes.set_xlabel("step", fontsize=8)
+            axes.tick_params(labelsize=8)
+            axes.grid(alpha=0.25)
+    _add_legend(figure, runs)
+    image = BytesIO()
+    figure.savefig(image, format="png")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(image.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"cannot write {file}: {error.strerror}", "choose another file with --output FILE"
+        ) from error
+    return file
 
 
 def smoothed(values: Floats) -> Floats:
-    """Average over a window of a fiftieth of the course; what is not a number stays a gap."""
-    reach = len(values) // (2 * _PARTS)
+    """Average over a centred window of a fiftieth of the curve; NaN stays a gap."""
+    reach = len(values) // (2 * _WINDOWS)
     if not reach:
         return values
-    known = np.isfinite(values)
+    finite = np.isfinite(values)
     ones = np.ones(2 * reach + 1)
-    sums = np.convolve(np.where(known, values, 0.0), ones, "same")
-    counts = np.convolve(known.astype(np.float64), ones, "same")
-    found: Floats = np.where(known, sums / np.maximum(counts, 1), np.nan)
-    return found
+    sums = np.convolve(np.where(finite, values, 0.0), ones, "same")
+    counts = np.convolve(finite.astype(np.float64), ones, "same")
+    means: Floats = np.where(finite, sums / np.maximum(counts, 1), np.nan)
+    return means
 
 
 def _panels(runs: Sequence[Run]) -> list[list[str]]:
-    """Names of the panels, group by group: the loss, its terms, evaluations, learning rates."""
+    """Return the metrics to plot in groups: the loss, its terms, validation, learning rates."""
     names = _names(runs)
     trained = [name.removeprefix("train/") for name in names if name.startswith("train/")]
-    starts = tuple(f"{prefix}/" for prefix in _evaluations(runs))
-    measured = [name.partition("/")[2] for name in names if name.startswith(starts)]
+    prefixes = tuple(f"{prefix}/" for prefix in _validations(runs))
+    validated = [name.partition("/")[2] for name in names if name.startswith(prefixes)]
     selecting = [run.best[0] for run in runs if run.best]
-    alone = [name for name in dict.fromkeys(measured) if name not in trained]
-    alone.sort(key=lambda name: name not in selecting)
-    # Counts of what did not happen, and losses that are off, are 0 throughout.
-    terms = [name for name in trained if name != "loss" and _ever(runs, f"train/{name}")]
+    validated = [name for name in dict.fromkeys(validated) if name not in trained]
+    validated.sort(key=lambda name: name not in selecting)
     loss = ["loss"] if "loss" in trained else []
+    # Without counters of events that never occurred and losses that are off.
+    terms = [
+        name
+        for name in trained
+        if name != "loss" and any(v for run in runs for _, v in run.values(f"train/{name}"))
+    ]
     rates = [RATE] if RATE in names else []
-    return [group for group in (loss, terms, alone, rates) if group]
-
-
-def _ever(runs: Sequence[Run], name: str) -> bool:
-    return any(value for run in runs for _, value in run.values(name))
-
-
-def _evaluations(runs: Sequence[Run]) -> list[str]:
-    """What names of evaluated numbers begin with, e.g. ``validation``."""
-    prefixes = dict.fromkeys(name.partition("/")[0] for name in _names(runs) if "/" in name)
-    return [prefix for prefix in prefixes if prefix not in ("train", RATE, "norm", "save")]
+    return [group for group in (loss, terms, validated, rates) if group]
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
 
 
-def _fill(
-    figure: "Figure", runs: Sequence[Run], groups: Sequence[Sequence[str]], shape: tuple[int, int]
-) -> None:
-    grid = figure.add_gridspec(*shape)
-    rates = [name for name in _names(runs) if name.partition("/")[0] == RATE]
-    last = max(row["step"] for run in runs for row in run.metrics)
-    top = 0
-    for group in groups:
-        for index, name in enumerate(group):
-            row, column = top + index // shape[1], index % shape[1]
-            axes = figure.add_subplot(grid[row, :] if len(group) == 1 else grid[row, column])
-            if name == RATE:
-                _draw_rates(axes, rates, runs)
-            else:
-                _draw(axes, name, runs)
-            axes.set_xlim(-0.02 * last, 1.02 * last)
-            axes.set_xlabel("step", fontsize=8)
-            axes.tick_params(labelsize=8)
-            axes.grid(alpha=0.25)
-        top += -(-len(group) // shape[1])
+def _validations(runs: Sequence[Run]) -> list[str]:
+    """Return the prefixes of validation metrics: ``validation``, ``validation-ema``."""
+    prefixes = dict.fromkeys(name.partition("/")[0] for name in _names(runs) if "/" in name)
+    return [prefix for prefix in prefixes if prefix not in ("train", RATE, "norm", "save")]
 
 
 def _draw(axes: "Axes", name: str, runs: Sequence[Run]) -> None:
-    """Draw one number of all runs: raw and smoothed in training, marked where evaluated."""
-    shown: list[Floats] = []
-    prefixes = _evaluations(runs)
-    for run, colour in zip(runs, cycle(_COLOURS), strict=False):
-        steps, values = _course(run, f"train/{name}")
+    """Draw a metric of all runs: raw and smoothed in training, with markers in validation."""
+    curves: list[Floats] = []
+    for run, color in _colored(runs):
+        steps, values = _curve(run, f"train/{name}")
         if len(steps):
             curve = smoothed(values)
             if curve is not values:
-                axes.plot(steps, values, color=colour, alpha=0.22, linewidth=0.7)
-            axes.plot(steps, curve, color=colour, linewidth=1.5)
-            shown.append(curve)
-        for prefix, marker in zip(prefixes, cycle(_MARKERS), strict=False):
-            steps, values = _course(run, f"{prefix}/{name}")
+                axes.plot(steps, values, color=color, alpha=0.22, linewidth=0.7)
+            axes.plot(steps, curve, color=color, linewidth=1.5)
+            curves.append(curve)
+        for prefix, marker in zip(_validations(runs), cycle(_MARKERS), strict=False):
+            steps, values = _curve(run, f"{prefix}/{name}")
             if len(steps):
                 axes.plot(
-                    steps, values, "--", color=colour, marker=marker, markersize=4, linewidth=0.9
+                    steps, values, "--", color=color, marker=marker, markersize=4, linewidth=0.9
                 )
-                shown.append(values)
+                curves.append(values)
     axes.set_title(name, fontsize=10)
     if name == "loss":
-        _scale(axes, shown)
+        _set_scale(axes, curves)
 
 
-def _draw_rates(axes: "Axes", names: Sequence[str], runs: Sequence[Run]) -> None:
-    """Draw the learning rates of all parts, those of further parts dotted."""
-    shown: list[Floats] = []
-    for run, colour in zip(runs, cycle(_COLOURS), strict=False):
-        for name in names:
-            steps, values = _course(run, name)
-            axes.plot(steps, values, "-" if name == RATE else ":", color=colour, linewidth=1.5)
-            shown.append(values)
-    further = ", ".join(name.removeprefix(f"{RATE}/") for name in names if name != RATE)
-    axes.set_title("learning rate" + (f" (dotted: {further})" if further else ""), fontsize=10)
-    _scale(axes, shown)
+def _draw_rates(axes: "Axes", name: str, runs: Sequence[Run]) -> None:
+    """Draw the learning rates of all parts, those other than the main one dotted."""
+    names = [other for other in _names(runs) if other.partition("/")[0] == name]
+    curves: list[Floats] = []
+    for run, color in _colored(runs):
+        for part in names:
+            steps, values = _curve(run, part)
+            axes.plot(steps, values, "-" if part == name else ":", color=color, linewidth=1.5)
+            curves.append(values)
+    dotted = ", ".join(part.removeprefix(f"{name}/") for part in names if part != name)
+    axes.set_title("learning rate" + (f" (dotted: {dotted})" if dotted else ""), fontsize=10)
+    _set_scale(axes, curves)
 
 
-def _scale(axes: "Axes", shown: Sequence[Floats]) -> None:
-    """Make the axis logarithmic where the values span much."""
-    values = np.concatenate(shown) if shown else np.zeros(0)
+def _colored(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
+    return zip(runs, cycle(_COLORS), strict=False)
+
+
+def _set_scale(axes: "Axes", curves: Sequence[Floats]) -> None:
+    """Make the axis logarithmic if the values span orders of magnitude."""
+    values = np.concatenate([np.zeros(0), *curves])
     values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0 and values.max() > _SPAN * values.min():
+    if len(values) and values.min() > 0 and values.max() > _LOG_RATIO * values.min():
         axes.set_yscale("log")
 
 
-def _course(run: Run, name: str) -> tuple[Floats, Floats]:
-    """(N,) steps and (N,) values, NaN where it was not a number."""
-    found = run.values(name)
-    steps = np.array([step for step, _ in found], np.float64)
-    return steps, np.array([np.nan if v is None else v for _, v in found], np.float64)
+def _curve(run: Run, name: str) -> tuple[Floats, Floats]:
+    """Return (N,) steps and (N,) values, NaN where a value was not finite."""
+    values = np.array(run.values(name), np.float64).reshape(-1, 2)
+    return values[:, 0], values[:, 1]
 
 
-def _legend(figure: "Figure", runs: Sequence[Run]) -> None:
+def _add_legend(figure: "Figure", runs: Sequence[Run]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=colour, linewidth=2, label=run.name)
-        for run, colour in zip(runs, cycle(_COLOURS), strict=False)
+        Line2D([], [], color=color, linewidth=2, label=run.name) for run, color in _colored(runs)
     ]
-    for prefix, marker in zip(_evaluations(runs), cycle(_MARKERS), strict=False):
+    for prefix, marker in zip(_validations(runs), cycle(_MARKERS), strict=False):
         look = Line2D([], [], color="grey", linestyle="--", linewidth=0.9, label=prefix)
         look.set_marker(marker)
         look.set_markersize(4)
         handles.append(look)
     longest = max(len(str(handle.get_label())) for handle in handles)
-    fitting = int(figure.get_figwidth() * 11 / (longest + 6))
+    columns = max(1, int(figure.get_figwidth() * 11 / (longest + 6)))
     figure.legend(
-        handles=handles, loc="outside upper left", ncols=max(1, fitting), frameon=False, fontsize=9
+        handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=9
     )
-
-
-def _written(figure: "Figure", file: Path) -> Path:
-    picture = BytesIO()
-    figure.savefig(picture, format="png")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture.getvalue())
-    except OSError as error:
-        raise UserError(
-            f"cannot write {file}: {error.strerror}", "choose another file with --output FILE"
-        ) from error
-    return file

@@ -1,9 +1,11 @@
-"""``state.json`` in a run folder: what the run is doing, for those who look from outside."""
+"""``state.json`` in a run folder: what the run is doing, for other programs."""
 
 import json
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,61 +14,68 @@ from ffreid.atomic import atomic_write, plain
 from ffreid.errors import UserError
 
 NAME = "state.json"
-SILENT = 3600.0
-"""Seconds without a word after which a run on another host is held for dead."""
+TIMEOUT = 3600.0
+"""Seconds without an update after which a run on another host is considered dead."""
 _FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 
 
 def now() -> str:
-    """Give the time as run folders have it."""
+    """Return the time as written in run folders."""
     return time.strftime(_FORMAT)
 
 
-def write(folder: Path, facts: dict[str, Any]) -> None:
-    """Write what a run is doing, and which process of which host it is; whole or not at all.
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into a UserError: ``path`` of the run cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}",
+            "free some space or restore the folder, then resume with --resume auto; "
+            "checkpoints are intact",
+        ) from error
+
+
+def write(folder: Path, status: dict[str, Any]) -> None:
+    """Write the status of a run with the process and host that it runs on, atomically.
 
     Raises:
         UserError: the file cannot be written.
     """
     pid = os.getpid()
-    owner = {"pid": pid, "host": socket.gethostname(), "process": _birth(pid), "updated": now()}
+    owner = {"pid": pid, "host": socket.gethostname(), "process": _start_time(pid)}
+    content = json.dumps(plain(status | owner | {"updated": now()}), indent=1) + "\n"
     path = folder / NAME
-    content = json.dumps(plain(facts | owner), indent=1) + "\n"
-    try:
-        with atomic_write(path) as file:
-            file.write(content.encode())
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}",
-            "make room there, then go on with --resume auto",
-        ) from error
+    with write_errors(path), atomic_write(path) as file:
+        file.write(content.encode())
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Give what a run last said, with ``died`` for one that is said to run and does not.
+    """Read the status of a run; its state is ``died`` if it should be running but is not.
 
-    None where it said nothing that can be read (runs of earlier versions).
+    None if there is no readable file (runs of earlier versions).
     """
     try:
-        facts = json.loads((folder / NAME).read_text())
+        status = json.loads((folder / NAME).read_text())
     except (OSError, ValueError):
         return None
-    if not isinstance(facts, dict):
+    if not isinstance(status, dict):
         return None
-    if facts.get("state") == "running" and not _lives(facts):
-        facts["state"] = "died"
-    return facts
+    if status.get("state") == "running" and not _is_alive(status):
+        status["state"] = "died"
+    return status
 
 
-def _lives(facts: dict[str, Any]) -> bool:
-    """Whether the process is there; of another host, whether it spoke lately."""
-    if facts.get("host") != socket.gethostname():
+def _is_alive(status: dict[str, Any]) -> bool:
+    """Whether the process exists, or a run on another host was updated within `TIMEOUT`."""
+    if status.get("host") != socket.gethostname():
         try:
-            spoke = datetime.strptime(str(facts.get("updated")), _FORMAT)
+            updated = datetime.strptime(str(status.get("updated")), _FORMAT)
         except ValueError:
             return False
-        return time.time() - spoke.timestamp() < SILENT
-    pid = facts.get("pid")
+        return time.time() - updated.timestamp() < TIMEOUT
+    pid = status.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return False
     try:
@@ -74,16 +83,16 @@ def _lives(facts: dict[str, Any]) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's, but there
-    # The number may have been given to another process since.
-    return _birth(pid) == facts.get("process")
+        pass  # it exists and belongs to another user
+    # The number may belong to another process by now.
+    return _start_time(pid) == status.get("process")
 
 
-def _birth(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; None where the system does not tell."""
+def _start_time(pid: int) -> int | None:
+    """Return a process's start in clock ticks since boot (proc(5), field 22); None if unknown."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The name in brackets may hold blanks (proc(5), field 22).
+    # The name in parentheses may hold blanks.
     return int(text.rpartition(")")[2].split()[19])

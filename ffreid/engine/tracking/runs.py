@@ -1,4 +1,4 @@
-"""Runs found on disk and what they came to, from their JSON and YAML files alone (no torch)."""
+"""Runs on disk and their results, from their JSON and YAML files alone (no torch)."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from ffreid.engine.tracking import run_state
 from ffreid.errors import UserError
 
 _IGNORED = ("OUTPUT", "TAG", "DATASET", "TASK")
-"""Settings that differ as a matter of course, or stand in columns of their own."""
-_COLUMNS, _WIDTH = 6, 18
-"""Most columns of settings, and the most characters of a value."""
+"""Settings that always differ or have columns of their own."""
+_MAX_COLUMNS, _MAX_CHARACTERS = 6, 18
+"""Columns of settings, and characters of a value."""
 
 Rows = list[dict[str, Any]]
 
@@ -27,8 +27,8 @@ class Run:
     """A run folder.
 
     Attributes:
-        folder: it.
-        name: its path below the folder that was searched; that folder's own name where it is it.
+        folder: its path.
+        name: relative to the searched folder; the folder's name if it is that one.
     """
 
     folder: Path
@@ -37,80 +37,91 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Its configuration, by dotted key."""
-        return dict(_leaves(_yaml(self.folder / "config.yaml")))
+        path = self.folder / "config.yaml"
+        try:
+            return dict(_flatten(yaml.safe_load(path.read_text())))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise _unreadable(path) from error
 
     @cached_property
     def start(self) -> dict[str, Any]:
-        """How it was started."""
-        return _json(self.folder / "run.json")
+        """Its provenance: run.json."""
+        return _read_json(self.folder / "run.json")
 
     @cached_property
     def metrics(self) -> Rows:
-        """The rows of metrics.jsonl; a last one that is being written is left out."""
+        """The complete rows of metrics.jsonl."""
         try:
             lines = (self.folder / "metrics.jsonl").read_text().splitlines()
         except OSError:
             return []
-        rows = (_row(line) for line in lines)
-        return [row for row in rows if isinstance(row.get("step"), int)]
+        rows = []
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                rows.append(row)
+        return rows
 
     @cached_property
     def state(self) -> dict[str, Any]:
-        """What it says that it is doing; see `status.read`."""
-        told = run_state.read(self.folder)
-        if told is not None:
-            return told
-        # Of an earlier version.
+        """Its status, see `run_state.read`; of earlier versions' runs from the metrics."""
+        status = run_state.read(self.folder)
+        if status is not None:
+            return status
         step = max((row["step"] for row in self.metrics), default=0)
         total = self.settings.get("TRAIN.STEPS") or None
         return {"state": "finished" if step == total else "unknown", "step": step, "total": total}
 
     def values(self, name: str) -> list[tuple[int, float | None]]:
-        """Give a number's course: (step, value), None where it was not a number."""
+        """Return a metric's (step, value) pairs; None where it was NaN or infinite."""
         return [(row["step"], row[name]) for row in self.metrics if name in row]
 
     @property
     def best(self) -> tuple[str, float] | None:
-        """The number that selects and its best value; None before the first evaluation."""
-        told, name = self.state.get("best"), self.state.get("best_name")
-        if isinstance(told, int | float) and name is not None:
-            return str(name), float(told)
-        selected = _json(self.folder / "validation-best.json").get("selected_by")
-        name = str(selected or "loss")
-        found = [value for _, value in self.values(f"validation/{name}") if value is not None]
-        if not found:
-            return None
+        """Name and best value of the selecting metric; None before the first validation."""
+        value, name = self.state.get("best"), self.state.get("best_name")
+        if isinstance(value, int | float) and name is not None:
+            return str(name), float(value)
         # Earlier versions select by the least loss, or by what their file names.
-        return name, max(found) if selected else min(found)
+        selected = _read_json(self.folder / "validation-best.json").get("selected_by")
+        name = str(selected or "loss")
+        values = [value for _, value in self.values(f"validation/{name}") if value is not None]
+        return (name, max(values) if selected else min(values)) if values else None
 
     @property
     def loss(self) -> float | None:
-        """The last loss in its metrics."""
-        found = [value for _, value in self.values("train/loss") if value is not None]
-        return found[-1] if found else None
+        """The last finite training loss in its metrics."""
+        values = [value for _, value in self.values("train/loss") if value is not None]
+        return values[-1] if values else None
 
 
 def find_runs(folders: Sequence[Path]) -> list[Run]:
-    """Find the run folders (config.yaml and run.json) in and below `folders`, by path.
+    """Find the run folders (config.yaml and run.json) in and below `folders`, sorted by path.
 
     Raises:
         UserError: a folder does not exist, or none holds a run.
     """
-    found: dict[Path, Run] = {}
+    runs: dict[Path, Run] = {}
     for top in folders:
         if not top.is_dir():
-            raise UserError(f"no folder {top}", "name a folder of runs, e.g. ffreid runs runs")
+            raise UserError(f"no folder {top}", "pass a folder of runs, e.g. ffreid runs runs")
         for folder in _run_folders(top):
-            below = folder.relative_to(top)
-            name = folder.resolve().name if folder == top else str(below)
-            found.setdefault(folder.resolve(), Run(folder, name))
-    if not found:
+            name = folder.resolve().name if folder == top else str(folder.relative_to(top))
+            runs.setdefault(folder.resolve(), Run(folder, name))
+    if not runs:
         raise UserError(
             f"no run in {', '.join(map(str, folders))}",
-            "name a folder that ffreid train wrote to (--output FOLDER), or one above it",
+            "pass a folder that ffreid train wrote to (--output FOLDER), or a parent of it",
         )
-    runs = sorted(found.values(), key=lambda run: str(run.folder))
-    return _told_apart(runs)
+    names = [run.name for run in runs.values()]
+    unique = [
+        Run(run.folder, str(run.folder)) if names.count(run.name) > 1 else run
+        for run in runs.values()
+    ]
+    return sorted(unique, key=lambda run: str(run.folder))
 
 
 def list_runs(folders: Sequence[Path], *, json_file: Path | None) -> Rows:
@@ -121,7 +132,7 @@ def list_runs(folders: Sequence[Path], *, json_file: Path | None) -> Rows:
         json_file: write the rows there too, with all settings that differ.
 
     Returns:
-        A row a run, as plain data.
+        A row per run, as plain data.
 
     Raises:
         UserError: no run is found, or the file cannot be written.
@@ -130,11 +141,11 @@ def list_runs(folders: Sequence[Path], *, json_file: Path | None) -> Rows:
     if json_file is not None:
         atomic.check_writable(json_file)
     keys = differing_keys([run.settings for run in runs])
-    rows = [_described(run, keys) for run in runs]
-    shown = keys[:_COLUMNS]
+    rows = [_row(run, keys) for run in runs]
+    shown = keys[:_MAX_COLUMNS]
     columns = ["run", "data set", "state", "step", "best", "metric", "loss", "started", *shown]
     report.show_table("runs", columns, [_cells(row, shown) for row in rows], digits=4)
-    if more := keys[_COLUMNS:]:
+    if more := keys[_MAX_COLUMNS:]:
         report.log(f"note: {len(more)} more settings differ: {', '.join(more)}")
     if json_file is not None:
         atomic.write_json(json_file, {"runs": rows})
@@ -142,27 +153,25 @@ def list_runs(folders: Sequence[Path], *, json_file: Path | None) -> Rows:
 
 
 def differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name the settings that differ between runs that have them.
+    """Return the settings that differ between the runs that have them.
 
     First those that differ between runs of one data set: data sets differ by their recipes.
     """
+
+    def values(some: Sequence[Mapping[str, Any]], name: str) -> set[str]:
+        return {repr(one[name]) for one in some if name in one}
+
+    datasets = {one.get("DATASET") for one in settings}
+    groups = [[one for one in settings if one.get("DATASET") == name] for name in datasets]
     names = dict.fromkeys(name for one in settings for name in one if name not in _IGNORED)
-    differing = [name for name in names if len(_values(settings, name)) > 1]
-    sets = _values(settings, "DATASET")
-
-    def within(name: str) -> int:
-        of_each = [[one for one in settings if repr(one.get("DATASET")) == which] for which in sets]
-        return max((len(_values(some, name)) for some in of_each), default=0)
-
-    return sorted(differing, key=lambda name: -within(name))
+    differing = [name for name in names if len(values(settings, name)) > 1]
+    return sorted(
+        differing, key=lambda name: -max((len(values(group, name)) for group in groups), default=0)
+    )
 
 
-def _values(settings: Sequence[Mapping[str, Any]], name: str) -> set[str]:
-    return {repr(one[name]) for one in settings if name in one}
-
-
-def _described(run: Run, keys: Sequence[str]) -> dict[str, Any]:
-    state, best = run.state, run.best
+def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
+    state, (metric, best) = run.state, run.best or (None, None)
     return {
         "run": run.name,
         "folder": run.folder,
@@ -170,8 +179,8 @@ def _described(run: Run, keys: Sequence[str]) -> dict[str, Any]:
         "state": state.get("state", "unknown"),
         "step": state.get("step"),
         "total": state.get("total"),
-        "best": best[1] if best else None,
-        "metric": best[0] if best else None,
+        "best": best,
+        "metric": metric,
         "loss": run.loss,
         "started": run.start.get("started"),
         "settings": {key: run.settings[key] for key in keys if key in run.settings},
@@ -180,57 +189,34 @@ def _described(run: Run, keys: Sequence[str]) -> dict[str, Any]:
 
 def _cells(row: Mapping[str, Any], keys: Sequence[str]) -> list[report.Cell]:
     total = "" if row["total"] is None else f"/{row['total']}"
-    started = str(row["started"] or "-")[:16].replace("T", " ")
-    return [
-        row["run"],
-        row["dataset"],
-        row["state"],
-        f"{row['step']}{total}",
-        row["best"],
-        row["metric"],
-        row["loss"],
-        started,
-        *(_short(row["settings"][key]) if key in row["settings"] else None for key in keys),
-    ]
-
-
-def _short(value: Any) -> str:
-    """A setting in few characters: of a long one the end, which tells paths apart."""
-    text = str(value)
-    return text if len(text) <= _WIDTH else f"…{text[1 - _WIDTH :]}"
-
-
-def _told_apart(runs: list[Run]) -> list[Run]:
-    """Give runs of the same name below several folders their whole paths."""
-    names = [run.name for run in runs]
-    return [Run(run.folder, str(run.folder)) if names.count(run.name) > 1 else run for run in runs]
+    cells: list[report.Cell] = [row[name] for name in ("run", "dataset", "state")]
+    cells += [f"{row['step']}{total}", row["best"], row["metric"], row["loss"]]
+    cells.append(str(row["started"] or "-")[:16].replace("T", " "))
+    for key in keys:
+        text = str(row["settings"].get(key, "-"))
+        # The end of a long value, which distinguishes paths.
+        cells.append(text if len(text) <= _MAX_CHARACTERS else f"…{text[1 - _MAX_CHARACTERS :]}")
+    return cells
 
 
 def _run_folders(top: Path) -> Iterator[Path]:
-    for place, below, files in os.walk(top):
+    for folder, subfolders, files in os.walk(top):
         if {"config.yaml", "run.json"} <= set(files):
-            below.clear()  # what is in a run is no run
-            yield Path(place)
-        below[:] = sorted(name for name in below if not name.startswith("."))
+            subfolders.clear()  # a run folder holds no other runs
+            yield Path(folder)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
 
 
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items() if isinstance(tree, Mapping) else ():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
-def _yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _unreadable(path) from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A file's facts; none where there is no file."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a file's object; empty if there is no file."""
     try:
         facts = json.loads(path.read_text())
     except FileNotFoundError:
@@ -240,13 +226,5 @@ def _json(path: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _row(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return {}
-    return row if isinstance(row, dict) else {}
-
-
 def _unreadable(path: Path) -> UserError:
-    return UserError(f"{path} cannot be read", "it was cut short or changed: move that run away")
+    return UserError(f"cannot read {path}: it is truncated or invalid", "move that run elsewhere")

@@ -1,4 +1,4 @@
-"""What a run tells stands in its files, of the first process alone."""
+"""A run's metrics, log and state are in its files, written by the main process alone."""
 
 import json
 import math
@@ -15,24 +15,26 @@ from ffreid.engine.tracking.logger import RunLogger
 from ffreid.engine.tracking.progress import Best
 from tests.engine.example_runs import PLAN, record
 
+BEST = Best(name="loss", value=0.25, step=6)
 
-def opened(folder: Path, **more: Any) -> RunLogger:
-    given: dict[str, Any] = {"main": True, "start": 0, "log_every": 10}
-    return RunLogger(folder, PLAN, **given | more)
+
+def make_logger(folder: Path, **options: Any) -> RunLogger:
+    defaults: dict[str, Any] = {"main": True, "start": 0, "log_every": 10}
+    return RunLogger(folder, PLAN, **defaults | options)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def told(folder: Path) -> dict[str, Any]:
-    found = run_state.read(folder)
-    assert found is not None
-    return found
+def state(folder: Path, *names: str) -> list[Any]:
+    status = run_state.read(folder)
+    assert status is not None
+    return [status.get(name) for name in ("state", "step", *names)]
 
 
-def test_a_row_has_the_losses_rates_norms_and_times(tmp_path: Path) -> None:
-    with opened(tmp_path) as logger:
+def test_a_step_has_a_row_of_losses_rates_norms_and_times(tmp_path: Path) -> None:
+    with make_logger(tmp_path) as logger:
         logger.log_step(record(1))
     assert rows(tmp_path) == [
         {
@@ -49,32 +51,33 @@ def test_a_row_has_the_losses_rates_norms_and_times(tmp_path: Path) -> None:
     ]
 
 
-def test_rows_are_of_the_first_the_last_every_so_many_and_skipped_steps(tmp_path: Path) -> None:
-    with opened(tmp_path) as logger:
+def test_the_first_the_last_every_tenth_and_skipped_steps_are_written(tmp_path: Path) -> None:
+    with make_logger(tmp_path) as logger:
         for done in range(1, 26):
-            names = ("a.png",) if done == 13 else ()
-            why = "loss is nan" if done == 13 else None
-            loss = math.nan if done == 13 else 0.5
-            logger.log_step(record(done, loss, skipped=why, names=names))
-    found = rows(tmp_path)
-    assert [row["step"] for row in found] == [1, 10, 13, 20, 25]
-    assert [row.get("skipped") for row in found] == [None, None, "loss is nan", None, None]
-    assert found[2]["train/loss"] is None
-    assert found[2]["samples"] == ["a.png"]
+            if done == 13:
+                skipped = record(done, math.nan, skipped="loss is nan", names=("a.png",))
+                logger.log_step(skipped)
+            else:
+                logger.log_step(record(done))
+    written = rows(tmp_path)
+    assert [row["step"] for row in written] == [1, 10, 13, 20, 25]
+    assert [row.get("skipped") for row in written] == [None, None, "loss is nan", None, None]
+    assert written[2]["train/loss"] is None
+    assert written[2]["samples"] == ["a.png"]
 
 
-def test_a_resumed_run_logs_the_rows_of_one_that_was_not(tmp_path: Path) -> None:
+def test_a_resumed_run_writes_the_rows_of_an_uninterrupted_one(tmp_path: Path) -> None:
     for folder, starts in ((tmp_path / "whole", (0, 25)), (tmp_path / "parts", (0, 12, 25))):
         folder.mkdir()
         for start, end in pairwise(starts):
-            with opened(folder, start=start) as logger:
+            with make_logger(folder, start=start) as logger:
                 for done in range(start + 1, end + 1):
                     logger.log_step(record(done))
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
 
 
-def test_evaluations_and_saves_have_rows_with_their_step(tmp_path: Path) -> None:
-    with opened(tmp_path) as logger:
+def test_validations_and_checkpoints_have_rows_with_their_step(tmp_path: Path) -> None:
+    with make_logger(tmp_path) as logger:
         logger.log_validation(10, {"loss": 0.25})
         logger.log_validation(10, {"loss": 0.125}, prefix="validation-ema")
         logger.log_checkpoint(10, "last.pth", seconds=1.5, megabytes=800.0)
@@ -83,13 +86,13 @@ def test_evaluations_and_saves_have_rows_with_their_step(tmp_path: Path) -> None
         {"step": 10, "validation-ema/loss": 0.125},
         {"step": 10, "save/last.pth seconds": 1.5, "save/last.pth MB": 800.0},
     ]
-    assert logger.recent.validated == (10, {"loss": 0.25})
+    assert logger.progress.validation == (10, {"loss": 0.25})
 
 
-def test_the_line_of_an_epoch_is_logged_and_said(
+def test_the_line_of_an_epoch_is_written_and_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with opened(tmp_path) as logger:
+    with make_logger(tmp_path) as logger:
         logger.log_epoch(0, "Epoch1 Time:1.0s", 1.0)
         logger.log_epoch(1, None, 1.0)
         logger.log("note: something")
@@ -100,87 +103,78 @@ def test_the_line_of_an_epoch_is_logged_and_said(
 def test_other_processes_write_and_show_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ffreid.engine.tracking.progress.PLAIN_EVERY", 0.0)
-    with opened(tmp_path, main=False, tensorboard=True) as logger:
+    monkeypatch.setattr("ffreid.engine.tracking.progress.PRINT_EVERY", 0.0)
+    with make_logger(tmp_path, main=False, tensorboard=True) as logger:
         logger.log_step(record(1))
         logger.log_epoch(0, "Epoch1", 1.0)
         with logger.paused():
-            logger.log_validation(10, {"loss": 0.25}, best=Best(name="loss", value=0.25))
-        logger.log("a word")
+            logger.log_validation(10, {"loss": 0.25}, best=BEST)
+        logger.log("a message")
         logger.log_checkpoint(10, "last.pth", seconds=1.5, megabytes=800.0)
         logger.set_state("running", more=1)
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_run_is_running_while_it_lasts(tmp_path: Path) -> None:
-    with opened(tmp_path, start=5) as logger:
-        begun = told(tmp_path)
+def test_the_state_is_running_with_step_and_best_value(tmp_path: Path) -> None:
+    facts = ("total", "best", "best_name", "best_step", "started")
+    with make_logger(tmp_path, start=5) as logger:
+        *before, started = state(tmp_path, *facts)
         logger.log_step(record(6))
-        logger.log_validation(6, {"loss": 0.25}, best=Best(name="loss", value=0.25, step=6))
-        going = told(tmp_path)
-    assert (begun["state"], begun["step"], begun["total"]) == ("running", 5, 25)
-    assert (going["state"], going["step"], going["best"], going["best_name"]) == (
-        "running",
-        6,
-        0.25,
-        "loss",
-    )
-    assert going["started"] == begun["started"]
+        logger.log_validation(6, {"loss": 0.25}, best=BEST)
+        after = state(tmp_path, *facts)
+    assert before == ["running", 5, 25, None, None, None]
+    assert after == ["running", 6, 25, 0.25, "loss", 6, started]
 
 
-def test_the_state_is_not_written_at_every_step(
+def test_the_state_is_written_every_half_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    seen = []
-    with opened(tmp_path) as logger:
+    steps = set()
+    with make_logger(tmp_path) as logger:
         for done in range(1, 26):
             now[0] = done * module.STATE_EVERY / 10
             logger.log_step(record(done))
-            seen.append(told(tmp_path)["step"])
-    assert sorted(set(seen)) == [0, 10, 20]
+            steps.add(state(tmp_path)[1])
+    assert steps == {0, 10, 20}
 
 
-@pytest.mark.parametrize(("done", "state"), [(24, "stopped"), (25, "finished")])
-def test_a_run_has_finished_if_all_its_steps_are_done(
-    tmp_path: Path, done: int, state: str
-) -> None:
-    with opened(tmp_path) as logger:
+@pytest.mark.parametrize(("done", "ended"), [(24, "stopped"), (25, "finished")])
+def test_a_run_is_finished_after_its_last_step(tmp_path: Path, done: int, ended: str) -> None:
+    with make_logger(tmp_path) as logger:
         logger.log_step(record(done))
-    assert (told(tmp_path)["state"], told(tmp_path)["step"]) == (state, done)
+    assert state(tmp_path) == [ended, done]
 
 
 @pytest.mark.parametrize(
-    ("error", "state"),
+    ("error", "ended", "message"),
     [
-        (ValueError("of mine"), "failed"),
-        (KeyboardInterrupt(), "stopped"),
-        (Stopped(15, "by SIGTERM", "go on"), "stopped"),
+        (ValueError("broken"), "failed", "ValueError: broken"),
+        (KeyboardInterrupt(), "stopped", None),
+        (Stopped(15, "by SIGTERM", "resume"), "stopped", None),
     ],
 )
-def test_a_run_that_was_left_by_an_error_says_so(
-    tmp_path: Path, error: BaseException, state: str
+def test_the_state_after_an_error(
+    tmp_path: Path, error: BaseException, ended: str, message: str | None
 ) -> None:
-    with pytest.raises(type(error)), opened(tmp_path):
+    with pytest.raises(type(error)), make_logger(tmp_path):
         raise error
-    found = told(tmp_path)
-    assert found["state"] == state
-    assert found.get("error") == ("ValueError: of mine" if state == "failed" else None)
+    assert state(tmp_path, "error") == [ended, 0, message]
 
 
-def test_what_the_loop_says_of_its_end_stays(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="of mine"), opened(tmp_path) as logger:
+def test_a_state_that_was_set_outlasts_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="broken"), make_logger(tmp_path) as logger:
         logger.set_state("stopped", step=7)
-        raise ValueError("of mine")
-    assert (told(tmp_path)["state"], told(tmp_path)["step"]) == ("stopped", 7)
+        raise ValueError("broken")
+    assert state(tmp_path) == ["stopped", 7]
 
 
 def test_an_error_is_not_hidden_by_a_state_that_cannot_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    with pytest.raises(ValueError, match="of mine"), opened(folder):
+    with pytest.raises(ValueError, match="broken"), make_logger(folder):
         (folder / run_state.NAME).unlink()
         folder.rmdir()
-        raise ValueError("of mine")
+        raise ValueError("broken")

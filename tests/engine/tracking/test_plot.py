@@ -1,4 +1,4 @@
-"""Curves of runs are drawn, gaps left open, and the picture stands where it is said to."""
+"""Runs are plotted with gaps where a value is NaN, and the file is where it is expected."""
 
 import sys
 from pathlib import Path
@@ -13,29 +13,26 @@ from ffreid.errors import UserError
 from tests.engine.example_runs import run_folder
 
 SETTINGS = {"DATASET": "toy-reid", "TRAIN": {"STEPS": 0}}
-NAN = float("nan")
-
-
-def rows(count: int, level: float = 1.0) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for step in range(1, count + 1):
-        loss = None if step == 3 else level / step
-        row = {"step": step, "lr": 1e-3 / step, "train/loss": loss, "train/pair": level}
-        found.append(row | {"lr/clothes": 1e-3, "norm/net": 2.0})
-        if step % 2 == 0:
-            found.append({"step": step, "validation/loss": level, "validation/CC rank-1": 0.5})
-            found.append({"step": step, "validation-ema/CC rank-1": 0.25, "save/last.pth MB": 1.0})
-    return found
-
-
-def shows(path: Path, colour: tuple[int, int, int]) -> bool:
-    return bool((read_picture(path, "colour") == colour).all(axis=2).any())
-
-
 BLUE, RED = (31, 119, 180), (214, 39, 40)
 
 
-def test_runs_are_drawn_in_a_colour_each(tmp_path: Path) -> None:
+def rows(count: int, level: float = 1.0) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for step in range(1, count + 1):
+        loss = None if step == 3 else level / step
+        row = {"step": step, "lr": 1e-3 / step, "train/loss": loss, "train/pair": level}
+        rows.append(row | {"lr/clothes": 1e-3, "norm/net": 2.0})
+        if step % 2 == 0:
+            rows.append({"step": step, "validation/loss": level, "validation/CC rank-1": 0.5})
+            rows.append({"step": step, "validation-ema/CC rank-1": 0.25, "save/last.pth MB": 1.0})
+    return rows
+
+
+def has_color(path: Path, color: tuple[int, int, int]) -> bool:
+    return bool((read_picture(path, "colour") == color).all(axis=2).any())
+
+
+def test_each_run_is_plotted_in_its_color(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     first = run_folder(tmp_path / "runs" / "first", SETTINGS, rows(6))
     run_folder(tmp_path / "runs" / "second", SETTINGS, rows(120, 2.0))
@@ -43,42 +40,41 @@ def test_runs_are_drawn_in_a_colour_each(tmp_path: Path) -> None:
     one = plot_runs([first], file=tmp_path / "new" / "one.png")
     two = plot_runs([tmp_path / "runs"], file=tmp_path / "two.png")
     assert one == tmp_path / "new" / "one.png"
-    assert (shows(one, BLUE), shows(one, RED)) == (True, False)
-    assert (shows(two, BLUE), shows(two, RED)) == (True, True)
+    assert (has_color(one, BLUE), has_color(one, RED)) == (True, False)
+    assert (has_color(two, BLUE), has_color(two, RED)) == (True, True)
 
 
-def test_a_window_smooths_and_leaves_gaps() -> None:
+def test_smoothing_keeps_gaps() -> None:
     values = np.array([1.0, 3.0] * 100)
-    values[50] = NAN
-    found = smoothed(values)
-    assert np.isnan(found[50])
-    assert np.isfinite(np.delete(found, 50)).all()
-    assert found[100:150] == pytest.approx(np.full(50, 2.0), abs=0.3)
+    values[50] = np.nan
+    means = smoothed(values)
+    assert np.flatnonzero(np.isnan(means)) == [50]
+    assert means[100:150] == pytest.approx(np.full(50, 2.0), abs=0.3)
     assert smoothed(values[:9]) == pytest.approx(values[:9])
 
 
-def test_the_picture_stands_in_the_run_or_above_several(tmp_path: Path) -> None:
+def test_the_default_file_is_in_the_run_or_above_several(tmp_path: Path) -> None:
     first, second = (run_folder(tmp_path / "toy" / name, SETTINGS) for name in "ab")
     assert default_file([first]) == first / "curves.png"
     assert default_file([first, second]) == tmp_path / "toy" / "curves.png"
 
 
 @pytest.mark.parametrize("row", [None, {"step": 1, "save/last.pth MB": 1.0}])
-def test_runs_without_metrics_are_told(tmp_path: Path, row: dict[str, Any] | None) -> None:
+def test_runs_without_metrics_are_an_error(tmp_path: Path, row: dict[str, Any] | None) -> None:
     pytest.importorskip("matplotlib")
     run_folder(tmp_path / "run", SETTINGS, [row] if row else [])
     with pytest.raises(UserError, match="no metrics"):
         plot_runs([tmp_path], file=tmp_path / "curves.png")
 
 
-def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     folder = run_folder(tmp_path / "run", SETTINGS, [{"step": 1, "lr": 0.1}])
     with pytest.raises(UserError, match=r"run\.json/curves\.png"):
         plot_runs([tmp_path], file=folder / "run.json" / "curves.png")
 
 
-def test_without_the_package_the_user_is_told_what_to_install(
+def test_a_missing_package_is_an_error_with_the_command_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

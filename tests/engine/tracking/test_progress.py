@@ -1,8 +1,11 @@
-"""Nothing that is shown is cut at any width; without a terminal there are plain lines."""
+"""Progress is a bar on a terminal and a line every 10 seconds elsewhere; no number is cut off."""
 
+import math
 import re
 import sys
 from io import StringIO
+from mmap import mmap
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -10,99 +13,25 @@ from rich.console import Console
 from ffreid import report
 from ffreid.engine.tracking import progress
 from ffreid.engine.tracking.progress import (
+    WINDOW,
     Best,
-    LiveDisplay,
-    Panel,
-    PlainDisplay,
-    Recent,
-    clock,
-    make_display,
-    plain_line,
+    ProgressBar,
+    TrainingProgress,
+    main_rate,
+    memory,
 )
 from tests.engine.example_runs import PLAN, record
 
 
-def whole() -> Recent:
-    """A run with many losses, an evaluation and a skipped step."""
-    found = Recent(title="training", plan=PLAN)
-    terms = {"loss": 1234.5678} | {f"a term of number {index}": 0.1234 for index in range(9)}
-    found.add(record(11, terms=terms, skipped="loss is nan"))
-    found.validated = (10, {f"protocol {index} rank-1": index / 10 for index in range(10)})
-    found.best = Best(name="protocol 9 rank-1", value=0.9, step=10)
-    return found
-
-
-def drawn(recent: Recent, width: int) -> list[str]:
-    file = StringIO()
-    console = Console(width=width, force_terminal=True, file=file, color_system=None)
-    console.print(Panel(recent))
-    return file.getvalue().splitlines()
-
-
-@pytest.mark.parametrize("width", [24, 80, 200])
-def test_every_number_is_shown_at_any_width(width: int) -> None:
-    lines = drawn(whole(), width)
-    assert max(map(len, lines)) <= width
-    text = " ".join(" ".join(lines).split())
-    for part in ("11/25", "epoch 2/3", "loss 1234.5678", "lr 1.0e-03", "lr clothes 3.5e-04"):
-        assert part in text
-    for part in ("1 steps/s (8 samples/s)", "waiting for data 25 %", "ETA 0:14", "skipped 1"):
-        assert part in text
-    assert all(f"a term of number {index} 0.1234" in text for index in range(9))
-    assert "validated at 10 protocol 9 rank-1 0.9000" in text
-    assert "and 2 more" in text
-    assert "best protocol 9 rank-1 0.9000 at 10" in text
-    assert "…" not in text
-
-
-def test_a_wide_terminal_shows_fewer_lines() -> None:
-    assert len(drawn(whole(), 200)) < len(drawn(whole(), 80))
-
-
-@pytest.mark.parametrize(("done", "share"), [(0, 0.0), (11, 0.44), (25, 1.0)])
-def test_the_bar_is_as_full_as_the_run(done: int, share: float) -> None:
-    (line, *_) = drawn(Recent(title="training", plan=PLAN, done=done), 80)
-    bar = re.search("[━─]+", line)
-    assert bar is not None
-    assert bar[0].count("━") == int(share * len(bar[0]))
-
-
-def test_before_the_first_step_a_run_waits_for_its_batch() -> None:
-    lines = drawn(Recent(title="training", plan=PLAN, done=5), 80)
-    assert "5/25" in lines[0]
-    assert lines[1:] == ["waiting for the first batch"]
-
-
-def test_a_plain_line_says_all_in_one() -> None:
-    recent = Recent(title="training", plan=PLAN)
-    recent.add(record(11))
-    assert re.fullmatch(
-        r"training: 11/25, epoch 2/3, 1 steps/s, loss 0\.5000 \(pair 0\.1250\), "
-        r"lr clothes 3\.5e-04, lr 1\.0e-03, data 25 %, (\d+\.\d GB, )?ETA 0:14",
-        plain_line(recent),
-    )
-
-
-def test_plain_lines_are_said_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which stands still until it is set."""
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    shown = PlainDisplay(Recent(title="training", plan=PLAN))
-    shown.start()
-    for done in range(1, 26):
-        now[0] = float(done)
-        shown.step(record(done))
-    shown.stop()
-    heard = capsys.readouterr()
-    assert [line.split(",")[0] for line in heard.err.splitlines()] == [
-        "training: 10/25",
-        "training: 20/25",
-    ]
-    assert heard.out == ""
+    return now
 
 
-def a_terminal(monkeypatch: pytest.MonkeyPatch, kind: str = "xterm") -> StringIO:
+def make_terminal(monkeypatch: pytest.MonkeyPatch, kind: str = "xterm") -> StringIO:
     """Make stderr a terminal of 80 columns; in a fixture it would be pytest's again by now."""
     stream = StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: True)
@@ -112,80 +41,195 @@ def a_terminal(monkeypatch: pytest.MonkeyPatch, kind: str = "xterm") -> StringIO
     return stream
 
 
-def test_a_display_is_drawn_a_few_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = a_terminal(monkeypatch)
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    shown = make_display(Recent(title="training", plan=PLAN), show=True)
-    shown.start()
-    for done in range(1, 21):
-        now[0] = 100 + done / 10
-        shown.step(record(done))
-    drawings = terminal.getvalue().count("training")
-    assert 1 < drawings <= 1 + 2 / progress.LIVE_EVERY
-    shown.stop()
+def trained(*losses: float, done: int = 0) -> TrainingProgress:
+    """A run after a step with each of the losses."""
+    run = TrainingProgress(PLAN, done=done)
+    for number, loss in enumerate(losses, done + 1):
+        run.step(record(number, loss))
+    return run
 
 
-def test_lines_said_meanwhile_stand_above_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = a_terminal(monkeypatch)
-    shown = make_display(Recent(title="training", plan=PLAN), show=True)
-    assert isinstance(shown, LiveDisplay)
-    shown.start()
-    shown.step(record(1))
-    report.log("a word [in brackets]")
-    shown.stop()
+def full_run() -> TrainingProgress:
+    """A run with many losses, a validation and a skipped step."""
+    run = TrainingProgress(PLAN)
+    terms = {"loss": 1234.5678} | {f"a loss of number {index}": 0.1234 for index in range(9)}
+    run.step(record(11, terms=terms, skipped="loss is nan"))
+    run.validation = (10, {f"protocol {index} rank-1": index / 10 for index in range(10)})
+    run.best = Best(name="protocol 9 rank-1", value=0.9, step=10)
+    return run
+
+
+def rendered(run: ProgressBar, width: int) -> list[str]:
+    file = StringIO()
+    Console(width=width, force_terminal=True, file=file, color_system=None).print(run.render())
+    return file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_every_number_is_shown(width: int) -> None:
+    lines = rendered(full_run(), width)
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    for part in ("11/25", "epoch 2/3", "ETA 0:00:14", "loss 1234.5678", "net 1.0e-03"):
+        assert part in text
+    for part in ("clothes 3.5e-04", "1 steps/s", "8 samples/s", "waiting for data 25%"):
+        assert part in text
+    assert all(f"a loss of number {index} 0.1234" in text for index in range(9))
+    assert "validation step 10: protocol 9 rank-1 0.9000" in text
+    assert "and 2 more" in text
+    assert "best protocol 9 rank-1 0.9000 at step 10" in text
+    assert "skipped 1" in text
+    assert "…" not in text
+
+
+def test_the_lines_of_a_log_have_all_numbers(clock: list[float]) -> None:
+    assert re.fullmatch(
+        r"training: 11/25, epoch 2/3, elapsed 0:00:00, ETA 0:00:14, loss 0\.5000, pair 0\.1250, "
+        r"lr clothes 3\.5e-04, lr net 1\.0e-03, 1 steps/s, 8 samples/s, waiting for data 25%"
+        r"(, memory \d+\.\d GB)?",
+        trained(0.5, done=10).line(),
+    )
+
+
+def test_losses_are_means_of_the_finite_values_of_the_last_steps() -> None:
+    run = trained(*([100.0] * 3 + [1.0, 3.0] * (WINDOW // 2)))
+    assert run.metrics()["losses"] == ["loss 2.0000", "pair 0.5000"]
+    assert trained(1.0, math.nan, 3.0).metrics()["losses"][0] == "loss 2.0000"
+    assert trained(math.inf).metrics()["losses"][0] == "loss nan"
+
+
+@pytest.mark.parametrize(("done", "epoch"), [(0, 1), (10, 2), (25, 3)])
+def test_a_resumed_run_shows_its_step_and_epoch_before_the_first_batch(
+    done: int, epoch: int
+) -> None:
+    lines = rendered(trained(done=done), 80)
+    assert f"{done}/25 epoch {epoch}/3" in " ".join(lines[0].split())
+    assert lines[1].split() == ["losses", "waiting", "for", "the", "first", "batch"]
+
+
+def test_without_a_terminal_a_line_is_printed_every_ten_seconds(
+    capsys: pytest.CaptureFixture[str], clock: list[float]
+) -> None:
+    with ProgressBar("evaluating", 30) as bar:
+        for clock[0] in range(1, 26):
+            bar.advance()
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "evaluating: 10/30, elapsed 0:00:10, ETA 0:00:20",
+        "evaluating: 20/30, elapsed 0:00:20, ETA 0:00:10",
+    ]
+    assert printed.out == ""
+
+
+def test_a_bar_learns_its_total_on_the_way(
+    capsys: pytest.CaptureFixture[str], clock: list[float]
+) -> None:
+    with ProgressBar("rendering") as bar:
+        clock[0] = 10.0
+        bar.update(2)
+        clock[0] = 20.0
+        bar.update(10, 20)
+    assert capsys.readouterr().err.splitlines() == [
+        "rendering: 2, elapsed 0:00:10",
+        "rendering: 10/20, elapsed 0:00:20, ETA 0:00:20",
+    ]
+
+
+def test_other_processes_show_nothing(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
+    terminal = make_terminal(monkeypatch)
+    with ProgressBar("evaluating", 2, show=False) as bar:
+        clock[0] = 60.0
+        bar.update(1)
+    assert terminal.getvalue() == ""
+
+
+def test_a_bar_is_redrawn_four_times_per_second_at_most(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    terminal = make_terminal(monkeypatch)
+    with trained() as run:
+        run.start()
+        for done in range(1, 21):
+            clock[0] = 100 + done / 10
+            run.step(record(done))
+        assert 1 < terminal.getvalue().count("training") <= 1 + 2 / progress.REFRESH_EVERY
+
+
+def test_messages_are_printed_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = make_terminal(monkeypatch)
+    with trained() as run:
+        run.start()
+        run.step(record(1))
+        report.log("a message [in brackets]")
     assert sys.stderr is terminal
     text = terminal.getvalue()
-    assert text.index("a word [in brackets]") < text.rindex("training")
+    assert text.index("a message [in brackets]") < text.rindex("training")
 
 
-def test_a_paused_display_leaves_the_terminal_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = a_terminal(monkeypatch)
-    shown = make_display(Recent(title="training", plan=PLAN), show=True)
-    shown.start()
-    shown.pause()
-    paused = len(terminal.getvalue())
+def test_an_erased_bar_leaves_the_terminal_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = make_terminal(monkeypatch)
+    run = trained()
+    run.start()
+    run.stop(erase=True)
+    erased = len(terminal.getvalue())
     assert sys.stderr is terminal
-    shown.step(record(1))
-    assert len(terminal.getvalue()) == paused
-    shown.start()
-    assert "1/25" in terminal.getvalue()[paused:]
-    shown.stop()
+    run.step(record(1))
+    assert len(terminal.getvalue()) == erased
+    run.start()
+    assert "1/25" in terminal.getvalue()[erased:]
+    run.stop()
 
 
-def test_the_cursor_is_left_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = a_terminal(monkeypatch)
-    shown = make_display(Recent(title="training", plan=PLAN), show=True)
-    shown.start()
-    text = terminal.getvalue()
+def test_the_cursor_stays_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = make_terminal(monkeypatch)
+    with trained() as run:
+        run.start()
+        text = terminal.getvalue()
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
-    shown.stop()
 
 
-def test_results_that_go_to_a_file_stay_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = a_terminal(monkeypatch)
+def test_results_that_go_to_a_file_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = make_terminal(monkeypatch)
     results = StringIO()
     monkeypatch.setattr(sys, "stdout", results)
-    shown = make_display(Recent(title="training", plan=PLAN), show=True)
-    shown.start()
-    sys.stdout.write("a result\n")
-    shown.stop()
+    with trained() as run:
+        run.start()
+        sys.stdout.write("a result\n")
     assert results.getvalue() == "a result\n"
     assert "a result" not in terminal.getvalue()
     assert "training" in terminal.getvalue()
 
 
-def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ) -> None:
-    a_terminal(monkeypatch, "dumb")
-    shown = make_display(Recent(title="training", plan=PLAN), show=True)
-    assert isinstance(shown, PlainDisplay)
+    terminal = make_terminal(monkeypatch, "dumb")
+    run = trained()
+    run.start()
+    clock[0] = 10.0
+    run.step(record(1))
+    assert terminal.getvalue().startswith("training: 1/25, epoch 1/3, ")
+    assert "\x1b" not in terminal.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "-"), (0.4, "0:00"), (59.6, "1:00"), (3723, "1:02:03"), (90061, "1 d 1:01:01")],
+    ("rates", "name"), [({"clothes": 1, "net": 2}, "net"), ({"a": 1, "b": 2}, "a"), ({}, None)]
 )
-def test_time_is_written_as_people_do(seconds: float | None, text: str) -> None:
-    assert clock(seconds) == text
+def test_the_learning_rate_of_the_network_is_the_main_one(
+    rates: dict[str, float], name: str | None
+) -> None:
+    assert main_rate(rates) == name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is known on Linux only")
+def test_memory_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resident() -> float:
+        return float(next(memory()).split()[1])
+
+    before = resident()
+    block = mmap(-1, 300_000_000)  # new memory, whatever the process kept from earlier work
+    block.write(b"x" * len(block))
+    assert resident() > before + 0.15
+    block.close()
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert list(memory()) == []

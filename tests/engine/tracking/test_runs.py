@@ -1,4 +1,4 @@
-"""Runs are listed with their state, their best number and what sets them apart."""
+"""Runs are listed with their state, their best metric and the settings that differ."""
 
 import json
 import subprocess
@@ -30,18 +30,14 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def other(**changed: Any) -> dict[str, Any]:
-    return SETTINGS | changed
-
-
-def listed(*folders: Path) -> list[dict[str, Any]]:
+def rows(*folders: Path) -> list[dict[str, Any]]:
     return list_runs(folders, json_file=None)
 
 
-def test_a_run_is_told_in_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = {"state": "finished", "step": 20, "total": 20, "best": 0.5, "best_name": "CC rank-1"}
     folder = run_folder(tmp_path / "toy-reid" / "first", SETTINGS, ROWS, state=state)
-    (row,) = listed(tmp_path)
+    (row,) = rows(tmp_path)
     assert row == {
         "run": "toy-reid/first",
         "folder": folder,
@@ -56,59 +52,56 @@ def test_a_run_is_told_in_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "settings": {},
     }
     words = capsys.readouterr().out.split()
-    for word in ("toy-reid/first", "20/20", "0.5000", "1.5000", "12:11"):
-        assert word in words
+    assert {"toy-reid/first", "20/20", "0.5000", "1.5000", "12:11"} <= set(words)
 
 
 def test_settings_that_differ_are_columns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_folder(tmp_path / "a", SETTINGS)
-    changed = other(TAG="b", OUTPUT="else", SEED=1, ROOT="/a/long/path/to/the/data", LONG="x" * 99)
-    run_folder(tmp_path / "b", changed | {"TRAIN": {"STEPS": 20, "LR": 0.2}})
-    first, second = listed(tmp_path)
-    assert (first["settings"], second["settings"]) == (
-        {"SEED": 0, "TRAIN.LR": 0.1},
-        {"SEED": 1, "TRAIN.LR": 0.2},
-    )
+    changed = {"TAG": "b", "OUTPUT": "else", "SEED": 1, "ROOT": "/a/long/path/to/the/data"}
+    run_folder(tmp_path / "b", SETTINGS | changed | {"TRAIN": {"STEPS": 20, "LR": 0.2}})
+    first, second = rows(tmp_path)
+    assert first["settings"] == {"SEED": 0, "TRAIN.LR": 0.1}
+    assert second["settings"] == {"SEED": 1, "TRAIN.LR": 0.2}
     lines = capsys.readouterr().out.splitlines()
     header = next(line for line in lines if "data set" in line)
     assert header.split()[-2:] == ["SEED", "TRAIN.LR"]
 
 
-def test_many_and_long_settings_are_named_below_and_shortened(
+def test_long_settings_are_shortened_and_further_ones_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in "ab":
         many = {f"KEY{index}": f"{'long' * 20}/{name}{index}" for index in range(9)}
         run_folder(tmp_path / name, SETTINGS | many)
     list_runs([tmp_path], json_file=tmp_path / "runs.json")
-    heard = capsys.readouterr()
-    assert "ng/a0" in heard.out
-    assert "longlonglonglonglonglong" not in heard.out
-    assert heard.err == "note: 3 more settings differ: KEY6, KEY7, KEY8\n"
+    printed = capsys.readouterr()
+    assert "ng/a0" in printed.out
+    assert "longlonglonglonglonglong" not in printed.out
+    assert printed.err == "note: 3 more settings differ: KEY6, KEY7, KEY8\n"
     written = json.loads((tmp_path / "runs.json").read_text())["runs"]
     assert written[0]["settings"]["KEY8"] == f"{'long' * 20}/a8"
 
 
 def test_settings_that_differ_within_a_data_set_come_first() -> None:
-    runs = [
+    settings = [
         {"DATASET": "ltcc", "A": 1, "B": 1},
         {"DATASET": "ltcc", "A": 1, "B": 2},
         {"DATASET": "prcc", "A": 2, "B": 1},
     ]
-    assert differing_keys(runs) == ["B", "A"]
+    assert differing_keys(settings) == ["B", "A"]
 
 
 @pytest.mark.parametrize(
-    ("rows", "state", "step"),
+    ("metrics", "state", "step"),
     [(ROWS, "finished", 20), (ROWS[:1], "unknown", 10), ([], "unknown", 0)],
 )
-def test_runs_of_earlier_versions_are_judged_by_their_last_step(
-    tmp_path: Path, rows: list[dict[str, Any]], state: str, step: int
+def test_the_state_of_an_earlier_versions_run_follows_from_its_last_step(
+    tmp_path: Path, metrics: list[dict[str, Any]], state: str, step: int
 ) -> None:
-    run_folder(tmp_path / "old", SETTINGS, rows)
-    (row,) = listed(tmp_path)
+    run_folder(tmp_path / "old", SETTINGS, metrics)
+    (row,) = rows(tmp_path)
     assert (row["state"], row["step"], row["total"]) == (state, step, 20)
 
 
@@ -116,7 +109,7 @@ def test_runs_of_earlier_versions_are_judged_by_their_last_step(
     ("selected", "best"),
     [(None, ("loss", 2.0)), ("CC rank-1", ("CC rank-1", 0.5)), ("CC mAP", None)],
 )
-def test_their_best_number_is_found_in_the_metrics(
+def test_the_best_value_of_an_earlier_versions_run_is_read_from_the_metrics(
     tmp_path: Path, selected: str | None, best: tuple[str, float] | None
 ) -> None:
     folder = run_folder(tmp_path / "old", SETTINGS, ROWS)
@@ -126,52 +119,52 @@ def test_their_best_number_is_found_in_the_metrics(
     assert run.best == best
 
 
-def test_a_run_that_was_killed_has_died(tmp_path: Path) -> None:
+def test_a_killed_run_has_died(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "killed", SETTINGS, ROWS)
     run_state.write(folder, {"state": "running", "step": 20, "total": 30})
-    assert listed(tmp_path)[0]["state"] == "running"
+    assert rows(tmp_path)[0]["state"] == "running"
     facts = json.loads((folder / run_state.NAME).read_text())
     (folder / run_state.NAME).write_text(json.dumps(facts | {"pid": 2**22 + 1}))
-    assert listed(tmp_path)[0]["state"] == "died"
+    assert rows(tmp_path)[0]["state"] == "died"
 
 
-def test_a_row_that_is_being_written_is_left_out(tmp_path: Path) -> None:
-    folder = run_folder(tmp_path / "going", SETTINGS, ROWS)
+def test_an_incomplete_row_is_ignored(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "running", SETTINGS, ROWS)
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "train/lo')
     (run,) = find_runs([tmp_path])
     assert run.metrics == ROWS
 
 
-def test_a_folder_may_be_a_run_and_given_twice(tmp_path: Path) -> None:
+def test_a_folder_may_be_a_run_and_be_passed_twice(tmp_path: Path) -> None:
     first = run_folder(tmp_path / "toy" / "first", SETTINGS)
     run_folder(first / "last", SETTINGS)
     run_folder(tmp_path / "toy" / ".hidden", SETTINGS)
     assert [run.name for run in find_runs([first, tmp_path])] == ["first"]
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    for place in ("here", "there"):
-        run_folder(tmp_path / place / "toy" / "run", SETTINGS)
-    found = find_runs([tmp_path / "here", tmp_path / "there"])
-    assert [run.name for run in found] == [str(run.folder) for run in found]
+def test_runs_with_the_same_name_are_listed_with_their_path(tmp_path: Path) -> None:
+    for parent in ("here", "there"):
+        run_folder(tmp_path / parent / "toy" / "run", SETTINGS)
+    runs = find_runs([tmp_path / "here", tmp_path / "there"])
+    assert [run.name for run in runs] == [str(run.folder) for run in runs]
 
 
-@pytest.mark.parametrize(("made", "message"), [(True, "no run in"), (False, "no folder")])
-def test_a_folder_without_runs_is_named(tmp_path: Path, made: bool, message: str) -> None:
+@pytest.mark.parametrize(("exists", "message"), [(True, "no run in"), (False, "no folder")])
+def test_a_folder_without_runs_is_an_error(tmp_path: Path, exists: bool, message: str) -> None:
     folder = tmp_path / "empty"
-    if made:
+    if exists:
         folder.mkdir()
     with pytest.raises(UserError, match=f"{message} .*empty"):
-        listed(folder)
+        rows(folder)
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "run.json"])
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path, name: str) -> None:
     folder = run_folder(tmp_path / "broken", SETTINGS)
     (folder / name).write_text("{")
-    with pytest.raises(UserError, match=name):
-        listed(tmp_path)
+    with pytest.raises(UserError, match=f"cannot read .*{name}"):
+        rows(tmp_path)
 
 
 def test_listing_needs_no_torch() -> None:

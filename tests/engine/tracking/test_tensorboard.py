@@ -1,4 +1,4 @@
-"""Event files hold what was told, without what a resumed run tells anew."""
+"""Event files hold a run's metrics and images, without those that a resumed run writes again."""
 
 import math
 import sys
@@ -9,60 +9,56 @@ import numpy as np
 import pytest
 
 from ffreid.engine.tracking.logger import RunLogger
-from ffreid.engine.tracking.tensorboard import FOLDER, Board, check_available, tagged
+from ffreid.engine.tracking.tensorboard import FOLDER, EventWriter, check_available, tagged
 from ffreid.errors import UserError
 from tests.engine.example_runs import PLAN, RATES, record
 
 
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every number, as TensorBoard shows it."""
-    reader = loaded(folder)
-    return {
-        tag: [(event.step, event.value) for event in reader.Scalars(tag)]
-        for tag in reader.Tags()["scalars"]
-    }
-
-
-def loaded(folder: Path) -> Any:
+def load(folder: Path) -> Any:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     reader = accumulator.EventAccumulator(str(folder / FOLDER))
     reader.Reload()
     return reader
 
 
-def opened(folder: Path, start: int = 0) -> RunLogger:
+def scalars(reader: Any, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in reader.Scalars(tag)]
+
+
+def make_logger(folder: Path, start: int = 0) -> RunLogger:
     return RunLogger(folder, PLAN, main=True, start=start, log_every=1, tensorboard=True)
 
 
-def test_numbers_and_pictures_of_a_run_are_there(tmp_path: Path) -> None:
-    with opened(tmp_path) as logger:
+def test_metrics_and_images_of_a_run_are_written(tmp_path: Path) -> None:
+    with make_logger(tmp_path) as logger:
         logger.log_step(record(1))
         logger.log_step(record(2, math.nan, skipped="loss is nan", names=("a.png",)))
-        picture = np.zeros((4, 6, 3), np.uint8)
-        logger.log_validation(2, {"CC rank-1": 0.5}, pictures={"a/b.png": picture})
+        image = np.zeros((4, 6, 3), np.uint8)
+        logger.log_validation(2, {"CC rank-1": 0.5}, pictures={"a/b.png": image})
         logger.log_epoch(0, None, 3.0)
         logger.log_checkpoint(2, "last.pth", seconds=1.5, megabytes=800.0)
-    found = scalars(tmp_path)
-    assert found["train/loss"] == [(1, 0.5)]
-    assert found["validation/CC rank-1"] == [(2, 0.5)]
+    reader = load(tmp_path)
+    assert scalars(reader, "train/loss") == [(1, 0.5)]
+    assert scalars(reader, "validation/CC rank-1") == [(2, 0.5)]
     for part, rate in RATES.items():
-        steps, rates = zip(*found[f"lr/{part}"], strict=True)
+        steps, rates = zip(*scalars(reader, f"lr/{part}"), strict=True)
         assert steps == (1, 2)
         assert rates == pytest.approx((rate, rate))
-    assert found["norm/net"] == [(1, 2.0), (2, 2.0)]
-    assert found["seconds"] == [(1, 0.75), (2, 0.75)]
-    assert found["epoch seconds"] == [(2, 3.0)]
-    assert found["save/last.pth MB"] == [(2, 800.0)]
-    (shown,) = loaded(tmp_path).Images("validation/a/b.png")
-    assert (shown.step, shown.width, shown.height) == (2, 6, 4)
+    assert scalars(reader, "norm/net") == [(1, 2.0), (2, 2.0)]
+    assert scalars(reader, "seconds") == [(1, 0.75), (2, 0.75)]
+    assert scalars(reader, "epoch seconds") == [(2, 3.0)]
+    assert scalars(reader, "save/last.pth MB") == [(2, 800.0)]
+    (event,) = reader.Images("validation/a/b.png")
+    assert (event.step, event.width, event.height) == (2, 6, 4)
 
 
-def test_a_resumed_run_purges_what_it_tells_anew(tmp_path: Path) -> None:
+def test_a_resumed_run_purges_later_steps(tmp_path: Path) -> None:
     for start, loss in ((0, 1.0), (2, 2.0)):
-        with opened(tmp_path, start) as logger:
+        with make_logger(tmp_path, start) as logger:
             for done in range(start + 1, 5):
                 logger.log_step(record(done, loss))
-    assert scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+    expected = [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+    assert scalars(load(tmp_path), "train/loss") == expected
 
 
 def test_rows_become_tags() -> None:
@@ -70,7 +66,7 @@ def test_rows_become_tags() -> None:
     assert tagged(row, RATES) == {"epoch": 0, "lr/net": 1e-3, "lr/clothes": 3.5e-4}
 
 
-def test_without_the_package_the_user_is_told_what_to_install(
+def test_a_missing_package_is_an_error_with_the_command_to_install_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
@@ -78,10 +74,10 @@ def test_without_the_package_the_user_is_told_what_to_install(
         check_available()
     assert "pip install 'ffreid[tensorboard]'" in caught.value.hint
     with pytest.raises(UserError, match="--tensorboard"):
-        Board(tmp_path, start=0)
+        EventWriter(tmp_path, start=0)
 
 
-def test_event_files_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+def test_event_files_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     (tmp_path / FOLDER).touch()
-    with pytest.raises(UserError, match="cannot write in"):
-        Board(tmp_path, start=0)
+    with pytest.raises(UserError, match=r"cannot write .*tensorboard"):
+        EventWriter(tmp_path, start=0)
