@@ -1,4 +1,4 @@
-"""What tensors a network takes and gives, as data: names, shapes in symbols, types, units."""
+"""A network's input and output tensors as data: names, shapes, types, units."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 from ffreid.errors import UserError
 
 Size = int | str
-"""A number, or symbols and numbers with ``*`` and ``//`` between, from left to right."""
+"""A number, a symbol such as ``B``, or for people an expression of symbols, ``H * W // 4``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class Symbol:
 
     Attributes:
         meaning: what it counts.
-        least: its least value.
+        least: its minimum.
         multiple_of: what it must be a multiple of.
     """
 
@@ -32,17 +32,16 @@ class Symbol:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
-    """One tensor that goes in or comes out.
+    """An input or output tensor.
 
     Attributes:
-        name: what it is called.
-        shape: sizes such as ``("B", 3, "H // 8", "W // 8")``.
-        dtype: its type.
-        unit: of its values, e.g. ``m``; ``1`` where they have none.
-        meaning: what it holds.
-        range: (least, bound): its values v are ``least <= v < bound``, where a bound may be of
-            symbols too; None where any finite value is good.
-        symbols: those in shape and range, explained.
+        name: of the tensor.
+        shape: sizes, e.g. ``("B", 3, "H // 8", "W // 8")``.
+        dtype: of the tensor.
+        unit: of its values, e.g. ``m``; ``1`` for none.
+        meaning: of its values.
+        range: (minimum, bound) of its values v: ``minimum <= v < bound``; None if unbounded.
+        symbols: those in shape and range.
     """
 
     name: str
@@ -53,113 +52,70 @@ class TensorSpec:
     range: tuple[int, Size] | None = None
     symbols: Mapping[str, Symbol]
 
-    def sizes(self, **values: int) -> tuple[int, ...]:
-        """Give the shape in numbers, e.g. ``spec.sizes(B=2, H=96, W=128)``."""
-        return tuple(size_of(size, values) for size in self.shape)
-
-    def bounds(self, **values: int) -> tuple[int, int] | None:
-        """Give the range in numbers."""
-        return None if self.range is None else (self.range[0], size_of(self.range[1], values))
-
     def __str__(self) -> str:
         sizes = ", ".join(map(str, self.shape))
         dtype = str(self.dtype).removeprefix("torch.")
         return f"{self.name} ({sizes}) {dtype} [{self.unit}]: {self.meaning}"
 
 
-def size_of(size: Size, values: Mapping[str, int]) -> int:
-    """Give a size in numbers, the symbols being `values`."""
-    first, *rest = str(size).split()
-    result = _number(first, values)
-    for operation, word in zip(rest[::2], rest[1::2], strict=True):
-        assert operation in ("*", "//"), size
-        number = _number(word, values)
-        result = result * number if operation == "*" else result // number
-    return result
-
-
-def _number(word: str, values: Mapping[str, int]) -> int:
-    return int(word) if word.isdigit() else values[word]
-
-
-def taken(
+def checked_inputs(
     specs: Sequence[TensorSpec],
     inputs: Mapping[str, Tensor] | None,
-    named: Mapping[str, Tensor],
+    keywords: Mapping[str, Tensor],
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """Put a network's inputs together, given as a mapping or by name, and check all but values.
-
-    Args:
-        specs: of all inputs.
-        inputs: by name; or None.
-        named: by name, further ones.
-        device: where they must lie.
+    """Merge inputs from a mapping and keywords; check all but values and expressions of sizes.
 
     Raises:
-        UserError: one is missing, unknown, or of another type, shape or device.
+        UserError: a tensor is missing, unknown, or of another type, device, rank or size.
     """
     if inputs is not None and not isinstance(inputs, Mapping):
         raise UserError(
-            f"forward was given a {type(inputs).__name__}",
-            f"name the tensors: forward({specs[0].name}=…), or give them in a dict",
+            f"forward got a {type(inputs).__name__}",
+            f"name the tensors: forward({specs[0].name}=…), or pass a dict",
         )
-    given = {**(inputs or {}), **named}
+    tensors = {**(inputs or {}), **keywords}
     known = [spec.name for spec in specs]
-    for word, names in (
-        ("lacks", [name for name in known if name not in given]),
-        ("does not know", [name for name in given if name not in known]),
-    ):
+    missing = [name for name in known if name not in tensors]
+    unknown = [str(name) for name in tensors if name not in known]
+    for problem, names in (("missing", missing), ("unknown", unknown)):
         if names:
             raise UserError(
-                f"forward {word} {', '.join(map(str, names))}",
-                f"input_spec() tells what it takes: {', '.join(known)}",
+                f"{problem} input of forward: {', '.join(names)}",
+                f"see input_spec(): it takes {', '.join(known)}",
             )
+    sizes: dict[str, int] = {}
     for spec in specs:
-        _check_kind(spec, given[spec.name], device)
-    _check_sizes(specs, given)
-    return {name: given[name] for name in known}
+        _check(spec, tensors[spec.name], device, sizes)
+    return {name: tensors[name] for name in known}
 
 
-def _check_kind(spec: TensorSpec, tensor: object, device: torch.device) -> None:
+def _check(spec: TensorSpec, tensor: object, device: torch.device, sizes: dict[str, int]) -> None:
+    """Check one tensor against its spec and the `sizes` of symbols in earlier ones; add its own."""
+    expected = f"expected: {spec}"
     if not isinstance(tensor, Tensor):
-        raise UserError(
-            f"{spec.name} is a {type(tensor).__name__}, no tensor", f"{spec} is expected"
-        )
+        raise UserError(f"{spec.name} is a {type(tensor).__name__}, not a tensor", expected)
     if tensor.dtype != spec.dtype:
-        raise UserError(f"{spec.name} is {tensor.dtype}", f"{spec} is expected")
+        raise UserError(f"{spec.name} has dtype {tensor.dtype}", expected)
     if tensor.device != device:
         raise UserError(
             f"{spec.name} is on {tensor.device}, the network on {device}",
-            f'type {spec.name}.to("{device}"), or model.to("{tensor.device}")',
+            f'use {spec.name}.to("{device}"), or model.to("{tensor.device}")',
         )
     if tensor.dim() != len(spec.shape):
-        raise UserError(f"{spec.name} has shape {tuple(tensor.shape)}", f"{spec} is expected")
-
-
-def _check_sizes(specs: Sequence[TensorSpec], given: Mapping[str, Tensor]) -> None:
-    """Let the first tensor with a symbol say its value; all others must agree."""
-    values: dict[str, int] = {}
-    for spec in specs:
-        for size, found in zip(spec.shape, given[spec.name].shape, strict=True):
-            if isinstance(size, str) and size in spec.symbols and size not in values:
-                _check_symbol(spec, size, found)
-                values[size] = found
-    for spec in specs:
-        shape = tuple(given[spec.name].shape)
-        if shape != (wanted := spec.sizes(**values)):
-            others = ", ".join(f"{name} {value}" for name, value in values.items())
+        raise UserError(f"{spec.name} has shape {tuple(tensor.shape)}", expected)
+    for size, value in zip(spec.shape, tensor.shape, strict=True):
+        symbol = spec.symbols.get(str(size))
+        if symbol is not None and (value < symbol.least or value % symbol.multiple_of):
+            multiple = f", a multiple of {symbol.multiple_of}" * (symbol.multiple_of > 1)
             raise UserError(
-                f"{spec.name} has shape {shape}, {wanted} is expected",
-                f"{spec}; the first tensors say {others}",
+                f"{spec.name}: {size} ({symbol.meaning}) is {value}",
+                f"expected: {symbol.least} or more{multiple}",
             )
-
-
-def _check_symbol(spec: TensorSpec, name: str, value: int) -> None:
-    symbol = spec.symbols[name]
-    if value < symbol.least or value % symbol.multiple_of:
-        multiple = f", a multiple of {symbol.multiple_of}" * (symbol.multiple_of > 1)
-        raise UserError(
-            f"{spec.name}: {name} ({symbol.meaning}) is {value}",
-            f"{symbol.least} or more{multiple} is expected",
-        )
+        if isinstance(size, int) and value != size:
+            raise UserError(f"{spec.name} has shape {tuple(tensor.shape)}", expected)
+        if symbol is not None and value != (other := sizes.setdefault(str(size), value)):
+            raise UserError(
+                f"{spec.name}: {size} ({symbol.meaning}) is {value}, in other inputs {other}",
+                expected,
+            )

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine import precision
 from ffreid.engine.modules import evaluating
-from ffreid.engine.specs import TensorSpec, taken
+from ffreid.engine.specs import TensorSpec, checked_inputs
 from ffreid.errors import UserError
 from ffreid.pose import build, specs
 from ffreid.pose.data.batch import LEVELS, Inputs, SkippedFrame, collate
@@ -118,7 +118,7 @@ class PoseModel(nn.Module):
             >>> outputs = model(tensors)  # or model(rgb=…, features=…, choose=…, …)
             >>> labels = outputs["segmentation"].argmax(dim=1)
         """
-        given = taken(self.input_spec(), inputs, tensors, self.device)
+        given = checked_inputs(self.input_spec(), inputs, tensors, self.device)
         levels = {
             name: tuple(given[f"{name}_{i}"] for i in range(specs.COUNTS[name])) for name in LEVELS
         }

@@ -1,4 +1,4 @@
-"""FFB6D's tensors by name, as data; `Inputs` and `Outputs` say the same in words."""
+"""Specs of FFB6D's tensors; `Inputs` and `Outputs` describe the same."""
 
 import torch
 
@@ -15,25 +15,24 @@ COUNTS = {
     "pixels_up": 3,
     "points_up": 3,
 }
-"""Tensors of each field of `Inputs` that has one a level: ``neighbours_0``, …"""
+"""Tensors of each field of `Inputs` that has one per level: ``neighbours_0``, …"""
 
 _SYMBOLS = {
     "B": Symbol(meaning="frames"),
-    "H": Symbol(meaning="rows of the picture", least=8, multiple_of=8),
-    "W": Symbol(meaning="columns of the picture", least=8, multiple_of=8),
+    "H": Symbol(meaning="rows of the image", least=8, multiple_of=8),
+    "W": Symbol(meaning="columns of the image", least=8, multiple_of=8),
     "N": Symbol(meaning="points of a frame, drawn from its pixels", least=64 * NEIGHBOURS),
 }
-_GRID = "pixels of the grid of rows and columns 0, {0}, 2 x {0} …, counted row by row"
 
 
 def inputs(dtype: torch.dtype) -> tuple[TensorSpec, ...]:
-    """Give what FFB6D reads; pictures and features are of `dtype`."""
+    """Inputs of FFB6D; images and features have `dtype`."""
     colours = TensorSpec(
         name="rgb",
         shape=("B", 3, "H", "W"),
         dtype=dtype,
         unit="0 … 255",
-        meaning="picture, RGB, not normalised",
+        meaning="RGB image, not normalised",
         range=(0, 256),
         symbols=_symbols("B", "H", "W"),
     )
@@ -46,40 +45,38 @@ def inputs(dtype: torch.dtype) -> tuple[TensorSpec, ...]:
         "first N // 4^i of the points, in random order, are those of level i",
         symbols=_symbols("B", "N"),
     )
-    choose = _index("choose", ("B", "N"), "H * W", "pixel of each point: row * W + column")
+    choose = _index("choose", ("N",), "H * W", "pixel of each point: row * W + column")
     return (colours, features, choose, *_levels())
 
 
 def _levels() -> list[TensorSpec]:
     """All neighbour indices, in the order of `Inputs`."""
-    k, found = NEIGHBOURS, []
+    k, pixels = NEIGHBOURS, "pixels, row by row, of the grid of rows and columns 0, {0}, 2 x {0} …"
+    specs = []
     for i in range(4):
-        said = f"the {k} nearest points of level {i} to each of them, itself first"
-        found.append(_index(f"neighbours_{i}", ("B", _points(i), k), _points(i), said))
+        meaning = f"the {k} nearest points of level {i} to each of them, itself first"
+        specs.append(_index(f"neighbours_{i}", (_points(i), k), _points(i), meaning))
     for i in range(4):
-        said = f"the nearest point of level {i + 1} to each of level {i}"
-        found.append(_index(f"nearest_kept_{i}", ("B", _points(i), 1), _points(i + 1), said))
-    for i, stride in enumerate(STRIDES_DOWN):
-        said = f"to each point of level {i + 1} its {k} nearest {_GRID.format(stride)}"
-        shape = ("B", _points(i + 1), k)
-        found.append(_index(f"pixels_down_{i}", shape, _pixels(stride), said))
-    for i, stride in enumerate(STRIDES_DOWN):
-        said = f"the nearest point of level {i + 1} to each of the {_GRID.format(stride)}"
-        shape = ("B", _pixels(stride), 1)
-        found.append(_index(f"points_down_{i}", shape, _points(i + 1), said))
-    for i, stride in enumerate(STRIDES_UP):
-        said = f"to each point of level {3 - i} its {k} nearest {_GRID.format(stride)}"
-        shape = ("B", _points(3 - i), k)
-        found.append(_index(f"pixels_up_{i}", shape, _pixels(stride), said))
-    for i, stride in enumerate(STRIDES_UP):
-        said = f"the nearest point of level {3 - i} to each of the {_GRID.format(stride)}"
-        shape = ("B", _pixels(stride), 1)
-        found.append(_index(f"points_up_{i}", shape, _points(3 - i), said))
-    return found
+        meaning = f"the nearest point of level {i + 1} to each of level {i}"
+        specs.append(_index(f"nearest_kept_{i}", (_points(i), 1), _points(i + 1), meaning))
+    ways = {
+        "down": [(i + 1, stride) for i, stride in enumerate(STRIDES_DOWN)],
+        "up": [(3 - i, stride) for i, stride in enumerate(STRIDES_UP)],
+    }
+    for way, levels in ways.items():
+        for i, (level, stride) in enumerate(levels):
+            meaning = f"the {k} nearest {pixels.format(stride)} to each point of level {level}"
+            bound = _pixels(stride)
+            specs.append(_index(f"pixels_{way}_{i}", (_points(level), k), bound, meaning))
+        for i, (level, stride) in enumerate(levels):
+            meaning = f"the nearest point of level {level} to each of the {pixels.format(stride)}"
+            bound = _points(level)
+            specs.append(_index(f"points_{way}_{i}", (_pixels(stride), 1), bound, meaning))
+    return specs
 
 
 def outputs(classes: int, keypoints: int, dtype: torch.dtype) -> tuple[TensorSpec, ...]:
-    """Give what the three heads say of each point."""
+    """Outputs of the three heads, per point."""
     symbols = _symbols("B", "N")
 
     def head(name: str, shape: tuple[Size, ...], unit: str, meaning: str) -> TensorSpec:
@@ -108,15 +105,16 @@ def _pixels(stride: int) -> str:
 
 
 def _index(name: str, shape: tuple[Size, ...], bound: str, meaning: str) -> TensorSpec:
-    words = " ".join(map(str, (*shape, bound))).split()
+    """Indices of shape (B, *shape) below `bound`."""
+    words = " ".join(map(str, ("B", *shape, bound))).split()
     return TensorSpec(
         name=name,
-        shape=shape,
+        shape=("B", *shape),
         dtype=torch.int64,
         unit="index",
         meaning=meaning,
         range=(0, bound),
-        symbols=_symbols(*(name for name in _SYMBOLS if name in words)),
+        symbols=_symbols(*(symbol for symbol in _SYMBOLS if symbol in words)),
     )
 
 

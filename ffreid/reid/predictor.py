@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from ffreid.engine import precision
 from ffreid.engine.dataset_files import open_picture
 from ffreid.engine.modules import evaluating
-from ffreid.engine.specs import Symbol, TensorSpec, taken
+from ffreid.engine.specs import Symbol, TensorSpec, checked_inputs
 from ffreid.errors import UserError, flat
 from ffreid.reid import build
 from ffreid.reid.data.clips import clip_indices
@@ -120,7 +120,7 @@ class ReidModel(nn.Module):
         Example:
             >>> features = model(images=torch.randn(2, 3, 384, 192))["features"]
         """
-        given = taken(self.input_spec(), inputs, tensors, self.device)
+        given = checked_inputs(self.input_spec(), inputs, tensors, self.device)
         return {"features": self.net(given["images"])}
 
     def embed(

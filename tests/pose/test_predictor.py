@@ -22,9 +22,9 @@ from ffreid.pose.data.ycb import YcbReader
 from ffreid.pose.objects import folder_objects
 from ffreid.pose.predictor import PoseModel
 from ffreid.pose.specs import COUNTS
-from tests.made_tensors import as_told, made, smallest
 from tests.makers import toy_folder
 from tests.pose.model.recipes import fill
+from tests.random_tensors import bounds_of, match, random_tensors, smallest
 
 HEIGHT, WIDTH, FRAMES, SEED = 64, 96, 2, 3
 VOTERS = {"VOTE.MAX_POINTS": 8}
@@ -162,23 +162,23 @@ def test_forward_takes_what_the_spec_tells_and_gives_it(
     model: PoseModel, chosen: dict[str, int]
 ) -> None:
     sizes = smallest(model.input_spec(), **chosen)
-    outputs = model(**made(model.input_spec(), sizes))
-    assert as_told(model.output_spec(), outputs, sizes)
+    outputs = model(**random_tensors(model.input_spec(), sizes))
+    assert match(model.output_spec(), outputs, sizes)
 
 
 @torch.inference_mode()
 def test_a_mapping_gives_what_names_give(model: PoseModel) -> None:
-    tensors = made(model.input_spec(), smallest(model.input_spec()))
+    tensors = random_tensors(model.input_spec(), smallest(model.input_spec()))
     one, other = model(tensors), model(**tensors)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_every_index_has_a_range_and_is_no_larger(model: PoseModel) -> None:
     sizes = smallest(model.input_spec())
-    tensors = made(model.input_spec(), sizes)
+    tensors = random_tensors(model.input_spec(), sizes)
     for spec in model.input_spec():
         if spec.dtype == torch.int64:
-            bounds = spec.bounds(**sizes)
+            bounds = bounds_of(spec, sizes)
             assert bounds is not None
             tensors[spec.name].view(-1)[0] = bounds[1]
             with pytest.raises(RuntimeError, match="out of bounds"), torch.inference_mode():
@@ -200,13 +200,13 @@ def test_the_spec_is_of_the_tensors_that_frames_become(
         assert len(levels) == count
         tensors |= {f"{name}_{i}": level for i, level in enumerate(levels)}
     sizes = {"B": 1, "H": HEIGHT, "W": WIDTH, "N": 1024}
-    assert as_told(model.input_spec(), tensors, sizes)
+    assert match(model.input_spec(), tensors, sizes)
     for spec in model.input_spec():
         assert within(spec, tensors[spec.name], sizes)
 
 
 def within(spec: TensorSpec, tensor: Tensor, sizes: dict[str, int]) -> bool:
-    bounds = spec.bounds(**sizes)
+    bounds = bounds_of(spec, sizes)
     return bounds is None or bool((tensor >= bounds[0]).all() and (tensor < bounds[1]).all())
 
 

@@ -18,7 +18,7 @@ from ffreid.recipes import compose
 from ffreid.reid import networks, sources
 from ffreid.reid.data.records import Record
 from ffreid.reid.predictor import ReidModel
-from tests.made_tensors import as_told, made, smallest
+from tests.random_tensors import match, random_tensors, smallest
 from tests.reid.command_line import (
     HEIGHT,
     SETTINGS,
@@ -196,9 +196,9 @@ def test_forward_of_clips_takes_what_the_spec_tells_and_gives_it(
 def check_forward(model: ReidModel, chosen: dict[str, int]) -> None:
     specs: tuple[TensorSpec, ...] = model.input_spec()
     sizes = smallest(specs, **chosen)
-    tensors = made(specs, sizes)
+    tensors = random_tensors(specs, sizes)
     outputs = model(tensors)
-    assert as_told(model.output_spec(), outputs, sizes)
+    assert match(model.output_spec(), outputs, sizes)
     assert torch.equal(model(**tensors)["features"], outputs["features"])
 
 
@@ -209,7 +209,7 @@ def test_the_spec_is_of_the_tensors_that_pictures_become() -> None:
     pictures: list[npt.NDArray[np.uint8]] = [RGB, RGB[::-1]]
     model.embed(pictures)
     sizes = {"B": 2, "H": HEIGHT, "W": WIDTH}
-    assert as_told(model.input_spec(), {"images": seen[0]}, sizes)
+    assert match(model.input_spec(), {"images": seen[0]}, sizes)
     assert len(seen) == 2  # from both sides
 
 
