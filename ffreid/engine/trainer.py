@@ -173,7 +173,7 @@ class Trainer:
             signals.catch_signals(
                 verbose=world.is_main, run_has_failed=failures.group_has_failed
             ) as self.signals,
-            profiler.profiled(profiled_steps * world.is_main, self.folder) as trace,
+            profiler.profile_steps(profiled_steps * world.is_main, self.folder) as profile_step,
         ):
             if "best" in self.best:
                 self.logger.log_best(self.best["best"])
@@ -185,7 +185,7 @@ class Trainer:
             steps = group_by_step(self._batches(keys), keys.micro_batches)
             for step, (micro_batches, waited) in zip(keys.steps, timed(steps), strict=True):
                 result = self._step(step, micro_batches, waited)
-                trace.step()
+                profile_step()
                 self._after_step(step + 1, stop=result.stop)
             if self.start < end < plan.total:
                 self._save("last.pth", end)
