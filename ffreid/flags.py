@@ -1,216 +1,254 @@
-"""Flags that several commands share, and what they refuse together."""
+"""Options that several commands share, and checks of their combinations."""
 
 import os
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from ffreid.errors import UserError
+from ffreid.recipes import recipes
 from ffreid.report import log
 
-Dataset = Annotated[
-    str, typer.Option(help="ycb, linemod, toy-pose; ltcc, prcc, ccvid, …, folder, toy-reid.")
-]
-Root = Annotated[
-    Path | None, typer.Option(help="Folder that holds the data set's folder, or is it.")
-]
-Recipe = Annotated[
-    Path | None, typer.Option("--cfg", help="YAML file of settings, or a recipe's name.")
-]
-Output = Annotated[Path | None, typer.Option(help="Folder of runs.")]
-Tag = Annotated[str | None, typer.Option(help="Name of this run.")]
-Cls = Annotated[str | None, typer.Option(help="pose: LineMOD's object, one network each.")]
-Gpu = Annotated[str | None, typer.Option(help="Devices that may be used, e.g. 0,1.")]
-Pairs = Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help="Settings.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results there too.")]
-
-AUTO: Literal["auto"] = "auto"
-"""What --resume says for the newest sound checkpoint of the run folder."""
-OPT_LEVELS = {"O0": False, "O1": True, "O2": True, "O3": True}
-"""What --opt_level of the original scripts (apex's) may say, and whether it is --amp today."""
-
-TASKS = {
-    "--cls": "pose",
-    "--test-gt": "pose",
-    "--predictions": "pose",
-    "--truth": "pose",
-    "--frames": "pose",
-    "--save-features": "reid",
-    "--features": "reid",
-    "--rerank": "reid",
+DATA, RUN, NUMBERS, DEBUG = "Data", "Run", "Precision and reproducibility", "Debugging"
+POSE, REID = "Pose only", "Re-ID only"
+"""Panels of the help."""
+TASK_OPTIONS = {
+    "pose": ("--cls", "--test-gt", "--predictions", "--truth", "--frames"),
+    "reid": ("--save-features", "--features", "--rerank"),
 }
-"""Flags that one task alone has."""
+NO_EFFECT_WITH = {
+    "--predictions": ("--checkpoint", "--test-gt", "--pictures"),
+    "--features": ("--checkpoint", "--pictures", "--save-features"),
+    "--test-gt": ("--checkpoint",),
+    "--eval": ("--dry-run", "--profile"),
+    "--dry-run": ("--profile",),
+}
+NO_EFFECT_WITHOUT = {"--predictions": ("--truth", "--frames")}
+KEY = re.compile(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+")
+NEGATIVE = re.compile(r"-(\d|\.\d|inf$)\S*")
+PAIRS = {"ignore_unknown_options": True}
+"""Context settings of commands with KEY VALUE pairs, see `accept_negative_numbers`."""
+
+
+def option(help: str, *names: str, panel: str | None = None, **more: Any) -> Any:
+    """Declare an option with its help, in a panel of the help page."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+def accept_negative_numbers(context: typer.Context, values: list[str] | None) -> list[str]:
+    """Pass negative numbers on, which click takes for options, and refuse unknown options.
+
+    Raises:
+        UserError: naming the option.
+    """
+    options = [name for param in context.command.params for name in param.opts if name[0] == "-"]
+    for value in values or []:
+        if value.startswith("-") and not NEGATIVE.fullmatch(value):
+            name = value.partition("=")[0]
+            close = get_close_matches(name, options, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"see {context.command_path} --help"
+            raise UserError(f"no such option: {name}", hint)
+    return values or []
+
+
+Dataset = Annotated[str, option(f"Dataset: {', '.join(recipes())}.", panel=DATA)]
+Root = Annotated[
+    Path | None,
+    option("The dataset's folder or the one that contains it; default $FFREID_DATA.", panel=DATA),
+]
+Cls = Annotated[str | None, option("Object of LineMOD, e.g. ape.", panel=DATA)]
+Recipe = Annotated[
+    Path | None, option("YAML file of settings, or name of a recipe.", "--cfg", panel=RUN)
+]
+Output = Annotated[Path | None, option("Folder of all runs; default runs.", panel=RUN)]
+Tag = Annotated[str | None, option("Name of the run, in OUTPUT/DATASET/TAG.", panel=RUN)]
+Resume = Annotated[
+    str | None, option("Checkpoint to resume from; auto is the latest of this run.", panel=RUN)
+]
+Checkpoint = Annotated[
+    Path | None,
+    option(
+        "Checkpoint to evaluate; default best.pth of the run, else last.pth.",
+        "--checkpoint",
+        "--resume",
+        panel=RUN,
+    ),
+]
+Gpu = Annotated[str | None, option("GPUs to use, e.g. 0 or 0,1.", panel=RUN)]
+Gpus = Annotated[int | None, option("Number of processes to launch, one per device.", panel=RUN)]
+TensorBoard = Annotated[
+    bool, option("Also write TensorBoard event files.", "--tensorboard", panel=RUN)
+]
+EvaluateOnly = Annotated[
+    bool, option("Evaluate the checkpoint of --resume instead of training.", "--eval", panel=RUN)
+]
+Precision = Annotated[
+    str | None,
+    option("Data type: fp32 (default), fp64, or mixed with fp16 or bf16.", panel=NUMBERS),
+]
+Amp = Annotated[
+    bool,
+    option("Mixed precision in bf16 where the GPU supports it, else fp16.", "--amp", panel=NUMBERS),
+]
+OptLevel = Annotated[
+    str | None,
+    option("Deprecated option of apex; O1 to O3 are --amp.", "--opt_level", panel=NUMBERS),
+]
+Deterministic = Annotated[
+    bool, option("Use deterministic GPU kernels only; slower.", "--deterministic", panel=NUMBERS)
+]
+Overfit = Annotated[int | None, option("Train on the first N samples.", panel=DEBUG, min=1)]
+DryRun = Annotated[
+    bool,
+    option(
+        "Run one training step and one evaluation batch; write nothing.", "--dry-run", panel=DEBUG
+    ),
+]
+Profile = Annotated[
+    int, option("Number of steps to trace with torch.profiler.", panel=DEBUG, min=0)
+]
+Pictures = Annotated[int, option("Number of frames or rank lists to draw.", min=0)]
+JsonFile = Annotated[Path | None, option("Also write the results to this JSON file.", "--json")]
+TestGt = Annotated[
+    bool,
+    option("Vote with ground-truth labels and offsets, without network.", "--test-gt", panel=POSE),
+]
+Predictions = Annotated[
+    Path | None,
+    option("Poses to score: a folder of text files, or a CSV file in BOP's format.", panel=POSE),
+]
+Truth = Annotated[Path | None, option("Ground-truth poses for --predictions.", panel=POSE)]
+Frames = Annotated[Path | None, option("List of the frames of --predictions.", panel=POSE)]
+SaveFeatures = Annotated[
+    Path | None, option("Write features and labels to this .npz file.", panel=REID)
+]
+Features = Annotated[
+    Path | None,
+    option("Evaluate the file written by --save-features, without network.", panel=REID),
+]
+Rerank = Annotated[
+    bool, option("Also evaluate with k-reciprocal re-ranking.", "--rerank", panel=REID)
+]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY VALUE",
+        help="Settings that override the recipe, e.g. SEED 1 TRAIN.LOG_EVERY 50.",
+        callback=accept_negative_numbers,
+    ),
+]
 
 
 def choose_devices(gpu: str | None, *, several: str = "") -> None:
-    """Show this process only the devices that ``--gpu`` names; call it before torch is imported.
+    """Restrict this process to the devices of ``--gpu``; call it before torch is imported.
 
     Args:
-        gpu: what the flag says.
-        several: what uses {count} devices, where this command uses one.
+        gpu: value of the option.
+        several: how to use {count} devices, where this command uses one.
 
     Raises:
-        UserError: it names none.
+        UserError: it is not a list of devices.
     """
     if gpu is None:
         return
     names = [name.strip() for name in gpu.split(",") if name.strip()]
     if not names or not all(name.isdecimal() for name in names):
-        raise UserError(f"--gpu {gpu!r} is no list of devices", "write e.g. --gpu 0 or --gpu 0,1")
+        raise UserError(f"--gpu {gpu!r} is not a list of devices", "use e.g. --gpu 0 or --gpu 0,1")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
     if len(names) > 1 and "WORLD_SIZE" not in os.environ and several:
         log(
-            f"note: one process uses one device, the first of --gpu {gpu}; for all of them "
+            f"note: one process uses one device, the first of --gpu {gpu}; to use all, "
             f"{several.format(count=len(names))}"
         )
 
 
-def train_settings(
-    *,
-    amp: bool,
-    precision: str | None,
-    opt_level: str | None,
-    deterministic: bool,
-    tensorboard: bool,
-    overfit: int | None,
-) -> list[str]:
-    """Give the settings that flags of training stand for.
+def precision(amp: bool, name: str | None, opt_level: str | None) -> list[str]:
+    """Convert ``--amp``, ``--precision`` and apex's ``--opt_level`` to settings.
 
     Raises:
-        UserError: two of them contradict each other.
+        UserError: more than one is given, or the level is unknown.
     """
-    named = [
-        flag
-        for flag, value in (("--amp", amp), ("--precision", precision), ("--opt_level", opt_level))
-        if value
-    ]
-    if len(named) > 1:
-        raise UserError(f"{' and '.join(named)} both choose the precision", f"keep {named[0]}")
-    settings = precision_of(opt_level)
-    settings += ["TRAIN.PRECISION", "amp"] if amp else []
-    settings += ["TRAIN.PRECISION", precision] if precision else []
-    settings += ["TRAIN.DETERMINISTIC", "true"] if deterministic else []
-    settings += ["TRAIN.TENSORBOARD", "true"] if tensorboard else []
-    settings += ["TRAIN.OVERFIT", str(overfit)] if overfit else []
-    return settings
+    options = {"--precision": name, "--amp": amp, "--opt_level": opt_level}
+    if len(given := [option for option, value in options.items() if value]) > 1:
+        raise UserError(f"{given[0]} and {given[1]} exclude each other", f"remove {given[1]}")
+    if opt_level is not None:
+        if opt_level not in ("O0", "O1", "O2", "O3"):
+            raise UserError(f"unknown --opt_level {opt_level!r}", "use --amp, or O0 to O3")
+        name = "fp32" if opt_level == "O0" else "amp"
+        new = "--precision fp32, the default" if opt_level == "O0" else "--amp"
+        log(f"note: --opt_level {opt_level} is deprecated; use {new}")
+    name = "amp" if amp else name
+    return ["TRAIN.PRECISION", name] if name else []
 
 
-def checkpoint_to_resume(named: str | None) -> Path | Literal["auto"] | None:
-    """Give what ``--resume`` names: an existing file, or ``auto``.
+def checkpoint_to_resume(name: str | None) -> Path | Literal["auto"] | None:
+    """Convert the value of ``--resume``: an existing file, or ``auto``.
 
     Raises:
         UserError: there is no such file.
     """
-    if named is None or named == AUTO:
-        return AUTO if named else None
-    path = Path(named)
-    check_file(path, "checkpoint", "last.pth, or --resume auto")
-    return path
+    if name is None or name == "auto":
+        return "auto" if name else None
+    check_file(Path(name), "checkpoint", "last.pth, or --resume auto")
+    return Path(name)
 
 
-def refuse_idle_in_training(given: Mapping[str, Any]) -> None:
-    """Refuse flags of ``train`` that would do nothing beside each other.
-
-    Raises:
-        UserError: naming two.
-    """
-    exclusive = ("--dry-run", "--profile", "--eval")
-    found = [flag for flag in exclusive if given[flag]]
-    if given["--gpus"] is not None and "WORLD_SIZE" in os.environ:
-        raise UserError(
-            "--gpus starts processes, and torchrun has started this one already",
-            "leave --gpus out, or torchrun",
-        )
-    if len(found) > 1:
-        raise UserError(f"{found[0]} does nothing with {found[1]}", f"leave {found[0]} out")
-
-
-def precision_of(opt_level: str | None) -> list[str]:
-    """Settings that ``--opt_level`` stands for; say that it is spelled otherwise today.
-
-    Raises:
-        UserError: apex knows no such level.
-    """
-    if opt_level is None:
-        return []
-    if opt_level not in OPT_LEVELS:
-        raise UserError(
-            f"--opt_level {opt_level} is none of {', '.join(OPT_LEVELS)}",
-            "leave it out, and say --amp for half precision",
-        )
-    if not OPT_LEVELS[opt_level]:
-        log(f"note: --opt_level {opt_level} is deprecated: single precision is the default")
-        return ["TRAIN.PRECISION", "fp32"]
-    log(
-        f"note: --opt_level {opt_level} is deprecated and means --amp: O1 to O3 differed in what "
-        "apex cast, autocast has one way"
-    )
-    return ["TRAIN.PRECISION", "amp"]
-
-
-def refuse_foreign(task: str, dataset: str, given: Mapping[str, Any]) -> None:
-    """Refuse flags of another task.
+def check_options(task: str, dataset: str, values: Mapping[str, Any]) -> None:
+    """Refuse options of the other task, and those without effect beside the others.
 
     Args:
-        task: the data set's.
+        task: of the dataset.
         dataset: its name.
-        given: values of flags, by flag.
+        values: of options, by option; those that are not set are false.
 
     Raises:
-        UserError: naming the first that is set.
+        UserError: naming the first such option.
     """
-    for flag, value in given.items():
-        if value and TASKS.get(flag, task) != task:
-            raise UserError(f"{flag} does nothing for {dataset}", f"leave {flag} out")
+    reasons = [
+        (option, f"for {dataset}")
+        for other, options in TASK_OPTIONS.items()
+        for option in options
+        if other != task
+    ]
+    for rules, word, given in (
+        (NO_EFFECT_WITH, "with", True),
+        (NO_EFFECT_WITHOUT, "without", False),
+    ):
+        for other, options in rules.items():
+            if bool(values.get(other)) is given:
+                reasons += [(option, f"{word} {other}") for option in options]
+    for option, reason in reasons:
+        if values.get(option):
+            raise UserError(f"{option} has no effect {reason}", f"remove {option}")
 
 
-def refuse_idle(given: Mapping[str, Any]) -> None:
-    """Refuse flags that would do nothing beside the others.
+def check_pairs_after_file(values: Sequence[str]) -> None:
+    """Refuse ``[FILE] [KEY VALUE]...`` with a missing value or a second file.
 
     Raises:
-        UserError: naming them.
+        UserError: naming the argument.
     """
-    if given["--predictions"] is not None:
-        idle, reason = ["--checkpoint", "--test-gt", "--pictures"], "with --predictions"
-    elif given["--features"] is not None:
-        idle = ["--checkpoint", "--pictures", "--save-features"]
-        reason = "with --features, which needs no network"
-    else:
-        idle, reason = ["--truth", "--frames"], "without --predictions"
-        if given["--test-gt"] and given["--checkpoint"]:
-            idle, reason = ["--checkpoint"], "with --test-gt, which needs no network"
-    found = [flag for flag in idle if given[flag]]
-    if found:
-        raise UserError(f"{', '.join(found)} does nothing {reason}", f"leave {found[0]} out")
-
-
-def check_pairs_after_file(words: Sequence[str]) -> None:
-    """Refuse words of ``[FILE] [KEY VALUE]...`` that miss a value or name two files.
-
-    Raises:
-        UserError: naming the word.
-    """
-    key = re.compile(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+")
-    file, pairs = words[: len(words) % 2], words[len(words) % 2 :]
-    for word in file:
-        if key.fullmatch(word):
-            raise UserError(f"{word} has no value", f"write e.g. {word} VALUE")
-    for word in pairs[::2]:
-        if not key.fullmatch(word):
+    file, pairs = values[: len(values) % 2], values[len(values) % 2 :]
+    for value in file:
+        if KEY.fullmatch(value):
+            raise UserError(f"{value} has no value", f"use e.g. {value} VALUE")
+    for key in pairs[::2]:
+        if not KEY.fullmatch(key):
             raise UserError(
-                f"{word} is neither the one file to write nor a setting",
-                "write OLD [NEW] [KEY VALUE]..., e.g. old.pth.tar new.pth MODEL.POOLING.NAME avg",
+                f"{key} is not a setting, and there can be only one output file",
+                "use OLD [NEW] [KEY VALUE]..., e.g. old.pth.tar new.pth MODEL.POOLING.NAME avg",
             )
 
 
-def check_file(path: Path | None, what: str, example: str) -> None:
+def check_file(path: Path | None, kind: str, example: str) -> None:
     """Refuse a file that does not exist.
 
     Raises:
         UserError: naming it.
     """
     if path is not None and not path.is_file():
-        raise UserError(f"no {what} {path}", f"give an existing file, e.g. {example}")
+        raise UserError(f"no {kind} {path}", f"use an existing file, e.g. {example}")

@@ -57,12 +57,12 @@ TRAIN = ("train", "--dataset", "toy-pose")
         (("train", "--dataset", "toy-pos"), "unknown dataset 'toy-pos'", "did you mean toy-pose?"),
         (("eval", "--dataset", "xyzzy"), "unknown dataset 'xyzzy'", "choose one of: "),
         ((*TRAIN, "TRAIN.BACH", "2"), "unknown key TRAIN.BACH", "did you mean TRAIN.BATCH?"),
-        ((*TRAIN, "--tga", "a"), "No such option: --tga", "did you mean --tag?"),
-        ((*TRAIN, "--xyzzy"), "No such option: --xyzzy", "see ffreid train --help"),
-        (("trian",), "No such command 'trian'", "see ffreid --help"),
-        (("train",), "Missing option '--dataset'", "see ffreid train --help"),
-        (("train", "--dataset"), "Option '--dataset' requires an argument", "see ffreid"),
-        (("eval", *TRAIN[1:], "--pictures", "many"), "Invalid value for '--pictures'", "see "),
+        ((*TRAIN, "--tga", "a"), "no such option: --tga", "did you mean --tag?"),
+        ((*TRAIN, "--xyzzy"), "no such option: --xyzzy", "see ffreid train --help"),
+        (("trian",), "no such command 'trian'", "see ffreid --help"),
+        (("train",), "missing option '--dataset'", "see ffreid train --help"),
+        (("train", "--dataset"), "option '--dataset' requires an argument", "see ffreid"),
+        (("eval", *TRAIN[1:], "--pictures", "many"), "invalid value for '--pictures'", "see "),
         (
             (*TRAIN, "TRAIN.BATCH", "many"),
             "TRAIN.BATCH is 'many' on the command line",
@@ -79,7 +79,7 @@ TRAIN = ("train", "--dataset", "toy-pose")
             "LineMOD has no object 'x'",
             "add --cls NAME",
         ),
-        (("bench", "xyzzy"), "nothing to time for 'xyzzy'", "ffreid bench pose"),
+        (("bench", "xyzzy"), "unknown task 'xyzzy'", "use ffreid bench pose"),
     ],
 )
 def test_a_mistyped_command_line_is_two_lines(
@@ -88,6 +88,37 @@ def test_a_mistyped_command_line_is_two_lines(
     found = mistake(capsys, *words)
     assert found[0].startswith(error)
     assert found[1].startswith(hint)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--dataset", "ltcc", "--eval"),
+        ("eval", "--dataset", "ltcc"),
+        ("data", "--dataset", "ltcc"),
+    ],
+)
+def test_negative_numbers_and_lists_are_values(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs: list[Any] = []
+    for name in ("evaluate", "describe_dataset"):
+        monkeypatch.setattr(runner, name, lambda config, **_: configs.append(config))
+    pairs = ("TEST.EVAL_STEP", "-1", "TRAIN.LR_SCHEDULER.STEPSIZE", "20", "--root", tmp_path)
+    assert finished(*words, *pairs, "LOSS.PAIR_M", "-.5", "TAG", "2024-02-30") == 0
+    (config,) = configs
+    assert (config.TEST.EVAL_STEP, config.LOSS.PAIR_M, config.TAG) == (-1, -0.5, "2024-02-30")
+    assert config.TRAIN.LR_SCHEDULER.STEPSIZE == [20]
+
+
+def test_negative_numbers_are_values_for_a_conversion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: list[Any] = []
+    monkeypatch.setattr("ffreid.convert.convert", lambda *_, **kw: settings.append(kw["settings"]))
+    (tmp_path / "old.pth").touch()
+    assert finished("convert-ckpt", tmp_path / "old.pth", "--dry-run", "LOSS.PAIR_M", "-1e-3") == 0
+    assert settings == [["LOSS.PAIR_M", "-1e-3"]]
 
 
 @pytest.mark.parametrize("command", [("train",), ("eval", "--test-gt")])
@@ -246,7 +277,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     assert finished() == 2
     heard = capsys.readouterr()
     assert "train" in heard.out
-    assert heard.err == "error: no command is given\nhint: see ffreid --help\n"
+    assert heard.err == "error: no command\nhint: see ffreid --help\n"
 
 
 def test_true_labels_find_the_toy_objects(
@@ -287,10 +318,10 @@ def test_composing_a_configuration_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (("--truth", "x"), "--truth does nothing without --predictions"),
-        (("--frames", "x"), "--frames does nothing without --predictions"),
-        (("--test-gt", "--checkpoint", "x"), "--checkpoint does nothing with --test-gt"),
-        (("--predictions", "x", "--pictures", "2"), "--pictures does nothing with --predictions"),
+        (("--truth", "x"), "--truth has no effect without --predictions"),
+        (("--frames", "x"), "--frames has no effect without --predictions"),
+        (("--test-gt", "--checkpoint", "x"), "--checkpoint has no effect with --test-gt"),
+        (("--predictions", "x", "--pictures", "2"), "--pictures has no effect with --predictions"),
         (("--checkpoint", "gone.pth"), "no checkpoint gone.pth"),
     ],
 )

@@ -40,7 +40,7 @@ def wait_for(*paths: Path) -> None:
 def test_a_mistake_of_all_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
     assert launch(2, ["bench", "xyzzy"]) == 2
     error, hint = lines(capfd)
-    assert error == "error: nothing to time for 'xyzzy'"
+    assert error == "error: unknown task 'xyzzy'"
     assert hint.startswith("hint: ")
 
 
