@@ -155,9 +155,7 @@ def smoke(
 def runs(
     arguments: Annotated[
         list[str],
-        typer.Argument(
-            metavar="[plot] FOLDER", help="Folders of runs, or folders that contain some."
-        ),
+        typer.Argument(metavar="[plot] FOLDER", help="Run folders, or folders that contain them."),
     ],
     output: Annotated[Path | None, option("PNG file written by plot.")] = None,
     json: flags.JsonFile = None,
@@ -198,17 +196,17 @@ def convert_checkpoint(
     dry_run: Annotated[
         bool, option("Describe the checkpoint; write nothing.", "--dry-run")
     ] = False,
-    check: Annotated[bool, option("Load it strictly and run one forward pass.", "--check")] = False,
+    check: Annotated[
+        bool, option("Load the result strictly and run one forward pass.", "--check")
+    ] = False,
     to: Annotated[str, option("Format to write: ffreid, original or safetensors.")] = "ffreid",
     legacy: Annotated[
-        bool, option("Write original for PyTorch older than 1.6.", "--legacy")
+        bool, option("With --to original, write for PyTorch older than 1.6.", "--legacy")
     ] = False,
-    weights: Annotated[
-        str, option("Which weights to take if the file has several, e.g. ema.")
-    ] = "",
+    weights: Annotated[str, option("Weights to take if the file has several, e.g. ema.")] = "",
     trust_pickle: Annotated[
         bool,
-        option("Execute code in the file; a pickle can run any program as you.", "--trust-pickle"),
+        option("Run code in the file; a pickle can do anything that you can.", "--trust-pickle"),
     ] = False,
 ) -> None:
     """Describe a checkpoint and convert it to ffreid's or the original authors' format."""
@@ -238,7 +236,7 @@ def migrate(
         typer.Argument(metavar="COMMAND", help="Old command, quoted or not, or a shell script."),
     ],
 ) -> None:
-    """Translate a command or script of FFB6D or Simple-CCReID, with notes on what changed."""
+    """Translate an old command or script of FFB6D or Simple-CCReID, with notes on changes."""
     from ffreid.migrate import tell
 
     tell(command)
@@ -246,11 +244,11 @@ def migrate(
 
 @app.command()
 def bench(
-    task: Annotated[str, typer.Argument(help="Task to time: pose or reid.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Task to time: pose or reid.")],
     quick: Annotated[bool, option("Use small inputs and few runs.", "--quick")] = False,
     json: flags.JsonFile = None,
 ) -> None:
-    """Time each stage, beside the reference implementation where there is one."""
+    """Time each stage, and the reference implementation of each optimized one."""
     titles = {"pose": "pose: time per stage of a frame", "reid": "reid: time per stage of a search"}
     if task not in titles:
         raise UserError(f"unknown task {task!r}", "use ffreid bench pose or ffreid bench reid")

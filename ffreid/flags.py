@@ -65,9 +65,9 @@ Recipe = Annotated[
     Path | None, option("YAML file of settings, or name of a recipe.", "--cfg", panel=RUN)
 ]
 Output = Annotated[Path | None, option("Folder of all runs; default runs.", panel=RUN)]
-Tag = Annotated[str | None, option("Name of the run, in OUTPUT/DATASET/TAG.", panel=RUN)]
+Tag = Annotated[str | None, option("Name of the run; results go to OUTPUT/DATASET/TAG.", panel=RUN)]
 Resume = Annotated[
-    str | None, option("Checkpoint to resume from; auto is the latest of this run.", panel=RUN)
+    str | None, option("Checkpoint to resume from, or auto: the latest of this run.", panel=RUN)
 ]
 Checkpoint = Annotated[
     Path | None,
@@ -78,7 +78,7 @@ Checkpoint = Annotated[
         panel=RUN,
     ),
 ]
-Gpu = Annotated[str | None, option("GPUs to use, e.g. 0 or 0,1.", panel=RUN)]
+Gpu = Annotated[str | None, option("GPUs that may be used, e.g. 0 or 0,1.", panel=RUN)]
 Gpus = Annotated[int | None, option("Number of processes to launch, one per device.", panel=RUN)]
 TensorBoard = Annotated[
     bool, option("Also write TensorBoard event files.", "--tensorboard", panel=RUN)
@@ -101,7 +101,7 @@ OptLevel = Annotated[
 Deterministic = Annotated[
     bool, option("Use deterministic GPU kernels only; slower.", "--deterministic", panel=NUMBERS)
 ]
-Overfit = Annotated[int | None, option("Train on the first N samples.", panel=DEBUG, min=1)]
+Overfit = Annotated[int | None, option("Train on this number of samples only.", panel=DEBUG, min=1)]
 DryRun = Annotated[
     bool,
     option(
@@ -111,24 +111,26 @@ DryRun = Annotated[
 Profile = Annotated[
     int, option("Number of steps to trace with torch.profiler.", panel=DEBUG, min=0)
 ]
-Pictures = Annotated[int, option("Number of frames or rank lists to draw.", min=0)]
+Pictures = Annotated[
+    int, option("Number of images to draw: frames with poses, or rank lists.", min=0)
+]
 JsonFile = Annotated[Path | None, option("Also write the results to this JSON file.", "--json")]
 TestGt = Annotated[
     bool,
-    option("Vote with ground-truth labels and offsets, without network.", "--test-gt", panel=POSE),
+    option("Vote with ground-truth labels and offsets, not predictions.", "--test-gt", panel=POSE),
 ]
 Predictions = Annotated[
     Path | None,
     option("Poses to score: a folder of text files, or a CSV file in BOP's format.", panel=POSE),
 ]
 Truth = Annotated[Path | None, option("Ground-truth poses for --predictions.", panel=POSE)]
-Frames = Annotated[Path | None, option("List of the frames of --predictions.", panel=POSE)]
+Frames = Annotated[Path | None, option("File that lists the frames of --predictions.", panel=POSE)]
 SaveFeatures = Annotated[
     Path | None, option("Write features and labels to this .npz file.", panel=REID)
 ]
 Features = Annotated[
     Path | None,
-    option("Evaluate the file written by --save-features, without network.", panel=REID),
+    option("Features to evaluate, from --save-features; needs no network.", panel=REID),
 ]
 Rerank = Annotated[
     bool, option("Also evaluate with k-reciprocal re-ranking.", "--rerank", panel=REID)
