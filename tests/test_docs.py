@@ -95,7 +95,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("FFREID_CACHE", str(folder / "cache"))
         for command in TRAIN_ON_TOYS:
             run_ffreid([*shlex.split(command)[1:], *SMALL[command.split()[-1]]])
         best = folder / "runs/toy-reid/default/best.pth"
