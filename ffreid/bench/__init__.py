@@ -1,1 +1,1 @@
-"""Benchmarks, with the plain methods that they compare with."""
+"""Benchmarks, and the reference implementations that they compare with."""

@@ -1,4 +1,4 @@
-"""How long the stages of one frame take here, beside the plain forms of what was made faster."""
+"""Time per stage of a frame, beside reference implementations of the accelerated stages."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,17 +28,17 @@ _SEED = 0
 
 
 def bench(quick: bool) -> list[dict[str, Any]]:
-    """Time every stage on made-up data.
+    """Time every stage on synthetic data.
 
     Args:
         quick: small inputs and few repetitions, for a look within seconds.
 
     Returns:
-        A row a measurement: ``stage``, ``milliseconds``, ``share`` of a frame's time (None for
-        what is part of another row), ``plain milliseconds`` and ``ratio`` (None where there is
-        no plain form), ``peak MB`` (where it is measured).
+        A row per measurement: ``stage``, ``milliseconds``, ``share`` of a frame's time (None for
+        what is part of another row), ``plain milliseconds`` of the reference and ``ratio`` to it
+        (None without a reference), ``peak MB`` (where it is measured).
     """
-    rows = [line for stage in STAGES for line in stage(quick)]
+    rows = [*memory_rows(quick), *data_rows(quick), *network_rows(quick), *voting_rows(quick)]
     total = sum(line["milliseconds"] for line in rows if line["share"] is not None)
     for line in rows:
         if line["share"] is not None:
@@ -46,40 +46,11 @@ def bench(quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def voting_rows(quick: bool) -> list[dict[str, Any]]:
-    """Time the votes of a frame with five objects: the fits against their plain form, and all.
-
-    The fits are one of the centre and eight of keypoints for each object; 5 % of the votes are
-    far off, which is what makes mean shift take its time.
-    """
-    votes_each = 150 if quick else 300
-    repeats = 3 if quick else 5
-    generator = torch.Generator().manual_seed(_SEED)
-    frame = five_object_frame(votes_each, generator)
-    points, labels, centre_offsets, keypoint_offsets = frame
-    votes = points - torch.cat([centre_offsets, keypoint_offsets])
-    fits = [votes[:, labels == class_id] for class_id in torch.unique(labels)]
-
-    def plain() -> None:
-        for group in fits:
-            for fit in group:
-                reference_mean_shift(fit, bandwidth=BANDWIDTH)
-
-    def batched() -> None:
-        for group in fits:
-            mean_shift(group, bandwidth=BANDWIDTH)
-
-    fast, slow = milliseconds(batched, repeats), milliseconds(plain, 1)
-    whole = milliseconds(lambda: frame_poses(*frame, ycb_objects(), bandwidth=BANDWIDTH), repeats)
-    size = f"5 objects x {votes_each} votes"
-    return [row(f"voting and poses, {size}", whole), row("  its mean shift", fast, slow, part=True)]
-
-
 def memory_rows(quick: bool) -> list[dict[str, Any]]:
     """Time the nine fits of one object with 4,000 votes, and the memory that they take."""
     votes = 400 if quick else 4000
     cost = alone(_nine_fits, votes)
-    stage = f"9 fits of {votes} votes alone"
+    stage = f"mean shift, 9 fits of {votes} votes"
     return [row(stage, cost.milliseconds, part=True, megabytes=cost.megabytes)]
 
 
@@ -91,46 +62,41 @@ def _nine_fits(count: int) -> Callable[[], object]:
 
 def data_rows(quick: bool) -> list[dict[str, Any]]:
     """Time what turns a rendered frame into a sample: holes, normals, neighbours (one worker)."""
-    height, width, points = (96, 128, 1024) if quick else (480, 640, 12800)
+    frame, points = _frame(quick)
     repeats = 1 if quick else 5
-    frame = _rendered(height, width)
-    filled = fill_missing(frame.depth, frame.depth_scale)
+    depth, scale, intrinsics = frame.depth, frame.depth_scale, frame.intrinsics
+    filled = fill_missing(depth, scale)
     millimetres = (filled / 10).astype(np.uint16)
-    fx, fy = float(frame.intrinsics[0, 0]), float(frame.intrinsics[1, 1])
-    point_map = back_project(filled / np.float32(frame.depth_scale), frame.intrinsics)
+    fx, fy = float(intrinsics[0, 0]), float(intrinsics[1, 1])
+    point_map = back_project(filled / np.float32(scale), intrinsics)
     valid = np.flatnonzero(filled.reshape(-1) > 1e-6)
     chosen = np.random.RandomState(_SEED).permutation(valid)[:points]
     cloud = point_map.reshape(-1, 3)[chosen]
-
-    def pyramid(workers: int) -> float:
-        return milliseconds(lambda: build_pyramid(cloud, point_map, workers=workers), repeats)
-
-    alone = pyramid(1)
-    plain = milliseconds(lambda: reference_pyramid(cloud, point_map), repeats)
-    size = f"{height} x {width}"
+    size = f"{depth.shape[0]} x {depth.shape[1]}"
+    holes = milliseconds(lambda: fill_missing(depth, scale), repeats)
+    normals = milliseconds(lambda: normals_from_depth(millimetres, fx, fy), repeats)
+    one = milliseconds(lambda: build_pyramid(cloud, point_map, workers=1), repeats)
+    two = milliseconds(lambda: build_pyramid(cloud, point_map, workers=2), repeats)
+    reference = milliseconds(lambda: reference_pyramid(cloud, point_map), repeats)
     return [
-        row(
-            f"hole filling, {size}",
-            milliseconds(lambda: fill_missing(frame.depth, frame.depth_scale), repeats),
-        ),
-        row(
-            f"normals, {size}",
-            milliseconds(lambda: normals_from_depth(millimetres, fx, fy), repeats),
-        ),
-        row(f"neighbours, {points} points, 1 worker", alone, plain),
-        row("  2 workers (plain: 1 worker)", pyramid(2), alone, part=True),
+        row(f"hole filling, {size}", holes),
+        row(f"normals, {size}", normals),
+        row(f"neighbours, {points} points, 1 worker", one, reference),
+        row("  2 workers (reference: 1 worker)", two, one, part=True),
     ]
 
 
-def _rendered(height: int, width: int) -> Frame:
+def _frame(quick: bool) -> tuple[Frame, int]:
+    """Render a frame; also return how many of its points are sampled."""
+    height, width, points = (96, 128, 1024) if quick else (480, 640, 12800)
     generator = np.random.default_rng(_SEED)
-    return toy_frame("bench", toy_objects(), height=height, width=width, generator=generator)
+    frame = toy_frame("bench", toy_objects(), height=height, width=width, generator=generator)
+    return frame, points
 
 
 def network_rows(quick: bool) -> list[dict[str, Any]]:
     """Time the network's forward pass on one frame, 22 classes."""
-    height, width, points = (96, 128, 1024) if quick else (480, 640, 12800)
-    frame = _rendered(height, width)
+    frame, points = _frame(quick)
     sample = make_sample(
         replace(frame, class_ids=frame.class_ids[:0], camera_from_object=np.zeros((0, 3, 4), "f4")),
         ycb_objects(),
@@ -140,27 +106,40 @@ def network_rows(quick: bool) -> list[dict[str, Any]]:
     )
     assert isinstance(sample, Sample)
     inputs = collate([sample]).inputs.to(torch.device("cpu"))
+    height, width = inputs.rgb.shape[2:]
     net = FFB6D(22).eval()
     with torch.inference_mode():
-        taken = milliseconds(lambda: net(inputs), 1 if quick else 2)
-    return [row(f"network, {height} x {width}, {points} points", taken)]
+        time = milliseconds(lambda: net(inputs), 1 if quick else 2)
+    return [row(f"network, {height} x {width}, {points} points", time)]
 
 
-STAGES: tuple[Callable[[bool], list[dict[str, Any]]], ...] = (
-    memory_rows,
-    data_rows,
-    network_rows,
-    voting_rows,
-)
-"""The stages of a frame; each gives its rows, those that `share` a frame's time with 0.0."""
+def voting_rows(quick: bool) -> list[dict[str, Any]]:
+    """Time the votes of a frame with five objects: the fits beside their reference, and all.
+
+    The fits are one of the centre and eight of keypoints for each object; 5 % of the votes are
+    outliers, which is what makes mean shift slow.
+    """
+    votes_each, repeats = (150, 3) if quick else (300, 5)
+    frame = five_object_frame(votes_each, torch.Generator().manual_seed(_SEED))
+    points, labels, centre_offsets, keypoint_offsets = frame
+    votes = points - torch.cat([centre_offsets, keypoint_offsets])
+    fits = [votes[:, labels == class_id] for class_id in torch.unique(labels)]
+    fast = milliseconds(lambda: [mean_shift(group, bandwidth=BANDWIDTH) for group in fits], repeats)
+    slow = milliseconds(
+        lambda: [reference_mean_shift(fit, bandwidth=BANDWIDTH) for group in fits for fit in group],
+        1,
+    )
+    all_ = milliseconds(lambda: frame_poses(*frame, ycb_objects(), bandwidth=BANDWIDTH), repeats)
+    size = f"5 objects x {votes_each} votes"
+    return [row(f"voting and poses, {size}", all_), row("  mean shift", fast, slow, part=True)]
 
 
 def five_object_frame(
     votes_each: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Make points (N, 3), labels (N,), centre (1, N, 3) and keypoint offsets (8, N, 3) in metres.
+    """Return points (N, 3), labels (N,), centre (1, N, 3) and keypoint offsets (8, N, 3) in metres.
 
-    Five objects of YCB-Video stand 25 cm apart; offsets are off by 3 mm, 5 % of them by 20 cm.
+    Five objects of YCB-Video, 25 cm apart; offsets have errors of 3 mm, 5 % of them of 20 cm.
     """
     objects = ycb_objects()
     class_ids = torch.randperm(len(objects), generator=generator)[:5] + 1

@@ -1,7 +1,4 @@
-"""Mean shift as its definition reads: one fit at a time through an N x N x D table of differences.
-
-Slow and hungry for memory on purpose: it is what the fast form is tested and timed against.
-"""
+"""Reference mean shift: one fit at a time, through an N x N x D table of differences."""
 
 import torch
 from torch import Tensor
@@ -10,15 +7,15 @@ from torch import Tensor
 def reference_mean_shift(
     points: Tensor, *, bandwidth: float, max_iterations: int = 300
 ) -> tuple[Tensor, Tensor, int]:
-    """Fit one set of `points` (N, D): the densest place, its neighbourhood, the updates made.
+    """Fit one set of points.
 
     Args:
         points: (N, D) floats, N at least 1.
         bandwidth: width of the Gaussian and of the neighbourhood, in the points' unit.
-        max_iterations: the fit stops after one update more than this at the latest.
+        max_iterations: at most one update more than this is made.
 
     Returns:
-        (D,) centre, (N,) bool points that ended within `bandwidth` of it, number of updates.
+        (D,) densest place, (N,) bool points that ended within `bandwidth` of it, number of updates.
     """
     moved, updates = points, 0
     while True:

@@ -1,7 +1,4 @@
-"""The neighbour pyramid as the original asks for it: 22 trees, 22 questions.
-
-The plain method, which tests and `ffreid bench` compare the fast one with.
-"""
+"""Reference neighbour pyramid: 22 trees and 22 searches, as in the original."""
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -17,13 +14,13 @@ from ffreid.pose.data.pyramid import (
 
 
 def reference_nearest(support: Points, queries: Points, k: int) -> Indices:
-    """(Q, k) rows of the nearest points in `support`, 0 where there are fewer than k."""
+    """Return (Q, k) indices of the nearest points in `support`, 0 where there are fewer than k."""
     _, found = cKDTree(support).query(queries, k=list(range(1, k + 1)))
     return np.where(found == len(support), 0, found).astype(np.int32)
 
 
 def reference_pyramid(cloud: Points, point_map: Points, *, k: int = 16) -> Pyramid:
-    """The same as `build_pyramid`, every question asked by itself."""
+    """Build the same as `build_pyramid`, each search with its own tree."""
     levels = [cloud[: len(cloud) // 4**i] for i in range(LEVELS + 1)]
     grid = {stride: point_map[::stride, ::stride].reshape(-1, 3) for stride in (2, 4, 8)}
     down = list(zip(levels[1:], STRIDES_DOWN, strict=True))

@@ -1,7 +1,4 @@
-"""The straightforward forms: ranking by sorting and looping, re-ranking by the dense formula.
-
-The plain methods, which tests and `ffreid bench` compare the fast ones with.
-"""
+"""Reference retrieval: ranking by sorting and loops, re-ranking by the dense formula."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -50,14 +47,14 @@ def reference_rerank(
 
 
 def _expanded(order: npt.NDArray[np.int64], item: int, k1: int) -> set[int]:
-    """Give an item's mutual neighbours with those of the members that share most of theirs."""
+    """Return an item's mutual neighbours, with those of members that share most of theirs."""
     first = _mutual(order, item, k1 + 1)
-    whole = set(first)
+    expanded = set(first)
     for member in first:
         further = _mutual(order, member, round(k1 / 2) + 1)
         if len(further & first) > 2 / 3 * len(further):
-            whole |= further
-    return whole
+            expanded |= further
+    return expanded
 
 
 def _mutual(order: npt.NDArray[np.int64], item: int, count: int) -> set[int]:
@@ -66,13 +63,13 @@ def _mutual(order: npt.NDArray[np.int64], item: int, count: int) -> set[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceRanking:
-    """What a protocol gives: a value for each valid query, in the queries' order.
+    """Results under a protocol: a value for each valid query, in order.
 
     Attributes:
-        curve: (G,) CMC at 1, 2, …, G of the gallery that takes part; NaN if no query is valid.
+        curve: (G,) CMC at 1, 2, …, G of the gallery items used; NaN if no query is valid.
         precision: average precision of the valid queries.
-        penalty: matches over the last one's rank of the valid queries.
-        n_skipped: queries that take part and have no match.
+        penalty: number of matches over the rank of the last, of the valid queries.
+        n_skipped: queries without a match.
     """
 
     curve: npt.NDArray[np.float64]

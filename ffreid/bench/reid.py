@@ -1,4 +1,4 @@
-"""How long the stages of a search take here, beside the plain forms of what was made faster."""
+"""Time per stage of a search, beside reference implementations of the accelerated stages."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,19 +18,20 @@ from ffreid.reid.retrieval.reranking import rerank
 
 _SEED = 0
 _DIMENSIONS = 4096
-row = partial(timing.row, part=True)  # the stages are of different sizes: none is a share
+row = partial(timing.row, part=True)  # the stages have different sizes: no shares
 
 
 def bench(quick: bool) -> list[dict[str, Any]]:
-    """Time every stage on made-up data.
+    """Time every stage on synthetic data.
 
     Args:
         quick: small inputs and few repetitions, for a look within a minute.
 
     Returns:
-        A row a measurement, with the columns of `engine.timing.row`; ``share`` is None.
+        A row per measurement, with the columns of `engine.timing.row`; ``share`` is None.
     """
-    return [line for stage in STAGES for line in stage(quick)]
+    stages = (feeding_rows, network_rows, training_rows, ranking_rows, reranking_rows)
+    return [line for stage in stages for line in stage(quick)]
 
 
 def ranking_rows(quick: bool) -> list[dict[str, Any]]:
@@ -49,115 +50,97 @@ def ranking_rows(quick: bool) -> list[dict[str, Any]]:
 def size_rows(
     name: str, queries: int, items: int, identities: int, cameras: int, *, features: bool
 ) -> list[dict[str, Any]]:
-    """Time the evaluator from the same distance values as its plain form.
+    """Time the evaluator and its reference on the same distances.
 
     Args:
-        name: the data set that is as large.
-        queries: how many of them.
-        items: size of the gallery.
-        identities: how many of them; every one has three outfits.
-        cameras: how many of them.
+        name: of the dataset with this size.
+        queries: their number.
+        items: of the gallery.
+        identities: their number, with three sets of clothes each.
+        cameras: their number.
         features: whether to time the evaluator from features of 4,096 dimensions, too, whose
-            products take 2 x Q x G x 4,096 operations at least.
+            products take at least 2 x Q x G x 4,096 operations.
     """
     generator = torch.Generator().manual_seed(_SEED)
-    query = made_up_labels(queries, identities, cameras, generator)
-    gallery = made_up_labels(items, identities, cameras, generator)
+    query = random_labels(queries, identities, cameras, generator)
+    gallery = random_labels(items, identities, cameras, generator)
     distances = torch.randn(queries, items, generator=generator)
-
-    def plain() -> None:
-        for protocol in STANDARD:
-            reference_rank(distances, query, gallery, protocol)
-
     fast = milliseconds(lambda: rank(distances, query, gallery, STANDARD), 5)
+    slow = milliseconds(
+        lambda: [reference_rank(distances, query, gallery, protocol) for protocol in STANDARD], 1
+    )
     rows = [
-        row(f"3 protocols, {name} size, {queries} x {items}", fast, milliseconds(plain, 1)),
+        row(f"3 protocols, {name} size, {queries} x {items}", fast, slow),
         row("  reading the distances once", milliseconds(distances.sum, 3)),
     ]
     if features:
-        left, right = made_up_features(queries, items, _DIMENSIONS)
-        give = cosine_distances(left, right)
-        taken = milliseconds(lambda: rank(give, query, gallery, STANDARD), 1)
-        rows.append(row(f"  from features of {_DIMENSIONS} dimensions", taken))
-        rows.append(row("  the features' products alone", milliseconds(lambda: left @ right.T, 1)))
+        left, right = random_features(queries, items, _DIMENSIONS)
+        distances_of = cosine_distances(left, right)
+        time = milliseconds(lambda: rank(distances_of, query, gallery, STANDARD), 1)
+        rows.append(row(f"  from features of {_DIMENSIONS} dimensions", time))
+        rows.append(row("  only the products of features", milliseconds(lambda: left @ right.T, 1)))
     return rows
 
 
 def ranking_of_features(queries: int, items: int) -> Callable[[], object]:
-    """Give the ranking of made-up features of 64 dimensions, to be called."""
+    """Return a function that ranks random features of 64 dimensions."""
     generator = torch.Generator().manual_seed(_SEED)
-    query = made_up_labels(queries, 500, 17, generator)
-    gallery = made_up_labels(items, 500, 17, generator)
-    give = cosine_distances(*made_up_features(queries, items, 64))
-    return lambda: rank(give, query, gallery, STANDARD)
+    query = random_labels(queries, 500, 17, generator)
+    gallery = random_labels(items, 500, 17, generator)
+    distances = cosine_distances(*random_features(queries, items, 64))
+    return lambda: rank(distances, query, gallery, STANDARD)
 
 
 def reranking_rows(quick: bool) -> list[dict[str, Any]]:
-    """Time re-ranking against the dense formula, and with 100,000 items, where that is no choice.
+    """Time re-ranking beside the dense formula, and with 100,000 items, which that cannot hold.
 
     Dense, 100,000 items take three tables of 40 GB. All pairs of items must be compared:
     2 x N x N x D operations.
     """
     queries, items = (20, 380) if quick else (200, 1800)
-    left, right = made_up_features(queries, items, 128)
+    left, right = random_features(queries, items, 128)
     both = torch.cat([left, right]).numpy()
     fast = milliseconds(lambda: rerank(left, right)(0, queries), 1 if quick else 3)
     slow = milliseconds(lambda: reference_rerank(both, queries), 1)
     few, many = (30, 3000) if quick else (300, 100000)
     cost = alone(reranking_of_features, few, many)
+    large = f"re-ranking, {few} x {many}, 128 dimensions"
     return [
         row(f"re-ranking, {queries} x {items}, 128 dimensions", fast, slow),
-        row(
-            f"re-ranking, {few} x {many}, 128 dimensions",
-            cost.milliseconds,
-            megabytes=cost.megabytes,
-        ),
+        row(large, cost.milliseconds, megabytes=cost.megabytes),
     ]
 
 
 def reranking_of_features(queries: int, items: int) -> Callable[[], object]:
-    """Give the re-ranking of made-up features of 128 dimensions, to be called."""
-    left, right = made_up_features(queries, items, 128)
+    """Return a function that re-ranks random features of 128 dimensions, 50 queries at a time."""
+    left, right = random_features(queries, items, 128)
 
     def call() -> None:
-        give = rerank(left, right)
+        distances = rerank(left, right)
         for start in range(0, queries, 50):
-            give(start, min(start + 50, queries))
+            distances(start, min(start + 50, queries))
 
     return call
 
 
-STAGES: tuple[Callable[[bool], list[dict[str, Any]]], ...] = (
-    feeding_rows,
-    network_rows,
-    training_rows,
-    ranking_rows,
-    reranking_rows,
-)
-"""From pictures to scores; each gives its rows."""
-
-
-def made_up_labels(
+def random_labels(
     count: int, identities: int, cameras: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Give labels (count,) of random identities with three outfits each."""
+    """Return labels (count,) of random identities with three sets of clothes each."""
     identity = torch.randint(identities, (count,), generator=generator)
-    outfit = torch.randint(3, (count,), generator=generator)
-    return {
-        "identity": identity,
-        "camera": torch.randint(cameras, (count,), generator=generator),
-        "clothes": identity * 3 + outfit,
-    }
+    clothes = identity * 3 + torch.randint(3, (count,), generator=generator)
+    camera = torch.randint(cameras, (count,), generator=generator)
+    return {"identity": identity, "camera": camera, "clothes": clothes}
 
 
-def made_up_features(queries: int, items: int, dimensions: int) -> tuple[Tensor, Tensor]:
-    """Give unit features (queries, D) and (items, D) in clusters of about 20."""
+def random_features(queries: int, items: int, dimensions: int) -> tuple[Tensor, Tensor]:
+    """Return unit features (queries, D) and (items, D) in clusters of about 20."""
     generator = torch.Generator().manual_seed(_SEED)
     centres = torch.randn(max((queries + items) // 20, 2), dimensions, generator=generator)
 
-    def some(count: int) -> Tensor:
-        whose = torch.randint(len(centres), (count,), generator=generator)
+    def sample(count: int) -> Tensor:
+        cluster = torch.randint(len(centres), (count,), generator=generator)
         noise = torch.randn(count, dimensions, generator=generator)
-        return unit(noise.mul_(0.7).add_(centres[whose]))
+        return unit(noise.mul_(0.7).add_(centres[cluster]))
 
-    return some(queries), some(items)
+    return sample(queries), sample(items)

@@ -1,7 +1,6 @@
-"""How long the network's work takes here: its samples, its forward pass, a step of training."""
+"""Time of the network: loading samples, the forward pass, a training step."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,32 +37,37 @@ from ffreid.reid.defaults import defaults
 from ffreid.reid.model import NETWORKS
 
 _SEED = 0
-row = partial(timing.row, part=True)  # the stages are of different sizes: none is a share
+row = partial(timing.row, part=True)  # the stages have different sizes: no shares
 
 
 def feeding_rows(quick: bool) -> list[dict[str, Any]]:
-    """Time training samples from JPG files of 300 x 130, as one worker makes them.
+    """Time training samples from JPG files of 300 x 130, as one worker loads them.
 
-    The plain form takes the same steps with torchvision, on tensors instead of arrays.
+    The reference does the same with torchvision, on tensors instead of arrays.
     """
     size, small = ((96, 48), (64, 32)) if quick else ((384, 192), (256, 128))
     repeats = 2 if quick else 5
-    with TemporaryDirectory() as name, _one_thread():
-        folder = Path(name)
-        pictures = made_up_set(folder, ImageTraining(*size), frames=1)
-        clips = made_up_set(folder, ClipTraining(*small), frames=40)
-        keys = [(0, i) for i in range(len(pictures))]
-        fast = milliseconds(lambda: [pictures[key] for key in keys], repeats) / len(keys)
-        slow = milliseconds(lambda: [reference_sample(pictures, key) for key in keys], repeats)
-        clip = milliseconds(lambda: [clips[key] for key in keys], repeats) / len(keys)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a data worker
+    try:
+        with TemporaryDirectory() as name:
+            images = noise_dataset(Path(name), ImageTraining(*size), frames=1)
+            clips = noise_dataset(Path(name), ClipTraining(*small), frames=40)
+            keys = [(0, i) for i in range(len(images))]
+            fast = milliseconds(lambda: [images[key] for key in keys], repeats)
+            slow = milliseconds(lambda: [reference_sample(images, key) for key in keys], repeats)
+            clip = milliseconds(lambda: [clips[key] for key in keys], repeats)
+    finally:
+        torch.set_num_threads(threads)
+    count = len(keys)
     return [
-        row(f"training picture, {size[0]} x {size[1]}", fast, slow / len(keys)),
-        row(f"training clip, 8 x {small[0]} x {small[1]}", clip),
+        row(f"training image, {size[0]} x {size[1]}", fast / count, slow / count),
+        row(f"training clip, 8 x {small[0]} x {small[1]}", clip / count),
     ]
 
 
-def made_up_set(folder: Path, prepare: Training, *, frames: int) -> TrainSet:
-    """Write JPG pictures of coarse noise and give 8 samples of 2 identities."""
+def noise_dataset(folder: Path, prepare: Training, *, frames: int) -> TrainSet:
+    """Write JPG images of coarse noise: 8 samples of 2 identities."""
     rng = np.random.default_rng(_SEED)
     records = []
     for index in range(8):
@@ -77,55 +81,44 @@ def made_up_set(folder: Path, prepare: Training, *, frames: int) -> TrainSet:
 
 
 def reference_sample(data: TrainSet, key: tuple[int, int]) -> Tensor:
-    """Give a training picture (3, H, W) of `data`, prepared by torchvision."""
+    """Return a training image (3, H, W) of `data`, prepared by torchvision."""
     prepare = data.prepare
     assert isinstance(prepare, ImageTraining)
     sample = sample_random(data.seed, *key)
     record = data.records[data.sampler.index(*key)]
-    picture = open_picture(data.folder / record.frames[0])
-    picture = functional.resize(picture, [prepare.height, prepare.width])
-    picture = random_crop(picture, prepare.crop, sample.rng)
+    image = open_picture(data.folder / record.frames[0])
+    image = functional.resize(image, [prepare.height, prepare.width])
+    image = random_crop(image, prepare.crop, sample.rng)
     if flips_picture(prepare.flip, sample.flip_generator):
-        picture = functional.hflip(picture)
-    result: Tensor = functional.normalize(functional.to_tensor(picture), MEAN, DEVIATION)
+        image = functional.hflip(image)
+    result: Tensor = functional.normalize(functional.to_tensor(image), MEAN, DEVIATION)
     random_erasing(result, prepare.erase, sample.rng)
     return result
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch compute in one thread, as a worker that loads data does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def network_rows(quick: bool) -> list[dict[str, Any]]:
-    """Time the forward passes of evaluation, and matrix products of as many operations."""
+    """Time the forward passes of evaluation, and matrix products with as many operations."""
     size, small = ((96, 48), (64, 32)) if quick else ((384, 192), (256, 128))
     rate = products_rate(500 if quick else 2000)
     rows = []
     for name, title, shape in (
-        ("resnet50", f"ResNet-50, 8 pictures, {size[0]} x {size[1]}", (8, 3, *size)),
+        ("resnet50", f"ResNet-50, 8 images, {size[0]} x {size[1]}", (8, 3, *size)),
         ("c2dres50", f"C2D, a clip, 8 x {small[0]} x {small[1]}", (1, 3, 8, *small)),
     ):
         net = NETWORKS[name]().eval()
         with torch.inference_mode():
             images = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
-            taken = milliseconds(partial(net, images), 1 if quick else 2)
-        needed = operations(NETWORKS[name], shape)
-        rows.append(row(title, taken))
-        rows.append(row(f"  {needed / 1e9:.0f} GFLOP of matrix products", needed / rate))
+            time = milliseconds(partial(net, images), 1 if quick else 2)
+        flops = operations(NETWORKS[name], shape)
+        rows.append(row(title, time))
+        rows.append(row(f"  matrix products of {flops / 1e9:.0f} GFLOP", flops / rate))
     return rows
 
 
 def operations(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
-    """Count the floating point operations of a forward pass, a multiplication and addition as 2.
+    """Count the floating point operations of a forward pass's convolutions and matrix products.
 
-    Convolutions and matrix products alone count; nothing is computed.
+    A multiplication and an addition count 2; nothing is computed.
     """
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         make().eval()(torch.empty(shape))
@@ -133,18 +126,18 @@ def operations(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
 
 
 def products_rate(size: int) -> float:
-    """Measure the operations a millisecond of a product of two (size, size) matrices."""
+    """Measure the operations per millisecond of a product of two (size, size) matrices."""
     matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(_SEED))
     return 2 * size**3 / milliseconds(lambda: matrix @ matrix, 5)
 
 
 def training_rows(quick: bool) -> list[dict[str, Any]]:
-    """Time a step of CAL that trains both classifiers, on 16 pictures in two groups.
+    """Time a step of CAL that trains both classifiers, on 16 images in two batch norm groups.
 
-    Beside it the network's forward pass with both groups at once against one for each.
+    Also the network's forward pass with both groups at once against one for each.
     """
     size = (96, 48) if quick else (384, 192)
-    train_step, batch = made_up_training(*size)
+    train_step, batch = cal_training(*size)
     at = Progress(step=0, total=1, epoch=0)
     step = milliseconds(lambda: train_step.step([batch], at), 1 if quick else 2)
     grouped, single = train_step.task.get_submodule("net.model"), NETWORKS["resnet50"]()
@@ -154,26 +147,25 @@ def training_rows(quick: bool) -> list[dict[str, Any]]:
         slow = milliseconds(lambda: (single(first), single(second)), 2)
     return [
         row(f"CAL, training step of 16, {size[0]} x {size[1]}", step),
-        row("  forward, 2 groups at once (plain: one after the other)", fast, slow),
+        row("  forward, 2 groups at once (reference: one by one)", fast, slow),
     ]
 
 
-def made_up_training(height: int, width: int) -> tuple[TrainStep, ReidBatch]:
-    """Give what trains a ResNet-50 with CAL from the first epoch on, and a batch of 16 pictures."""
+def cal_training(height: int, width: int) -> tuple[TrainStep, ReidBatch]:
+    """Return the training step of a ResNet-50 with CAL from epoch 0, and a batch of 16 images."""
     cfg = defaults()
     cfg.MODEL.BACKBONE, cfg.MODEL.FEATURE_DIM = "random", 4096
     cfg.TRAIN.BN_GROUPS, cfg.TRAIN.START_EPOCH_CC, cfg.TRAIN.START_EPOCH_ADV = 2, 0, 0
     train = tuple(Record((f"{i}.jpg",), i // 2, 0, i) for i in range(150))
-    nothing = EvalSplit(query=(), gallery=(), protocols=())
     names = tuple(str(i) for i in range(150))
     source = Source(
-        name="made up",
+        name="synthetic",
         folder=Path(),
         video=False,
         train=train,
         identities=names[:75],
         clothes=names,
-        test=nothing,
+        test=EvalSplit(query=(), gallery=(), protocols=()),
     )
     device = torch.device("cpu")
     task = build_task(cfg, source, device)

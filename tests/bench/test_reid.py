@@ -1,79 +1,80 @@
-"""The table of timings is complete; how fast is not a test's to judge."""
+"""The tables of timings are complete, and what is timed beside a reference computes the same."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ffreid.bench.reid import made_up_features, reranking_rows, size_rows
+from ffreid.bench import reid
 from ffreid.bench.reid_networks import (
+    cal_training,
     feeding_rows,
-    made_up_set,
-    made_up_training,
     network_rows,
+    noise_dataset,
     operations,
     reference_sample,
     training_rows,
 )
 from ffreid.engine.task import Progress
+from ffreid.engine.timing import Cost
 from ffreid.reid.data.transforms import ImageTraining
 
-COLUMNS = {"stage", "milliseconds", "share", "plain milliseconds", "ratio", "peak MB"}
+Rows = list[dict[str, Any]]
 
 
-def compared(rows: list[dict[str, Any]]) -> list[bool]:
-    """Check the rows' form; give which of them stand beside a plain form."""
-    assert all(set(row) == COLUMNS for row in rows)
+def size_rows(quick: bool) -> Rows:
+    return reid.size_rows("toy", 5, 300, 20, 4, features=quick)
+
+
+@pytest.mark.parametrize(
+    ("stage", "with_reference"),
+    [
+        (size_rows, [True, False, False, False]),
+        (reid.reranking_rows, [True, False]),
+        (feeding_rows, [True, False]),
+        (network_rows, [False, False, False, False]),
+        (training_rows, [False, True]),
+    ],
+)
+def test_rows_have_their_columns_and_references(
+    stage: Callable[[bool], Rows], with_reference: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reid, "alone", lambda prepare, *sizes: Cost(1.0, 2.0))
+    rows = stage(True)
+    columns = {"stage", "milliseconds", "share", "plain milliseconds", "ratio", "peak MB"}
+    assert all(set(row) == columns for row in rows)
     assert all(row["milliseconds"] > 0 for row in rows)
-    return [row["ratio"] is not None for row in rows]
+    assert [row["ratio"] is not None for row in rows] == with_reference
 
 
-def test_ranking_stands_beside_its_plain_form() -> None:
-    rows = size_rows("toy", 5, 300, 20, 4, features=True)
-    assert compared(rows) == [True, False, False, False]
-
-
-def test_re_ranking_stands_beside_the_dense_formula_and_has_its_memory_measured() -> None:
-    rows = reranking_rows(quick=True)
-    assert compared(rows) == [True, False]
-    assert [row["peak MB"] is not None for row in rows] == [False, True]
-    assert rows[1]["peak MB"] > 0
-
-
-def test_feeding_stands_beside_torchvision() -> None:
-    assert compared(feeding_rows(quick=True)) == [True, False]
-
-
-def test_both_kinds_of_network_are_timed() -> None:
-    assert compared(network_rows(quick=True)) == [False, False, False, False]
-
-
-def test_training_in_groups_stands_beside_one_group_after_the_other() -> None:
-    assert compared(training_rows(quick=True)) == [False, True]
+def test_what_is_measured_in_a_fresh_process_can_be_called() -> None:
+    reid.reranking_of_features(3, 60)()
+    reid.ranking_of_features(3, 60)()
 
 
 @pytest.mark.parametrize("position", range(8))
-def test_the_plain_training_picture_is_the_same(tmp_path: Path, position: int) -> None:
-    data = made_up_set(tmp_path, ImageTraining(48, 24), frames=1)
-    ours, plain = data[0, position].images, reference_sample(data, (0, position))
-    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-6)
+def test_the_reference_training_image_is_the_same(tmp_path: Path, position: int) -> None:
+    data = noise_dataset(tmp_path, ImageTraining(48, 24), frames=1)
+    image, expected = data[0, position].images, reference_sample(data, (0, position))
+    torch.testing.assert_close(image, expected, rtol=0, atol=1e-6)
 
 
-def test_operations_of_a_convolution_are_counted_twice_a_multiplication() -> None:
+def test_operations_of_a_convolution_are_two_per_multiplication() -> None:
     def make() -> torch.nn.Module:
         return torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
 
     assert operations(make, (2, 3, 8, 4)) == 2 * (2 * 8 * 4) * 5 * (3 * 9)
 
 
-def test_the_made_up_step_trains_both_classifiers_against_each_other() -> None:
-    train_step, batch = made_up_training(64, 32)
-    found = train_step.step([batch], Progress(step=0, total=1, epoch=0)).terms
-    assert found["clothes"] > 0
-    assert found["adversarial"] > 0
+def test_the_timed_step_trains_both_classifiers() -> None:
+    train_step, batch = cal_training(64, 32)
+    terms = train_step.step([batch], Progress(step=0, total=1, epoch=0)).terms
+    assert terms["clothes"] > 0
+    assert terms["adversarial"] > 0
 
 
-def test_made_up_features_have_length_one() -> None:
-    for features in made_up_features(3, 40, 16):
+def test_random_features_have_unit_length() -> None:
+    for features in reid.random_features(3, 40, 16):
         torch.testing.assert_close(features.norm(dim=1), torch.ones(len(features)))

@@ -143,7 +143,7 @@ def list_runs(folders: Sequence[Path], *, json_file: Path | None) -> Rows:
     keys = differing_keys([run.settings for run in runs])
     rows = [_row(run, keys) for run in runs]
     shown = keys[:_MAX_COLUMNS]
-    columns = ["run", "data set", "state", "step", "best", "metric", "loss", "started", *shown]
+    columns = ["run", "dataset", "state", "step", "best", "metric", "loss", "started", *shown]
     report.show_table("runs", columns, [_cells(row, shown) for row in rows], digits=4)
     if more := keys[_MAX_COLUMNS:]:
         report.log(f"note: {len(more)} more settings differ: {', '.join(more)}")
@@ -155,7 +155,7 @@ def list_runs(folders: Sequence[Path], *, json_file: Path | None) -> Rows:
 def differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the settings that differ between the runs that have them.
 
-    First those that differ between runs of one data set: data sets differ by their recipes.
+    First those that differ between runs of one dataset: datasets differ by their recipes.
     """
 
     def values(some: Sequence[Mapping[str, Any]], name: str) -> set[str]:

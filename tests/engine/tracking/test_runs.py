@@ -65,7 +65,7 @@ def test_settings_that_differ_are_columns(
     assert first["settings"] == {"SEED": 0, "TRAIN.LR": 0.1}
     assert second["settings"] == {"SEED": 1, "TRAIN.LR": 0.2}
     lines = capsys.readouterr().out.splitlines()
-    header = next(line for line in lines if "data set" in line)
+    header = next(line for line in lines if "dataset" in line)
     assert header.split()[-2:] == ["SEED", "TRAIN.LR"]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ffreid.bench.reid import made_up_labels
+from ffreid.bench.reid import random_labels
 from ffreid.reid.retrieval.protocols import STANDARD
 from ffreid.reid.retrieval.ranking import rank
 
@@ -15,7 +15,7 @@ pytestmark = [
 
 def test_rankings_are_those_of_the_cpu() -> None:
     generator = torch.Generator().manual_seed(0)
-    query, gallery = (made_up_labels(count, 20, 4, generator) for count in (40, 900))
+    query, gallery = (random_labels(count, 20, 4, generator) for count in (40, 900))
     distances = torch.randn(40, 900, generator=generator)
     left, right = (
         {name: values.cuda() for name, values in side.items()} for side in (query, gallery)
