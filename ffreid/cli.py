@@ -257,7 +257,9 @@ def bench(
 
     rows = pose.bench(quick) if task == "pose" else reid.bench(quick)
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    report.show_table(titles[task], columns, [[row[name] for name in columns] for row in rows])
+    # JSON files keep the older name.
+    shown = [name.replace("plain", "reference") for name in columns]
+    report.show_table(titles[task], shown, [[row[name] for name in columns] for row in rows])
     if json is not None:
         atomic.write_json(json, {"rows": rows})
 
