@@ -11,6 +11,7 @@ from contextlib import suppress
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -26,8 +27,22 @@ def _precision_from_amp(amp: Any, precision: Any) -> Any:
     return "fp32" if precision == "amp" else precision
 
 
+def _select_metric(metric: str, select: str) -> str:
+    if metric == "rank1":
+        return select  # the default
+    *protocol, _, _ = select.rsplit(" ", 2) if select else ("", "")
+    return " ".join([*protocol, "mAP" if metric == "map" else str(metric), "max"])
+
+
+def _select_protocol(protocol: str, select: str) -> str:
+    return f"{protocol} {select.split(' ')[-2] if select else 'rank-1'} max" if protocol else select
+
+
 RENAMED: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "TRAIN.AMP": ("TRAIN.PRECISION", _precision_from_amp),
+    "DATA.OVERFIT": ("DATA.FRAMES", lambda frames, _: frames),
+    "TEST.SELECT_METRIC": ("TRAIN.SELECT", _select_metric),
+    "TEST.SELECT_PROTOCOL": ("TRAIN.SELECT", _select_protocol),
 }
 """Old keys that are still accepted: the new key, and its value from (old value, current value)."""
 
@@ -170,8 +185,8 @@ def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         new, convert = RENAMED[key]
         current = _get(cfg, new)
         value = convert(value, current)
-        if os.environ.get("RANK", "0") == "0":
-            log(f"note: {key} {source} is deprecated; use {new} {value}")
+        if value not in ("", []) and os.environ.get("RANK", "0") == "0":
+            log(f"note: {key} {source} is deprecated; use {new} {quote(str(value))}")
         key = new
     if current is None or isinstance(current, CfgNode):
         raise UserError(f"unknown key {key} {source}", _suggest(cfg, key))

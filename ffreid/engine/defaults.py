@@ -1,8 +1,10 @@
-"""Settings that every task's training has, with their defaults; nothing heavy is imported."""
+"""Settings of every task's training, with their defaults; torch is not imported."""
+
+import math
 
 from yacs.config import CfgNode
 
-from ffreid.config import check_choices, check_least, lookup
+from ffreid.config import check_choices, check_least, keys, lookup
 from ffreid.errors import UserError
 
 CHOICES = {"TRAIN.PRECISION": ("fp32", "fp16", "bf16", "amp", "fp64")}
@@ -35,30 +37,28 @@ FREE_TO_CHANGE = (
     "TRAIN.TENSORBOARD",
     "TEST.",
 )
-"""What a resumed run may have otherwise: it changes nothing that is trained, or its rounding."""
+"""Settings that a resumed run may change: they affect nothing that is trained, or only rounding."""
 
 
 def add(train: CfgNode) -> None:
     """Put the settings into a task's node TRAIN."""
-    train.PRECISION = "fp32"  # autocast: fp16 (with loss scaling), bf16, amp: bf16, else fp16; fp64
-    train.TF32 = False  # True: GPUs round products of float32 to 10 bits, and are faster
-    train.ACCUMULATE = 1  # parts of a process's share of a step, one after the other: less memory
-    train.CLIP_NORM = 0.0  # cut longer gradients down to this length; 0 is off
-    train.EMA = 0.0  # decay of an average of weights and statistics, e.g. 0.999; 0 is off
-    train.COMPILE = ""  # torch.compile's backend: inductor (needs a compiler); "" is off
-    train.CHANNELS_LAST = False  # pictures' channels innermost: faster in half precision on GPUs
-    train.FUSED = False  # optimisers' fused kernels
+    train.PRECISION = "fp32"  # fp16, bf16 (autocast), amp (bf16 if the GPU has it, else fp16), fp64
+    train.TF32 = False  # let GPUs round float32 matrix products to TF32
+    train.ACCUMULATE = 1  # micro-batches a step: less memory
+    train.CLIP_NORM = 0.0  # largest gradient norm; 0 is off
+    train.EMA = 0.0  # decay of averaged weights, e.g. 0.999; 0 is off
+    train.COMPILE = ""  # backend of torch.compile, e.g. inductor (needs a compiler); "" is off
+    train.CHANNELS_LAST = False  # memory format: faster with autocast on GPUs
+    train.FUSED = False  # fused optimiser kernels
     train.DETERMINISTIC = False  # refuse operations whose results vary from run to run
-    train.OVERFIT = 0  # train on so many samples, always the same; --overfit
-    train.MAX_SKIPPED = 10  # steps in a row without a finite loss that end the run
-    train.SAVE_EVERY = 500  # steps between saves of last.pth; an evaluation saves too
-    train.SELECT = (
-        ""  # of an evaluation's row, "NAME max" or "NAME min", for best.pth; "": the task's
-    )
-    train.KEEP_EVERY = 0  # epochs between states that are kept as epoch-0001.pth …; 0 is never
-    train.KEEP = 3  # how many of those, the newest; 0 is all
+    train.OVERFIT = 0  # train on the first N samples, always with the same augmentation; --overfit
+    train.MAX_SKIPPED = 10  # end the run after N skipped steps (loss not finite) in a row
+    train.SAVE_EVERY = 500  # steps between saves of last.pth; evaluations save too
+    train.SELECT = ""  # number of an evaluation that selects best.pth: "NAME max" or "NAME min"
+    train.KEEP_EVERY = 0  # epochs between kept checkpoints, epoch-0001.pth …; 0 is never
+    train.KEEP = 3  # keep the newest N of these; 0 is all
     train.LOG_EVERY = 10  # steps between lines of metrics.jsonl
-    train.TENSORBOARD = False  # event files for TensorBoard as well; --tensorboard
+    train.TENSORBOARD = False  # also write TensorBoard event files; --tensorboard
 
 
 def check(cfg: CfgNode) -> None:
@@ -69,12 +69,13 @@ def check(cfg: CfgNode) -> None:
     """
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
-    if not lookup(cfg, "TRAIN.EMA") < 1:
-        raise UserError(
-            f"TRAIN.EMA is {cfg.TRAIN.EMA}", "set it below 1, e.g. 0.999, or to 0 for none"
-        )
+    for key in keys(cfg):
+        if isinstance(value := lookup(cfg, key), float) and not math.isfinite(value):
+            raise UserError(f"{key} is {value}", f"set {key} to a finite number")
+    if cfg.TRAIN.EMA >= 1:
+        raise UserError(f"TRAIN.EMA is {cfg.TRAIN.EMA}", "set it below 1, e.g. 0.999; 0 is off")
     if (select := cfg.TRAIN.SELECT) and not select.endswith((" max", " min")):
         raise UserError(
-            f"TRAIN.SELECT {select!r} does not say which direction is better",
-            "write e.g. TRAIN.SELECT 'accuracy max', a name from the run's metrics.jsonl",
+            f"TRAIN.SELECT {select!r} has no direction",
+            "use e.g. TRAIN.SELECT 'accuracy max', with a name from the run's metrics.jsonl",
         )

@@ -74,6 +74,8 @@ class ValidationResult:
     def selected_by(self, selection: str) -> "ValidationResult":
         """Select by another number of the row: ``NAME max`` or ``NAME min``; "" changes nothing.
 
+        The name may lack the default's beginning: ``mAP`` is ``CC mAP`` if that is ``CC rank-1``.
+
         Raises:
             UserError: the row has no such number.
         """
@@ -81,6 +83,8 @@ class ValidationResult:
             return self
         check_selection(selection, list(self.row))
         name, _, direction = selection.rpartition(" ")
+        if name not in self.row:
+            name = f"{self.name.rpartition(' ')[0]} {name}"
         return replace(self, name=name, value=self.row[name], higher_is_better=direction == "max")
 
     def better_than(self, best: float | None) -> bool:
@@ -99,7 +103,7 @@ def check_selection(selection: str, known: Sequence[str]) -> None:
         UserError: naming those that they do.
     """
     name = selection.rpartition(" ")[0]
-    if name not in known:
+    if not any(number == name or number.endswith(f" {name}") for number in known):
         raise UserError(
             f"TRAIN.SELECT: evaluations give no number {name!r}",
             f"choose one of: {', '.join(known)}",

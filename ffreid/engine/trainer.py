@@ -27,7 +27,7 @@ from ffreid.engine.tracking.progress import Best, StepRecord
 from ffreid.engine.train_step import AverageMeter, StepResult, TrainStep, timed
 from ffreid.errors import UserError
 
-SELECTION_KEYS = ("TEST.SELECT", "TRAIN.SELECT")
+SELECTION_KEYS = ("TEST.SELECT_ON", "TRAIN.SELECT")
 """Prefixes of the settings that choose the number which selects the best state."""
 SHOWN = 8
 """Samples of a skipped step that are named on the screen."""

@@ -36,7 +36,7 @@ FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "TRAIN.EVAL_POSES", "VOTE.")
 
 def training_set(cfg: CfgNode, source: Source) -> TrainSet:
     """The samples to train on; `len` is the samples an epoch."""
-    names = cfg.DATA.OVERFIT or source.reader.train_names
+    names = cfg.DATA.FRAMES or source.reader.train_names
     return TrainSet(
         source.reader,
         source.objects,
@@ -45,13 +45,13 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
         seed=cfg.SEED,
         downscale=cfg.DATA.SHRINK,
         augment=cfg.DATA.AUGMENT,
-        fixed=cfg.DATA.OVERFIT,
+        fixed=cfg.DATA.FRAMES,
     )
 
 
 def evaluation_set(cfg: CfgNode, source: Source, limit: int) -> EvalSet:
-    """The test frames (the first `limit`, 0 is all), or those that training overfits."""
-    names = cfg.DATA.OVERFIT or source.reader.test_names
+    """The test frames (the first `limit`, 0 is all), or DATA.FRAMES."""
+    names = cfg.DATA.FRAMES or source.reader.test_names
     return EvalSet(
         source.reader,
         source.objects,

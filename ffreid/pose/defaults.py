@@ -16,11 +16,16 @@ LEAST = {
     "DATA.SHRINK": 1,
     "DATA.WORKERS": 0,
     "MODEL.POINTS": 1024,
+    "MODEL.POINT_MOMENTUM": 0,
+    "LOSS.OFFSET_SAMPLES": 1e-6,
     "TRAIN.BATCH": 1,
     "TRAIN.EPOCHS": 1,
     "TRAIN.STEPS": 0,
     "TRAIN.LENGTH": 0,
     "TRAIN.CYCLE_DIVISOR": 1,
+    "TRAIN.LR_MIN": 0,
+    "TRAIN.LR_MAX": 0,
+    "TRAIN.WEIGHT_DECAY": 0,
     "TRAIN.VALIDATE_FRAMES": 0,
     "DATA.TOY.TRAIN": 1,
     "DATA.TOY.TEST": 1,
@@ -52,7 +57,7 @@ def defaults() -> CfgNode:
     c.DATA.INTRINSICS = "ycb"  # the two YCB-Video cameras, or meta.mat's intrinsic_matrix
     c.DATA.SHRINK = 1  # read every n-th row and column; intrinsics follow
     c.DATA.AUGMENT = True
-    c.DATA.OVERFIT = []  # train on these frames alone, as they are
+    c.DATA.FRAMES = []  # train and evaluate on these frames alone, without augmentation
     c.DATA.WORKERS = 4  # processes that load; 0 loads in the main process
     c.DATA.TOY = CfgNode()  # what toy-pose renders on first use
     c.DATA.TOY.TRAIN = 300

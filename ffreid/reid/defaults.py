@@ -61,7 +61,6 @@ CHOICES = {
     "TRAIN.OPTIMIZER.NAME": ("adam", "adamw", "sgd"),
     "TRAIN.BATCH_NORM": ("groups", "sync"),
     "TEST.SELECT_ON": ("test", "val"),
-    "TEST.SELECT_METRIC": ("rank1", "map"),
 }
 LEAST = {
     "DATA.HEIGHT": 1,
@@ -81,9 +80,15 @@ LEAST = {
     "AUG.SEQ_LEN": 1,
     "AUG.SAMPLING_STRIDE": 1,
     "MODEL.RES4_STRIDE": 1,
+    "MODEL.POOLING.P": 1e-6,
+    "MODEL.AP3D.TEMPERATURE": 1e-6,
+    "LOSS.CLA_S": 1e-6,
+    "LOSS.PAIR_S": 1e-6,
+    "LOSS.PAIR_LOSS_WEIGHT": 0,
     "LOSS.EPSILON": 0,
     "TRAIN.OPTIMIZER.LR": 0,
     "TRAIN.OPTIMIZER.WEIGHT_DECAY": 0,
+    "TRAIN.LR_SCHEDULER.DECAY_RATE": 0,
     "TRAIN.MAX_EPOCH": 1,
     "TRAIN.STEPS": 0,
     "TRAIN.BN_GROUPS": 1,
@@ -185,8 +190,6 @@ def defaults() -> CfgNode:
     c.TEST.EVAL_STEP = 5  # epochs between evaluations; 0 or less: at the end only
     c.TEST.START_EVAL = 0
     c.TEST.SELECT_ON = "test"  # as the original; val where the data set has a validation split
-    c.TEST.SELECT_PROTOCOL = ""  # CC where there is one, else the first
-    c.TEST.SELECT_METRIC = "rank1"  # or map
     return c
 
 

@@ -98,19 +98,21 @@ def score_protocols(
 
 
 def selecting_protocol(cfg: CfgNode, names: list[str]) -> str:
-    """Name the protocol that selects the best state: CC where there is one, else the first.
+    """Protocol of the number that selects the best state: TRAIN.SELECT's, else CC or the first.
 
     Raises:
-        UserError: TEST.SELECT_PROTOCOL is none of the data set's.
+        UserError: TRAIN.SELECT names none of the dataset's protocols.
     """
     usual = [name for name in names if name.partition(",")[0] == "CC"] or names
-    wanted: str = cfg.TEST.SELECT_PROTOCOL or usual[0]
-    if wanted not in names:
+    protocol, *rest = cfg.TRAIN.SELECT.rsplit(" ", 2)
+    if len(rest) < 2:  # at most a metric and a direction
+        return usual[0]
+    if protocol not in names:
         raise UserError(
-            f"TEST.SELECT_PROTOCOL {wanted!r} is no protocol of {cfg.DATASET}",
+            f"TRAIN.SELECT: {protocol!r} is not a protocol of {cfg.DATASET}",
             f"choose one of: {', '.join(names)}",
         )
-    return wanted
+    return str(protocol)
 
 
 def unusable_protocols(search: ExtractedFeatures) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,6 @@ from ffreid.reid.scoring import ResultRow, selecting_protocol
 from ffreid.reid.table import COLUMNS, table
 from ffreid.reid.visualization import rank_list_images
 
-METRICS: dict[str, tuple[str, Callable[[Scores], float]]] = {
-    "rank1": ("rank-1", lambda scores: scores.cmc[1]),
-    "map": ("mAP", lambda scores: scores.mean_average_precision),
-}
-"""What may select the best state: its name and how it is had."""
 PICTURES = 4
 """Rank lists that are drawn at an evaluation, where pictures are asked for."""
 
@@ -54,26 +48,25 @@ def validate(
     by_name = {row.protocol: row for row in rows}
     found = {name: row.scores for name, row in by_name.items()}
     protocol = selecting_protocol(cfg, list(found))
-    label, metric = METRICS[cfg.TEST.SELECT_METRIC]
-    value = metric(found[protocol])
+    rank1 = found[protocol].cmc[1]
     if world.is_main:
         told = [f"{s.name} {s.cmc[1]:.1%} / {s.mean_average_precision:.1%}" for s in found.values()]
         report.log(f"epoch {at.epoch + 1}: rank-1 / mAP: {', '.join(told)}")
-        if math.isnan(value):
+        if math.isnan(rank1):
             report.log(
                 f"note: no query has a match under {protocol}, so the best state is the last one; "
-                "TEST.SELECT_PROTOCOL names another"
+                f"use another protocol: TRAIN.SELECT '{next(iter(found))} rank-1 max'"
             )
     return ValidationResult(
         row={f"{s.name} {key}": value for s in found.values() for key, value in _numbers(s)},
-        name=f"{protocol} {label}",
-        value=value,
+        name=f"{protocol} rank-1",
+        value=rank1,
         higher_is_better=True,
         results={
             "selected_on": cfg.TEST.SELECT_ON,
             "scores": [asdict(s) for s in found.values()],
         },
-        measured={"rank1": found[protocol].cmc[1]},
+        measured={"rank1": rank1},
         images=lambda: pictures(cfg, source, search, by_name[protocol]),
     )
 

@@ -299,7 +299,7 @@ def test_a_checkpoint_that_is_cut_short_is_named(
     ("more", "error", "hint"),
     [
         ("TEST.SELECT_ON val", "toy-reid has no validation split", "set TEST.SELECT_ON test"),
-        ("TEST.SELECT_PROTOCOL XX", "TEST.SELECT_PROTOCOL 'XX' is no protocol", "general, SC, CC"),
+        ("TEST.SELECT_PROTOCOL XX", "TRAIN.SELECT: 'XX' is not a protocol", "general, SC, CC"),
         ("TRAIN.START_EPOCH 3", "TRAIN.START_EPOCH is 3", "--resume"),
         ("MODEL.NAME c2dres50", "MODEL.NAME c2dres50 reads clips", "resnet50"),
         ("MODEL.BACKBONE gone.pth", "gone.pth", "MODEL.BACKBONE"),

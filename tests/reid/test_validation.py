@@ -64,20 +64,21 @@ def test_evaluations_are_due_at_the_end_of_every_so_many_epochs(
     [
         (["general", "SC", "CC"], "", "CC"),
         (["general"], "", "general"),
-        (["SC", "CC", "CC, listed identities"], "SC", "SC"),
+        (["SC", "CC", "CC, listed identities"], "SC mAP max", "SC"),
+        (["SC", "CC", "CC, listed identities"], "mAP max", "CC"),
         (["SC (cameras 2 and 3)", "CC (cameras 3 and 4)"], "", "SC (cameras 2 and 3)"),
     ],
 )
 def test_clothes_changing_selects_where_there_is_such_a_row(
     names: list[str], wanted: str, found: str
 ) -> None:
-    cfg = compose("ltcc", pairs=["TEST.SELECT_PROTOCOL", wanted])
+    cfg = compose("ltcc", pairs=["TRAIN.SELECT", wanted])
     assert selecting_protocol(cfg, names) == found
 
 
 def test_a_protocol_that_the_data_set_lacks_is_refused_with_those_it_has() -> None:
-    cfg = compose("ltcc", pairs=["TEST.SELECT_PROTOCOL", "XX"])
-    with pytest.raises(UserError, match="'XX' is no protocol of ltcc") as caught:
+    cfg = compose("ltcc", pairs=["TRAIN.SELECT", "XX mAP max"])
+    with pytest.raises(UserError, match="'XX' is not a protocol of ltcc") as caught:
         selecting_protocol(cfg, ["general", "CC"])
     assert caught.value.hint == "choose one of: general, CC"
 
@@ -98,7 +99,7 @@ def test_a_protocol_that_cannot_select_is_told_before_training(
         test=search,
         columns=columns,
     )
-    cfg = compose("folder", pairs=["TEST.SELECT_PROTOCOL", "CC"])
+    cfg = compose("folder", pairs=["TRAIN.SELECT", "CC rank-1 max"])
     if works:
         check_source(cfg, source)
         return
@@ -156,7 +157,7 @@ def validated(
     result = validation.validate(cfg, ALONE, source, train_step, Progress(9, 10, 4))
     assert heard == [(train_step.task.get_submodule("net.model"), cfg.TEST.SELECT_ON)]
     assert not train_step.task.training
-    return result
+    return result.selected_by(cfg.TRAIN.SELECT)
 
 
 FOUND = [scores("SC", 0.9, 0.8), scores("CC", 0.4, 0.3)]
@@ -169,6 +170,8 @@ FOUND = [scores("SC", 0.9, 0.8), scores("CC", 0.4, 0.3)]
         (("TEST.SELECT_METRIC", "map"), "CC mAP", 0.3),
         (("TEST.SELECT_PROTOCOL", "SC"), "SC rank-1", 0.9),
         (("TEST.SELECT_PROTOCOL", "SC", "TEST.SELECT_METRIC", "map"), "SC mAP", 0.8),
+        (("TRAIN.SELECT", "mAP max"), "CC mAP", 0.3),
+        (("TRAIN.SELECT", "SC mAP max"), "SC mAP", 0.8),
         (("TEST.SELECT_ON", "val"), "CC rank-1", 0.4),
     ],
 )
@@ -197,7 +200,7 @@ def test_a_protocol_without_a_valid_query_selects_nothing_and_says_so(
     assert found.better_than(None)
     told = capsys.readouterr().err
     assert "no query has a match under CC" in told
-    assert "TEST.SELECT_PROTOCOL" in told
+    assert "TRAIN.SELECT 'SC rank-1 max'" in told
 
 
 RECORDED = (
