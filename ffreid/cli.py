@@ -50,12 +50,12 @@ def train(
     config = _compose(dataset, root, cls, cfg, output, tag, settings, options)
     flags.choose_devices(gpu, several="" if gpus else "add --gpus {count}")
     start = flags.checkpoint_to_resume(resume or config.MODEL.get("RESUME") or None)
-    if gpus is not None:
+    if gpus is not None and failures.LAUNCHED not in os.environ:
         if "WORLD_SIZE" in os.environ:
             raise UserError("--gpus cannot be used inside torchrun", "remove --gpus or torchrun")
-        from ffreid.engine.distributed.launch import launch, without_gpus
+        from ffreid.engine.distributed.launch import launch
 
-        sys.exit(launch(gpus, without_gpus(context.obj)))
+        sys.exit(launch(gpus, context.obj))
     from ffreid import runner
     from ffreid.engine.distributed import group
 

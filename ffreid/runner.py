@@ -1,4 +1,9 @@
-"""From a configuration to a training or an evaluation run, one process or many."""
+"""Train and evaluate from a configuration, in one process or in a process group.
+
+Linux is supported in full. On macOS and Windows ffreid can be imported, and evaluate and train in
+a single process; on Windows SIGUSR1 does not exist, data workers stop at Ctrl-C, and a renamed file
+may be lost in a power cut.
+"""
 
 import signal
 import tempfile
@@ -33,27 +38,27 @@ def train(
     stop_at: int | None = None,
     profiled_steps: int = 0,
 ) -> Path:
-    """Train, evaluate at the authors' rhythm, keep the best and the last state.
+    """Train with evaluations at the configured interval, and keep the best and the last state.
 
     Args:
         cfg: frozen configuration.
-        resume: checkpoint to go on from, bitwise as if never interrupted; ``auto`` finds it. A
-            process that torchrun has started again finds it by itself.
-        stop_at: stop after this many steps, saved, to go on later; None trains to the end.
-        profiled_steps: trace so many steps with torch's profiler.
+        resume: checkpoint to resume from, with bitwise the result of an uninterrupted run; "auto"
+            is the run's latest, which processes restarted by torchrun use in any case.
+        stop_at: save and return after this many steps; None trains to the end.
+        profiled_steps: number of steps to trace with torch's profiler.
 
     Returns:
         The run folder.
 
     Raises:
-        UserError: data, checkpoint or folder cannot be used.
-        Stopped: a signal asked for it; all is saved.
+        UserError: the data, checkpoint or folder cannot be used.
+        Stopped: by a signal, after saving.
     """
     folder = run_folder(cfg)
     if cfg.TRAIN.TENSORBOARD:
         tensorboard.check_available()
     with group.process_group() as world, worker_errors(), precision.flags(cfg):
-        origin, state = _found(cfg, resume, world)
+        origin, state = _load_resumed(cfg, resume, world)
         if world.is_main:
             if state is None or Path(origin).parent.resolve() != folder.resolve():
                 _refuse_to_overwrite(folder)
@@ -61,72 +66,75 @@ def train(
         trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
         del state
         trainer.fit(stop_at, profiled_steps=profiled_steps)
-        group.barrier()  # the first process may be saving still
+        group.barrier()  # rank 0 may still be saving
         return folder
 
 
 def dry_run(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> dict[str, Any]:
-    """Build everything, run one step and one batch of the evaluation, and print what they take.
+    """Build everything, run one training step and one evaluation batch, and print their cost.
 
-    Nothing is written but toy data, to a folder that is removed again.
+    Writes nothing except toy data, in a temporary folder.
 
     Args:
         cfg: frozen configuration.
-        resume: checkpoint that must fit, see `train`.
+        resume: checkpoint to load, see `train`.
     """
     if cfg.TRAIN.TENSORBOARD:
         tensorboard.check_available()
     folder = run_folder(cfg)
     with (
-        tempfile.TemporaryDirectory(prefix="ffreid-dry-run-") as place,
+        tempfile.TemporaryDirectory(prefix="ffreid-dry-run-") as temporary,
         group.process_group() as world,
         worker_errors(),
         precision.flags(cfg),
     ):
-        origin, state = _found(cfg, resume, world)
-        made_at = tasks.modules(cfg.TASK).sources.synthetic_folder(cfg)
-        if made_at is not None and not (made_at / synthetic.INFO_FILE).is_file():
+        origin, state = _load_resumed(cfg, resume, world)
+        toy_folder = tasks.modules(cfg.TASK).sources.synthetic_folder(cfg)
+        if toy_folder is not None and not (toy_folder / synthetic.INFO_FILE).is_file():
             cfg = cfg.clone()
             cfg.defrost()
-            cfg.DATA.ROOT = place
+            cfg.DATA.ROOT = temporary
             cfg.freeze()
         trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
-        found = trainer.dry_run()
+        costs = trainer.dry_run()
         if world.is_main:
-            show_dry_run(found)
-        return found
+            show_dry_run(costs)
+        return costs
 
 
-def _found(
+def _load_resumed(
     cfg: CfgNode, resume: Path | Literal["auto"] | None, world: World
 ) -> tuple[str, dict[str, Any] | None]:
-    """Give the checkpoint to go on from and where it is from."""
+    """Load the checkpoint to resume from: its path and state, or "" and None."""
     folder = run_folder(cfg)
+    log = report.log if world.is_main else lambda text: None
     if resume == "auto" or group.restarted():
-        say = report.log if world.is_main else lambda text: None
-        if (found := latest_valid(folder, say)) is not None:
-            say(f"going on from {found[0]}, step {found[1]['step']}")
-            return str(found[0]), found[1]
+        latest = latest_valid(folder, log)
+        if latest is not None:
+            path, state = latest
+            log(f"resuming from {path}, step {state['step']}")
+            return str(path), state
         if resume is None or resume == "auto":
-            say(f"no checkpoint in {folder} yet: starting anew")
+            log(f"no checkpoint in {folder} yet: training from scratch")
     if resume is None or resume == "auto":
         return "", None
     return str(resume), convert.load_any(Path(resume), cfg.TASK, say=world.is_main)
 
 
 def finish(cfg: CfgNode) -> None:
-    """Say what training has come to, evaluating its best state where that was not done yet.
+    """Report the result of training, evaluating the best state if that has not been done.
 
     Raises:
-        Stopped: a signal asked for it; training itself has ended and is saved.
+        Stopped: by a signal; the training is complete and saved.
     """
     folder = run_folder(cfg)
 
     def stopped(received: signal.Signals) -> signals.Stopped:
         return signals.Stopped(
             received,
-            f"by {received.name} in the evaluation after training, which is saved in {folder}",
-            "evaluate with ffreid eval, the same data set and --tag",
+            f"by {received.name} in the evaluation after training; the training is saved in "
+            f"{folder}",
+            "evaluate with ffreid eval and the same --dataset and --tag",
         )
 
     with (
@@ -135,8 +143,8 @@ def finish(cfg: CfgNode) -> None:
         precision.flags(cfg),
         signals.catch_signals(
             verbose=world.is_main, run_has_failed=failures.group_has_failed
-        ) as watch,
-        watch.stop_immediately(stopped),
+        ) as caught,
+        caught.stop_immediately(stopped),
     ):
         tasks.finish(cfg.TASK, cfg, world, folder)
 
@@ -148,51 +156,51 @@ def evaluate(
     json_file: Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Evaluate a checkpoint, print the table, write results and pictures.
+    """Evaluate a checkpoint, print the table, write results and images.
 
     Args:
         cfg: frozen configuration.
-        weights: checkpoint; by default the run folder's best, else last.
-        json_file: write the results there too.
-        options: the task's own, see its ``evaluation.evaluate``.
+        weights: checkpoint; by default the run folder's best, or last if there is no best.
+        json_file: additional file for the results.
+        options: options of the task's ``evaluation.evaluate``.
 
     Returns:
-        The results as plain data.
+        The results as JSON data.
 
     Raises:
-        UserError: data, checkpoint or folder cannot be used.
+        UserError: the data, checkpoint or folder cannot be used.
     """
     with group.process_group() as world, worker_errors(), precision.flags(cfg):
-        room = tasks.evaluation(cfg.TASK)
+        evaluation = tasks.evaluation(cfg.TASK)
         if json_file is not None and world.is_main:
             atomic.check_writable(json_file)
         folder = run_folder(cfg)
-        if weights is None and room.needs_weights(options):
-            weights = _newest(folder)
-        results: dict[str, Any] = room.evaluate(
+        if weights is None and evaluation.needs_weights(options):
+            weights = _best_or_last(folder)
+        results: dict[str, Any] = evaluation.evaluate(
             cfg, world, folder=folder, weights=weights, json_file=json_file, **options
         )
         return results
 
 
 def describe_dataset(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str, Any]:
-    """Print what the data set holds, split by split, beside the published counts."""
+    """Print the contents of each split of the data set, with the published counts."""
     if json_file is not None:
         atomic.check_writable(json_file)
     source = tasks.modules(cfg.TASK).sources.open_source(cfg)
     return tasks.dataset_report(cfg.TASK, cfg.DATASET, source, json_file)
 
 
-def _newest(folder: Path) -> Path:
+def _best_or_last(folder: Path) -> Path:
     for name in ("best.pth", "last.pth"):
         if (folder / name).is_file():
             return folder / name
-    raise UserError(f"no checkpoint in {folder}", "name one with --checkpoint FILE, or train first")
+    raise UserError(f"no checkpoint in {folder}", "use --checkpoint FILE, or train first")
 
 
 def _refuse_to_overwrite(folder: Path) -> None:
     if (folder / "last.pth").is_file():
         raise UserError(
-            f"{folder} holds a run already",
-            "go on with --resume auto, or name a new one with --tag NAME",
+            f"{folder} already contains a run",
+            "resume it with --resume auto, or start another with --tag NAME",
         )

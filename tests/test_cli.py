@@ -216,7 +216,7 @@ def test_a_file_that_is_no_checkpoint_of_ours_is_refused(
     assert "holds no FFB6D" in mistake(capsys, *words, *TOY)[0]
 
 
-def test_an_evaluation_before_any_training_is_told(
+def test_an_evaluation_before_any_training_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     error, hint = mistake(capsys, "eval", *TRAIN[1:], "--output", tmp_path)
@@ -228,7 +228,7 @@ def test_a_run_is_not_overwritten(capsys: pytest.CaptureFixture[str], tmp_path: 
     folder = tmp_path / "toy-pose" / "mine"
     io.save(folder / "last.pth", {"step": 1})
     error, hint = mistake(capsys, *TRAIN, "--output", tmp_path, "--tag", "mine")
-    assert error == f"{folder} holds a run already"
+    assert error == f"{folder} already contains a run"
     assert "--resume auto" in hint
     assert io.load(folder / "last.pth") == {"step": 1}
 

@@ -1,4 +1,4 @@
-"""Two processes over gloo, for the tests of what they share."""
+"""Run a function in a gloo group of two processes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +12,11 @@ SIZE = 2
 
 
 def in_processes(work: Callable[[int], Any], folder: Path) -> list[Any]:
-    """Call ``work(rank)`` in `SIZE` joined processes and give their results in rank order.
+    """Call ``work(rank)`` in `SIZE` processes and return their results in rank order.
 
     Args:
-        work: a function of a module, returning tensors, numbers, text, or lists and dicts of them.
-        folder: empty; the processes meet there.
+        work: a module's function that returns tensors, numbers, strings, lists or dicts.
+        folder: an empty folder for the rendezvous and the results.
     """
     spawn(_joined, (work, folder), nprocs=SIZE)  # type: ignore[no-untyped-call]
     return [torch.load(_result(folder, rank), weights_only=True) for rank in range(SIZE)]
@@ -25,7 +25,7 @@ def in_processes(work: Callable[[int], Any], folder: Path) -> list[Any]:
 def _joined(rank: int, work: Callable[[int], Any], folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=SIZE
+        "gloo", init_method=(folder / "rendezvous").as_uri(), rank=rank, world_size=SIZE
     )
     try:
         torch.save(work(rank), _result(folder, rank))

@@ -1,6 +1,6 @@
-"""A command line whose processes end in every way; torchrun or `launch` starts it.
+"""A command line whose processes end in various ways, started by `launch` or without an agent.
 
-``python -m tests.engine.ways_to_end WAY[,WAY…] [FOLDER]``: one way for each restart.
+``python -m tests.engine.ways_to_end act WAY FOLDER``
 """
 
 import os
@@ -12,50 +12,46 @@ from pathlib import Path
 
 from ffreid.cli import app, main
 from ffreid.engine import signals
-from ffreid.engine.distributed import failures, watchdog
+from ffreid.engine.distributed import failures
 from ffreid.errors import UserError
 
-failures.HEAR = failures.FOLLOW = 1.0
+failures.REPORT_WAIT = 1.0
 
 
 @app.command()
-def act(ways: str, folder: Path) -> None:
-    """Take the way of this start."""
-    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    way = ways.split(",")[attempt]
+def act(way: str, folder: Path) -> None:
+    """End in the given way."""
     rank = int(os.environ["RANK"])
-    if way in ALONE:
-        ALONE[way](rank, folder)
+    if way in WITHOUT_GROUP:
+        WITHOUT_GROUP[way](rank, folder)
         return
     from ffreid.engine.distributed import group
 
     with group.process_group() as world:
         if world.is_main:
-            sys.stderr.write(f"attempt {attempt}\n")
+            sys.stderr.write("joined\n")
             sys.stderr.flush()
         group.barrier()
-        TOGETHER[way](rank, folder)
+        IN_GROUP[way](rank, folder)
         group.barrier()
 
 
 def finish(rank: int, folder: Path) -> None:
-    from ffreid.engine.distributed import group
-
-    (folder / f"finished-{rank}").write_text(str(group.restarted()))
+    (folder / f"finished-{rank}").touch()
 
 
-def common(rank: int, folder: Path) -> None:
+def common_error(rank: int, folder: Path) -> None:
     raise UserError("no data folder", "write --root FOLDER")
 
 
-def alone(rank: int, folder: Path) -> None:
+def error_of_one(rank: int, folder: Path) -> None:
     if rank == 1:
-        common(rank, folder)
+        common_error(rank, folder)
 
 
 def bug(rank: int, folder: Path) -> None:
     if rank == 1:
-        raise ZeroDivisionError("of rank 1")
+        raise ZeroDivisionError("in rank 1")
 
 
 def killed(rank: int, folder: Path) -> None:
@@ -63,33 +59,33 @@ def killed(rank: int, folder: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def deaf(rank: int, folder: Path) -> None:
-    """As in a collective on CUDA: rank 0 hears of nothing."""
-    watchdog.GRACE = 0.5
+def killed_while_other_hangs(rank: int, folder: Path) -> None:
+    """As in a collective on CUDA: no exception and no signal reaches rank 0."""
+    failures.GRACE = 0.5
     if rank == 0:
         time.sleep(60)
     killed(rank, folder)
 
 
 def stop(rank: int, folder: Path) -> None:
-    with signals.catch_signals() as watch:
+    with signals.catch_signals() as caught:
         (folder / f"ready-{rank}").touch()
-        while watch.received is None:
+        while caught.received is None:
             time.sleep(0.05)
-    raise signals.Stopped(watch.received, "asked to stop", "--resume auto")
+    raise signals.Stopped(caught.received, "asked to stop", "--resume auto")
 
 
 def hesitate(rank: int, folder: Path) -> None:
-    """Heed the second signal only."""
-    heard = []
+    """End at the second signal."""
+    received = []
 
-    def hear(number: int, _: object) -> None:
-        heard.append(number)
-        (folder / f"heard-{len(heard)}-{rank}").touch()
+    def handle(number: int, _: object) -> None:
+        received.append(number)
+        (folder / f"received-{len(received)}-{rank}").touch()
 
-    signal.signal(signal.SIGINT, hear)
+    signal.signal(signal.SIGINT, handle)
     (folder / f"ready-{rank}").touch()
-    while len(heard) < 2:
+    while len(received) < 2:
         time.sleep(0.05)
 
 
@@ -99,26 +95,26 @@ def wait(rank: int, folder: Path) -> None:
 
 
 Way = Callable[[int, Path], None]
-ALONE: dict[str, Way] = {
-    "common-early": common,
-    "alone-early": alone,
+WITHOUT_GROUP: dict[str, Way] = {
+    "common-early": common_error,
+    "one-early": error_of_one,
     "killed-early": killed,
     "stop-early": stop,
     "hesitate": hesitate,
 }
-TOGETHER: dict[str, Way] = {
+IN_GROUP: dict[str, Way] = {
     "finish": finish,
-    "common": common,
-    "alone": alone,
+    "common": common_error,
+    "one": error_of_one,
     "bug": bug,
     "killed": killed,
-    "deaf": deaf,
+    "killed-while-other-hangs": killed_while_other_hangs,
     "stop": stop,
     "wait": wait,
 }
 
 
-def take(way: str, folder: Path) -> None:
+def run_command(way: str, folder: Path) -> None:
     main(["act", way, str(folder)])
 
 

@@ -1,206 +1,284 @@
-"""How a process ends: what went wrong is said once, by name, whichever of many processes saw it.
+"""How a process ends: one message per failure, whichever process saw it, and all end in seconds.
 
-Nothing heavy is imported here: a mistyped key is told before torch is there.
+torchrun's agent ends the processes of its node after a failure, but says only how each one exited,
+and nothing ends a process that runs without an agent. So the processes elect the one that reports.
+Neither torch nor numpy is imported here: a mistyped key is reported before they are loaded.
 """
 
+import json
 import logging
+import multiprocessing
 import os
 import re
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from ffreid.engine.distributed.watchdog import Peers
 from ffreid.engine.signals import Stopped
 from ffreid.errors import UserError, flat
 
-BUG, MISTAKE, INTERRUPTED = 1, 2, 130
-"""Exit codes; `interrupt.Stopped` has 128 + its signal."""
-SAID = "FFREID_SAID"
-"""Environment: folder in which a process that `launch` started notes that it has said its error."""
-HEAR = 3.0
-"""Seconds that the others have to say what they know, before this process speaks."""
-FOLLOW = 5.0
-"""Seconds that a process other than its node's first waits before any group exists."""
-YIELD = 0.5
-"""Seconds between another's word and this process's end: torchrun ends all with the first."""
-SYMPTOM = 200
-"""Characters of torch's own complaint that are quoted."""
+BUG, USER_ERROR, INTERRUPTED = 1, 2, 130
+"""Exit codes; a run that was `signals.Stopped` exits with 128 + its signal."""
+LAUNCHED = "FFREID_LAUNCHED"
+"""Environment variable of the processes of `launch`, which itself reports how one was killed."""
+RESUME = "resume from the last checkpoint with --resume auto"
+REPORT_WAIT = 3.0
+"""Seconds in which a process that knows the cause reports it, before one that does not."""
+EXIT_DELAY = 0.5
+"""Seconds by which the reporter exits first: torchrun ends all processes after the first."""
+POLL = 0.05
+WATCH_EVERY = 1.0
+"""Seconds between two looks at the other processes."""
+GRACE = 7.0
+"""Seconds in which the main thread itself must notice that another process has failed."""
 LOST = re.compile(
     r"connection (closed|reset|refused)|broken pipe|gloo.*(error|failed)"
     r"|timed out waiting|remote process exited|nccl.*(error|abort|timeout)",
     re.IGNORECASE,
 )
-"""How torch's collectives complain of a peer; gloo raises plain RuntimeErrors."""
+"""How torch's collectives report a lost process; gloo raises plain RuntimeErrors."""
 
-_peers: Peers | None = None
-
-
-class PeerLost(Exception):
-    """Another process ended, and this one was asked to end for that."""
+Place = tuple[str, int]
+"""Host (or container) and process id."""
 
 
-def enter(peers: Peers) -> None:
-    """Share one word with `peers` from now on, and end with them."""
-    global _peers
-    _peers = peers
-    peers.watch(_force)
-    with suppress(ValueError):  # only the main thread has signals
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _asked_to_end)
+class ProcessLost(Exception):
+    """Another process has failed, and this one ends because of that."""
 
 
-def leave() -> None:
-    """Leave the group in good order: what the others do is no longer this process's matter."""
-    global _peers
-    if _peers is None:
-        return
-    _peers.leave()
-    _peers.linger(HEAR)
-    _peers = None
-    with suppress(ValueError):
-        if signal.getsignal(signal.SIGTERM) is _asked_to_end:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def exit_with(error: BaseException) -> NoReturn:
-    """Say what ended this command, unless another process of the run does, and exit.
-
-    A process alone says it and raises SystemExit; a bug is raised as it is, with its traceback.
+class Watchdog:
+    """Watches the other processes through the run's store, also while a collective hangs.
 
     Args:
-        error: UserError (exit code 2), Stopped (128 + its signal), KeyboardInterrupt (130);
-            a bug (1) otherwise.
+        store: connection to torch's key-value store, used by nothing else; its methods raise
+            RuntimeError when the server is gone.
+        rank: rank of this process.
+        places: of all processes, in rank order.
+        server: the store's server, if it is in this process rather than in torchrun's agent.
     """
-    if "RANK" not in os.environ:
-        if _code(error) == BUG:
-            raise error
-        _write(_text(error, ""))
-        sys.exit(_code(error))
-    with suppress(ValueError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if _peers is None:
-        _end_before_meeting(error)
-    with suppress(ValueError):  # torchrun sends it as soon as one has ended
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _peers.rest()
-    if not isinstance(error, Stopped):
-        _end_among(_peers, error)
-    if _peers.over():  # torchrun's SIGTERM, since another process failed
-        _end_among(_peers, PeerLost())
-    _end_agreed(_peers, error)
+
+    def __init__(self, store: Any, *, rank: int, places: Sequence[Place], server: Any = None):
+        self.rank, self.places = rank, places
+        self._store, self._server = store, server
+        self._exit_code: int | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def elect_reporter(self, code: int) -> bool:
+        """Become the process that reports the failure, unless another one already is."""
+        value = f"{self.rank} {code}"
+        try:
+            return bool(self._store.compare_set("report", "", value) == value.encode())
+        except RuntimeError:
+            return self._exit_code is None  # a second report is better than none
+
+    def exit_code_of_reporter(self, seconds: float = 0.0) -> int | None:
+        """Exit code of the process that reports the failure; None if there is none in `seconds`."""
+        deadline = time.monotonic() + seconds
+        while self._exit_code is None:
+            if self._has("report"):
+                self._exit_code = int(self._store.get("report").split()[1])
+            elif time.monotonic() > deadline:
+                break
+            else:
+                time.sleep(POLL)
+        return self._exit_code
+
+    def has_failed(self) -> bool:
+        """Whether another process has died or reports a failure."""
+        return bool(self.dead_ranks()) or self.exit_code_of_reporter() is not None
+
+    def dead_ranks(self) -> list[int]:
+        """Ranks of this host whose process no longer exists, though it did not `leave`."""
+        return [
+            rank
+            for rank, place in enumerate(self.places)
+            if not (self._may_be_alive(place) or self._has(f"left/{rank}"))
+        ]
+
+    def leave(self) -> None:
+        """Stop watching, and tell the others that the end of this process is not a failure."""
+        self.stop()
+        with suppress(RuntimeError):
+            self._store.set(f"left/{self.rank}", "")
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stopping.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def wait_for_others(self) -> None:
+        """Keep the store's server alive until the others have ended, `REPORT_WAIT` at most."""
+        deadline = time.monotonic() + REPORT_WAIT
+        others = [rank for rank in range(len(self.places)) if rank != self.rank]
+        while self._server is not None and time.monotonic() < deadline:
+            alive = (rank for rank in others if self._may_be_alive(self.places[rank]))
+            if all(self._has(f"left/{rank}") for rank in alive):
+                return
+            time.sleep(POLL)
+
+    def _watch(self) -> None:
+        """End this process where its main thread hangs: NCCL waits minutes for a dead process."""
+        since = None
+        while not self._stopping.wait(WATCH_EVERY):
+            since = (since or time.monotonic()) if self.has_failed() else None
+            if since and time.monotonic() - since > GRACE:
+                _report_and_exit(self, ProcessLost())
+
+    def _may_be_alive(self, place: Place) -> bool:
+        host, pid = place
+        if host != self.places[self.rank][0]:
+            return True
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+    def _has(self, key: str) -> bool:
+        try:
+            return bool(self._store.check([key]))
+        except RuntimeError:
+            return False
+
+
+_watchdog: Watchdog | None = None
+
+
+@contextmanager
+def watchdog(
+    store: Any, *, rank: int, places: Sequence[Place], server: Any = None
+) -> Iterator[None]:
+    """Watch the other processes and report failures together with them, see `Watchdog`.
+
+    After an exception the watchdog stays, for `exit_with`.
+    """
+    global _watchdog
+    _watchdog = Watchdog(store, rank=rank, places=places, server=server)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        _set_handler(signal.SIGTERM, _handle_sigterm)
+    yield
+    _watchdog.leave()
+    _watchdog.wait_for_others()
+    _watchdog = None
+    if signal.getsignal(signal.SIGTERM) is _handle_sigterm:
+        _set_handler(signal.SIGTERM, signal.SIG_DFL)
 
 
 def group_has_failed() -> bool:
-    """Whether another process of the group has failed, so that a SIGTERM only says so too."""
-    return _peers is not None and _peers.over()
+    """Whether another process has failed, so that torchrun's SIGTERM only follows from that."""
+    return _watchdog is not None and _watchdog.has_failed()
 
 
-def name() -> str:
-    """``process 1 of 2`` from torchrun's environment, with its host where there are several."""
+def local_place() -> Place:
+    """Place of this process; hosts may share a name, so on Linux the kernel's boot names it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}", os.getpid()
+    except OSError:
+        return socket.gethostname(), os.getpid()
+
+
+def process_name() -> str:
+    """``process 1 of 2`` from torchrun's environment, with the host where there are several."""
     size = os.environ.get("WORLD_SIZE", "1")
     host = f" ({socket.gethostname()})" if os.environ.get("LOCAL_WORLD_SIZE", size) != size else ""
     return f"process {os.environ.get('RANK', '0')} of {size}{host}"
 
 
-def restarts_left() -> bool:
-    """Whether torchrun starts the processes again once they have ended."""
-    done = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    return done < int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+def exit_with(error: BaseException) -> NoReturn:
+    """Report the error that ended this command, unless another process does, and exit.
+
+    A single process raises SystemExit, or the exception itself where it is a bug.
+
+    Args:
+        error: UserError (exit code 2), Stopped (128 + its signal), KeyboardInterrupt (130), or any
+            other exception, a bug (1).
+    """
+    if "RANK" not in os.environ:
+        if _exit_code(error) == BUG:
+            raise error
+        _report(_message(error))
+        sys.exit(_exit_code(error))
+    _set_handler(signal.SIGINT, signal.SIG_IGN)
+    if _watchdog is None:
+        _exit_before_group(error)
+    _set_handler(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, once a process has exited
+    _watchdog.stop()
+    if isinstance(error, Stopped) and _watchdog.has_failed():
+        error = ProcessLost()  # stopped by torchrun's SIGTERM
+    _report_and_exit(_watchdog, error)
 
 
-def _end_before_meeting(error: BaseException) -> NoReturn:
-    """A mistake of all is said by process 0, whose end ends the others; else by who made it."""
-    first = os.environ["RANK"] == "0"
-    if not first:
-        with suppress(ValueError):
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(HEAR if os.environ.get("LOCAL_RANK") == "0" else FOLLOW)
-    if first or not isinstance(error, Stopped | KeyboardInterrupt):  # signals reach all alike
-        _say(_text(error, "" if first else name()))
-    _exit(_code(error))
+def _exit_before_group(error: BaseException) -> NoReturn:
+    """Leave an error of all processes to rank 0, whose exit makes torchrun end the others."""
+    is_main = os.environ["RANK"] == "0"
+    if not is_main:
+        _set_handler(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(REPORT_WAIT if os.environ.get("LOCAL_RANK") == "0" else 1.7 * REPORT_WAIT)
+    if is_main or not isinstance(error, Stopped | KeyboardInterrupt):  # every process gets these
+        _report(_message(error, "" if is_main else process_name()))
+    _exit(_exit_code(error))
 
 
-def _end_agreed(peers: Peers, error: Stopped) -> NoReturn:
-    """All have stopped together, so process 0 says it."""
-    if peers.rank == 0:
-        _say(_text(error, ""))
-        peers.tell(_code(error))
-        peers.linger(HEAR)
-    elif peers.told(HEAR) is not None:
-        time.sleep(YIELD)
-    peers.leave()
-    _exit(_code(error))
-
-
-def _end_among(peers: Peers, error: BaseException) -> NoReturn:
-    """Say it if nobody has the word; else end as the one who has it."""
-    lost = _is_lost(error)
+def _report_and_exit(watchdog: Watchdog, error: BaseException) -> NoReturn:
+    code, size = _exit_code(error), len(watchdog.places)
+    lost, stopped = _is_lost(error), isinstance(error, Stopped)
+    if lost or (stopped and watchdog.rank):  # a process that knows the cause, or rank 0, reports it
+        watchdog.exit_code_of_reporter(REPORT_WAIT)
+    if not watchdog.elect_reporter(code):
+        code = watchdog.exit_code_of_reporter(REPORT_WAIT) or code
+        watchdog.leave()
+        time.sleep(EXIT_DELAY)
+        _exit(code)
     if lost:
-        peers.told(HEAR)
-    if not peers.claim():
-        code = peers.told(HEAR)
-        time.sleep(YIELD)
-        _exit(_code(error) if code is None else code)
-    if lost:
-        _tell_lost(peers, str(error))
-    else:
-        _say(_text(error, name() if peers.size > 1 else ""))
-    peers.tell(_code(error))
-    peers.linger(HEAR)
-    _exit(_code(error))
+        ranks = ", ".join(map(str, watchdog.dead_ranks()))
+        what = f"lost the connection to another process ({flat(str(error))[:200] or 'it failed'})"
+        error = UserError(
+            f"process {ranks} of {size} died" if ranks else what,
+            f"check the memory and the logs of its node; {RESUME}",
+        )
+    if not (lost and LAUNCHED in os.environ):
+        _report(_message(error, "" if stopped or size == 1 else process_name()))
+    watchdog.wait_for_others()
+    _exit(code)
 
 
-def _tell_lost(peers: Peers, symptom: str) -> None:
-    if SAID in os.environ and not restarts_left():
-        return  # `launch` says it, and knows how the other process ended
-    ranks = ", ".join(str(rank) for rank in peers.gone())
-    who = f"process {ranks} of {peers.size}" if ranks else "another process"
-    seen = f" ({flat(symptom)[:SYMPTOM]})" if symptom and not ranks else ""
-    _say(
-        f"error: {name()}: {who} ended without a word{seen}\n"
-        "hint: killed, or its node is gone: look at its memory and its node's log; "
-        "training goes on with --resume auto\n"
-    )
-
-
-def _force() -> NoReturn:
-    """End although the main thread hangs: it waits for a process that is no more."""
-    peers = _peers
-    if peers is None:
-        os._exit(BUG)
-    if peers.claim():
-        _tell_lost(peers, "")
-        peers.tell(BUG)
-    code = peers.told(HEAR)
-    _exit(BUG if code is None else code)
-
-
-def _asked_to_end(number: int, _: FrameType | None) -> None:
-    """Torchrun ends the others with the first that failed: they tell of it, or are silent."""
+def _handle_sigterm(number: int, _: FrameType | None) -> None:
+    """Report the failure of another process, after which torchrun ends this one."""
     if group_has_failed():
-        raise PeerLost
+        raise ProcessLost
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
+def _set_handler(number: int, handler: Any) -> None:
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(number, handler)
+
+
 def _is_lost(error: BaseException) -> bool:
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if kinds & {"PeerLost", "DistError"}:
+    if {"ProcessLost", "DistError"} & {kind.__name__ for kind in type(error).__mro__}:
         return True
     return type(error) is RuntimeError and LOST.search(str(error)) is not None
 
 
-def _code(error: BaseException) -> int:
+def _exit_code(error: BaseException) -> int:
     match error:
         case UserError():
-            return MISTAKE
+            return USER_ERROR
         case Stopped():
             return 128 + error.signal
         case KeyboardInterrupt():
@@ -208,40 +286,33 @@ def _code(error: BaseException) -> int:
     return BUG
 
 
-def _text(error: BaseException, who: str) -> str:
-    prefix = f"{who}: " if who else ""
+def _message(error: BaseException, process: str = "") -> str:
+    prefix = f"{process}: " if process else ""
     match error:
-        case UserError():
-            return f"error: {prefix}{flat(error.message)}\nhint: {flat(error.hint)}\n"
-        case Stopped():
-            return f"stopped: {prefix}{flat(error.message)}\nhint: {flat(error.hint)}\n"
+        case UserError() | Stopped():
+            kind = "stopped" if isinstance(error, Stopped) else "error"
+            return f"{kind}: {prefix}{flat(error.message)}\nhint: {flat(error.hint)}\n"
         case KeyboardInterrupt():
-            return (
-                f"error: {prefix}interrupted\n"
-                "hint: what was saved is intact; training goes on with --resume auto\n"
-            )
-    head = f"error: {who} met a bug\n" if who else ""
+            return f"error: {prefix}interrupted\nhint: {RESUME}\n"
+    head = f"error: {prefix}unexpected {type(error).__name__}\n" if process else ""
     return head + "".join(traceback.format_exception(error))
 
 
-def _say(text: str) -> None:
-    _write(text)
-    folder = os.environ.get(SAID)
-    if folder:
-        with suppress(OSError):
-            (Path(folder) / str(os.getpid())).touch()
-
-
-def _write(text: str) -> None:
-    with suppress(OSError, ValueError):  # nobody may be reading any more
+def _report(text: str) -> None:
+    """Write to stderr, and the first line to the file that torchrun's agent reads."""
+    with suppress(OSError, ValueError):  # stderr may be closed
         sys.stderr.write(text)
         sys.stderr.flush()
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        line = text.partition("\n")[0]
+        extra = {"py_callstack": line, "timestamp": str(int(time.time()))}
+        with suppress(OSError):
+            Path(path).write_text(json.dumps({"message": {"message": line, "extraInfo": extra}}))
 
 
 def _exit(code: int) -> NoReturn:
-    """Exit without tidying up: a group with work under way waits for its peers for ever."""
-    import multiprocessing
-
+    """Exit without cleaning up: a group with pending work waits for its processes for ever."""
     for child in multiprocessing.active_children():
         child.kill()
     logging.shutdown()

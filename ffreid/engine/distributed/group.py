@@ -1,6 +1,10 @@
-"""One path for one process or many: the group is joined if torchrun's environment is there."""
+"""The process group of torchrun's processes; every function also works in a single process."""
 
+import json
 import os
+import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,26 +14,25 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.rendezvous import rendezvous as torch_rendezvous
 
-from ffreid.engine.distributed import failures, rendezvous
-from ffreid.engine.distributed.rendezvous import Meeting
-from ffreid.engine.distributed.watchdog import Peers
+from ffreid.engine.distributed import failures
+from ffreid.engine.distributed.failures import Place
+from ffreid.errors import UserError
 
-Made = TypeVar("Made")
+Value = TypeVar("Value")
 Gradient = Literal["own", "full"]
-TIMEOUT = timedelta(minutes=10)
+START_TIMEOUT = timedelta(minutes=10)
 """How long processes wait for each other to start."""
-ANSWER = timedelta(seconds=10)
-"""How long a question to the run's store may take."""
+STORE_TIMEOUT = timedelta(seconds=10)
+"""How long one request to the run's store may take."""
+POLL = 0.02
 
-_served: Any = None  # the store, in the first process where no agent serves it
-_again: bool | None = None
+_restarted: bool | None = None
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: `rank` of `size`, on device `device`."""
+    """This process: its `rank` among `size` processes, and its `device`."""
 
     rank: int
     size: int
@@ -43,93 +46,132 @@ class World:
 
 @contextmanager
 def process_group() -> Iterator[World]:
-    """Join torchrun's process group (NCCL on CUDA, gloo on CPU) for the block, or stay alone.
+    """Join torchrun's process group (NCCL on CUDA, gloo on CPU) for the block, if there is one.
 
-    Inside another such block it is that block's group: torchrun's processes meet only once, a
-    second meeting would wait for ever. After an error the group stays as it is, since undoing it
-    may wait for processes that failed: `ending.end` says the error and ends the process.
+    An inner block uses the outer block's group. After an error the group is not destroyed, since
+    that may wait for processes that failed: `failures.exit_with` reports the error and exits.
+
+    Raises:
+        UserError: on Windows, where only a single process is supported.
     """
+    global _restarted
     rank = int(os.environ.get("RANK", "0"))
-    local = int(os.environ.get("LOCAL_RANK", "0"))
     size = int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu"
+    world = World(rank, size, torch.device(device))
     if cuda:
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(world.device)
     if dist.is_initialized() or (size == 1 and "RANK" not in os.environ):
-        yield World(rank, size, device)
+        yield world
         return
-    met = _meet()
-    # The name keeps torch's own keys apart from those of processes before a restart.
-    store = dist.PrefixStore(met.name, _connected(TIMEOUT))  # type: ignore[attr-defined]
-    backend, bound = ("nccl", device) if cuda else ("gloo", None)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, device_id=bound)
-    yield World(rank, size, device)
-    _leave()
+    if sys.platform == "win32":
+        raise UserError("cannot train in several processes on Windows", "use a single process")
+    agent_serves = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = _connect(START_TIMEOUT, serve=rank == 0 and not agent_serves)
+    # A connection of its own: a collective may block the other one.
+    watched = _connect(STORE_TIMEOUT)
+    name, places, _restarted = rendezvous(watched, rank=rank, size=size, timeout=START_TIMEOUT)
+    server = None if agent_serves else store
+    watched = dist.PrefixStore(f"ffreid/{name}", watched)  # type: ignore[attr-defined]
+    with failures.watchdog(watched, rank=rank, places=places, server=server):
+        dist.init_process_group(
+            "nccl" if cuda else "gloo",
+            store=dist.PrefixStore(name, store),  # type: ignore[attr-defined]
+            rank=rank,
+            world_size=size,
+            device_id=world.device if cuda else None,
+        )
+        yield world
+    dist.destroy_process_group()
+    _restarted = None
 
 
 def restarted() -> bool:
-    """Whether torchrun has restarted this run; all processes agree inside `process_group`."""
-    if _again is not None:
-        return _again
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    """Whether torchrun has restarted this run; the same in all processes in `process_group`."""
+    return _restarts() > 0 if _restarted is None else _restarted
 
 
-def _meet() -> Meeting:
-    """Find the others, and end with them from now on."""
-    global _served, _again
-    _served, rank, size = next(torch_rendezvous("env://"))
-    store = _connected(ANSWER)
-    met = rendezvous.meet(store, rank=rank, size=size, seconds=TIMEOUT.total_seconds())
-    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    failures.enter(Peers(store, rank=rank, places=met.places, name=met.name, serves=serves))
-    _again = met.again
-    return met
+def rendezvous(
+    store: Any, *, rank: int, size: int, timeout: timedelta
+) -> tuple[str, list[Place], bool]:
+    """Wait for all processes of this start.
+
+    torchrun keeps one store for all its restarts (torch 2.14 does), and its count of restarts
+    differs between nodes. So each process joins with a random token, and takes rank 0's answer
+    only if it lists that token.
+
+    Returns:
+        A name unique to this start; the places of all processes, in rank order; whether the run
+        was started before.
+
+    Raises:
+        RuntimeError: a process did not join in time.
+    """
+    token = uuid.uuid4().hex
+    joined = json.dumps({"token": token, "restarts": _restarts(), "place": failures.local_place()})
+    keys = [f"ffreid/joined/{other}" for other in range(size)]
+    started_before = False
+    if rank == 0:
+        started_before = store.add("ffreid/starts", 1) > 1
+        for key in keys:
+            store.delete_key(key)
+    deadline = time.monotonic() + timeout.total_seconds()
+    while time.monotonic() < deadline:
+        store.set(keys[rank], joined)  # repeatedly: rank 0 deletes the keys of earlier starts
+        if rank == 0 and store.check(keys):
+            processes = [json.loads(store.get(key)) for key in keys]
+            restarted = started_before or any(process["restarts"] for process in processes)
+            store.set("ffreid/start", json.dumps({"processes": processes, "restarted": restarted}))
+        if store.check(["ffreid/start"]):
+            start = json.loads(store.get("ffreid/start"))
+            processes = start["processes"]
+            if any(process["token"] == token for process in processes):
+                places = [(host, pid) for host, pid in (one["place"] for one in processes)]
+                return processes[0]["token"], places, start["restarted"]
+        time.sleep(POLL)
+    raise RuntimeError(f"timed out waiting for all {size} processes to start")
 
 
-def _leave() -> None:
-    global _served, _again
-    failures.leave()
-    dist.destroy_process_group()
-    _served = _again = None
-
-
-def _connected(timeout: timedelta) -> Any:
-    """A connection of its own to the run's store: a collective may hold up another one."""
+def _connect(timeout: timedelta, *, serve: bool = False) -> Any:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return dist.TCPStore(address, port, timeout=timeout)  # type: ignore[attr-defined]
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, is_master=serve, timeout=timeout, wait_for_workers=False
+    )
 
 
-def main_process_first(make: Callable[[], Made]) -> Made:
-    """Call `make` in the first process, then in the others: it may fetch or write files."""
-    if size() == 1:
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def main_process_first(make: Callable[[], Value]) -> Value:
+    """Call `make` in the first process, then in the others: it may download or write files."""
+    if rank() > 0:
+        barrier()
         return make()
-    if dist.get_rank() == 0:
-        made = make()
-        dist.barrier()
-        return made
-    dist.barrier()
-    return make()
+    value = make()
+    barrier()
+    return value
 
 
 def barrier() -> None:
-    """Wait until every process is here, so that what the first one wrote can be read."""
+    """Wait for all processes, e.g. before they read what the first one writes."""
     if size() > 1:
         dist.barrier()
 
 
 def size() -> int:
-    """Number of processes; 1 when alone."""
+    """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Give this process's place among all; 0 when alone."""
+    """Rank of this process; 0 without a group."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def mean(values: torch.Tensor) -> torch.Tensor:
-    """Average over processes, elementwise; the identity when alone."""
+    """Average elementwise over all processes."""
     if size() == 1:
         return values
     total = values.clone()
@@ -138,32 +180,29 @@ def mean(values: torch.Tensor) -> torch.Tensor:
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Give every process the first one's buffers (running statistics differ between them)."""
+    """Copy the buffers of rank 0, such as running statistics, to all processes."""
     if size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
 def gather_rows(rows: Sequence[Any]) -> list[Any]:
-    """All processes' rows, in rank order, on every process; the identity when alone.
-
-    The rows are plain Python data; they carry an index of their own to be sorted by.
-    """
+    """Concatenate the rows of all processes, picklable objects, in rank order on every process."""
     if size() == 1:
         return list(rows)
-    parts: list[Any] = [None] * size()
-    dist.all_gather_object(parts, list(rows))
-    return [row for part in parts for row in part]
+    gathered: list[Any] = [None] * size()
+    dist.all_gather_object(gathered, list(rows))
+    return [row for rows in gathered for row in rows]
 
 
 def gather_with_grad(rows: torch.Tensor, gradient: Gradient = "own") -> torch.Tensor:
-    """All processes' rows, in rank order, on every process; the identity when alone.
+    """Concatenate a tensor of all processes, in rank order on every process.
 
     Args:
-        rows: (B, ...) of any type, B and the rest alike in every process.
-        gradient: what reaches `rows` from a loss of the gathered: "own", only this process's loss
-            (as the authors of CAL train); "full", the sum over all processes' losses, all of
-            which must then propagate.
+        rows: (B, ...) of any type, with the same shape in every process.
+        gradient: what `rows` receives from a loss of the result: "own", the gradient of this
+            process's loss (as the authors of CAL train); "full", the sum over the losses of all
+            processes, each of which must then call backward.
 
     Returns:
         (size x B, ...).
@@ -179,10 +218,10 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, rows: torch.Tensor, gradient: Gradient) -> torch.Tensor:
         ctx.summed = {"own": False, "full": True}[gradient]
         ctx.count = len(rows)
-        mine = rows.contiguous()
-        parts = [torch.empty_like(mine) for _ in range(size())]
-        dist.all_gather(parts, mine)
-        return torch.cat(parts)
+        rows = rows.contiguous()
+        gathered = [torch.empty_like(rows) for _ in range(size())]
+        dist.all_gather(gathered, rows)
+        return torch.cat(gathered)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -194,7 +233,7 @@ class _Gather(torch.autograd.Function):
 
 
 def cores() -> int:
-    """Count the processor cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # macOS has none
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Several processes on this machine from one command, by torchrun's own agent, quietly."""
+"""`--gpus N`: N processes on this machine, started and supervised by torchrun's agent."""
 
 import inspect
 import logging
@@ -15,97 +15,77 @@ from typing import Any
 
 import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from ffreid.engine.distributed.failures import SAID
+from ffreid.engine.distributed.failures import LAUNCHED, RESUME
 from ffreid.engine.distributed.group import cores
+from ffreid.engine.signals import STOP_SIGNALS
 from ffreid.errors import UserError
 from ffreid.report import log
 
-FINISH = 300
-"""Seconds that processes have after a signal to finish their step and save; an elder torch, whose
-LaunchConfig has no ``shutdown_timeout``, gives them 30."""
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-GO_ON = "what was saved is intact; training goes on with --resume auto"
-PROGRAM = ("-m", "ffreid")
+SHUTDOWN_TIMEOUT = 300
+"""Seconds for the processes to finish their step and save after a signal; torch versions without
+this setting give them 30."""
 
 
 def launch(
-    count: int,
-    words: Sequence[str],
-    *,
-    max_restarts: int = 0,
-    program: Sequence[str] = PROGRAM,
+    count: int, arguments: Sequence[str], *, program: Sequence[str] = ("-m", "ffreid")
 ) -> int:
-    """Run ``python -m ffreid WORDS`` in `count` processes that find each other.
+    """Run ``python -m ffreid ARGUMENTS`` in `count` processes of one group.
 
-    Ctrl-C, SIGTERM and SIGUSR1 reach the processes as they are, and these have `FINISH` seconds to
-    end. Call it in the main thread.
+    Ctrl-C, SIGTERM and SIGUSR1 are forwarded. Call it in the main thread.
 
     Args:
-        count: processes, one for each device where there is CUDA.
-        words: the command line, see `without_gpus`.
-        max_restarts: how often all are started again after one has failed.
-        program: what python runs.
+        count: number of processes, one per device where there is CUDA.
+        arguments: of the command line.
+        program: arguments of python that select the program.
 
     Returns:
-        0, or the exit code of the process that failed first; 128 + the signal that ended it, or
-        that this process was told to end by.
+        0, or the exit code of the process that failed first; 128 + N after a signal N.
 
     Raises:
-        UserError: there are not as many devices, not one process is asked for, or torchrun has
-            started this one.
+        UserError: there are fewer devices.
     """
     _check(count)
-    with tempfile.TemporaryDirectory(prefix="ffreid-") as name, _environment(count, name):
-        folder = Path(name)
-        agent = elastic_launch(_config(count, max_restarts, folder / "logs"), sys.executable)
+    with tempfile.TemporaryDirectory(prefix="ffreid-") as logs, _agent_environment(count):
+        agent = elastic_launch(_config(count, logs), sys.executable)
         try:
-            with _quiet(), _forwarding():
-                agent(*program, *words)
+            with _forward_signals():
+                agent(*program, *arguments)
         except ChildFailedError as error:
-            return _told_failure(error, count, folder)
+            rank, first = error.get_first_failure()
+            if not any(Path(one.error_file).is_file() for one in error.failures.values()):
+                how = f"exited with code {first.exitcode}"
+                if first.exitcode < 0:
+                    how = f"was killed by {first.signal_name()}"
+                if first.exitcode == -signal.SIGKILL:
+                    how += ", perhaps for lack of memory"
+                log(f"error: process {rank} of {count} {how}\nhint: {RESUME}")
+            return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode
         except SignalException as error:
-            number = signal.Signals(error.sigval)
-            if not any(path.is_file() for path in folder.iterdir()):
-                log(f"error: ended by {number.name}\nhint: {GO_ON}")
-            return 128 + number
+            if not any(Path(logs).rglob("error.json")):
+                log(f"error: stopped by {error.sigval.name}\nhint: {RESUME}")
+            return 128 + error.sigval
     return 0
-
-
-def without_gpus(words: Sequence[str]) -> list[str]:
-    """Give the command line without ``--gpus N`` or ``--gpus=N``."""
-    kept, skip = [], False
-    for word in words:
-        if skip:
-            skip = False
-        elif word == "--gpus":
-            skip = True
-        elif not word.startswith("--gpus="):
-            kept.append(word)
-    return kept
 
 
 def _check(count: int) -> None:
     if count < 1:
-        raise UserError(f"--gpus {count} is no number of devices", "write e.g. --gpus 2")
-    if "RANK" in os.environ:
-        raise UserError(f"--gpus {count} inside of torchrun", "leave --gpus out: it starts all")
+        raise UserError(f"--gpus {count}: must be at least 1", "use e.g. --gpus 2")
     if not torch.cuda.is_available():
-        log(f"note: no CUDA device here: --gpus {count} starts {count} processes on the CPU")
-    elif count > torch.cuda.device_count():
-        found = torch.cuda.device_count()
+        log(f"note: no CUDA device: --gpus {count} starts {count} processes on the CPU")
+    elif count > (available := torch.cuda.device_count()):
         raise UserError(
-            f"--gpus {count} asks for {count} devices, {found} can be seen",
-            f"write --gpus {found}, or fewer; CUDA_VISIBLE_DEVICES and --gpu choose what is seen",
+            f"--gpus {count}: only {available} CUDA devices are visible",
+            f"use --gpus {available} or less; CUDA_VISIBLE_DEVICES and --gpu select devices",
         )
 
 
-def _config(count: int, max_restarts: int, logs: Path) -> LaunchConfig:
-    newer = {"shutdown_timeout": FINISH, "signals_to_handle": "SIGHUP,SIGQUIT"}
-    known = inspect.signature(LaunchConfig).parameters
-    settings: dict[str, Any] = {key: newer[key] for key in newer if key in known}
+def _config(count: int, logs: str) -> LaunchConfig:
+    optional = {"shutdown_timeout": SHUTDOWN_TIMEOUT, "signals_to_handle": "SIGHUP,SIGQUIT"}
+    known = inspect.signature(LaunchConfig).parameters  # not all versions of torch have these
+    settings: dict[str, Any] = {key: optional[key] for key in optional if key in known}
     return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -114,82 +94,45 @@ def _config(count: int, max_restarts: int, logs: Path) -> LaunchConfig:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
-        max_restarts=max_restarts,
-        logs_specs=DefaultLogsSpecs(log_dir=str(logs)),
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=logs),
         **settings,
     )
 
 
-def _told_failure(error: ChildFailedError, count: int, folder: Path) -> int:
-    """The exit code; said here is only what no process could say itself."""
-    rank, first = error.get_first_failure()
-    said = any((folder / str(failure.pid)).exists() for failure in error.failures.values())
-    if not said:
-        log(f"error: process {rank} of {count} {_how(first)} without a word\nhint: {GO_ON}")
-    return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode
-
-
-def _how(failure: ProcessFailure) -> str:
-    if failure.exitcode >= 0:
-        return f"ended with exit code {failure.exitcode}"
-    number = -failure.exitcode
-    why = ", as when memory runs out," if number == signal.SIGKILL else ""
-    return f"was ended by {failure.signal_name()}{why}"
-
-
 @contextmanager
-def _environment(count: int, folder: str) -> Iterator[None]:
-    """What the processes inherit."""
-    added = {SAID: folder}
-    if "OMP_NUM_THREADS" not in os.environ:
-        added["OMP_NUM_THREADS"] = str(max(1, cores() // count))
-    before = {name: os.environ.get(name) for name in added}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the agent's log: it tells of each signal and each failure a second time."""
-    before = logging.root.manager.disable
+def _agent_environment(count: int) -> Iterator[None]:
+    """Set what the processes inherit, and disable the agent's log, which repeats each failure."""
+    environment, disabled = dict(os.environ), logging.root.manager.disable
+    os.environ[LAUNCHED] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(disabled)
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 @contextmanager
-def _forwarding() -> Iterator[None]:
-    """Pass the first signal on through the agent, which then waits, and further ones directly."""
+def _forward_signals() -> Iterator[None]:
+    """Forward the first signal through the agent, which then waits, and further ones directly."""
     received = []
 
     def handle(number: int, _: FrameType | None) -> None:
         received.append(number)
         if len(received) == 1:
             raise SignalException(f"signal {number}", signal.Signals(number))
-        for process in _children():
-            with suppress(ProcessLookupError):
-                os.kill(process, number)
+        with suppress(OSError):  # only Linux lists the children of a process
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+            for pid in map(int, children.split()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
-    before = {number: signal.signal(number, handle) for number in FORWARDED}
+    handlers = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def _children() -> list[int]:
-    try:
-        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    except OSError:
-        return []
-    return [int(word) for word in listed.split()]
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

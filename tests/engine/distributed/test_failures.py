@@ -1,6 +1,6 @@
-"""What ends one process ends all, and is said once by name.
+"""What ends one process ends all, and is reported once.
 
-The processes come from a server that has torch loaded, so that a start costs no seconds.
+The processes come from a server that has imported torch, so that they start quickly.
 """
 
 import multiprocessing
@@ -9,56 +9,52 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from ffreid.engine.distributed.failures import BUG, INTERRUPTED, MISTAKE
+from ffreid.engine.distributed.failures import BUG, INTERRUPTED, USER_ERROR
 
 SIZE = 2
 LIMIT = 15.0
 """Seconds in which all must have ended after one has."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """What a run of several processes came to."""
+class Result(NamedTuple):
+    """Exit codes and stderr of a run of several processes."""
 
     codes: list[int | None]
-    said: str
+    stderr: str
 
     @property
     def errors(self) -> list[str]:
-        return [line for line in self.said.splitlines() if line.startswith("error: ")]
+        return [line for line in self.stderr.splitlines() if line.startswith("error: ")]
 
 
 def process(rank: int, port: int, way: str, folder: Path) -> None:
-    from tests.engine import ways_to_end  # it adds a command, which is not for this process
+    from tests.engine.ways_to_end import run_command  # adds a command, which tests must not see
 
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(SIZE),
-        "LOCAL_WORLD_SIZE": str(SIZE),
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(port),
     }
-    with (folder / "said").open("a") as file:
+    with (folder / "stderr").open("a") as file:
         os.dup2(file.fileno(), 2)
         sys.stderr = file
-        ways_to_end.take(way, folder)
+        run_command(way, folder)
 
 
-def ended(way: str, folder: Path, send: signal.Signals | None = None) -> Ended:
-    """Take the way in `SIZE` processes without an agent, so that nobody ends the others.
+def run(way: str, folder: Path, send: signal.Signals | None = None) -> Result:
+    """Run `SIZE` processes without an agent, so that nothing else ends them.
 
     Args:
-        way: of ``ways_to_end``.
+        way: a key of ``ways_to_end.IN_GROUP`` or ``WITHOUT_GROUP``.
         folder: empty.
-        send: to every process, once it is ready.
+        send: signal to every process, once all are ready.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ffreid.engine.distributed.group", "tests.engine.ways_to_end"])
@@ -70,91 +66,76 @@ def ended(way: str, folder: Path, send: signal.Signals | None = None) -> Ended:
     ]
     for one in processes:
         one.start()
-    until = time.monotonic() + LIMIT
+    deadline = time.monotonic() + LIMIT
     if send is not None:
-        _send(send, processes, folder, until)
+        while len(list(folder.glob("ready-*"))) < SIZE and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for one in processes:
+            os.kill(one.pid or 0, send)
     for one in processes:
-        one.join(max(0.0, until - time.monotonic()))
+        one.join(max(0.0, deadline - time.monotonic()))
     codes = [one.exitcode for one in processes]
     for one in processes:
         one.kill()
-    return Ended(codes, (folder / "said").read_text())
+    return Result(codes, (folder / "stderr").read_text())
 
 
-def _send(
-    number: signal.Signals, processes: Sequence[BaseProcess], folder: Path, until: float
+@pytest.mark.parametrize(("way", "ranks"), [("common", (0, 1)), ("one", (1,))])
+def test_a_user_error_is_reported_once_and_ends_all(
+    tmp_path: Path, way: str, ranks: tuple[int, ...]
 ) -> None:
-    ready = [folder / f"ready-{rank}" for rank in range(SIZE)]
-    while not all(path.exists() for path in ready) and time.monotonic() < until:
-        time.sleep(0.02)
-    for one in processes:
-        assert one.pid is not None
-        os.kill(one.pid, number)
+    result = run(way, tmp_path)
+    assert result.codes == [USER_ERROR, USER_ERROR]
+    (error,) = result.errors
+    assert error in [f"error: process {rank} of 2: no data folder" for rank in ranks]
+    assert result.stderr.endswith("hint: write --root FOLDER\n")
 
 
-def test_a_mistake_of_all_is_said_once(tmp_path: Path) -> None:
-    found = ended("common", tmp_path)
-    assert found.codes == [MISTAKE, MISTAKE]
-    (error,) = found.errors
-    assert error in [f"error: process {rank} of 2: no data folder" for rank in range(SIZE)]
-    assert found.said.endswith("hint: write --root FOLDER\n")
+def test_a_bug_is_reported_once_with_its_traceback(tmp_path: Path) -> None:
+    result = run("bug", tmp_path)
+    assert result.codes == [BUG, BUG]
+    assert result.errors == ["error: process 1 of 2: unexpected ZeroDivisionError"]
+    assert result.stderr.count("Traceback") == 1
+    assert result.stderr.endswith("ZeroDivisionError: in rank 1\n")
 
 
-def test_a_mistake_of_one_is_said_by_name_and_ends_the_other(tmp_path: Path) -> None:
-    found = ended("alone", tmp_path)
-    assert found.codes == [MISTAKE, MISTAKE]
-    assert found.errors == ["error: process 1 of 2: no data folder"]
-
-
-def test_a_bug_keeps_its_traceback_and_is_said_once(tmp_path: Path) -> None:
-    found = ended("bug", tmp_path)
-    assert found.codes == [BUG, BUG]
-    assert found.errors == ["error: process 1 of 2 met a bug"]
-    assert found.said.count("Traceback") == 1
-    assert found.said.endswith("ZeroDivisionError: of rank 1\n")
-
-
-@pytest.mark.parametrize("way", ["killed", "deaf"])
-def test_a_killed_process_is_told_of_by_the_other_even_if_that_hangs(
-    tmp_path: Path, way: str
-) -> None:
-    found = ended(way, tmp_path)
-    assert found.codes == [BUG, -signal.SIGKILL]
-    assert found.errors == ["error: process 0 of 2: process 1 of 2 ended without a word"]
-    assert "Traceback" not in found.said
-    assert "--resume auto" in found.said
+@pytest.mark.parametrize("way", ["killed", "killed-while-other-hangs"])
+def test_a_killed_process_is_reported_by_the_other(tmp_path: Path, way: str) -> None:
+    result = run(way, tmp_path)
+    assert result.codes == [BUG, -signal.SIGKILL]
+    assert result.errors == ["error: process 0 of 2: process 1 of 2 died"]
+    assert "Traceback" not in result.stderr
+    assert "--resume auto" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("way", "errors"),
     [
-        # Alone, without torchrun that ends all with the first, each of them comes to say it.
+        # With torchrun, which ends all processes after the first, only the first line is printed.
         ("common-early", ["error: no data folder", "error: process 1 of 2: no data folder"]),
-        ("alone-early", ["error: process 1 of 2: no data folder"]),
+        ("one-early", ["error: process 1 of 2: no data folder"]),
     ],
 )
-def test_before_they_meet_the_first_process_speaks_first(
+def test_before_the_group_exists_the_first_process_reports_first(
     tmp_path: Path, way: str, errors: list[str]
 ) -> None:
-    assert ended(way, tmp_path).errors == errors
+    assert run(way, tmp_path).errors == errors
 
 
-def test_processes_end_in_peace(tmp_path: Path) -> None:
-    found = ended("finish", tmp_path)
-    assert found == Ended([0, 0], "attempt 0\n")
-    assert (tmp_path / "finished-0").read_text() == "False"
+def test_processes_finish_without_a_message(tmp_path: Path) -> None:
+    assert run("finish", tmp_path) == Result([0, 0], "joined\n")
 
 
-def test_all_stop_together_and_the_first_says_so(tmp_path: Path) -> None:
-    found = ended("stop", tmp_path, signal.SIGTERM)
-    assert found.codes == [128 + signal.SIGTERM] * SIZE
-    told = [line for line in found.said.splitlines() if not line.startswith("SIGTERM: finishing")]
-    assert told == ["attempt 0", "stopped: asked to stop", "hint: --resume auto"]
+def test_all_stop_together_and_the_first_process_reports_it(tmp_path: Path) -> None:
+    result = run("stop", tmp_path, signal.SIGTERM)
+    assert result.codes == [128 + signal.SIGTERM] * SIZE
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("SIGTERM: ")]
+    assert lines == ["joined", "stopped: asked to stop", "hint: --resume auto"]
 
 
-def test_ctrl_c_is_said_once(tmp_path: Path) -> None:
-    found = ended("wait", tmp_path, signal.SIGINT)
-    assert found.codes == [INTERRUPTED] * SIZE
-    (error,) = found.errors
+def test_ctrl_c_is_reported_once(tmp_path: Path) -> None:
+    result = run("wait", tmp_path, signal.SIGINT)
+    assert result.codes == [INTERRUPTED] * SIZE
+    (error,) = result.errors
     assert error.endswith(" of 2: interrupted")
-    assert "Traceback" not in found.said
+    assert "Traceback" not in result.stderr

@@ -1,15 +1,18 @@
-"""What processes tell each other; alone, everything is the identity."""
+"""What processes exchange; in a single process everything is the identity."""
 
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from ffreid.engine.distributed import group
+from ffreid.engine.distributed import failures, group
 from tests.engine.processes import SIZE, in_processes
 
 GPU = [
@@ -18,11 +21,11 @@ GPU = [
 ]
 
 
-def make(path: Path) -> str:
-    """Make a file; give what was there before."""
-    met = "a file" if path.exists() else "nothing"
+def existed(path: Path) -> bool:
+    """Make a file; return whether it existed."""
+    before = path.exists()
     path.touch()
-    return met
+    return before
 
 
 def shared_buffer(rank: int) -> torch.Tensor:
@@ -34,80 +37,65 @@ def shared_buffer(rank: int) -> torch.Tensor:
 
 
 def gathered(rank: int, gradient: group.Gradient) -> dict[str, torch.Tensor | None]:
-    """Rows of everyone, and what a loss that weighs them by rank sends back."""
+    """Gathered rows, and their gradients from a loss with weights that depend on the rank."""
     rows = torch.tensor([[1.0 + rank], [10.0 + rank]], requires_grad=True)
-    everyones = group.gather_with_grad(rows, gradient)
+    all_rows = group.gather_with_grad(rows, gradient)
     weights = torch.tensor([[1.0], [2.0], [3.0], [4.0]]) * 10**rank
-    torch.autograd.backward((everyones * weights).sum())
-    return {"rows": everyones.detach(), "grad": rows.grad}
+    torch.autograd.backward((all_rows * weights).sum())
+    return {"rows": all_rows.detach(), "grad": rows.grad}
 
 
 def work(rank: int, folder: Path) -> dict[str, Any]:
-    kept = torch.tensor([rank, 10.0 * rank], dtype=torch.float64)
+    values = torch.tensor([rank, 10.0 * rank], dtype=torch.float64)
     return {
         "size": group.size(),
-        # Of unequal lengths.
-        "rows": group.gather_rows([{"rank": rank, "row": row} for row in range(1 + 2 * rank)]),
-        "none": group.gather_rows([]),
-        "mean": group.mean(kept),
-        "kept": kept,
+        "rank": group.rank(),
+        "rows": group.gather_rows([[rank, row] for row in range(1 + 2 * rank)]),
+        "no rows": group.gather_rows([]),
+        "mean": group.mean(values),
+        "values": values,
         "buffer": shared_buffer(rank),
         "own": gathered(rank, "own"),
         "full": gathered(rank, "full"),
         "labels": group.gather_with_grad(torch.tensor([rank, 7])),
-        "rank": group.rank(),
-        "met": group.main_process_first(partial(make, folder / "made")),
+        "existed": group.main_process_first(partial(existed, folder / "file")),
     }
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("dist")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("group")
     return in_processes(partial(work, folder=folder), folder)
 
 
-@pytest.mark.parametrize("rank", range(SIZE))
-def test_every_process_has_all_rows_in_rank_order(told: list[dict[str, Any]], rank: int) -> None:
-    pairs = [(row["rank"], row["row"]) for row in told[rank]["rows"]]
-    assert pairs == [(0, 0), (1, 0), (1, 1), (1, 2)]
-    assert told[rank]["none"] == []
-
-
-@pytest.mark.parametrize("rank", range(SIZE))
-def test_the_mean_is_that_of_all_processes(told: list[dict[str, Any]], rank: int) -> None:
-    assert told[rank]["size"] == SIZE
-    assert told[rank]["mean"].tolist() == [0.5, 5.0]
-    assert told[rank]["kept"].tolist() == [rank, 10.0 * rank]
-
-
-@pytest.mark.parametrize("rank", range(SIZE))
-def test_buffers_become_the_first_processs(told: list[dict[str, Any]], rank: int) -> None:
-    assert told[rank]["buffer"].tolist() == [1.0, 1.0]
-
-
-@pytest.mark.parametrize("rank", range(SIZE))
-def test_gathered_tensors_are_in_rank_order(told: list[dict[str, Any]], rank: int) -> None:
-    assert told[rank]["rank"] == rank
-    assert told[rank]["labels"].tolist() == [0, 7, 1, 7]
-    for gradient in ("own", "full"):
-        assert told[rank][gradient]["rows"].flatten().tolist() == [1.0, 10.0, 2.0, 11.0]
+def test_every_process_gets_the_same_values_in_rank_order(results: list[dict[str, Any]]) -> None:
+    for rank, result in enumerate(results):
+        assert (result["rank"], result["size"]) == (rank, SIZE)
+        assert result["rows"] == [[0, 0], [1, 0], [1, 1], [1, 2]]
+        assert result["no rows"] == []
+        assert result["mean"].tolist() == [0.5, 5.0]
+        assert result["values"].tolist() == [rank, 10.0 * rank]
+        assert result["buffer"].tolist() == [1.0, 1.0]
+        assert result["labels"].tolist() == [0, 7, 1, 7]
+        for gradient in ("own", "full"):
+            assert result[gradient]["rows"].flatten().tolist() == [1.0, 10.0, 2.0, 11.0]
 
 
 def test_gathered_rows_get_gradients_from_the_own_loss_or_from_all(
-    told: list[dict[str, Any]],
+    results: list[dict[str, Any]],
 ) -> None:
     own, full = (
-        [mine[kind]["grad"].flatten().tolist() for mine in told] for kind in ("own", "full")
+        [result[kind]["grad"].flatten().tolist() for result in results] for kind in ("own", "full")
     )
     assert own == [[1.0, 2.0], [30.0, 40.0]]
     assert full == [[11.0, 22.0], [33.0, 44.0]]
 
 
-def test_the_first_process_makes_before_the_others(told: list[dict[str, Any]]) -> None:
-    assert [mine["met"] for mine in told] == ["nothing", "a file"]
+def test_the_main_process_runs_first(results: list[dict[str, Any]]) -> None:
+    assert [result["existed"] for result in results] == [False, True]
 
 
-def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     values = torch.tensor([1.0, 2.0])
@@ -118,12 +106,12 @@ def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert group.gather_rows([3, 1]) == [3, 1]
         assert group.gather_with_grad(values, "full") is values
         assert torch.equal(group.mean(values), values)
-        assert group.main_process_first(lambda: "made") == "made"
+        assert group.main_process_first(lambda: "value") == "value"
         assert not group.restarted()
 
 
 @pytest.mark.parametrize("cuda", [False, pytest.param(True, marks=GPU)])
-def test_one_process_of_torchruns_joins_and_leaves(
+def test_a_group_of_one_process_is_joined_and_left(
     monkeypatch: pytest.MonkeyPatch, cuda: bool
 ) -> None:
     with socket.socket() as free:
@@ -134,7 +122,7 @@ def test_one_process_of_torchruns_joins_and_leaves(
         monkeypatch.setenv(name, value)
     if not cuda:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for _ in range(2):  # a group can be left and made again
+    for _ in range(2):
         with group.process_group() as world, group.process_group() as inner:
             assert inner == world
             assert torch.distributed.get_backend() == ("nccl" if cuda else "gloo")
@@ -143,3 +131,34 @@ def test_one_process_of_torchruns_joins_and_leaves(
             assert values.tolist() == [1.0, 1.0]
         assert not torch.distributed.is_initialized()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def joined(store: Any) -> list[tuple[str, list[failures.Place], bool]]:
+    """Rendezvous of three processes as threads, rank 0 last."""
+    with ThreadPoolExecutor(3) as pool:
+        results = [
+            pool.submit(group.rendezvous, store, rank=rank, size=3, timeout=timedelta(seconds=10))
+            for rank in (2, 1, 0)
+        ]
+        return [result.result() for result in results]
+
+
+def test_processes_agree_on_a_name_that_no_earlier_start_had() -> None:
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    first, *others = joined(store)
+    assert others == [first] * 2
+    name, places, restarted = first
+    assert places == [failures.local_place()] * 3
+    assert not restarted
+    second, *others = joined(store)
+    assert others == [second] * 2
+    assert second[0] != name
+    assert second[2]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_of_an_earlier_start_do_not_count(rank: int) -> None:
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    joined(store)
+    with pytest.raises(RuntimeError, match="timed out waiting"):
+        group.rendezvous(store, rank=rank, size=3, timeout=timedelta(seconds=0.1))
