@@ -140,7 +140,7 @@ def dataset_report(task: str, name: str, source: Any, json_file: Path | None) ->
     if task == "pose":
         from ffreid.pose import dataset_report as pose
 
-        return pose.tell(name, source, json_file)
+        return pose.report_dataset(name, source, json_file)
     from ffreid.reid import dataset_report as reid
 
     return reid.tell(name, source, json_file)

@@ -73,7 +73,7 @@ TRAIN = ("train", "--dataset", "toy-pose")
         ((*TRAIN, "TRAIN.PRECISION", "fp8"), "TRAIN.PRECISION is 'fp8'", "choose one of: "),
         ((*TRAIN, "TRAIN.BATCH"), "'TRAIN.BATCH' has no value", "settings come in pairs"),
         ((*TRAIN, "--cfg", "no.yaml"), "cannot read no.yaml", "use --cfg FILE"),
-        (("train", "--dataset", "linemod"), "no object is named", "add --cls NAME"),
+        (("train", "--dataset", "linemod"), "no LineMOD object given", "use --cls NAME"),
         (
             ("eval", "--dataset", "linemod", "--cls", "x"),
             "LineMOD has no object 'x'",

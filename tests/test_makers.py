@@ -26,7 +26,7 @@ def off_the_ape(
     """How far each measured pixel of the mask lies off the ape along its ray, in depths."""
     rays = pixel_rays(camera, *depth.shape)[mask & (depth > 0)]
     measured = depth[mask & (depth > 0)]
-    met = ape().shape.enter(-pose[:, :3].T @ pose[:, 3], rays @ pose[:, :3])
+    met = ape().shape.intersect(-pose[:, :3].T @ pose[:, 3], rays @ pose[:, :3])
     off: Floats = met - measured
     return off
 

@@ -1,4 +1,4 @@
-"""Poses in the results format of the BOP challenge (millimetres, BOP's own object frames)."""
+"""Poses in the results format of the BOP challenge (millimetres, BOP's object frames)."""
 
 import csv
 from pathlib import Path
@@ -13,15 +13,15 @@ from ffreid.pose.resources import resource
 Pose = npt.NDArray[np.float64]
 
 _COLUMNS = ("scene_id", "im_id", "obj_id", "score", "R", "t")
-_LAYOUT = "BOP results have the columns scene_id,im_id,obj_id,score,R,t,time"
+_HINT = "BOP results have the columns scene_id,im_id,obj_id,score,R,t,time"
 # No camera sees an object whose centre is a centimetre away: such numbers are metres.
 _NEAREST_MM = 10.0
 
 
 def read_bop_csv(path: Path, objects: ObjectModels) -> dict[str, list[tuple[int, Pose]]]:
-    """Read a BOP results file; of several poses of an object in a picture the best scored counts.
+    """Read a BOP results file; of several poses of an object in an image the best scored is used.
 
-    BOP moved the origins of the YCB-Video models: poses are given for the original ones.
+    BOP moved the origins of the YCB-Video models: poses are converted to the original ones.
 
     Args:
         path: CSV with the columns scene_id, im_id, obj_id, score, R (9 numbers, row by row) and
@@ -32,29 +32,32 @@ def read_bop_csv(path: Path, objects: ObjectModels) -> dict[str, list[tuple[int,
         Class ids and (3, 4) poses in metres by frame ``<scene:04d>/<image:06d>``.
 
     Raises:
-        UserError: a column is missing or a row is no pose; the message names file and row.
+        UserError: a column is missing or a row is not a pose, naming file and row.
     """
     best: dict[tuple[str, int], tuple[float, Pose]] = {}
     with path.open(newline="", errors="replace") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
-            raise UserError(f"{path}: no column {', '.join(missing)}", _LAYOUT)
+            raise UserError(f"{path}: no column {', '.join(missing)}", _HINT)
         for row in reader:
             frame, class_id, score, pose = _read_row(row, f"{path}, row {reader.line_num}", objects)
-            known = best.get((frame, class_id))
-            if known is None or score > known[0]:
+            if (frame, class_id) not in best or score > best[frame, class_id][0]:
                 best[frame, class_id] = score, pose
     if not best:
-        raise UserError(f"{path} holds no poses", _LAYOUT)
+        raise UserError(f"{path} has no poses", _HINT)
     farthest = max(float(np.linalg.norm(pose[:, 3])) for _, pose in best.values())
     if farthest * 1000 < _NEAREST_MM:
         raise UserError(
-            f"{path}: no object is farther than {farthest * 1000:.2g} mm",
+            f"{path}: all objects are nearer than {farthest * 1000:.2g} mm",
             "write t in millimetres, as BOP does",
         )
     poses: dict[str, list[tuple[int, Pose]]] = {}
     for (frame, class_id), (_, pose) in best.items():
-        poses.setdefault(frame, []).append((class_id, _in_original_frame(pose, class_id, objects)))
+        if objects.dataset == "ycb":
+            # A point of the BOP model is the original's plus this offset.
+            offset = resource("published")["bop_ycbv_offsets_mm"][objects.name(class_id)]
+            pose[:, 3] += pose[:, :3] @ (np.array(offset) / 1000)
+        poses.setdefault(frame, []).append((class_id, pose))
     return poses
 
 
@@ -66,29 +69,19 @@ def _read_row(
         score = float(row["score"])
         rotation, shift = (np.array([float(w) for w in row[name].split()]) for name in ("R", "t"))
     except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{where}: {flat(str(error))}", _LAYOUT) from error
+        raise UserError(f"{where}: {flat(str(error))}", _HINT) from error
     if (len(rotation), len(shift)) != (9, 3):
         raise UserError(
-            f"{where}: R has {len(rotation)} numbers and t {len(shift)}",
+            f"{where}: R has {len(rotation)} numbers and t has {len(shift)}",
             "R takes 9 numbers and t 3, separated by spaces",
         )
     if not np.isfinite([score, *rotation, *shift]).all():
-        raise UserError(f"{where}: NaN or infinity", "leave out what was not found")
+        raise UserError(f"{where}: NaN or infinity", "remove rows without a pose")
     rotation = rotation.reshape(3, 3)
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
-        raise UserError(f"{where}: R is no rotation", "write R row by row")
+        raise UserError(f"{where}: R is not a rotation", "write R row by row")
     if number not in objects.numbers:
         known = ", ".join(map(str, objects.numbers))
-        raise UserError(f"{where}: no object has the number {number}", f"known are: {known}")
+        raise UserError(f"{where}: unknown object number {number}", f"use one of: {known}")
     pose = np.column_stack([rotation, shift / 1000])
     return f"{scene:04d}/{image:06d}", objects.numbers.index(number) + 1, score, pose
-
-
-def _in_original_frame(pose: Pose, class_id: int, objects: ObjectModels) -> Pose:
-    """Undo BOP's shift of the model: a point there is the original's plus an offset."""
-    if objects.dataset != "ycb":
-        return pose
-    offset = resource("published")["bop_ycbv_offsets_mm"][objects.name(class_id)]
-    moved = pose.copy()
-    moved[:, 3] += pose[:, :3] @ (np.array(offset) / 1000)
-    return moved

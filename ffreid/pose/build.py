@@ -1,6 +1,6 @@
-"""What the configuration names: data set, meshes, network, optimiser, voting."""
+"""From the configuration to data sets, network, optimiser and voting."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ from ffreid.config import differing
 from ffreid.engine import batchnorm, optim
 from ffreid.engine.checkpoints import io
 from ffreid.engine.distributed import group
+from ffreid.engine.distributed.group import World
+from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.precision import dtype
 from ffreid.engine.task import Plan, Task
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.pose import convert
+from ffreid.pose.data.batch import PoseBatch, SkippedFrame, collate_for_evaluation
 from ffreid.pose.data.batch import collate as collate
-from ffreid.pose.data.batch import collate_for_evaluation as collate_for_evaluation
 from ffreid.pose.data.dataset import EvalSet, TrainSet
 from ffreid.pose.inference import Voting
 from ffreid.pose.model.backbone import load_backbone
@@ -31,11 +33,11 @@ from ffreid.pose.task import PoseTask
 from ffreid.report import log
 
 FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "TRAIN.EVAL_POSES", "VOTE.")
-"""Settings that a resumed run may have otherwise: they don't change what is trained."""
+"""Settings that a resumed run may change: they do not affect training."""
 
 
 def training_set(cfg: CfgNode, source: Source) -> TrainSet:
-    """The samples to train on; `len` is the samples an epoch."""
+    """The training samples; `len` is the samples per epoch."""
     names = cfg.DATA.FRAMES or source.reader.train_names
     return TrainSet(
         source.reader,
@@ -62,20 +64,33 @@ def evaluation_set(cfg: CfgNode, source: Source, limit: int) -> EvalSet:
     )
 
 
+def evaluation_batches(
+    cfg: CfgNode, world: World, source: Source, limit: int
+) -> Iterator[tuple[PoseBatch | None, list[SkippedFrame]]]:
+    """This process's batches of `evaluation_set`."""
+    return evaluation_stream(
+        evaluation_set(cfg, source, limit),
+        collate_for_evaluation,
+        batch=cfg.TEST.BATCH,
+        workers=cfg.DATA.WORKERS,
+        rank=world.rank,
+        size=world.size,
+    )
+
+
 def build_task(
     cfg: CfgNode, source: Source, device: torch.device, *, resumed: bool = False
 ) -> PoseTask:
-    """Make network and losses on `device`, the backbone with the weights that are asked for.
-
-    A resumed run replaces all weights: it needs none of ImageNet's.
-    """
+    """Build network and losses on `device`; a resumed run needs no pretrained backbone."""
     torch.manual_seed(cfg.SEED)
     objects = source.objects
     net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
     load_backbone(net, "random" if resumed else cfg.MODEL.BACKBONE)
     set_point_momentum(net, cfg.MODEL.POINT_MOMENTUM)
     if not cfg.MODEL.DROPOUT:
-        _without_dropout(net)
+        for module in net.modules():
+            if isinstance(module, nn.Dropout2d):
+                module.p = 0.0
     if cfg.TRAIN.BATCH_NORM == "sync" and group.size() > 1:
         net = batchnorm.synchronise(net, device)
     task = PoseTask(
@@ -87,17 +102,11 @@ def build_task(
     return task.to(device, dtype(cfg))
 
 
-def _without_dropout(net: nn.Module) -> None:
-    for module in net.modules():
-        if isinstance(module, nn.Dropout2d):
-            module.p = 0.0
-
-
 def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tuple[nn.Module, Any]:
-    """Make the network for `objects` and load anyone's checkpoint; also give the checkpoint.
+    """Build the network for `objects` and load any FFB6D checkpoint; also return its contents.
 
     Raises:
-        UserError: the file is unreadable, or another network's.
+        UserError: the file is unreadable, or of another network.
     """
     state, line = convert.converted(io.load(path), path)
     if line and group.rank() == 0:
@@ -105,13 +114,13 @@ def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tup
     state = convert.known_as(state, objects.names, path)
     weights = state.get("parts", {}).get("net")
     if weights is None:
-        raise UserError(f"{path} holds no FFB6D of ours", "give a best.pth or last.pth of a run")
+        raise UserError(f"{path} contains no FFB6D weights", "use a run's best.pth or last.pth")
     classes = state.get("classes")
     if classes != list(objects.names):
         raise UserError(
-            f"{path} knows {len(classes or [])} objects ({_short(classes)}), "
-            f"the data set {len(objects)} ({_short(list(objects.names))})",
-            "give the checkpoint of this data set (and, for LineMOD, of this --cls)",
+            f"{path} is for {len(classes or [])} objects ({_shortened(classes)}), "
+            f"the data set has {len(objects)} ({_shortened(list(objects.names))})",
+            "use a checkpoint of this data set (and, for LineMOD, of this --cls)",
         )
     net = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
     io.load_weights(net, weights, str(path))
@@ -119,7 +128,7 @@ def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tup
 
 
 def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
-    """Say in which settings, that change what a network sees, its checkpoint differs."""
+    """List the settings of the network's input that differ from the checkpoint's."""
     return [
         f"trained with {key} {then}, evaluated with {now}"
         for key, then, now in differing(cfg, state.get("config", "{}"))
@@ -127,12 +136,12 @@ def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _short(names: list[str] | None) -> str:
+def _shortened(names: list[str] | None) -> str:
     return ", ".join((names or [])[:3]) + (", …" if len(names or []) > 3 else "")
 
 
 def build_optimisers(cfg: CfgNode, task: Task) -> dict[str, Optimizer]:
-    """Adam, as the authors use it."""
+    """The authors' Adam."""
     return {
         "net": optim.make(
             "adam",
@@ -145,7 +154,7 @@ def build_optimisers(cfg: CfgNode, task: Task) -> dict[str, Optimizer]:
 
 
 def plan(cfg: CfgNode, data: TrainSet) -> Plan:
-    """How long training is; the authors' run length rounds its epochs as a whole."""
+    """Length of training; as in the original only the total is rounded, not each epoch."""
     batch = cfg.TRAIN.BATCH
     return Plan(
         batch=batch,
@@ -156,7 +165,7 @@ def plan(cfg: CfgNode, data: TrainSet) -> Plan:
 
 
 def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
-    """Learning rates as functions of the step: the authors' scheduler lags one step behind."""
+    """Learning rates as functions of the step; the authors' scheduler lags one step behind."""
     train = cfg.TRAIN
 
     def net(step: int) -> float:
@@ -173,16 +182,16 @@ def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
 def original_entries(
     train_step: TrainStep, epoch: int, measured: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What checkpoints hold further under names of the original: nothing yet."""
+    """Further checkpoint entries under the original's names: none."""
     return {}
 
 
 def voting(cfg: CfgNode) -> Voting:
-    """How offsets become poses."""
+    """Options of the voting."""
     return Voting(
         bandwidth=cfg.VOTE.BANDWIDTH,
         use_centre=cfg.VOTE.USE_CENTRE,
         filter_clusters=cfg.VOTE.FILTER,
-        relabel=cfg.VOTE.FILTER and cfg.DATA.LAYOUT != "linemod",
+        relabel=cfg.VOTE.FILTER,
         max_votes=cfg.VOTE.MAX_POINTS or None,
     )

@@ -5,10 +5,23 @@ from yacs.config import CfgNode
 from ffreid.config import check_choices, check_folder, check_least
 from ffreid.engine import defaults as engine_defaults
 from ffreid.errors import UserError
-from ffreid.pose.resources import resource
+
+LAYOUTS = {
+    "ycb": (
+        "data/SSSS/FFFFFF-{color.png,depth.png,label.png,meta.mat}, data_syn/FFFFFF-…, "
+        "models/<class>/points.xyz, dataset_config/{train,test}_data_list.txt or "
+        "image_sets/{train,keyframe}.txt"
+    ),
+    "linemod": (
+        "data/NN/{rgb,depth,mask}/FFFF.png with gt.yml, train.txt and test.txt in data/NN, "
+        "models/obj_NN.ply, renders/<object>/*.pkl, fuse/<object>/*.pkl"
+    ),
+    "toy": "",  # rendered on first use
+}
+"""Every DATA.LAYOUT with the files expected in the data set's folder; `sources` opens them."""
 
 CHOICES = {
-    "DATA.LAYOUT": ("ycb", "linemod", "toy"),
+    "DATA.LAYOUT": tuple(LAYOUTS),
     "DATA.INTRINSICS": ("ycb", "meta"),
     "TRAIN.BATCH_NORM": ("own", "sync", "frozen"),
 }
@@ -49,16 +62,16 @@ def defaults() -> CfgNode:
     c.TAG = "default"
 
     c.DATA = CfgNode()
-    c.DATA.LAYOUT = "ycb"  # how the files lie: ycb, linemod, toy
-    c.DATA.ROOT = ""  # holds the data set's folder, or is it; --root or $FFREID_DATA
-    c.DATA.CLS = ""  # LineMOD's object: one network each
-    c.DATA.TRAIN_LIST = ""  # file of frame names instead of the data set's own
+    c.DATA.LAYOUT = "ycb"  # one of LAYOUTS
+    c.DATA.ROOT = ""  # the data set's folder or its parent; --root or $FFREID_DATA
+    c.DATA.CLS = ""  # LineMOD's object: one network per object
+    c.DATA.TRAIN_LIST = ""  # file of frame names that replaces the data set's
     c.DATA.TEST_LIST = ""
     c.DATA.INTRINSICS = "ycb"  # the two YCB-Video cameras, or meta.mat's intrinsic_matrix
     c.DATA.SHRINK = 1  # read every n-th row and column; intrinsics follow
     c.DATA.AUGMENT = True
-    c.DATA.FRAMES = []  # train and evaluate on these frames alone, without augmentation
-    c.DATA.WORKERS = 4  # processes that load; 0 loads in the main process
+    c.DATA.FRAMES = []  # train and evaluate on these frames only, without augmentation
+    c.DATA.WORKERS = 4  # loader processes; 0 loads in the main process
     c.DATA.TOY = CfgNode()  # what toy-pose renders on first use
     c.DATA.TOY.TRAIN = 300
     c.DATA.TOY.TEST = 50
@@ -68,24 +81,24 @@ def defaults() -> CfgNode:
     c.DATA.TOY.SEED = 0
 
     c.MODEL = CfgNode()
-    c.MODEL.POINTS = 12800  # N, points a frame
-    c.MODEL.POINT_MOMENTUM = 0.99  # RandLA's batch norm; the authors' keeps the last batch alone
-    c.MODEL.DROPOUT = True  # False: none, e.g. to compare runs of different numbers of processes
+    c.MODEL.POINTS = 12800  # N, points per frame
+    c.MODEL.POINT_MOMENTUM = 0.99  # of RandLA's batch norm: the authors' keeps the last batch
+    c.MODEL.DROPOUT = True  # False: none, e.g. to compare runs on different numbers of processes
     c.MODEL.BACKBONE = "imagenet"  # ResNet-34: imagenet (torchvision), random, or a file
 
     c.LOSS = CfgNode()
-    c.LOSS.OFFSET_SAMPLES = 3.0  # samples the offset terms sum over (the authors' 3 a process)
+    c.LOSS.OFFSET_SAMPLES = 3.0  # samples the offset terms sum over (the authors' 3 per process)
 
     c.TRAIN = CfgNode()
     c.TRAIN.EPOCHS = 25
-    c.TRAIN.BATCH = 24  # global: 8 processes of 3 for the authors, any split here
-    c.TRAIN.LENGTH = 0  # samples an epoch; 0 is the length of the frame list
+    c.TRAIN.BATCH = 24  # over all processes; the authors use 8 processes of 3
+    c.TRAIN.LENGTH = 0  # samples per epoch; 0 is the length of the frame list
     c.TRAIN.STEPS = 0  # length in steps instead of EPOCHS; cycle and validation follow
     c.TRAIN.LR_MIN = 1e-5  # triangular cycle (Smith, WACV 2017)
     c.TRAIN.LR_MAX = 1e-3
     c.TRAIN.CYCLE_DIVISOR = 6  # half cycles in a run: 6 on YCB-Video, 2 on LineMOD
     c.TRAIN.WEIGHT_DECAY = 0.0
-    c.TRAIN.BATCH_NORM = "sync"  # statistics of all processes' samples; own process; frozen
+    c.TRAIN.BATCH_NORM = "sync"  # statistics over all processes (sync) or one (own), or frozen
     c.TRAIN.BN_MOMENTUM_SCHEDULE = False  # without effect in the authors' training
     c.TRAIN.VALIDATE_FRAMES = 0  # test frames for the validation loss; 0 is all
     c.TRAIN.EVAL_POSES = True  # estimate and score poses when training ends
@@ -93,13 +106,13 @@ def defaults() -> CfgNode:
 
     c.VOTE = CfgNode()
     c.VOTE.BANDWIDTH = 0.04  # metres, mean shift
-    c.VOTE.USE_CENTRE = True  # the centre is a correspondence too
-    c.VOTE.FILTER = True  # only the points of the centre's cluster vote
-    c.VOTE.MAX_POINTS = 0  # points an object that vote; 0 is all
+    c.VOTE.USE_CENTRE = True  # use the centre as one more keypoint in the rigid fit
+    c.VOTE.FILTER = True  # only points in the centre's cluster vote
+    c.VOTE.MAX_POINTS = 0  # voting points per object; 0 is all
 
     c.TEST = CfgNode()
     c.TEST.BATCH = 1
-    c.TEST.LIMIT = 0  # evaluate the first frames only; 0 is all
+    c.TEST.LIMIT = 0  # evaluate only the first frames; 0 is all
     return c
 
 
@@ -112,43 +125,22 @@ def check(cfg: CfgNode) -> None:
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
     engine_defaults.check(cfg)
-    if cfg.DATA.LAYOUT != "linemod" and cfg.DATA.CLS:
-        raise UserError(
-            f"{cfg.DATASET} trains one network for all objects, not one for {cfg.DATA.CLS}",
-            "leave --cls out",
-        )
     if cfg.DATA.LAYOUT == "linemod":
-        _check_object(cfg.DATA.CLS)
+        from ffreid.pose.objects import linemod_objects
 
-
-def _check_object(name: str) -> None:
-    names = list(resource("linemod")["objects"])
-    if name not in names:
+        linemod_objects(cfg.DATA.CLS)
+    elif cfg.DATA.CLS:
         raise UserError(
-            f"LineMOD has no object {name!r}" if name else "no object is named",
-            f"add --cls NAME, one of: {', '.join(names)}",
+            f"data set {cfg.DATASET}: one network for all objects, not for {cfg.DATA.CLS} alone",
+            "remove --cls",
         )
 
 
 def check_root(cfg: CfgNode) -> None:
-    """Refuse a data set whose folder nobody named, or that does not exist; toys need none.
+    """Refuse a data set whose folder is not given or does not exist; toy data need none.
 
     Raises:
-        UserError: saying how to name it.
+        UserError: naming the option to use.
     """
-    if cfg.DATA.LAYOUT != "toy":
-        check_folder(cfg, TREES[cfg.DATA.LAYOUT])
-
-
-TREES = {
-    "ycb": (
-        "data/SSSS/FFFFFF-{color.png,depth.png,label.png,meta.mat}, data_syn/FFFFFF-…, "
-        "models/<class>/points.xyz, dataset_config/{train,test}_data_list.txt or "
-        "image_sets/{train,keyframe}.txt"
-    ),
-    "linemod": (
-        "data/NN/{rgb,depth,mask}/FFFF.png with gt.yml, train.txt and test.txt in data/NN, "
-        "models/obj_NN.ply, renders/<object>/*.pkl, fuse/<object>/*.pkl"
-    ),
-}
-"""What is expected below a data set's own folder, by layout."""
+    if layout := LAYOUTS[cfg.DATA.LAYOUT]:
+        check_folder(cfg, layout)

@@ -1,4 +1,4 @@
-"""Pictures of poses: mesh points, boxes and axes projected over a colour picture."""
+"""Drawing poses: mesh vertices, boxes and axes projected over a colour image."""
 
 import colorsys
 import math
@@ -10,59 +10,61 @@ import numpy.typing as npt
 
 from ffreid.pose.toy.shapes import box_corners
 
-Picture = npt.NDArray[np.uint8]
+RgbImage = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating]
 Pose = tuple[int, Floats]
 Colour = tuple[int, int, int]
 
-LEAST_WIDTH, DOTS, NEAR = 640, 400, 0.01
+MIN_WIDTH, DOTS, NEAR = 640, 400, 0.01
 ROW, MARGIN, FONT, TEXT = 22, 8, cv2.FONT_HERSHEY_SIMPLEX, 0.45
 WHITE: Colour = (255, 255, 255)
 AXES: tuple[Colour, ...] = ((255, 60, 60), (60, 230, 60), (80, 120, 255))
-# Drawing coordinates are whole sixteenths of a pixel.
+# OpenCV's drawing coordinates are in sixteenths of a pixel.
 SHIFT = 4
 # Pairs of box corners that differ in one coordinate.
 EDGES = [(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit]
 
 
 def draw_poses(
-    rgb: Picture,
+    rgb: RgbImage,
     intrinsics: npt.ArrayLike,
     *,
     points: Mapping[int, Floats],
     predicted: Sequence[Pose],
     true: Sequence[Pose] = (),
     names: Mapping[int, str] | None = None,
-) -> Picture:
-    """Draw predicted poses over a picture, beside the true ones where there are any.
+) -> RgbImage:
+    """Draw predicted poses over an image, next to the ground truth if given.
 
-    Every object has its colour: a sample of its points, the box around them, and the object
-    frame's axes (x red, y green, z blue). White boxes beneath the predictions are the true ones.
-    Small pictures are enlarged by a whole factor to at least 640 columns. What lies behind the
-    camera or outside the picture is left out.
+    Every object has a colour: a sample of its vertices, their bounding box, and the object
+    frame's axes (x red, y green, z blue). The ground truth is drawn as white boxes below the
+    predictions. Small images are enlarged by an integer factor to at least 640 columns. Nothing
+    is drawn behind the camera or outside the image.
 
     Args:
         rgb: (H, W, 3) uint8.
         intrinsics: (3, 3) camera matrix, pixels of `rgb`.
         points: (P, 3) metres, object frame, by class id; an object without points is not drawn.
         predicted: (class id, (3, 4) camera_from_object, metres) each.
-        true: the same for the true poses.
-        names: what to call the class ids, their numbers by default.
+        true: the same for the ground truth.
+        names: of the class ids; their numbers by default.
 
     Returns:
         (H', W', 3) uint8: a legend above one panel (predicted), or two (true, predicted).
     """
-    factor = max(1, math.ceil(LEAST_WIDTH / rgb.shape[1]))
+    factor = max(1, math.ceil(MIN_WIDTH / rgb.shape[1]))
     canvas = np.ascontiguousarray(rgb)
     if factor > 1:
         size = (rgb.shape[1] * factor, rgb.shape[0] * factor)
         canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
-    camera = _enlarged(np.asarray(intrinsics, np.float64), factor)
-    panels: list[tuple[str, Picture]] = []
+    camera = np.array(intrinsics, np.float64)
+    camera[:2] *= factor
+    camera[:2, 2] += (factor - 1) / 2  # integer coordinates are pixel centres
+    panels: list[tuple[str, RgbImage]] = []
     if true:
-        panels.append(("true", _panel(canvas, camera, points, true, beneath=())))
+        panels.append(("true", _panel(canvas, camera, points, true, below=())))
     title = "predicted (white: true)" if true else "predicted"
-    panels.append((title, _panel(canvas, camera, points, predicted, beneath=true)))
+    panels.append((title, _panel(canvas, camera, points, predicted, below=true)))
     shown = sorted({class_id for class_id, _ in [*true, *predicted] if class_id in points})
     labels = {class_id: (names or {}).get(class_id, str(class_id)) for class_id in shown}
     side_by_side = np.concatenate([panel for _, panel in panels], axis=1)
@@ -71,33 +73,25 @@ def draw_poses(
 
 
 def class_colour(class_id: int) -> Colour:
-    """RGB of a class id, well apart for ids near each other."""
+    """RGB of a class id, well separated for close ids."""
     red, green, blue = colorsys.hsv_to_rgb(0.13 + class_id * 0.618034 % 1, 0.75, 1)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _enlarged(intrinsics: Floats, factor: int) -> Floats:
-    """The camera of a picture enlarged by `factor`; whole coordinates are pixel centres."""
-    camera = intrinsics.copy()
-    camera[:2] *= factor
-    camera[:2, 2] += (factor - 1) / 2
-    return camera
-
-
 def _panel(
-    canvas: Picture,
+    canvas: RgbImage,
     camera: Floats,
     points: Mapping[int, Floats],
     poses: Sequence[Pose],
     *,
-    beneath: Sequence[Pose],
-) -> Picture:
+    below: Sequence[Pose],
+) -> RgbImage:
     panel = canvas.copy()
     drawn = [(class_id, pose) for class_id, pose in poses if class_id in points]
     for class_id, pose in drawn:
         _draw_points(panel, camera, points[class_id], pose, class_colour(class_id))
     panel = cv2.addWeighted(panel, 0.6, canvas, 0.4, 0).astype(np.uint8)
-    for class_id, pose in beneath:
+    for class_id, pose in below:
         if class_id in points:
             _draw_box(panel, camera, points[class_id], pose, WHITE)
     for class_id, pose in drawn:
@@ -108,36 +102,40 @@ def _panel(
 
 
 def _draw_points(
-    panel: Picture, camera: Floats, points: Floats, pose: Floats, colour: Colour
+    panel: RgbImage, camera: Floats, points: Floats, pose: Floats, colour: Colour
 ) -> None:
     height, width = panel.shape[:2]
     sample = points[:: math.ceil(len(points) / DOTS)]
-    pixels, ahead = _project(camera, pose, sample)
-    inside = ahead & (pixels >= 0).all(1) & (pixels <= (width - 1, height - 1)).all(1)
+    pixels, in_front = _project(camera, pose, sample)
+    inside = in_front & (pixels >= 0).all(1) & (pixels <= (width - 1, height - 1)).all(1)
     radius = round(width / 640 * 1.2 * 2**SHIFT)
     for x, y in np.rint(pixels[inside] * 2**SHIFT).astype(int).tolist():
         cv2.circle(panel, (x, y), radius, colour, -1, cv2.LINE_AA, SHIFT)
 
 
-def _draw_box(panel: Picture, camera: Floats, points: Floats, pose: Floats, colour: Colour) -> None:
+def _draw_box(
+    panel: RgbImage, camera: Floats, points: Floats, pose: Floats, colour: Colour
+) -> None:
     low, high = points.min(axis=0), points.max(axis=0)
     corners = box_corners((high - low) / 2) + (high + low) / 2
-    pixels, ahead = _project(camera, pose, corners)
+    pixels, in_front = _project(camera, pose, corners)
     for start, end in EDGES:
-        if ahead[start] and ahead[end]:
+        if in_front[start] and in_front[end]:
             _draw_line(panel, pixels[start], pixels[end], colour, thickness=1)
 
 
-def _draw_axes(panel: Picture, camera: Floats, points: Floats, pose: Floats) -> None:
+def _draw_axes(panel: RgbImage, camera: Floats, points: Floats, pose: Floats) -> None:
     length = 0.4 * float(np.ptp(points, axis=0).max())
-    pixels, ahead = _project(camera, pose, np.concatenate([np.zeros((1, 3)), np.eye(3) * length]))
+    pixels, in_front = _project(
+        camera, pose, np.concatenate([np.zeros((1, 3)), np.eye(3) * length])
+    )
     for axis, colour in enumerate(AXES, 1):
-        if ahead[0] and ahead[axis]:
+        if in_front[0] and in_front[axis]:
             _draw_line(panel, pixels[0], pixels[axis], colour, thickness=2)
 
 
 def _draw_line(
-    panel: Picture, start: Floats, end: Floats, colour: Colour, *, thickness: int
+    panel: RgbImage, start: Floats, end: Floats, colour: Colour, *, thickness: int
 ) -> None:
     height, width = panel.shape[:2]
     ends = np.rint(np.stack([start, end]) * 2**SHIFT)
@@ -151,16 +149,16 @@ def _draw_line(
 
 
 def _project(camera: Floats, pose: Floats, points: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """(P, 2) pixels and (P,) whether the point lies before the camera; others' pixels are 0."""
-    placed = points @ pose[:, :3].T + pose[:, 3]
-    ahead = np.isfinite(placed).all(axis=1) & (placed[:, 2] > NEAR)
+    """(P, 2) pixels, 0 behind the camera, and (P,) whether a point is in front of it."""
+    points_camera = points @ pose[:, :3].T + pose[:, 3]
+    in_front = np.isfinite(points_camera).all(axis=1) & (points_camera[:, 2] > NEAR)
     pixels = np.zeros((len(points), 2))
-    projected = placed[ahead] @ camera.T
-    pixels[ahead] = projected[:, :2] / projected[:, 2:]
-    return pixels, ahead
+    projected = points_camera[in_front] @ camera.T
+    pixels[in_front] = projected[:, :2] / projected[:, 2:]
+    return pixels, in_front
 
 
-def _legend(titles: Sequence[str], labels: Mapping[int, str], width: int) -> Picture:
+def _legend(titles: Sequence[str], labels: Mapping[int, str], width: int) -> RgbImage:
     places, x, row = [], MARGIN, 1
     for class_id, label in labels.items():
         (text_width, _), _ = cv2.getTextSize(label, FONT, TEXT, 1)

@@ -1,6 +1,6 @@
-"""An evaluation run: frames to a table with the published results beside it, JSON and pictures."""
+"""An evaluation run: from frames to tables with published results, JSON files and images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ from ffreid.engine.checkpoints import contents
 from ffreid.engine.dataset_files import write_picture
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
-from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.pose import build, sources
-from ffreid.pose.data.batch import collate_for_evaluation
-from ffreid.pose.draw import Picture, draw_poses
+from ffreid.pose.data.meshes import Meshes
+from ffreid.pose.draw import RgbImage, draw_poses
 from ffreid.pose.inference import FrameResult, evaluate_frames, pose_rows
 from ffreid.pose.objects import ObjectModels, ycb_objects
 from ffreid.pose.predictions import gt_from_folder, read_predictions, score_predictions
@@ -38,31 +37,43 @@ def evaluate(
     use_gt: bool = False,
     pictures: int = 0,
 ) -> dict[str, Any]:
-    """Evaluate the network in `weights`, or the true labels where there is none.
+    """Evaluate the network in `weights`, or the ground truth labels and offsets.
 
     Writes ``results.json``, ``poses.json`` and ``pictures/*.png`` below `folder` (below its
-    ``test-gt`` for the true labels) and prints the table, in the first process.
+    ``test-gt`` with `use_gt`) and prints the table, in the first process.
     """
     source = group.main_process_first(lambda: sources.open_source(cfg))
+    net: nn.Module | None = None
+    origin: dict[str, Any] = {"weights": "none: ground truth labels and offsets"}
+    messages = ["voting with the ground truth labels and offsets"]
     if use_gt:
         folder = folder / "test-gt"
-    net: nn.Module | None = None
-    origin: dict[str, Any] = {"weights": "none: true labels and offsets"}
-    if not use_gt:
+    else:
         assert weights is not None
         net, state = build.load_network(weights, source.objects, world.device)
         net = net.to(precision.dtype(cfg))
-        told = contents.origin(state, weights)
-        origin = {"weights": weights, "step": state.get("step"), "origin": told}
-        if world.is_main:
-            report.log(f"evaluating {told}")
-            for line in build.changed_settings(cfg, state):
-                report.log(f"note: {line}")
-    elif world.is_main:
-        report.log("voting with the true labels and offsets")
+        text = contents.origin(state, weights)
+        origin = {"weights": weights, "step": state.get("step"), "origin": text}
+        notes = build.changed_settings(cfg, state)
+        messages = [f"evaluating {text}", *(f"note: {note}" for note in notes)]
     if world.is_main:
+        for message in messages:
+            report.log(message)
         run_folder.create_folder(folder)
-    results = _run(cfg, world, source, net, pictures)
+    count = len(build.evaluation_set(cfg, source, cfg.TEST.LIMIT))
+    local_count = len(range(world.rank, count, world.size))
+    with ProgressBar("evaluating", local_count, show=world.is_main) as bar:
+        results = evaluate_frames(
+            build.evaluation_batches(cfg, world, source, cfg.TEST.LIMIT),
+            net,
+            source.objects,
+            source.meshes,
+            build.voting(cfg),
+            device=world.device,
+            dtype=precision.dtype(cfg),
+            keep_images=pictures,
+            advance=bar.advance,
+        )
     results = sorted(group.gather_rows(results), key=lambda result: result.gt.index)
     scores = [score for result in results for score in result.scores]
     summary = summarise(scores, source.objects, diameters(source.objects, source.meshes))
@@ -75,41 +86,18 @@ def evaluate(
         "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
     }
     if world.is_main:
-        _show(summary, source.objects, payload["skipped_frames"])
-        _write(folder, payload, results, source, json_file)
+        _print_results(summary, source.objects, payload["skipped_frames"])
+        poses = {"poses": pose_rows(results, source.objects)}
+        _write_json(payload, folder / "results.json", json_file)
+        _write_json(poses, folder / "poses.json")
+        _write_images(folder / "pictures", results, source)
+        report.log(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
     return payload
 
 
 def needs_weights(options: Mapping[str, Any]) -> bool:
-    """Whether an evaluation with such options needs a checkpoint."""
+    """Whether an evaluation with these options needs a checkpoint."""
     return not options.get("use_gt")
-
-
-def _run(
-    cfg: CfgNode, world: World, source: sources.Source, net: nn.Module | None, pictures: int
-) -> list[FrameResult]:
-    data = build.evaluation_set(cfg, source, cfg.TEST.LIMIT)
-    stream = evaluation_stream(
-        data,
-        collate_for_evaluation,
-        batch=cfg.TEST.BATCH,
-        workers=cfg.DATA.WORKERS,
-        rank=world.rank,
-        size=world.size,
-    )
-    mine = len(range(world.rank, len(data), world.size))
-    with ProgressBar("evaluating", mine, show=world.is_main) as bar:
-        return evaluate_frames(
-            stream,
-            net,
-            source.objects,
-            source.meshes,
-            build.voting(cfg),
-            device=world.device,
-            dtype=precision.dtype(cfg),
-            pictures=pictures,
-            advance=bar.advance,
-        )
 
 
 def evaluate_predictions(
@@ -120,34 +108,34 @@ def evaluate_predictions(
     frames: Path | None,
     json_file: Path | None,
 ) -> dict[str, Any]:
-    """Score somebody's poses without pictures or network, and print the table.
+    """Score poses of another method, without images or network, and print the table.
 
     Args:
-        cfg: of ``ycb``; its root holds ``models/`` (and meta.mat files where `gt` is None).
+        cfg: of ``ycb``; its root has ``models/`` (and meta.mat files where `gt` is None).
         predictions: folder of text files, or a BOP results CSV.
-        truth: folder of true poses in the text format; None reads meta.mat files.
+        gt: folder of ground truth in the text format; None reads meta.mat files.
         frames: file of frame names; None takes the test list.
         json_file: where to write the results.
     """
     if cfg.DATASET != "ycb":
         raise UserError(
-            f"--predictions knows the objects of ycb, not of {cfg.DATASET}", "use --dataset ycb"
+            f"--predictions works with data set ycb only, not {cfg.DATASET}", "use --dataset ycb"
         )
     objects = ycb_objects()
     root = Path(cfg.DATA.ROOT)
     if json_file is not None:
         atomic.check_writable(json_file)
-    if gt is not None:
-        if frames is None:
-            raise UserError("--truth needs the frames of its rows", "add --frames FILE")
-        gts = gt_from_folder(gt, frames, objects)
+    if gt is None:
+        gts = sources.ycb_ground_truth(root, objects, frames)
+    elif frames is None:
+        raise UserError("--truth needs the list of its frames", "add --frames FILE")
     else:
-        gts = sources.ycb_truths(root, objects, frames)
+        gts = gt_from_folder(gt, frames, objects)
     poses = read_predictions(predictions, objects, frames)
-    mesh = sources.ycb_meshes(root, objects)
+    meshes = sources.ycb_meshes(root, objects)
     with ProgressBar("scoring", len(gts)) as bar:
-        scores = score_predictions(gts, poses, objects, mesh, progress=bar.update)
-    summary = summarise(scores, objects, diameters(objects, mesh))
+        scores = score_predictions(gts, poses, objects, meshes, progress=bar.update)
+    summary = summarise(scores, objects, diameters(objects, meshes))
     payload = {
         "predictions": predictions,
         "truth": gt or root,
@@ -155,52 +143,49 @@ def evaluate_predictions(
         "frames": len(gts),
         "provenance": run_folder.provenance(cfg.SEED, 1, "cpu"),
     }
-    _show(summary, objects, {})
-    if json_file is not None:
-        atomic.write_json(json_file, payload)
+    _print_results(summary, objects, {})
+    _write_json(payload, json_file)
     return payload
 
 
-def _show(summary: dict[str, Any], objects: ObjectModels, skipped: dict[str, str]) -> None:
+def _write_json(payload: Mapping[str, Any], *files: Path | None) -> None:
+    for file in files:
+        if file is not None:
+            atomic.write_json(file, payload)
+
+
+def _print_results(
+    summary: dict[str, Any], objects: ObjectModels, skipped: Mapping[str, str]
+) -> None:
     published = resource("published").get(objects.dataset)
     columns, rows = results_table(summary, published)
     report.show_table(f"{objects.dataset}: poses", columns, rows)
     if published:
         report.log(f"published: {published_note(published)}")
     for name, reason in skipped.items():
-        report.log(f"skipped, its objects count as missed: {name}: {reason}")
+        report.log(f"skipped frame, its objects count as missed: {name}: {reason}")
 
 
-def _write(
-    folder: Path,
-    payload: dict[str, Any],
-    results: Sequence[FrameResult],
-    source: sources.Source,
-    json_file: Path | None,
-) -> None:
-    atomic.write_json(folder / "results.json", payload)
-    atomic.write_json(folder / "poses.json", {"poses": pose_rows(results, source.objects)})
-    if json_file is not None:
-        atomic.write_json(json_file, payload)
+def _write_images(folder: Path, results: list[FrameResult], source: sources.Source) -> None:
     drawn = [result for result in results if result.rgb is not None]
-    for old in (folder / "pictures").glob("*.png") if drawn else ():
+    if not drawn:
+        return
+    for old in folder.glob("*.png"):
         old.unlink()
     for result in drawn:
-        path = folder / "pictures" / (result.gt.name.replace("/", "_") + ".png")
-        write_picture(path, picture(result, source.objects, source.meshes))
-    if drawn:
-        report.log(f"{len(drawn)} pictures in {folder / 'pictures'}")
-    report.log(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
+        path = folder / (result.gt.name.replace("/", "_") + ".png")
+        write_picture(path, draw_result(result, source.objects, source.meshes))
+    report.log(f"{len(drawn)} images in {folder}")
 
 
-def picture(result: FrameResult, objects: ObjectModels, mesh: sources.Meshes) -> Picture:
-    """Draw a frame that kept its picture: true poses beside the estimated ones."""
+def draw_result(result: FrameResult, objects: ObjectModels, meshes: Meshes) -> RgbImage:
+    """Draw the ground truth and the estimated poses of a frame that kept its image."""
     gt = result.gt
     assert result.rgb is not None
     return draw_poses(
         result.rgb,
         gt.intrinsics,
-        points=mesh,
+        points=meshes,
         predicted=[(p.class_id, p.camera_from_object) for p in result.poses if p.solved],
         true=list(zip(gt.class_ids.tolist(), gt.camera_from_object, strict=True)),
         names={class_id: objects.name(class_id) for class_id in objects.class_ids},

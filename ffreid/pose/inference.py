@@ -1,6 +1,6 @@
-"""From a network (or the true labels) to scored poses, frame by frame."""
+"""From a network (or ground truth labels) to scored poses, frame by frame."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ffreid.pose.data.batch import GroundTruth, PoseBatch, SkippedFrame
+from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.scoring import InstanceScore, mesh_trees, score_frame
 from ffreid.pose.voting.frame import ObjectPose, frame_poses
@@ -28,14 +29,14 @@ class Voting:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """One evaluated frame: its scores, its poses, and why it was skipped, if it was.
+    """One evaluated frame.
 
     Attributes:
-        truth: the frame.
-        poses: what was estimated.
-        scores: a row a true object.
+        gt: ground truth.
+        poses: estimated poses.
+        scores: one per object of the ground truth.
         skipped: reason, or None.
-        rgb: (H, W, 3) uint8 picture as fed, for the frames that are drawn; else None.
+        rgb: (H, W, 3) uint8 input image, for the frames that are drawn; else None.
     """
 
     gt: GroundTruth
@@ -48,13 +49,13 @@ class FrameResult:
 def estimate(
     batch: PoseBatch, net: nn.Module | None, objects: ObjectModels, voting: Voting
 ) -> list[list[ObjectPose]]:
-    """Estimate the poses of every object that is seen, a list a sample.
+    """Estimate the poses of every predicted object, a list per sample.
 
     Args:
         batch: on the network's device.
-        net: in evaluation mode; None votes with the true labels and offsets instead.
-        objects: that the network knows.
-        voting: how.
+        net: in evaluation mode; None votes with the ground truth labels and offsets instead.
+        objects: of the network; without radii points are not relabelled.
+        voting: options.
     """
     if net is None:
         labels = batch.targets.labels
@@ -66,73 +67,58 @@ def estimate(
         labels = outputs.segmentation.argmax(dim=1)
         keypoints, centres = outputs.keypoint_offsets, outputs.centre_offsets
     points = batch.inputs.features[:, :3].transpose(1, 2)
+    options = vars(voting) | {"relabel": voting.relabel and objects.radii is not None}
     return [
-        frame_poses(
-            points[i],
-            labels[i],
-            centres[i],
-            keypoints[i],
-            objects,
-            bandwidth=voting.bandwidth,
-            use_centre=voting.use_centre,
-            filter_clusters=voting.filter_clusters,
-            relabel=voting.relabel,
-            max_votes=voting.max_votes,
-        )
+        frame_poses(points[i], labels[i], centres[i], keypoints[i], objects, **options)
         for i in range(len(batch))
     ]
 
 
 def evaluate_frames(
-    items: Iterator[tuple[PoseBatch | None, list[SkippedFrame]]],
+    batches: Iterator[tuple[PoseBatch | None, list[SkippedFrame]]],
     net: nn.Module | None,
     objects: ObjectModels,
-    mesh: Mapping[int, npt.NDArray[np.float32]],
+    meshes: Meshes,
     voting: Voting,
     *,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-    pictures: int = 0,
+    keep_images: int = 0,
     advance: Callable[[int], None] = lambda done: None,
 ) -> list[FrameResult]:
-    """Score every frame of `items`; skipped ones count their objects as missed.
+    """Score every frame; objects of skipped frames count as missed.
 
     Args:
-        items: batches and what could not be fed, from `collate_for_evaluation`.
+        batches: from `collate_for_evaluation`.
         net: see `estimate`.
-        objects: that the network knows.
-        mesh: (P, 3) metres a class id.
-        voting: how offsets become poses.
+        objects: of the network.
+        meshes: of every object.
+        voting: options.
         device: of the network.
         dtype: of the network.
-        pictures: keep the picture of frames whose index is below this.
-        advance: told the number of frames just done.
+        keep_images: keep the images of frames whose index is below this.
+        advance: called with the number of frames of each batch.
     """
     results: list[FrameResult] = []
-    trees = mesh_trees(mesh)
-    for batch, skipped in items:
+    trees = mesh_trees(meshes)
+    for batch, skipped in batches:
         for item in skipped:
-            scores = tuple(score_frame(item.gt, [], objects, mesh, trees=trees))
+            scores = tuple(score_frame(item.gt, [], objects, meshes, trees=trees))
             results.append(FrameResult(item.gt, (), scores, item.reason))
         if batch is not None:
-            moved = batch.to(device, dtype)
-            found = estimate(moved, net, objects, voting)
-            for i, (gt, poses) in enumerate(zip(batch.gts, found, strict=True)):
-                rgb = batch.inputs.rgb[i].permute(1, 2, 0).numpy().astype(np.uint8)
-                results.append(
-                    FrameResult(
-                        gt,
-                        tuple(poses),
-                        tuple(score_frame(gt, poses, objects, mesh, trees=trees)),
-                        rgb=rgb if gt.index < pictures else None,
-                    )
-                )
+            estimated = estimate(batch.to(device, dtype), net, objects, voting)
+            for i, (gt, poses) in enumerate(zip(batch.gts, estimated, strict=True)):
+                scores = tuple(score_frame(gt, poses, objects, meshes, trees=trees))
+                rgb = None
+                if gt.index < keep_images:
+                    rgb = batch.inputs.rgb[i].permute(1, 2, 0).numpy().astype(np.uint8)
+                results.append(FrameResult(gt, tuple(poses), scores, rgb=rgb))
         advance(len(skipped) + (len(batch) if batch is not None else 0))
     return results
 
 
 def pose_rows(results: Sequence[FrameResult], objects: ObjectModels) -> list[dict[str, Any]]:
-    """Every estimated pose as plain data: frame, class, 3 x 4 matrix in metres, votes."""
+    """Every estimated pose for JSON: frame, class, 3 x 4 matrix in metres, votes."""
     return [
         {
             "frame": result.gt.name,

@@ -1,4 +1,4 @@
-"""How far a pose is off: ADD, ADD-S, the area under their curves, keypoint errors (metres).
+"""Pose errors: ADD, ADD-S, the area under their curves, keypoint errors (metres).
 
 ADD is Hinterstoisser et al. 2012; ADD-S and the area up to 10 cm are PoseCNN's (Xiang et al.
 2018), computed as its toolbox and FFB6D do, peculiarities included.
@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 Floats = npt.NDArray[np.floating]
 
-# Rotations this exact keep distances to a millionth of the object's size.
+# Rotations as exact as this keep distances to a millionth of the object's size.
 _ORTHONORMAL_WITHIN = 1e-6
 
 
@@ -23,71 +23,62 @@ def transform(pose: Floats, points: Floats) -> npt.NDArray[np.float64]:
 
 
 def add(points: Floats, predicted: Floats, true: Floats) -> float:
-    """Mean distance between the model's points under both poses.
-
-    Args:
-        points: (P, 3) model points, metres.
-        predicted: (3, 4) pose.
-        true: (3, 4) pose.
-    """
+    """ADD: mean distance between the (P, 3) mesh vertices under both (3, 4) poses, metres."""
     difference = transform(predicted, points) - transform(true, points)
     return float(np.linalg.norm(difference, axis=1).mean())
 
 
 def adds(points: Floats, predicted: Floats, true: Floats, *, tree: cKDTree | None = None) -> float:
-    """Mean distance from each point under the true pose to the nearest under the predicted one.
+    """ADD-S: mean distance from each vertex under the true pose to the nearest predicted one.
 
     Args:
-        points: (P, 3) model points, metres.
-        predicted: (3, 4) pose; need not be rigid (an object never seen is scored at zeros).
+        points: (P, 3) mesh vertices, metres.
+        predicted: (3, 4) pose; need not be rigid (a missed object is scored at zeros).
         true: (3, 4) pose.
         tree: a tree of `points`; a rigid prediction is then searched in the object's frame, with
             the same distances, and no tree is built.
     """
-    sought = transform(true, points)
+    queries = transform(true, points)
     rotation = predicted[:, :3].astype(np.float64)
     rigid = np.abs(rotation @ rotation.T - np.eye(3)).max() < _ORTHONORMAL_WITHIN
     if tree is not None and rigid:
-        sought = (sought - predicted[:, 3]) @ rotation
+        queries = (queries - predicted[:, 3]) @ rotation
     elif not rotation.any():
-        # All points fall together, which a tree is slow at.
-        return float(np.linalg.norm(sought - predicted[:, 3], axis=1).mean())
+        # All points coincide, which makes a tree slow.
+        return float(np.linalg.norm(queries - predicted[:, 3], axis=1).mean())
     else:
         tree = cKDTree(transform(predicted, points))
-    return float(tree.query(sought, workers=-1)[0].mean())
+    return float(tree.query(queries, workers=-1)[0].mean())
 
 
 def keypoint_error(predicted: Floats, true: Floats) -> float:
-    """Mean distance between keypoints (K, 3) and their true places (K, 3)."""
+    """Mean distance between predicted and true keypoints (K, 3)."""
     return float(np.linalg.norm(predicted - true, axis=1).mean())
 
 
 def auc(distances: Sequence[float] | Floats, max_distance: float = 0.1) -> float:
-    """Area under accuracy over threshold, in percent of 10 cm; 0 where nothing is within reach.
+    """Area under the accuracy-threshold curve up to 10 cm, percent; 0 if no distance is below.
 
-    Kept from the original: each stretch counts with the accuracy at its right end, of equal
+    Kept from the original: each interval counts with the accuracy at its right end, of equal
     distances only the first counts, accuracy is float32, and the curve always ends at 0.1, so
     that another `max_distance` drops far ones but does not change the scale.
 
     Args:
         distances: metres, any order.
-        max_distance: distances beyond count as missed, metres.
+        max_distance: larger distances count as missed, metres.
     """
-    found = np.sort(np.asarray(distances, np.float64))
-    found = found[found <= max_distance]
-    if not len(found):
+    within = np.sort(np.asarray(distances, np.float64))
+    within = within[within <= max_distance]
+    if not len(within):
         return 0.0
-    accuracy = np.arange(1, len(found) + 1, dtype=np.float32) / np.float32(len(distances))
-    threshold = np.concatenate([[0.0], found, [0.1]])
+    accuracy = np.arange(1, len(within) + 1, dtype=np.float32) / np.float32(len(distances))
+    threshold = np.concatenate([[0.0], within, [0.1]])
     height = np.concatenate([accuracy, accuracy[-1:]])
     widths = np.diff(threshold)
     return float((widths * height).sum() * 10 * 100)
 
 
 def accuracy_below(distances: Sequence[float] | Floats, limit: float | Floats) -> float:
-    """Percentage of `distances` strictly below `limit` (one, or one each); 0 where there are none.
-
-    Both in metres.
-    """
+    """Percentage of `distances` below `limit` (one for all or one each), metres; 0 for none."""
     values = np.asarray(distances, np.float64)
     return float((values < limit).mean() * 100) if len(values) else 0.0

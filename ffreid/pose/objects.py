@@ -1,6 +1,5 @@
-"""The objects of a data set: names, keypoints, corners, radii, symmetry (metres, object frame)."""
+"""The object models of a data set: names, keypoints, corners, radii, symmetry."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +14,17 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ObjectModels:
-    """The objects that one network tells apart; class id c (0 is background) is row c - 1.
+    """The objects of one network; class id c (0 is background) is row c - 1.
 
     Attributes:
-        dataset: ``ycb``, ``linemod`` or the name of a set in YCB-Video's layout.
+        dataset: ``ycb``, ``linemod`` or the name of a data set in YCB-Video's layout.
         names: M class names.
-        numbers: the data set's own object numbers (LineMOD's 1..15; elsewhere the class ids).
+        numbers: the data set's object numbers (LineMOD's 1..15; elsewhere the class ids).
         keypoints: (M, K, 3) float32, metres, object frame.
         corners: (M, 8, 3) float32 box corners, metres; their mean is the object's "centre".
-            LineMOD's lie in another frame than its keypoints, as the authors shipped them.
-        radii: (M,) float32 metres, None where the set has none.
-        diameters: (M,) float64 metres, None where they follow from the mesh points.
+            LineMOD's are in another frame than its keypoints, as the authors shipped them.
+        radii: (M,) float32 metres, None where the data set has none.
+        diameters: (M,) float64 metres, None where they are computed from the mesh.
         symmetric: class ids scored by ADD-S in ADD(-S).
     """
 
@@ -64,8 +63,8 @@ def ycb_objects() -> ObjectModels:
         dataset="ycb",
         names=names,
         numbers=tuple(range(1, len(names) + 1)),
-        keypoints=_stack(facts["keypoints"], names),
-        corners=_stack(facts["corners"], names),
+        keypoints=np.array([facts["keypoints"][name] for name in names], np.float32),
+        corners=np.array([facts["corners"][name] for name in names], np.float32),
         radii=np.array(facts["radius"], np.float32),
         diameters=None,
         symmetric=frozenset(facts["symmetric"]),
@@ -73,15 +72,16 @@ def ycb_objects() -> ObjectModels:
 
 
 def linemod_objects(name: str) -> ObjectModels:
-    """One LineMOD object as a set of its own: its network knows background and class 1.
+    """One LineMOD object: its network has background and class 1.
 
     Raises:
-        UserError: `name` is none of the 13 objects.
+        UserError: `name` is not one of the 13 objects.
     """
     facts = resource("linemod")
     if name not in facts["objects"]:
         raise UserError(
-            f"LineMOD has no object {name!r}", f"choose one of: {', '.join(facts['objects'])}"
+            f"LineMOD has no object {name!r}" if name else "no LineMOD object given",
+            f"use --cls NAME, one of: {', '.join(facts['objects'])}",
         )
     number = int(facts["objects"][name])
     diameter = facts["models_info_mm"][str(number)]["diameter"] / 1000
@@ -89,8 +89,8 @@ def linemod_objects(name: str) -> ObjectModels:
         dataset="linemod",
         names=(name,),
         numbers=(number,),
-        keypoints=_stack(facts["keypoints"], (name,)),
-        corners=_stack(facts["corners"], (name,)),
+        keypoints=np.array([facts["keypoints"][name]], np.float32),
+        corners=np.array([facts["corners"][name]], np.float32),
         radii=None,
         diameters=np.array([diameter]),
         symmetric=frozenset({1}) if number in facts["symmetric"] else frozenset(),
@@ -98,48 +98,39 @@ def linemod_objects(name: str) -> ObjectModels:
 
 
 def folder_objects(dataset: str, folder: Path) -> ObjectModels:
-    """Read the objects of a set in the authors' YCB-Video layout that brings its own objects.
+    """Read the objects of a data set in YCB-Video's layout that brings its own.
 
-    Files: ``dataset_config/classes.txt`` (a name a line), ``dataset_config/radius.txt`` (metres),
-    ``dataset_config/symmetric.txt`` (class names, may be absent), ``ycb_kps/<class>_8_kps.txt`` and
-    ``ycb_kps/<class>_corners.txt`` (8 rows of x y z, metres).
+    Files: ``dataset_config/classes.txt`` (a name per line), ``dataset_config/radius.txt``
+    (metres), ``dataset_config/symmetric.txt`` (class names, optional),
+    ``ycb_kps/<class>_8_kps.txt`` and ``ycb_kps/<class>_corners.txt`` (8 lines x y z, metres).
 
     Raises:
-        UserError: a file is missing or does not have the rows it should.
+        UserError: a file is missing or malformed.
     """
-    names = tuple((_existing(folder / "dataset_config/classes.txt")).read_text().split())
-    symmetric_file = folder / "dataset_config/symmetric.txt"
-    symmetric = symmetric_file.read_text().split() if symmetric_file.is_file() else []
-    kps = folder / "ycb_kps"
+    config, kps = folder / "dataset_config", folder / "ycb_kps"
+    classes = config / "classes.txt"
+    if not classes.is_file():
+        raise UserError(f"no file {classes}", "write one class name per line")
+    names = tuple(classes.read_text().split())
+    symmetric = config / "symmetric.txt"
+    symmetric_names = symmetric.read_text().split() if symmetric.is_file() else []
     return ObjectModels(
         dataset=dataset,
         names=names,
         numbers=tuple(range(1, len(names) + 1)),
-        keypoints=np.stack([_rows(kps / f"{name}_8_kps.txt") for name in names]),
-        corners=np.stack([_rows(kps / f"{name}_corners.txt") for name in names]),
-        radii=np.loadtxt(
-            _existing(folder / "dataset_config/radius.txt"), dtype=np.float32, ndmin=1
-        ),
+        keypoints=np.stack([_read_rows(kps / f"{name}_8_kps.txt", (8, 3)) for name in names]),
+        corners=np.stack([_read_rows(kps / f"{name}_corners.txt", (8, 3)) for name in names]),
+        radii=_read_rows(config / "radius.txt", (len(names),)),
         diameters=None,
-        symmetric=frozenset(names.index(name) + 1 for name in symmetric),
+        symmetric=frozenset(names.index(name) + 1 for name in symmetric_names),
     )
 
 
-def _stack(table: dict[str, list[list[float]]], names: Sequence[str]) -> Floats:
-    return np.array([table[name] for name in names], np.float32)
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"no file {path}", "the README's data layouts show what belongs there")
-    return path
-
-
-def _rows(path: Path) -> Floats:
+def _read_rows(path: Path, shape: tuple[int, ...]) -> Floats:
     try:
-        rows = np.loadtxt(_existing(path), dtype=np.float32, ndmin=2)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}", "write a row 'x y z' in metres a point") from error
-    if rows.shape != (8, 3):
-        raise UserError(f"{path}: shape {rows.shape}", "8 rows 'x y z' in metres are expected")
+        rows = np.loadtxt(path, dtype=np.float32, ndmin=1)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}", f"expected numbers {shape}") from error
+    if rows.shape != shape:
+        raise UserError(f"{path}: shape {rows.shape}", f"expected {shape} numbers in metres")
     return rows

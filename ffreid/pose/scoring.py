@@ -1,4 +1,4 @@
-"""From poses to the tables of the papers: a score an instance, a summary a class and overall."""
+"""Scores of poses: per instance, and summarised per class and overall."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,13 @@ from scipy.spatial import ConvexHull, cKDTree
 from scipy.spatial.distance import pdist
 
 from ffreid.pose.data.batch import GroundTruth
+from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.metrics import accuracy_below, add, adds, auc, keypoint_error
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.voting.frame import ObjectPose
 
-Meshes = Mapping[int, npt.NDArray[np.floating]]
-"""Model points (P, 3) of each class, object frame, metres."""
-
 DIAMETER_SHARES = (0.1, 0.05, 0.02)
-"""Thresholds of accuracy, as shares of an object's diameter."""
+"""Thresholds of accuracy, as fractions of an object's diameter."""
 
 METRICS = (
     "ADD_auc",
@@ -28,12 +26,12 @@ METRICS = (
     *(f"{name}<{share}d" for name in ("ADD(-S)", "ADD", "ADD-S") for share in DIAMETER_SHARES),
     "ADD-S<2cm",
 )
-"""Percentages that every summary row holds."""
+"""Percentages in every row of a summary."""
 
 
 @dataclass(frozen=True)
 class InstanceScore:
-    """One true object of one frame and how well it was found (distances in metres).
+    """Errors of one ground-truth object of one frame (distances in metres).
 
     Attributes:
         index: the frame's position in the evaluation's list.
@@ -57,7 +55,7 @@ class InstanceScore:
 
 
 def mesh_trees(mesh: Meshes) -> dict[int, cKDTree]:
-    """Build the search tree of every object's points once, for many frames."""
+    """Build the search tree of every mesh once, for many frames."""
     return {class_id: cKDTree(points) for class_id, points in mesh.items()}
 
 
@@ -69,18 +67,18 @@ def score_frame(
     *,
     trees: Mapping[int, cKDTree] | None = None,
 ) -> list[InstanceScore]:
-    """Score every true object of a frame; predicted classes that are not there cost nothing.
+    """Score every ground-truth object of a frame; false positives cost nothing.
 
     As in the original, an object not predicted is scored at the zero pose with zero keypoints,
-    and an unsolved one at the identity; `detected` and `solved` tell them from mere bad poses.
+    and an unsolved one at the identity; `detected` and `solved` distinguish them from bad poses.
     """
-    found = {pose.class_id: pose for pose in reversed(predictions)}
+    by_class = {pose.class_id: pose for pose in reversed(predictions)}
     scores = []
     for class_id, pose, keypoints in zip(
         gt.class_ids.tolist(), gt.camera_from_object, gt.keypoints_camera, strict=True
     ):
         assert class_id in objects.class_ids, f"{gt.name}: no class {class_id}"
-        best = found.get(class_id)
+        best = by_class.get(class_id)
         predicted = np.zeros((3, 4)) if best is None else best.camera_from_object
         voted = np.zeros_like(keypoints) if best is None else best.keypoints[: len(keypoints)]
         points, tree = mesh[class_id], None if trees is None else trees[class_id]
@@ -100,7 +98,7 @@ def score_frame(
 
 
 def diameters(objects: ObjectModels, mesh: Meshes) -> dict[int, float]:
-    """Give each class's diameter in metres: the set's own, else its points' largest distance."""
+    """Diameter of each class, metres: the data set's, else the mesh's largest distance."""
     if objects.diameters is not None:
         return {c: float(objects.diameters[c - 1]) for c in objects.class_ids}
     return {class_id: _largest_distance(points) for class_id, points in mesh.items()}
@@ -109,7 +107,7 @@ def diameters(objects: ObjectModels, mesh: Meshes) -> dict[int, float]:
 def summarise(
     scores: Sequence[InstanceScore], objects: ObjectModels, diameters: Mapping[int, float]
 ) -> dict[str, Any]:
-    """Boil scores down to plain data for JSON: percentages, counts, keypoint errors in metres.
+    """Summarise scores for JSON: percentages, counts, keypoint errors in metres.
 
     Returns:
         ``classes``: a row for each class that occurs, by name; ``pooled``: over all instances
@@ -118,8 +116,8 @@ def summarise(
     """
     classes: dict[str, dict[str, Any]] = {}
     for class_id in objects.class_ids:
-        if own := [score for score in scores if score.class_id == class_id]:
-            row = _row(own, objects, diameters)
+        if of_class := [score for score in scores if score.class_id == class_id]:
+            row = _row(of_class, objects, diameters)
             row |= {"class_id": class_id, "symmetric": class_id in objects.symmetric}
             classes[objects.name(class_id)] = row | {"diameter_m": diameters[class_id]}
     rows = list(classes.values())
@@ -163,11 +161,11 @@ def _row(
 
 
 def _largest_distance(points: npt.NDArray[np.floating]) -> float:
-    """Give the largest distance between two of `points`; the two lie on the convex hull."""
+    """Largest distance between two points; the two are on the convex hull."""
     precise = points.astype(np.float64)
     centred = precise - precise.mean(axis=0)
     _, extent, axes = np.linalg.svd(centred, full_matrices=False)
-    # A flat set has no hull in space: take as many axes as it fills.
+    # A flat set has no hull in 3D: use only the axes along which it extends.
     filled = axes[extent > 1e-6 * extent[0]]
     if len(filled) < 2:
         return float(np.ptp(centred @ filled.T)) if len(filled) else 0.0

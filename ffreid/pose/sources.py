@@ -1,12 +1,14 @@
-"""The data sets of pose by layout: readers, objects, meshes and toy data."""
+"""The data sets of the pose task by DATA.LAYOUT: readers, objects, meshes, toy data.
 
-from collections.abc import Mapping
+A new layout is a reader, an entry in `LAYOUTS` here and one in `ffreid.pose.defaults.LAYOUTS`.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from yacs.config import CfgNode
 
 from ffreid.engine import synthetic
@@ -15,65 +17,44 @@ from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.dataset import Reader
 from ffreid.pose.data.linemod import LinemodReader
-from ffreid.pose.data.ply import mesh_vertices
+from ffreid.pose.data.meshes import Meshes, read_xyz_meshes
 from ffreid.pose.data.sample import make_ground_truth
-from ffreid.pose.data.ycb import OWN_NAMES, TREE, YcbReader, mesh_points, read_poses
+from ffreid.pose.data.ycb import FOLDER_NAMES, LAYOUT, YcbReader, read_poses
 from ffreid.pose.defaults import check_root
-from ffreid.pose.objects import ObjectModels, folder_objects, linemod_objects, ycb_objects
-from ffreid.pose.toy.dataset import ensure_toy
-
-Meshes = Mapping[int, npt.NDArray[np.float32]]
+from ffreid.pose.objects import ObjectModels, linemod_objects, ycb_objects
+from ffreid.pose.toy.dataset import ensure_toy, toy_object_models
 
 
 @dataclass(frozen=True)
 class Source:
-    """One data set, opened: its reader, its objects, and the folder that holds the meshes."""
+    """An opened data set."""
 
     reader: Reader
     objects: ObjectModels
-    folder: Path
 
     def summary(self) -> str:
-        """Say in a line which frames there are and whose lists they follow."""
+        """One line on the frames and their lists."""
         return self.reader.summary()
 
     @cached_property
     def meshes(self) -> Meshes:
-        """Points of every object, (P, 3) metres by class id."""
-        if self.objects.dataset == "linemod":
-            return {1: mesh_vertices(self.folder, self.objects.numbers[0])}
-        return mesh_points(self.folder, self.objects)
+        """Vertices of every object."""
+        return self.reader.read_meshes()
 
 
-def open_source(cfg: CfgNode) -> Source:
-    """Open the data set that the configuration names.
-
-    Raises:
-        UserError: no root is given, or it holds no such data set.
-    """
-    check_root(cfg)
-    return LAYOUTS[cfg.DATA.LAYOUT](cfg)
-
-
-def _ycb(cfg: CfgNode) -> Source:
-    objects = ycb_objects()
-    reader = _ycb_reader(cfg, Path(cfg.DATA.ROOT), objects)
-    return Source(reader, objects, reader.folder)
-
-
-def _linemod(cfg: CfgNode) -> Source:
-    objects = linemod_objects(cfg.DATA.CLS)
-    reader = LinemodReader(Path(cfg.DATA.ROOT), objects, **_lists(cfg))
-    return Source(reader, objects, reader.folder)
-
-
-def _toy(cfg: CfgNode) -> Source:
-    """Render the toy data on first use; of several processes only the first renders."""
+def toy_folder(cfg: CfgNode) -> Path:
+    """Where the toy data are: a folder for each size and seed."""
     toy = cfg.DATA.TOY
-    folder = toy_folder(cfg)
+    name = f"{toy.TRAIN}-{toy.TEST}-{toy.SYNTHETIC}-{toy.HEIGHT}x{toy.WIDTH}-{toy.SEED}"
+    return synthetic.toy_folder(cfg.DATA.ROOT, cfg.DATASET, name)
+
+
+def _render_toy(cfg: CfgNode) -> Path:
+    """Render the toy data on first use; of several processes only one renders."""
+    toy = cfg.DATA.TOY
     with ProgressBar("rendering toy frames") as bar:
-        ensure_toy(
-            folder,
+        return ensure_toy(
+            toy_folder(cfg),
             frames=toy.TRAIN,
             test_frames=toy.TEST,
             synthetic=toy.SYNTHETIC,
@@ -82,66 +63,87 @@ def _toy(cfg: CfgNode) -> Source:
             seed=toy.SEED,
             progress=bar.update,
         )
-    objects = folder_objects(cfg.DATASET, folder)
-    reader = _ycb_reader(cfg, folder, objects)
-    return Source(reader, objects, reader.folder)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the data sets of a layout are opened.
+
+    Attributes:
+        reader: class with the members of `Reader`; its arguments are the folder, the objects,
+            the paths ``train_list`` and ``test_list``, and `options`.
+        objects: the object models.
+        folder: the data set's folder or its parent.
+        options: further arguments of the reader.
+    """
+
+    reader: type[Any]
+    objects: Callable[[CfgNode], ObjectModels]
+    folder: Callable[[CfgNode], Path] = lambda cfg: Path(cfg.DATA.ROOT)
+    options: Callable[[CfgNode], dict[str, Any]] = lambda cfg: {}
+
+
+def _camera(cfg: CfgNode) -> dict[str, Any]:
+    return {"intrinsics": cfg.DATA.INTRINSICS}
+
+
+LAYOUTS = {
+    "ycb": Layout(YcbReader, lambda cfg: ycb_objects(), options=_camera),
+    "linemod": Layout(LinemodReader, lambda cfg: linemod_objects(cfg.DATA.CLS)),
+    "toy": Layout(YcbReader, lambda cfg: toy_object_models(cfg.DATASET), _render_toy, _camera),
+}
+
+
+def open_source(cfg: CfgNode) -> Source:
+    """Open the data set of the configuration.
+
+    Raises:
+        UserError: no folder is given, or it holds no such data set.
+    """
+    check_root(cfg)
+    layout = LAYOUTS[cfg.DATA.LAYOUT]
+    objects = layout.objects(cfg)
+    lists = {"train_list": cfg.DATA.TRAIN_LIST, "test_list": cfg.DATA.TEST_LIST}
+    paths = {name: Path(path) if path else None for name, path in lists.items()}
+    return Source(
+        layout.reader(layout.folder(cfg), objects, **paths, **layout.options(cfg)), objects
+    )
 
 
 def synthetic_folder(cfg: CfgNode) -> Path | None:
-    """Where the data are that are made on first use; None for those that are not."""
+    """Folder of the data rendered on first use; None for other data sets."""
     return toy_folder(cfg) if cfg.DATA.LAYOUT == "toy" else None
 
 
-def toy_folder(cfg: CfgNode) -> Path:
-    """Where the toy data lie: a folder for each size and seed."""
-    toy = cfg.DATA.TOY
-    name = f"{toy.TRAIN}-{toy.TEST}-{toy.SYNTHETIC}-{toy.HEIGHT}x{toy.WIDTH}-{toy.SEED}"
-    return synthetic.toy_folder(cfg.DATA.ROOT, cfg.DATASET, name)
-
-
-def _ycb_reader(cfg: CfgNode, folder: Path, objects: ObjectModels) -> YcbReader:
-    return YcbReader(folder, objects, intrinsics=cfg.DATA.INTRINSICS, **_lists(cfg))
-
-
-def _lists(cfg: CfgNode) -> dict[str, Path | None]:
-    given = {"train_list": cfg.DATA.TRAIN_LIST, "test_list": cfg.DATA.TEST_LIST}
-    return {name: Path(path) if path else None for name, path in given.items()}
-
-
 def ycb_meshes(folder: Path, objects: ObjectModels) -> Meshes:
-    """Points of YCB-Video's objects below `folder`, which need hold nothing but ``models/``."""
-    return mesh_points(find_folder(folder, OWN_NAMES, ("models",), TREE), objects)
+    """Meshes of YCB-Video's objects below `folder`, which needs ``models/`` only."""
+    return read_xyz_meshes(find_folder(folder, FOLDER_NAMES, ("models",), LAYOUT), objects)
 
 
-def ycb_truths(folder: Path, objects: ObjectModels, frames: Path | None) -> list[GroundTruth]:
-    """True poses from the meta.mat files of the frames listed in `frames`, or of the test list."""
+def ycb_ground_truth(folder: Path, objects: ObjectModels, frames: Path | None) -> list[GroundTruth]:
+    """Ground truth from the meta.mat files of the frames listed in `frames`, or the test list."""
     reader = YcbReader(folder, objects, test_list=frames)
-    gts = []
-    for index, listed in enumerate(reader.test_names):
-        name = listed if listed.startswith("data") else f"data/{listed}"
-        class_ids, poses = read_poses(reader.folder, name, objects)
-        gts.append(make_ground_truth(name, class_ids, poses, objects, index=index))
-    return gts
-
-
-LAYOUTS = {"ycb": _ycb, "linemod": _linemod, "toy": _toy}
+    return [
+        make_ground_truth(name, *read_poses(reader.folder, name, objects), objects, index=index)
+        for index, name in enumerate(reader.test_names)
+    ]
 
 
 def check_source(cfg: CfgNode, source: Source) -> None:
-    """Read now what pictures need at evaluations, and scores when training has ended.
+    """Read the meshes now if images or scores need them later.
 
     Raises:
         UserError: a mesh is missing or in another unit.
     """
-    if cfg.TRAIN.EVAL_POSES or cfg.TRAIN.TENSORBOARD:  # whose pictures show meshes
+    if cfg.TRAIN.EVAL_POSES or cfg.TRAIN.TENSORBOARD:
         assert len(source.meshes) == len(source.objects)
 
 
 def notes(cfg: CfgNode, source: Source) -> list[str]:
-    """Say what people should know of the data set and the settings: nothing."""
+    """Notes for the user on the data set and the settings."""
     return []
 
 
 def class_names(source: Source) -> list[str]:
-    """What training tells apart, for checkpoints."""
+    """Class names, for checkpoints."""
     return list(source.objects.names)

@@ -8,7 +8,8 @@ import torch
 
 from ffreid.pose.data.batch import SkippedFrame, collate
 from ffreid.pose.data.dataset import EvalSet
-from ffreid.pose.data.ycb import YcbReader, mesh_points
+from ffreid.pose.data.meshes import read_xyz_meshes
+from ffreid.pose.data.ycb import YcbReader
 from ffreid.pose.inference import FrameResult, Voting, evaluate_frames, pose_rows
 from ffreid.pose.objects import ObjectModels, folder_objects
 from tests.makers import toy_folder
@@ -35,10 +36,10 @@ def results(scene: tuple[Path, ObjectModels]) -> list[FrameResult]:
         iter(items),
         None,
         objects,
-        mesh_points(folder, objects),
+        read_xyz_meshes(folder, objects),
         Voting(),
         device=torch.device("cpu"),
-        pictures=1,
+        keep_images=1,
     )
 
 

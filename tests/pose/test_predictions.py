@@ -116,11 +116,11 @@ def test_a_missing_mesh_is_refused(folder: Path, frames: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("1 0 0 0 0 0 nan", "row 2: NaN"),
-        ("1 0 0 0 0 0", "row 2: 6 numbers"),
-        ("1 0 0 0 0 0 x", "row 2: could not convert"),
-        ("0 0 0 0 0 0 1", "row 2: the quaternion is zero"),
-        ("1 0 0 0 30 20 865", "row 2: the object is 866 m away"),
+        ("1 0 0 0 0 0 nan", "line 2: NaN"),
+        ("1 0 0 0 0 0", "line 2: 6 numbers"),
+        ("1 0 0 0 0 0 x", "line 2: could not convert"),
+        ("0 0 0 0 0 0 1", "line 2: the quaternion is zero"),
+        ("1 0 0 0 30 20 865", "line 2: the object is 866 m away"),
     ],
 )
 def test_a_row_that_is_no_pose_is_refused_by_file_and_row(
@@ -146,9 +146,9 @@ def _empty(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_misspell, "no object is called '025_mugg'"),
-        (_shorten, "1 rows for 2 frames of scene 0048"),
-        (_empty, "holds no <scene>_<object>.txt of the scenes 0048, 0049"),
+        (_misspell, "unknown object '025_mugg'"),
+        (_shorten, "1 lines for 2 frames of scene 0048"),
+        (_empty, "has no <scene>_<object>.txt of the scenes 0048, 0049"),
     ],
 )
 def test_a_folder_that_does_not_fit_is_refused(
@@ -161,7 +161,7 @@ def test_a_folder_that_does_not_fit_is_refused(
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "lists no frames"), ("0048\n", "no frame"), ("1/2\n1/2\n", "line 2: '1/2' is listed")],
+    [("", "lists no frames"), ("0048\n", "not a frame"), ("1/2\n1/2\n", "line 2: '1/2' is listed")],
 )
 def test_a_list_of_frames_that_is_none_is_refused(
     folder: Path, frames: Path, text: str, message: str
@@ -205,12 +205,12 @@ def test_of_several_bop_poses_the_best_scored_counts(results: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (f"48,36,14,1,{R_ROW},0 0,-1", "R has 9 numbers and t 2"),
-        ("48,36,14,1,1 0 0,0 0 900,-1", "R has 3 numbers and t 3"),
-        (f"48,36,99,1,{R_ROW},0 0 900,-1", "no object has the number 99"),
+        (f"48,36,14,1,{R_ROW},0 0,-1", "R has 9 numbers and t has 2"),
+        ("48,36,14,1,1 0 0,0 0 900,-1", "R has 3 numbers and t has 3"),
+        (f"48,36,99,1,{R_ROW},0 0 900,-1", "unknown object number 99"),
         (f"48,36,14,1,{R_ROW},0 0 nan,-1", "NaN"),
-        ("48,36,14,1,1 0 0 0 1 0 0 0 2,0 0 900,-1", "R is no rotation"),
-        ("48,36,14,1,1 0 0 0 1 0 0 0 -1,0 0 900,-1", "R is no rotation"),
+        ("48,36,14,1,1 0 0 0 1 0 0 0 2,0 0 900,-1", "R is not a rotation"),
+        ("48,36,14,1,1 0 0 0 1 0 0 0 -1,0 0 900,-1", "R is not a rotation"),
         (f"48,36,mug,1,{R_ROW},0 0 900,-1", "invalid literal"),
         ("48,36,14", "row 2"),
         (f"48,36,14,1,{R_ROW},0 0 0.9,-1", "0.9 mm"),
@@ -226,7 +226,7 @@ def test_a_bop_row_that_is_no_pose_is_refused(results: Path, row: str, message: 
     ("text", "message"),
     [
         ("scene_id,im_id,obj_id,score,R,time\n", "no column t"),
-        (HEADER, "holds no poses"),
+        (HEADER, "has no poses"),
         ("", "no column scene_id"),
     ],
 )

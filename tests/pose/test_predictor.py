@@ -211,17 +211,19 @@ def within(spec: TensorSpec, tensor: Tensor, sizes: dict[str, int]) -> bool:
 
 
 def test_a_frame_without_depth_is_refused(model: PoseModel) -> None:
-    with pytest.raises(UserError, match="depth: 0 pixels have depth, 400 are needed") as caught:
+    with pytest.raises(
+        UserError, match="depth: 0 pixels have depth, at least 400 are needed"
+    ) as caught:
         model.predict(RGB, np.zeros_like(DEPTH), CAMERA)
-    assert "1000 units a metre" in caught.value.hint
+    assert "1000 units per metre" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     ("rgb", "depth", "error"),
     [
-        (RGB[:12], DEPTH[:12], "rgb and depth are 12 x 24 pixels, no multiples of 8"),
+        (RGB[:12], DEPTH[:12], "rgb and depth are 12 x 24 pixels, not multiples of 8"),
         (RGB[..., 0], DEPTH, "rgb is"),
-        (RGB, DEPTH[1:], "rgb is .*, depth"),
+        (RGB, DEPTH[1:], "rgb is .*, depth is"),
     ],
 )
 def test_a_frame_that_cannot_be_fed_is_named(
@@ -232,5 +234,5 @@ def test_a_frame_that_cannot_be_fed_is_named(
 
 
 def test_a_negative_seed_is_named(model: PoseModel) -> None:
-    with pytest.raises(UserError, match="seed is -1, index 0"):
+    with pytest.raises(UserError, match="seed is -1, index is 0"):
         model.predict(RGB, DEPTH, CAMERA, seed=-1)

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from ffreid.pose import build, sources
 from ffreid.pose.data.batch import Inputs, SkippedFrame
-from ffreid.pose.validation import pictures
+from ffreid.pose.validation import draw_examples
 from ffreid.recipes import compose
 from tests.makers import toy_folder
 
@@ -61,7 +61,7 @@ def test_the_first_frames_are_drawn_and_nothing_is_disturbed(
     source = sources.open_source(cfg)
     net = Seen(len(source.objects) + 1, source.objects.keypoints.shape[1]).train()
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
-    found = pictures(cfg, source, net, CPU)
+    found = draw_examples(cfg, source, net, CPU)
     assert list(found) == list(source.reader.test_names[:count])
     for picture in found.values():
         assert picture.dtype == np.uint8
@@ -83,4 +83,4 @@ def test_a_frame_that_cannot_be_fed_is_left_out(
     lost = SkippedFrame(first.gt, "no depth")
     monkeypatch.setattr(build, "evaluation_set", lambda *_: [lost, second])
     net = Seen(len(source.objects) + 1, source.objects.keypoints.shape[1])
-    assert list(pictures(cfg, source, net, CPU)) == [second.gt.name]
+    assert list(draw_examples(cfg, source, net, CPU)) == [second.gt.name]

@@ -1,7 +1,7 @@
-"""Changes to training frames: colour, noise, blur, real backgrounds behind rendered objects.
+"""Augmentation of training frames: colour, noise, blur, real backgrounds for rendered objects.
 
-Every function draws from the generator it is given, in the order in which the original draws from
-numpy's, so equal seeds give equal pictures.
+Every function draws from the generator passed in, in the order in which the original draws from
+numpy's, so equal seeds give equal images.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,11 @@ from torchvision.transforms import functional
 from ffreid.errors import UserError
 from ffreid.pose.data.frame import Frame
 
-Picture = npt.NDArray[np.uint8]
+RgbImage = npt.NDArray[np.uint8]
 Policy = Literal["ycb", "linemod"]
+"""Which data set's augmentation of the original applies."""
 
-# Ranges of the saturation and value factors; YCB-Video's never leave the picture as it is.
+# Ranges of the saturation and value factors; YCB-Video's always change the image.
 SATURATION = {"ycb": (1.25, 1.45), "linemod": (0.75, 1.25)}
 VALUE = {"ycb": (1.15, 1.35), "linemod": (0.85, 1.15)}
 
@@ -32,15 +33,15 @@ def augment_synthetic(
     *,
     policy: Policy,
 ) -> Frame:
-    """Disturb a rendered frame's colours and put a real frame's background behind it.
+    """Add noise to a rendered (or fused) frame's colours and a real frame's background behind it.
 
-    LineMOD's fused frames have a background already: one in five stays as it is.
+    LineMOD's fused frames have a background already: one in five stays unchanged.
 
     Args:
-        frame: rendered (or fused) frame.
-        draw_real: gives a real training frame of the same size.
-        rng: generator.
-        policy: whose rules to follow.
+        frame: rendered or fused.
+        draw_real: draws a real training frame of the same size.
+        rng: random numbers.
+        policy: data set of the original.
     """
     if frame.name.startswith("fuse/") and rng.rand() >= 0.8:
         return frame
@@ -54,20 +55,17 @@ def augment_synthetic(
 def add_real_background(
     frame: Frame, real: Frame, rng: np.random.RandomState, *, policy: Policy
 ) -> Frame:
-    """Fill a rendered frame's background with what a real frame shows outside of its objects.
+    """Fill a rendered frame's background with a real frame's background.
 
     Where the real frame has objects the background stays black and without depth. LineMOD replaces
-    the colours in 60 % of the cases only, the missing depth always. The cameras are not compared,
-    as in the original.
-
-    Raises:
-        UserError: the frames differ in size.
+    the colours only in 60 % of the cases, the missing depth always. As in the original the cameras
+    are not compared.
     """
     if real.depth.shape != frame.depth.shape:
         sizes = [" x ".join(map(str, f.depth.shape)) for f in (frame, real)]
         raise UserError(
             f"frame {frame.name} has {sizes[0]} pixels, the real frame {real.name} {sizes[1]}",
-            "all frames of a data set must have one size, or set DATA.AUGMENT False",
+            "bring all frames of the data set to one size, or set DATA.AUGMENT False",
         )
     outside = real.labels <= 0
     rgb = frame.rgb
@@ -81,7 +79,7 @@ def add_real_background(
     return replace(frame, rgb=rgb, depth=depth)
 
 
-def colour_jitter(rgb: Picture, rng: np.random.RandomState) -> Picture:
+def colour_jitter(rgb: RgbImage, rng: np.random.RandomState) -> RgbImage:
     """Change brightness, contrast and saturation by up to 20 % and hue by up to 0.05 turns.
 
     The arithmetic and the random order are torchvision's `ColorJitter`, the draws are ours.
@@ -92,43 +90,40 @@ def colour_jitter(rgb: Picture, rng: np.random.RandomState) -> Picture:
         (functional.adjust_saturation, rng.uniform(0.8, 1.2)),
         (functional.adjust_hue, rng.uniform(-0.05, 0.05)),
     )
-    picture = Image.fromarray(rgb)
+    image = Image.fromarray(rgb)
     for index in rng.permutation(len(changes)):
         change, amount = changes[index]
-        picture = change(picture, amount)
-    return np.array(picture)
+        image = change(image, amount)
+    return np.array(image)
 
 
-def add_noise(rgb: Picture, rng: np.random.RandomState, *, policy: Policy) -> Picture:
-    """Disturb colour, sharpness, focus and (YCB-Video) pixel values, each by chance.
+def add_noise(rgb: RgbImage, rng: np.random.RandomState, *, policy: Policy) -> RgbImage:
+    """Change colour, sharpness and focus and add (YCB-Video) pixel noise, each with a probability.
 
-    Args:
-        rgb: (H, W, 3) uint8.
-        rng: generator.
-        policy: LineMOD's rules leave out sharpening and pixel noise and change colours less.
+    LineMOD's policy has no sharpening and pixel noise and changes colours less.
     """
-    picture = rgb
+    image = rgb
     # Always true but for one draw in 2^53; kept because it advances the generator.
     if rng.rand() > 0:
-        picture = _scale_saturation_and_value(picture, rng, policy)
+        image = _scale_saturation_and_value(image, rng, policy)
     if policy == "ycb" and rng.rand() > 0.8:
-        picture = _sharpen(picture, rng)
+        image = _sharpen(image, rng)
     if rng.rand() > 0.8:
         angle = int(rng.rand() * 360)
-        picture = motion_blur(picture, angle, int(rng.rand() * 15) + 1)
+        image = motion_blur(image, angle, int(rng.rand() * 15) + 1)
     if rng.rand() > 0.8:
         size = 3 if rng.rand() > 0.2 else 5
-        picture = _picture(cv2.GaussianBlur(picture, (size, size), rng.rand()))
+        image = _rgb(cv2.GaussianBlur(image, (size, size), rng.rand()))
     if policy == "linemod":
-        return picture
+        return image
     spread = rng.randint(15) if rng.rand() > 0.2 else rng.randint(25)
-    picture = _add(picture, rng.randn(*picture.shape) * spread)
+    image = _add(image, rng.randn(*image.shape) * spread)
     if rng.rand() > 0.8:
-        picture = _add(picture, rng.normal(loc=0.0, scale=7.0, size=picture.shape))
-    return picture
+        image = _add(image, rng.normal(loc=0.0, scale=7.0, size=image.shape))
+    return image
 
 
-def motion_blur(rgb: Picture, angle: int, length: int) -> Picture:
+def motion_blur(rgb: RgbImage, angle: int, length: int) -> RgbImage:
     """Blur along a line of `length` pixels at `angle` degrees."""
     radians = np.deg2rad(angle)
     dx, dy = np.cos(radians), np.sin(radians)
@@ -140,28 +135,28 @@ def motion_blur(rgb: Picture, angle: int, length: int) -> Picture:
     end = (int(dx * length + middle), int(dy * length + middle))
     cv2.line(kernel, (middle, middle), end, 1.0)
     total = kernel.sum()
-    return _picture(cv2.filter2D(rgb, -1, kernel / total)) if total else rgb
+    return _rgb(cv2.filter2D(rgb, -1, kernel / total)) if total else rgb
 
 
 def _scale_saturation_and_value(
-    rgb: Picture, rng: np.random.RandomState, policy: Policy
-) -> Picture:
+    rgb: RgbImage, rng: np.random.RandomState, policy: Policy
+) -> RgbImage:
     # The original calls this conversion on RGB; the hue is not used, so only names are wrong.
     hsv = cv2.cvtColor(rgb, cv2.COLOR_BGR2HSV).astype(np.uint16)
     for channel, (low, high) in ((1, SATURATION[policy]), (2, VALUE[policy])):
         hsv[..., channel] = np.clip(hsv[..., channel] * rng.uniform(low, high), 0, 255)
-    return _picture(cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2BGR))
+    return _rgb(cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2BGR))
 
 
-def _sharpen(rgb: Picture, rng: np.random.RandomState) -> Picture:
+def _sharpen(rgb: RgbImage, rng: np.random.RandomState) -> RgbImage:
     kernel = -np.ones((3, 3))
     kernel[1, 1] = rng.rand() * 3 + 9
-    return _picture(cv2.filter2D(rgb, -1, kernel / kernel.sum()))
+    return _rgb(cv2.filter2D(rgb, -1, kernel / kernel.sum()))
 
 
-def _add(rgb: Picture, noise: npt.NDArray[np.float64]) -> Picture:
+def _add(rgb: RgbImage, noise: npt.NDArray[np.float64]) -> RgbImage:
     return np.clip(rgb + noise, 0, 255).astype(np.uint8)
 
 
-def _picture(value: Any) -> Picture:
-    return cast(Picture, value)
+def _rgb(value: Any) -> RgbImage:
+    return cast(RgbImage, value)

@@ -1,4 +1,4 @@
-"""What travels from the data set to the network and the losses."""
+"""The batches that go from the data set to the network and the losses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,22 +10,15 @@ from torch import Tensor
 
 from ffreid.errors import UserError
 
-LEVELS = (
-    "neighbours",
-    "nearest_kept",
-    "pixels_down",
-    "points_down",
-    "pixels_up",
-    "points_up",
-)
-"""The fields of `Inputs` that hold one tensor a level."""
+LEVELS = ("neighbours", "nearest_kept", "pixels_down", "points_down", "pixels_up", "points_up")
+"""The fields of `Inputs` that hold one tensor per level."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What FFB6D reads. B batch, N points, N0 = N and N(i+1) = Ni // 4, H x W pixels, k = 16.
+    """The inputs of FFB6D. B batch, N points, N0 = N and N(i+1) = Ni // 4, H x W pixels, k = 16.
 
-    Grids are the picture's point map at every s-th pixel, flattened; s is 4, 8, 8, 8 on the way
+    Grids are the image's point map at every s-th pixel, flattened; s is 4, 8, 8, 8 on the way
     down and 4, 2, 2 on the way up. Indices are int32 as loaded and int64 after `to`.
 
     Attributes:
@@ -51,14 +44,14 @@ class Inputs:
     points_up: tuple[Tensor, ...]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Inputs":
-        """Move to `device`; pictures and features become `dtype`, indices int64."""
+        """Move to `device`; images and features become `dtype`, indices int64."""
 
         def move(value: Tensor) -> Tensor:
             value = value.to(device, non_blocking=True)
             return value.to(dtype if value.is_floating_point() else torch.int64)
 
         return Inputs(
-            # uint8 pictures travel small and become floats here.
+            # Images are transferred as uint8, which is smaller.
             rgb=self.rgb.to(device, non_blocking=True).to(dtype),
             features=move(self.features),
             choose=move(self.choose),
@@ -68,7 +61,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the losses compare with.
+    """The targets of the losses.
 
     Attributes:
         labels: (B, N) int64 class id of every point, 0 is background.
@@ -91,7 +84,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """One frame's true poses and what is needed to score and draw it (M objects).
+    """Ground truth of one frame with M objects.
 
     Attributes:
         index: position in the evaluation's frame list.
@@ -100,7 +93,7 @@ class GroundTruth:
         camera_from_object: (M, 3, 4) float32, metres.
         keypoints_camera: (M, K, 3) float32, metres.
         centres_camera: (M, 3) float32, metres.
-        intrinsics: (3, 3) float64 camera matrix of the picture as it is fed.
+        intrinsics: (3, 3) float64 camera matrix of the network's input image.
     """
 
     index: int
@@ -114,7 +107,7 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame ready for the network: the shapes of `Inputs` and `Targets` without B."""
+    """One frame prepared for the network: the shapes of `Inputs` and `Targets` without B."""
 
     inputs: Inputs
     targets: Targets
@@ -123,7 +116,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SkippedFrame:
-    """A frame that cannot be fed; evaluation counts its objects as missed."""
+    """A frame without enough depth; evaluation counts its objects as missed."""
 
     gt: GroundTruth
     reason: str
@@ -131,7 +124,7 @@ class SkippedFrame:
 
 @dataclass(frozen=True)
 class PoseBatch:
-    """B samples stacked."""
+    """A batch of B samples."""
 
     inputs: Inputs
     targets: Targets
@@ -142,7 +135,7 @@ class PoseBatch:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The frames' names."""
+        """Names of the frames."""
         return tuple(gt.name for gt in self.gts)
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "PoseBatch":
@@ -151,7 +144,7 @@ class PoseBatch:
 
 
 def collate(samples: Sequence[Sample]) -> PoseBatch:
-    """Stack samples of the same picture size and point count into a batch.
+    """Stack samples of the same image size and point count into a batch.
 
     Raises:
         UserError: the sizes differ.
@@ -160,8 +153,8 @@ def collate(samples: Sequence[Sample]) -> PoseBatch:
     if len({(item.rgb.shape, item.features.shape) for item in inputs}) > 1:
         sizes = {sample.gt.name: tuple(sample.inputs.rgb.shape[1:]) for sample in samples}
         raise UserError(
-            f"pictures of different sizes in one batch: {sizes}",
-            "train with TRAIN.BATCH 1 and evaluate with TEST.BATCH 1, or bring them to one size",
+            f"images of different sizes in one batch: {sizes}",
+            "use TRAIN.BATCH 1 and TEST.BATCH 1, or resize the images",
         )
     targets = [sample.targets for sample in samples]
     return PoseBatch(
@@ -169,7 +162,13 @@ def collate(samples: Sequence[Sample]) -> PoseBatch:
             rgb=torch.stack([item.rgb for item in inputs]),
             features=torch.stack([item.features for item in inputs]),
             choose=torch.stack([item.choose for item in inputs]),
-            **{name: _stack_levels([getattr(item, name) for item in inputs]) for name in LEVELS},
+            **{
+                name: tuple(
+                    torch.stack(level)
+                    for level in zip(*(getattr(item, name) for item in inputs), strict=True)
+                )
+                for name in LEVELS
+            },
         ),
         targets=Targets(
             torch.stack([item.labels for item in targets]),
@@ -180,14 +179,10 @@ def collate(samples: Sequence[Sample]) -> PoseBatch:
     )
 
 
-def _stack_levels(values: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    return tuple(torch.stack(level) for level in zip(*values, strict=True))
-
-
 def collate_for_evaluation(
     items: Sequence[Sample | SkippedFrame],
 ) -> tuple[PoseBatch | None, list[SkippedFrame]]:
-    """Stack what can be fed and list what cannot."""
+    """Stack the samples and list the skipped frames."""
     samples = [item for item in items if isinstance(item, Sample)]
     skipped = [item for item in items if isinstance(item, SkippedFrame)]
     return (collate(samples) if samples else None), skipped

@@ -1,7 +1,8 @@
-"""Samples for training and evaluation, as torch's DataLoader asks for them."""
+"""Samples for training and evaluation, as torch's DataLoader indexes them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,19 +13,22 @@ from ffreid.pose.data.augment import Policy, add_noise, augment_synthetic, colou
 from ffreid.pose.data.batch import Sample, SkippedFrame
 from ffreid.pose.data.depth import downscale_frame
 from ffreid.pose.data.frame import Frame
+from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.data.sample import make_sample
 from ffreid.pose.objects import ObjectModels
 
-# Draws in a row that may lack depth before the data set itself is taken to be at fault.
-TRIES = 100
+# After this many frames without depth in a row the data set is considered broken.
+MAX_TRIES = 100
 
 
 class Reader(Protocol):
-    """Reads one data set's frames and knows which of them train and how often each kind does."""
+    """Reads the frames of one data set."""
+
+    folder: Path
 
     @property
     def policy(self) -> Policy:
-        """Whose augmentation applies."""
+        """Augmentation policy."""
 
     @property
     def fill_holes(self) -> bool:
@@ -36,14 +40,14 @@ class Reader(Protocol):
 
     @property
     def real_train_names(self) -> list[str]:
-        """The photographed training frames."""
+        """Photographed training frames."""
 
     @property
     def test_names(self) -> list[str]:
         """All test frames."""
 
     def summary(self) -> str:
-        """Say in a line which frames there are and whose lists they follow."""
+        """One line on the frames and their lists."""
 
     def draw(self, rng: np.random.RandomState) -> str:
         """Draw a training frame."""
@@ -54,28 +58,31 @@ class Reader(Protocol):
     def read(self, name: str) -> Frame:
         """Read a frame."""
 
+    def read_meshes(self) -> Meshes:
+        """Read the vertices of every object."""
+
 
 def seeded_rng(*numbers: int) -> np.random.RandomState:
-    """Give a generator that depends on `numbers` only, all of them not negative."""
+    """Random numbers that depend only on `numbers`, all of them non-negative."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(numbers)))
 
 
 class TrainSet(torch.utils.data.Dataset[Sample]):
-    """Training samples, drawn anew at every position of every epoch.
+    """Training samples, drawn afresh at every position of every epoch.
 
-    Keys are (epoch, position); a sample follows from (seed, epoch, position) alone, whatever
-    process makes it. As in the original a position stands for no frame of its own.
+    Keys are (epoch, position); a sample depends on (seed, epoch, position) alone, in whatever
+    process it is made. As in the original a position is not tied to a frame.
 
     Args:
-        reader: the data set.
-        objects: what its class ids mean.
-        points: points a sample.
-        length: samples an epoch.
+        reader: of the data set.
+        objects: of its class ids.
+        points: points per sample.
+        length: samples per epoch.
         seed: of all draws.
-        shrink: make pictures this many times smaller.
+        downscale: divide height and width by this.
         augment: change colours, and put real backgrounds behind rendered objects.
-        fixed: train on these very frames, unchanged, instead: position p is frame p modulo their
-            number with the same points every time.
+        fixed: train on these frames only, without augmentation: position p is frame p modulo
+            their number, with the same points every time.
     """
 
     def __init__(
@@ -92,14 +99,9 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
     ) -> None:
         if not reader.train_names:
             raise UserError("the data set has no training frames", "check its lists and folders")
-        self.reader = reader
-        self.objects = objects
-        self.points = points
-        self.length = length
-        self.seed = seed
-        self.downscale = downscale
-        self.augment = augment
-        self.fixed = tuple(fixed)
+        self.reader, self.objects = reader, objects
+        self.points, self.length, self.seed = points, length, seed
+        self.downscale, self.augment, self.fixed = downscale, augment, tuple(fixed)
 
     def __len__(self) -> int:
         return self.length
@@ -107,10 +109,15 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, position = key
         if self.fixed:
-            return self._fixed_sample(position % len(self.fixed))
+            number = position % len(self.fixed)
+            frame = self._read(self.fixed[number])
+            sample = self._sample(frame, seeded_rng(self.seed, number), number)
+            if isinstance(sample, SkippedFrame):
+                raise UserError(f"frame {frame.name}: {sample.reason}", "choose other frames")
+            return sample
         rng = seeded_rng(self.seed, epoch, position)
         reason = ""
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             frame = self._read(self.reader.draw(rng))
             if self.augment:
                 frame = self._augmented(frame, rng)
@@ -119,16 +126,9 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
                 return sample
             reason = f"{frame.name}: {sample.reason}"
         raise UserError(
-            f"{TRIES} training frames in a row cannot be used; the last, {reason}",
-            "check the depth pictures, or set DATA.SHRINK lower",
+            f"{MAX_TRIES} training frames in a row cannot be used; the last one, {reason}",
+            "check the depth images, or reduce DATA.SHRINK",
         )
-
-    def _fixed_sample(self, number: int) -> Sample:
-        frame = self._read(self.fixed[number])
-        sample = self._sample(frame, seeded_rng(self.seed, number), number)
-        if isinstance(sample, SkippedFrame):
-            raise UserError(f"frame {frame.name}: {sample.reason}", "choose other frames")
-        return sample
 
     def _augmented(self, frame: Frame, rng: np.random.RandomState) -> Frame:
         if self.reader.policy == "ycb" or not frame.synthetic:
@@ -137,10 +137,12 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
             return frame
         if not self.reader.real_train_names:
             return replace(frame, rgb=add_noise(frame.rgb, rng, policy=self.reader.policy))
-        return augment_synthetic(frame, self._draw_real, rng, policy=self.reader.policy)
-
-    def _draw_real(self, rng: np.random.RandomState) -> Frame:
-        return self._read(self.reader.draw_real(rng))
+        return augment_synthetic(
+            frame,
+            lambda rng: self._read(self.reader.draw_real(rng)),
+            rng,
+            policy=self.reader.policy,
+        )
 
     def _read(self, name: str) -> Frame:
         return downscale_frame(self.reader.read(name), self.downscale)
@@ -159,16 +161,7 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
 
 
 class EvalSet(torch.utils.data.Dataset[Sample | SkippedFrame]):
-    """Evaluation samples: frame i of `names`, its points drawn from (seed, i).
-
-    Args:
-        reader: the data set.
-        objects: what its class ids mean.
-        names: frames to evaluate.
-        points: points a sample.
-        seed: of the draws.
-        shrink: make pictures this many times smaller.
-    """
+    """Evaluation samples: frame i of `names`, its points drawn from (seed, i); see `TrainSet`."""
 
     def __init__(
         self,
@@ -180,20 +173,15 @@ class EvalSet(torch.utils.data.Dataset[Sample | SkippedFrame]):
         seed: int,
         downscale: int = 1,
     ) -> None:
-        self.reader = reader
-        self.objects = objects
-        self.names = tuple(names)
-        self.points = points
-        self.seed = seed
-        self.downscale = downscale
+        self.reader, self.objects, self.names = reader, objects, tuple(names)
+        self.points, self.seed, self.downscale = points, seed, downscale
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample | SkippedFrame:
-        frame = downscale_frame(self.reader.read(self.names[index]), self.downscale)
         return make_sample(
-            frame,
+            downscale_frame(self.reader.read(self.names[index]), self.downscale),
             self.objects,
             points=self.points,
             rng=seeded_rng(self.seed, index),

@@ -1,4 +1,4 @@
-"""Depth maps: filling holes, normals, back-projection, smaller frames."""
+"""Depth maps: hole filling, normals, back-projection, downscaling."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +15,7 @@ Whole = npt.NDArray[np.signedinteger[Any]]
 Mask = npt.NDArray[np.bool_]
 Blur = Literal["bilateral", "gaussian"]
 
-# Nearer than this, in metres, counts as not measured.
+# Metres; anything nearer counts as not measured.
 EMPTY = 0.01
 FULL_5 = np.ones((5, 5), np.uint8)
 FULL_9 = np.ones((9, 9), np.uint8)
@@ -36,10 +36,10 @@ def fill_missing(
 
     Args:
         depth: (H, W) in the sensor's units, 0 where nothing was measured.
-        depth_scale: units a metre.
-        max_depth: metres; what lies farther comes out as not positive, which counts as empty.
+        depth_scale: units per metre.
+        max_depth: metres; farther depth becomes 0 or negative, which counts as empty.
         blur: the last smoothing.
-        extrapolate: fill above the topmost measurement of each column too.
+        extrapolate: also fill above the topmost measurement of each column.
 
     Returns:
         (H, W) float32 in the sensor's units.
@@ -106,7 +106,7 @@ def _smooth(depth: Depth, allowed: Mask, blur: Blur) -> Depth:
     valid = (depth > EMPTY) & allowed
     depth = _where(valid, cv2.medianBlur(depth, 5), depth)
     if blur == "gaussian":
-        # The set is taken anew: the median may have emptied a pixel.
+        # Computed again: the median may have emptied a pixel.
         valid = (depth > EMPTY) & allowed
         return _where(valid, cv2.GaussianBlur(depth, (5, 5), 0), depth)
     return _where(valid, cv2.bilateralFilter(depth, 5, 0.5, 2.0), depth)
@@ -128,26 +128,26 @@ def normals_from_depth(
 ) -> npt.NDArray[np.float32]:
     """Estimate surface normals by fitting a plane to eight neighbours (Hinterstoisser's LINEMOD).
 
-    Bit for bit what the original's compiled extension gives: integer sums, float32 afterwards.
+    Bit for bit the result of the original's compiled extension: integer sums, then float32.
 
     Args:
         depth_mm: (H, W) whole millimetres, 0 where nothing was measured.
         fx: focal length in pixels, as is `fy`.
         radius: pixels between a pixel and its neighbours.
         max_distance: millimetres; farther pixels get no normal.
-        max_difference: millimetres; neighbours that differ by this or more are left out.
+        max_difference: millimetres; neighbours that differ by this or more are ignored.
         into_surface: turn the normals away from the camera.
 
     Returns:
-        (H, W, 3) float32, 0 where there is none. A 3x3 median of every component comes last, so
-        the length is not exactly one.
+        (H, W, 3) float32, 0 where there is none. Every component is median filtered (3 x 3) at
+        the end, so the length is not exactly one.
     """
     height, width = depth_mm.shape
     normals = np.zeros((height, width, 3), np.float32)
     if height <= 2 * radius + 1 or width <= 2 * radius + 1:
         return normals
     inner = (slice(radius, height - radius - 1), slice(radius, width - radius - 1))
-    # Farther neighbours differ too much from every pixel that counts; small integers are faster.
+    # Farther neighbours differ too much from every pixel used; small integers are faster.
     farthest = max_distance + max_difference
     clipped: Whole = np.minimum(depth_mm.astype(np.int32), farthest)
     if farthest < 2**15:
@@ -187,12 +187,12 @@ def _plane_sums(
             delta *= used
             if x:
                 xx += used
-                _add_signed(xd, delta, x)
+                xd += x * delta
             if y:
                 yy += used
-                _add_signed(yd, delta, y)
+                yd += y * delta
             if x and y:
-                _add_signed(xy, used, x * y)
+                xy += x * y * used
     # 36 r^4 bounds the determinant, which the caller multiplies by a depth.
     narrow = 36 * radius**4 * int(centre.max(initial=0)) < 2**31
     xx, xy, yy, xd, yd = sums.astype(np.int32) if narrow else sums.astype(np.int64)
@@ -200,22 +200,10 @@ def _plane_sums(
     return det, (yy * xd - xy * yd) * radius**3, (xx * yd - xy * xd) * radius**3
 
 
-def _add_signed(total: Whole, values: Whole, sign: int) -> None:
-    if sign > 0:
-        total += values
-    else:
-        total -= values
-
-
 def back_project(depth: Depth, intrinsics: npt.NDArray[np.floating[Any]]) -> Depth:
-    """Turn a depth map into points in the camera's frame.
+    """Back-project a depth map (H, W) in metres to points (H, W, 3), metres, camera frame.
 
-    Args:
-        depth: (H, W) metres; a pixel at or below 1e-8 becomes the point (0, 0, 0).
-        intrinsics: (3, 3) camera matrix, pixels.
-
-    Returns:
-        (H, W, 3) float32 metres; computed in float64.
+    A pixel at or below 1e-8 becomes the point (0, 0, 0). Computed in float64, returned in float32.
     """
     height, width = depth.shape
     matrix = intrinsics.astype(np.float64)
@@ -226,9 +214,9 @@ def back_project(depth: Depth, intrinsics: npt.NDArray[np.floating[Any]]) -> Dep
 
 
 def downscale_frame(frame: Frame, step: int) -> Frame:
-    """Make the picture `step` times smaller: depth and labels are picked, colours averaged.
+    """Divide height and width by `step`: depth and labels are subsampled, colours averaged.
 
-    Rows and columns that do not fill a whole step are cut off at the bottom and the right.
+    Rows and columns that do not fill a step are cropped at the bottom and the right.
     """
     if step == 1:
         return frame

@@ -15,33 +15,32 @@ import yaml
 
 from ffreid.engine.dataset_files import find_folder, read_lines, read_picture
 from ffreid.errors import UserError, flat
-from ffreid.pose.data.checks import check_poses, check_same_size
-from ffreid.pose.data.frame import Frame
+from ffreid.pose.data.frame import Frame, check_poses, check_same_size
+from ffreid.pose.data.meshes import Meshes, read_linemod_mesh
 from ffreid.pose.data.pickles import read_arrays
-from ffreid.pose.defaults import TREES
+from ffreid.pose.defaults import LAYOUTS
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.resources import resource
 
-TREE = TREES["linemod"]
-OWN_NAMES = ("linemod/Linemod_preprocessed", "Linemod_preprocessed", "linemod", "LINEMOD")
+FOLDER_NAMES = ("linemod/Linemod_preprocessed", "Linemod_preprocessed", "linemod", "LINEMOD")
+LAYOUT = LAYOUTS["linemod"]
 MILLIMETRES = 1000.0
 
 
 class LinemodReader:
-    """Frames of one LineMOD object, whose pixels are labelled 1.
+    """Frames of one LineMOD object, whose pixels have label 1.
+
+    Lists are read when first used: testing needs no training list.
 
     Args:
-        folder: the data set's own folder or the one that holds it.
-        objects: the object, as `linemod_objects` gives it.
-        train_list: file of real training frames, a number a line, instead of ``train.txt``.
+        folder: the data set's folder or its parent.
+        objects: the object, from `linemod_objects`.
+        train_list: file of real training frames, a number per line, instead of ``train.txt``.
         test_list: the same for ``test.txt``.
 
     Attributes:
         render_names: rendered frames, e.g. ``renders/ape/0.pkl``.
         fuse_names: fused frames.
-
-    Raises:
-        UserError: the folder is missing; a list, when it is first asked for.
     """
 
     policy: Literal["linemod"] = "linemod"
@@ -55,18 +54,21 @@ class LinemodReader:
         train_list: Path | None = None,
         test_list: Path | None = None,
     ) -> None:
-        self.folder = find_folder(folder, OWN_NAMES, ("data", "renders", "fuse"), TREE)
+        self.folder = find_folder(folder, FOLDER_NAMES, ("data", "renders", "fuse"), LAYOUT)
         self.objects = objects
         self.number = objects.numbers[0]
         self.home = self.folder / "data" / f"{self.number:02d}"
         if not self.home.is_dir():
-            raise UserError(f"no folder {self.home}", f"expected {TREE}")
+            raise UserError(f"no folder {self.home}", f"expected {LAYOUT}")
         self.train_list = train_list or self.home / "train.txt"
         self.test_list = test_list or self.home / "test.txt"
-        self.render_names = self._pickles("renders")
-        self.fuse_names = self._pickles("fuse")
-
-    # Lists are read when they are asked for: who only tests needs none to train.
+        self.render_names, self.fuse_names = (
+            [
+                str(path.relative_to(self.folder))
+                for path in sorted((self.folder / kind / objects.names[0]).glob("*.pkl"))
+            ]
+            for kind in ("renders", "fuse")
+        )
 
     @cached_property
     def real_train_names(self) -> list[str]:
@@ -80,16 +82,16 @@ class LinemodReader:
 
     @cached_property
     def train_names(self) -> list[str]:
-        """All that trains: real, rendered and fused."""
+        """All training frames: real, rendered and fused."""
         return self.real_train_names + self.render_names + self.fuse_names
 
     def summary(self) -> str:
-        """Say in a line which frames there are."""
+        """One line on the frames."""
         counts = f"{len(self.render_names)} rendered, {len(self.fuse_names)} fused"
         text = f"{len(self.real_train_names)} real, {counts} training frames"
         text += f", {len(self.test_names)} test frames"
         if not self.render_names and not self.fuse_names:
-            text += "; WITHOUT renders/ and fuse/ the published accuracy is out of reach"
+            text += "; WITHOUT renders/ and fuse/ the published accuracy cannot be reached"
         return text
 
     def draw(self, rng: np.random.RandomState) -> str:
@@ -110,11 +112,15 @@ class LinemodReader:
         """Read a frame by its name in one of the lists.
 
         Raises:
-            UserError: a file of the frame is missing, broken or contradicts another.
+            UserError: a file of the frame is missing, damaged or contradicts another.
         """
         if name.startswith("data/"):
             return self._read_real(name)
         return _read_pickle(self.folder / name, name, self.number)
+
+    def read_meshes(self) -> Meshes:
+        """Read the vertices of the object."""
+        return {1: read_linemod_mesh(self.folder, self.number)}
 
     @cached_property
     def poses(self) -> dict[int, list[dict[str, Any]]]:
@@ -124,11 +130,11 @@ class LinemodReader:
         try:
             parsed = yaml.load(path.read_bytes(), Loader=loader)
         except FileNotFoundError as error:
-            raise UserError(f"no file {path}", f"expected {TREE}") from error
+            raise UserError(f"no file {path}", f"expected {LAYOUT}") from error
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read {path}: {flat(str(error))}", "copy it again") from error
         if not isinstance(parsed, dict):
-            raise UserError(f"{path} holds no frames", "expected 'FRAME: [{cam_R_m2c: …}]'")
+            raise UserError(f"{path} contains no frames", "expected 'FRAME: [{cam_R_m2c: …}]'")
         return parsed
 
     def _read_real(self, name: str) -> Frame:
@@ -149,46 +155,39 @@ class LinemodReader:
         )
 
     def _pose(self, frame: int) -> npt.NDArray[np.float32]:
+        """The object's pose, or that of the first entry where none has its number."""
         path = self.home / "gt.yml"
-        entry = self._entry(frame)
-        if entry is None:
+        entries = self.poses.get(frame) or []
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise UserError(
+                f"{path}: frame {frame} is not a list of objects",
+                "expected 'FRAME: [{cam_R_m2c: …, cam_t_m2c: …, obj_id: …}]'",
+            )
+        if not entries:
             raise UserError(
                 f"{path} has no pose of object {self.number} in frame {frame}",
-                "take the frame off the list, or complete the file",
+                "remove the frame from the list, or complete the file",
             )
+        entry = next((e for e in entries if e.get("obj_id") == self.number), entries[0])
         try:
             rotation = np.array(entry["cam_R_m2c"], np.float64).reshape(3, 3)
             translation = np.array(entry["cam_t_m2c"], np.float64).reshape(3, 1) / 1000
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path}: frame {frame} lacks a pose",
-                "an entry holds cam_R_m2c (9 numbers) and cam_t_m2c (3, millimetres)",
+                "an entry has cam_R_m2c (9 numbers) and cam_t_m2c (3, millimetres)",
             ) from error
         pose = np.concatenate([rotation, translation], axis=1).astype(np.float32)
         check_poses(path, pose)
         return pose
 
-    def _entry(self, frame: int) -> dict[str, Any] | None:
-        """The object's entry, or the first one where none bears its number."""
-        entries = self.poses.get(frame) or []
-        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-            raise UserError(
-                f"{self.home / 'gt.yml'}: frame {frame} holds no list of objects",
-                "expected 'FRAME: [{cam_R_m2c: …, cam_t_m2c: …, obj_id: …}]'",
-            )
-        own = [entry for entry in entries if entry.get("obj_id") == self.number]
-        return next(iter(own or entries), None)
-
     def _real_names(self, path: Path) -> list[str]:
         lines = [Path(line).name for line in read_lines(path)]
-        wrong = [line for line in lines if not line.isdigit()]
-        if wrong:
-            raise UserError(f"{path}: '{wrong[0]}' is no frame number", "one number a line: 0185")
+        if wrong := [line for line in lines if not line.isdigit()]:
+            raise UserError(
+                f"{path}: '{wrong[0]}' is not a frame number", "write one number per line: 0185"
+            )
         return [f"data/{self.number:02d}/{line}" for line in lines]
-
-    def _pickles(self, kind: Literal["renders", "fuse"]) -> list[str]:
-        found = sorted((self.folder / kind / self.objects.names[0]).glob("*.pkl"))
-        return [str(path.relative_to(self.folder)) for path in found]
 
 
 def _read_pickle(path: Path, name: str, number: int) -> Frame:
@@ -196,19 +195,19 @@ def _read_pickle(path: Path, name: str, number: int) -> Frame:
     item = read_arrays(path, ("rgb", "depth", "mask", "K", "RT", "rnd_typ"))
     mask = np.asarray(item["mask"])
     mask = mask[..., 0] if mask.ndim == 3 else mask
-    own = mask == number if item["rnd_typ"] == "fuse" else mask > 0
+    foreground = mask == number if item["rnd_typ"] == "fuse" else mask > 0
     try:
         rgb, depth = np.asarray(item["rgb"], np.uint8), np.asarray(item["depth"], np.float32)
         pose, intrinsics = np.asarray(item["RT"], np.float64), np.asarray(item["K"], np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{path}: {flat(str(error))}", "rgb, depth, K and RT hold numbers"
+            f"{path}: {flat(str(error))}", "rgb, depth, K and RT must be numbers"
         ) from error
     check_same_size({path / "rgb": rgb, path / "depth": depth, path / "mask": mask})
     if rgb.ndim != 3 or depth.ndim != 2 or pose.shape != (3, 4) or intrinsics.shape != (3, 3):
         raise UserError(
-            f"{path}: an array has another shape than a frame's",
-            "rgb (H, W, 3), depth and mask (H, W), RT (3, 4), K (3, 3) are expected",
+            f"{path}: rgb {rgb.shape}, depth {depth.shape}, RT {pose.shape}, K {intrinsics.shape}",
+            "expected rgb (H, W, 3), depth and mask (H, W), RT (3, 4), K (3, 3)",
         )
     check_poses(path, pose)
     return Frame(
@@ -216,7 +215,7 @@ def _read_pickle(path: Path, name: str, number: int) -> Frame:
         rgb=rgb[..., :3],
         depth=depth * np.float32(MILLIMETRES),
         depth_scale=MILLIMETRES,
-        labels=own.astype(np.int32),
+        labels=foreground.astype(np.int32),
         intrinsics=intrinsics,
         class_ids=np.ones(1, np.int32),
         camera_from_object=pose[None].astype(np.float32),

@@ -1,9 +1,9 @@
 """Nearest neighbours between points and pixels on every level (FFB6D section 3.3, RandLA-Net).
 
-FFB6D asks 22 times for neighbours, but among 8 sets of points only, and 15 of the answers hold the
-others: the points of a level are the first of the level before, and a coarse grid lies in a fine
-one. Of the 15, four (the nearest point of the next level) can nearly always be read off the
-neighbours already found. So 8 trees are built and 11 questions are asked.
+FFB6D needs 22 neighbour searches, but among 8 sets of points only, and 15 of the results contain
+the others: the points of a level are the first of the previous level, and a coarse grid is part of
+a fine one. Of the 15, four (the nearest point of the next level) can nearly always be read from the
+neighbours already found. So 8 trees are built and 11 searches run.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ Points = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int32]
 
 LEVELS = 4
-# Pixel strides of the grids that meet the points of levels 1 … 4 on the way down, 3 … 1 up.
+# Pixel strides of the grids paired with the points of levels 1 … 4 on the way down, 3 … 1 up.
 STRIDES_DOWN = (4, 8, 8, 8)
 STRIDES_UP = (4, 2, 2)
-# Queries are cut into pieces of about this many points, so that workers end together.
-PIECE = 4096
+# Queries are split into chunks of about this many points, so that threads finish together.
+CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def build_pyramid(cloud: Points, point_map: Points, *, k: int = 16, workers: int
     Args:
         cloud: (N, 3) points in random order; level i is the first N // 4**i of them.
         point_map: (H, W, 3) point of every pixel, (0, 0, 0) where nothing was measured; such
-            pixels take part as the original's do. H and W are multiples of 8.
-        k: neighbours of a point. Where fewer exist the remaining slots are 0.
+            pixels are searched too, as in the original. H and W are multiples of 8.
+        k: neighbours per point. Where fewer exist the remaining entries are 0.
         workers: threads.
 
     Returns:
@@ -54,14 +54,14 @@ def build_pyramid(cloud: Points, point_map: Points, *, k: int = 16, workers: int
     """
     counts = [len(cloud) // 4**level for level in range(LEVELS + 1)]
     grids = {stride: point_map[::stride, ::stride] for stride in (2, 4, 8)}
-    # Largest first, so that threads end together.
+    # Largest first, so that threads finish together.
     supports = {f"pixels{stride}": grid.reshape(-1, 3) for stride, grid in grids.items()}
     supports |= {f"points{level}": cloud[:count] for level, count in enumerate(counts)}
     with ThreadPoolExecutor(workers) as pool:
         run: Callable[..., Any] = pool.map if workers > 1 else map
         built = run(partial(_build, k), supports, supports.values())
         trees = dict(zip(supports, built, strict=True))
-        found = _ask(run, trees, k)
+        found = _search_all(run, trees, k)
     kept = [
         _nearest_kept(found[f"points{i}", f"points{i}"], trees[f"points{i + 1}"], cloud)
         for i in range(LEVELS)
@@ -73,22 +73,22 @@ def build_pyramid(cloud: Points, point_map: Points, *, k: int = 16, workers: int
 class _Tree:
     """A set of points and its tree.
 
-    Points at the origin (pixels without depth, tens of thousands of them) stand in the tree k
-    times only, which leaves every answer's distances as they were, and are asked about once.
+    Of the points at the origin (tens of thousands of pixels without depth) only k are in the tree,
+    which changes no distance, and only one is queried.
 
     Attributes:
         points: (P, 3).
-        tree: of the points that are `inside`.
-        inside: rows of `points` that stand in the tree, None for all.
-        origin: rows of `points` at the origin, asked about once; empty where `inside` is None.
-        asked: rows of `points` to ask about, close ones together; None for all as they come.
+        tree: of the points `inside`.
+        inside: rows of `points` that are in the tree, None for all.
+        origin: rows of `points` at the origin, queried once; empty where `inside` is None.
+        queries: rows of `points` to query, close ones together; None for all in order.
     """
 
     points: Points
     tree: cKDTree
     inside: npt.NDArray[np.intp] | None
     origin: npt.NDArray[np.intp]
-    asked: npt.NDArray[np.intp] | None
+    queries: npt.NDArray[np.intp] | None
 
 
 def _build(k: int, name: str, points: Points) -> _Tree:
@@ -103,47 +103,47 @@ def _build(k: int, name: str, points: Points) -> _Tree:
         origin = origin[:0]
     chosen = points if inside is None else points[inside]
     if name.startswith("pixels"):
-        # Asked few questions: median splits and tight boxes cost more than they save.
+        # Queried rarely: median splits and tight boxes cost more than they save.
         tree = cKDTree(chosen, leafsize=32, balanced_tree=False, compact_nodes=False)
         return _Tree(points, tree, inside, origin, inside)
     tree = cKDTree(chosen)
-    asked = tree.indices if inside is None else inside[tree.indices]
-    return _Tree(points, tree, inside, origin, asked)
+    queries = tree.indices if inside is None else inside[tree.indices]
+    return _Tree(points, tree, inside, origin, queries)
 
 
-def _ask(
+def _search_all(
     run: Callable[..., Any], trees: dict[str, _Tree], k: int
 ) -> dict[tuple[str, str], Indices]:
-    """Answer the questions (from, in) that are really asked, in pieces of about equal size."""
-    questions = [("pixels2", "points1", 1), ("points0", "points0", k), ("pixels2", "points2", 1)]
-    questions += [("points1", "pixels2", k), ("points1", "pixels4", k), ("points1", "points1", k)]
-    questions += [("pixels4", "points3", 1), ("points2", "pixels8", k), ("points2", "points2", k)]
-    questions += [("pixels8", "points4", 1), ("points3", "points3", k)]
+    """Run the distinct searches, by (set of queries, set searched), in chunks of similar size."""
+    searches = [("pixels2", "points1", 1), ("points0", "points0", k), ("pixels2", "points2", 1)]
+    searches += [("points1", "pixels2", k), ("points1", "pixels4", k), ("points1", "points1", k)]
+    searches += [("pixels4", "points3", 1), ("points2", "pixels8", k), ("points2", "points2", k)]
+    searches += [("pixels8", "points4", 1), ("points3", "points3", k)]
     tasks = [
-        (source, target, count, piece)
-        for source, target, count in questions
-        for piece in _pieces(trees[source], PIECE if count > 1 else 4 * PIECE)
+        (source, target, count, chunk)
+        for source, target, count in searches
+        for chunk in _chunks(trees[source], CHUNK if count > 1 else 4 * CHUNK)
     ]
 
-    def answer(task: tuple[str, str, int, Any]) -> Indices:
-        source, target, count, piece = task
-        return _nearest(trees[target], trees[source].points[piece], count)
+    def search(task: tuple[str, str, int, Any]) -> Indices:
+        source, target, count, chunk = task
+        return _nearest(trees[target], trees[source].points[chunk], count)
 
-    found = {(s, t): np.empty((len(trees[s].points), n), np.int32) for s, t, n in questions}
-    for (source, target, _, piece), rows in zip(tasks, run(answer, tasks), strict=True):
-        found[source, target][piece] = rows
+    found = {(s, t): np.empty((len(trees[s].points), n), np.int32) for s, t, n in searches}
+    for (source, target, _, chunk), rows in zip(tasks, run(search, tasks), strict=True):
+        found[source, target][chunk] = rows
     for (source, _), rows in found.items():
         if len(origin := trees[source].origin):
             rows[origin] = rows[origin[0]]
     return found
 
 
-def _pieces(tree: _Tree, size: int) -> list[Any]:
-    """Cut the rows to ask about into slices, or arrays, of about `size`."""
-    rows = tree.asked
+def _chunks(tree: _Tree, size: int) -> list[Any]:
+    """Split the query rows into slices, or arrays, of about `size`."""
+    rows = tree.queries
     count = len(tree.points) if rows is None else len(rows)
     slices = [slice(start, start + size) for start in range(0, count, size)]
-    return slices if rows is None else [rows[piece] for piece in slices]
+    return slices if rows is None else [rows[chunk] for chunk in slices]
 
 
 def _nearest(tree: _Tree, queries: Points, count: int) -> Indices:
@@ -160,15 +160,15 @@ def _nearest(tree: _Tree, queries: Points, count: int) -> Indices:
 
 
 def _nearest_kept(neighbours: Indices, kept: _Tree, cloud: Points) -> Indices:
-    """(P, 1) nearest point of the next level, which is the first of the neighbours that stay.
+    """(P, 1) nearest point of the next level: the first of the neighbours that are kept.
 
-    The next level is the front quarter of this one, so a neighbour stays if its index is small;
-    only a point none of whose neighbours stays needs a question of its own.
+    The next level is the first quarter of this one, so a neighbour is kept if its index is small;
+    only a point without kept neighbours needs another search.
     """
-    stays = neighbours < len(kept.points)
-    first = stays.argmax(axis=1)
+    is_kept = neighbours < len(kept.points)
+    first = is_kept.argmax(axis=1)
     rows: Indices = neighbours[np.arange(len(neighbours)), first]
-    lost = np.flatnonzero(~stays.any(axis=1))
+    lost = np.flatnonzero(~is_kept.any(axis=1))
     if len(lost):
         rows[lost] = _nearest(kept, cloud[lost], 1)[:, 0]
     return rows[:, None]
@@ -180,7 +180,7 @@ def _arrange(
     counts: Sequence[int],
     grids: dict[int, tuple[int, ...]],
 ) -> Pyramid:
-    """Cut the 22 answers out of the distinct ones."""
+    """Slice the 22 results out of the distinct ones."""
 
     def pixels(level: int, stride: int) -> Indices:
         source = {2: "points1", 4: "points1", 8: "points2"}[stride]

@@ -1,4 +1,4 @@
-"""One frame made ready for the network: holes, normals, points, targets, neighbours."""
+"""One frame prepared for the network: depth, normals, points, targets, neighbours."""
 
 from typing import Any
 
@@ -10,11 +10,13 @@ from ffreid.errors import UserError
 from ffreid.pose.data.batch import GroundTruth, Inputs, Sample, SkippedFrame, Targets
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
-from ffreid.pose.data.pyramid import Pyramid, build_pyramid
+from ffreid.pose.data.pyramid import build_pyramid
 from ffreid.pose.objects import ObjectModels
 
 # Measured pixels have more than this, in the sensor's units.
 MEASURED = 1e-6
+# A frame with fewer measured pixels is skipped.
+MIN_POINTS = 400
 
 
 def make_sample(
@@ -29,86 +31,26 @@ def make_sample(
     choose: npt.NDArray[np.integer[Any]] | None = None,
     workers: int = 1,
 ) -> Sample | SkippedFrame:
-    """Make a frame ready for the network.
+    """Prepare a frame for the network.
 
     Args:
-        frame: the frame; its depth may have any scale.
-        objects: what its class ids mean.
-        points: N, how many points the network sees.
+        frame: with depth of any scale.
+        objects: of its class ids.
+        points: N, points the network gets.
         rng: draws the points (not advanced where `choose` is given).
-        index: the frame's position in its list, kept in the truth.
-        fill_holes: fill missing depth (YCB-Video); otherwise depth is cut to whole millimetres
-            (LineMOD), from which normals and points then come.
-        k: neighbours of a point.
+        index: the frame's position in its list, kept in the ground truth.
+        fill_holes: fill missing depth (YCB-Video); otherwise depth is truncated to whole
+            millimetres (LineMOD), from which normals and points are computed.
+        k: neighbours per point.
         choose: (N,) flat pixels to use instead of drawing them.
-        workers: threads that search for neighbours.
+        workers: threads for the neighbour search.
 
     Returns:
         The sample, or `SkippedFrame` where fewer than `MIN_POINTS` pixels have depth.
 
     Raises:
-        UserError: the picture's size or `points` does not fit the network.
+        UserError: the image size or `points` does not fit the network.
     """
-    _check_sizes(frame, points, k)
-    gt = frame_ground_truth(frame, objects, index=index)
-    depth, depth_mm, metres = _prepare_depth(frame, fill_holes)
-    valid = np.flatnonzero(depth > MEASURED)
-    if len(valid) < MIN_POINTS:
-        reason = f"{len(valid)} pixels have depth, {MIN_POINTS} are needed"
-        return SkippedFrame(gt, reason)
-    chosen = choose_points(valid, points, rng) if choose is None else choose.astype(np.int32)
-    point_map = back_project(metres, frame.intrinsics)
-    fx, fy = float(frame.intrinsics[0, 0]), float(frame.intrinsics[1, 1])
-    normals = normals_from_depth(depth_mm, fx, fy)
-    cloud = point_map.reshape(-1, 3)[chosen]
-    rows = [cloud, frame.rgb.reshape(-1, 3)[chosen], normals.reshape(-1, 3)[chosen]]
-    features = np.concatenate([np.asarray(row, np.float32).T for row in rows])
-    pyramid = build_pyramid(cloud, point_map, k=k, workers=workers)
-    targets = _make_targets(cloud, frame.labels.reshape(-1)[chosen], gt)
-    return Sample(_make_inputs(frame.rgb, features, chosen, pyramid), targets, gt)
-
-
-def frame_ground_truth(frame: Frame, objects: ObjectModels, *, index: int = 0) -> GroundTruth:
-    """Give the frame's true poses and its objects' keypoints and centres in the camera's frame."""
-    return make_ground_truth(
-        frame.name,
-        frame.class_ids,
-        frame.camera_from_object,
-        objects,
-        index=index,
-        intrinsics=frame.intrinsics.astype(np.float64),
-    )
-
-
-def make_ground_truth(
-    name: str,
-    class_ids: npt.NDArray[np.int32],
-    camera_from_object: npt.NDArray[np.float32],
-    objects: ObjectModels,
-    *,
-    index: int = 0,
-    intrinsics: npt.NDArray[np.float64] | None = None,
-) -> GroundTruth:
-    """Put keypoints and centres of (M,) `class_ids` where the (M, 3, 4) poses say.
-
-    Without a picture there are no intrinsics: they are NaN then.
-    """
-    rotation = camera_from_object[:, :, :3].astype(np.float64).transpose(0, 2, 1)
-    translation = camera_from_object[:, None, :, 3]
-    keypoints = objects.keypoints[class_ids - 1] @ rotation + translation
-    centres = objects.centres[class_ids - 1, None] @ rotation + translation
-    return GroundTruth(
-        index=index,
-        name=name,
-        class_ids=class_ids,
-        camera_from_object=camera_from_object,
-        keypoints_camera=keypoints.astype(np.float32),
-        centres_camera=centres[:, 0].astype(np.float32),
-        intrinsics=np.full((3, 3), np.nan) if intrinsics is None else intrinsics,
-    )
-
-
-def _check_sizes(frame: Frame, points: int, k: int) -> None:
     height, width = frame.depth.shape
     if height % 8 or width % 8:
         raise UserError(
@@ -120,25 +62,79 @@ def _check_sizes(frame: Frame, points: int, k: int) -> None:
             f"MODEL.POINTS is {points}: too few for {k} neighbours on the last level",
             f"set MODEL.POINTS to {64 * k} or more",
         )
+    gt = make_ground_truth(
+        frame.name,
+        frame.class_ids,
+        frame.camera_from_object,
+        objects,
+        index=index,
+        intrinsics=frame.intrinsics.astype(np.float64),
+    )
+    depth, depth_mm, metres = _prepare_depth(frame, fill_holes)
+    valid = np.flatnonzero(depth > MEASURED)
+    if len(valid) < MIN_POINTS:
+        reason = f"{len(valid)} pixels have depth, at least {MIN_POINTS} are needed"
+        return SkippedFrame(gt, reason)
+    chosen = choose_points(valid, points, rng) if choose is None else choose.astype(np.int32)
+    point_map = back_project(metres, frame.intrinsics)
+    fx, fy = float(frame.intrinsics[0, 0]), float(frame.intrinsics[1, 1])
+    normals = normals_from_depth(depth_mm, fx, fy)
+    cloud = point_map.reshape(-1, 3)[chosen]
+    rows = [cloud, frame.rgb.reshape(-1, 3)[chosen], normals.reshape(-1, 3)[chosen]]
+    features = np.concatenate([np.asarray(row, np.float32).T for row in rows])
+    pyramid = build_pyramid(cloud, point_map, k=k, workers=workers)
+    inputs = Inputs(
+        rgb=torch.from_numpy(np.ascontiguousarray(frame.rgb.transpose(2, 0, 1))),
+        features=torch.from_numpy(features),
+        choose=torch.from_numpy(chosen),
+        **{
+            name: tuple(torch.from_numpy(level) for level in levels)
+            for name, levels in vars(pyramid).items()
+        },
+    )
+    return Sample(inputs, _make_targets(cloud, frame.labels.reshape(-1)[chosen], gt), gt)
+
+
+def make_ground_truth(
+    name: str,
+    class_ids: npt.NDArray[np.int32],
+    camera_from_object: npt.NDArray[np.floating],
+    objects: ObjectModels,
+    *,
+    index: int = 0,
+    intrinsics: npt.NDArray[np.float64] | None = None,
+) -> GroundTruth:
+    """Transform keypoints and centres of (M,) `class_ids` by the (M, 3, 4) poses.
+
+    Without an image there are no intrinsics: they are NaN.
+    """
+    rotation = camera_from_object[:, :, :3].astype(np.float64).transpose(0, 2, 1)
+    translation = camera_from_object[:, None, :, 3]
+    keypoints = objects.keypoints[class_ids - 1] @ rotation + translation
+    centres = objects.centres[class_ids - 1, None] @ rotation + translation
+    return GroundTruth(
+        index=index,
+        name=name,
+        class_ids=class_ids,
+        camera_from_object=camera_from_object.astype(np.float32),
+        keypoints_camera=keypoints.astype(np.float32),
+        centres_camera=centres[:, 0].astype(np.float32),
+        intrinsics=np.full((3, 3), np.nan) if intrinsics is None else intrinsics,
+    )
 
 
 def _prepare_depth(
     frame: Frame, fill_holes: bool
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16], npt.NDArray[np.float32]]:
-    """Depth that says what is measured, in whole millimetres, and in metres."""
-    # Division by 10 where the scale is 10000, as the original does it.
-    units_a_millimetre = frame.depth_scale / 1000
+    """Depth that is 0 where nothing is measured, in whole millimetres, and in metres."""
+    depth = fill_missing(frame.depth, frame.depth_scale) if fill_holes else frame.depth
+    # Division by 10 where the scale is 10000, as in the original.
+    millimetres = depth / np.float32(frame.depth_scale / 1000)
+    # Beyond the filling's largest depth it is negative: not measured.
+    depth_mm = np.nan_to_num(millimetres, posinf=0).clip(0, 65535).astype(np.uint16)
     if fill_holes:
-        depth = fill_missing(frame.depth, frame.depth_scale)
-        depth_mm = _whole_millimetres(depth / np.float32(units_a_millimetre))
         return depth, depth_mm, depth / np.float32(frame.depth_scale)
-    depth_mm = _whole_millimetres(frame.depth / np.float32(units_a_millimetre))
     return depth_mm.astype(np.float32), depth_mm, depth_mm.astype(np.float32) / np.float32(1000)
-
-
-def _whole_millimetres(depth: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    # What lies beyond the filling's largest depth comes out negative: not measured.
-    return np.nan_to_num(depth, posinf=0).clip(0, 65535).astype(np.uint16)
 
 
 def _make_targets(
@@ -149,35 +145,14 @@ def _make_targets(
     keypoint_offsets = np.zeros((len(cloud), count, 3), np.float32)
     centre_offsets = np.zeros((len(cloud), 3), np.float32)
     for row, class_id in enumerate(gt.class_ids):
-        own = labels == class_id
-        keypoint_offsets[own] = cloud[own, None] - gt.keypoints_camera[row]
-        centre_offsets[own] = cloud[own] - gt.centres_camera[row]
+        mask = labels == class_id
+        keypoint_offsets[mask] = cloud[mask, None] - gt.keypoints_camera[row]
+        centre_offsets[mask] = cloud[mask] - gt.centres_camera[row]
     return Targets(
         torch.from_numpy(labels.astype(np.int64)),
         torch.from_numpy(keypoint_offsets),
         torch.from_numpy(centre_offsets),
     )
-
-
-def _make_inputs(
-    rgb: npt.NDArray[np.uint8],
-    features: npt.NDArray[np.float32],
-    chosen: npt.NDArray[np.int32],
-    pyramid: Pyramid,
-) -> Inputs:
-    return Inputs(
-        rgb=torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))),
-        features=torch.from_numpy(features),
-        choose=torch.from_numpy(chosen),
-        **{
-            name: tuple(torch.from_numpy(level) for level in levels)
-            for name, levels in vars(pyramid).items()
-        },
-    )
-
-
-# A frame with fewer measured pixels is not fed.
-MIN_POINTS = 400
 
 
 def choose_points(
@@ -190,8 +165,8 @@ def choose_points(
 
     Args:
         valid: flat indices of the measured pixels, ascending, at least one.
-        count: points wanted.
-        rng: is advanced by one shuffle, or two where there are more pixels than wanted.
+        count: points to choose.
+        rng: advanced by one shuffle, or two where there are more than `count` pixels.
 
     Returns:
         (count,) int32.

@@ -1,4 +1,4 @@
-"""A frame that somebody hands over as arrays: checked, and named where it is wrong."""
+"""A frame from arrays that a user of the Python API passes, with checks that name the argument."""
 
 import math
 from typing import Any
@@ -13,36 +13,46 @@ from ffreid.pose.data.frame import Frame
 def frame_from_arrays(
     rgb: npt.ArrayLike, depth: npt.ArrayLike, intrinsics: npt.ArrayLike, depth_scale: float
 ) -> Frame:
-    """Give a frame without labels and poses.
+    """Make a frame without labels and poses.
 
     Args:
         rgb: (H, W, 3) uint8.
         depth: (H, W) numbers; 0, NaN or infinity where nothing was measured.
         intrinsics: (3, 3) camera matrix, pixels.
-        depth_scale: units a metre.
+        depth_scale: units per metre.
 
     Raises:
-        UserError: one of them is otherwise.
+        UserError: an argument has another shape, type or range.
     """
-    colours, measured = _array("rgb", rgb), _array("depth", depth)
+    colours, measured = _as_array("rgb", rgb), _as_array("depth", depth)
+    matrix = _as_array("intrinsics", intrinsics)
+    shapes = f"rgb is {_describe(colours)}, depth is {_describe(measured)}"
     if colours.ndim != 3 or colours.shape[2] != 3 or colours.dtype != np.uint8:
-        raise UserError(
-            f"rgb is {_kind(colours)}", "give (H, W, 3) uint8, 0 … 255, in the order R, G, B"
-        )
+        raise UserError(f"rgb is {_describe(colours)}", "pass (H, W, 3) uint8 RGB, 0 … 255")
     if measured.ndim != 2 or measured.dtype.kind not in "iuf":
-        raise UserError(f"depth is {_kind(measured)}", "give (H, W), whole or floating numbers")
+        raise UserError(f"depth is {_describe(measured)}", "pass (H, W) integers or floats")
     if measured.shape != colours.shape[:2]:
-        raise UserError(
-            f"rgb is {_kind(colours)}, depth {_kind(measured)}",
-            "give depth of the same height and width, registered to the colours",
-        )
-    number = isinstance(depth_scale, int | float | np.number) and depth_scale is not True
-    if not number or not 0 < depth_scale < math.inf:
-        raise UserError(f"depth_scale is {depth_scale}", "give units a metre, e.g. 1000 for mm")
+        raise UserError(shapes, "pass depth registered to rgb, of the same height and width")
+    is_number = isinstance(depth_scale, int | float | np.number) and depth_scale is not True
+    if not is_number or not 0 < depth_scale < math.inf:
+        raise UserError(f"depth_scale is {depth_scale}", "pass units per metre, e.g. 1000 for mm")
     known = np.nan_to_num(measured.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     if known.size and known.min() < 0:
         raise UserError(
-            f"depth holds {known.min():g}", "give distances ahead, 0 where nothing was measured"
+            f"depth has a negative value: {known.min():g}", "use 0 where nothing was measured"
+        )
+    # A transposed matrix has the principal point in its last row.
+    if (
+        matrix.shape != (3, 3)
+        or matrix.dtype.kind not in "iuf"
+        or not np.isfinite(matrix).all()
+        or min(matrix[0, 0], matrix[1, 1]) <= 0
+        or (matrix[2] != (0, 0, 1)).any()
+    ):
+        raise UserError(
+            f"intrinsics is {_describe(matrix)}: {matrix.tolist()}",
+            "pass the (3, 3) camera matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels with "
+            "fx and fy above 0",
         )
     return Frame(
         name="the frame",
@@ -50,56 +60,36 @@ def frame_from_arrays(
         depth=known,
         depth_scale=float(depth_scale),
         labels=np.zeros(known.shape, np.int32),
-        intrinsics=_camera(intrinsics),
+        intrinsics=matrix.astype(np.float64),
     )
 
 
 def check_size(frame: Frame, downscale: int) -> None:
-    """Refuse a frame that, `downscale` times smaller, does not fit the network.
+    """Check that the network takes the frame, `downscale` times smaller.
 
     Raises:
-        UserError: saying what to cut it to.
+        UserError: with a size to crop to.
     """
     height, width = frame.depth.shape
-    if (
-        height < 8 * downscale
-        or width < 8 * downscale
-        or height // downscale % 8
-        or width // downscale % 8
-    ):
-        step = 8 * downscale
+    step = 8 * downscale
+    if min(height, width) < step or height // downscale % 8 or width // downscale % 8:
         fitting = f"({max(height // step, 1) * step}, {max(width // step, 1) * step})"
-        by = f" with DATA.SHRINK {downscale}" * (downscale > 1)
+        reason = f" with DATA.SHRINK {downscale}" * (downscale > 1)
         raise UserError(
-            f"rgb and depth are {height} x {width} pixels, no multiples of {step}{by}",
-            f"cut or pad both at the bottom and the right, e.g. to {fitting}: the intrinsics stay",
+            f"rgb and depth are {height} x {width} pixels, not multiples of {step}{reason}",
+            f"crop or pad both at the bottom and the right, e.g. to {fitting}; "
+            "the intrinsics stay the same",
         )
 
 
-def _camera(intrinsics: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    matrix = _array("intrinsics", intrinsics)
-    if matrix.shape != (3, 3) or matrix.dtype.kind not in "iuf":
-        raise UserError(
-            f"intrinsics is {_kind(matrix)}",
-            "give the (3, 3) camera matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], pixels",
-        )
-    plain = np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1]) > 0
-    if not plain or (matrix[2] != (0, 0, 1)).any():  # transposed, it has the centre there
-        raise UserError(
-            f"intrinsics are {matrix.tolist()}",
-            "give [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with fx and fy above 0, pixels",
-        )
-    return matrix.astype(np.float64)
-
-
-def _array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+def _as_array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on a GPU
         raise UserError(
-            f"{name} is no array ({type(value).__name__})", "give a numpy array"
+            f"{name} is not an array ({type(value).__name__})", "pass a numpy array"
         ) from error
 
 
-def _kind(array: npt.NDArray[Any]) -> str:
+def _describe(array: npt.NDArray[Any]) -> str:
     return f"{array.shape} {array.dtype}"

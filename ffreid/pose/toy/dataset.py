@@ -1,27 +1,24 @@
-"""A made-up data set in YCB-Video's layout, to try everything with and to test against."""
+"""A rendered data set in YCB-Video's layout, for trials and tests."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import scipy.io
 
-from ffreid.engine import synthetic as synthetic_data
+from ffreid.engine.synthetic import generate_once
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.keypoints import farthest_points
-from ffreid.pose.toy.objects import ToyObject, toy_objects
+from ffreid.pose.objects import ObjectModels
+from ffreid.pose.toy.objects import toy_objects
 from ffreid.pose.toy.scenes import toy_frame
-from ffreid.pose.toy.shapes import box_corners, surface_points
+from ffreid.pose.toy.shapes import Floats, box_corners, surface_points
 
 VERSION = 1
 PARTS = ("data", "data_syn", "models", "ycb_kps", "dataset_config")
 MESH_POINTS, DENSE_POINTS, KEYPOINTS = 800, 4000, 8
-
-Progress = Callable[[int, int], None]
 
 
 def ensure_toy(
@@ -33,31 +30,31 @@ def ensure_toy(
     height: int = 96,
     width: int = 128,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Make a data set in YCB-Video's layout, unless `folder` holds exactly this one already.
+    """Render a data set in YCB-Video's layout, unless `folder` contains exactly this one already.
 
-    The same arguments give the same bytes. Frames do not depend on how many there are: a smaller
+    The same arguments give the same bytes. Frames do not depend on their number: a smaller data
     set is the start of a larger one. For other sizes and unfinished data see
     `ffreid.engine.synthetic.generate_once`.
 
     Args:
-        folder: where to; new, empty or of toy data.
+        folder: new, empty or of toy data.
         frames: training frames ``data/0000/``.
         test_frames: test frames ``data/0048/``.
         synthetic: training frames ``data_syn/`` of objects in empty space, without noise.
-        height: rows of each picture.
-        width: columns of each picture; the field of view is that of YCB-Video's camera.
+        height: of the images.
+        width: of the images; the field of view is that of YCB-Video's camera.
         seed: of the scenes; the objects are always the same.
-        progress: called with (frames written, frames in all) after each.
+        progress: called with the numbers of rendered and of all frames.
 
     Returns:
         `folder`.
 
     Raises:
-        UserError: `folder` holds something else, or a file cannot be written.
+        UserError: `folder` contains other files, or a file cannot be written.
     """
-    facts = {
+    parameters = {
         "version": VERSION,
         "frames": frames,
         "test_frames": test_frames,
@@ -69,9 +66,15 @@ def ensure_toy(
 
     def write() -> None:
         objects = toy_objects()
-        write_objects(folder, objects)
-        names = list(_names(frames, test_frames, synthetic))
-        for done, (name, stream) in enumerate(names, 1):
+        write_objects(folder)
+        # Each frame's name with the numbers that, with the seed, start its random stream.
+        splits = (("data/0000", frames), ("data/0048", test_frames), ("data_syn", synthetic))
+        streams = {
+            f"{prefix}/{number:06d}": (split, number)
+            for split, (prefix, count) in enumerate(splits)
+            for number in range(1, count + 1)
+        }
+        for done, (name, stream) in enumerate(streams.items(), 1):
             frame = toy_frame(
                 name,
                 objects,
@@ -82,77 +85,88 @@ def ensure_toy(
             )
             write_frame(folder, frame)
             if progress is not None:
-                progress(done, len(names))
-        _write_lists(folder, [name for name, _ in names])
+                progress(done, len(streams))
+        config = folder / "dataset_config"
+        test = [name for name in streams if name.startswith("data/0048")]
+        train = [name for name in streams if name not in test]
+        _write_lines(config / "train_data_list.txt", train)
+        _write_lines(config / "test_data_list.txt", test)
 
-    return synthetic_data.generate_once(folder, write, parameters=facts, parts=PARTS)
+    return generate_once(folder, write, parameters=parameters, parts=PARTS)
+
+
+def toy_object_models(dataset: str) -> ObjectModels:
+    """The toy objects as `folder_objects` reads them from the toy data, without files."""
+    objects = toy_objects()
+
+    def stored(values: list[Floats]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        return np.round(np.stack(values), 8).astype(np.float32)  # the files have 8 decimals
+
+    half_extents = [item.shape.half_extents for item in objects]
+    return ObjectModels(
+        dataset=dataset,
+        names=tuple(item.name for item in objects),
+        numbers=tuple(range(1, len(objects) + 1)),
+        keypoints=stored([_geometry(index)[1] for index in range(len(objects))]),
+        corners=stored([box_corners(half) for half in half_extents]),
+        radii=stored([half.max() for half in half_extents]),
+        diameters=None,
+        symmetric=frozenset(i for i, item in enumerate(objects, 1) if item.symmetric),
+    )
+
+
+def _geometry(index: int) -> tuple[Floats, Floats]:
+    """(P, 3) surface points and (K, 3) keypoints of a toy object, metres."""
+    shape = toy_objects()[index].shape
+    points = surface_points(shape, DENSE_POINTS, np.random.default_rng([23, index]))
+    return points, points[farthest_points(points, KEYPOINTS, init_centre=True)]
 
 
 def write_frame(folder: Path, frame: Frame) -> None:
-    """Write `frame` as ``<name>-{color,depth,label}.png`` and ``<name>-meta.mat``.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
+    """Write `frame` as ``<name>-{color,depth,label}.png`` and ``<name>-meta.mat``."""
     path = folder / frame.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_png(f"{path}-color.png", frame.rgb[..., ::-1])
-    _write_png(f"{path}-depth.png", frame.depth.astype(np.uint16))
-    _write_png(f"{path}-label.png", frame.labels.astype(np.uint8))
+    for part, image in (
+        ("color", frame.rgb[..., ::-1]),
+        ("depth", frame.depth.astype(np.uint16)),
+        ("label", frame.labels.astype(np.uint8)),
+    ):
+        encoded, content = cv2.imencode(".png", image)
+        assert encoded
+        Path(f"{path}-{part}.png").write_bytes(content.tobytes())
     meta = {
         "cls_indexes": frame.class_ids.astype(np.uint8)[:, None],
         "poses": np.moveaxis(frame.camera_from_object, 0, -1).astype(np.float64),
         "factor_depth": np.array([[frame.depth_scale]]),
         "intrinsic_matrix": np.asarray(frame.intrinsics, np.float64),
     }
-    content = io.BytesIO()
-    scipy.io.savemat(content, meta)
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, meta)
     # The first 116 bytes are free text, into which scipy writes the date.
     header = b"MATLAB 5.0 MAT-file".ljust(116)
-    Path(f"{path}-meta.mat").write_bytes(header + content.getvalue()[len(header) :])
+    Path(f"{path}-meta.mat").write_bytes(header + buffer.getvalue()[len(header) :])
 
 
-def _names(frames: int, test_frames: int, synthetic: int) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Each frame's name and the numbers that, with the seed, start its random stream."""
-    parts = (("data/0000", frames), ("data/0048", test_frames), ("data_syn", synthetic))
-    for part, (prefix, count) in enumerate(parts):
-        for number in range(1, count + 1):
-            yield f"{prefix}/{number:06d}", (part, number)
-
-
-def write_objects(folder: Path, objects: tuple[ToyObject, ...]) -> None:
-    """Write what `ffreid.pose.objects.folder_objects` reads, and the meshes, to an empty folder."""
+def write_objects(folder: Path) -> None:
+    """Write the files of `ffreid.pose.objects.folder_objects`, and the meshes."""
     config, kps = folder / "dataset_config", folder / "ycb_kps"
     config.mkdir()
     kps.mkdir()
-    for index, thing in enumerate(objects):
-        points = surface_points(thing.shape, DENSE_POINTS, np.random.default_rng([23, index]))
-        model = folder / "models" / thing.name
+    objects = toy_objects()
+    for index, item in enumerate(objects):
+        points, keypoints = _geometry(index)
+        model = folder / "models" / item.name
         model.mkdir(parents=True)
         np.savetxt(model / "points.xyz", points[:MESH_POINTS], fmt="%.8f")
-        chosen = farthest_points(points, KEYPOINTS, init_centre=True)
-        np.savetxt(kps / f"{thing.name}_8_kps.txt", points[chosen], fmt="%.8f")
-        corners = box_corners(thing.shape.half_extents)
-        np.savetxt(kps / f"{thing.name}_corners.txt", corners, fmt="%.8f")
-    _write_lines(config / "classes.txt", [thing.name for thing in objects])
-    # YCB-Video's own radii are the largest half extent, not half the diagonal.
-    radii = [f"{thing.shape.half_extents.max():.8f}" for thing in objects]
+        np.savetxt(kps / f"{item.name}_8_kps.txt", keypoints, fmt="%.8f")
+        corners = box_corners(item.shape.half_extents)
+        np.savetxt(kps / f"{item.name}_corners.txt", corners, fmt="%.8f")
+    _write_lines(config / "classes.txt", [item.name for item in objects])
+    # YCB-Video's radii are the largest half extent, not half the diagonal.
+    radii = [f"{item.shape.half_extents.max():.8f}" for item in objects]
     _write_lines(config / "radius.txt", radii)
-    _write_lines(config / "symmetric.txt", [thing.name for thing in objects if thing.symmetric])
-
-
-def _write_lists(folder: Path, names: list[str]) -> None:
-    test = [name for name in names if name.startswith("data/0048")]
-    config = folder / "dataset_config"
-    _write_lines(config / "train_data_list.txt", [name for name in names if name not in test])
-    _write_lines(config / "test_data_list.txt", test)
+    _write_lines(config / "symmetric.txt", [item.name for item in objects if item.symmetric])
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
-
-
-def _write_png(path: str, picture: npt.NDArray[Any]) -> None:
-    done, content = cv2.imencode(".png", picture)
-    assert done
-    Path(path).write_bytes(content.tobytes())

@@ -1,4 +1,4 @@
-"""The toy objects: shapes of 5 … 17 cm a side and textures that look the same from no two sides."""
+"""The toy objects: solids of 5 … 17 cm per side with textures that identify every side."""
 
 import colorsys
 from collections.abc import Sequence
@@ -10,7 +10,17 @@ from ffreid.pose.toy.render import Texture
 from ffreid.pose.toy.shapes import Box, Ellipsoid, Floats, Frustum, Shape, surface_points
 
 
-def toy_objects() -> tuple["ToyObject", ...]:
+@dataclass(frozen=True)
+class ToyObject:
+    """One toy object; a symmetric one looks the same after turns about its z axis."""
+
+    name: str
+    shape: Shape
+    texture: Texture
+    symmetric: bool = False
+
+
+def toy_objects() -> tuple[ToyObject, ...]:
     """The toy objects, always the same; class id c is entry c - 1. The bowl is symmetric."""
     textured: tuple[tuple[str, Shape, float], ...] = (
         ("tall_box", Box((0.03, 0.055, 0.085)), 0.0),
@@ -22,18 +32,12 @@ def toy_objects() -> tuple["ToyObject", ...]:
         ToyObject(name, shape, patchwork(shape, hue, np.random.default_rng([11, index])))
         for index, (name, shape, hue) in enumerate(textured)
     ]
-    bowl = ToyObject("bowl", Frustum(0.04, 0.07, 0.03), plain((0.6, 0.3, 0.75)), symmetric=True)
-    return (*objects, bowl)
+    bowl = Frustum(0.04, 0.07, 0.03)
+    return (*objects, ToyObject("bowl", bowl, uniform((0.6, 0.3, 0.75)), symmetric=True))
 
 
 def patchwork(shape: Shape, hue: float, generator: np.random.Generator) -> Texture:
-    """Make a texture of irregular striped patches around one hue, the same from no two sides.
-
-    Args:
-        shape: what it will cover.
-        hue: 0 … 1, around the colour circle.
-        generator: where patches, colours and stripes come from.
-    """
+    """Texture of irregular striped patches with colours around `hue` (0 … 1)."""
     count = 16
     centres = surface_points(shape, count, generator) / shape.half_extents
     hues = hue + generator.uniform(-0.09, 0.09, count)
@@ -46,7 +50,7 @@ def patchwork(shape: Shape, hue: float, generator: np.random.Generator) -> Textu
 
     def texture(points: Floats) -> Floats:
         relative = points / shape.half_extents
-        # The nearest centre's patch, with edges about a tenth of the object wide.
+        # The patch of the nearest centre, with edges about a tenth of the object wide.
         nearness = 2 * relative @ centres.T - (centres**2).sum(-1)
         weights = np.exp(25 * (nearness - nearness.max(axis=-1, keepdims=True)))
         weights /= weights.sum(axis=-1, keepdims=True)
@@ -57,13 +61,13 @@ def patchwork(shape: Shape, hue: float, generator: np.random.Generator) -> Textu
     return texture
 
 
-def plain(colour: Sequence[float]) -> Texture:
-    """Make a texture of one RGB colour, 0 … 1."""
+def uniform(colour: Sequence[float]) -> Texture:
+    """Texture of one RGB colour, 0 … 1."""
     return lambda points: np.broadcast_to(np.asarray(colour, np.float64), points.shape)
 
 
 def marble(colour: Sequence[float], generator: np.random.Generator) -> Texture:
-    """Make a texture of long, irregular waves in one RGB colour, 0 … 1."""
+    """Texture of long, irregular waves in one RGB colour, 0 … 1."""
     waves = generator.normal(size=(5, 3)) * np.array([[8], [15], [25], [45], [80]])
     phases = generator.uniform(0, 2 * np.pi, 5)
 
@@ -73,20 +77,3 @@ def marble(colour: Sequence[float], generator: np.random.Generator) -> Texture:
         return shaded
 
     return texture
-
-
-@dataclass(frozen=True)
-class ToyObject:
-    """One toy object.
-
-    Attributes:
-        name: its class name.
-        shape: its surface, around its own origin.
-        texture: its colours.
-        symmetric: looks the same turned about its z axis.
-    """
-
-    name: str
-    shape: Shape
-    texture: Texture
-    symmetric: bool = False

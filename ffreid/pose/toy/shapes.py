@@ -1,6 +1,6 @@
-"""Convex solids that rays meet exactly: box, ellipsoid, frustum (metres, each in its own frame).
+"""Convex solids with exact ray intersection: box, ellipsoid, frustum (metres, object frame).
 
-Every solid has the same four members: `half_extents`, `enter`, `normals` and `reach`.
+Every solid has the same four members: `half_extents`, `intersect`, `normals` and `support`.
 """
 
 import itertools
@@ -13,30 +13,22 @@ Floats = npt.NDArray[np.float64]
 
 
 def surface_points(shape: "Shape", count: int, generator: np.random.Generator) -> Floats:
-    """Draw points uniformly from the surface of `shape`.
+    """Draw (count, 3) points uniformly from the surface of `shape`, metres.
 
     Isotropic random lines meet a convex surface with equal density everywhere, so the points at
     which they enter are uniform by area, whatever the solid.
-
-    Args:
-        shape: a solid.
-        count: how many points, at least 1.
-        generator: where the lines come from.
-
-    Returns:
-        (count, 3) metres, in the solid's frame.
     """
-    reach = float(np.linalg.norm(shape.half_extents))
-    found = np.zeros((0, 3))
-    while len(found) < count:
+    radius = float(np.linalg.norm(shape.half_extents))
+    points = np.zeros((0, 3))
+    while len(points) < count:
         directions = _unit(generator.normal(size=(4 * count, 3)))
         across = _unit(np.cross(directions, generator.normal(size=(4 * count, 3))))
-        offsets = reach * np.sqrt(generator.random((4 * count, 1)))
-        origins = across * offsets - 2 * reach * directions
-        distance = shape.enter(origins, directions)
+        offsets = radius * np.sqrt(generator.random((4 * count, 1)))
+        origins = across * offsets - 2 * radius * directions
+        distance = shape.intersect(origins, directions)
         hit = np.isfinite(distance)
-        found = np.concatenate([found, origins[hit] + distance[hit, None] * directions[hit]])
-    return found[:count]
+        points = np.concatenate([points, origins[hit] + distance[hit, None] * directions[hit]])
+    return points[:count]
 
 
 def box_corners(half_extents: npt.ArrayLike) -> Floats:
@@ -54,19 +46,9 @@ def _nonzero(values: Floats) -> Floats:
     return np.where(np.abs(values) < 1e-12, 1e-12, values)
 
 
-def _nearest(distances: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
-    """(N,) smallest valid positive one of (R, N) `distances`; infinity where there is none."""
-    nearest: Floats = np.where(valid & (distances > 0), distances, np.inf).min(axis=0)
-    return nearest
-
-
 @dataclass(frozen=True)
-class Box:
-    """A box around the origin.
-
-    Attributes:
-        half: half its size along x, y, z, metres.
-    """
+class _HalfSizes:
+    """Half the size along x, y, z, metres."""
 
     half: tuple[float, float, float]
 
@@ -75,18 +57,20 @@ class Box:
         """(3,) half the size of the bounding box, metres."""
         return np.array(self.half)
 
-    def enter(self, origins: Floats, directions: Floats) -> Floats:
+
+class Box(_HalfSizes):
+    """A box around the origin."""
+
+    def intersect(self, origins: Floats, directions: Floats) -> Floats:
         """(N,) ray parameter at which each ray enters from outside, infinity for a miss.
 
         Args:
             origins: (3,) or (N, 3).
-            directions: (N, 3), any length: the parameter counts in their lengths.
+            directions: (N, 3), any length: the parameter is in units of their lengths.
         """
         inverse = 1 / _nonzero(directions)
-        first, second = (
-            (-self.half_extents - origins) * inverse,
-            (self.half_extents - origins) * inverse,
-        )
+        first = (-self.half_extents - origins) * inverse
+        second = (self.half_extents - origins) * inverse
         near = np.minimum(first, second).max(axis=-1)
         far = np.maximum(first, second).min(axis=-1)
         return np.where((near <= far) & (near > 0), near, np.inf)
@@ -100,28 +84,16 @@ class Box:
         normals[rows, axis] = np.sign(relative[rows, axis])
         return normals
 
-    def reach(self, direction: Floats) -> float:
-        """How far the solid reaches along a unit `direction` (3,), metres from its origin."""
+    def support(self, direction: Floats) -> float:
+        """Largest extent along a unit `direction` (3,), metres from the origin."""
         return float(np.abs(direction) @ self.half_extents)
 
 
-@dataclass(frozen=True)
-class Ellipsoid:
-    """An ellipsoid around the origin.
+class Ellipsoid(_HalfSizes):
+    """An ellipsoid around the origin; members as in `Box`."""
 
-    Attributes:
-        half: semi-axes along x, y, z, metres.
-    """
-
-    half: tuple[float, float, float]
-
-    @property
-    def half_extents(self) -> Floats:
-        """(3,) half the size of the bounding box, metres."""
-        return np.array(self.half)
-
-    def enter(self, origins: Floats, directions: Floats) -> Floats:
-        """As `Box.enter`."""
+    def intersect(self, origins: Floats, directions: Floats) -> Floats:
+        """Ray parameter of the entry, infinity for a miss."""
         start, step = origins / self.half_extents, directions / self.half_extents
         a, b = (step * step).sum(-1), (start * step).sum(-1)
         inside = b * b - a * ((start * start).sum(-1) - 1)
@@ -129,17 +101,17 @@ class Ellipsoid:
         return np.where((inside >= 0) & (near > 0), near, np.inf)
 
     def normals(self, points: Floats) -> Floats:
-        """As `Box.normals`."""
+        """Outward unit normals."""
         return _unit(points / self.half_extents**2)
 
-    def reach(self, direction: Floats) -> float:
-        """As `Box.reach`."""
+    def support(self, direction: Floats) -> float:
+        """Largest extent along `direction`."""
         return float(np.linalg.norm(direction * self.half_extents))
 
 
 @dataclass(frozen=True)
 class Frustum:
-    """A cylinder (equal radii), a cut cone or a cone (one radius 0) along z, around the origin.
+    """A cylinder (equal radii), a truncated cone or a cone (one radius 0) along z; see `Box`.
 
     Attributes:
         bottom: radius at z = -half_height, metres.
@@ -166,8 +138,8 @@ class Frustum:
         """Radius at height z, metres."""
         return (self.bottom + self.top) / 2 + self.slope * z
 
-    def enter(self, origins: Floats, directions: Floats) -> Floats:
-        """As `Box.enter`."""
+    def intersect(self, origins: Floats, directions: Floats) -> Floats:
+        """Ray parameter of the entry, infinity for a miss."""
         start_x, start_y, start_z = np.moveaxis(np.asarray(origins), -1, 0)
         step_x, step_y, step_z = np.moveaxis(directions, -1, 0)
         radius = self.radius(start_z)
@@ -182,10 +154,13 @@ class Frustum:
         caps = (levels - start_z) / _nonzero(step_z)
         across = (start_x + caps * step_x) ** 2 + (start_y + caps * step_y) ** 2
         on_cap = across <= np.array([[self.bottom**2], [self.top**2]])
-        return _nearest(np.concatenate([sides, caps]), np.concatenate([on_side, on_cap]))
+        distances = np.concatenate([sides, caps])
+        valid = np.concatenate([on_side, on_cap]) & (distances > 0)
+        nearest: Floats = np.where(valid, distances, np.inf).min(axis=0)
+        return nearest
 
     def normals(self, points: Floats) -> Floats:
-        """As `Box.normals`."""
+        """Outward unit normals."""
         x, y, z = points.T
         radius = self.radius(z)
         side = _unit(np.stack([x, y, _nonzero(-self.slope * radius)], axis=-1))
@@ -193,8 +168,8 @@ class Frustum:
         on_cap = self.half_height - np.abs(z) < np.abs(radius - np.hypot(x, y))
         return np.where(on_cap[:, None], cap, side)
 
-    def reach(self, direction: Floats) -> float:
-        """As `Box.reach`."""
+    def support(self, direction: Floats) -> float:
+        """Largest extent along `direction`."""
         across = float(np.hypot(direction[0], direction[1]))
         rise = float(direction[2]) * self.half_height
         return max(self.bottom * across - rise, self.top * across + rise)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ffreid.errors import UserError
-from ffreid.pose.data.linemod import OWN_NAMES, LinemodReader
+from ffreid.pose.data.linemod import FOLDER_NAMES, LinemodReader
 from ffreid.pose.objects import linemod_objects
 from tests.pose.data.makers_data import (
     gt_entry,
@@ -158,7 +158,7 @@ def test_kinds_are_drawn_in_the_originals_shares(
         assert drawn.count(kind) / 3000 == pytest.approx(share, abs=0.03)
 
 
-@pytest.mark.parametrize("own", OWN_NAMES)
+@pytest.mark.parametrize("own", FOLDER_NAMES)
 def test_the_folder_above_is_as_good_as_the_data_sets_own(tmp_path: Path, own: str) -> None:
     write_set(tmp_path / own)
     assert LinemodReader(tmp_path, APE).folder == tmp_path / own
@@ -205,7 +205,7 @@ def test_a_missing_list_is_named_when_it_is_asked_for(folder: Path, name: str) -
 
 def test_a_list_of_something_else_is_named(folder: Path) -> None:
     (folder / "data/01/train.txt").write_text("0003\ndata/01/rgb/0004.png\n")
-    with pytest.raises(UserError, match=r"train.txt: '0004.png' is no frame number"):
+    with pytest.raises(UserError, match=r"train.txt: '0004.png' is not a frame number"):
         _ = LinemodReader(folder, APE).train_names
 
 
@@ -241,11 +241,14 @@ def test_pictures_of_different_sizes_are_named(folder: Path, part: str) -> None:
     ("content", "text"),
     [
         ("3: [", "cannot read .*gt.yml"),
-        ("- 3", "gt.yml holds no frames"),
+        ("- 3", "gt.yml contains no frames"),
         ("4: []", "gt.yml has no pose of object 1 in frame 3"),
         ("3:\n- obj_id: 1\n", "gt.yml: frame 3 lacks a pose"),
         ("3:\n- {obj_id: 1, cam_R_m2c: [1, 2], cam_t_m2c: [0, 0, 1]}\n", "frame 3 lacks a pose"),
-        (f"3:\n{gt_entry(TURN * np.nan, SHIFT, 1)}".replace("nan", ".nan"), "gt.yml: a pose holds"),
+        (
+            f"3:\n{gt_entry(TURN * np.nan, SHIFT, 1)}".replace("nan", ".nan"),
+            "gt.yml: a pose contains",
+        ),
     ],
 )
 def test_a_gt_file_without_the_pose_is_named(folder: Path, content: str, text: str) -> None:

@@ -11,10 +11,9 @@ from ffreid.pose.data.batch import Sample
 from ffreid.pose.data.dataset import EvalSet, TrainSet
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.linemod import LinemodReader
-from ffreid.pose.data.ply import mesh_vertices
+from ffreid.pose.data.meshes import read_linemod_mesh, read_xyz_meshes
 from ffreid.pose.data.pyramid import build_pyramid
 from ffreid.pose.data.sample import choose_points
-from ffreid.pose.data.ycb import mesh_points
 from ffreid.pose.objects import linemod_objects, ycb_objects
 from tests.pose.data.pyramid_distances import pyramid_distances
 from tests.pose.realdata import real_folder
@@ -45,12 +44,12 @@ def test_the_measured_points_of_an_ape_lie_on_its_mesh(reader: LinemodReader, wh
     pose = sample.gt.camera_from_object[0]
     cloud = sample.inputs.features[:3].T[own].numpy()
     in_object = (cloud - pose[:, 3]) @ pose[:, :3]
-    gaps, _ = cKDTree(mesh_vertices(reader.folder, 1)).query(in_object)
+    gaps, _ = cKDTree(read_linemod_mesh(reader.folder, 1)).query(in_object)
     assert np.median(gaps) < 0.01
 
 
 def test_an_apes_mesh_is_as_large_as_its_corners(reader: LinemodReader) -> None:
-    vertices = mesh_vertices(reader.folder, 1)
+    vertices = read_linemod_mesh(reader.folder, 1)
     assert len(vertices) == 5841
     np.testing.assert_allclose(np.ptp(vertices, axis=0), np.ptp(APE.corners[0], axis=0), atol=0.001)
 
@@ -63,7 +62,7 @@ def test_an_ape_trains(reader: LinemodReader) -> None:
 
 def test_ycb_meshes_are_as_large_as_their_corners() -> None:
     objects = ycb_objects()
-    meshes = mesh_points(real_folder("ycbv"), objects)
+    meshes = read_xyz_meshes(real_folder("ycbv"), objects)
     for class_id, points in meshes.items():
         corners = np.ptp(objects.corners[class_id - 1], axis=0)
         np.testing.assert_allclose(np.ptp(points, axis=0), corners, atol=0.005)

@@ -159,7 +159,7 @@ def test_fewer_than_400_measured_pixels_are_not_fed(valid: int, fed: bool) -> No
     assert isinstance(made, Sample) is fed
     assert made.gt.index == 5
     if isinstance(made, SkippedFrame):
-        assert made.reason == "399 pixels have depth, 400 are needed"
+        assert made.reason == "399 pixels have depth, at least 400 are needed"
         assert made.gt.class_ids.tolist() == [7, 3]
 
 

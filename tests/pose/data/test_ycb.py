@@ -12,7 +12,8 @@ from scipy.io import savemat
 
 from ffreid.errors import UserError
 from ffreid.pose.data import ycb
-from ffreid.pose.data.ycb import YcbReader, is_authors_list, mesh_points
+from ffreid.pose.data.meshes import read_xyz_meshes
+from ffreid.pose.data.ycb import YcbReader, is_authors_list
 from ffreid.pose.objects import ycb_objects
 from tests.pose.data.makers_data import flat_scene, write_ycb_frame, write_ycb_lists
 
@@ -85,7 +86,7 @@ def test_one_object_whose_last_axis_matlab_dropped_is_read(folder: Path) -> None
     assert YcbReader(folder, OBJECTS).read(NAME).camera_from_object.shape == (1, 3, 4)
 
 
-@pytest.mark.parametrize("own", ycb.OWN_NAMES)
+@pytest.mark.parametrize("own", ycb.FOLDER_NAMES)
 def test_the_folder_above_is_as_good_as_the_data_sets_own(tmp_path: Path, own: str) -> None:
     write_ycb_frame(tmp_path / own, NAME, **flat_scene())
     write_ycb_lists(tmp_path / own, [NAME], [NAME])
@@ -269,7 +270,7 @@ def test_a_pose_that_is_no_number_is_named(folder: Path) -> None:
     scene = flat_scene()
     scene["poses"][0, 3, 0] = np.nan
     write_ycb_frame(folder, NAME, **scene)
-    refused(folder, r"meta.mat: a pose holds NaN")
+    refused(folder, r"meta.mat: a pose contains NaN")
 
 
 def test_poses_that_do_not_match_the_classes_are_named(folder: Path) -> None:
@@ -292,27 +293,27 @@ def write_meshes(folder: Path, scale: float) -> None:
 
 def test_mesh_points_are_read_by_class_id(tmp_path: Path) -> None:
     write_meshes(tmp_path, 1.0)
-    meshes = mesh_points(tmp_path, OBJECTS)
+    meshes = read_xyz_meshes(tmp_path, OBJECTS)
     assert list(meshes) == list(range(1, 22))
     np.testing.assert_allclose(meshes[5], OBJECTS.keypoints[4], rtol=1e-6)
 
 
 def test_meshes_in_millimetres_are_refused(tmp_path: Path) -> None:
     write_meshes(tmp_path, 1000.0)
-    with pytest.raises(UserError, match=r"points.xyz: .* long where") as raised:
-        mesh_points(tmp_path, OBJECTS)
-    assert raised.value.hint == "metres are expected: divide it by 1000"
+    with pytest.raises(UserError, match=r"points.xyz: the mesh is .* long") as raised:
+        read_xyz_meshes(tmp_path, OBJECTS)
+    assert raised.value.hint == "divide the vertices by 1000 if their unit is not metres"
 
 
 def test_meshes_far_too_small_are_refused(tmp_path: Path) -> None:
     write_meshes(tmp_path, 0.001)
-    with pytest.raises(UserError, match="long where"):
-        mesh_points(tmp_path, OBJECTS)
+    with pytest.raises(UserError, match="the mesh is"):
+        read_xyz_meshes(tmp_path, OBJECTS)
 
 
 def test_a_missing_mesh_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no mesh points .*002_master_chef_can/points.xyz"):
-        mesh_points(tmp_path, OBJECTS)
+    with pytest.raises(UserError, match=r"no mesh vertices .*002_master_chef_can/points.xyz"):
+        read_xyz_meshes(tmp_path, OBJECTS)
 
 
 @pytest.mark.parametrize("content", ["1 2\n3 4\n", "a b c\n", "1 2 nan\n"])
@@ -320,4 +321,4 @@ def test_a_mesh_that_is_not_rows_of_three_is_named(tmp_path: Path, content: str)
     write_meshes(tmp_path, 1.0)
     (tmp_path / "models" / OBJECTS.names[0] / "points.xyz").write_text(content)
     with pytest.raises(UserError, match=r"002_master_chef_can/points.xyz"):
-        mesh_points(tmp_path, OBJECTS)
+        read_xyz_meshes(tmp_path, OBJECTS)

@@ -13,9 +13,9 @@ import scipy.io
 from ffreid.errors import UserError
 from ffreid.pose.objects import ObjectModels, folder_objects
 from ffreid.pose.toy.dataset import ensure_toy
-from ffreid.pose.toy.objects import plain, toy_objects
+from ffreid.pose.toy.objects import toy_objects, uniform
 from ffreid.pose.toy.render import Solid, pixel_rays, render
-from ffreid.pose.toy.scenes import Scene, photograph, toy_intrinsics
+from ffreid.pose.toy.scenes import Scene, capture, toy_intrinsics
 from ffreid.pose.toy.shapes import Ellipsoid
 from tests.makers import toy_folder
 
@@ -80,7 +80,7 @@ def surface_distance(folder: Path, name: str) -> npt.NDArray[np.float64]:
         surface = (points[mine] - pose[:, 3]) @ pose[:, :3]
         towards = rays[mine] @ pose[:, :3]
         # From 0.3 of depth before the measured point: how far to the true surface?
-        met = toy_objects()[class_id - 1].shape.enter(surface - 0.3 * towards, towards)
+        met = toy_objects()[class_id - 1].shape.intersect(surface - 0.3 * towards, towards)
         distances.append(met - 0.3)
     return np.concatenate(distances)
 
@@ -103,7 +103,9 @@ def test_keypoints_and_mesh_points_lie_on_the_surface(toy: Path, class_id: int) 
     assert points.shape == (800, 3)
     for surface in (points, keypoints.astype(np.float64)):
         normals = shape.normals(surface)
-        np.testing.assert_allclose(shape.enter(surface + 0.01 * normals, -normals), 0.01, atol=1e-6)
+        np.testing.assert_allclose(
+            shape.intersect(surface + 0.01 * normals, -normals), 0.01, atol=1e-6
+        )
     apart = np.linalg.norm(keypoints[:, None] - keypoints, axis=-1) + np.eye(8)
     assert apart.min() > 0.02
 
@@ -215,15 +217,15 @@ def test_hardly_visible_objects_are_neither_listed_nor_labelled() -> None:
     solids = [
         Solid(
             Ellipsoid((half, half, half)),
-            plain((0.5, 0.5, 0.5)),
+            uniform((0.5, 0.5, 0.5)),
             np.column_stack([np.eye(3), [x, 0, 0.7]]),
             label,
         )
         for half, x, label in sizes
     ]
-    frame = photograph(
+    frame = capture(
         "name",
-        Scene(tuple(solids), np.array([0.0, -1, 0]), ideal=True),
+        Scene(tuple(solids), np.array([0.0, -1, 0]), noise_free=True),
         toy_intrinsics(96, 128),
         height=96,
         width=128,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ffreid.pose.toy.objects import ToyObject, patchwork, plain, toy_objects
+from ffreid.pose.toy.objects import ToyObject, patchwork, toy_objects, uniform
 from ffreid.pose.toy.render import Rendering, Solid, pixel_rays, render, sense_depth
 from ffreid.pose.toy.scenes import random_rotation, toy_intrinsics
 from ffreid.pose.toy.shapes import Box, Ellipsoid, Floats, Frustum, Shape
@@ -19,7 +19,7 @@ def at(position: tuple[float, float, float], rotation: Floats | None = None) -> 
 
 
 def solid(shape: Shape, pose: Floats, label: int = 1) -> Solid:
-    return Solid(shape, plain((0.8, 0.4, 0.2)), pose, label)
+    return Solid(shape, uniform((0.8, 0.4, 0.2)), pose, label)
 
 
 def picture(*solids: Solid) -> Rendering:
@@ -55,7 +55,7 @@ def test_labelled_pixels_lie_on_the_surface_under_the_inverse_pose(thing: ToyObj
     surface = (points - pose[:, 3]) @ pose[:, :3]
     assert len(surface) > 50
     normals = shape.normals(surface)
-    np.testing.assert_allclose(shape.enter(surface + 0.01 * normals, -normals), 0.01, atol=1e-9)
+    np.testing.assert_allclose(shape.intersect(surface + 0.01 * normals, -normals), 0.01, atol=1e-9)
 
 
 @pytest.mark.parametrize("position", [(0, 0, 0.5), (0.09, 0.07, 0.6), (-0.2, 0, 0.7)])
@@ -63,7 +63,7 @@ def test_the_bounding_rectangle_cuts_nothing_off(position: tuple[float, float, f
     shape = Frustum(0.03, 0.07, 0.05)
     pose = at(position, random_rotation(np.random.default_rng(1)))
     rays = pixel_rays(CAMERA, HEIGHT, WIDTH).reshape(-1, 3)
-    met = np.isfinite(shape.enter(-pose[:, :3].T @ pose[:, 3], rays @ pose[:, :3]))
+    met = np.isfinite(shape.intersect(-pose[:, :3].T @ pose[:, 3], rays @ pose[:, :3]))
     np.testing.assert_array_equal(picture(solid(shape, pose)).labels.ravel(), met)
 
 

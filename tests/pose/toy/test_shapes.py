@@ -52,7 +52,7 @@ def test_rays_enter_where_a_march_along_them_first_gets_inside(shape: Shape) -> 
     steps = np.linspace(0, 2, 4001)
     inside = excess(shape, origins[:, None] + steps[:, None] * directions[:, None]) <= 0
     marched = np.where(inside.any(axis=1), steps[inside.argmax(axis=1)], np.inf)
-    entered = shape.enter(origins, directions)
+    entered = shape.intersect(origins, directions)
     both = np.isfinite(marched) & np.isfinite(entered)
     assert both.sum() > 30
     assert (~np.isfinite(entered)).sum() > 10
@@ -66,7 +66,7 @@ def test_rays_enter_where_a_march_along_them_first_gets_inside(shape: Shape) -> 
 def test_rays_that_lead_away_or_along_the_axes_outside_miss(shape: Shape) -> None:
     origins = np.array([[0.5, 0, 0], [0, 0, 0.5], [0.5, 0.5, 0], [0, 0.5, 0]])
     directions = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0], [1, 0, 0]])
-    assert np.isinf(shape.enter(origins, directions)).all()
+    assert np.isinf(shape.intersect(origins, directions)).all()
 
 
 @shapes
@@ -92,7 +92,7 @@ def test_normals_are_unit_and_point_straight_out(shape: Shape) -> None:
     normals = shape.normals(points)
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-9)
     assert np.median(np.sign(excess(shape, points + 1e-5 * normals))) == 1
-    back = shape.enter(points + 0.01 * normals, -normals)
+    back = shape.intersect(points + 0.01 * normals, -normals)
     # Every solid is convex: whoever steps out along the normal and turns round comes back to it.
     np.testing.assert_allclose(back, 0.01, atol=1e-7)
 
@@ -102,7 +102,7 @@ def test_reach_is_the_farthest_surface_point_along_a_direction(shape: Shape) -> 
     points = surface_points(shape, 8000, np.random.default_rng(4))
     directions = np.random.default_rng(5).normal(size=(10, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    reached: npt.NDArray[np.float64] = np.array([shape.reach(each) for each in directions])
+    reached: npt.NDArray[np.float64] = np.array([shape.support(each) for each in directions])
     np.testing.assert_allclose((points @ directions.T).max(axis=0), reached, rtol=0.04)
     assert ((points @ directions.T).max(axis=0) <= reached + 1e-9).all()
 

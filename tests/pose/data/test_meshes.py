@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ffreid.errors import UserError
-from ffreid.pose.data.ply import mesh_vertices, read_vertices
+from ffreid.pose.data.meshes import read_linemod_mesh, read_ply
 
 VERTICES = np.array([[-37.5, 0.25, 1], [38, 77.5, -40], [0, 1, 2]])
 FACES = "element face 1\nproperty list uchar int vertex_indices\n"
@@ -43,21 +43,23 @@ def binary_ply() -> bytes:
 def test_vertices_are_read(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.ply"
     path.write_bytes(content)
-    np.testing.assert_array_equal(read_vertices(path), VERTICES)
+    np.testing.assert_array_equal(read_ply(path), VERTICES)
 
 
 def test_mesh_vertices_are_metres(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models/obj_01.ply").write_bytes(ascii_ply())
-    np.testing.assert_allclose(mesh_vertices(tmp_path, 1), VERTICES / 1000, rtol=1e-6)
+    np.testing.assert_allclose(read_linemod_mesh(tmp_path, 1), VERTICES / 1000, rtol=1e-6)
 
 
 def test_a_mesh_in_metres_is_refused(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models/obj_01.ply").write_bytes(ascii_ply(VERTICES / 1000))
-    with pytest.raises(UserError, match=r"obj_01.ply: .* long where 102.099 mm") as raised:
-        mesh_vertices(tmp_path, 1)
-    assert raised.value.hint == "millimetres are expected: multiply it by 1000"
+    with pytest.raises(
+        UserError, match=r"obj_01.ply: the mesh is .* long, about 102.099 millimetres"
+    ) as raised:
+        read_linemod_mesh(tmp_path, 1)
+    assert raised.value.hint == "multiply the vertices by 1000 if their unit is not millimetres"
 
 
 XYZ = "property float x\nproperty float y\nproperty float z\n"
@@ -66,28 +68,28 @@ XYZ = "property float x\nproperty float y\nproperty float z\n"
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"obj\nv 1 2 3\n", "is no .ply file"),
-        (b"ply\nformat ascii 1.0\n", "is no .ply file"),
+        (b"obj\nv 1 2 3\n", "is not a .ply file"),
+        (b"ply\nformat ascii 1.0\n", "is not a .ply file"),
         (header("binary_big_endian", XYZ), "format 'binary_big_endian'"),
-        (header("ascii", "property float x\n"), "vertices with x"),
+        (header("ascii", "property float x\n"), "properties x"),
         (header("ascii", XYZ), "cannot read"),
         (header("ascii", XYZ, count=0), "has no vertices"),
-        (header("ascii", XYZ, count=9) + b"1 2 3\n4 5 6\n", "2 vertices, its header says 9"),
+        (header("ascii", XYZ, count=9) + b"1 2 3\n4 5 6\n", "2 vertices instead of 9"),
         (header("ascii", XYZ) + b"1 2 3\n4 5\n6 7 8\n", "cannot read"),
         (header("ascii", XYZ) + b"1 2 3\n4 b 6\n6 7 8\n", "cannot read"),
         (header("binary_little_endian", XYZ) + b"\0" * 20, "cannot read"),
         (header("ascii", "property list uchar int n\n" + XYZ), "property of type 'list'"),
-        (header("ascii", "", count=0).replace(b"vertex 0", b"edge 2"), "element 'edge' comes"),
+        (header("ascii", "", count=0).replace(b"vertex 0", b"edge 2"), "element 'edge' precedes"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, text: str) -> None:
     path = tmp_path / "a.ply"
     path.write_bytes(content)
     with pytest.raises(UserError, match=text) as raised:
-        read_vertices(path)
+        read_ply(path)
     assert "a.ply" in raised.value.message
 
 
 def test_a_missing_mesh_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*obj_05.ply"):
-        mesh_vertices(tmp_path, 5)
+        read_linemod_mesh(tmp_path, 5)
