@@ -138,8 +138,8 @@ def test_precision_is_a_setting() -> None:
         ({"checkpoint": "gone.pth"}, r"no checkpoint gone\.pth"),
         ({"settings": {"DATA.HIGHT": 3}}, r"unknown key DATA\.HIGHT"),
         ({"settings": {"MODEL.BACKBONE": "imagenet"}}, r"MODEL\.BACKBONE only initializes"),
-        ({"cls": "ape", "dataset": "ycb"}, "not one for ape"),
-        ({"dataset": "linemod"}, "no object is named"),
+        ({"cls": "ape", "dataset": "ycb"}, "not for ape alone"),
+        ({"dataset": "linemod"}, "no LineMOD object given"),
     ],
 )
 def test_a_mistake_is_named_with_a_hint(options: dict[str, object], error: str) -> None:

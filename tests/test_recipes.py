@@ -119,7 +119,7 @@ def test_values_that_cannot_work_are_refused_at_once(pair: tuple[str, str], mess
 def test_linemod_needs_one_of_its_objects(cls: str | None) -> None:
     with pytest.raises(UserError) as caught:
         recipes.compose("linemod", cls=cls)
-    assert caught.value.hint.startswith("add --cls NAME, one of: ape, ")
+    assert caught.value.hint.startswith("use --cls NAME, one of: ape, ")
 
 
 def test_two_configurations_share_nothing() -> None:

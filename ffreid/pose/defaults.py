@@ -131,7 +131,7 @@ def check(cfg: CfgNode) -> None:
         linemod_objects(cfg.DATA.CLS)
     elif cfg.DATA.CLS:
         raise UserError(
-            f"data set {cfg.DATASET}: one network for all objects, not for {cfg.DATA.CLS} alone",
+            f"dataset {cfg.DATASET} has one network for all objects, not for {cfg.DATA.CLS} alone",
             "remove --cls",
         )
 
