@@ -77,7 +77,7 @@ TRAIN = ("train", "--dataset", "toy-pose")
         (
             ("eval", "--dataset", "linemod", "--cls", "x"),
             "LineMOD has no object 'x'",
-            "add --cls NAME",
+            "use --cls NAME",
         ),
         (("bench", "xyzzy"), "unknown task 'xyzzy'", "use ffreid bench pose"),
     ],
@@ -187,7 +187,7 @@ OTHER = {
 @pytest.mark.parametrize(
     ("flag", "error"),
     [
-        (("eval", "--checkpoint"), "knows 2 objects (can, bowl), the data set 5 ("),
+        (("eval", "--checkpoint"), "is for 2 objects (can, bowl), the dataset has 5 ("),
         (("train", "--resume"), "was trained on other classes than toy-pose has (2 there, 5 here)"),
     ],
 )

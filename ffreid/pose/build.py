@@ -119,8 +119,8 @@ def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tup
     if classes != list(objects.names):
         raise UserError(
             f"{path} is for {len(classes or [])} objects ({_shortened(classes)}), "
-            f"the data set has {len(objects)} ({_shortened(list(objects.names))})",
-            "use a checkpoint of this data set (and, for LineMOD, of this --cls)",
+            f"the dataset has {len(objects)} ({_shortened(list(objects.names))})",
+            "use a checkpoint of this dataset (and, for LineMOD, of this --cls)",
         )
     net = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
     io.load_weights(net, weights, str(path))
