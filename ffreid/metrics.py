@@ -1,8 +1,8 @@
-"""The metrics of both tasks on plain arrays, as the papers' toolboxes compute them.
+"""Metrics of both tasks on arrays, as the papers' toolboxes compute them.
 
-Pose: `add`, `adds`, `keypoint_error`, `auc`, `accuracy_below` of single poses and of distances
-(metres), and `score_poses`, the PoseCNN protocol over many. Re-identification: `score_search` for
-CMC, mAP and mINP under the protocols of clothes-changing search, and `rerank`.
+Pose: `add`, `adds`, `keypoint_error`, `auc` and `accuracy_below` of single poses or distances
+(metres), and `score_poses`, the PoseCNN protocol. Re-identification: `score_search` for CMC, mAP
+and mINP under the clothes-changing protocols, and `rerank`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,8 +42,6 @@ __all__ = [
     "score_search",
 ]
 
-_KEYPOINTS = ("keypoint_error_m", "keypoint_error_detected_m")
-
 
 def score_poses(
     names: Sequence[str],
@@ -53,53 +51,68 @@ def score_poses(
     *,
     symmetric: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Score poses by the PoseCNN protocol: ADD and ADD-S, areas up to 10 cm, shares below limits.
+    """Score poses by the PoseCNN protocol: ADD and ADD-S, AUC up to 10 cm, accuracies.
 
     Args:
-        names: M, which object each pose is of.
-        predicted: (M, 3, 4) metres; NaN where the object was not found, which is scored at the
-            zero pose as the original does.
+        names: (M,) object of each pose.
+        predicted: (M, 3, 4) metres; NaN for an undetected object, which is scored at the zero
+            pose as in the original.
         true: (M, 3, 4) metres.
-        models: (P, 3) points of each object, metres, object's frame.
+        models: (P, 3) points of each object, metres, object frame.
         symmetric: objects that ADD(-S) scores by ADD-S.
 
     Returns:
-        ``classes``: a row of percentages and counts by object; ``pooled``: all instances, the
-        papers' ALL; ``mean_of_present_classes``; ``mean_of_all_classes``, where objects of
-        `models` that `names` lacks count 0. Rows hold ``ADD_auc``, ``ADD-S_auc``, ``ADD(-S)_auc``,
+        ``classes``: percentages and counts by object; ``pooled``: of all instances, the papers'
+        ALL; ``mean_of_present_classes``; ``mean_of_all_classes``, where objects of `models` that
+        `names` lacks count 0. Rows hold ``ADD_auc``, ``ADD-S_auc``, ``ADD(-S)_auc``,
         ``ADD(-S)<0.1d`` and others, ``instances`` and ``missed``.
 
     Raises:
-        UserError: shapes do not fit together, or an object has no model.
+        UserError: shapes do not match, or an object has no model.
 
     Example:
         >>> scores = ffreid.metrics.score_poses(["can"], [pose], [truth], {"can": points})
         >>> scores["pooled"]["ADD-S_auc"]
         98.4
     """
-    mesh = {i: np.asarray(points, np.float64) for i, points in enumerate(models.values(), 1)}
-    found, truth = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
-    _check_poses(names, found, truth, models, symmetric)
-    objects = _objects(tuple(models), symmetric)
-    trees, numbers = mesh_trees(mesh), {name: i for i, name in enumerate(models, 1)}
+    meshes = {i: np.asarray(points, np.float64) for i, points in enumerate(models.values(), 1)}
+    poses, gt_poses = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
+    _check_poses(names, poses, gt_poses, models, symmetric)
+    class_ids = {name: i for i, name in enumerate(models, 1)}
+    objects = ObjectModels(
+        dataset="",
+        names=tuple(models),
+        numbers=tuple(class_ids.values()),
+        keypoints=np.zeros((len(models), 0, 3), np.float32),
+        corners=np.zeros((len(models), 8, 3), np.float32),
+        radii=None,
+        diameters=None,
+        symmetric=frozenset(class_ids[name] for name in symmetric),
+    )
+    trees = mesh_trees(meshes)
     scores = []
-    for index, name in enumerate(names):
-        class_id, detected = numbers[name], not bool(np.isnan(found[index]).any())
-        pose = found[index] if detected else np.zeros((3, 4))
-        points, tree = mesh[class_id], trees[class_id]
+    for index, (name, pose, gt) in enumerate(zip(names, poses, gt_poses, strict=True)):
+        points, tree = meshes[class_ids[name]], trees[class_ids[name]]
+        detected = not bool(np.isnan(pose).any())
+        pose = pose if detected else np.zeros((3, 4))
         scores.append(
             InstanceScore(
                 index=index,
                 frame="",
-                class_id=class_id,
+                class_id=class_ids[name],
                 detected=detected,
                 solved=detected,
-                add=add(points, pose, truth[index]),
-                adds=adds(points, pose, truth[index], tree=tree),
+                add=add(points, pose, gt),
+                adds=adds(points, pose, gt, tree=tree),
                 keypoint_error=0.0,
             )
         )
-    return _without_keypoints(summarise(scores, objects, diameters(objects, mesh)))
+    summary = summarise(scores, objects, diameters(objects, meshes))
+    for row in (summary["pooled"], *summary["classes"].values()):
+        for key in ("keypoint_error_m", "keypoint_error_detected_m"):
+            row.pop(key)
+    del summary["dataset"]
+    return summary
 
 
 def _check_poses(
@@ -109,46 +122,24 @@ def _check_poses(
     models: Mapping[str, npt.ArrayLike],
     symmetric: Sequence[str],
 ) -> None:
-    wanted = (len(names), 3, 4)
-    for what, poses in (("predicted", predicted), ("true", true)):
-        if poses.shape != wanted:
+    expected = (len(names), 3, 4)
+    for argument, poses in (("predicted", predicted), ("true", true)):
+        if poses.shape != expected:
             raise UserError(
-                f"{what} has shape {poses.shape}, {len(names)} names {wanted}",
-                "give a (3, 4) pose a name",
+                f"{argument} has shape {poses.shape}, expected {expected} for {len(names)} names",
+                "pass a name and a (3, 4) pose per object",
             )
     if not np.isfinite(true).all():
-        raise UserError("true holds NaN or infinity", "leave those poses out")
+        raise UserError("true contains NaN or infinity", "remove those poses")
     if np.isinf(predicted).any():
-        raise UserError("predicted holds infinity", "give NaN where an object was not found")
+        raise UserError("predicted contains infinity", "use NaN for undetected objects")
     for name in (*names, *symmetric):
         if name not in models:
             raise UserError(f"no model of {name!r}", f"models has: {', '.join(models) or 'none'}")
     for name, points in models.items():
         shape = np.shape(points)
         if len(shape) != 2 or shape[0] == 0 or shape[1] != 3:
-            raise UserError(f"the model of {name!r} has shape {shape}", "give points (P, 3)")
-
-
-def _objects(names: tuple[str, ...], symmetric: Sequence[str]) -> ObjectModels:
-    """Name classes for the summary, which asks for no keypoints."""
-    return ObjectModels(
-        dataset="",
-        names=names,
-        numbers=tuple(range(1, len(names) + 1)),
-        keypoints=np.zeros((len(names), 0, 3), np.float32),
-        corners=np.zeros((len(names), 8, 3), np.float32),
-        radii=None,
-        diameters=None,
-        symmetric=frozenset(names.index(name) + 1 for name in symmetric),
-    )
-
-
-def _without_keypoints(summary: dict[str, Any]) -> dict[str, Any]:
-    for row in (summary["pooled"], *summary["classes"].values()):
-        for name in _KEYPOINTS:
-            row.pop(name)
-    del summary["dataset"]
-    return summary
+            raise UserError(f"the model of {name!r} has shape {shape}", "pass points (P, 3)")
 
 
 def score_search(
@@ -160,25 +151,24 @@ def score_search(
     protocols: Sequence[Protocol] = STANDARD,
     reranked: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Search a gallery by the cosine and score that as ``ffreid eval`` does.
+    """Search a gallery by cosine distance and score the ranking as ``ffreid eval`` does.
 
     Args:
         query: (Q, D) features, of any length.
         gallery: (G, D) features.
-        query_labels: (Q,) whole numbers: ``identity``, and as far as known ``camera``, ``clothes``.
+        query_labels: (Q,) integers: ``identity``, and if known ``camera`` and ``clothes``.
         gallery_labels: (G,) the same.
-        protocols: `STANDARD` are general (junk: same camera), SC (the outfit must be the same)
-            and CC (it must be another).
+        protocols: `STANDARD` are general (junk: same camera), SC (same clothes only) and CC
+            (different clothes only).
         reranked: order by `rerank` instead of the cosine.
 
     Returns:
-        By protocol's name: ``rank1``, ``rank5``, ``rank10``, ``rank20``, ``map``, ``minp`` as
-        shares of the queries with a match (NaN where there are none), their number ``valid``, and
-        ``skipped``, the number of those without. Protocols whose labels are not known are left
-        out.
+        By protocol: ``rank1``, ``rank5``, ``rank10``, ``rank20``, ``map``, ``minp`` as fractions
+        (NaN if no query has a match), the number of queries with a match (``valid``) and without
+        (``skipped``). Protocols whose labels are not known are omitted.
 
     Raises:
-        UserError: shapes do not fit together, features are not finite, or no protocol can be used.
+        UserError: shapes do not match, features are not finite, or no protocol can be used.
 
     Example:
         >>> labels = {"identity": [1, 2], "camera": [0, 0], "clothes": [1, 5]}
@@ -186,22 +176,23 @@ def score_search(
         >>> ffreid.metrics.score_search(a, b, labels, others)["CC"]["rank1"]
         1.0
     """
-    ours, theirs = _features(query, gallery)
-    asked, known = _columns(query_labels, "query"), _columns(gallery_labels, "gallery")
-    usables, lacking = usable_protocols(protocols, asked, known)
-    if not usables:
+    queries, items = _features(query, gallery)
+    labels = {"query": _labels(query_labels, "query")}
+    labels["gallery"] = _labels(gallery_labels, "gallery")
+    usable, lacking = usable_protocols(protocols, labels["query"], labels["gallery"])
+    if not usable:
         needs = "; ".join(f"{name} needs {', '.join(some)}" for name, some in lacking.items())
         raise UserError(
-            f"no protocol can be used: {needs or 'there is none'}",
-            "give these labels for query and gallery",
+            f"no protocol can be used: {needs or 'protocols is empty'}",
+            "pass these labels for query and gallery",
         )
-    for name, features, labels in (("query", ours, asked), ("gallery", theirs, known)):
-        if len(features) != len(labels["identity"]):
+    for name, features in (("query", queries), ("gallery", items)):
+        if len(features) != len(labels[name]["identity"]):
             raise UserError(
-                f"{len(features)} {name} features have {len(labels['identity'])} identities",
-                "give a label an item",
+                f"{len(features)} {name} features have {len(labels[name]['identity'])} identities",
+                "pass a label per feature",
             )
-    give = reranking.rerank(ours, theirs) if reranked else cosine_distances(ours, theirs)
+    distances = reranking.rerank(queries, items) if reranked else cosine_distances(queries, items)
     return {
         ranking.name: {
             **{f"rank{k}": ranking.cmc(k) for k in RANKS},
@@ -210,7 +201,7 @@ def score_search(
             "valid": ranking.n_valid,
             "skipped": ranking.n_skipped,
         }
-        for ranking in rank(give, asked, known, usables)
+        for ranking in rank(distances, labels["query"], labels["gallery"], usable)
     }
 
 
@@ -229,47 +220,47 @@ def rerank(
         gallery: (G, D) features.
         k1: neighbours that must be mutual.
         k2: nearest items whose encodings are averaged.
-        weight: share of the original distance (lambda).
+        weight: of the original distance (lambda).
 
     Returns:
-        (Q, G) distances, smaller is nearer.
+        (Q, G) distances.
 
     Raises:
-        UserError: shapes do not fit together, or features are not finite.
+        UserError: shapes do not match, or features are not finite.
 
     Example:
         >>> order = ffreid.metrics.rerank(query, gallery).argsort(axis=1)
     """
-    ours, theirs = _features(query, gallery)
-    give = reranking.rerank(ours, theirs, k1=k1, k2=k2, weight=weight)
-    distances: npt.NDArray[np.floating] = give(0, len(ours)).numpy()
+    queries, items = _features(query, gallery)
+    distances_of = reranking.rerank(queries, items, k1=k1, k2=k2, weight=weight)
+    distances: npt.NDArray[np.floating] = distances_of(0, len(queries)).numpy()
     return distances
 
 
 def _features(
     query: npt.ArrayLike | Tensor, gallery: npt.ArrayLike | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Give both as unit features on the CPU, float32, or float64 where one of them is."""
-    ours, theirs = (torch.as_tensor(value).detach().cpu() for value in (query, gallery))
-    if ours.dim() != 2 or theirs.dim() != 2 or ours.shape[1] != theirs.shape[1]:
+    """Return both as unit features on the CPU, float64 if one of them is, else float32."""
+    arrays = {"query": query, "gallery": gallery}
+    tensors = {name: torch.as_tensor(value).detach().cpu() for name, value in arrays.items()}
+    shapes = [tuple(features.shape) for features in tensors.values()]
+    if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
         raise UserError(
-            f"query is {tuple(ours.shape)}, gallery {tuple(theirs.shape)}",
-            "give features (Q, D) and (G, D)",
+            f"query is {shapes[0]}, gallery {shapes[1]}", "pass features (Q, D) and (G, D)"
         )
-    for name, features in (("query", ours), ("gallery", theirs)):
+    double = any(features.dtype == torch.float64 for features in tensors.values())
+    for name, features in tensors.items():
         if not len(features):
-            raise UserError(f"the {name} is empty", "give features (N, D) with N from 1 on")
-    dtype = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
-    ours, theirs = ours.to(dtype), theirs.to(dtype)
-    check_finite(ours, "query")
-    check_finite(theirs, "gallery")
-    return unit(ours), unit(theirs)
+            raise UserError(f"the {name} is empty", "pass at least one feature")
+        tensors[name] = features.to(torch.float64 if double else torch.float32)
+        check_finite(tensors[name], name)
+    return unit(tensors["query"]), unit(tensors["gallery"])
 
 
-def _columns(labels: Mapping[str, npt.ArrayLike], name: str) -> Labels:
+def _labels(labels: Mapping[str, npt.ArrayLike], name: str) -> Labels:
     if "identity" not in labels:
         raise UserError(
             f"the {name} labels have {', '.join(labels) or 'nothing'}, no identity",
-            "give identity, and as far as known camera and clothes",
+            "pass identity, and if known camera and clothes",
         )
     return label_columns(**labels)
