@@ -237,9 +237,9 @@ def migrate(
     ],
 ) -> None:
     """Translate an old command or script of FFB6D or Simple-CCReID, with notes on changes."""
-    from ffreid.migrate import tell
+    from ffreid.migrate import print_migration
 
-    tell(command)
+    print_migration(command)
 
 
 @app.command()

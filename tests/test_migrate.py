@@ -1,4 +1,4 @@
-"""Old command lines become today's: every one of both originals', and what they print runs."""
+"""Commands of both originals are translated, and the translations run."""
 
 import subprocess
 import sys
@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 from yacs.config import CfgNode
 
-from ffreid import migrate, runner
+from ffreid import migrate, runner, tasks
 from ffreid.cli import main
 from ffreid.engine.distributed import launch
 from ffreid.errors import UserError
-from ffreid.pose import build as pose_setup
-from ffreid.reid import build as reid_setup
 from tests.makers import linemod_folder, toy_folder
 from tests.reid import dataset_trees
 
@@ -86,7 +84,7 @@ SHELL = """
 n_gpu=2 cls=ape tst_mdl=model.pth.tar
 ffreid() { printf '%s\\n' "$@"; }
 """
-"""What the old scripts set above their commands, and a program that says its words."""
+"""Variables of the old scripts, and a program that prints its arguments."""
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +96,7 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def old_places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def old_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the originals' users stand: FFB6D's folder ``datasets`` in it, and checkpoints."""
     place = tmp_path_factory.mktemp("ffb6d")
     (place / "datasets/ycb").mkdir(parents=True)
@@ -115,10 +113,11 @@ def old_places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, CfgNode, Any]]:
     """Runs by what they do, with their configuration and their data, opened and not run."""
     runs: list[tuple[str, CfgNode, Any]] = []
-    rooms = {"pose": pose_setup, "reid": reid_setup}
 
     def note(what: str) -> Any:
-        return lambda cfg, **_: runs.append((what, cfg, rooms[cfg.TASK].open_source(cfg)))
+        return lambda cfg, **_: runs.append(
+            (what, cfg, tasks.modules(cfg.TASK).sources.open_source(cfg))
+        )
 
     def started(count: int, words: list[str]) -> int:
         runs.append((f"{count} processes", CfgNode(), None))
@@ -139,8 +138,8 @@ def ended(words: list[str]) -> int:
     return caught.value.code
 
 
-def told_by_shell(command: str) -> list[str]:
-    """The words that ffreid gets when a shell runs what was printed."""
+def expanded_by_shell(command: str) -> list[str]:
+    """The arguments that ffreid gets when a shell runs the printed command."""
     script = SHELL + command.replace("<logs>", "logs")
     found = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     return found.stdout.splitlines()
@@ -153,19 +152,19 @@ def noted(command: str, start: str) -> str:
 
 
 @pytest.mark.parametrize("old", PUBLISHED)
-def test_every_published_command_has_one_of_today(old: str) -> None:
+def test_every_published_command_is_translated(old: str) -> None:
     assert migrate.migrate(old).command == PUBLISHED[old]
 
 
 @pytest.mark.parametrize("old", FFB6D)
-def test_what_is_printed_for_ffb6d_runs_where_the_old_command_ran(
+def test_translated_commands_of_ffb6d_run(
     old: str,
-    old_places: Path,
+    old_folder: Path,
     opened: list[tuple[str, CfgNode, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(old_places)
-    words = told_by_shell(migrate.migrate(old).command)
+    monkeypatch.chdir(old_folder)
+    words = expanded_by_shell(migrate.migrate(old).command)
     assert ended(words) == 0
     what, cfg, source = opened[-1]
     assert what == words[0]
@@ -176,15 +175,15 @@ def test_what_is_printed_for_ffb6d_runs_where_the_old_command_ran(
 
 
 @pytest.mark.parametrize("old", CCREID | SINGLE)
-def test_what_is_printed_for_ccreid_runs_on_its_data(
+def test_translated_commands_of_ccreid_run(
     old: str,
-    old_places: Path,
+    old_folder: Path,
     tmp_path: Path,
     opened: list[tuple[str, CfgNode, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(old_places)
-    words = told_by_shell(migrate.migrate(f"{old} --root '{tmp_path}'").command)
+    monkeypatch.chdir(old_folder)
+    words = expanded_by_shell(migrate.migrate(f"{old} --root '{tmp_path}'").command)
     dataset_trees.build(words[2], tmp_path)
     assert ended(words) == 0
     what, cfg, source = opened[-1]
@@ -194,43 +193,43 @@ def test_what_is_printed_for_ccreid_runs_on_its_data(
 
 
 def test_a_migrated_evaluation_of_true_labels_scores_them(
-    old_places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    old_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(old_places)
+    monkeypatch.chdir(old_folder)
     found = migrate.migrate(f"{ONE}train_lm.py --cls $cls -eval_net -test_pose -test_gt")
     settings = ["DATA.WORKERS", "0", "MODEL.POINTS", "1024"]
-    assert ended([*told_by_shell(found.command), *settings]) == 0
+    assert ended([*expanded_by_shell(found.command), *settings]) == 0
     assert "100.00" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("flag", "start", "part"),
+    ("flag", "part"),
     [
-        ("-lr 1e-3", "-lr 1e-3", "TRAIN.LR_MAX"),
-        ("-lr_decay .5", "-lr_decay .5", "without effect"),
-        ("-decay_step 2e5", "-decay_step 2e5", "TRAIN.BN_MOMENTUM_SCHEDULE"),
-        ("-bn_momentum=.9", "-bn_momentum=.9", "TRAIN.BN_MOMENTUM_SCHEDULE"),
-        ("-bn_decay .5", "-bn_decay .5", "TRAIN.BN_MOMENTUM_SCHEDULE"),
-        ("-epochs 1000", "-epochs 1000", "TRAIN.EPOCHS"),
-        ("--epochs 2", "--epochs 2", "TRAIN.EPOCHS"),
-        ("-cal_metrics", "-cal_metrics", "without effect"),
-        ("-view_dpt", "-view_dpt", "without effect"),
-        ("-debug", "-debug", "--pictures"),
-        ("--local_rank 0", "--local_rank 0", "gone"),
-        ("--gpu_id 0", "--gpu_id 0", "--gpu"),
-        ("-n 1", "-n 1", "torchrun"),
-        ("--nodes=2", "--nodes=2", "torchrun"),
-        ("-nr 0", "-nr 0", "torchrun"),
-        ("-g 8", "-g 8", "follows from the data"),
-        ("--keep_batchnorm_fp32 True", "--keep_batchnorm_fp32 True", "float32"),
-        ("--opt_level O0", "--opt_level O0", "default"),
-        ("--test_occ", "--test_occ", "Occlusion-LineMOD is not here"),
-        ("-test_pose", "-test_pose", "ffreid eval"),
+        ("-lr 1e-3", "TRAIN.LR_MAX"),
+        ("-lr_decay .5", "had no effect"),
+        ("-decay_step 2e5", "TRAIN.BN_MOMENTUM_SCHEDULE"),
+        ("-bn_momentum=.9", "TRAIN.BN_MOMENTUM_SCHEDULE"),
+        ("-bn_decay .5", "TRAIN.BN_MOMENTUM_SCHEDULE"),
+        ("-epochs 1000", "TRAIN.EPOCHS"),
+        ("--epochs 2", "TRAIN.EPOCHS"),
+        ("-cal_metrics", "had no effect"),
+        ("-view_dpt", "had no effect"),
+        ("-debug", "--pictures"),
+        ("--local_rank 0", "not needed"),
+        ("--gpu_id 0", "--gpu"),
+        ("-n 1", "torchrun"),
+        ("--nodes=2", "torchrun"),
+        ("-nr 0", "torchrun"),
+        ("-g 8", "follows from the data"),
+        ("--keep_batchnorm_fp32 True", "float32"),
+        ("--opt_level O0", "default"),
+        ("--test_occ", "Occlusion-LineMOD is not supported"),
+        ("-test_pose", "ffreid eval"),
     ],
 )
-def test_a_dead_flag_is_left_out_and_said(flag: str, start: str, part: str) -> None:
+def test_a_flag_without_successor_is_removed_with_a_note(flag: str, part: str) -> None:
     old = f"{EIGHT}train_lm.py --cls ape {flag}"
-    assert part in noted(old, f"{start}: ")
+    assert part in noted(old, f"{flag}: ")
     assert migrate.migrate(old).command == f"ffreid train {APE} --gpus 8"
 
 
@@ -249,13 +248,13 @@ def test_a_dead_flag_is_left_out_and_said(flag: str, start: str, part: str) -> N
         ("--opt O2", "--amp"),
     ],
 )
-def test_a_living_flag_keeps_what_it_says(flag: str, words: str) -> None:
+def test_a_flag_with_successor_keeps_its_value(flag: str, words: str) -> None:
     found = migrate.migrate(f"{EIGHT}train_ycb.py --gpus 8 {flag}").command
     assert words in found
     assert found.startswith(f"ffreid train {YCB}")
 
 
-def test_a_default_of_old_is_named() -> None:
+def test_defaults_of_the_originals_are_explicit() -> None:
     assert migrate.migrate("python train_lm.py").command.startswith(f"ffreid train {APE}")
     assert migrate.migrate("python main.py").command == "ffreid train --dataset ltcc"
 
@@ -264,7 +263,7 @@ def test_four_processes_are_four_batch_norm_groups() -> None:
     old = f"torchrun --nproc-per-node 4 main.py --dataset prcc {CAL}"
     found = migrate.migrate(old)
     assert found.command == "ffreid train --dataset prcc --gpus 4 TRAIN.BN_GROUPS 4"
-    assert "32 pictures" in noted(old, "TRAIN.BN_GROUPS 4: ")
+    assert "32 samples" in noted(old, "TRAIN.BN_GROUPS 4: ")
 
 
 def test_a_batch_doubled_for_one_gpu_is_explained() -> None:
@@ -272,12 +271,12 @@ def test_a_batch_doubled_for_one_gpu_is_explained() -> None:
     assert "TRAIN.BN_GROUPS 1 DATA.TRAIN_BATCH 64" in text
 
 
-def test_another_recipe_than_the_data_sets_own_is_kept() -> None:
+def test_another_recipe_than_the_datasets_is_kept() -> None:
     found = migrate.migrate(f"{TWO}--dataset ltcc {TRIPLET}").command
     assert found == f"ffreid train --dataset ltcc {TRIPLET} --gpus 2"
 
 
-def test_an_own_file_is_kept_where_it_says_otherwise(tmp_path: Path) -> None:
+def test_a_modified_recipe_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "configs/res50_cels_cal.yaml"
     file.parent.mkdir()
     file.write_text("LOSS:\n  CLA_LOSS: crossentropylabelsmooth\nTAG: res50-cels-cal\n")
@@ -288,17 +287,17 @@ def test_an_own_file_is_kept_where_it_says_otherwise(tmp_path: Path) -> None:
     assert migrate.migrate(same).command == words
     alone = f"python main.py --dataset ltcc {CAL}"
     assert migrate.migrate(alone).command == f"ffreid train --dataset ltcc {CAL}"
-    assert "16 pictures a step" in noted(alone, "one process: ")
+    assert "of 16 samples a step" in noted(alone, "one process: ")
 
 
-def test_a_file_that_is_not_here_is_kept_with_a_word() -> None:
+def test_a_missing_file_is_kept_with_a_note() -> None:
     old = "python main.py --dataset ltcc --cfg mine.yaml"
     assert migrate.migrate(old).command == "ffreid train --dataset ltcc --cfg mine.yaml"
     assert "no file mine.yaml" in noted(old, "--cfg mine.yaml: kept")
 
 
 @pytest.mark.parametrize("launcher", ["--nnodes 2 --nproc_per_node=8", "--nproc_per_node gpu"])
-def test_what_gpus_cannot_start_stays_torchruns(launcher: str) -> None:
+def test_several_machines_keep_torchrun(launcher: str) -> None:
     found = migrate.migrate(f"python -m torch.distributed.launch {launcher} train_ycb.py").command
     assert found.startswith("torchrun --n")
     assert f"-m ffreid train {YCB}" in found
@@ -326,7 +325,7 @@ def test_what_gpus_cannot_start_stays_torchruns(launcher: str) -> None:
         ),
     ],
 )
-def test_what_is_the_shells_stays(old: str, new: str) -> None:
+def test_shell_syntax_is_kept(old: str, new: str) -> None:
     assert migrate.migrate(old).command == new
 
 
@@ -335,19 +334,23 @@ def test_what_is_the_shells_stays(old: str, new: str) -> None:
     [
         (
             "python foo.py --a",
-            "no command of FFB6D or Simple-CCReID: python foo.py --a",
+            "not a command of FFB6D or Simple-CCReID: python foo.py --a",
             "train_lm",
         ),
-        ("python -c 'import demo; demo.main'", "no command of", "train_lm"),
-        ("", "no old command is given", "train_lm.py"),
+        ("python -c 'import demo; demo.main'", "not a command of", "train_lm"),
+        ("", "no command", "train_lm.py"),
         ("python train_lm.py --cls=", "--cls= has no value", "single quotes"),
         ("python train_ycb.py -checkpoint -eval_net", "-checkpoint has no value", "single quotes"),
-        ("python main.py --dataset lttc", "main.py of Simple-CCReID has no --dataset lttc", "ltcc"),
-        ("python main.py --tag 'a", "a quote is not closed: 'a", "close it"),
-        ("python -m torch.distributed.launch --nproc_per_node=2 # main.py", "no script", "whole"),
+        ("python main.py --dataset lttc", "main.py of Simple-CCReID has no dataset 'lttc'", "ltcc"),
+        ("python main.py --tag 'a", "unclosed quote: 'a", "close the quote"),
+        (
+            "python -m torch.distributed.launch --nproc_per_node=2 # main.py",
+            "no script",
+            "complete",
+        ),
     ],
 )
-def test_what_cannot_be_migrated_is_refused(old: str, error: str, hint: str) -> None:
+def test_an_unreadable_command_is_refused(old: str, error: str, hint: str) -> None:
     with pytest.raises(UserError) as caught:
         migrate.migrate(old)
     assert caught.value.message.startswith(error)
@@ -357,8 +360,8 @@ def test_what_cannot_be_migrated_is_refused(old: str, error: str, hint: str) -> 
 @pytest.mark.parametrize(
     "line", ["vim main.py", "ls -l main.py", "cp main.py old/main.py", "accelerate launch main.py"]
 )
-def test_a_script_that_others_are_given_is_not_run(line: str) -> None:
-    with pytest.raises(UserError, match="no command of FFB6D or Simple-CCReID"):
+def test_an_argument_of_another_program_is_no_script(line: str) -> None:
+    with pytest.raises(UserError, match="not a command of FFB6D or Simple-CCReID"):
         migrate.migrate(line)
 
 
@@ -371,23 +374,23 @@ def test_a_script_runs_by_its_name_alone(start: str) -> None:
 
 
 @pytest.mark.parametrize("script", ["train_ycb.py", "main.py --dataset ltcc"])
-def test_a_flag_nobody_knows_is_named(script: str) -> None:
+def test_an_unknown_flag_is_removed_with_a_note(script: str) -> None:
     old = f"python {script} --cfgg a --n_sample=3"
-    assert "left out" in noted(old, "--cfgg a: is no flag of the original's")
-    assert "left out" in noted(old, "--n_sample=3: is no flag of the original's")
+    assert noted(old, "--cfgg a: removed: not a flag of the original")
+    assert noted(old, "--n_sample=3: removed: not a flag of the original")
     assert "--n_sample" not in migrate.migrate(old).command
 
 
-def test_a_mistyped_flag_is_guessed() -> None:
+def test_a_mistyped_flag_has_a_suggestion() -> None:
     assert "did you mean cls?" in noted("python train_lm.py --clss ape", "--clss ape: ")
 
 
-def test_a_tool_without_successor_is_said_to_have_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tool_without_successor_is_a_comment(capsys: pytest.CaptureFixture[str]) -> None:
     old = "python3 gen_obj_info.py --obj_name ape --obj_pth ape.ply --scale2m 1000 --sv_fd out"
     assert migrate.migrate(old).command == ""
-    migrate.tell([old])
-    gone, note = capsys.readouterr().out.splitlines()
-    assert gone == f"# gone: {old}"
+    migrate.print_migration([old])
+    removed, note = capsys.readouterr().out.splitlines()
+    assert removed == f"# removed: {old}"
     assert "no command makes keypoints" in note
 
 
@@ -401,34 +404,34 @@ def test_a_script_is_migrated_line_by_line(
         "python train_lm.py --cls\n"
     )
     for words in ([str(file)], ["bash", str(file)]):
-        migrate.tell(words)
+        migrate.print_migration(words)
         lines = capsys.readouterr().out.splitlines()
         assert lines[:3] == file.read_text().splitlines()[:3]
         assert lines[3] == f"  ffreid eval {ANY} --checkpoint $tst_mdl --gpu 0 # -debug"
         assert lines[-3:-1] == ["python other.py", "python train_lm.py --cls"]
-        assert lines[-1].startswith("# not migrated: --cls has no value")
+        assert lines[-1].startswith("# not translated: --cls has no value")
         assert all(line.startswith("  # ") for line in lines[4:-3])
 
 
 def test_a_script_without_old_commands_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.sh").write_text("ls\n")
-    with pytest.raises(UserError, match="no command of FFB6D or Simple-CCReID in it"):
-        migrate.tell([str(tmp_path / "a.sh")])
+    with pytest.raises(UserError, match="no command of FFB6D or Simple-CCReID in the script"):
+        migrate.print_migration([str(tmp_path / "a.sh")])
 
 
-def test_a_script_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_script_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no file .*train_lm\.sh"):
-        migrate.tell([str(tmp_path / "train_lm.sh")])
+        migrate.print_migration([str(tmp_path / "train_lm.sh")])
 
 
-def test_the_words_of_a_command_may_come_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
-    migrate.tell(["python3", "train_ycb.py", "--gpus=1", "-checkpoint", "a b.pth.tar"])
+def test_a_command_needs_no_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    migrate.print_migration(["python3", "train_ycb.py", "--gpus=1", "-checkpoint", "a b.pth.tar"])
     first = capsys.readouterr().out.splitlines()[0]
     assert first == f"ffreid train {YCB} --resume 'a b.pth.tar' TRAIN.BATCH 3"
 
 
-def test_what_is_printed_is_a_script_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    migrate.tell(["\n".join(FFB6D)])
+def test_the_output_is_a_script(capsys: pytest.CaptureFixture[str]) -> None:
+    migrate.print_migration(["\n".join(FFB6D)])
     printed = capsys.readouterr().out
     subprocess.run(["bash", "-n", "-c", printed], check=True)
     assert [line for line in printed.splitlines() if line[0] != "#"] == list(FFB6D.values())
@@ -436,8 +439,8 @@ def test_what_is_printed_is_a_script_itself(capsys: pytest.CaptureFixture[str]) 
 
 def test_migrating_imports_no_torch() -> None:
     code = (
-        "import sys; from ffreid.migrate import tell; "
-        f"tell([{next(iter(CCREID))!r}]); assert 'torch' not in sys.modules"
+        "import sys; from ffreid.migrate import print_migration; "
+        f"print_migration([{next(iter(CCREID))!r}]); assert 'torch' not in sys.modules"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.startswith("ffreid train --dataset ltcc")

@@ -1,84 +1,210 @@
-"""Shell lines as words in their own spelling: variables, quotes and placeholders stay."""
+"""Read shell lines: commands, the script that each runs, and the script's flags."""
 
 import re
 import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import PurePosixPath
 
 from ffreid.errors import UserError
 
-WORD = re.compile(
-    r"""(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|`[^`]*`|\$\(\(.*?\)\)|\$\([^)]*\)|[^\s\\'"`;|&])+"""
+CONTINUED = re.compile(r"[ \t]*\\\r?\n[ \t]*")
+TOKEN = re.compile(
+    r"""(?P<comment>\#.*)|(?P<redirection>(?:\d?>>?|&>>?)(?:&\d)?|<(?=\s))|(?P<control>&&|\|\||[;|&])|
+    (?P<word>(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|`[^`]*`|\$\(\(.*?\)\)|\$\([^)]*\)|[^\s\\'"`;|&])+)""",
+    re.VERBOSE,
 )
-REDIRECTION = re.compile(r"(?:\d?>>?|&>>?)(?:&\d)?|<(?=\s)")
-CONTROL = re.compile(r"&&|\|\||[;|&]")
-PLAIN = re.compile(r"[\w@%+=:,./<>-]+")
+UNQUOTED = re.compile(r"[\w@%+=:,./<>-]+")
 """What needs no quotes, placeholders such as ``<logs>`` included."""
+PYTHON = re.compile(r"(?:\S*/)?python[\d.]*|\$\{?python\}?|(?:\S*/)?torchrun", re.IGNORECASE)
+SCRIPT = re.compile(r"[\w./~@+${}-]+")
+STARTERS = {"if", "then", "else", "do", "while", "!", "{", "time", "exec", "env", "nohup", "nice"}
+STARTERS |= {"setsid", "srun"}
+"""After these, the shell or the program runs a script by its name alone."""
+LAUNCHERS = ("torch.distributed.launch", "torch.distributed.run")
+SWITCHES = {"use_env", "standalone", "no_python"}
+"""Launcher flags without a value."""
 
 
-def tokens(line: str) -> list[str]:
-    """Split a line into words, redirections, control operators and a last comment.
+@dataclass(frozen=True)
+class Flag:
+    """A flag as it was `spelled`, with its value, and the `value` alone, "" for a switch."""
 
-    Raises:
-        UserError: a quote is not closed.
-    """
-    found: list[str] = []
-    place = 0
-    while place < len(line):
-        if line[place].isspace():
-            place += 1
-            continue
-        if line[place] == "#":
-            return [*found, line[place:].rstrip()]
-        match = next(
-            (m for kind in (REDIRECTION, CONTROL, WORD) if (m := kind.match(line, place))), None
-        )
-        if match is None:
-            raise UserError(f"a quote is not closed: {line[place:]}", "close it, or leave it out")
-        found.append(match.group())
-        place = match.end()
-    return found
+    spelled: str
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Words before the interpreter, the launcher's flags, the script, its arguments."""
+
+    before: tuple[str, ...]
+    launcher: Mapping[str, Flag]
+    script: str
+    arguments: tuple[str, ...]
+
+    @property
+    def processes(self) -> str:
+        """Processes per machine: a number, a variable, ``gpu`` or ``auto``."""
+        flag = self.launcher.get("nproc_per_node")
+        return "1" if flag is None else plain(flag.value)
+
+    @property
+    def has_known_size(self) -> bool:
+        """Whether it runs on one machine, with a number or a variable of processes."""
+        nodes = self.launcher.get("nnodes", Flag("", "1"))
+        known = self.processes.isdecimal() or varies(self.processes)
+        return plain(nodes.value) == "1" and known
 
 
 def commands(line: str) -> list[tuple[list[str], list[str]]]:
-    """Split a line into its commands, each with what follows it: redirections, operator, comment.
+    """Split a line into its commands: (words, redirections, operator and comment after them).
 
     Raises:
         UserError: a quote is not closed.
     """
     parts: list[tuple[list[str], list[str]]] = [([], [])]
-    for token in tokens(line):
+    place, ended = 0, False
+    while line[place:].strip():
+        place += len(line[place:]) - len(line[place:].lstrip())
+        token = TOKEN.match(line, place)
+        if token is None:
+            raise UserError(f"unclosed quote: {line[place:]}", "close the quote")
+        place = token.end()
+        if ended and token.lastgroup != "comment":
+            parts.append(([], []))
+        ended = token.lastgroup == "control"
         words, tail = parts[-1]
-        if tail and CONTROL.fullmatch(tail[-1]) and not token.startswith("#"):
-            parts.append(([token], []))
-        elif tail or token.startswith("#") or REDIRECTION.match(token) or CONTROL.fullmatch(token):
-            tail.append(token)
-        else:
-            words.append(token)
+        in_tail = tail or token.lastgroup != "word"
+        (tail if in_tail else words).append(token.group().rstrip())
     return parts
 
 
+def varies(word: str) -> bool:
+    """Whether the shell replaces something in the word."""
+    return ("$" in word or "`" in word) and not word.startswith("'")
+
+
 def plain(word: str) -> str:
-    """A word's value without its quotes; one with a variable in it as it is spelled."""
-    if varies(word):
-        return word
+    """The word without its quotes, unless the shell replaces something in it."""
     try:
-        return "".join(shlex.split(word))
+        return word if varies(word) else "".join(shlex.split(word))
     except ValueError:
         return word
 
 
-def varies(word: str) -> bool:
-    """Whether the shell puts something in the word's place."""
-    return ("$" in word or "`" in word) and not word.startswith("'")
-
-
 def tidy(word: str) -> str:
-    """A word without quotes that it does not need."""
-    value = plain(word)
-    return value if not varies(word) and PLAIN.fullmatch(value) else word
+    """The word without quotes that it does not need."""
+    return plain(word) if not varies(word) and UNQUOTED.fullmatch(plain(word)) else word
 
 
-def process_group(words: list[str]) -> str:
-    """Put words that a shell has split together again: the other way of naming a command."""
-    return " ".join(
-        shlex.quote(word) if re.search(r"[\s'\"\\;|&]", word) else word for word in words
-    )
+def script_name(word: str) -> str:
+    """``train_lm`` of ``ffb6d/train_lm.py``, ``ycb_dataset`` of ``datasets.ycb.ycb_dataset``."""
+    if not SCRIPT.fullmatch(plain(word)):
+        return ""
+    return PurePosixPath(plain(word)).name.removesuffix(".py").rpartition(".")[2]
+
+
+def read(words: Sequence[str], scripts: Iterable[str]) -> Command | None:
+    """Read a command that runs one of `scripts`; None for any other.
+
+    Raises:
+        UserError: no script follows the launcher, or one of its flags has no value.
+    """
+    for place, word in enumerate(words):
+        before = tuple(words[:place])
+        if PYTHON.fullmatch(plain(word)):
+            launcher, rest = _launcher(word, list(words[place + 1 :]))
+            known = script_name(rest[0]) in scripts
+            return Command(before, launcher, rest[0], tuple(rest[1:])) if known else None
+        programs = [part for part in before if not re.match(r"\w+=", part)]
+        if word.endswith(".py") and script_name(word) in scripts:
+            if programs and programs[0] not in STARTERS:
+                return None  # such as vim main.py
+            return Command(before, {}, word, tuple(words[place + 1 :]))
+    return None
+
+
+def _launcher(program: str, rest: list[str]) -> tuple[dict[str, Flag], list[str]]:
+    """Read flags of the interpreter and the launcher; what follows begins with the script."""
+    launcher: dict[str, Flag] = {}
+    launches = plain(program).endswith("torchrun")
+    while rest and rest[0].startswith("-"):
+        flag = rest.pop(0)
+        if flag in ("-m", "--module"):
+            if launches or not rest or plain(rest[0]) not in LAUNCHERS:
+                break
+            rest.pop(0)
+            launches = True
+        elif launches:
+            name, _, value = flag.lstrip("-").partition("=")
+            name = name.replace("-", "_")
+            if not value and name not in SWITCHES:
+                value = _next_value(flag, rest)
+                flag = f"{flag} {value}"
+            launcher[name] = Flag(flag, value)
+        elif flag in ("-W", "-X"):
+            _next_value(flag, rest)
+    if not rest:
+        raise UserError(f"no script after {program}", "use the complete old command")
+    return launcher, rest
+
+
+def read_flags(
+    arguments: Sequence[str], takes_value: Mapping[str, bool]
+) -> tuple[dict[str, Flag], list[str], list[str]]:
+    """Read a script's flags, with any number of dashes, ``=`` or a blank, or abbreviated.
+
+    Returns:
+        Flags by name, of several the last; variables that may contain more; notes on the rest.
+
+    Raises:
+        UserError: a flag has no value.
+    """
+    flags: dict[str, Flag] = {}
+    variables: list[str] = []
+    notes: list[str] = []
+    rest = [_unquote_flag(word) for word in arguments]
+    while rest:
+        word = rest.pop(0)
+        dashed, has_value, value = word.partition("=")
+        name = dashed.lstrip("-").replace("-", "_")
+        if dashed.startswith("--") and name not in takes_value:
+            longer = [known for known in takes_value if known.startswith(name)]
+            name = longer[0] if len(longer) == 1 else name
+        if not word.startswith("-"):
+            if varies(word):
+                variables.append(word)
+            kept = "kept; flags in it are not translated" if varies(word) else "removed: not a flag"
+            notes.append(f"{word}: {kept}")
+        elif name not in takes_value:
+            if not has_value and rest and not rest[0].startswith("-"):
+                word = f"{word} {rest.pop(0)}"
+            close = get_close_matches(name, list(takes_value), n=1)
+            guess = f" (did you mean {close[0]}?)" if close else ""
+            notes.append(f"{word}: removed: not a flag of the original{guess}")
+        else:
+            if takes_value[name] and not value:
+                value = _next_value(word, [] if has_value else rest)
+                word = f"{word} {value}"
+            flags[name] = Flag(word, value)
+    return flags, variables, notes
+
+
+def _next_value(flag: str, rest: list[str]) -> str:
+    if not rest or (rest[0].startswith("-") and not rest[0].lstrip("-").isdecimal()):
+        raise UserError(
+            f"{flag} has no value",
+            "quote the old command with single quotes: in double quotes your shell replaces "
+            "$variables",
+        )
+    return rest.pop(0)
+
+
+def _unquote_flag(word: str) -> str:
+    """Move quotes around a complete flag to its value."""
+    if not word.startswith(('"-', "'-")):
+        return word
+    dashed, has_value, value = plain(word).strip('"').partition("=")
+    return f'{dashed}="{value}"' if has_value else dashed
