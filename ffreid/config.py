@@ -6,7 +6,7 @@ its source and suggests a correction.
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from difflib import get_close_matches
@@ -121,7 +121,7 @@ def differing(cfg: CfgNode, dumped: str) -> list[tuple[str, Any, Any]]:
     return [(key, earlier[key], now[key]) for key in shared if earlier[key] != now[key]]
 
 
-def check_choices(cfg: CfgNode, choices: Mapping[str, Sequence[str]]) -> None:
+def check_choices(cfg: CfgNode, choices: Mapping[str, Collection[str]]) -> None:
     """Refuse values outside their list.
 
     Raises:

@@ -146,7 +146,7 @@ def finish(cfg: CfgNode) -> None:
         ) as caught,
         caught.stop_immediately(stopped),
     ):
-        tasks.finish(cfg.TASK, cfg, world, folder)
+        tasks.finish(cfg, world, folder)
 
 
 def evaluate(
@@ -188,7 +188,7 @@ def describe_dataset(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str
     if json_file is not None:
         atomic.check_writable(json_file)
     source = tasks.modules(cfg.TASK).sources.open_source(cfg)
-    return tasks.dataset_report(cfg.TASK, cfg.DATASET, source, json_file)
+    return tasks.dataset_report(cfg, source, json_file)
 
 
 def _best_or_last(folder: Path) -> Path:

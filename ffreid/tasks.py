@@ -1,7 +1,6 @@
-"""The two tasks and the modules each brings, imported when first asked for.
+"""The two tasks and their modules, imported on first use.
 
-Every other module reaches a task through these functions, so that mypy and editors follow the
-calls. Importing this module imports nothing heavy.
+All other modules reach a task through these functions, which mypy and editors can follow.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 from yacs.config import CfgNode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     import torch
@@ -28,18 +27,20 @@ TASKS: tuple[TaskName, ...] = get_args(TaskName)
 
 
 class Defaults(Protocol):
-    """A task's module ``defaults``: every setting, and what is refused."""
+    """A task's module ``defaults``: all settings and their checks; it does not import torch."""
 
-    CHOICES: dict[str, tuple[str, ...]]
+    @property
+    def CHOICES(self) -> Mapping[str, Collection[str]]:
+        """Allowed values by key."""
 
     def defaults(self) -> CfgNode:
-        """Give a fresh, unfrozen tree of defaults."""
+        """Return a new, unfrozen tree of defaults."""
 
     def check(self, cfg: CfgNode) -> None:
         """Refuse values that cannot work."""
 
     def check_root(self, cfg: CfgNode) -> None:
-        """Refuse a data set whose folder is missing."""
+        """Refuse a dataset whose folder is missing."""
 
 
 class Evaluation(Protocol):
@@ -50,7 +51,7 @@ class Evaluation(Protocol):
 
     @property
     def evaluate(self) -> Any:
-        """Evaluate; keyword arguments beyond the common ones are the task's."""
+        """Evaluate; some keyword arguments are the task's own."""
 
 
 class Converter(Protocol):
@@ -85,7 +86,7 @@ class Converter(Protocol):
 
 
 def defaults(task: str) -> Defaults:
-    """Settings of a task; light, no torch."""
+    """Settings of a task."""
     if task == "pose":
         from ffreid.pose import defaults as pose
 
@@ -96,7 +97,7 @@ def defaults(task: str) -> Defaults:
 
 
 def modules(task: str) -> TaskModules:
-    """What the trainer takes from a task."""
+    """The modules of a task that the trainer uses."""
     from ffreid.engine.task import TaskModules
 
     if task == "pose":
@@ -123,27 +124,26 @@ def evaluation(task: str) -> Evaluation:
     return reid
 
 
-def finish(task: str, cfg: CfgNode, world: World, folder: Path) -> None:
-    """Evaluate and report the best state of a finished run."""
-    if task == "pose":
-        from ffreid.pose import validation as pose
+def finish(cfg: CfgNode, world: World, folder: Path) -> None:
+    """Evaluate and report the best checkpoint of a finished run."""
+    if cfg.TASK == "pose":
+        from ffreid.pose.validation import finish as finish_pose
 
-        pose.finish(cfg, world, folder)
-    else:
-        from ffreid.reid import validation as reid
+        return finish_pose(cfg, world, folder)
+    from ffreid.reid.validation import finish as finish_reid
 
-        reid.finish(cfg, world, folder)
+    return finish_reid(cfg, world, folder)
 
 
-def dataset_report(task: str, name: str, source: Any, json_file: Path | None) -> dict[str, Any]:
-    """Print what a data set holds."""
-    if task == "pose":
-        from ffreid.pose import dataset_report as pose
+def dataset_report(cfg: CfgNode, source: Any, json_file: Path | None) -> dict[str, Any]:
+    """Print the sizes of a dataset."""
+    if cfg.TASK == "pose":
+        from ffreid.pose.dataset_report import report_dataset
 
-        return pose.report_dataset(name, source, json_file)
-    from ffreid.reid import dataset_report as reid
+        return report_dataset(cfg.DATASET, source, json_file)
+    from ffreid.reid.dataset_report import tell
 
-    return reid.tell(name, source, json_file)
+    return tell(cfg.DATASET, source, json_file)
 
 
 def converter(task: str) -> Converter:
@@ -160,7 +160,7 @@ def converter(task: str) -> Converter:
 def create_predictor(
     cfg: CfgNode, checkpoint: Path | None, device: torch.device
 ) -> PoseModel | ReidModel:
-    """Make the predictor of the Python API for a configuration."""
+    """Create the predictor of the Python API for a configuration."""
     if cfg.TASK == "pose":
         from ffreid.pose import predictor as pose
 
