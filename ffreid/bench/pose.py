@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ffreid.bench.reference_mean_shift import reference_mean_shift
 from ffreid.bench.reference_pyramid import reference_pyramid
-from ffreid.engine.timing import alone, milliseconds, row
+from ffreid.engine.timing import measure_alone, milliseconds, row
 from ffreid.pose.data.batch import Sample, collate
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
@@ -49,7 +49,7 @@ def bench(quick: bool) -> list[dict[str, Any]]:
 def memory_rows(quick: bool) -> list[dict[str, Any]]:
     """Time the nine fits of one object with 4,000 votes, and the memory that they take."""
     votes = 400 if quick else 4000
-    cost = alone(_nine_fits, votes)
+    cost = measure_alone(_nine_fits, votes)
     stage = f"mean shift, 9 fits of {votes} votes"
     return [row(stage, cost.milliseconds, part=True, megabytes=cost.megabytes)]
 

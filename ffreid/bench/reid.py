@@ -10,7 +10,7 @@ from torch import Tensor
 from ffreid.bench.reference_retrieval import reference_rank, reference_rerank
 from ffreid.bench.reid_networks import feeding_rows, network_rows, training_rows
 from ffreid.engine import timing
-from ffreid.engine.timing import alone, milliseconds
+from ffreid.engine.timing import measure_alone, milliseconds
 from ffreid.reid.retrieval.features import unit
 from ffreid.reid.retrieval.protocols import STANDARD
 from ffreid.reid.retrieval.ranking import cosine_distances, rank
@@ -42,7 +42,7 @@ def ranking_rows(quick: bool) -> list[dict[str, Any]]:
     rows = size_rows("LTCC", 60 if quick else 493, 7050, 75, 12, features=not quick)
     rows += size_rows("DeepChange", 6 if quick else 300, 62956, 521, 17, features=not quick)
     queries, items = (50, 20000) if quick else (2000, 60000)
-    cost = alone(ranking_of_features, queries, items)
+    cost = measure_alone(ranking_of_features, queries, items)
     stage = f"3 protocols from features, {queries} x {items}, 64 dimensions"
     return [*rows, row(stage, cost.milliseconds, megabytes=cost.megabytes)]
 
@@ -103,7 +103,7 @@ def reranking_rows(quick: bool) -> list[dict[str, Any]]:
     fast = milliseconds(lambda: rerank(left, right)(0, queries), 1 if quick else 3)
     slow = milliseconds(lambda: reference_rerank(both, queries), 1)
     few, many = (30, 3000) if quick else (300, 100000)
-    cost = alone(reranking_of_features, few, many)
+    cost = measure_alone(reranking_of_features, few, many)
     large = f"re-ranking, {few} x {many}, 128 dimensions"
     return [
         row(f"re-ranking, {queries} x {items}, 128 dimensions", fast, slow),

@@ -1,7 +1,4 @@
-"""Activation checkpointing: blocks keep their inputs alone and run once more in the backward pass.
-
-Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
-"""
+"""Activation checkpointing, memory format and modes of modules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,13 +9,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Channels last, by the dimensions of a convolution's weight."""
 
 
 class Recomputed(nn.Sequential):
-    """A sequence whose blocks are run once more in the backward pass, for less memory.
+    """A sequence with activation checkpointing of each block (Chen et al., 2016).
 
-    Gradients, running statistics and dropout are those of a plain sequence, and so are the state
-    dict's keys. Without gradient, and in evaluation mode, it is a plain sequence.
+    Gradients, running statistics, dropout and keys of the state dict are those of nn.Sequential.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -29,58 +27,52 @@ class Recomputed(nn.Sequential):
 
 
 def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    found: Tensor
     if torch.compiler.is_compiling():
-        # What is compiled repeats no change of a buffer, and could not enter our context.
-        found = checkpoint(block, x, use_reentrant=False)
+        # Compiled code repeats no change of a buffer, and cannot enter our context.
+        output: Tensor = checkpoint(block, x, use_reentrant=False)
     else:
-        found = checkpoint(
+        output = checkpoint(
             block,
             x,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), _spare_statistics(block)),
+            context_fn=lambda: (nullcontext(), _copied_statistics(block)),
         )
-    return found
+    return output
 
 
 @contextmanager
-def _spare_statistics(block: nn.Module) -> Iterator[None]:
-    """Let batch norms update copies of their running statistics, which the first run updated.
+def _copied_statistics(block: nn.Module) -> Iterator[None]:
+    """Let batch norms update copies of their running statistics, updated by the first run.
 
-    Telling them to keep none would change what autograd saves, which must be the same both times.
+    Switching the update off would change what autograd saves, which must be the same both times.
     """
     norms = [child for child in block.modules() if isinstance(child, _BatchNorm)]
-    kept = [{name: getattr(child, name) for name in STATISTICS} for child in norms]
+    saved = [{name: getattr(norm, name) for name in STATISTICS} for norm in norms]
     try:
-        for child, own in zip(norms, kept, strict=True):
-            for name, value in own.items():
-                setattr(child, name, None if value is None else value.clone())
+        for norm, values in zip(norms, saved, strict=True):
+            for name, value in values.items():
+                setattr(norm, name, None if value is None else value.clone())
         yield
     finally:
-        for child, own in zip(norms, kept, strict=True):
-            for name, value in own.items():
-                setattr(child, name, value)
-
-
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
-"""Channels last, by the dimensions of a convolution's weight; others have one layout alone."""
+        for norm, values in zip(norms, saved, strict=True):
+            for name, value in values.items():
+                setattr(norm, name, value)
 
 
 def channels_last(module: nn.Module) -> None:
-    """Lay the weights of plane and spatial convolutions out with channels last, in place.
+    """Store the weights of 2d and 3d convolutions with channels last, in place.
 
-    Tensor cores prefer it, above all in half precision; what a convolution gives then lies so
-    too. Values, shapes and the state dict's keys stay, so checkpoints fit in both directions.
+    Tensor cores prefer it, above all in half precision. Values, shapes and keys stay.
     """
     for child in module.modules():
         if isinstance(child, nn.Conv2d | nn.Conv3d):
             weight = child.weight
-            weight.data = weight.data.contiguous(memory_format=LAYOUTS[weight.dim()])
+            weight.data = weight.data.contiguous(memory_format=MEMORY_FORMATS[weight.dim()])
 
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Put `net` in evaluation mode for the block, and each module back into its own."""
+    """Put `net` in evaluation mode for the block, then each module back into its own mode."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:

@@ -41,7 +41,7 @@ def size_rows(quick: bool) -> Rows:
 def test_rows_have_their_columns_and_references(
     stage: Callable[[bool], Rows], with_reference: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reid, "alone", lambda prepare, *sizes: Cost(1.0, 2.0))
+    monkeypatch.setattr(reid, "measure_alone", lambda prepare, *sizes: Cost(1.0, 2.0))
     rows = stage(True)
     columns = {"stage", "milliseconds", "share", "plain milliseconds", "ratio", "peak MB"}
     assert all(set(row) == columns for row in rows)

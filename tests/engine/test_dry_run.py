@@ -107,7 +107,7 @@ def test_all_parts_are_trained_on_in_one_step_and_one_batch_is_evaluated() -> No
     before = Toy().net.first.weight.shape
     found, made, heard = run(3)
     assert heard == ["loaded", "loaded", "loaded", "evaluated"]
-    assert (found["parts"], found["samples"]) == (3, 6)
+    assert (found["micro_batches"], found["samples"]) == (3, 6)
     assert [row[:2] for row in found["batch"]] == [["x", "2 x 3"], ["labels", "2"]]
     gradient = made.task.get_parameter("net.first.weight").grad
     assert gradient is not None and gradient.shape == before
@@ -128,7 +128,7 @@ def test_what_was_found_is_shown(
 ) -> None:
     show(run(2, weight)[0])
     told = capsys.readouterr().out
-    assert "A batch of 4 samples, the first of 2 parts" in told
+    assert "A batch of 4 samples, the first of 2 micro-batches" in told
     assert "Networks: 127 parameters, 71 trainable" in told
     for word in ("2 x 3", "net.branches", "five", "train a step"):
         assert word in told

@@ -8,7 +8,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from ffreid.engine import defaults
-from ffreid.engine.precision import autocast_dtype, dtype, flags, in_float32, widened
+from ffreid.engine.precision import autocast_dtype, dtype, flags, in_float32, upcast_half
 from ffreid.errors import UserError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -68,7 +68,7 @@ def test_a_named_half_precision_is_that_one(
 
 def test_bfloat16_that_a_gpu_has_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     claim(monkeypatch, bfloat16=False)
-    with pytest.raises(UserError, match="bf16, which a card of 2016 has not") as caught:
+    with pytest.raises(UserError, match="bf16, which a card of 2016 does not support") as caught:
         autocast_dtype(configuration(PRECISION="bf16"), GPU)
     assert "fp16" in caught.value.hint
 
@@ -82,7 +82,7 @@ def test_parameters_are_single_or_double_never_half(name: str) -> None:
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_only_half_precision_is_widened(kind: torch.dtype) -> None:
     expected = torch.float64 if kind == torch.float64 else torch.float32
-    assert widened(torch.ones(2, dtype=kind)).dtype == expected
+    assert upcast_half(torch.ones(2, dtype=kind)).dtype == expected
 
 
 @in_float32
@@ -143,7 +143,7 @@ def test_a_workspace_that_is_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_operation_without_deterministic_form_is_named() -> None:
     with (
-        pytest.raises(UserError, match="put_ has no deterministic form") as caught,
+        pytest.raises(UserError, match="put_ has no deterministic implementation") as caught,
         flags(configuration(DETERMINISTIC=True)),
     ):
         values = torch.zeros(3)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ffreid.engine.timing import alone, milliseconds, row
+from ffreid.engine.timing import measure_alone, milliseconds, row
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems don't tell")
 
@@ -45,7 +45,7 @@ def filled(megabytes: int) -> bytes:
 
 @on_linux
 def test_memory_of_a_call_alone_is_what_it_adds_to_what_was_held() -> None:
-    cost = alone(filling, 200, 100, kept=50)
+    cost = measure_alone(filling, 200, 100, kept=50)
     assert cost.milliseconds > 0
     assert cost.megabytes is not None
     assert 99 < cost.megabytes < 110
@@ -54,7 +54,7 @@ def test_memory_of_a_call_alone_is_what_it_adds_to_what_was_held() -> None:
 @on_linux
 def test_memory_held_by_the_parent_does_not_count() -> None:
     mine = filled(300)
-    cost = alone(filling, 0, 40)
+    cost = measure_alone(filling, 0, 40)
     assert len(mine) == 300 << 20
     assert cost.megabytes is not None
     assert 39 < cost.megabytes < 50
@@ -66,4 +66,4 @@ def refuse() -> Callable[[], object]:
 
 def test_what_goes_wrong_in_the_fresh_process_is_raised_here() -> None:
     with pytest.raises(ValueError, match="nothing to measure"):
-        alone(refuse)
+        measure_alone(refuse)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ffreid.engine.precision import in_float32, widened
+from ffreid.engine.precision import in_float32, upcast_half
 
 
 def frame_convolution(
@@ -96,7 +96,7 @@ class AppearancePreservingModule(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """Map (B, C, T, h, w) to (B, C, 3T, h, w): frame before, frame, frame after, for each."""
         # Wide: float16 rounds what guards against a length of 0 to 0.
-        semantics = _tokens(F.normalize(widened(self.semantic_mapping(clips)), dim=1))
+        semantics = _tokens(F.normalize(upcast_half(self.semantic_mapping(clips)), dim=1))
         # One frame of zeros on both ends: it matches everywhere equally and adds nothing.
         padded_semantics = F.pad(semantics, (0, 0, 0, 0, 1, 1))
         padded = F.pad(_tokens(clips), (0, 0, 0, 0, 1, 1))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ffreid.engine.modules import Recomputed
-from ffreid.engine.precision import widened
+from ffreid.engine.precision import upcast_half
 from ffreid.reid.model.resnet import (
     BLOCKS,
     WIDTHS,
@@ -58,7 +58,7 @@ class GeneralisedMeanPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, C)."""
         # Wide: float16 ends below 41^3.
-        powers = widened(x).clamp(min=1e-6) ** self.p
+        powers = upcast_half(x).clamp(min=1e-6) ** self.p
         return powers.mean((2, 3)) ** (1.0 / self.p)
 
 
