@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ffreid import report
@@ -32,7 +31,7 @@ class RunLogger:
         main: whether this is the main process.
         start: steps done before.
         log_every: steps between rows of metrics.jsonl.
-        tensorboard: write event files too.
+        tensorboard: whether to write event files.
     """
 
     def __init__(
@@ -59,12 +58,7 @@ class RunLogger:
         self.progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.progress.stop()
         # A full disk, say, is reported by the first error, not by another about this file.
         with suppress(UserError) if error is not None else nullcontext():
@@ -129,15 +123,7 @@ class RunLogger:
         pictures: Images | None = None,
         best: Best | None = None,
     ) -> None:
-        """Log a validation after `done` steps.
-
-        Args:
-            done: steps.
-            row: its metrics by name.
-            prefix: what the names begin with in metrics.jsonl.
-            pictures: for event files.
-            best: the best value so far, this one included.
-        """
+        """Log the metrics of a validation after `done` steps, `prefix`ed; images to event files."""
         if not self.main:
             return
         self._write({"step": done} | {f"{prefix}/{name}": row[name] for name in row})

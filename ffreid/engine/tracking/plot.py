@@ -36,14 +36,7 @@ def default_file(folders: Sequence[Path]) -> Path:
 
 
 def plot_runs(folders: Sequence[Path], *, file: Path) -> Path:
-    """Plot losses, validation metrics and learning rates of the runs in and below `folders`.
-
-    Args:
-        folders: to search.
-        file: PNG to write.
-
-    Returns:
-        `file`.
+    """Plot losses, validation metrics and learning rates of the runs in `folders` to a PNG.
 
     Raises:
         UserError: matplotlib is not installed, no run or no metrics are found, or the file cannot

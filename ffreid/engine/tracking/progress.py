@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
-from types import TracebackType
 from typing import Self
 
 import torch
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -39,9 +39,9 @@ class ProgressBar:
 
     Args:
         title: what is being done.
-        total: units of work, where known from the start.
+        total: units of work, if known from the start.
         done: units done before.
-        show: False prints nothing (processes other than the main one).
+        show: False for processes other than the main one.
     """
 
     def __init__(
@@ -65,12 +65,7 @@ class ProgressBar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def update(self, done: int, total: int | None = None) -> None:
@@ -118,7 +113,7 @@ class ProgressBar:
         """Return what a terminal shows."""
         times = "  ".join(self.times())
         self.bar.update(self.task, completed=self.done, total=self.total, times=times)
-        return self.bar
+        return Padding(self.bar, (0, 3, 0, 0))  # room for ^C, which would wrap the line
 
     def line(self) -> str:
         """Return what is printed where there is no terminal."""
@@ -175,13 +170,7 @@ class Best:
 
 
 class TrainingProgress(ProgressBar):
-    """Progress of training with losses, learning rates, speed, memory and the last validation.
-
-    Args:
-        plan: length of training.
-        done: steps done before.
-        show: False prints nothing (processes other than the main one).
-    """
+    """Progress of training with losses, learning rates, speed, memory and the last validation."""
 
     def __init__(self, plan: Plan, *, done: int = 0, show: bool = True) -> None:
         super().__init__("training", plan.total, done=done, show=show)
@@ -222,21 +211,21 @@ class TrainingProgress(ProgressBar):
         """Return times, losses, learning rates, speed and memory in one line."""
         metrics = self.metrics()
         rates = [f"lr {item}" for item in metrics.get("lr", ())]
-        return ", ".join([super().line(), *metrics["losses"], *rates, *metrics.get("speed", ())])
+        return ", ".join([super().line(), *metrics["train"], *rates, *metrics.get("speed", ())])
 
     def metrics(self) -> dict[str, list[str]]:
-        """Return names and values by kind: losses, lr, speed, validation, best."""
+        """Return names and values by kind: train, lr, speed, validation, best."""
         if not self.records:
-            rows = {"losses": ["waiting for the first batch"]}
+            rows = {"train": ["waiting for the first batch"]}
         else:
             last = self.records[-1]
             rows = {
-                "losses": [f"{name} {self._mean(name):.4f}" for name in last.terms],
+                "train": [f"{name} {self._mean(name):.4f}" for name in last.terms],
                 "lr": [f"{name} {rate:.1e}" for name, rate in last.rates.items()],
                 "speed": [*self._speeds(), *memory()],
             }
             if self.skipped:
-                rows["losses"].append(f"skipped {self.skipped}")
+                rows["train"].append(f"skipped {self.skipped}")
         if self.validation is not None:
             step, row = self.validation
             selecting = self.best.name if self.best else None

@@ -1,4 +1,7 @@
-"""The run folder: configuration, provenance, metrics and log."""
+"""The run folder: configuration, provenance, metrics and log.
+
+Functions that read or write files raise a UserError if they cannot.
+"""
 
 import json
 import platform
@@ -74,53 +77,31 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def write_start(folder: Path, cfg: CfgNode, facts: Mapping[str, Any]) -> None:
-    """Write ``config.yaml`` and ``run.json`` atomically.
-
-    Raises:
-        UserError: they cannot be written.
-    """
+    """Write ``config.yaml`` and ``run.json`` atomically."""
     _rewrite(folder / "config.yaml", cfg.dump().encode())
     _rewrite(folder / "run.json", (json.dumps(plain(facts), indent=1) + "\n").encode())
 
 
 def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
-    """Append a row to ``metrics.jsonl``.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+    """Append a row to ``metrics.jsonl``."""
     _append(folder / "metrics.jsonl", json.dumps(plain(row)))
 
 
 def append_line(folder: Path, line: str) -> None:
-    """Append a line to ``log_train.log``.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+    """Append a line to ``log_train.log``."""
     _append(folder / "log_train.log", line)
 
 
 def truncate_log(folder: Path, count: int) -> None:
-    """Keep the first `count` complete lines of ``log_train.log``; a resumed run writes the rest.
-
-    Raises:
-        UserError: it cannot be read or written.
-    """
+    """Keep the first `count` complete lines of ``log_train.log``; a resumed run writes the rest."""
     _filter(folder / "log_train.log", lambda lines: lines[:count])
 
 
 def truncate_metrics(folder: Path, step: int, *, evaluation_pending: bool = False) -> None:
     """Remove rows after `step`, which a resumed run writes again, and incomplete ones.
 
-    Args:
-        folder: run folder.
-        step: where training resumes.
-        evaluation_pending: training resumes with the evaluation after that step: rows of an
-            interrupted one are removed too.
-
-    Raises:
-        UserError: the file cannot be read or written.
+    With `evaluation_pending`, training resumes with the evaluation after that step, and rows of
+    an interrupted one are removed too.
     """
 
     def is_kept(line: bytes) -> bool:
@@ -167,7 +148,7 @@ def start_run(
     evaluation_pending: bool,
     lines: int,
 ) -> None:
-    """Write configuration and provenance, truncate the logs to `start`, and print a header.
+    """Write configuration and provenance, truncate the logs, and print a header.
 
     Args:
         cfg: configuration.
@@ -175,13 +156,10 @@ def start_run(
         plan: length of training.
         folder: run folder.
         summary: of the data.
-        notes: the task's, a line each.
+        notes: of the task.
         start: steps done before.
         evaluation_pending: whether the evaluation after them is still to be done.
-        lines: lines of log_train.log that were written before.
-
-    Raises:
-        UserError: a file cannot be written.
+        lines: lines of log_train.log written before.
     """
     facts = provenance(cfg.SEED, world.size, str(world.device))
     write_start(folder, cfg, facts | {"data": summary, "resumed_at": start or None})

@@ -2,8 +2,10 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,26 +46,17 @@ class Run:
             raise _unreadable(path) from error
 
     @cached_property
-    def start(self) -> dict[str, Any]:
-        """Its provenance: run.json."""
-        return _read_json(self.folder / "run.json")
-
-    @cached_property
     def metrics(self) -> Rows:
         """The complete rows of metrics.jsonl."""
         try:
             lines = (self.folder / "metrics.jsonl").read_text().splitlines()
         except OSError:
             return []
-        rows = []
+        rows: Rows = []
         for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
-                rows.append(row)
-        return rows
+            with suppress(ValueError):
+                rows.append(json.loads(line))
+        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -91,12 +84,6 @@ class Run:
         values = [value for _, value in self.values(f"validation/{name}") if value is not None]
         return (name, max(values) if selected else min(values)) if values else None
 
-    @property
-    def loss(self) -> float | None:
-        """The last finite training loss in its metrics."""
-        values = [value for _, value in self.values("train/loss") if value is not None]
-        return values[-1] if values else None
-
 
 def find_runs(folders: Sequence[Path]) -> list[Run]:
     """Find the run folders (config.yaml and run.json) in and below `folders`, sorted by path.
@@ -116,23 +103,16 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
             f"no run in {', '.join(map(str, folders))}",
             "pass a folder that ffreid train wrote to (--output FOLDER), or a parent of it",
         )
-    names = [run.name for run in runs.values()]
-    unique = [
-        Run(run.folder, str(run.folder)) if names.count(run.name) > 1 else run
-        for run in runs.values()
-    ]
+    names = Counter(run.name for run in runs.values())
+    unique = [replace(r, name=str(r.folder)) if names[r.name] > 1 else r for r in runs.values()]
     return sorted(unique, key=lambda run: str(run.folder))
 
 
 def list_runs(folders: Sequence[Path], *, json_file: Path | None) -> Rows:
     """Print a table of the runs in and below `folders`, with the settings that differ.
 
-    Args:
-        folders: to search.
-        json_file: write the rows there too, with all settings that differ.
-
     Returns:
-        A row per run, as plain data.
+        A row per run with all settings that differ, as written to `json_file`.
 
     Raises:
         UserError: no run is found, or the file cannot be written.
@@ -172,6 +152,7 @@ def differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
     state, (metric, best) = run.state, run.best or (None, None)
+    losses = [loss for _, loss in run.values("train/loss") if loss is not None]
     return {
         "run": run.name,
         "folder": run.folder,
@@ -181,8 +162,8 @@ def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
         "total": state.get("total"),
         "best": best,
         "metric": metric,
-        "loss": run.loss,
-        "started": run.start.get("started"),
+        "loss": losses[-1] if losses else None,
+        "started": _read_json(run.folder / "run.json").get("started"),
         "settings": {key: run.settings[key] for key in keys if key in run.settings},
     }
 

@@ -93,9 +93,9 @@ def test_the_lines_of_a_log_have_all_numbers(clock: list[float]) -> None:
 
 def test_losses_are_means_of_the_finite_values_of_the_last_steps() -> None:
     run = trained(*([100.0] * 3 + [1.0, 3.0] * (WINDOW // 2)))
-    assert run.metrics()["losses"] == ["loss 2.0000", "pair 0.5000"]
-    assert trained(1.0, math.nan, 3.0).metrics()["losses"][0] == "loss 2.0000"
-    assert trained(math.inf).metrics()["losses"][0] == "loss nan"
+    assert run.metrics()["train"] == ["loss 2.0000", "pair 0.5000"]
+    assert trained(1.0, math.nan, 3.0).metrics()["train"][0] == "loss 2.0000"
+    assert trained(math.inf).metrics()["train"][0] == "loss nan"
 
 
 @pytest.mark.parametrize(("done", "epoch"), [(0, 1), (10, 2), (25, 3)])
@@ -104,7 +104,7 @@ def test_a_resumed_run_shows_its_step_and_epoch_before_the_first_batch(
 ) -> None:
     lines = rendered(trained(done=done), 80)
     assert f"{done}/25 epoch {epoch}/3" in " ".join(lines[0].split())
-    assert lines[1].split() == ["losses", "waiting", "for", "the", "first", "batch"]
+    assert lines[1].split() == ["train", "waiting", "for", "the", "first", "batch"]
 
 
 def test_without_a_terminal_a_line_is_printed_every_ten_seconds(
