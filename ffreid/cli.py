@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -210,11 +211,11 @@ def convert_checkpoint(
     ] = False,
 ) -> None:
     """Describe a checkpoint and convert it to ffreid's or the original authors' format."""
-    from ffreid.convert import convert
-
     flags.check_file(old, "checkpoint", "FFB6D_best.pth.tar")
     rest = arguments or []
     flags.check_pairs_after_file(rest)
+    from ffreid.convert import convert
+
     convert(
         old,
         Path(rest[0]) if len(rest) % 2 else None,
@@ -326,8 +327,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _as_user_error(error: Any) -> UserError:
-    close = getattr(error, "possibilities", None)
+    text = flat(error.format_message()).rstrip(".") or "no command"
+    guess = re.search(r"\.? (Did you mean|\(Possible options:) '?([\w-]+)", text)
     where = error.ctx.command_path if error.ctx else "ffreid"
-    message = flat(error.format_message()).rstrip(".") or "no command"
-    hint = f"did you mean {close[0]}?" if close else f"see {where} --help"
+    hint = f"did you mean {guess[2]}?" if guess else f"see {where} --help"
+    message = text[: guess.start()] if guess else text
     return UserError(message[0].lower() + message[1:], hint)
