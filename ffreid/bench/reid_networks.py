@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import functional
 
 from ffreid.engine import timing
-from ffreid.engine.dataset_files import open_picture
+from ffreid.engine.dataset_files import open_image
 from ffreid.engine.task import Progress
 from ffreid.engine.timing import milliseconds
 from ffreid.engine.train_step import TrainStep
@@ -86,7 +86,7 @@ def reference_sample(data: TrainSet, key: tuple[int, int]) -> Tensor:
     assert isinstance(prepare, ImageTraining)
     sample = sample_random(data.seed, *key)
     record = data.records[data.sampler.index(*key)]
-    image = open_picture(data.folder / record.frames[0])
+    image = open_image(data.folder / record.frames[0])
     image = functional.resize(image, [prepare.height, prepare.width])
     image = random_crop(image, prepare.crop, sample.rng)
     if flips_picture(prepare.flip, sample.flip_generator):

@@ -1,11 +1,11 @@
-"""Finding and reading a data set's files, with errors that name the file."""
+"""Finding, reading and writing files of a dataset, with errors that name the file."""
 
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,28 +14,49 @@ from PIL import Image
 
 from ffreid.errors import UserError, flat
 
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""Errors that Pillow raises for damaged files."""
 
-def find_folder(root: Path, own_names: Sequence[str], evidence: Sequence[str], tree: str) -> Path:
-    """Find a data set's own folder.
+
+def find_folder(root: Path, names: Sequence[str], evidence: Sequence[str], layout: str) -> Path:
+    """Find a dataset's folder.
 
     Args:
-        root: that folder, or the one that holds it.
-        own_names: what the folder may be called below `root`.
-        evidence: names of which the folder holds at least one.
-        tree: the expected layout in one line, for the error.
+        root: that folder, or its parent.
+        names: of the folder below `root`.
+        evidence: files or folders of which it contains at least one.
+        layout: the expected files in one line, for the error.
 
     Raises:
-        UserError: none of the candidates is such a folder.
+        UserError: it is not there.
     """
-    # Own names first: many a folder has a "data" in it.
-    for folder in (*(root / name for name in own_names), root):
+    # Below the root first: many a folder has a "data" in it.
+    for folder in (*(root / name for name in names), root):
         if any((folder / name).exists() for name in evidence):
             return folder
-    raise UserError(f"no data set at {root}: {found(root)}", f"expected there: {tree}")
+    raise UserError(f"no dataset at {root}: {describe_folder(root)}", f"expected layout: {layout}")
+
+
+def describe_folder(folder: Path) -> str:
+    """The content of a folder in a few words, for an error."""
+    if not folder.exists():
+        return "it does not exist"
+    if not folder.is_dir():
+        return "it is not a folder"
+    names = sorted(entry.name for entry in folder.iterdir())
+    return "found " + (", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "nothing")
 
 
 def read_lines(path: Path, entry: str = "frame") -> list[str]:
-    """Read a list file: its lines without blanks and empty lines.
+    """Lines of a list file, stripped, without empty ones.
 
     Args:
         path: of the list.
@@ -48,98 +69,85 @@ def read_lines(path: Path, entry: str = "frame") -> list[str]:
         lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"cannot read the list {path}: {_why(error)}",
-            f"a text file with a {entry} a line is expected; {path.parent}: {found(path.parent)}",
+            f"cannot read the list {path}: {_reason(error)}",
+            f"expected: a text file with one {entry} per line; {path.parent}: "
+            f"{describe_folder(path.parent)}",
         ) from error
     if not lines:
-        raise UserError(f"the list {path} is empty", f"write one {entry} a line")
+        raise UserError(f"the list {path} is empty", f"write one {entry} per line")
     return lines
 
 
-def read_picture(path: Path, kind: Literal["colour", "depth", "label"]) -> npt.NDArray[Any]:
-    """Read a picture: (H, W, 3) uint8 RGB, or (H, W) as stored for depth and labels.
-
-    Of a label picture with several channels the first is taken.
+def open_image(path: Path) -> Image.Image:
+    """Read an RGB image of any file type.
 
     Raises:
-        UserError: the file is missing, broken or of the wrong kind.
+        UserError: the file is missing or damaged.
     """
-    if kind == "colour":
-        return np.array(open_picture(path))
-    with _damage_told(path, kind), Image.open(path) as image:
-        picture = np.array(image)
-    if kind == "label" and picture.ndim == 3:
-        picture = picture[..., 0]
-    if picture.ndim != 2:
-        raise UserError(
-            f"{path}: shape {picture.shape}, not one channel", f"store {kind} as a one-channel PNG"
-        )
-    return picture
-
-
-def open_picture(path: Path) -> Image.Image:
-    """Read a colour picture whole: RGB, whatever it is stored as.
-
-    Raises:
-        UserError: the file is missing or broken.
-    """
-    with _damage_told(path, "colour"), Image.open(path) as image:
+    with _open(path, "image") as image:
         return image.convert("RGB")
 
 
-def found(root: Path) -> str:
-    """Say what a folder holds, for an error."""
-    if not root.exists():
-        return "it does not exist"
-    if not root.is_dir():
-        return "it is not a folder"
-    names = sorted(entry.name for entry in root.iterdir())
-    return "found " + (", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "nothing")
+def read_image(path: Path) -> npt.NDArray[np.uint8]:
+    """Read an RGB image as (H, W, 3); errors as of `open_image`."""
+    return np.array(open_image(path))
+
+
+def read_single_channel(
+    path: Path, kind: str, *, first_of_several: bool = False
+) -> npt.NDArray[Any]:
+    """Read a one-channel image (H, W) as stored.
+
+    Args:
+        path: of the file.
+        kind: e.g. "label image", for the error.
+        first_of_several: take the first channel if there are several.
+
+    Raises:
+        UserError: the file is missing, damaged or has several channels.
+    """
+    with _open(path, kind) as image:
+        array = np.array(image)
+    if first_of_several and array.ndim == 3:
+        array = array[..., 0]
+    if array.ndim != 2:
+        raise UserError(
+            f"{path} has shape {array.shape}, not one channel", f"store a {kind} as one-channel PNG"
+        )
+    return array
 
 
 @contextmanager
-def _damage_told(path: Path, kind: str) -> Iterator[None]:
-    """Tell what Pillow raises over a missing or broken file as the user's error."""
+def _open(path: Path, kind: str) -> Iterator[Image.Image]:
     try:
-        yield
+        with Image.open(path) as image:
+            yield image
     except FileNotFoundError as error:
         raise UserError(
-            f"no {kind} picture {path}", "complete the data set, or take the frame off its list"
+            f"no {kind} {path}", "complete the dataset, or remove the sample from its list"
         ) from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except DAMAGED as error:
         raise UserError(
-            f"cannot read {path}: {_why(error)}", "the file is damaged: copy or unpack it again"
+            f"cannot read {path}: {_reason(error)}", "the file is damaged: copy or extract it again"
         ) from error
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return flat(str(error)) or type(error).__name__
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or flat(str(error)) or type(error).__name__
 
 
-def write_picture(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
-    """Write an (H, W, 3) uint8 RGB picture as PNG or JPEG, by the suffix; make its folder.
+def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
+    """Write an RGB image (H, W, 3) as PNG or JPEG, by the suffix; create its folder.
 
     Raises:
         UserError: another suffix, or the file cannot be written.
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UserError(f"cannot write a picture to {path}", "end the name in .png or .jpg")
-    done, content = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(rgb[..., ::-1]))
-    assert done
+        raise UserError(f"cannot write an image to {path}", "use a name that ends in .png or .jpg")
+    encoded, content = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(rgb[..., ::-1]))
+    assert encoded
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.tobytes())
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}", "choose a folder you can write to"
-        ) from error
+        raise UserError(f"cannot write {path}: {error.strerror}", "use another folder") from error

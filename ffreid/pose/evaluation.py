@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from ffreid import atomic, report
 from ffreid.engine import precision
 from ffreid.engine.checkpoints import contents
-from ffreid.engine.dataset_files import write_picture
+from ffreid.engine.dataset_files import write_image
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.tracking import run_folder
@@ -174,7 +174,7 @@ def _write_images(folder: Path, results: list[FrameResult], source: sources.Sour
         old.unlink()
     for result in drawn:
         path = folder / (result.gt.name.replace("/", "_") + ".png")
-        write_picture(path, draw_result(result, source.objects, source.meshes))
+        write_image(path, draw_result(result, source.objects, source.meshes))
     report.log(f"{len(drawn)} images in {folder}")
 
 

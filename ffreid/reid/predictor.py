@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ffreid.engine import precision
-from ffreid.engine.dataset_files import open_picture
+from ffreid.engine.dataset_files import open_image
 from ffreid.engine.modules import evaluating
 from ffreid.engine.specs import Symbol, TensorSpec, checked_inputs
 from ffreid.errors import UserError, flat
@@ -221,7 +221,7 @@ def _opened(name: str, pictures: Sequence[Any]) -> Iterator[Image.Image]:
     """Give Pillow's pictures, RGB."""
     for picture in pictures:
         if isinstance(picture, str | Path):
-            yield open_picture(Path(picture))
+            yield open_image(Path(picture))
         elif isinstance(picture, Image.Image):
             yield _converted(name, picture)
         else:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ffreid.engine.dataset_files import read_picture, write_picture
+from ffreid.engine.dataset_files import read_image, write_image
 from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.draw import caption, draw_rank_list, draw_sheet, shown_frame
 from ffreid.reid.feature_extraction import record_path
@@ -50,10 +50,10 @@ def draw_rank_lists(
     for place, (index, picture) in enumerate(zip(chosen, pictures, strict=True)):
         path, precision = search.query.paths[index], float(row.ranking.precision[index])
         name = f"{place:03d}-ap{round(100 * precision):03d}-{path.replace('/', '_')}"
-        write_picture(folder / f"{name.removesuffix('.jpg').removesuffix('.png')}.png", picture)
+        write_image(folder / f"{name.removesuffix('.jpg').removesuffix('.png')}.png", picture)
         drawn.append(picture)
     if 1 < len(drawn) <= _ON_A_SHEET:
-        write_picture(folder / "sheet.png", draw_sheet(drawn))
+        write_image(folder / "sheet.png", draw_sheet(drawn))
     return len(drawn)
 
 
@@ -138,4 +138,4 @@ def top_matches(
 
 
 def _read(source: Source, record: Record) -> Picture:
-    return read_picture(source.folder / shown_frame(record), "colour")
+    return read_image(source.folder / shown_frame(record))

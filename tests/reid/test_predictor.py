@@ -136,7 +136,7 @@ def test_a_damaged_picture_that_is_open_already_is_named(tmp_path: Path) -> None
         ([RGB.transpose(2, 0, 1)], r"images\[0\] is \(3, 20, 10\) uint8"),
         ([RGB[:0]], r"images\[0\] is \(0, 10, 3\): empty"),
         ([torch.zeros(3, 4, 4)], r"images\[0\] holds a Tensor"),
-        ([Path("gone.png")], r"no colour picture gone\.png"),
+        ([Path("gone.png")], r"no image gone\.png"),
         ("gone.png", "images is one str"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ffreid.engine.dataset_files import write_picture
+from ffreid.engine.dataset_files import write_image
 from ffreid.engine.distributed.group import World
 from ffreid.engine.task import Plan, Progress, Task, ValidationResult
 from ffreid.engine.train_step import TrainStep
@@ -320,7 +320,7 @@ def drawn_people(search: ExtractedFeatures, folder: Path) -> EvalSplit:
     sides = []
     for side in (search.query, search.gallery):
         for number, path in enumerate(side.paths):
-            write_picture(folder / path, np.full((8, 4, 3), 3 * number, np.uint8))
+            write_image(folder / path, np.full((8, 4, 3), 3 * number, np.uint8))
         labels = (side.labels[name].tolist() for name in ("identity", "camera", "clothes"))
         rows = zip(side.paths, *labels, strict=True)
         sides.append(tuple(Record((path,), *row) for path, *row in rows))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from ffreid.engine.dataset_files import find_folder, read_lines, read_picture
+from ffreid.engine.dataset_files import find_folder, read_image, read_lines, read_single_channel
 from ffreid.errors import UserError, flat
 from ffreid.pose.data.frame import Frame, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes, read_linemod_mesh
@@ -140,8 +140,11 @@ class LinemodReader:
     def _read_real(self, name: str) -> Frame:
         stem = name.rpartition("/")[2]
         paths = [self.home / part / f"{stem}.png" for part in ("rgb", "depth", "mask")]
-        rgb = read_picture(paths[0], "colour")
-        depth, mask = read_picture(paths[1], "depth"), read_picture(paths[2], "label")
+        rgb = read_image(paths[0])
+        depth, mask = (
+            read_single_channel(paths[1], "depth image"),
+            read_single_channel(paths[2], "label image", first_of_several=True),
+        )
         check_same_size(dict(zip(paths, (rgb, depth, mask), strict=True)))
         return Frame(
             name=name,

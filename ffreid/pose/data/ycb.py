@@ -16,7 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io import loadmat
 
-from ffreid.engine.dataset_files import find_folder, found, read_lines, read_picture
+from ffreid.engine.dataset_files import (
+    describe_folder,
+    find_folder,
+    read_image,
+    read_lines,
+    read_single_channel,
+)
 from ffreid.errors import UserError, flat
 from ffreid.pose.data.frame import Frame, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes, read_xyz_meshes
@@ -129,9 +135,11 @@ class YcbReader:
             UserError: a file of the frame is missing, damaged or contradicts another.
         """
         paths = [self.folder / f"{name}-{part}.png" for part in ("color", "depth", "label")]
-        rgb = read_picture(paths[0], "colour")
-        depth = read_picture(paths[1], "depth")
-        labels = read_picture(paths[2], "label").astype(np.int32)
+        rgb = read_image(paths[0])
+        depth = read_single_channel(paths[1], "depth image")
+        labels = read_single_channel(paths[2], "label image", first_of_several=True).astype(
+            np.int32
+        )
         check_same_size(dict(zip(paths, (rgb, depth, labels), strict=True)))
         _check_ids(paths[2], labels, self.objects, lowest=0)
         path = self.folder / f"{name}-meta.mat"
@@ -183,7 +191,7 @@ class YcbReader:
             raise UserError(
                 f"no list of {split} frames: neither "
                 f"{self.folder / 'dataset_config' / f'{split}_data_list.txt'} nor {path}; "
-                f"{found(self.folder)}",
+                f"{describe_folder(self.folder)}",
                 f"expected {LAYOUT}",
             )
         names = _read_names(path)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ffreid.engine.dataset_files import open_picture
+from ffreid.engine.dataset_files import open_image
 from ffreid.errors import UserError
 from ffreid.reid.data.batch import EvalSample, Sample, UnreadableRecord
 from ffreid.reid.data.records import Record
@@ -33,7 +33,7 @@ def read_frames(
         if known and path in known:
             raise UnreadableError(path, known[path])
         try:
-            pictures[path] = open_picture(folder / path)
+            pictures[path] = open_image(folder / path)
         except UserError as error:
             raise UnreadableError(path, error) from error
     return [pictures[path] for path in frames]

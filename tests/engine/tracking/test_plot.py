@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffreid.engine.dataset_files import read_picture
+from ffreid.engine.dataset_files import read_image
 from ffreid.engine.tracking.plot import default_file, plot_runs, smoothed
 from ffreid.errors import UserError
 from tests.engine.example_runs import run_folder
@@ -29,7 +29,7 @@ def rows(count: int, level: float = 1.0) -> list[dict[str, Any]]:
 
 
 def has_color(path: Path, color: tuple[int, int, int]) -> bool:
-    return bool((read_picture(path, "colour") == color).all(axis=2).any())
+    return bool((read_image(path) == color).all(axis=2).any())
 
 
 def test_each_run_is_plotted_in_its_color(tmp_path: Path) -> None:

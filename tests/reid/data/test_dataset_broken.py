@@ -50,7 +50,7 @@ def test_a_missing_picture_is_an_error_that_names_it(
     pictures: list[Record], tmp_path: Path
 ) -> None:
     (tmp_path / "1/2.png").unlink()
-    with pytest.raises(UserError, match=rf"no colour picture {tmp_path}/1/2\.png"):
+    with pytest.raises(UserError, match=rf"no image {tmp_path}/1/2\.png"):
         eval_set(pictures, tmp_path)[6]
 
 
@@ -76,14 +76,14 @@ def test_a_frame_missing_inside_a_training_tracklet_is_an_error(
         for name in record.frames[1:-1]:
             (tmp_path / name).unlink()
     data = train_set(tracklets, tmp_path, prepare=prepare)
-    with pytest.raises(UserError, match=r"no colour picture .*walk\d/0000\d\.png"):
+    with pytest.raises(UserError, match=r"no image .*walk\d/0000\d\.png"):
         whole_epoch(data)
 
 
 def test_a_frame_missing_inside_a_clip_is_an_error(tracklets: list[Record], tmp_path: Path) -> None:
     (tmp_path / "walk1/00002.png").unlink()
     data = eval_set(tracklets, tmp_path, prepare=ClipEvaluation(16, 8))
-    with pytest.raises(UserError, match=r"no colour picture .*walk1/00002\.png"):
+    with pytest.raises(UserError, match=r"no image .*walk1/00002\.png"):
         data[1]
 
 

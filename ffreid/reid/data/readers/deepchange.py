@@ -8,7 +8,7 @@ a query's ranking, other tracklets of the same camera count.
 import re
 from pathlib import Path
 
-from ffreid.engine.dataset_files import find_folder, found
+from ffreid.engine.dataset_files import describe_folder, find_folder
 from ffreid.errors import UserError
 from ffreid.reid.data.readers.files import check_exist, first_few, match_names, read_list
 from ffreid.reid.data.readers.relabel import RawRecord, check_disjoint, eval_split, relabel
@@ -65,7 +65,9 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
 def _items(folder: Path, part: str, absent: list[str], *, skip_broken: bool) -> list[RawRecord]:
     path = folder / f"{part}-bbox.txt"
     if not (folder / part).is_dir():
-        raise UserError(f"no folder {folder / part}: {folder}: {found(folder)}", f"expected {TREE}")
+        raise UserError(
+            f"no folder {folder / part}: {folder}: {describe_folder(folder)}", f"expected {TREE}"
+        )
     lines = read_list(path, TREE, "picture")
     matches = match_names(path, lines, LINE, "P1_C12_20200102_08_49586_0.jpg,1")
     files = [f"{part}/{match[1]}" for match in matches]

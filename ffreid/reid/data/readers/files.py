@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ffreid.engine.dataset_files import found, read_lines
+from ffreid.engine.dataset_files import describe_folder, read_lines
 from ffreid.errors import UserError
 
 NAMED = 5
@@ -37,13 +37,15 @@ def list_images(
     """
     home = folder / part
     if not home.is_dir():
-        raise UserError(f"no folder {home}: {folder}: {found(folder)}", f"expected {tree}")
+        raise UserError(
+            f"no folder {home}: {folder}: {describe_folder(folder)}", f"expected {tree}"
+        )
     homes = [f"{part}/{name}" for name in subfolders(home)] if nested else [part]
     listed = sorted(f"{place}/{name}" for place in homes for name in file_names(folder / place))
     kept = [path for path in listed if path.lower().endswith(tuple(suffixes))]
     if not kept:
         kind = " or ".join(suffixes)
-        raise UserError(f"no {kind} picture in {home}: {found(home)}", f"expected {tree}")
+        raise UserError(f"no {kind} picture in {home}: {describe_folder(home)}", f"expected {tree}")
     return kept
 
 
@@ -66,7 +68,9 @@ def read_list(path: Path, tree: str, entry: str) -> list[str]:
         UserError: it is missing, unreadable or empty.
     """
     if not path.is_file():
-        raise UserError(f"no list {path}: {path.parent}: {found(path.parent)}", f"expected {tree}")
+        raise UserError(
+            f"no list {path}: {path.parent}: {describe_folder(path.parent)}", f"expected {tree}"
+        )
     return read_lines(path, entry)
 
 

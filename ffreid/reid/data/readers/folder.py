@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffreid.engine.dataset_files import found
+from ffreid.engine.dataset_files import describe_folder
 from ffreid.errors import UserError, flat
 from ffreid.reid.data.readers.files import check_exist, first_few, list_images, subfolders
 from ffreid.reid.data.readers.relabel import (
@@ -135,7 +135,9 @@ def _protocols(known: Sequence[str]) -> tuple[Protocol, ...]:
 def _table(root: Path) -> Path | None:
     """The table of the folder, if it has one."""
     if not root.is_dir():
-        raise UserError(f"no data set at {root}: {found(root)}", f"expected there: {TREE}")
+        raise UserError(
+            f"no dataset at {root}: {describe_folder(root)}", f"expected there: {TREE}"
+        )
     named = [root / name for name in TABLES if (root / name).is_file()]
     tables = named or sorted(root.glob("*.csv"))
     if len(tables) > 1 and not named:
@@ -144,7 +146,9 @@ def _table(root: Path) -> Path | None:
     if tables:
         return tables[0]
     if not any((root / split).is_dir() for split in SPLITS):
-        raise UserError(f"no data set at {root}: {found(root)}", f"expected there: {TREE}")
+        raise UserError(
+            f"no dataset at {root}: {describe_folder(root)}", f"expected there: {TREE}"
+        )
     return None
 
 
