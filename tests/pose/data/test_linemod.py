@@ -221,7 +221,7 @@ def test_training_on_real_frames_alone_is_said(folder: Path) -> None:
 @pytest.mark.parametrize("part", ["rgb", "depth", "mask"])
 def test_a_missing_picture_is_named(folder: Path, part: str) -> None:
     (folder / f"data/01/{part}/0003.png").unlink()
-    refused(folder, rf"no .* picture .*data/01/{part}/0003.png")
+    refused(folder, rf"no .*image .*data/01/{part}/0003.png")
 
 
 @pytest.mark.parametrize("part", ["rgb", "depth", "mask"])

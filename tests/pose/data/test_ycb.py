@@ -237,7 +237,7 @@ def test_pictures_of_different_sizes_are_named_with_their_sizes(folder: Path, pa
 
 def test_depth_with_colours_is_refused(folder: Path) -> None:
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / f"{NAME}-depth.png")
-    refused(folder, rf"{NAME}-depth.png: shape \(64, 64, 3\)")
+    refused(folder, rf"{NAME}-depth.png has shape \(64, 64, 3\)")
 
 
 @pytest.mark.parametrize("field", ["cls_indexes", "poses", "factor_depth"])

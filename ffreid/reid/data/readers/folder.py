@@ -135,9 +135,7 @@ def _protocols(known: Sequence[str]) -> tuple[Protocol, ...]:
 def _table(root: Path) -> Path | None:
     """The table of the folder, if it has one."""
     if not root.is_dir():
-        raise UserError(
-            f"no dataset at {root}: {describe_folder(root)}", f"expected there: {TREE}"
-        )
+        raise UserError(f"no dataset at {root}: {describe_folder(root)}", f"expected there: {TREE}")
     named = [root / name for name in TABLES if (root / name).is_file()]
     tables = named or sorted(root.glob("*.csv"))
     if len(tables) > 1 and not named:
@@ -146,9 +144,7 @@ def _table(root: Path) -> Path | None:
     if tables:
         return tables[0]
     if not any((root / split).is_dir() for split in SPLITS):
-        raise UserError(
-            f"no dataset at {root}: {describe_folder(root)}", f"expected there: {TREE}"
-        )
+        raise UserError(f"no dataset at {root}: {describe_folder(root)}", f"expected there: {TREE}")
     return None
 
 
