@@ -73,8 +73,3 @@ def test_the_timed_step_trains_both_classifiers() -> None:
     terms = train_step.step([batch], Progress(step=0, total=1, epoch=0)).terms
     assert terms["clothes"] > 0
     assert terms["adversarial"] > 0
-
-
-def test_random_features_have_unit_length() -> None:
-    for features in reid.random_features(3, 40, 16):
-        torch.testing.assert_close(features.norm(dim=1), torch.ones(len(features)))

@@ -93,18 +93,14 @@ def test_an_incomplete_row_is_removed(tmp_path: Path, line: str) -> None:
 def test_a_resumed_run_removes_later_and_incomplete_lines_of_the_log(
     tmp_path: Path, count: int, kept: str
 ) -> None:
+    run_folder.truncate_log(tmp_path, count)
+    assert list(tmp_path.iterdir()) == []
     for line in ("Epoch1 für", "Epoch2"):
         run_folder.append_line(tmp_path, line)
     with (tmp_path / "log_train.log").open("ab") as file:
         file.write("Epoch3 fü".encode()[:-1])
     run_folder.truncate_log(tmp_path, count)
     assert (tmp_path / "log_train.log").read_text() == kept
-
-
-def test_files_that_do_not_exist_are_not_created(tmp_path: Path) -> None:
-    run_folder.truncate_metrics(tmp_path, 0)
-    run_folder.truncate_log(tmp_path, 0)
-    assert list(tmp_path.iterdir()) == []
 
 
 CFG = CfgNode({"SEED": 4})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ffreid.engine.tracking.logger import RunLogger
-from ffreid.engine.tracking.tensorboard import FOLDER, EventWriter, check_available, tagged
+from ffreid.engine.tracking.tensorboard import FOLDER, EventWriter, check_available
 from ffreid.errors import UserError
 from tests.engine.example_runs import PLAN, RATES, record
 
@@ -59,11 +59,6 @@ def test_a_resumed_run_purges_later_steps(tmp_path: Path) -> None:
                 logger.log_step(record(done, loss))
     expected = [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
     assert scalars(load(tmp_path), "train/loss") == expected
-
-
-def test_rows_become_tags() -> None:
-    row = {"step": 1, "epoch": 0, "lr": 1e-3, "lr/clothes": 3.5e-4, "skipped": "why"}
-    assert tagged(row, RATES) == {"epoch": 0, "lr/net": 1e-3, "lr/clothes": 3.5e-4}
 
 
 def test_a_missing_package_is_an_error_with_the_command_to_install_it(
