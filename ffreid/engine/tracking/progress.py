@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from ffreid import report
 from ffreid.engine.task import Plan
@@ -204,7 +205,7 @@ class TrainingProgress(ProgressBar):
         table.add_column(style="bright_black", no_wrap=True)
         table.add_column(ratio=1)
         for label, items in self.metrics().items():
-            table.add_row(label, Columns(items, padding=(0, 2)))
+            table.add_row(label, Columns(map(Text, items), padding=(0, 2)))
         return Group(super().render(), table)
 
     def line(self) -> str:
@@ -246,8 +247,8 @@ class TrainingProgress(ProgressBar):
 
     def _speeds(self) -> Iterator[str]:
         if speed := self.speed():
-            yield f"{speed:.3g} steps/s"
-            yield f"{speed * self.plan.batch:.3g} samples/s"
+            for rate, unit in ((speed, "steps/s"), (speed * self.plan.batch, "samples/s")):
+                yield f"{rate:.0f} {unit}" if rate >= 100 else f"{rate:.3g} {unit}"
             waited = sum(record.waited for record in self.records) * speed / len(self.records)
             yield f"waiting for data {waited:.0%}"
 

@@ -52,7 +52,9 @@ def trained(*losses: float, done: int = 0) -> TrainingProgress:
 def full_run() -> TrainingProgress:
     """A run with many losses, a validation and a skipped step."""
     run = TrainingProgress(PLAN)
-    terms = {"loss": 1234.5678} | {f"a loss of number {index}": 0.1234 for index in range(9)}
+    terms = {"loss": 1234.5678, "[bold]": 1.0} | {
+        f"a loss of number {index}": 0.1234 for index in range(9)
+    }
     run.step(record(11, terms=terms, skipped="loss is nan"))
     run.validation = (10, {f"protocol {index} rank-1": index / 10 for index in range(10)})
     run.best = Best(name="protocol 9 rank-1", value=0.9, step=10)
@@ -79,6 +81,7 @@ def test_every_number_is_shown(width: int) -> None:
     assert "and 2 more" in text
     assert "best protocol 9 rank-1 0.9000 at step 10" in text
     assert "skipped 1" in text
+    assert "[bold] 1.0000" in text
     assert "…" not in text
 
 
@@ -96,6 +99,12 @@ def test_losses_are_means_of_the_finite_values_of_the_last_steps() -> None:
     assert run.metrics()["train"] == ["loss 2.0000", "pair 0.5000"]
     assert trained(1.0, math.nan, 3.0).metrics()["train"][0] == "loss 2.0000"
     assert trained(math.inf).metrics()["train"][0] == "loss nan"
+
+
+def test_high_speeds_are_integers() -> None:
+    run = TrainingProgress(PLAN)
+    run.step(record(1, waited=0.0, seconds=0.0008))
+    assert run.metrics()["speed"][:2] == ["1250 steps/s", "10000 samples/s"]
 
 
 @pytest.mark.parametrize(("done", "epoch"), [(0, 1), (10, 2), (25, 3)])
