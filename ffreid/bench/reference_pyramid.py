@@ -15,12 +15,12 @@ from ffreid.pose.data.pyramid import (
 
 def reference_nearest(support: Points, queries: Points, k: int) -> Indices:
     """Return (Q, k) indices of the nearest points in `support`, 0 where there are fewer than k."""
-    _, found = cKDTree(support).query(queries, k=list(range(1, k + 1)))
-    return np.where(found == len(support), 0, found).astype(np.int32)
+    _, indices = cKDTree(support).query(queries, k=list(range(1, k + 1)))
+    return np.where(indices == len(support), 0, indices).astype(np.int32)
 
 
 def reference_pyramid(cloud: Points, point_map: Points, *, k: int = 16) -> Pyramid:
-    """Build the same as `build_pyramid`, each search with its own tree."""
+    """Build the same as `build_pyramid`, with a tree for each search."""
     levels = [cloud[: len(cloud) // 4**i] for i in range(LEVELS + 1)]
     grid = {stride: point_map[::stride, ::stride].reshape(-1, 3) for stride in (2, 4, 8)}
     down = list(zip(levels[1:], STRIDES_DOWN, strict=True))

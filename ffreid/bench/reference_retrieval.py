@@ -81,7 +81,7 @@ class ReferenceRanking:
 def reference_rank(
     distances: Tensor, query: Labels, gallery: Labels, protocol: Protocol
 ) -> ReferenceRanking:
-    """Rank every query's gallery under one protocol by sorting whole rows of `distances` (Q, G)."""
+    """Rank every query's gallery under one protocol by sorting the rows of `distances` (Q, G)."""
     takes_part = filter_mask(query, protocol.queries).numpy()
     kept = filter_mask(gallery, protocol.gallery)
     items = {name: values[kept] for name, values in gallery.items()}

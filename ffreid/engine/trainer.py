@@ -331,7 +331,7 @@ class Trainer:
                 result.row,
                 prefix=f"validation{ema}",
                 best=None if ema else self.best[name],
-                pictures=draw() if draw is not None else None,
+                images=draw() if draw is not None else None,
             )
             if result.results is not None:
                 facts = {"step": done, "epoch": self._at(done - 1).epoch + 1, **result.results}

@@ -120,7 +120,7 @@ class RunLogger:
         row: Mapping[str, float],
         *,
         prefix: str = "validation",
-        pictures: Images | None = None,
+        images: Images | None = None,
         best: Best | None = None,
     ) -> None:
         """Log the metrics of a validation after `done` steps, `prefix`ed; images to event files."""
@@ -131,8 +131,8 @@ class RunLogger:
             self.progress.validation = (done, row)
         if best is not None:
             self.log_best(best)
-        if self.events is not None and pictures:
-            self.events.add_images(done, {f"{prefix}/{name}": pictures[name] for name in pictures})
+        if self.events is not None and images:
+            self.events.add_images(done, {f"{prefix}/{name}": images[name] for name in images})
 
     def log_best(self, best: Best) -> None:
         """Log the best value so far, also when a run is resumed."""

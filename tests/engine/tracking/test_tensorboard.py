@@ -34,7 +34,7 @@ def test_metrics_and_images_of_a_run_are_written(tmp_path: Path) -> None:
         logger.log_step(record(1))
         logger.log_step(record(2, math.nan, skipped="loss is nan", names=("a.png",)))
         image = np.zeros((4, 6, 3), np.uint8)
-        logger.log_validation(2, {"CC rank-1": 0.5}, pictures={"a/b.png": image})
+        logger.log_validation(2, {"CC rank-1": 0.5}, images={"a/b.png": image})
         logger.log_epoch(0, None, 3.0)
         logger.log_checkpoint(2, "last.pth", seconds=1.5, megabytes=800.0)
     reader = load(tmp_path)
