@@ -115,11 +115,12 @@ def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tup
     weights = state.get("parts", {}).get("net")
     if weights is None:
         raise UserError(f"{path} contains no FFB6D weights", "use a run's best.pth or last.pth")
-    classes = state.get("classes")
-    if classes != list(objects.names):
+    classes, names = state.get("classes") or [], list(objects.names)
+    if classes != names:
+        there, here = (", ".join(c[:3]) + ", …" * (len(c) > 3) for c in (classes, names))
         raise UserError(
-            f"{path} is for {len(classes or [])} objects ({_shortened(classes)}), "
-            f"the dataset has {len(objects)} ({_shortened(list(objects.names))})",
+            f"{path} is for {len(classes)} objects ({there}), "
+            f"the dataset has {len(names)} ({here})",
             "use a checkpoint of this dataset (and, for LineMOD, of this --cls)",
         )
     net = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
@@ -136,21 +137,12 @@ def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _shortened(names: list[str] | None) -> str:
-    return ", ".join((names or [])[:3]) + (", …" if len(names or []) > 3 else "")
-
-
 def build_optimisers(cfg: CfgNode, task: Task) -> dict[str, Optimizer]:
     """The authors' Adam."""
-    return {
-        "net": optim.make(
-            "adam",
-            task.get_submodule("net").parameters(),
-            lr=cfg.TRAIN.LR_MIN,
-            weight_decay=cfg.TRAIN.WEIGHT_DECAY,
-            fused=cfg.TRAIN.FUSED,
-        )
-    }
+    train, parameters = cfg.TRAIN, task.get_submodule("net").parameters()
+    decay, fused = train.WEIGHT_DECAY, train.FUSED
+    adam = optim.make("adam", parameters, lr=train.LR_MIN, weight_decay=decay, fused=fused)
+    return {"net": adam}
 
 
 def plan(cfg: CfgNode, data: TrainSet) -> Plan:
@@ -166,17 +158,13 @@ def plan(cfg: CfgNode, data: TrainSet) -> Plan:
 
 def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
     """Learning rates as functions of the step; the authors' scheduler lags one step behind."""
-    train = cfg.TRAIN
-
-    def net(step: int) -> float:
-        return triangular(
-            max(0, step - 1),
-            low=train.LR_MIN,
-            high=train.LR_MAX,
-            half_period=plan.total // train.CYCLE_DIVISOR,
+    low, high = cfg.TRAIN.LR_MIN, cfg.TRAIN.LR_MAX
+    half_period = plan.total // cfg.TRAIN.CYCLE_DIVISOR
+    return {
+        "net": lambda step: triangular(
+            max(0, step - 1), low=low, high=high, half_period=half_period
         )
-
-    return {"net": net}
+    }
 
 
 def original_entries(

@@ -5,6 +5,7 @@ from yacs.config import CfgNode
 from ffreid.config import check_choices, check_folder, check_least
 from ffreid.engine import defaults as engine_defaults
 from ffreid.errors import UserError
+from ffreid.pose.resources import resource
 
 LAYOUTS = {
     "ycb": (
@@ -26,8 +27,13 @@ CHOICES = {
     "TRAIN.BATCH_NORM": ("own", "sync", "frozen"),
 }
 LEAST = {
+    "SEED": 0,
     "DATA.SHRINK": 1,
     "DATA.WORKERS": 0,
+    "DATA.TOY.TRAIN": 1,
+    "DATA.TOY.TEST": 1,
+    "DATA.TOY.SYNTHETIC": 0,
+    "DATA.TOY.SEED": 0,
     "MODEL.POINTS": 1024,
     "MODEL.POINT_MOMENTUM": 0,
     "LOSS.OFFSET_SAMPLES": 1e-6,
@@ -40,15 +46,10 @@ LEAST = {
     "TRAIN.LR_MAX": 0,
     "TRAIN.WEIGHT_DECAY": 0,
     "TRAIN.VALIDATE_FRAMES": 0,
-    "DATA.TOY.TRAIN": 1,
-    "DATA.TOY.TEST": 1,
-    "DATA.TOY.SYNTHETIC": 0,
-    "DATA.TOY.SEED": 0,
-    "SEED": 0,
     "VOTE.BANDWIDTH": 1e-6,
+    "VOTE.MAX_POINTS": 0,
     "TEST.BATCH": 1,
     "TEST.LIMIT": 0,
-    "VOTE.MAX_POINTS": 0,
 }
 
 
@@ -126,9 +127,7 @@ def check(cfg: CfgNode) -> None:
     check_least(cfg, LEAST)
     engine_defaults.check(cfg)
     if cfg.DATA.LAYOUT == "linemod":
-        from ffreid.pose.objects import linemod_objects
-
-        linemod_objects(cfg.DATA.CLS)
+        check_linemod_object(cfg.DATA.CLS)
     elif cfg.DATA.CLS:
         raise UserError(
             f"dataset {cfg.DATASET} has one network for all objects, not for {cfg.DATA.CLS} alone",
@@ -136,8 +135,18 @@ def check(cfg: CfgNode) -> None:
         )
 
 
+def check_linemod_object(name: str) -> None:
+    """Refuse a name that is not one of LineMOD's 13 objects."""
+    names = resource("linemod")["objects"]
+    if name not in names:
+        raise UserError(
+            f"LineMOD has no object {name!r}" if name else "no LineMOD object given",
+            f"use --cls NAME, one of: {', '.join(names)}",
+        )
+
+
 def check_root(cfg: CfgNode) -> None:
-    """Refuse a data set whose folder is not given or does not exist; toy data need none.
+    """Refuse a dataset whose folder is not given or does not exist; toy data need none.
 
     Raises:
         UserError: naming the option to use.

@@ -1,4 +1,4 @@
-"""Keypoints: points of a surface that lie far from each other."""
+"""Keypoints by farthest point sampling."""
 
 from typing import Any
 
@@ -21,19 +21,17 @@ def farthest_points(
 
     Args:
         points: (P, 3).
-        count: how many, at most P.
-        start: row of the first point; None for the one farthest from the box's centre.
-        init_centre: let the box's centre count as chosen before the first point; needs no `start`.
+        count: at most P.
+        start: row of the first point; None for the farthest from the bounding box's centre.
+        init_centre: treat the box's centre as already chosen; needs no `start`.
 
     Returns:
         (count,) int32 rows of `points`.
-
-    Raises:
-        UserError: more points are wanted than there are.
     """
     if not 1 <= count <= len(points):
         raise UserError(
-            f"{count} keypoints wanted of {len(points)} points", "ask for fewer, at least one"
+            f"cannot choose {count} keypoints of {len(points)} points",
+            "choose fewer, at least 1",
         )
     cloud = points.astype(np.float32)
     centre = (cloud.max(axis=0) + cloud.min(axis=0)) / np.float32(2)

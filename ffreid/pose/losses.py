@@ -1,6 +1,6 @@
 """FFB6D's losses: focal segmentation loss and masked L1 of the offsets.
 
-Never in half precision: sums over all points would overflow or stall there.
+In float32 at least: sums over all points overflow or stall in half precision.
 """
 
 import torch
@@ -21,7 +21,7 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
 
     Args:
         logits: (B, C, N).
-        labels: (B, N) int64, background (0) counts.
+        labels: (B, N) int64, background (0) included.
         gamma: focusing exponent.
     """
     rows = logits.transpose(1, 2).reshape(-1, logits.shape[1])
@@ -49,16 +49,11 @@ def offset_loss(predicted: Tensor, target: Tensor, labels: Tensor) -> Tensor:
 
 
 def pose_losses(outputs: Outputs, targets: Targets, offset_samples: float) -> dict[str, Tensor]:
-    """Give the three weighted terms whose sum is trained: 2 x focal, keypoints, centre.
+    """The three weighted terms of the training loss: 2 x focal, keypoints, centre.
 
     The authors sum the offset terms over the 3 samples of a process and average the gradient over
     processes; the focal term is a mean. So the offset terms here are means over samples times
-    `offset_samples` (3), which gives the authors' gradient whatever the batch and its split.
-
-    Args:
-        outputs: of the network.
-        targets: labels and offsets.
-        offset_samples: samples that the sum runs over in the original's process.
+    `offset_samples` (3), which gives the authors' gradient for any batch and any split of it.
     """
     keypoints = offset_loss(outputs.keypoint_offsets, targets.keypoint_offsets, targets.labels)
     centre = offset_loss(
@@ -72,5 +67,5 @@ def pose_losses(outputs: Outputs, targets: Targets, offset_samples: float) -> di
 
 
 def segmentation_accuracy(outputs: Outputs, targets: Targets) -> Tensor:
-    """Share of points whose most likely class is the true one."""
+    """Fraction of points whose most likely class is correct."""
     return (outputs.segmentation.argmax(dim=1) == targets.labels).to(torch.float32).mean()

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffreid.errors import UserError
+from ffreid.pose.defaults import check_linemod_object
 from ffreid.pose.resources import resource
 
 Floats = npt.NDArray[np.float32]
@@ -72,17 +73,9 @@ def ycb_objects() -> ObjectModels:
 
 
 def linemod_objects(name: str) -> ObjectModels:
-    """One LineMOD object: its network has background and class 1.
-
-    Raises:
-        UserError: `name` is not one of the 13 objects.
-    """
+    """One LineMOD object: its network has background and class 1."""
+    check_linemod_object(name)
     facts = resource("linemod")
-    if name not in facts["objects"]:
-        raise UserError(
-            f"LineMOD has no object {name!r}" if name else "no LineMOD object given",
-            f"use --cls NAME, one of: {', '.join(facts['objects'])}",
-        )
     number = int(facts["objects"][name])
     diameter = facts["models_info_mm"][str(number)]["diameter"] / 1000
     return ObjectModels(

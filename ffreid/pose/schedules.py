@@ -1,15 +1,8 @@
-"""Learning rates and validation times as pure functions of the step: nothing to save or restore."""
+"""Learning rates and validation intervals as pure functions of the step, without state."""
 
 
 def triangular(step: int, *, low: float, high: float, half_period: int) -> float:
-    """Rate of a triangular cycle (Smith, WACV 2017): `low` at 0, `high` after `half_period`.
-
-    Args:
-        step: position in the cycle, from 0.
-        low: least rate.
-        high: largest rate.
-        half_period: steps from low to high, at least 1.
-    """
+    """Rate of a triangular cycle (Smith, WACV 2017): `low` at 0, `high` after `half_period`."""
     half_period = max(1, half_period)
     position = step % (2 * half_period)
     share = 1 - abs(position / half_period - 1)

@@ -34,5 +34,5 @@ def test_the_centre_can_count_as_chosen() -> None:
 
 @pytest.mark.parametrize("count", [0, 5])
 def test_more_points_than_there_are_cannot_be_chosen(count: int) -> None:
-    with pytest.raises(UserError, match="keypoints wanted of 4 points"):
+    with pytest.raises(UserError, match="keypoints of 4 points"):
         farthest_points(LINE, count)

@@ -35,13 +35,8 @@ def augment_synthetic(
 ) -> Frame:
     """Add noise to a rendered (or fused) frame's colours and a real frame's background behind it.
 
-    LineMOD's fused frames have a background already: one in five stays unchanged.
-
-    Args:
-        frame: rendered or fused.
-        draw_real: draws a real training frame of the same size.
-        rng: random numbers.
-        policy: data set of the original.
+    LineMOD's fused frames have a background already: one in five stays unchanged. `draw_real`
+    draws a real training frame of the same size.
     """
     if frame.name.startswith("fuse/") and rng.rand() >= 0.8:
         return frame
@@ -102,10 +97,12 @@ def add_noise(rgb: RgbImage, rng: np.random.RandomState, *, policy: Policy) -> R
 
     LineMOD's policy has no sharpening and pixel noise and changes colours less.
     """
-    image = rgb
-    # Always true but for one draw in 2^53; kept because it advances the generator.
-    if rng.rand() > 0:
-        image = _scale_saturation_and_value(image, rng, policy)
+    rng.rand()  # the original compares it with 0
+    # The original calls this conversion on RGB; the hue is not used, so only names are wrong.
+    hsv = cv2.cvtColor(rgb, cv2.COLOR_BGR2HSV).astype(np.uint16)
+    for channel, (low, high) in ((1, SATURATION[policy]), (2, VALUE[policy])):
+        hsv[..., channel] = np.clip(hsv[..., channel] * rng.uniform(low, high), 0, 255)
+    image = _rgb(cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2BGR))
     if policy == "ycb" and rng.rand() > 0.8:
         image = _sharpen(image, rng)
     if rng.rand() > 0.8:
@@ -136,16 +133,6 @@ def motion_blur(rgb: RgbImage, angle: int, length: int) -> RgbImage:
     cv2.line(kernel, (middle, middle), end, 1.0)
     total = kernel.sum()
     return _rgb(cv2.filter2D(rgb, -1, kernel / total)) if total else rgb
-
-
-def _scale_saturation_and_value(
-    rgb: RgbImage, rng: np.random.RandomState, policy: Policy
-) -> RgbImage:
-    # The original calls this conversion on RGB; the hue is not used, so only names are wrong.
-    hsv = cv2.cvtColor(rgb, cv2.COLOR_BGR2HSV).astype(np.uint16)
-    for channel, (low, high) in ((1, SATURATION[policy]), (2, VALUE[policy])):
-        hsv[..., channel] = np.clip(hsv[..., channel] * rng.uniform(low, high), 0, 255)
-    return _rgb(cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2BGR))
 
 
 def _sharpen(rgb: RgbImage, rng: np.random.RandomState) -> RgbImage:

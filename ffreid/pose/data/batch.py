@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,37 @@ LEVELS = ("neighbours", "nearest_kept", "pixels_down", "points_down", "pixels_up
 """The fields of `Inputs` that hold one tensor per level."""
 
 
+class _Tensors:
+    """Fields that are tensors or tuples of tensors."""
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
+        """Move to `device`; images and floats become `dtype`, indices and labels int64."""
+
+        def move(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(move, value))
+            value = value.to(device, non_blocking=True)  # images as uint8, which is smaller
+            is_real = value.is_floating_point() or value.dtype == torch.uint8
+            return value.to(dtype if is_real else torch.int64)
+
+        return type(self)(**{name: move(value) for name, value in vars(self).items()})
+
+    @classmethod
+    def stack(cls, items: Sequence[Self]) -> Self:
+        """Stack the tensors of samples."""
+
+        def stack(values: Sequence[Any]) -> Any:
+            if isinstance(values[0], tuple):
+                return tuple(map(torch.stack, zip(*values, strict=True)))
+            return torch.stack(list(values))
+
+        return cls(
+            **{name: stack([getattr(item, name) for item in items]) for name in vars(items[0])}
+        )
+
+
 @dataclass(frozen=True)
-class Inputs:
+class Inputs(_Tensors):
     """The inputs of FFB6D. B batch, N points, N0 = N and N(i+1) = Ni // 4, H x W pixels, k = 16.
 
     Grids are the image's point map at every s-th pixel, flattened; s is 4, 8, 8, 8 on the way
@@ -43,24 +73,9 @@ class Inputs:
     pixels_up: tuple[Tensor, ...]
     points_up: tuple[Tensor, ...]
 
-    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Inputs":
-        """Move to `device`; images and features become `dtype`, indices int64."""
-
-        def move(value: Tensor) -> Tensor:
-            value = value.to(device, non_blocking=True)
-            return value.to(dtype if value.is_floating_point() else torch.int64)
-
-        return Inputs(
-            # Images are transferred as uint8, which is smaller.
-            rgb=self.rgb.to(device, non_blocking=True).to(dtype),
-            features=move(self.features),
-            choose=move(self.choose),
-            **{name: tuple(move(level) for level in getattr(self, name)) for name in LEVELS},
-        )
-
 
 @dataclass(frozen=True)
-class Targets:
+class Targets(_Tensors):
     """The targets of the losses.
 
     Attributes:
@@ -72,14 +87,6 @@ class Targets:
     labels: Tensor
     keypoint_offsets: Tensor
     centre_offsets: Tensor
-
-    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Targets":
-        """Move to `device`; offsets become `dtype`, labels int64."""
-        return Targets(
-            self.labels.to(device, torch.int64, non_blocking=True),
-            self.keypoint_offsets.to(device, dtype, non_blocking=True),
-            self.centre_offsets.to(device, dtype, non_blocking=True),
-        )
 
 
 @dataclass(frozen=True)
@@ -144,11 +151,7 @@ class PoseBatch:
 
 
 def collate(samples: Sequence[Sample]) -> PoseBatch:
-    """Stack samples of the same image size and point count into a batch.
-
-    Raises:
-        UserError: the sizes differ.
-    """
+    """Stack samples of the same image size and number of points into a batch."""
     inputs = [sample.inputs for sample in samples]
     if len({(item.rgb.shape, item.features.shape) for item in inputs}) > 1:
         sizes = {sample.gt.name: tuple(sample.inputs.rgb.shape[1:]) for sample in samples}
@@ -156,25 +159,9 @@ def collate(samples: Sequence[Sample]) -> PoseBatch:
             f"images of different sizes in one batch: {sizes}",
             "use TRAIN.BATCH 1 and TEST.BATCH 1, or resize the images",
         )
-    targets = [sample.targets for sample in samples]
     return PoseBatch(
-        inputs=Inputs(
-            rgb=torch.stack([item.rgb for item in inputs]),
-            features=torch.stack([item.features for item in inputs]),
-            choose=torch.stack([item.choose for item in inputs]),
-            **{
-                name: tuple(
-                    torch.stack(level)
-                    for level in zip(*(getattr(item, name) for item in inputs), strict=True)
-                )
-                for name in LEVELS
-            },
-        ),
-        targets=Targets(
-            torch.stack([item.labels for item in targets]),
-            torch.stack([item.keypoint_offsets for item in targets]),
-            torch.stack([item.centre_offsets for item in targets]),
-        ),
+        inputs=Inputs.stack(inputs),
+        targets=Targets.stack([sample.targets for sample in samples]),
         gts=tuple(sample.gt for sample in samples),
     )
 

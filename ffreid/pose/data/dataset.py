@@ -22,17 +22,17 @@ MAX_TRIES = 100
 
 
 class Reader(Protocol):
-    """Reads the frames of one data set."""
+    """Reads the frames of one dataset.
+
+    Attributes:
+        folder: the dataset's.
+        policy: of augmentation.
+        fill_holes: whether missing depth is filled.
+    """
 
     folder: Path
-
-    @property
-    def policy(self) -> Policy:
-        """Augmentation policy."""
-
-    @property
-    def fill_holes(self) -> bool:
-        """Whether missing depth is filled."""
+    policy: Policy
+    fill_holes: bool
 
     @property
     def train_names(self) -> list[str]:
@@ -40,7 +40,7 @@ class Reader(Protocol):
 
     @property
     def real_train_names(self) -> list[str]:
-        """Photographed training frames."""
+        """The photographed training frames."""
 
     @property
     def test_names(self) -> list[str]:
@@ -67,89 +67,29 @@ def seeded_rng(*numbers: int) -> np.random.RandomState:
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(numbers)))
 
 
-class TrainSet(torch.utils.data.Dataset[Sample]):
-    """Training samples, drawn afresh at every position of every epoch.
-
-    Keys are (epoch, position); a sample depends on (seed, epoch, position) alone, in whatever
-    process it is made. As in the original a position is not tied to a frame.
+class _FrameSet:
+    """Frames of a reader as network samples.
 
     Args:
-        reader: of the data set.
+        reader: of the dataset.
         objects: of its class ids.
         points: points per sample.
-        length: samples per epoch.
         seed: of all draws.
         downscale: divide height and width by this.
-        augment: change colours, and put real backgrounds behind rendered objects.
-        fixed: train on these frames only, without augmentation: position p is frame p modulo
-            their number, with the same points every time.
     """
 
     def __init__(
-        self,
-        reader: Reader,
-        objects: ObjectModels,
-        *,
-        points: int,
-        length: int,
-        seed: int,
-        downscale: int = 1,
-        augment: bool = True,
-        fixed: Sequence[str] = (),
+        self, reader: Reader, objects: ObjectModels, *, points: int, seed: int, downscale: int = 1
     ) -> None:
-        if not reader.train_names:
-            raise UserError("the data set has no training frames", "check its lists and folders")
         self.reader, self.objects = reader, objects
-        self.points, self.length, self.seed = points, length, seed
-        self.downscale, self.augment, self.fixed = downscale, augment, tuple(fixed)
+        self.points, self.seed, self.downscale = points, seed, downscale
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, position = key
-        if self.fixed:
-            number = position % len(self.fixed)
-            frame = self._read(self.fixed[number])
-            sample = self._sample(frame, seeded_rng(self.seed, number), number)
-            if isinstance(sample, SkippedFrame):
-                raise UserError(f"frame {frame.name}: {sample.reason}", "choose other frames")
-            return sample
-        rng = seeded_rng(self.seed, epoch, position)
-        reason = ""
-        for _ in range(MAX_TRIES):
-            frame = self._read(self.reader.draw(rng))
-            if self.augment:
-                frame = self._augmented(frame, rng)
-            sample = self._sample(frame, rng, position)
-            if isinstance(sample, Sample):
-                return sample
-            reason = f"{frame.name}: {sample.reason}"
-        raise UserError(
-            f"{MAX_TRIES} training frames in a row cannot be used; the last one, {reason}",
-            "check the depth images, or reduce DATA.SHRINK",
-        )
-
-    def _augmented(self, frame: Frame, rng: np.random.RandomState) -> Frame:
-        if self.reader.policy == "ycb" or not frame.synthetic:
-            frame = replace(frame, rgb=colour_jitter(frame.rgb, rng))
-        if not frame.synthetic:
-            return frame
-        if not self.reader.real_train_names:
-            return replace(frame, rgb=add_noise(frame.rgb, rng, policy=self.reader.policy))
-        return augment_synthetic(
-            frame,
-            lambda rng: self._read(self.reader.draw_real(rng)),
-            rng,
-            policy=self.reader.policy,
-        )
-
-    def _read(self, name: str) -> Frame:
+    def read(self, name: str) -> Frame:
+        """Read a frame and downscale it."""
         return downscale_frame(self.reader.read(name), self.downscale)
 
-    def _sample(
-        self, frame: Frame, rng: np.random.RandomState, index: int
-    ) -> Sample | SkippedFrame:
+    def sample(self, frame: Frame, rng: np.random.RandomState, index: int) -> Sample | SkippedFrame:
+        """Prepare a frame for the network."""
         return make_sample(
             frame,
             self.objects,
@@ -160,31 +100,90 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
         )
 
 
-class EvalSet(torch.utils.data.Dataset[Sample | SkippedFrame]):
-    """Evaluation samples: frame i of `names`, its points drawn from (seed, i); see `TrainSet`."""
+class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
+    """Training samples, drawn afresh at every position of every epoch.
+
+    Keys are (epoch, position); a sample depends on (seed, epoch, position) alone, in whatever
+    process it is made. As in the original a position is not tied to a frame.
+
+    Args:
+        reader: of the dataset.
+        objects: of its class ids.
+        length: samples per epoch.
+        augment: change colours, and put real backgrounds behind rendered objects.
+        fixed: train on these frames only, without augmentation: position p is frame p modulo
+            their number, with the same points every time.
+        options: further ones of `_FrameSet`.
+    """
 
     def __init__(
         self,
         reader: Reader,
         objects: ObjectModels,
         *,
-        names: Sequence[str],
-        points: int,
-        seed: int,
-        downscale: int = 1,
+        length: int,
+        augment: bool = True,
+        fixed: Sequence[str] = (),
+        **options: int,
     ) -> None:
-        self.reader, self.objects, self.names = reader, objects, tuple(names)
-        self.points, self.seed, self.downscale = points, seed, downscale
+        super().__init__(reader, objects, **options)
+        if not reader.train_names:
+            raise UserError("the dataset has no training frames", "check its lists and folders")
+        self.length, self.augment, self.fixed = length, augment, tuple(fixed)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, position = key
+        if self.fixed:
+            number = position % len(self.fixed)
+            frame = self.read(self.fixed[number])
+            sample = self.sample(frame, seeded_rng(self.seed, number), number)
+            if isinstance(sample, SkippedFrame):
+                raise UserError(f"frame {frame.name}: {sample.reason}", "choose other frames")
+            return sample
+        rng = seeded_rng(self.seed, epoch, position)
+        reason = ""
+        for _ in range(MAX_TRIES):
+            frame = self.read(self.reader.draw(rng))
+            if self.augment:
+                frame = self._augmented(frame, rng)
+            sample = self.sample(frame, rng, position)
+            if isinstance(sample, Sample):
+                return sample
+            reason = f"{frame.name}: {sample.reason}"
+        raise UserError(
+            f"{MAX_TRIES} training frames in a row cannot be used; the last one, {reason}",
+            "check the depth images, or reduce DATA.SHRINK",
+        )
+
+    def _augmented(self, frame: Frame, rng: np.random.RandomState) -> Frame:
+        policy = self.reader.policy
+        if policy == "ycb" or not frame.synthetic:
+            frame = replace(frame, rgb=colour_jitter(frame.rgb, rng))
+        if not frame.synthetic:
+            return frame
+        if not self.reader.real_train_names:
+            return replace(frame, rgb=add_noise(frame.rgb, rng, policy=policy))
+
+        def draw_real(rng: np.random.RandomState) -> Frame:
+            return self.read(self.reader.draw_real(rng))
+
+        return augment_synthetic(frame, draw_real, rng, policy=policy)
+
+
+class EvalSet(_FrameSet, torch.utils.data.Dataset[Sample | SkippedFrame]):
+    """Evaluation samples: frame i of `names`, its points drawn from (seed, i)."""
+
+    def __init__(
+        self, reader: Reader, objects: ObjectModels, *, names: Sequence[str], **options: int
+    ) -> None:
+        super().__init__(reader, objects, **options)
+        self.names = tuple(names)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample | SkippedFrame:
-        return make_sample(
-            downscale_frame(self.reader.read(self.names[index]), self.downscale),
-            self.objects,
-            points=self.points,
-            rng=seeded_rng(self.seed, index),
-            index=index,
-            fill_holes=self.reader.fill_holes,
-        )
+        return self.sample(self.read(self.names[index]), seeded_rng(self.seed, index), index)

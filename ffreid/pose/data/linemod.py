@@ -7,7 +7,7 @@ and pasted ones. NN is the object's number.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import yaml
 
 from ffreid.engine.dataset_files import find_folder, read_image, read_lines, read_single_channel
 from ffreid.errors import UserError, flat
+from ffreid.pose.data.augment import Policy
 from ffreid.pose.data.frame import Frame, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes, read_linemod_mesh
 from ffreid.pose.data.pickles import read_arrays
@@ -43,7 +44,7 @@ class LinemodReader:
         fuse_names: fused frames.
     """
 
-    policy: Literal["linemod"] = "linemod"
+    policy: Policy = "linemod"
     fill_holes = False
 
     def __init__(

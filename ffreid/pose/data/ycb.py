@@ -24,6 +24,7 @@ from ffreid.engine.dataset_files import (
     read_single_channel,
 )
 from ffreid.errors import UserError, flat
+from ffreid.pose.data.augment import Policy
 from ffreid.pose.data.frame import Frame, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes, read_xyz_meshes
 from ffreid.pose.defaults import LAYOUTS
@@ -68,7 +69,7 @@ class YcbReader:
         test_list: file of test frames.
     """
 
-    policy: Literal["ycb"] = "ycb"
+    policy: Policy = "ycb"
     fill_holes = True
 
     def __init__(

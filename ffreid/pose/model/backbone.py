@@ -11,25 +11,24 @@ def load_backbone(net: nn.Module, source: str) -> None:
 
     Args:
         net: the network.
-        source: ``imagenet`` (torchvision's, fetched or from its cache), ``random`` (leave as is),
+        source: ``imagenet`` (torchvision's, downloaded or from its cache), ``random`` (no change),
             or the path of torchvision's file.
 
     Raises:
-        UserError: the weights can't be had, or are another network's.
+        UserError: the weights are not available, or of another network.
     """
     if source == "random":
         return
     state = imagenet_weights("ResNet34", source)
-    own = net.state_dict()
-    renamed = {
-        name: value for key, value in state.items() if (name := backbone_name(key)) is not None
-    }
-    places = ("cnn_pre_stages", *(f"cnn_ds_stages.{i}" for i in range(3)))
-    expected = [key for key in own if key.startswith(places)]
+    current = net.state_dict()
+    names = {key: backbone_name(key) for key in state}
+    renamed = {name: state[key] for key, name in names.items() if name is not None}
+    prefixes = ("cnn_pre_stages", *(f"cnn_ds_stages.{i}" for i in range(3)))
+    expected = [key for key in current if key.startswith(prefixes)]
     # Files older than PyTorch 0.4.1 have no step counters.
     missing = [k for k in expected if k not in renamed and not k.endswith("num_batches_tracked")]
-    misshapen = [key for key in renamed if key in own and renamed[key].shape != own[key].shape]
-    unknown = [key for key in renamed if key not in own]
+    misshapen = [k for k, v in renamed.items() if k in current and v.shape != current[k].shape]
+    unknown = [k for k in renamed if k not in current]
     if missing or misshapen or unknown:
         raise no_such_network("ResNet34", source, (missing or misshapen or unknown)[0])
-    net.load_state_dict(own | renamed)
+    net.load_state_dict(current | renamed)

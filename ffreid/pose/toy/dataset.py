@@ -34,8 +34,7 @@ def ensure_toy(
 ) -> Path:
     """Render a data set in YCB-Video's layout, unless `folder` contains exactly this one already.
 
-    The same arguments give the same bytes. Frames do not depend on their number: a smaller data
-    set is the start of a larger one. For other sizes and unfinished data see
+    The same arguments give the same bytes, and a smaller dataset is the start of a larger one; see
     `ffreid.engine.synthetic.generate_once`.
 
     Args:
@@ -50,19 +49,10 @@ def ensure_toy(
 
     Returns:
         `folder`.
-
-    Raises:
-        UserError: `folder` contains other files, or a file cannot be written.
     """
-    parameters = {
-        "version": VERSION,
-        "frames": frames,
-        "test_frames": test_frames,
-        "synthetic": synthetic,
-        "height": height,
-        "width": width,
-        "seed": seed,
-    }
+    sizes = {"frames": frames, "test_frames": test_frames, "synthetic": synthetic}
+    image = {"height": height, "width": width}
+    parameters = {"version": VERSION, **sizes, **image, "seed": seed}
 
     def write() -> None:
         objects = toy_objects()

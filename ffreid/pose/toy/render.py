@@ -21,14 +21,7 @@ SHADOW_OFFSET, NEAR = 1e-3, 1e-2
 
 @dataclass(frozen=True)
 class Solid:
-    """A shape with a texture and a pose.
-
-    Attributes:
-        shape: its surface.
-        texture: its colours.
-        camera_from_solid: (3, 4) pose, metres.
-        label: class id, 0 for background.
-    """
+    """A shape with a texture, a (3, 4) pose in metres and a class id (0 for background)."""
 
     shape: Shape
     texture: Texture
@@ -68,12 +61,7 @@ def render(
 ) -> Rendering:
     """Cast one ray per pixel at `solids`; the nearest hit gives depth, label and colour.
 
-    Args:
-        solids: the scene, in front of the camera.
-        intrinsics: (3, 3) camera matrix, pixels.
-        height: of the image.
-        width: of the image.
-        light: (3,) unit vector towards the distant light, camera frame.
+    `light` is a (3,) unit vector towards the distant light, camera frame.
     """
     camera = np.asarray(intrinsics, np.float64)
     rays = pixel_rays(camera, height, width)
@@ -131,14 +119,8 @@ def sense_depth(
     Noise grows with the square of the depth (about 1 mm at 0.8 m). Half the pixels next to a jump
     of more than 3 cm, most surfaces at a grazing angle and 0.2 % of all pixels are holes.
 
-    Args:
-        depth: (H, W) metres, 0 where nothing is.
-        facing: (H, W) cosine between surface normal and the direction to the camera.
-        scale: units per metre of the result.
-        generator: random numbers.
-
-    Returns:
-        (H, W) uint16 in units of 1 / `scale` metres, 0 for holes.
+    `depth` and `facing` are those of `Rendering`; the result is (H, W) in units of 1 / `scale`
+    metres, 0 for holes.
     """
     noisy = depth + generator.normal(size=depth.shape) * (0.0004 + 0.001 * depth**2)
     kernel = np.ones((3, 3), np.uint8)

@@ -21,13 +21,7 @@ MIN_OBJECTS, ATTEMPTS = 3, 20
 
 @dataclass(frozen=True)
 class Scene:
-    """Solids in front of the camera.
-
-    Attributes:
-        solids: camera frame; label 0 for clutter.
-        light: (3,) unit vector towards the light, camera frame.
-        noise_free: without the sensor's noise and holes.
-    """
+    """Solids in front of the camera, and a (3,) unit vector towards the light, camera frame."""
 
     solids: tuple[Solid, ...]
     light: Floats
@@ -37,13 +31,9 @@ class Scene:
 def toy_intrinsics(height: int, width: int) -> Floats:
     """(3, 3) YCB-Video's camera matrix scaled to an image of `height` x `width` pixels."""
     across, down = width / 640, height / 480
-    return np.array(
-        [
-            [YCB_FOCAL[0] * across, 0, YCB_CENTRE[0] * across],
-            [0, YCB_FOCAL[1] * down, YCB_CENTRE[1] * down],
-            [0, 0, 1],
-        ]
-    )
+    rows = [[YCB_FOCAL[0] * across, 0, YCB_CENTRE[0] * across]]
+    rows += [[0, YCB_FOCAL[1] * down, YCB_CENTRE[1] * down], [0, 0, 1]]
+    return np.array(rows)
 
 
 def toy_frame(
@@ -63,12 +53,11 @@ def toy_frame(
     Args:
         name: of the frame.
         objects: 3 … 5 are chosen; their class ids are their positions plus 1.
-        height: of the image.
+        height: of the image; a smaller image than the camera's is a window of it.
         width: of the image.
         generator: random numbers.
         synthetic: objects only, in empty space, without noise or holes.
-        intrinsics: (3, 3) camera matrix, pixels; by default YCB-Video's, scaled. Another image
-            size than the camera's is a window of it: the scene is placed at the window's centre.
+        intrinsics: (3, 3) camera matrix, pixels; by default YCB-Video's, scaled.
     """
     camera = toy_intrinsics(height, width) if intrinsics is None else intrinsics
     aim = np.array(np.linalg.solve(camera, [(width - 1) / 2, (height - 1) / 2, 1]), np.float64)
@@ -103,9 +92,9 @@ def compose(
     Args:
         objects: to choose from.
         generator: random numbers.
-        aim: (3,) direction in which the camera sees the table's centre.
+        aim: (3,) direction from the camera to the table's centre.
         spread: (2,) largest distance of solids from the table's centre, sideways and along, m.
-        background: whether there are a table, a wall and distractors.
+        background: add a table, a wall and distractors.
     """
     camera_from_table = _camera_from_table(aim, generator)
     count = min(int(generator.integers(3, 6)), len(objects))
@@ -215,14 +204,9 @@ def _chain(a_from_b: Floats, b_from_c: Floats) -> Floats:
 
 
 def _camera_from_table(aim: Floats, generator: np.random.Generator) -> Floats:
-    """Draw a camera 0.7 … 1.1 m from a table's centre, 20 … 65 degrees above it.
+    """Draw a (3, 4) camera pose, metres; the table's z points up, a wall may be at +y.
 
-    Args:
-        aim: (3,) direction in which the camera sees the table's centre, camera frame.
-        generator: random numbers.
-
-    Returns:
-        (3, 4) camera_from_table, metres; the table's z points up and a wall may be at +y.
+    `aim` is the (3,) direction from the camera to the table's centre, camera frame.
     """
     azimuth = np.deg2rad(generator.uniform(-35, 35))
     elevation = np.deg2rad(generator.uniform(20, 65))

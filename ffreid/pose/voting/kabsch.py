@@ -1,4 +1,4 @@
-"""The rigid motion that fits one set of points to another (Kabsch 1976; Arun et al. 1987)."""
+"""Least-squares rigid transform between two sets of points (Kabsch 1976; Arun et al. 1987)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,13 +7,9 @@ Floats = npt.NDArray[np.floating]
 
 
 def best_fit_transform(source: Floats, target: Floats) -> npt.NDArray[np.float64]:
-    """Find the rotation and translation with the least squared distance ``R source + t - target``.
+    """Minimise the squared distances ``R source + t - target`` of (..., P, 3) points.
 
-    Never a reflection; points in a plane or on a line get one of their equally good rotations.
-
-    Args:
-        source: (..., P, 3) finite points, P at least 1.
-        target: (..., P, 3) finite points, row by row the partners of `source`.
+    Never a reflection; for points in a plane or on a line one of the equally good rotations.
 
     Returns:
         (..., 3, 4) float64 ``[R | t]``.

@@ -1,32 +1,32 @@
 """Blurring mean shift with a Gaussian kernel, many fits at once.
 
-Every point moves to the weighted mean of all points, weights taken between the moved points, until
-nothing moves further than a thousandth of the bandwidth (Fukunaga and Hostetler 1975, as FFB6D
-uses it). The result is that of `reference_mean_shift` up to rounding; what differs is the work:
+Every point moves to the weighted mean of all moved points until nothing moves further than a
+thousandth of the bandwidth (Fukunaga and Hostetler 1975, as FFB6D uses it). The result is that of
+`reference_mean_shift` up to rounding, computed faster:
 
-- the exponents of a tile of weights come out of one matrix product of the augmented points
-  ``[x, -|x|²/2, 1] · [y, 1, -|y|²/2]``, the sums of weights and weighted points out of a second;
-- weights are symmetric, so that only tiles on and right of the diagonal are computed;
-- a tile fits the processor's cache, so that no N x N table is ever held in memory;
-- points that have met (within 8e-6 bandwidths) go on as one heavier point at their mean, which
-  leaves every sum as it was to second order: 1e-10, below what float32 rounds away;
-- fits that have come to rest leave the batch.
+- the exponents of a tile of weights are one matrix product of the augmented points
+  ``[x, -|x|²/2, 1] · [y, 1, -|y|²/2]``, the sums of weights and weighted points a second;
+- weights are symmetric: only tiles on and right of the diagonal are computed;
+- a tile fits the processor's cache: no N x N matrix is stored;
+- points that coincide (within 8e-6 bandwidths) are merged into one heavier point at their mean,
+  which changes sums to second order only: 1e-10, below float32 rounding;
+- converged fits leave the batch.
 """
 
 import torch
 from torch import Tensor
 
-MOVE_AT_REST = 1e-3
-"""A fit is at rest when no point moves further than this many bandwidths."""
+MOVE_CONVERGED = 1e-3
+"""A fit has converged when no point moves further than this many bandwidths."""
 
 MERGED_WITHIN = 2.0**-17
-"""Side of the cells, in bandwidths, in which points count as one from then on."""
+"""Side of the cells, in bandwidths, whose points are merged."""
 
-# Looking for points that have met costs as much as a few updates of so few points.
+# Looking for points to merge costs as much as a few updates of this many points.
 _MERGE_EVERY = 4
 _FEW = 48
 
-# Elements of one tile of weights: about a core's second-level cache, and plenty for a GPU.
+# Elements of a tile of weights: about a core's second-level cache, and plenty for a GPU.
 _TILE_ON_CPU = 1 << 18
 _TILE_ON_GPU = 1 << 26
 
@@ -38,18 +38,17 @@ def mean_shift(
     max_iterations: int = 300,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the densest place of each of F sets of points, and who ends up there.
+    """Find the densest mode of each of F sets of points, and the points that converge to it.
 
     Args:
         points: (F, N, D) finite floats of any precision, in any unit.
         bandwidth: width of the Gaussian and of the neighbourhood, in the points' unit.
-        max_iterations: a fit stops after one update more than this at the latest (as the
-            original counts).
-        mask: (F, N) bool, False for points that are padding; each fit keeps at least one.
+        max_iterations: as in the original a fit stops after at most one update more than this.
+        mask: (F, N) bool, False for padding; each fit has at least one point.
 
     Returns:
         (F, D) centres, (F, N) bool points that ended within `bandwidth` of their centre, and
-        (F,) int64 number of updates made.
+        (F,) int64 number of updates.
     """
     valid = _checked_mask(points, mask)
     moved, origin, updates = _converge(points, valid, bandwidth, max_iterations)
@@ -65,13 +64,8 @@ def mean_shift_clusters(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Split one set of points into clusters, the densest first.
 
-    After convergence the point with most unlabelled neighbours within `bandwidth` takes them as
-    its cluster, until no point is left.
-
-    Args:
-        points: (N, D) finite floats.
-        bandwidth: as for `mean_shift`.
-        max_iterations: as for `mean_shift`.
+    After convergence the point with most unlabelled neighbours within `bandwidth` forms a cluster
+    with them, until no point is left. Arguments as for `mean_shift`, with (N, D) points.
 
     Returns:
         (C, D) centres, (N,) int64 cluster of every point counted from 1, (C,) int64 sizes.
@@ -95,53 +89,52 @@ def _checked_mask(points: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         mask = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
     assert mask.shape == points.shape[:2], f"mask {tuple(mask.shape)} for {tuple(points.shape)}"
-    assert points.shape[1] > 0, "a fit needs at least one point"
-    assert bool(mask.any(dim=1).all()), "a fit needs at least one point"
+    assert points.shape[1] > 0 and bool(mask.any(dim=1).all()), "a fit needs at least one point"
     return mask
 
 
 def _converge(
     points: Tensor, valid: Tensor, bandwidth: float, max_iterations: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the points at rest in bandwidths from the mean, that mean (F, 1, D), and the updates.
+    """Converged points in bandwidths from the mean, that mean (F, 1, D), and number of updates.
 
-    Centring keeps the products of coordinates small, where float32 would cancel otherwise.
+    Without centring float32 would cancel in the products of coordinates.
     """
     precise = points.to(torch.promote_types(points.dtype, torch.float32))
     weights = valid.to(precise.dtype)
-    # Padding stands on a point of its fit: without weight it moves as that does, and never alone.
+    # Padding is placed on a point of its fit: without weight it moves exactly as that does.
     first = valid.int().argmax(1)[:, None, None].expand(-1, 1, points.shape[2])
     precise = torch.where(valid[..., None], precise, precise.gather(1, first))
     origin = (precise * weights[..., None]).sum(1, keepdim=True) / weights.sum(1)[:, None, None]
     current = (precise - origin) / bandwidth
-    at_rest = torch.empty_like(current)
+    converged = torch.empty_like(current)
     updates = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-    going = torch.arange(len(points), device=points.device)
+    active = torch.arange(len(points), device=points.device)
     place = torch.arange(points.shape[1], device=points.device).repeat(len(points), 1)
     for update in range(1, max_iterations + 2):
         means = _weighted_means(current, weights)
         moves = means - current
-        still = torch.linalg.vecdot(moves, moves).amax(1) >= MOVE_AT_REST**2
+        moving = torch.linalg.vecdot(moves, moves).amax(1) >= MOVE_CONVERGED**2
         current = means
         if update > max_iterations:
-            still.fill_(False)
-        if not bool(still.all()):
-            ended = ~still
-            expanded = place[ended][..., None].expand(-1, -1, points.shape[2])
-            at_rest[going[ended]] = current[ended].gather(1, expanded)
-            updates[going[ended]] = update
-            going, current, weights, place = (t[still] for t in (going, current, weights, place))
-            if not len(going):
+            moving.fill_(False)
+        if not bool(moving.all()):
+            finished = ~moving
+            expanded = place[finished][..., None].expand(-1, -1, points.shape[2])
+            converged[active[finished]] = current[finished].gather(1, expanded)
+            updates[active[finished]] = update
+            active, current, weights, place = (t[moving] for t in (active, current, weights, place))
+            if not len(active):
                 break
         if update % _MERGE_EVERY == 0 and current.shape[1] > _FEW:
             current, weights, place = _merge(current, weights, place)
-    return at_rest, origin, updates
+    return converged, origin, updates
 
 
 def _merge(points: Tensor, weights: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Replace points that share a cell by their weighted mean, with the sum of their weights.
 
-    `place` (F, N) says where each point of the outset stands in `points` (F, R, D).
+    `place` (F, N) is the row in `points` (F, R, D) of each initial point.
     """
     fit, column = weights.nonzero(as_tuple=True)
     cells = (points[fit, column] / MERGED_WITHIN).round_().to(torch.int64)
@@ -164,7 +157,7 @@ def _merge(points: Tensor, weights: Tensor, place: Tensor) -> tuple[Tensor, Tens
 
 
 def _weighted_means(points: Tensor, weights: Tensor) -> Tensor:
-    """Give the Gaussian-weighted mean (F, R, D) of all points around every point."""
+    """Gaussian-weighted mean (F, R, D) of all points around every point."""
     count, axes = points.shape[1:]
     half_norms = torch.linalg.vecdot(points, points).mul_(-0.5)[..., None]
     ones = torch.ones_like(half_norms)
@@ -184,7 +177,7 @@ def _weighted_means(points: Tensor, weights: Tensor) -> Tensor:
 
 
 def _neighbour_counts(points: Tensor, valid: Tensor) -> Tensor:
-    """Give how many valid points lie within 1 of every point (F, N), 0 for points not valid."""
+    """Number of valid points within 1 of every point (F, N), 0 for invalid points."""
     column = torch.arange(points.shape[1], device=points.device).repeat(len(points), 1)
     merged, mass, place = _merge(points, valid.to(points.dtype), column)
     rows = _tile_rows(merged)
@@ -196,7 +189,7 @@ def _neighbour_counts(points: Tensor, valid: Tensor) -> Tensor:
 
 
 def _near(some: Tensor, points: Tensor) -> Tensor:
-    """Tell (F, R, N) which points lie within 1 of `some` (F, R, D), by exact differences."""
+    """Whether (F, R, N) each point is within 1 of `some` (F, R, D), by exact differences."""
     squares = (some[:, :, None, 0] - points[:, None, :, 0]).square_()
     for axis in range(1, points.shape[2]):
         squares += (some[:, :, None, axis] - points[:, None, :, axis]).square_()
