@@ -180,14 +180,12 @@ def _get(cfg: CfgNode, key: str) -> Any:
 
 
 def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
-    current = _get(cfg, key)
+    current, note = _get(cfg, key), ""
     if current is None and key in RENAMED and _get(cfg, RENAMED[key][0]) is not None:
         new, convert = RENAMED[key]
         current = _get(cfg, new)
         value = convert(value, current)
-        if value not in ("", []) and os.environ.get("RANK", "0") == "0":
-            log(f"note: {key} {source} is deprecated; use {new} {quote(str(value))}")
-        key = new
+        key, note = new, f"note: {key} {source} is deprecated; use {new} {quote(str(value))}"
     if current is None or isinstance(current, CfgNode):
         raise UserError(f"unknown key {key} {source}", _suggest(cfg, key))
     try:
@@ -198,6 +196,8 @@ def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
             f"{key} is {'empty' if value is None else repr(value)} {source}; expected {error}",
             f"use e.g. {key} {str(example).replace(' ', '') or 'TEXT'}",
         ) from None
+    if note and fitted != current and os.environ.get("RANK", "0") == "0":
+        log(note)
     section, _, name = key.rpartition(".")
     (_get(cfg, section) if section else cfg)[name] = fitted
 
