@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from ffreid.errors import UserError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Write `path` anew, whole and on the disk, or leave it as it is: a kill breaks nothing.
+    """Replace `path` by what the block writes, flushed to disk; after an error it is unchanged.
 
-    What is written goes to ``path.part``, which takes the name of `path` at the end; a killed
-    process leaves it behind, and the next one writes over it.
+    The data goes to ``path.part`` first. A killed process leaves that file; the next write
+    overwrites it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -29,76 +29,72 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         part.replace(path)
         fsync_folder(path.parent)
     except BaseException:
-        with suppress(OSError):  # the first error is the one to tell
+        with suppress(OSError):  # keep the first error
             part.unlink(missing_ok=True)
         raise
 
 
 def fsync_folder(folder: Path) -> None:
-    """Put a folder's names on the disk: a renamed file has its new one after a power cut too."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with suppress(OSError):  # some network disks have no such thing
-            os.fsync(opened)
-    finally:
-        os.close(opened)
+    """Flush a folder's entries, so that a rename survives a power cut; Windows cannot do this."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with suppress(OSError):  # not supported by some network file systems
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: Path, payload: Mapping[str, Any]) -> None:
-    """Write `payload` unrounded; NaN and infinity become null, so that every parser reads it.
+    """Write `payload` unrounded; NaN and infinity become null, as JSON has no such numbers.
 
     Raises:
-        UserError: the file cannot be written; what it held stays.
+        UserError: the file cannot be written; its earlier content is kept.
     """
-    text = json.dumps(plain(payload), indent=1) + "\n"
+    text = json.dumps(to_json_data(payload), indent=1) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if _in_place(path):
-            path.write_text(text)
+        folder = path.resolve().parent
+        if path.exists() and not (path.is_file() and os.access(folder, os.W_OK)):
+            path.write_text(text)  # a device, a pipe, or in a folder that is not writable
             return
-        # A link stays one, to a new file.
-        with atomic_write(path.resolve()) as file:
+        with atomic_write(path.resolve()) as file:  # a link is kept, and its target replaced
             file.write(text.encode())
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _in_place(path: Path) -> bool:
-    """Whether `path` cannot be replaced: a device, a pipe, a file in a folder that is not ours."""
-    return path.exists() and not (path.is_file() and os.access(path.resolve().parent, os.W_OK))
+        raise _cannot_write(path, error) from error
 
 
 def check_writable(path: Path) -> None:
-    """Prove before long work that `path` can be written; what it holds stays.
+    """Check that `path` can be written, without changing its content.
 
     Raises:
         UserError: it cannot.
     """
-    new = not path.exists()
+    is_new = not path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a").close()
-        if new:
+        if is_new:
             path.unlink()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _cannot_write(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
+def _cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(
         f"cannot write {path}: {error.strerror}",
-        "free some space, or choose another place with --json FILE or --output FOLDER",
+        "free disk space, or use another path with --json FILE or --output FOLDER",
     )
 
 
-def plain(value: Any) -> Any:
-    """Give `value` as plain JSON data: numpy and torch scalars and arrays become Python's."""
+def to_json_data(value: Any) -> Any:
+    """Convert `value` to JSON data: numpy and torch scalars and arrays become Python's."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json_data(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
+        return [to_json_data(item) for item in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     if isinstance(value, Path):

@@ -1,17 +1,10 @@
-"""Tables show every digit whatever the terminal; JSON files can be read by every parser."""
+"""Tables show every digit whatever the terminal."""
 
-import json
 import math
-import os
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
-from ffreid import atomic, report
-from ffreid.errors import UserError
+from ffreid import report
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -55,72 +48,3 @@ def test_a_long_title_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> N
     title = "a title of many words " * 8
     report.show_table(title.strip(), ["x"], [[1]])
     assert shown(capsys)[0].strip() == title.strip()
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (np.float32(0.5), 0.5),
-        (np.arange(3), [0, 1, 2]),
-        (torch.tensor([[1.5]]), [[1.5]]),
-        ((1, "a", None), [1, "a", None]),
-        (float("nan"), None),
-        (np.array([1.0, np.inf]), [1.0, None]),
-        ({1: -math.inf}, {"1": None}),
-        (Path("a/b"), "a/b"),
-        (True, True),
-    ],
-)
-def test_values_become_plain_data(value: Any, expected: Any) -> None:
-    found = atomic.plain(value)
-    assert found == expected
-    assert json.loads(json.dumps(found, allow_nan=False)) == expected
-
-
-def test_json_is_written_unrounded_into_new_folders(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "results.json"
-    atomic.write_json(path, {"error": 0.1 + 0.2, "absent": float("nan")})
-    assert json.loads(path.read_text()) == {"error": 0.1 + 0.2, "absent": None}
-
-
-def test_a_json_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/results\.json") as caught:
-        atomic.write_json(tmp_path / "file" / "results.json", {})
-    assert "--json" in caught.value.hint
-
-
-def test_a_kill_while_json_is_written_leaves_the_earlier_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    path = tmp_path / "results.json"
-    atomic.write_json(path, {"step": 1})
-    monkeypatch.setattr(Path, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        atomic.write_json(path, {"step": 2})
-    assert json.loads(path.read_text()) == {"step": 1}
-
-
-def test_json_goes_through_a_link_and_into_a_pipe(tmp_path: Path) -> None:
-    link, pipe = tmp_path / "link.json", tmp_path / "pipe"
-    link.symlink_to(tmp_path / "target.json")
-    atomic.write_json(link, {"step": 1})
-    assert link.is_symlink()
-    assert json.loads((tmp_path / "target.json").read_text()) == {"step": 1}
-    os.mkfifo(pipe)
-    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    atomic.write_json(pipe, {"step": 2})
-    assert json.loads(os.read(reading, 100)) == {"step": 2}
-    os.close(reading)
-    assert pipe.is_fifo()
-
-
-def test_proving_that_a_file_can_be_written_leaves_it(tmp_path: Path) -> None:
-    (tmp_path / "old").write_text("kept")
-    atomic.check_writable(tmp_path / "old")
-    atomic.check_writable(tmp_path / "new")
-    assert (tmp_path / "old").read_text() == "kept"
-    assert not (tmp_path / "new").exists()

@@ -1,8 +1,8 @@
-"""Signals that ask a run to stop: the step is finished and saved first, data workers live on."""
+"""Signals that stop a run after the current step is saved, and data workers that ignore them."""
 
 import os
-import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -10,30 +10,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing import parent_process
-from time import perf_counter
 from types import FrameType
 from typing import Any
 
 from ffreid import report
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; the end of a job; what SLURM's ``--signal=USR1@SECONDS`` sends before the end."""
+STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+"""Ctrl-C, the end of a job, and what SLURM's ``--signal=USR1@SECONDS`` sends before the end."""
 SAME_WITHIN = 2.0
-"""Seconds in which a repetition is the same signal: torchrun forwards what a terminal sent."""
-PATIENCE = 1.0
-"""Seconds that the main thread has to handle a signal before another one does: Python hands it over
-between two computations only, and of two signals that came during one, a single one."""
-WAKE = 1.0
-"""Seconds after which a data worker looks whether its parent lives."""
+"""Seconds in which a repeated signal is the same one: torchrun forwards what a terminal sent."""
+PARENT_CHECK = 1.0
+"""Seconds between a data worker's checks that its parent is alive."""
 
 
 class Stopped(Exception):
-    """A run was asked to stop, and has saved.
+    """A run was stopped by a signal, after saving.
 
     Args:
-        signal: number of the signal; shells have 128 + it as the exit code.
-        message: what was stopped, where.
-        hint: what to type to go on.
+        signal: number of the signal; the exit code is 128 + this number.
+        message: what was stopped, and where.
+        hint: how to continue.
     """
 
     def __init__(self, signal: int, message: str, hint: str) -> None:
@@ -45,159 +43,125 @@ class Stopped(Exception):
 
 
 class SignalCatcher:
-    """What came while `catch_signals` held.
-
-    Args:
-        say: whether this process tells of it on stderr.
-        over: whether the run has failed already, and the signal says no more than that.
+    """What `catch_signals` has caught.
 
     Attributes:
-        received: the first signal; None as long as there was none.
+        received: the first signal, or None.
     """
 
     def __init__(self, *, verbose: bool, run_has_failed: Callable[[], bool]) -> None:
         self.received: signal.Signals | None = None
-        self._say, self._over, self._process = verbose, run_has_failed, os.getpid()
-        self._first: dict[signal.Signals, float] = {}
-        self._make: Callable[[signal.Signals], Stopped] | None = None
-        self._told, self._resting = False, threading.Event()
+        self._verbose, self._run_has_failed, self._pid = verbose, run_has_failed, os.getpid()
+        self._make_error: Callable[[signal.Signals], Stopped] | None = None
+        self._has_raised = False
 
     @contextmanager
-    def stop_immediately(self, make: Callable[[signal.Signals], Stopped]) -> Iterator[None]:
-        """Stop in the middle of the block: all is saved already.
+    def stop_immediately(self, make_error: Callable[[signal.Signals], Stopped]) -> Iterator[None]:
+        """Stop within the block, since everything is saved.
 
         Args:
-            make: what to raise, from the signal.
+            make_error: makes the exception to raise from the signal.
 
         Raises:
-            Stopped: a signal came, in the block or before it.
+            Stopped: a signal was received in the block or before it.
         """
-        previous, self._make = self._make, make
+        previous, self._make_error = self._make_error, make_error
         try:
             if self.received is not None:
-                raise make(self.received)
+                raise make_error(self.received)
             yield
         finally:
-            self._make = previous
+            self._make_error = previous
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        """Note a signal; a second one of its kind, unless close to the first, exits at once."""
-        if os.getpid() != self._process:
-            return  # forked a moment ago, and not yet deaf
-        kind, now = signal.Signals(number), time.monotonic()
-        if now - self._first.setdefault(kind, now) > SAME_WITHIN:
-            self._exit(kind)
-        if self.received is None:
-            self.received = kind
-            if self._make is not None:
-                raise self._make(kind)
-            self._tell_first(kind)
+        """Store the first signal; in `stop_immediately`, raise."""
+        if self.received is None and os.getpid() == self._pid:  # not in a fork
+            self.received = signal.Signals(number)
+            if self._make_error is not None:
+                self._has_raised = True
+                raise self._make_error(self.received)
 
-    def listen(self, source: int) -> None:
-        """In another thread: do as `handle` while the main one computes.
+    def listen(self, source: socket.socket) -> None:
+        """Report the first signal and exit at the second one of a kind, in another thread.
+
+        The main thread handles signals only between two computations, and several as one.
 
         Args:
-            source: where the numbers of signals are read, 0 for the end.
+            source: yields the number of each signal, and 0 at the end.
         """
         first: dict[signal.Signals, float] = {}
-        untold: signal.Signals | None = None
-        while True:
-            if not select.select([source], [], [], PATIENCE if untold else None)[0]:
-                if untold and self.received is None:
-                    self._tell_first(untold)
-                untold = None
+        while number := source.recv(1)[0]:
+            if number not in STOP_SIGNALS:
                 continue
-            number = os.read(source, 1)[0]
-            if number == 0:
-                return
-            if number in STOP_SIGNALS:
-                untold, now = signal.Signals(number), perf_counter()
-                if now - first.setdefault(untold, now) > SAME_WITHIN:
-                    if self._resting.wait(PATIENCE):
-                        return
-                    self._exit(untold)
+            kind, now = signal.Signals(number), time.monotonic()
+            if not (first or self._make_error or self._has_raised):
+                self._log(f"{kind.name}: finishing this step and saving; repeat it to exit at once")
+            if now - first.setdefault(kind, now) > SAME_WITHIN:
+                below_display = "\n" * sys.stderr.isatty()
+                self._log(
+                    f"{kind.name} again: exiting at once; resume from the last checkpoint with "
+                    f"--resume auto{below_display}"
+                )
+                os._exit(128 + kind)
 
-    def rest(self) -> None:
-        """Make `listen` end soon."""
-        self._resting.set()
-
-    def _tell_first(self, kind: signal.Signals) -> None:
-        if not self._told:
-            self._told = True
-            self._tell(f"{kind.name}: finishing this step and saving; once more exits at once")
-
-    def _exit(self, kind: signal.Signals) -> None:
-        self._tell(
-            f"{kind.name} again: exiting at once; what was saved is intact, "
-            "go on from it with --resume auto"
-        )
-        if self._say and sys.stderr.isatty():
-            with suppress(OSError):
-                os.write(2, b"\n")  # below the live display
-        os._exit(128 + kind)
-
-    def _tell(self, line: str) -> None:
-        if not self._say or self._over():
-            return
-        try:
-            report.log(line)
-        except (OSError, RuntimeError, ValueError):
-            # In the middle of another write to stderr, or its terminal is gone: the step counts.
-            with suppress(OSError):
-                os.write(2, f"{line}\n".encode())
+    def _log(self, line: str) -> None:
+        if self._verbose and not self._run_has_failed():
+            with suppress(OSError, ValueError):  # the terminal may be gone
+                report.log(line)
 
 
 @contextmanager
 def catch_signals(
     *, verbose: bool = True, run_has_failed: Callable[[], bool] = lambda: False
 ) -> Iterator[SignalCatcher]:
-    """Note the signals of `STOP_SIGNALS` in place of dying of them.
+    """Catch `STOP_SIGNALS`, which would end the process otherwise.
 
-    Python has signals in the main thread only; in another one nothing changes. Neither does it for
-    a signal that this process was started to ignore, as in the background of a script.
+    Does nothing outside of the main thread, which alone receives signals in Python, and leaves a
+    signal ignored that was ignored before, as in the background of a script.
 
     Args:
-        say: whether this process tells of the first one on stderr.
-        over: whether another process of the run has failed, of which torchrun's signal only tells.
+        verbose: whether this process reports the first signal on stderr.
+        run_has_failed: whether another process of the run has failed: torchrun's signal that
+            follows needs no report.
     """
-    watch = SignalCatcher(verbose=verbose, run_has_failed=run_has_failed)
-    previous = {}
+    catcher = SignalCatcher(verbose=verbose, run_has_failed=run_has_failed)
+    handlers = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {kind: signal.getsignal(kind) for kind in STOP_SIGNALS}
-        previous = {kind: old for kind, old in handlers.items() if old is not signal.SIG_IGN}
+        handlers = {kind: old for kind, old in handlers.items() if old is not signal.SIG_IGN}
     try:
-        for kind in previous:
-            signal.signal(kind, watch.handle)
-        with _heard(watch) if previous else nullcontext():
-            yield watch
+        for kind in handlers:
+            signal.signal(kind, catcher.handle)
+        with _listening(catcher) if handlers else nullcontext():
+            yield catcher
     finally:
-        for kind, old in previous.items():
-            # None is a handler that Python did not set and cannot set again.
+        for kind, old in handlers.items():
+            # None is a handler that was not set by Python, which cannot set it again.
             signal.signal(kind, signal.SIG_DFL if old is None else old)
 
 
 @contextmanager
-def _heard(watch: SignalCatcher) -> Iterator[None]:
-    """Let `watch` listen to the signals of the block in a thread."""
-    source, sink = os.pipe()
-    os.set_blocking(sink, False)
-    before = signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
-    thread = threading.Thread(target=watch.listen, args=(source,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        watch.rest()
-        os.write(sink, b"\0")  # not its end: forked data workers hold it open
-        thread.join()
-        for end in (source, sink):
-            os.close(end)
+def _listening(catcher: SignalCatcher) -> Iterator[None]:
+    source, sink = socket.socketpair()
+    with source, sink:
+        sink.setblocking(False)
+        previous = signal.set_wakeup_fd(sink.fileno(), warn_on_full_buffer=False)
+        thread = threading.Thread(target=catcher.listen, args=(source,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(previous)
+            sink.send(b"\0")  # closing it is no end: forked data workers hold it open
+            thread.join()
 
 
 @contextmanager
 def block_signals() -> Iterator[None]:
-    """Postpone the signals of `STOP_SIGNALS`; processes forked in the block inherit this."""
+    """Postpone `STOP_SIGNALS`; processes forked in the block inherit this."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -206,35 +170,36 @@ def block_signals() -> Iterator[None]:
 
 
 def ignore_signals_in_worker() -> None:
-    """Make a data worker deaf to signals sent to all processes of a run; its parent ends it.
+    """Make a data worker ignore the signals that a terminal, SLURM or torchrun send to all.
 
-    A terminal's Ctrl-C, SLURM and torchrun signal the workers too, and the main process needs
-    their batches to finish its step. Only its parent's own SIGTERM, which a loader's shutdown and
-    the interpreter's exit send, still ends a worker, whatever it is at; so does its parent's death,
-    within `WAKE` seconds, and no word then of what it was handing over. Call it in the worker's
-    main thread before it starts others.
-
-    Where the system does not tell a signal's sender, as macOS, any SIGTERM ends a worker.
+    The main process needs its batches to finish the step. The worker ends when its parent sends
+    SIGTERM, as the shutdown of a DataLoader does, or within `PARENT_CHECK` seconds of its parent's
+    death. Without `signal.sigtimedwait` (macOS), any SIGTERM ends it; on Windows there are none.
     """
-    sys.excepthook = partial(_tell_but_lost, sys.excepthook)
+    sys.excepthook = partial(_report_unless_disconnected, sys.excepthook)
+    if not hasattr(signal, "pthread_sigmask"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     if not hasattr(signal, "sigtimedwait"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return
-    threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _tell_but_lost(tell: Callable[..., Any], kind: type[BaseException], *rest: Any) -> None:
-    """Tell of an error in a thread that hands tensors over, unless the receiver is gone."""
+def _report_unless_disconnected(
+    report: Callable[..., Any], kind: type[BaseException], *rest: Any
+) -> None:
+    """Report an exception, except in a thread that sends tensors to a parent that has died."""
     if not issubclass(kind, ConnectionError | EOFError):
-        tell(kind, *rest)
+        report(kind, *rest)
 
 
-def _obey_parent(parent: int) -> None:
-    made_by = parent_process()
-    senders = {parent, made_by.pid if made_by else parent}  # two, where a fork server forks
-    while os.getppid() == parent:
-        told = signal.sigtimedwait({signal.SIGTERM}, WAKE)
-        if told is not None and told.si_pid in senders:
+def _exit_with_parent(pid: int) -> None:
+    creator = parent_process()
+    senders = {pid, creator.pid if creator else pid}  # they differ with a fork server
+    while os.getppid() == pid:
+        info = signal.sigtimedwait({signal.SIGTERM}, PARENT_CHECK)
+        if info is not None and info.si_pid in senders:
             break
     os._exit(0)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ffreid.atomic import atomic_write
 from ffreid.errors import UserError
 from ffreid.reid.retrieval.features import check_finite, unit
 from ffreid.reid.retrieval.protocols import ColumnFilter, Labels, Protocol
@@ -97,7 +98,7 @@ class ExtractedFeatures:
 
 
 def save(path: Path, search: ExtractedFeatures) -> None:
-    """Write `search` to `path`, whole or not at all, under exactly that name.
+    """Write `search` to exactly `path`, completely or not at all.
 
     Raises:
         UserError: the file cannot be written.
@@ -116,17 +117,13 @@ def save(path: Path, search: ExtractedFeatures) -> None:
         arrays[f"{name}_features"] = side.features.numpy()
         arrays |= {f"{name}_{column}": side.labels[column].numpy() for column in COLUMNS}
         arrays[f"{name}_path"] = np.array(side.paths, np.str_)
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:  # numpy would add .npz to a name
+        with atomic_write(path) as file:  # numpy would append .npz to a path
             np.savez(file, allow_pickle=False, **arrays)
-        part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(
-            f"cannot write {path}: {error.strerror}",
-            "choose another file with --save-features FILE",
+            f"cannot write {path}: {error.strerror}", "use another path with --save-features FILE"
         ) from error
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ffreid.atomic import plain
+from ffreid.atomic import to_json_data
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.metrics import auc
 from ffreid.pose.objects import linemod_objects, ycb_objects
@@ -118,7 +118,7 @@ def test_summary_counts_missed_and_unsolved_and_parts_keypoint_errors() -> None:
 
 def test_summary_is_plain_data() -> None:
     summary = summarise([_score(1, 0.01)], OBJECTS, {1: 0.15})
-    assert json.loads(json.dumps(plain(summary)))["dataset"] == "ycb"
+    assert json.loads(json.dumps(to_json_data(summary)))["dataset"] == "ycb"
 
 
 def test_an_empty_evaluation_has_a_summary() -> None:

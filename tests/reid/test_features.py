@@ -1,6 +1,7 @@
 """The file of features: what goes in comes out, and what is wrong with one is said."""
 
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,15 @@ def test_the_file_has_the_documented_arrays_and_no_pickles(tmp_path: Path) -> No
         assert str(file["dataset"]) == "ltcc"
 
 
-def test_the_name_is_taken_as_it_is_and_no_part_is_left(tmp_path: Path) -> None:
+def test_the_file_is_flushed_to_disk_under_exactly_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_size))
     save(tmp_path / "new/features.bin", synthetic_features())
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["features.bin"]
+    (path,) = (tmp_path / "new").iterdir()
+    assert path.name == "features.bin"
+    assert flushed[0] == path.stat().st_size
 
 
 def test_a_folder_in_the_way_is_said(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def launch(
                 how = f"exited with code {first.exitcode}"
                 if first.exitcode < 0:
                     how = f"was killed by {first.signal_name()}"
-                if first.exitcode == -signal.SIGKILL:
+                if first.signal_name() == "SIGKILL":
                     how += ", perhaps for lack of memory"
                 log(f"error: process {rank} of {count} {how}\nhint: {RESUME}")
             return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode

@@ -15,7 +15,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid import report
-from ffreid.atomic import atomic_write, plain
+from ffreid.atomic import atomic_write, to_json_data
 from ffreid.engine import precision
 from ffreid.engine.distributed.group import World
 from ffreid.engine.task import Plan
@@ -79,12 +79,12 @@ def _git_state() -> dict[str, Any] | None:
 def write_start(folder: Path, cfg: CfgNode, facts: Mapping[str, Any]) -> None:
     """Write ``config.yaml`` and ``run.json`` atomically."""
     _rewrite(folder / "config.yaml", cfg.dump().encode())
-    _rewrite(folder / "run.json", (json.dumps(plain(facts), indent=1) + "\n").encode())
+    _rewrite(folder / "run.json", (json.dumps(to_json_data(facts), indent=1) + "\n").encode())
 
 
 def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
     """Append a row to ``metrics.jsonl``."""
-    _append(folder / "metrics.jsonl", json.dumps(plain(row)))
+    _append(folder / "metrics.jsonl", json.dumps(to_json_data(row)))
 
 
 def append_line(folder: Path, line: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ffreid.atomic import atomic_write, plain
+from ffreid.atomic import atomic_write, to_json_data
 from ffreid.errors import UserError
 
 NAME = "state.json"
@@ -45,7 +46,7 @@ def write(folder: Path, status: dict[str, Any]) -> None:
     """
     pid = os.getpid()
     owner = {"pid": pid, "host": socket.gethostname(), "process": _start_time(pid)}
-    content = json.dumps(plain(status | owner | {"updated": now()}), indent=1) + "\n"
+    content = json.dumps(to_json_data(status | owner | {"updated": now()}), indent=1) + "\n"
     path = folder / NAME
     with write_errors(path), atomic_write(path) as file:
         file.write(content.encode())
@@ -69,7 +70,8 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 def _is_alive(status: dict[str, Any]) -> bool:
     """Whether the process exists, or a run on another host was updated within `TIMEOUT`."""
-    if status.get("host") != socket.gethostname():
+    windows = sys.platform == "win32"  # where os.kill would end the process
+    if status.get("host") != socket.gethostname() or windows:
         try:
             updated = datetime.strptime(str(status.get("updated")), _FORMAT)
         except ValueError:
