@@ -1,4 +1,4 @@
-"""Old checkpoints to ours and back, for the command and for whatever loads a file."""
+"""Converting old checkpoints to ffreid's format and back, on the command line and when loading."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from yacs.config import CfgNode
 
 from ffreid import atomic, report, tasks
 from ffreid.config import check_choices, lookup, merge_pairs
-from ffreid.convert_report import Report, refusal, tell
-from ffreid.engine.checkpoints import contents, io, pretrained
-from ffreid.engine.checkpoints.contents import CheckpointContents, Facts
+from ffreid.convert_report import ConversionReport, print_report, unsupported_error
+from ffreid.engine.checkpoints import io, pretrained
+from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo, identify
 from ffreid.engine.checkpoints.io import Comparison, compare
 from ffreid.errors import UserError
 from ffreid.tasks import Converter
 
-TARGETS = ("ffreid", "original", "safetensors")
-"""What ``--to`` may say."""
-ENDINGS = (".pth.tar", ".pth", ".pt", ".th", ".tar", ".ckpt", ".pkl", ".bin", ".safetensors")
+FORMATS = ("ffreid", "original", "safetensors")
+"""Choices of ``--to``."""
+SUFFIXES = (".pth.tar", ".pth", ".pt", ".th", ".tar", ".ckpt", ".pkl", ".bin", ".safetensors")
 
 
 def convert(
@@ -36,76 +36,81 @@ def convert(
     trust_pickle: bool = False,
     settings: Sequence[str] = (),
     weights: str = "",
-) -> Report:
-    """Recognise a checkpoint, tell what it is, and write it in another form.
+) -> ConversionReport:
+    """Identify a checkpoint, print what it contains, and write it in another format.
 
     Args:
         old: the file.
-        new: where to; by default a name beside `old`.
-        force: write over an existing file.
-        dry_run: only tell.
+        new: the file to write; by default next to `old`.
+        force: overwrite an existing file.
+        dry_run: only print.
         check: build the network, load strictly and run one forward.
-        to: of `TARGETS`.
-        legacy: with ``original``, the container that PyTorch before 1.6 reads.
-        trust_pickle: execute what a pickle in the file says.
-        settings: KEY VALUE words for what no file tells.
-        weights: of several state dicts in the file, the role to take, e.g. ``ema``.
+        to: of `FORMATS`.
+        legacy: with ``original``, the file format that PyTorch before 1.6 reads.
+        trust_pickle: run the pickle in the file.
+        settings: KEY VALUE arguments for what the file does not determine.
+        weights: of several state dicts in the file, the role to use, e.g. ``ema``.
 
     Raises:
-        UserError: the file is unreadable or no network of ours, its keys do not fit, or `new`
-            cannot be written.
+        UserError: the file is unreadable or not a supported network, its keys do not match, or
+            `new` cannot be written.
     """
-    _check_asked(to, legacy=legacy)
-    raw = _mapping(io.read(old, trust=trust_pickle), old)
-    found = _choose(contents.identify(raw), weights, old)
-    claimed = _claimed(found)
-    if claimed is None:
-        return _without_network(old, new, found, raw, to=to, force=force, dry_run=dry_run)
-    room, facts = claimed
-    cfg, given = _settings(facts, settings)
-    state, ours, notes = _in_our_layout(old, room, raw, found, facts, given)
-    net: nn.Module = room.build(facts, cfg)
+    if to not in FORMATS:
+        raise UserError(f"unknown format --to {to!r}", f"choose one of: {', '.join(FORMATS)}")
+    if legacy and to != "original":
+        raise UserError("--legacy needs --to original", "add --to original")
+    if to == "safetensors":
+        _safetensors()
+    raw = _as_mapping(io.read(old, trust=trust_pickle), old)
+    contents = _select_weights(identify(raw), weights, old)
+    for task in tasks.TASKS:
+        converter = tasks.converter(task)
+        if (info := converter.identify_network(contents)) is not None:
+            break
+    else:
+        return _convert_backbone(old, new, contents, raw, to=to, force=force, dry_run=dry_run)
+    cfg = _configuration(info, settings)
+    user_settings = {key: lookup(cfg, key) for key in settings[::2]}
+    checkpoint, state, notes = dict(raw), contents.weights[info.role], list[str]()
+    if not contents.is_ffreid:
+        checkpoint, notes = converter.to_ffreid(contents, info, user_settings)
+        checkpoint["converted"]["file"] = old.name
+        state = converter.repair(contents, info)[0]
+    net = converter.build(info, cfg)
     comparison = compare(net, state)
-    told = Report(found=found, facts=facts, comparison=comparison, notes=tuple(notes))
-    tell(old, told, state, given)
+    result = ConversionReport(
+        contents=contents, network=info, comparison=comparison, notes=tuple(notes)
+    )
+    print_report(old, result, state, user_settings)
     _check_fit(old, comparison)
-    forward = _forward(room, net, cfg, state) if check else None
-    target = None
-    if not dry_run and not (found.ours and to == "ffreid"):
+    if check:
+        result = replace(result, forward=_check_forward(converter, net, cfg, state))
+    if contents.is_ffreid and to == "ffreid":
+        report.log(f"{old} is already a checkpoint of ffreid: nothing to convert")
+    elif not dry_run:
         target = _target(old, new, to, force=force)
-        _write(target, _payload(room, facts, ours, state, to), to=to, legacy=legacy)
+        payload = converter.to_original(checkpoint) if to == "original" else checkpoint
+        _write(target, _unshared(state) if to == "safetensors" else payload, to=to, legacy=legacy)
         report.log(f"written: {target}")
-    elif found.ours and to == "ffreid":
-        report.log(f"{old} is a checkpoint of ffreid already: nothing to convert")
-    return replace(told, forward=forward, written=target)
+        result = replace(result, written=target)
+    return result
 
 
-def load_any(path: Path, task: str, *, say: bool = True) -> dict[str, Any]:
-    """Read a checkpoint of `task`, converting an old one in memory and saying so in a line.
+def load_any(path: Path, task: str, *, log: bool = True) -> dict[str, Any]:
+    """Load a checkpoint of `task`, converting an old one in memory.
 
     Args:
         path: of the file.
         task: pose or reid.
-        say: whether this process says it.
+        log: whether this process logs a conversion.
 
     Raises:
-        UserError: it is unreadable, or holds no network of the task.
+        UserError: it is unreadable, or contains no network of the task.
     """
-    raw = _mapping(io.read(path), path)
-    state, line = tasks.converter(task).converted(raw, path)
-    if line and say:
-        report.log(line)
-    loaded: dict[str, Any] = state
-    return loaded
-
-
-def _check_asked(to: str, *, legacy: bool) -> None:
-    if to not in TARGETS:
-        raise UserError(f"--to {to!r} is no form", f"choose one of: {', '.join(TARGETS)}")
-    if legacy and to != "original":
-        raise UserError("the legacy container is for the authors' code alone", "add --to original")
-    if to == "safetensors":
-        _safetensors()
+    state, note = tasks.converter(task).convert_any(_as_mapping(io.read(path), path), path)
+    if note and log:
+        report.log(note)
+    return state
 
 
 def _safetensors() -> Any:
@@ -118,185 +123,151 @@ def _safetensors() -> Any:
         ) from error
 
 
-def _mapping(raw: Any, path: Path) -> Mapping[Any, Any]:
-    if isinstance(raw, nn.Module):  # saved whole, and trusted
+def _as_mapping(raw: Any, path: Path) -> Mapping[Any, Any]:
+    if isinstance(raw, nn.Module):  # a pickled module, and trusted
         return {"state_dict": raw.state_dict()}
     if not isinstance(raw, Mapping):
         raise UserError(
-            f"{path} holds a {type(raw).__name__}, no checkpoint",
-            "give a file with a state dict in it",
+            f"{path} contains a {type(raw).__name__}, not a checkpoint",
+            "use a file with a state dict",
         )
     return raw
 
 
-def _choose(found: CheckpointContents, weights: str, path: Path) -> CheckpointContents:
+def _select_weights(contents: CheckpointContents, weights: str, path: Path) -> CheckpointContents:
     if not weights:
-        return found
-    if found.ours:
+        return contents
+    if contents.is_ffreid:
         raise UserError(
-            f"{path} is a checkpoint of ffreid, whose averaged weights have files of their own",
-            "give best-ema.pth",
+            f"{path} is a checkpoint of ffreid, which saves EMA weights in separate files",
+            "use best-ema.pth",
         )
-    if weights not in found.weights:
+    if weights not in contents.weights:
         raise UserError(
-            f"{path} holds no weights {weights!r}",
-            f"it has: {', '.join(found.weights) or 'none'}",
+            f"{path} contains no weights {weights!r}",
+            f"choose one of: {', '.join(contents.weights) or 'none'}",
         )
-    return contents.taking(found, weights)
+    return contents.with_weights(weights)
 
 
-def _claimed(found: CheckpointContents) -> tuple[Converter, Facts] | None:
-    for task in tasks.TASKS:
-        room = tasks.converter(task)
-        facts: Facts | None = room.claims(found)
-        if facts is not None:
-            return room, facts
-    return None
-
-
-def _settings(facts: Facts, words: Sequence[str]) -> tuple[CfgNode, dict[str, Any]]:
-    """The task's defaults with what the file and the user tell; and what the user told alone."""
-    defaults = tasks.defaults(facts.task)
+def _configuration(info: NetworkInfo, pairs: Sequence[str]) -> CfgNode:
+    """Return the task's defaults with the settings of the file and the user."""
+    defaults = tasks.defaults(info.task)
     cfg = defaults.defaults()
-    merge_pairs(cfg, [word for key, v in facts.settings.items() for word in (key, str(v))])
-    merge_pairs(cfg, words)
-    for key, value in facts.settings.items():
+    merge_pairs(cfg, [word for key, v in info.settings.items() for word in (key, str(v))])
+    merge_pairs(cfg, pairs)
+    for key, value in info.settings.items():
         if lookup(cfg, key) != value:
             raise UserError(
-                f"{key} is {lookup(cfg, key)}, the file's keys say {value}", f"leave {key} out"
+                f"{key} is {lookup(cfg, key)}, but the file's keys are of {value}",
+                f"remove {key}",
             )
     check_choices(cfg, defaults.CHOICES)
-    return cfg, {key: lookup(cfg, key) for key in words[::2]}
-
-
-def _in_our_layout(
-    old: Path,
-    room: Converter,
-    raw: Mapping[Any, Any],
-    found: CheckpointContents,
-    facts: Facts,
-    given: Mapping[str, Any],
-) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
-    """The network's state dict, the checkpoint in our layout, and what was done."""
-    if found.ours:
-        return found.weights[facts.role], dict(raw), []
-    ours, notes = room.to_ours(found, facts, given)
-    ours["converted"]["file"] = old.name
-    return room.repaired(found, facts)[0], ours, notes
+    return cfg
 
 
 def _check_fit(path: Path, comparison: Comparison) -> None:
-    if comparison.fits:
-        return
-    counts = {
-        "missing": comparison.missing,
-        "unexpected": comparison.unexpected,
-        "misshapen": comparison.misshapen,
-    }
-    words = ", ".join(f"{len(keys)} {word}" for word, keys in counts.items() if keys)
-    raise UserError(
-        f"{path} does not fit: {words} keys, as the table shows",
-        "it is of a network that was changed, or a KEY VALUE is another here",
-    )
+    if not comparison.fits:
+        counts = {
+            "missing": len(comparison.missing),
+            "unexpected": len(comparison.unexpected),
+            "misshapen": len(comparison.misshapen),
+        }
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+        raise UserError(
+            f"{path} does not match the network: {listed} keys, see the table",
+            "its network was modified, or a KEY VALUE is wrong",
+        )
 
 
-def _forward(
-    room: Converter, net: nn.Module, cfg: CfgNode, state: Mapping[str, Tensor]
+def _check_forward(
+    converter: Converter, net: nn.Module, cfg: CfgNode, state: Mapping[str, Tensor]
 ) -> dict[str, tuple[int, ...]]:
     net.load_state_dict(state)
-    outputs: dict[str, Tensor] = room.run(net, cfg)
+    outputs = converter.run(net, cfg)
     broken = [name for name, value in outputs.items() if not value.isfinite().all()]
     if broken:
         raise UserError(
-            f"the network's {', '.join(broken)} are not finite on made-up input",
-            "the weights are broken: copy the file again, or give an earlier one",
+            f"the network's {', '.join(broken)} is not finite on random input",
+            "the weights are damaged: copy the file again, or use an earlier one",
         )
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
-    report.log(
-        "checked: loaded strictly, one forward, finite: "
-        + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    )
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    report.log(f"checked: loaded strictly, one forward, all outputs finite: {listed}")
     return shapes
 
 
-def _without_network(
+def _convert_backbone(
     old: Path,
     new: Path | None,
-    found: CheckpointContents,
+    contents: CheckpointContents,
     raw: Mapping[Any, Any],
     *,
     to: str,
     force: bool,
     dry_run: bool,
-) -> Report:
-    """Tell of a file without a network of ours, and refuse it unless it is a backbone."""
-    told = Report(found=found)
-    state = found.weights.get("model", {})
-    tell(old, told, state, {})
-    name = pretrained.name_of(state)
-    usable = {tasks.converter(task).BACKBONE[0]: task for task in tasks.TASKS}
+) -> ConversionReport:
+    """Report a file without a network of FFB6D or Simple-CCReID; refuse all but backbones."""
+    result = ConversionReport(contents=contents)
+    state = contents.weights.get("model", {})
+    print_report(old, result, state, {})
+    name = pretrained.name_of_resnet(state)
+    usable = dict(tasks.converter(task).BACKBONE for task in tasks.TASKS)
     if name not in usable or to == "original":
-        raise UserError(*refusal(old, found, name))
+        raise unsupported_error(old, contents, name)
     report.log(f"{old} is torchvision's {name}: a backbone to start training from")
-    plain = "model" not in found.prefixes and all(key in raw for key in state)
-    target = None
-    if not dry_run and (to == "safetensors" or not plain):
+    is_bare = "model" not in contents.prefixes and all(key in raw for key in state)
+    if not dry_run and (to == "safetensors" or not is_bare):
         target = _target(old, new, to, force=force)
-        _write(target, _tensors(state) if to == "safetensors" else state, to=to, legacy=False)
+        _write(target, _unshared(state) if to == "safetensors" else state, to=to, legacy=False)
+        result = replace(result, written=target)
     report.log(
-        f"use it with: ffreid train … MODEL.BACKBONE {target or old} (data sets of {usable[name]})"
+        f"use it with: ffreid train … MODEL.BACKBONE {result.written or old} "
+        f"(data sets of {usable[name]})"
     )
-    return replace(told, written=target)
+    return result
 
 
-def _payload(
-    room: Converter, facts: Facts, ours: Mapping[str, Any], state: Mapping[str, Tensor], to: str
-) -> Mapping[str, Any]:
-    if to == "original":
-        original: dict[str, Any] = room.to_original(ours)
-        return original
-    return ours if to == "ffreid" else _tensors(state)
-
-
-def _tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors with storage of their own each: safetensors refuses shared ones."""
+def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy shared tensors, which safetensors refuses."""
     return {key: value.clone().contiguous() for key, value in state.items()}
 
 
 def _target(old: Path, new: Path | None, to: str, *, force: bool) -> Path:
-    """Where to write, which is nowhere that holds something unless `force` says so."""
-    target = new or beside(old, to)
+    """Return the path to write to, which must not exist unless `force` is given."""
+    target = new or default_target(old, to)
     if target.is_dir():
-        raise UserError(f"{target} is a folder", f"name a file: {target / beside(old, to).name}")
+        raise UserError(
+            f"{target} is a folder", f"name a file: {target / default_target(old, to).name}"
+        )
     if target.exists() and old.samefile(target):
-        raise UserError(f"{target} is the old file itself", "give the new one another name")
+        raise UserError(f"{target} is the old file", "choose another name for the new one")
     if target.exists() and not force:
-        raise UserError(f"{target} exists already", "add --force, or name another file: OLD NEW")
+        raise UserError(f"{target} already exists", "add --force, or name another file: OLD NEW")
     return target
 
 
-def beside(old: Path, to: str) -> Path:
-    """The name beside `old` that its other form gets."""
-    ending = next((e for e in ENDINGS if old.name.lower().endswith(e)), "")
-    stem = old.name[: len(old.name) - len(ending)]
-    suffix = {"ffreid": ".ffreid.pth", "original": ".original.pth.tar"}.get(to, ".safetensors")
-    return old.with_name(stem.removesuffix(".ffreid") + suffix)
+def default_target(old: Path, to: str) -> Path:
+    """Return the path next to `old` for its other format."""
+    suffix = next((end for end in SUFFIXES if old.name.lower().endswith(end)), "")
+    stem = old.name[: len(old.name) - len(suffix)].removesuffix(".ffreid")
+    new = {"ffreid": ".ffreid.pth", "original": ".original.pth.tar"}.get(to, ".safetensors")
+    return old.with_name(stem + new)
 
 
 def _write(path: Path, payload: Mapping[str, Any], *, to: str, legacy: bool) -> None:
     hint = "free some space or name another file: OLD NEW"
-    if to != "safetensors" and not legacy:
-        try:
-            io.save(path, payload)
-        except UserError as error:  # whose hint is a run's
-            raise UserError(error.message, hint) from error
-        return
     try:
+        if to != "safetensors" and not legacy:
+            io.save(path, payload)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.atomic_write(path) as file:
             if legacy:
                 torch.save(dict(payload), file, _use_new_zipfile_serialization=False)
             else:
                 file.write(_safetensors().save(payload, metadata={"format": "pt"}))
+    except UserError as error:  # its hint is for training
+        raise UserError(error.message, hint) from error
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}", hint) from error

@@ -118,7 +118,7 @@ def _load_resumed(
             log(f"no checkpoint in {folder} yet: training from scratch")
     if resume is None or resume == "auto":
         return "", None
-    return str(resume), convert.load_any(Path(resume), cfg.TASK, say=world.is_main)
+    return str(resume), convert.load_any(Path(resume), cfg.TASK, log=world.is_main)
 
 
 def finish(cfg: CfgNode) -> None:

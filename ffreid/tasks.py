@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ffreid.engine.checkpoints.contents import CheckpointContents, Facts
+    from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo
     from ffreid.engine.distributed.group import World
     from ffreid.engine.task import TaskModules
     from ffreid.pose.predictor import PoseModel
@@ -55,34 +55,34 @@ class Evaluation(Protocol):
 
 
 class Converter(Protocol):
-    """A task's module ``convert``: checkpoints of others to ours and back."""
+    """A task's module ``convert``: checkpoints of any program to ffreid's layout and back."""
 
     BACKBONE: tuple[str, str]
 
-    def claims(self, found: CheckpointContents) -> Facts | None:
-        """Describe the network that a file holds; None where it holds none of the task's."""
+    def identify_network(self, contents: CheckpointContents) -> NetworkInfo | None:
+        """Describe the task's network in a file; None where there is none."""
 
-    def build(self, facts: Facts, settings: CfgNode) -> nn.Module:
-        """Make the network that `facts` describe."""
+    def build(self, info: NetworkInfo, cfg: CfgNode) -> nn.Module:
+        """Build the network that `info` describes."""
 
-    def run(self, net: nn.Module, settings: CfgNode) -> dict[str, Tensor]:
+    def run(self, net: nn.Module, cfg: CfgNode) -> dict[str, Tensor]:
         """Run one forward on random input; outputs by name."""
 
-    def repaired(
-        self, found: CheckpointContents, facts: Facts
+    def repair(
+        self, contents: CheckpointContents, info: NetworkInfo
     ) -> tuple[dict[str, Tensor], list[str]]:
-        """Give the state dict under current names, and notes on what was repaired."""
+        """Return the state dict under current names, and notes on what was changed."""
 
-    def to_ours(
-        self, found: CheckpointContents, facts: Facts, settings: Mapping[str, Any]
+    def to_ffreid(
+        self, contents: CheckpointContents, info: NetworkInfo, settings: Mapping[str, Any]
     ) -> tuple[dict[str, Any], list[str]]:
-        """Give a checkpoint in our layout, and notes."""
+        """Convert to ffreid's layout; also return notes."""
 
     def to_original(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Give our checkpoint in the original authors' layout."""
+        """Convert from ffreid's layout to the original's."""
 
-    def converted(self, raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str]:
-        """Give any checkpoint in our layout, and a line for the user if it was converted."""
+    def convert_any(self, raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+        """Convert any checkpoint to ffreid's layout; also return a note if it was another's."""
 
 
 def defaults(task: str) -> Defaults:

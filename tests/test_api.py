@@ -135,7 +135,7 @@ def test_precision_is_a_setting() -> None:
         ({"dataset": "ltc"}, "unknown dataset 'ltc'"),
         ({"device": "gpu"}, "cannot use device 'gpu'"),
         ({"device": "cpu:7x"}, "cannot use device 'cpu:7x'"),
-        ({"checkpoint": "gone.pth"}, r"no checkpoint gone\.pth"),
+        ({"checkpoint": "gone.pth"}, r"cannot read checkpoint gone\.pth"),
         ({"settings": {"DATA.HIGHT": 3}}, r"unknown key DATA\.HIGHT"),
         ({"settings": {"MODEL.BACKBONE": "imagenet"}}, r"MODEL\.BACKBONE only initializes"),
         ({"cls": "ape", "dataset": "ycb"}, "not for ape alone"),

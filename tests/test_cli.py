@@ -206,7 +206,7 @@ def test_a_checkpoint_of_another_network_is_refused(
 ) -> None:
     io.save(tmp_path / "resnet.pth", {"conv1.weight": torch.zeros(1)})
     command = f"{EVAL} --root {data} --checkpoint {tmp_path}/resnet.pth {TOY}"
-    assert "holds no FFB6D" in mistake(capsys, command)[0]
+    assert "contains no FFB6D" in mistake(capsys, command)[0]
 
 
 def test_an_evaluation_before_any_training_is_refused(

@@ -1,4 +1,4 @@
-"""``convert-ckpt``: what it tells, writes and refuses."""
+"""``convert-ckpt``: what it prints, writes and refuses."""
 
 import importlib.util
 from pathlib import Path
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.models import resnet18, resnet34
 
-from ffreid.convert import beside, convert, load_any
+from ffreid.convert import convert, default_target, load_any
 from ffreid.engine.checkpoints import io
-from ffreid.engine.checkpoints.pretrained import name_of
+from ffreid.engine.checkpoints.pretrained import name_of_resnet
 from ffreid.errors import UserError
 from ffreid.pose.model.backbone import load_backbone
 from ffreid.pose.model.ffb6d import FFB6D
@@ -34,26 +34,26 @@ def old(tmp_path: Path) -> Path:
     return old_files.write(tmp_path / "old.pth.tar", old_files.ffb6d(state(), prefix="module."))
 
 
-def test_it_tells_what_the_file_is(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = convert(old, dry_run=True)
+def test_it_prints_what_the_file_is(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = convert(old, dry_run=True)
     out = capsys.readouterr().out
-    for words in (
+    for text in (
         "FFB6D",
         "classes 2",
         "keypoints 8",
         "linemod",
-        "module. taken off",
+        "module. removed",
         "it 83496",
-        "all 684 fit",
-        "apex's loss scaler",
+        "all 684 match",
+        "apex loss scaler",
         "DATA.CLS NAME",
     ):
-        assert " ".join(words.split()) in " ".join(out.split()), words
-    assert told.written is None
+        assert " ".join(text.split()) in " ".join(out.split()), text
+    assert result.written is None
     assert list(old.parent.iterdir()) == [old]
 
 
-def test_the_new_file_lies_beside_the_old_one(old: Path) -> None:
+def test_the_new_file_is_next_to_the_old_one(old: Path) -> None:
     assert convert(old).written == old.parent / "old.ffreid.pth"
     assert {path.name for path in old.parent.iterdir()} == {"old.pth.tar", "old.ffreid.pth"}
 
@@ -68,24 +68,24 @@ def test_the_new_file_lies_beside_the_old_one(old: Path) -> None:
         ("old.th", "safetensors", "old.safetensors"),
     ],
 )
-def test_names_beside(name: str, to: str, new: str) -> None:
-    assert beside(Path("x") / name, to) == Path("x") / new
+def test_default_names(name: str, to: str, new: str) -> None:
+    assert default_target(Path("x") / name, to) == Path("x") / new
 
 
-def test_nothing_is_written_over_unless_forced(old: Path) -> None:
+def test_nothing_is_overwritten_without_force(old: Path) -> None:
     taken = old.parent / "taken.pth"
-    taken.write_text("mine")
-    with pytest.raises(UserError, match=r"taken\.pth exists already") as caught:
+    taken.write_text("existing")
+    with pytest.raises(UserError, match=r"taken\.pth already exists") as caught:
         convert(old, taken)
     assert "--force" in caught.value.hint
-    assert taken.read_text() == "mine"
+    assert taken.read_text() == "existing"
     assert convert(old, taken, force=True).written == taken
-    with pytest.raises(UserError, match="is the old file itself"):
+    with pytest.raises(UserError, match="is the old file"):
         convert(old, old, force=True)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"to": "original", "legacy": True}])
-def test_a_file_that_cannot_be_written_is_told_with_what_the_command_takes(
+def test_a_file_that_cannot_be_written_is_reported_with_the_commands_arguments(
     old: Path, arguments: Any
 ) -> None:
     (old.parent / "taken").write_text("a file, no folder")
@@ -94,27 +94,27 @@ def test_a_file_that_cannot_be_written_is_told_with_what_the_command_takes(
     assert caught.value.hint == "free some space or name another file: OLD NEW"
 
 
-def test_a_folder_is_no_new_file(old: Path) -> None:
+def test_a_folder_is_not_a_new_file(old: Path) -> None:
     with pytest.raises(UserError, match="is a folder") as caught:
         convert(old, old.parent, force=True)
     assert caught.value.hint.endswith("/old.ffreid.pth")
 
 
 def test_the_check_runs_the_network(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = convert(old, check=True, dry_run=True)
-    assert told.forward is not None and told.forward["segmentation"] == (1, 2, 1024)
-    assert "loaded strictly, one forward, finite" in capsys.readouterr().err
+    result = convert(old, check=True, dry_run=True)
+    assert result.forward is not None and result.forward["segmentation"] == (1, 2, 1024)
+    assert "loaded strictly, one forward, all outputs finite" in capsys.readouterr().err
 
 
 def test_the_check_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
     broken = state() | {"rgbd_seg_layer.3.conv.bias": torch.full((2,), torch.nan)}
     old = old_files.write(tmp_path / "old.pth", broken)
-    with pytest.raises(UserError, match="the network's segmentation are not finite"):
+    with pytest.raises(UserError, match="the network's segmentation is not finite"):
         convert(old, check=True)
     assert list(tmp_path.iterdir()) == [old]
 
 
-def test_keys_that_do_not_fit_are_shown_by_module(
+def test_keys_that_do_not_match_are_shown_by_module(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed = {key: v for key, v in state().items() if not key.startswith("cnn_pre_stages.0")}
@@ -127,50 +127,54 @@ def test_keys_that_do_not_fit_are_shown_by_module(
     assert list(tmp_path.iterdir()) == [old]
 
 
-def test_a_setting_says_what_the_file_does_not(
+def test_a_setting_adds_what_the_file_does_not_contain(
     old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = convert(old, settings=["DATA.CLS", "duck"])
-    assert told.written is not None
-    new = io.load(told.written)
+    result = convert(old, settings=["DATA.CLS", "duck"])
+    assert result.written is not None
+    new = io.load(result.written)
     assert (new["classes"], new["config"]) == (["duck"], "DATA:\n  CLS: duck\n")
-    assert "given DATA.CLS duck" in " ".join(capsys.readouterr().out.split())
+    assert "setting DATA.CLS duck" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_setting_cannot_contradict_the_file(tmp_path: Path) -> None:
     old = old_files.write(
         tmp_path / "old.pth", old_files.light(NETWORKS["resnet50"]().state_dict())
     )
-    with pytest.raises(UserError, match=r"MODEL\.POOLING\.NAME is gem, the file's keys say maxavg"):
+    with pytest.raises(
+        UserError, match=r"MODEL\.POOLING\.NAME is gem, but the file's keys are of maxavg"
+    ):
         convert(old, settings=["MODEL.POOLING.NAME", "gem"])
     with pytest.raises(UserError, match="unknown key"):
         convert(old, settings=["MODEL.POOL", "gem"])
 
 
-def test_an_averaged_copy_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_ema_weights_are_converted_on_request(tmp_path: Path) -> None:
     ema = state() | {"rgbd_seg_layer.3.conv.bias": torch.ones(2)}
     old = old_files.write(tmp_path / "old.pth", {"model": state(), "model_ema": ema})
-    told = convert(old, weights="ema")
-    assert told.written is not None and told.notes == ()
-    net = io.load(told.written)["parts"]["net"]
+    result = convert(old, weights="ema")
+    assert result.written is not None and result.notes == ()
+    net = io.load(result.written)["parts"]["net"]
     assert torch.equal(net["rgbd_seg_layer.3.conv.bias"], torch.ones(2))
-    with pytest.raises(UserError, match="holds no weights 'swa'"):
+    with pytest.raises(UserError, match="contains no weights 'swa'"):
         convert(old, weights="swa")
 
 
-def test_ours_is_left_alone_and_goes_back(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_of_ffreid_is_only_converted_back(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ours = convert(old).written
     assert ours is not None
     assert convert(ours).written is None
-    assert "already: nothing to convert" in capsys.readouterr().err
-    with pytest.raises(UserError, match="averaged weights have files of their own"):
+    assert "nothing to convert" in capsys.readouterr().err
+    with pytest.raises(UserError, match="saves EMA weights in separate files"):
         convert(ours, to="original", weights="ema")
     back = convert(ours, to="original").written
     assert back == old.parent / "old.original.pth.tar"
     assert list(io.load(back)) == list(io.load(old))
 
 
-def test_a_file_goes_back_in_one_step_and_in_the_old_container(old: Path) -> None:
+def test_a_file_is_converted_to_the_legacy_format_in_one_step(old: Path) -> None:
     back = convert(old, to="original", legacy=True).written
     assert back is not None
     assert not back.read_bytes().startswith(b"PK")
@@ -180,11 +184,11 @@ def test_a_file_goes_back_in_one_step_and_in_the_old_container(old: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"to": "onnx"}, "--to 'onnx' is no form"),
-        ({"legacy": True}, "the legacy container is for the authors' code alone"),
+        ({"to": "onnx"}, "unknown format --to 'onnx'"),
+        ({"legacy": True}, "--legacy needs --to original"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(old: Path, arguments: Any, message: str) -> None:
+def test_impossible_formats_are_refused(old: Path, arguments: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         convert(old, **arguments)
 
@@ -210,7 +214,7 @@ def test_safetensors_holds_the_weights_under_all_their_names(old: Path) -> None:
     assert all(torch.equal(loaded[key], value) for key, value in state().items())
 
 
-def test_torchvision_s_resnet_is_told_as_a_backbone(
+def test_a_resnet_of_torchvision_is_a_backbone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = resnet34(num_classes=10).state_dict()
@@ -227,21 +231,19 @@ def test_torchvision_s_resnet_is_told_as_a_backbone(
 
 def test_other_resnets_of_torchvision_are_named_and_refused(tmp_path: Path) -> None:
     weights = resnet18(num_classes=2).state_dict()
-    assert name_of(weights) == "ResNet-18"
+    assert name_of_resnet(weights) == "ResNet-18"
     old = old_files.write(tmp_path / "resnet18.pth", weights)
-    with pytest.raises(UserError, match=r"is torchvision's ResNet-18, no network of FFB6D"):
+    with pytest.raises(UserError, match=r"is torchvision's ResNet-18, not a network of FFB6D"):
         convert(old)
 
 
 def test_a_file_without_weights_is_refused(tmp_path: Path) -> None:
     old = old_files.write(tmp_path / "old.pth", {"epoch": 3})
-    with pytest.raises(UserError, match="holds no weights"):
+    with pytest.raises(UserError, match="contains no weights"):
         convert(old)
 
 
-def test_whoever_loads_takes_old_files_and_ours_alike(
-    old: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_old_and_converted_files_load_alike(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = load_any(old, "pose")
     assert capsys.readouterr().err.count("\n") == 1
     written = convert(old).written
@@ -250,25 +252,25 @@ def test_whoever_loads_takes_old_files_and_ours_alike(
     again = load_any(written, "pose")
     assert capsys.readouterr().err == ""
     assert again["parts"]["net"].keys() == new["parts"]["net"].keys()
-    with pytest.raises(UserError, match="holds no re-identification network"):
+    with pytest.raises(UserError, match="contains no re-identification network"):
         load_any(old, "reid")
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "words"),
     [
-        ("resnet20-12fca82f.th", ["97 tensors", "module. taken off", "best_prec1 91.78", "linear"]),
+        ("resnet20-12fca82f.th", ["97 tensors", "module. removed", "best_prec1 91.78", "linear"]),
         ("version-RFB-320.pth", ["244 tensors", "base_net.0.0.weight (16, 3, 3, 3)"]),
         ("pnet.pt", ["13 tensors", "6,632 numbers", "conv4_2.bias (4,)"]),
     ],
 )
-def test_real_files_of_other_networks_are_told_and_refused(
-    name: str, told: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_real_files_of_other_networks_are_described_and_refused(
+    name: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = real_folder("checkpoints") / name
-    with pytest.raises(UserError, match="is no network of ours: not FFB6D") as caught:
+    with pytest.raises(UserError, match="is not a supported network: not FFB6D") as caught:
         convert(path, tmp_path / "new.pth")
-    assert "not Simple-CCReID's" in caught.value.message
+    assert "not an image network of Simple-CCReID" in caught.value.message
     out = capsys.readouterr().out
-    assert all(words in out for words in told)
+    assert all(word in out for word in words)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Training goes on from files in the originals' form, with what they lack begun anew."""
+"""Training resumes from files in the originals' format; optimisers that they lack restart."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ SETTINGS = {
     ),
 }
 LACKING = {"toy-pose": False, "toy-reid": True}
-"""Whether the original saves no optimiser."""
+"""Whether the original saves no optimiser state."""
 
 
 def configuration(root: Path, dataset: str, tag: str) -> CfgNode:
@@ -32,19 +32,19 @@ def configuration(root: Path, dataset: str, tag: str) -> CfgNode:
 
 
 @pytest.mark.parametrize("dataset", SETTINGS)
-def test_training_goes_on_from_a_file_in_the_originals_form(
+def test_training_resumes_from_a_file_in_the_originals_format(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str
 ) -> None:
     first = runner.train(configuration(tmp_path, dataset, "first"), stop_at=2) / "last.pth"
     old = tmp_path / "old.pth.tar"
     convert(first, old, to="original")
-    theirs: Any = io.read(old)
-    assert ("optimizer_state" in theirs) is not LACKING[dataset]
+    original: Any = io.read(old)
+    assert ("optimizer_state" in original) is not LACKING[dataset]
     capsys.readouterr()
     folder = runner.train(configuration(tmp_path, dataset, "second"), resume=old)
-    told = capsys.readouterr().err
-    assert f"{old} is a checkpoint with" in told
-    assert ("holds no optimiser state: optimisers start from zero" in told) is LACKING[dataset]
+    output = capsys.readouterr().err
+    assert f"{old} is a checkpoint with" in output
+    assert ("holds no optimiser state: optimisers start from zero" in output) is LACKING[dataset]
     last = io.load(folder / "last.pth")
     assert last["step"] == last["total"] == 4
     assert differences(dict(last["parts"]["net"]), dict(io.load(first)["parts"]["net"]))

@@ -68,7 +68,7 @@ class Trainer:
         self.plan: Plan = self.build.plan(cfg, data)
         self.data = OverfitDataset(data, cfg.TRAIN.OVERFIT) if cfg.TRAIN.OVERFIT else data
         if state is not None:
-            state = repair.completed(
+            state = repair.complete_for_resume(
                 state,
                 classes=self.classes,
                 total=self.plan.total,

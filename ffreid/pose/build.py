@@ -108,10 +108,10 @@ def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tup
     Raises:
         UserError: the file is unreadable, or of another network.
     """
-    state, line = convert.converted(io.load(path), path)
+    state, line = convert.convert_any(io.load(path), path)
     if line and group.rank() == 0:
         log(line)
-    state = convert.known_as(state, objects.names, path)
+    state = convert.add_class_names(state, objects.names, path)
     weights = state.get("parts", {}).get("net")
     if weights is None:
         raise UserError(f"{path} contains no FFB6D weights", "use a run's best.pth or last.pth")

@@ -1,7 +1,8 @@
-"""FFB6D's checkpoints, whoever wrote them, as ours; and ours as the authors' code reads them."""
+"""FFB6D checkpoints of any program in ffreid's layout, and back in the original's."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from ffreid.engine.checkpoints import contents
-from ffreid.engine.checkpoints.contents import CheckpointContents, Facts
-from ffreid.engine.checkpoints.repair import fitted_optimiser, mended, old_optimiser
+from ffreid.engine.checkpoints import contents as checkpoints
+from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo
+from ffreid.engine.checkpoints.repair import match_optimiser, repair_state, to_old_optimiser
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import Inputs
 from ffreid.pose.model.ffb6d import FFB6D
@@ -20,64 +21,56 @@ from ffreid.pose.objects import linemod_objects, ycb_objects
 ALIASES = {
     f"cnn_up_stages.3.1.0.{name}": f"cnn_up_stages.2.0.0.{name}" for name in ("weight", "bias")
 }
-"""Second name of a tensor to its first: the last convolution serves twice."""
+"""Second name of a tensor to its first: the last convolution is used twice."""
 SEGMENTATION, KEYPOINTS = "rgbd_seg_layer.3.conv.weight", "kp_ofst_layer.3.conv.weight"
 YCB_CLASSES, LINEMOD_CLASSES = 22, 2
+DATASETS = {YCB_CLASSES: "ycb", LINEMOD_CLASSES: "linemod"}
+"""The originals' data sets by their number of classes."""
 STEPS, BEST = ("it", "global_step", "step", "iteration"), ("best_prec", "best_model_score")
-"""What files call the steps taken, and the best loss."""
+"""Entries with the number of steps, and with the best loss."""
 BACKBONE = ("ResNet-34", "pose")
-"""torchvision's network of the colour branch, and whose it is."""
+"""torchvision's network of the colour branch, and its task."""
 LOSS_SCALE = {"loss_scaler0": {"loss_scale": 1.0, "unskipped": 0}}
-"""What apex keeps at the authors' level O0; their YCB-Video script wants such an entry."""
+"""State of apex at level O0; the original's YCB-Video script requires such an entry."""
 
 
-def claims(found: CheckpointContents) -> Facts | None:
-    """Say what a file tells of an FFB6D; None where it holds none."""
-    role = next((role for role in found.weights if _is_ffb6d(found.weights[role])), None)
+def identify_network(contents: CheckpointContents) -> NetworkInfo | None:
+    """Describe the FFB6D in a file; None where there is none."""
+    role = next((name for name, state in contents.weights.items() if _is_ffb6d(state)), None)
     if role is None:
         return None
-    state = found.weights[role]
+    state = contents.weights[role]
     classes, offsets = state[SEGMENTATION].shape[0], state[KEYPOINTS].shape[0]
-    unsaid = [("VOTE.*, MODEL.POINTS", "no part of the weights: the recipe")]
+    facts: dict[str, Any] = {"classes": classes, "keypoints": offsets // 3}
+    unknown = [("VOTE.*, MODEL.POINTS", "the recipe; no part of the weights")]
     if classes == LINEMOD_CLASSES:
-        where = "LineMOD's files do not name it: DATA.CLS NAME here, or --cls NAME in eval"
-        unsaid.insert(0, ("the object", where))
+        unknown.insert(0, ("the object", "DATA.CLS NAME here, or --cls NAME in eval"))
     elif classes != YCB_CLASSES:
-        unsaid.insert(0, ("the objects' names", "the data set, whose objects must be as many"))
-    return Facts(
-        task="pose",
-        network="FFB6D",
-        told={"classes": classes, "keypoints": offsets // 3, **_data_set(classes)},
-        unsaid=tuple(unsaid),
-        role=role,
-    )
+        unknown.insert(0, ("the objects' names", "the data set; it must have as many objects"))
+    if classes in DATASETS:
+        facts["data set"] = DATASETS[classes]
+    return NetworkInfo(task="pose", name="FFB6D", facts=facts, unknown=tuple(unknown), role=role)
 
 
 def _is_ffb6d(state: Mapping[str, Tensor]) -> bool:
     return all(key in state and state[key].dim() == 3 for key in (SEGMENTATION, KEYPOINTS))
 
 
-def _data_set(classes: int) -> dict[str, str]:
-    """The data set that has so many classes, as far as the authors' two go."""
-    names = {YCB_CLASSES: "ycb", LINEMOD_CLASSES: "linemod"}
-    return {"data set": names[classes]} if classes in names else {}
+def build(info: NetworkInfo, cfg: CfgNode) -> nn.Module:
+    """Build the network that `info` describes; no setting changes it."""
+    with torch.random.fork_rng(devices=[]):  # loading a file must not change random numbers
+        return FFB6D(int(info.facts["classes"]), int(info.facts["keypoints"]))
 
 
-def build(facts: Facts, settings: CfgNode) -> nn.Module:
-    """Make the network that `facts` tell of; no setting shapes it."""
-    with torch.random.fork_rng(devices=[]):  # whoever loads a file goes on drawing as before
-        return FFB6D(int(facts.told["classes"]), int(facts.told["keypoints"]))
-
-
-def run(net: nn.Module, settings: CfgNode) -> dict[str, Tensor]:
-    """Run one forward on made-up input; give what comes out, by name."""
+def run(net: nn.Module, cfg: CfgNode) -> dict[str, Tensor]:
+    """Run one forward on random input; outputs by name."""
     with torch.inference_mode():
         outputs = net.eval()(_toy_inputs())
-    return {name: getattr(outputs, name) for name in outputs.__dataclass_fields__}
+    return {field.name: getattr(outputs, field.name) for field in fields(outputs)}
 
 
 def _toy_inputs(side: int = 32, points: int = 1024, neighbours: int = 16) -> Inputs:
-    """One frame of noise whose indices are random, as small as the network allows."""
+    """Random inputs of one frame, as small as the network allows."""
     draw = torch.Generator().manual_seed(0)
     counts = [points // 4**level for level in range(5)]
 
@@ -99,118 +92,111 @@ def _toy_inputs(side: int = 32, points: int = 1024, neighbours: int = 16) -> Inp
     )
 
 
-def repaired(found: CheckpointContents, facts: Facts) -> tuple[dict[str, Tensor], list[str]]:
-    """Give the network's state dict under today's names, and what was done to it."""
-    return mended(found.weights[facts.role], ALIASES)
+def repair(contents: CheckpointContents, info: NetworkInfo) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the network's state dict under current names, and notes on what was changed."""
+    return repair_state(contents.weights[info.role], ALIASES)
 
 
-def to_ours(
-    found: CheckpointContents, facts: Facts, settings: Mapping[str, Any]
+def to_ffreid(
+    contents: CheckpointContents, info: NetworkInfo, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Give a checkpoint in our layout, and what is worth a word.
+    """Convert to ffreid's layout; also return notes.
 
     Args:
-        found: what the file holds.
-        facts: what that tells.
-        settings: given ones by dotted key; ``DATA.CLS`` is LineMOD's object.
+        contents: of the file.
+        info: of its network.
+        settings: the user's, by dotted key; ``DATA.CLS`` is LineMOD's object.
 
     Raises:
-        UserError: ``DATA.CLS`` is no object, or the network is not of one.
+        UserError: ``DATA.CLS`` is not an object, or the network is not of one object.
     """
-    state, notes = repaired(found, facts)
-    ours: dict[str, Any] = {"task": "pose", "dataset": facts.told.get("data set")}
-    ours |= _classes(facts, settings.get("DATA.CLS", ""))
-    ours["step"] = contents.whole(found, STEPS)
-    ours["best"] = next((found.numbers[name] for name in BEST if name in found.numbers), None)
-    ours["converted"] = {"from": found.kind, **found.numbers}
-    ours["config"] = contents.as_yaml({**facts.settings, **settings})
-    ours["parts"] = {"net": state}
-    ours |= _optimisers(found, facts, notes)
-    if "ema" in found.weights and facts.role != "ema":
-        notes.append(contents.AVERAGED_COPY)
-    return ours, notes
+    state, notes = repair(contents, info)
+    numbers = contents.numbers
+    checkpoint: dict[str, Any] = {
+        "task": "pose",
+        "dataset": info.facts.get("data set"),
+        **_classes(int(info.facts["classes"]) - 1, settings.get("DATA.CLS", "")),
+        "step": contents.first_count(STEPS),
+        "best": next((numbers[name] for name in BEST if name in numbers), None),
+        "converted": {"from": contents.kind, **numbers},
+        "config": checkpoints.settings_as_yaml({**info.settings, **settings}),
+        "parts": {"net": state},
+    }
+    with torch.device("meta"):  # only its names and shapes are needed
+        net = build(info, CfgNode())
+    for name, optimiser in contents.optimisers.items():
+        matched, problem = match_optimiser(optimiser, net, contents.weights[info.role])
+        if matched is not None:
+            checkpoint["optimisers"] = {"net": matched}
+            break
+        notes.append(f"{name} is dropped: {problem}")
+    if "ema" in contents.weights and info.role != "ema":
+        notes.append(checkpoints.EMA_NOTE)
+    return checkpoint, notes
 
 
-def _classes(facts: Facts, name: str) -> dict[str, Any]:
-    """What the network tells apart, without the background."""
-    count = int(facts.told["classes"]) - 1
+def _classes(count: int, name: str) -> dict[str, Any]:
+    """Entries on the classes, without the background."""
     if name and count != 1:
         raise UserError(
-            f"DATA.CLS is {name}, the file holds a network for {count} objects",
-            "leave DATA.CLS (or --cls) out; LineMOD's networks know one object",
+            f"DATA.CLS is {name}, but the file's network is for {count} objects",
+            "remove DATA.CLS (or --cls); LineMOD's networks are for one object",
         )
-    known: dict[str, Any] = {"class_count": count}
+    entries: dict[str, Any] = {"class_count": count}
     if name:
-        return known | {"classes": list(linemod_objects(name).names)}
-    if count == YCB_CLASSES - 1:
-        return known | {"classes": list(ycb_objects().names)}
-    return known
-
-
-def _optimisers(found: CheckpointContents, facts: Facts, notes: list[str]) -> dict[str, Any]:
-    with torch.device("meta"):  # its names and shapes are wanted alone
-        net = build(facts, CfgNode())
-    for name, optimiser in found.optimisers.items():
-        fitted, why = fitted_optimiser(optimiser, net, found.weights[facts.role])
-        if fitted is not None:
-            return {"optimisers": {"net": fitted}}
-        notes.append(f"{name} is not taken over: {why}")
-    return {}
+        entries["classes"] = list(linemod_objects(name).names)
+    elif count == YCB_CLASSES - 1:
+        entries["classes"] = list(ycb_objects().names)
+    return entries
 
 
 def to_original(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a checkpoint of ours as the authors' scripts write and read it.
+    """Convert from ffreid's layout to that of the original's scripts.
 
-    Their keys in their order, the last convolution under both names; Adam's state where there is
-    one.
+    Keys in their order, the last convolution under both names; Adam's state if there is one.
     """
     optimiser = state.get("optimisers", {}).get("net")
-    numbers = state.get("converted", {})
     best = state.get("best")
     return {
-        "epoch": numbers.get("epoch", 0),  # which their loops do not read
+        "epoch": state.get("converted", {}).get("epoch", 0),  # their training does not read it
         "it": state.get("step") or 0,
         "best_prec": 1e10 if best is None else best,
         "model_state": OrderedDict(state["parts"]["net"]),
-        "optimizer_state": None if optimiser is None else old_optimiser(optimiser),
+        "optimizer_state": None if optimiser is None else to_old_optimiser(optimiser),
         "amp": LOSS_SCALE,
     }
 
 
-def known_as(state: Mapping[str, Any], names: Sequence[str], origin: Path) -> dict[str, Any]:
-    """Give a converted checkpoint the classes that its file does not name.
-
-    Args:
-        state: of our layout.
-        names: the data set's objects.
-        origin: its file.
+def add_class_names(state: Mapping[str, Any], names: Sequence[str], path: Path) -> dict[str, Any]:
+    """Add the data set's object names to a converted checkpoint without class names.
 
     Raises:
-        UserError: it knows another number of objects.
+        UserError: it has another number of objects.
     """
     count = state.get("class_count")
     if "classes" in state or count is None:
         return dict(state)
     if count != len(names):
         raise UserError(
-            f"{origin} knows {count} objects, the data set {len(names)}",
-            "give the checkpoint of this data set (and, for LineMOD, of this --cls)",
+            f"{path} is for {count} objects, the data set has {len(names)}",
+            "use a checkpoint of this data set (and, for LineMOD, of this --cls)",
         )
     return {**state, "classes": list(names)}
 
 
-def converted(raw: Mapping[str, Any], origin: Path) -> tuple[dict[str, Any], str]:
-    """Give a checkpoint of anyone's in our layout, in memory, and the line to say of it.
+def convert_any(raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+    """Convert any checkpoint to ffreid's layout; also return a note if it was another's.
 
     Raises:
-        UserError: it holds no FFB6D.
+        UserError: it contains no FFB6D.
     """
-    if (own := contents.own(raw, origin, task="pose", network="FFB6D")) is not None:
-        return own, ""
-    found = contents.identify(raw)
-    facts = claims(found)
-    if facts is None:
-        raise contents.holds_no("FFB6D", origin)
-    ours, notes = to_ours(found, facts, {})
-    told = f"FFB6D of {facts.told['classes']} classes, {facts.told['keypoints']} keypoints"
-    return ours, contents.taken_as(told, found, origin, notes)
+    if checkpoints.is_ffreid(raw):
+        checkpoints.check_task(raw, path, "pose")
+        return dict(raw), ""
+    contents = checkpoints.identify(raw)
+    info = identify_network(contents)
+    if info is None:
+        raise checkpoints.no_network_error(path, "FFB6D")
+    checkpoint, notes = to_ffreid(contents, info, {})
+    name = f"FFB6D with {info.facts['classes']} classes, {info.facts['keypoints']} keypoints"
+    return checkpoint, checkpoints.conversion_note(path, contents, name, notes)

@@ -52,7 +52,7 @@ def evaluate(
         assert weights is not None
         net, state = build.load_network(weights, source.objects, world.device)
         net = net.to(precision.dtype(cfg))
-        text = contents.origin(state, weights)
+        text = contents.describe_origin(state, weights)
         origin = {"weights": weights, "step": state.get("step"), "origin": text}
         notes = build.changed_settings(cfg, state)
         messages = [f"evaluating {text}", *(f"note: {note}" for note in notes)]

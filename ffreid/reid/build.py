@@ -152,7 +152,7 @@ def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Mod
     Raises:
         UserError: the file is unreadable, or another network's.
     """
-    state, line = convert.converted(io.load(path), path)
+    state, line = convert.convert_any(io.load(path), path)
     if line and group.rank() == 0:
         log(line)
     weights: dict[str, Tensor] | None = state.get("model_state_dict")

@@ -122,7 +122,7 @@ def _embedded_by(
     if world.is_main:
         _introduce(cfg, source, weights, state)
     search = extract_features(cfg, world, source, net, source.test, str(weights))
-    told = contents.origin(state, weights)
+    told = contents.describe_origin(state, weights)
     origin: dict[str, Any] = {"weights": weights, "origin": told, "data": source.summary()}
     origin |= {"step": state["step"]} if "step" in state else {}
     origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
@@ -155,7 +155,7 @@ def _prove_writable(path: Path | None) -> None:
 
 
 def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any]) -> None:
-    report.log(f"evaluating {contents.origin(state, weights)}")
+    report.log(f"evaluating {contents.describe_origin(state, weights)}")
     report.log(f"data: {source.summary()}")
     for line in source.notes:
         report.log(f"note: {line}")

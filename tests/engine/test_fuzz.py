@@ -1,4 +1,4 @@
-"""Spoilt checkpoints are refused in two lines or read soundly; more of them: tests/fuzz.py."""
+"""Damaged checkpoints are refused with a hint or are valid; more of them: tests/fuzz.py."""
 
 import resource
 from pathlib import Path
@@ -7,14 +7,14 @@ import pytest
 
 from tests import fuzz
 
-COUNT = 420
+COUNT = 210
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_spoilt_checkpoints_are_refused_or_sound(tmp_path: Path, seed: int) -> None:
+def test_damaged_checkpoints_are_refused_or_valid(tmp_path: Path, seed: int) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    outcomes = fuzz.tries(seed, range(COUNT // 2), tmp_path)
+    outcomes = fuzz.run_cases(seed, range(COUNT), tmp_path)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
-    assert sum(outcomes.values()) == COUNT // 2
-    assert 0 < outcomes["sound"] < COUNT // 4
+    assert sum(outcomes.values()) == COUNT
+    assert 0 < outcomes["valid"] < COUNT // 2
     assert grown < fuzz.MEGABYTES

@@ -1,4 +1,4 @@
-"""Files built like the originals', converted, give the recorded outputs; and go back unchanged."""
+"""Converted files in the original's format give the recorded outputs, and convert back."""
 
 from pathlib import Path
 from typing import Any
@@ -18,32 +18,32 @@ from tests.pose.model.recipes import as_inputs, raw_inputs, weight
 pytestmark = pytest.mark.golden
 CASES = recordings("ffb6d", "net_small*.npz")
 FORMS = {"net_small2": (True, "module.module."), "net_small22": (False, "module.")}
-"""Container (legacy or not) and prefix of a case's file; others take the first."""
+"""File format (legacy or not) and prefix by case."""
 
 
-def built(meta: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The state dict by the recorded keys, the aliases one tensor."""
+def original_state(meta: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The state dict by the recorded keys, each alias the same tensor."""
     entries = manifest("ffb6d", f"state_dict_manifest_{meta['n_classes']}.json")["entries"]
     state = {k: torch.from_numpy(weight(k, tuple(s), meta["salt"])) for k, s, _ in entries}
     return state | {second: state[first] for second, first in ALIASES.items()}
 
 
 @pytest.mark.parametrize("stem", CASES)
-def test_an_old_file_reproduces_the_recorded_outputs_and_goes_back(
+def test_an_old_file_reproduces_the_recorded_outputs_and_converts_back(
     stem: str, tmp_path: Path
 ) -> None:
     meta = facts("ffb6d", stem)
     legacy, prefix = FORMS.get(stem, (True, ""))
-    state = built(meta)
+    state = original_state(meta)
     raw = old_files.ffb6d(state, prefix=prefix)
     raw["best_prec"] = np.float64(raw["best_prec"])
     old = old_files.write(tmp_path / "FFB6D_best.pth.tar", raw, legacy=legacy, spelling=1)
 
-    told = convert(old)
-    assert told.written == tmp_path / "FFB6D_best.ffreid.pth"
-    assert told.notes == ()
+    result = convert(old)
+    assert result.written == tmp_path / "FFB6D_best.ffreid.pth"
+    assert result.notes == ()
     net = FFB6D(meta["n_classes"]).eval()
-    net.load_state_dict(io.load(told.written)["parts"]["net"])
+    net.load_state_dict(io.load(result.written)["parts"]["net"])
     inputs = [meta[name] for name in ("seed", "bs", "h", "w", "n_pts", "n_classes")]
     with torch.inference_mode():
         outputs = net(as_inputs(raw_inputs(*inputs)))
@@ -57,7 +57,7 @@ def test_an_old_file_reproduces_the_recorded_outputs_and_goes_back(
     for name, value in ours.items():
         np.testing.assert_allclose(value.numpy(), recorded[f"eval/{name}"], rtol=0, atol=1e-4)
 
-    back = convert(told.written, to="original", legacy=legacy).written
+    back = convert(result.written, to="original", legacy=legacy).written
     assert back is not None
     again = io.load(back)
     assert list(again) == list(raw)

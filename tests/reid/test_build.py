@@ -258,5 +258,5 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | int
         content = saved(path, configuration()).read_bytes()[:content]
     if content is not None:
         path.write_bytes(content)
-    missing = "no checkpoint" if content is None else "is no readable checkpoint"
+    missing = "no such file" if content is None else "cannot read checkpoint"
     assert missing in refusal(path, configuration()).message

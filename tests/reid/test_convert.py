@@ -1,4 +1,4 @@
-"""Simple-CCReID's checkpoints as ours and back, in memory."""
+"""Simple-CCReID's checkpoints in ffreid's layout and back, in memory."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ffreid.config import merge_pairs
-from ffreid.engine.checkpoints.contents import Facts, identify
+from ffreid.engine.checkpoints.contents import NetworkInfo, identify
 from ffreid.errors import UserError
 from ffreid.reid import convert
 from ffreid.reid.defaults import defaults
@@ -33,18 +33,18 @@ def linear() -> dict[str, Tensor]:
     return dict(Classifier(4096, 5).state_dict())
 
 
-def cosines() -> dict[str, Tensor]:
+def cosine() -> dict[str, Tensor]:
     return dict(NormalizedClassifier(4096, 9).state_dict())
 
 
-def claimed(raw: Mapping[str, Any]) -> Facts:
-    facts = convert.claims(identify(raw))
-    assert facts is not None
-    return facts
+def identified(raw: Mapping[str, Any]) -> NetworkInfo:
+    info = convert.identify_network(identify(raw))
+    assert info is not None
+    return info
 
 
-def ours(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    return convert.to_ours(identify(raw), claimed(raw), {})
+def converted(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    return convert.to_ffreid(identify(raw), identified(raw), {})
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
@@ -52,53 +52,52 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("pooling", "told"), [("maxavg", "maxavg"), ("gem", "gem"), ("avg", None), ("max", None)]
+    ("pooling", "known"), [("maxavg", True), ("gem", True), ("avg", False), ("max", False)]
 )
-def test_the_pooling_is_told_where_it_shows(pooling: str, told: str | None) -> None:
-    facts = claimed(state(pooling=pooling))
-    assert facts.settings == {"MODEL.NAME": "resnet50"} | (
-        {"MODEL.POOLING.NAME": told} if told else {}
+def test_the_pooling_is_known_if_it_has_other_keys_or_shapes(pooling: str, known: bool) -> None:
+    info = identified(state(pooling=pooling))
+    assert info.settings == {"MODEL.NAME": "resnet50"} | (
+        {"MODEL.POOLING.NAME": pooling} if known else {}
     )
-    assert ("MODEL.POOLING.NAME" in dict(facts.unsaid)) == (told is None)
+    assert ("MODEL.POOLING.NAME" not in dict(info.unknown)) == known
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "resnet50"])
-def test_keys_tell_the_clips_networks_apart(name: str) -> None:
-    facts = claimed(state(name))
-    assert facts.settings["MODEL.NAME"] == name
-    assert ("MODEL.AP3D.TEMPERATURE" in dict(facts.unsaid)) == name.startswith("ap3d")
-    assert "MODEL.RES4_STRIDE" in dict(facts.unsaid)
+def test_video_networks_are_identified_by_keys(name: str) -> None:
+    info = identified(state(name))
+    assert info.settings["MODEL.NAME"] == name
+    assert ("MODEL.AP3D.TEMPERATURE" in dict(info.unknown)) == name.startswith("ap3d")
+    assert "MODEL.RES4_STRIDE" in dict(info.unknown)
 
 
 @pytest.mark.parametrize("attention", [True, False])
-def test_keys_tell_of_contrastive_attention(attention: bool) -> None:
-    facts = claimed(state("ap3dres50", contrastive_attention=attention))
-    assert facts.settings["MODEL.AP3D.CONTRACTIVE_ATT"] is attention
+def test_contrastive_attention_is_identified_by_keys(attention: bool) -> None:
+    info = identified(state("ap3dres50", contrastive_attention=attention))
+    assert info.settings["MODEL.AP3D.CONTRACTIVE_ATT"] is attention
 
 
-def test_heads_tell_how_many_they_know() -> None:
-    facts = claimed(old_files.cal(state(), linear(), cosines()))
-    assert facts.told == {
+def test_heads_give_the_numbers_of_classes() -> None:
+    assert identified(old_files.cal(state(), linear(), cosine())).facts == {
         "features": 4096,
         "pooling": "maxavg",
         "identities": 5,
         "identity classifier": "linear",
-        "outfits": 9,
+        "clothes": 9,
         "CAL": "cal",
     }
-    as_many_as_ltcc = ({"weight": torch.ones(77, 1)}, {"weight": torch.ones(256, 1)})
-    facts = claimed(old_files.cal(state(), *as_many_as_ltcc))
-    assert facts.told["data set"] == "ltcc, as its counts are these"
-    told = claimed(old_files.cal(state(), cosines(), old_files.memory_bank(6, 4096))).told
-    assert (told["identities"], told["identity classifier"]) == (9, "cosines")
-    assert (told["outfits"], told["CAL"]) == (6, "calwithmemory")
+    counts_of_ltcc = ({"weight": torch.ones(77, 1)}, {"weight": torch.ones(256, 1)})
+    facts = identified(old_files.cal(state(), *counts_of_ltcc)).facts
+    assert facts["data set"] == "ltcc, the only one with these counts"
+    facts = identified(old_files.cal(state(), cosine(), old_files.memory_bank(6, 4096))).facts
+    assert (facts["identities"], facts["identity classifier"]) == (9, "cosine")
+    assert (facts["clothes"], facts["CAL"]) == (6, "calwithmemory")
 
 
 @pytest.mark.parametrize("part", ["clothes", "memory"])
-def test_a_training_s_checkpoint_becomes_ours_and_goes_back(part: str) -> None:
-    head = cosines() if part == "clothes" else old_files.memory_bank(6, 4096)
+def test_a_training_checkpoint_is_converted_and_back(part: str) -> None:
+    head = cosine() if part == "clothes" else old_files.memory_bank(6, 4096)
     raw = old_files.cal(state(), linear(), head)
-    new, notes = ours(raw)
+    new, notes = converted(raw)
     assert notes == []
     assert same(new["model_state_dict"], state())
     assert list(new["parts"]) == ["net", part]
@@ -112,50 +111,45 @@ def test_a_training_s_checkpoint_becomes_ours_and_goes_back(part: str) -> None:
     assert (back["epoch"], back["rank1"]) == (54, 0.401)
 
 
-def test_a_whole_task_in_one_state_dict_is_taken_apart() -> None:
-    """As Lightning saves it, or ours: the network and its classifier side by side."""
-    whole = old_files.prefixed(state(), "model.") | old_files.prefixed(linear(), "classifier.")
-    new, _ = ours({"state_dict": whole})
-    assert same(new["parts"]["net"], whole)
+def test_a_network_and_its_classifier_in_one_state_dict_are_split() -> None:
+    task = old_files.prefixed(state(), "model.") | old_files.prefixed(linear(), "classifier.")
+    assert same(converted({"state_dict": task})[0]["parts"]["net"], task)
 
 
 def test_the_network_alone_is_enough() -> None:
-    new, _ = ours(state())
+    new, _ = converted(state())
     assert list(new["parts"]) == ["net"]
     assert math.isnan(new["rank1"]) and "epoch" not in new and "class_count" not in new
 
 
-def test_optimisers_and_averaged_copies_are_mentioned() -> None:
+def test_dropped_optimisers_and_ema_weights_are_noted() -> None:
     raw = {"model": state(), "ema": state(), "optimizer": old_files.adam([torch.ones(1)])}
-    notes = ours(raw)[1]
-    assert notes[0].startswith("optimizer is not taken over") and "--weights ema" in notes[1]
+    notes = converted(raw)[1]
+    assert notes[0].startswith("optimizer is dropped") and "--weights ema" in notes[1]
 
 
 @pytest.mark.parametrize("name", ["resnet50", "c2dres50"])
-def test_a_forward_on_made_up_input_gives_features(name: str) -> None:
+def test_a_forward_on_random_input_gives_features(name: str) -> None:
     cfg = defaults()
     merge_pairs(cfg, ["MODEL.NAME", name])
-    facts = Facts(task="reid", network=name, told={})
+    info = NetworkInfo(task="reid", name=name, facts={})
     before = torch.random.get_rng_state()
-    (features,) = convert.run(convert.build(facts, cfg), cfg).values()
+    (features,) = convert.run(convert.build(info, cfg), cfg).values()
     assert features.shape == (1, 4096 if name == "resnet50" else 2048)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_ours_passes_untouched_and_silent() -> None:
-    raw = {"task": "reid", "parts": {"net": {}}, "epoch": 3}
-    assert convert.converted(raw, Path("last.pth")) == (raw, "")
-
-
-def test_an_old_file_is_taken_with_a_line() -> None:
-    new, line = convert.converted({"model_state_dict": state()}, Path("old.pth.tar"))
+def test_only_checkpoints_of_others_are_converted_with_a_note() -> None:
+    raw: dict[str, Any] = {"task": "reid", "parts": {"net": {}}, "epoch": 3}
+    assert convert.convert_any(raw, Path("last.pth")) == (raw, "")
+    new, note = convert.convert_any({"model_state_dict": state()}, Path("old.pth.tar"))
     assert new["config"] == "MODEL:\n  NAME: resnet50\n  POOLING:\n    NAME: maxavg\n"
-    assert line == (
-        "old.pth.tar is a checkpoint with model_state_dict: taken as resnet50 (features 4096, "
+    assert note == (
+        "old.pth.tar is a checkpoint with model_state_dict: loaded as resnet50 (features 4096, "
         "pooling maxavg)"
     )
 
 
 def test_another_network_is_refused() -> None:
-    with pytest.raises(UserError, match=r"x\.pth holds no re-identification network"):
-        convert.converted({"conv1.weight": torch.ones(2, 2)}, Path("x.pth"))
+    with pytest.raises(UserError, match=r"x\.pth contains no re-identification network"):
+        convert.convert_any({"conv1.weight": torch.ones(2, 2)}, Path("x.pth"))

@@ -1,4 +1,4 @@
-"""Files built like the originals', converted, give the recorded features; and go back unchanged."""
+"""Converted files in the original's format give the recorded features, and convert back."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ RECORDED = recordings("ccreid", "models.npz")
 CASES = ["resnet50_gem", "c2dres50"]
 
 
-def built(name: str, prefix: str = "") -> dict[str, Tensor]:
+def original_state(name: str, prefix: str = "") -> dict[str, Tensor]:
     entries = manifest("ccreid", "manifests/state_dict_manifest.json")[name]
     return {k: torch.from_numpy(det_array(prefix + k, tuple(shape))) for k, shape, _ in entries}
 
 
 def heads(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Classifiers, linear and by cosines; with the clips' network the memory of outfits."""
+    """Classifiers, linear and cosine; with the video network the clothes memory."""
     if name == "c2dres50":
         identities = torch.from_numpy(det_array("identity_classifier.weight", (77, 2048)))
         return {"weight": identities}, old_files.memory_bank(6, 2048)
@@ -40,20 +40,20 @@ def heads(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 @pytest.mark.parametrize("stem", RECORDED)
 @pytest.mark.parametrize("name", CASES)
-def test_an_old_file_reproduces_the_recorded_features_and_goes_back(
+def test_an_old_file_reproduces_the_recorded_features_and_converts_back(
     stem: str, name: str, tmp_path: Path
 ) -> None:
     recorded = facts("ccreid", stem)["models"][name]
-    raw = old_files.cal(built(name), *heads(name))
+    raw = old_files.cal(original_state(name), *heads(name))
     old = tmp_path / "best_model.pth.tar"
     old_files.write(old, raw, legacy=name == "c2dres50", spelling=CASES.index(name))
 
-    told = convert(old)
-    assert told.written is not None and told.facts is not None
+    result = convert(old)
+    assert result.written is not None and result.network is not None
     cfg = defaults()
-    merge_pairs(cfg, [w for k, v in told.facts.settings.items() for w in (k, str(v))])
+    merge_pairs(cfg, [w for k, v in result.network.settings.items() for w in (k, str(v))])
     net = build_network(cfg).eval()
-    ours = io.load(told.written)
+    ours = io.load(result.written)
     net.load_state_dict(ours["model_state_dict"])
     inputs = torch.from_numpy(det_input(recorded["input_name"], tuple(recorded["input_shape"])))
     with torch.inference_mode():
@@ -61,7 +61,7 @@ def test_an_old_file_reproduces_the_recorded_features_and_goes_back(
     expected = arrays("ccreid", stem)[f"{name}/feature"]
     assert np.abs(features - expected).max() <= 5e-6 * np.abs(expected).max()
 
-    back = convert(told.written, to="original").written
+    back = convert(result.written, to="original").written
     assert back is not None
     again = io.load(back)
     assert list(again) == list(raw)

@@ -291,7 +291,7 @@ def test_a_checkpoint_that_is_cut_short_is_named(
     command, name = flag.split()
     more = f"{name} {quoted(tmp_path / 'cut.pth')}"
     error, hint = mistake(capsys, line(command, trained, "cut", more))
-    assert f"{tmp_path / 'cut.pth'} is no readable checkpoint" in error
+    assert f"cannot read checkpoint {tmp_path / 'cut.pth'}: " in error
     assert "copy or download it again" in hint
 
 

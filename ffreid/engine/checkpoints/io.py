@@ -1,4 +1,4 @@
-"""Checkpoints: tensors, numbers and text only; written whole or not at all; loaded safely."""
+"""Writing checkpoints atomically, loading them safely, and comparing them with a network."""
 
 import time
 from collections import Counter
@@ -17,7 +17,7 @@ from ffreid.errors import UserError, flat
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint's file name, and what writing it to the disk took: seconds, megabytes."""
+    """A checkpoint's file name, and the seconds and megabytes that saving it took."""
 
     name: str
     seconds: float
@@ -25,7 +25,7 @@ class Saved:
 
 
 def save(path: Path, state: Mapping[str, Any]) -> Saved:
-    """Write `state` whole and on the disk, or leave `path` as it is: a killed save breaks nothing.
+    """Write `state` to the disk atomically: a killed save leaves the earlier file.
 
     Raises:
         UserError: the file cannot be written.
@@ -46,64 +46,62 @@ def save(path: Path, state: Mapping[str, Any]) -> Saved:
 
 
 def _reason(error: BaseException) -> str:
-    """The system's word where there is one: torch tells of a full disk by positions in the file."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror
-        found = found.__context__
+    """Return the system's reason if there is one: torch reports a full disk by file positions."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__context__
     return flat(str(error))
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without executing anything that it contains.
+    """Load a checkpoint without running anything in it.
 
     Raises:
-        UserError: the file is missing, unreadable, or holds more than tensors, numbers and text;
-            numpy's numbers, which the authors' files hold, are such.
+        UserError: the file is missing, unreadable, or holds more than tensors, numbers (numpy's
+            too) and text.
     """
     state = read(path)
     if not isinstance(state, dict):
         raise UserError(
-            f"{path} holds a {type(state).__name__}, no checkpoint", "give a file that ffreid wrote"
+            f"{path} contains a {type(state).__name__}, not a checkpoint",
+            "use a file that ffreid wrote",
         )
     return state
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load `state` into `module`, every key and shape as expected.
+    """Load `state` into `module`; every key and shape must match.
 
     Raises:
         UserError: listing missing, unexpected and misshapen keys by module.
     """
-    compared = compare(module, state)
-    if not compared.fits:
-        parts = [
-            f"{len(found)} {word} ({_grouped(found)})"
-            for word, found in (
-                ("missing", compared.missing),
-                ("unexpected", compared.unexpected),
-            )
-            if found
-        ]
-        if misshapen := [f"{key} {there} for {own}" for key, there, own in compared.misshapen]:
-            parts.append(f"{len(misshapen)} misshapen ({'; '.join(misshapen[:3])})")
+    comparison = compare(module, state)
+    problems = [
+        f"{len(keys)} {kind} ({_group(keys)})"
+        for kind, keys in (("missing", comparison.missing), ("unexpected", comparison.unexpected))
+        if keys
+    ]
+    if shapes := comparison.shapes():
+        problems.append(f"{len(shapes)} misshapen ({'; '.join([*shapes.values()][:3])})")
+    if problems:
         raise UserError(
-            f"{origin} does not fit this network: {', '.join(parts)}",
-            "give the checkpoint of the same task, data set and classes",
+            f"{origin} does not fit this network: {', '.join(problems)}",
+            "use a checkpoint of the same task, data set and classes",
         )
     module.load_state_dict(state)
 
 
-def _grouped(keys: Sequence[str]) -> str:
+def _group(keys: Sequence[str]) -> str:
     groups = Counter(key.partition(".")[0] for key in keys)
-    shown = [f"{name}.* {count}" for name, count in groups.most_common(4)]
-    return ", ".join(shown) + (", …" if len(groups) > 4 else "")
+    first = [f"{name}.* {count}" for name, count in groups.most_common(4)]
+    return ", ".join(first) + (", …" if len(groups) > 4 else "")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Keys of a state dict against a network's; misshapen ones with the file's and own shape."""
+    """Keys of a state dict against a network's; misshapen ones with the file's and its shape."""
 
     total: int
     missing: tuple[str, ...]
@@ -112,18 +110,21 @@ class Comparison:
 
     @property
     def fits(self) -> bool:
-        """Whether every key and shape is as expected."""
+        """Whether every key and shape matches."""
         return not (self.missing or self.unexpected or self.misshapen)
+
+    def shapes(self) -> dict[str, str]:
+        """Describe misshapen tensors, by key."""
+        return {key: f"{key} {shape} for {expected}" for key, shape, expected in self.misshapen}
 
     def rows(self) -> list[tuple[str, int, int, int, str]]:
         """Counts by module, with an example: (module, missing, unexpected, misshapen, key)."""
-        parts = (self.missing, self.unexpected, [key for key, *_ in self.misshapen])
-        counts = [Counter(map(module_of, keys)) for keys in parts]
-        shapes = {key: f"{key} {there} for {own}" for key, there, own in self.misshapen}
+        shapes = self.shapes()
+        problems = (self.missing, self.unexpected, tuple(shapes))
+        counts = [Counter(map(module_of, keys)) for keys in problems]
         examples: dict[str, str] = {}
-        for keys in parts:
-            for key in keys:
-                examples.setdefault(module_of(key), shapes.get(key, key))
+        for key in (key for keys in problems for key in keys):
+            examples.setdefault(module_of(key), shapes.get(key, key))
         return [
             (name, counts[0][name], counts[1][name], counts[2][name], example)
             for name, example in examples.items()
@@ -132,21 +133,21 @@ class Comparison:
 
 def compare(module: nn.Module, state: Mapping[str, Tensor]) -> Comparison:
     """Compare the keys and shapes of `state` with those of `module`."""
-    own = module.state_dict()
+    expected = module.state_dict()
     return Comparison(
-        len(own),
-        tuple(key for key in own if key not in state),
-        tuple(key for key in state if key not in own),
+        len(expected),
+        tuple(key for key in expected if key not in state),
+        tuple(key for key in state if key not in expected),
         tuple(
-            (key, tuple(state[key].shape), tuple(own[key].shape))
-            for key in own
-            if key in state and state[key].shape != own[key].shape
+            (key, tuple(state[key].shape), tuple(value.shape))
+            for key, value in expected.items()
+            if key in state and state[key].shape != value.shape
         ),
     )
 
 
 def module_of(key: str) -> str:
-    """Name the module that a key is reported under: its first part, with a number behind it."""
+    """Name the module that a key is reported under: its first component, and a number after it."""
     first, _, rest = key.partition(".")
     second = rest.partition(".")[0]
     return f"{first}.{second}" if second.isdecimal() else first

@@ -1,4 +1,4 @@
-"""ImageNet weights of torchvision's ResNets, from a file or fetched."""
+"""ImageNet weights of torchvision's ResNets, from a file or downloaded."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +13,25 @@ FILES = {
     "ResNet50": "resnet50-0676ba61.pth (or the older 19c8e357)",
 }
 """torchvision's files of version 1 by network."""
+DEPTHS: dict[tuple[tuple[int, ...], bool], str] = {
+    ((2, 2, 2, 2), False): "ResNet-18",
+    ((3, 4, 6, 3), False): "ResNet-34",
+    ((3, 4, 6, 3), True): "ResNet-50",
+    ((3, 4, 23, 3), True): "ResNet-101",
+    ((3, 8, 36, 3), True): "ResNet-152",
+}
+"""Networks by their blocks per stage, and whether these are bottlenecks."""
 
 
 def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
-    """Read a ResNet's ImageNet weights (version 1) under torchvision's names.
+    """Load a ResNet's ImageNet weights (version 1) under torchvision's names.
 
     Args:
         network: of `FILES`.
-        source: ``imagenet`` (torchvision's, fetched or from its cache), or a file's path.
+        source: ``imagenet`` (torchvision's, downloaded or cached), or the path of a file.
 
     Raises:
-        UserError: the weights can't be had.
+        UserError: the weights are not available.
     """
     if source != "imagenet":
         if not Path(source).is_file():
@@ -32,61 +40,50 @@ def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
     from torchvision import models
 
     try:
-        state: dict[str, Tensor] = getattr(
-            models, f"{network}_Weights"
-        ).IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except Exception as error:
-        # urllib, socket, hash and file errors alike: the weights can't be had.
+        weights = getattr(models, f"{network}_Weights").IMAGENET1K_V1
+        state: dict[str, Tensor] = weights.get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
+    except Exception as error:  # of urllib, socket, the hash or the file
         reason = flat(str(error))
         if "weights_only" in reason:  # torch's advice to switch safety off
             reason = "the file in torchvision's cache is damaged or holds more than weights"
         raise UserError(
-            f"{_name(network)}'s ImageNet weights could not be fetched: {reason}",
+            f"{_display_name(network)}'s ImageNet weights could not be downloaded: {reason}",
             _hint(network),
         ) from error
     return state
 
 
-def no_such_network(network: str, source: str, key: str) -> UserError:
-    """Say that `source` holds another network's weights, as its entry `key` shows."""
+def wrong_network_error(network: str, source: str, key: str) -> UserError:
+    """Return the error for a `source` with another network's weights, as its entry `key` shows."""
     return UserError(
-        f"MODEL.BACKBONE {source} is no {_name(network)} (look at {key})", _hint(network)
+        f"MODEL.BACKBONE {source} is not a {_display_name(network)} (see {key})", _hint(network)
     )
 
 
-def _name(network: str) -> str:
+def _display_name(network: str) -> str:
     return network.replace("ResNet", "ResNet-")
 
 
 def _hint(network: str) -> str:
     return (
-        f"put torchvision's {FILES[network]} anywhere and set MODEL.BACKBONE to its path, "
+        f"download torchvision's {FILES[network]} and set MODEL.BACKBONE to its path, "
         "or train from scratch with MODEL.BACKBONE random"
     )
 
 
-DEPTHS: dict[tuple[tuple[int, ...], bool], str] = {
-    ((2, 2, 2, 2), False): "ResNet-18",
-    ((3, 4, 6, 3), False): "ResNet-34",
-    ((3, 4, 6, 3), True): "ResNet-50",
-    ((3, 4, 23, 3), True): "ResNet-101",
-    ((3, 8, 36, 3), True): "ResNet-152",
-}
-"""Networks by their blocks a stage, and whether those are bottlenecks."""
-STEM = (64, 3, 7, 7)
-
-
-def name_of(state: Mapping[str, Tensor]) -> str:
-    """Name the ResNet of torchvision whose keys `state` has; empty where it is none."""
+def name_of_resnet(state: Mapping[str, Tensor]) -> str:
+    """Name the ResNet of torchvision that has the keys of `state`; empty if there is none."""
     heads = {key.partition(".")[0] for key in state}
     stages = [f"layer{stage}" for stage in range(1, 5)]
     if not {"conv1", "bn1", *stages} <= heads <= {"conv1", "bn1", "fc", *stages}:
         return ""
-    stem, widths = state.get("conv1.weight"), state.get("layer1.0.conv2.weight")
-    if stem is None or tuple(stem.shape) != STEM:
-        return ""
-    if widths is None or tuple(widths.shape) != (64, 64, 3, 3):  # wide, or in groups
-        return ""
+    # Wide and grouped networks have another second convolution.
+    for key, shape in (("conv1", (64, 3, 7, 7)), ("layer1.0.conv2", (64, 64, 3, 3))):
+        weight = state.get(f"{key}.weight")
+        if weight is None or tuple(weight.shape) != shape:
+            return ""
     blocks = tuple(
         len({key.split(".")[1] for key in state if key.startswith(f"{stage}.")}) for stage in stages
     )

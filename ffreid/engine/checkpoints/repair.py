@@ -1,4 +1,4 @@
-"""What old files lack or call otherwise, and optimisers' states of any PyTorch."""
+"""Repairing what old files lack or name differently, and optimiser states of any PyTorch."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,63 +16,59 @@ RENAMED = {
     "moving_var": "running_var",
     "moving_variance": "running_var",
 }
-"""Last parts of keys as some forks call them."""
+"""Last components of keys as some forks name them."""
 GROUP_ENTRIES = ("lr", "betas", "eps", "weight_decay", "amsgrad", "initial_lr", "params")
-"""What a group of parameters held in Adam of PyTorch 1.x."""
+"""Entries of a parameter group of Adam in PyTorch 1.x."""
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
-"""What Adam keeps of each parameter, in any PyTorch."""
+"""Entries of a parameter's state of Adam in any PyTorch."""
 
 
-def mended(state: Mapping[str, Tensor], aliases: Mapping[str, str]) -> tuple[State, list[str]]:
-    """Give a state dict under today's names, with the counters and aliases that it lacks.
+def repair_state(
+    state: Mapping[str, Tensor], aliases: Mapping[str, str]
+) -> tuple[State, list[str]]:
+    """Return a state dict under current names, with missing counters and aliases added.
 
     Args:
         state: without prefixes.
         aliases: second name of a tensor to its first.
 
     Returns:
-        The state dict, and what was done, in words.
+        The state dict, and notes on what was changed.
     """
-    mended, notes = _renamed(state)
-    mended, added = _counted(mended)
-    if added:
-        notes.append(
-            f"{added} counters num_batches_tracked, which files of PyTorch before 1.0 lack, are "
-            "written as 0"
-        )
-    for second, first in aliases.items():
-        for missing, there in ((second, first), (first, second)):
-            if missing not in mended and there in mended:
-                mended[missing] = mended[there]
-                notes.append(f"{missing} is the same tensor as {there}: written under both names")
-        if first in mended and not _equal(mended[first], mended[second]):
-            mended[first] = mended[second]
-            notes.append(
-                f"{first} and {second} are one tensor but differ in the file: the latter counts, "
-                "as where PyTorch loads them"
-            )
-    return mended, notes
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and torch.equal(one, other)
-
-
-def _renamed(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
-    renamed, notes = {}, []
+    repaired, notes = {}, list[str]()
     for key, value in state.items():
         module, _, last = key.rpartition(".")
         new = f"{module}.{RENAMED[last]}" if module and last in RENAMED else key
-        if new in state or new == key:
-            new = key
-        else:
-            notes.append(f"{key} is {new} today")
-        renamed[new] = value
-    return renamed, notes[:1] + ([f"… and {len(notes) - 1} more"] if len(notes) > 1 else [])
+        if new != key and new not in state:
+            notes.append(f"{key} is now named {new}")
+            key = new
+        repaired[key] = value
+    notes = notes[:1] + ([f"… and {len(notes) - 1} more"] if len(notes) > 1 else [])
+    repaired, added = _add_counters(repaired)
+    if added:
+        notes.append(
+            f"{added} counters num_batches_tracked are set to 0; PyTorch before 1.0 had none"
+        )
+    for second, first in aliases.items():
+        for missing, present in ((second, first), (first, second)):
+            if missing not in repaired and present in repaired:
+                repaired[missing] = repaired[present]
+                notes.append(f"{missing} is the same tensor as {present}: saved under both names")
+        if first in repaired and not _is_equal(repaired[first], repaired[second]):
+            repaired[first] = repaired[second]
+            notes.append(
+                f"{first} and {second} are one tensor but differ in the file: the second is used, "
+                "as PyTorch does when loading them"
+            )
+    return repaired, notes
 
 
-def _counted(state: State) -> tuple[State, int]:
-    """Put a zero behind each running variance that has no counter."""
+def _is_equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _add_counters(state: State) -> tuple[State, int]:
+    """Add a zero after each running variance without a counter."""
     counted: State = {}
     for key, value in state.items():
         counted[key] = value
@@ -82,16 +78,16 @@ def _counted(state: State) -> tuple[State, int]:
     return counted, len(counted) - len(state)
 
 
-def completed(
+def complete_for_resume(
     state: Mapping[str, Any], *, classes: Sequence[str], total: int, steps_per_epoch: int
 ) -> dict[str, Any]:
-    """Give a converted checkpoint what going on as a run needs and old files do not hold.
+    """Add what resuming needs to a converted checkpoint; others are returned unchanged.
 
     Args:
-        state: of our layout; one that was not converted is given back as it is.
-        classes: what the run tells apart; taken where the file's count is the same.
+        state: in ffreid's layout.
+        classes: of the run; used where the file has the same number of them.
         total: steps of the run.
-        steps_per_epoch: of the run; the file's epochs are counted in steps by it.
+        steps_per_epoch: converts the file's epoch to a step.
     """
     filled = dict(state)
     if "converted" not in state:
@@ -103,71 +99,68 @@ def completed(
     return {"optimisers": {}, "total": total, **filled}
 
 
-def fitted_optimiser(
+def match_optimiser(
     optimiser: Mapping[str, Any], module: nn.Module, keys: Iterable[str]
 ) -> tuple[dict[str, Any] | None, str]:
-    """Give an optimiser's state for the parameters of `module`, counted by position.
+    """Match an Adam state with the parameters of `module`, by position.
 
-    PyTorch before 1.5 counted them by their addresses.
+    PyTorch before 1.5 named parameters by their addresses.
 
     Args:
         optimiser: its state.
-        module: of ours.
-        keys: of the network that it trained, in their order.
+        module: the network.
+        keys: of the file's network, in their order.
 
     Returns:
-        The state and an empty word, or None and why it does not fit.
+        The state and an empty string, or None and why it does not match.
     """
     shapes = {name: value.shape for name, value in module.named_parameters()}
     if [key for key in keys if key in shapes] != list(shapes):
-        return None, "the network's parameters came in another order"
-    if why := _misfit(optimiser, list(shapes.values())):
-        return None, why
+        return None, "the network's parameters are in another order"
+    if problem := _find_mismatch(optimiser, list(shapes.values())):
+        return None, problem
     (group,) = optimiser["param_groups"]
     places = {name: place for place, name in enumerate(group["params"])}
-    numbered = {places[name]: dict(own) for name, own in optimiser["state"].items()}
+    states = {places[name]: dict(entries) for name, entries in optimiser["state"].items()}
     return {
-        "state": dict(sorted(numbered.items())),
+        "state": dict(sorted(states.items())),
         "param_groups": [{**group, "params": list(places.values())}],
     }, ""
 
 
-def _misfit(optimiser: Mapping[str, Any], shapes: Sequence[torch.Size]) -> str:
-    """Say why an optimiser's state is not of parameters of these shapes; nothing where it is."""
-    groups, state = optimiser["param_groups"], optimiser["state"]
+def _find_mismatch(optimiser: Mapping[str, Any], shapes: Sequence[torch.Size]) -> str:
+    """Return why an Adam state is not of parameters of these shapes; empty if it is."""
+    groups, states = optimiser["param_groups"], optimiser["state"]
     if len(groups) != 1:
-        return f"it has {len(groups)} groups of parameters, ours has 1"
-    known = groups[0].get("params", []) if isinstance(groups[0], Mapping) else []
-    if len(known) != len(shapes):
-        return f"it is of {len(known)} parameters, the network has {len(shapes)}"
+        return f"it has {len(groups)} parameter groups, ffreid has 1"
+    names = groups[0].get("params", []) if isinstance(groups[0], Mapping) else []
+    if len(names) != len(shapes):
+        return f"it has {len(names)} parameters, the network has {len(shapes)}"
     if "betas" not in groups[0]:
-        return "it is not Adam's"
-    places = {name: place for place, name in enumerate(known)}
-    if len(places) != len(known) or not state.keys() <= places.keys():
-        return "it holds states of parameters that are in no group"
-    for name, own in state.items():
-        if not isinstance(own, Mapping) or (own and not own.keys() >= MOMENTS):
-            return "it is not Adam's"
-        if not _is_step(own.get("step", 0)):
-            return f"the step of parameter {places[name]} is no number"
-        for entry, value in own.items():
+        return "it is not Adam"
+    places = {name: place for place, name in enumerate(names)}
+    if len(places) != len(names) or not states.keys() <= places.keys():
+        return "it has states of parameters that are in no group"
+    for name, entries in states.items():
+        if not isinstance(entries, Mapping) or (entries and not entries.keys() >= MOMENTS):
+            return "it is not Adam"
+        step = entries.get("step", 0)
+        if isinstance(step, Tensor) and step.numel() == 1:
+            step = step.item()
+        if not isinstance(step, int | float) or not math.isfinite(step):
+            return f"the step of parameter {places[name]} is not a number"
+        for entry, value in entries.items():
             if isinstance(value, Tensor) and value.dim() and value.shape != shapes[places[name]]:
                 return f"{entry} of parameter {places[name]} has another shape"
     return ""
 
 
-def _is_step(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        value = value.item() if value.numel() == 1 else None
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def old_optimiser(optimiser: Mapping[str, Any]) -> dict[str, Any]:
-    """Give an Adam's state as PyTorch 1.x writes it: steps are whole numbers, groups hold less."""
+def to_old_optimiser(optimiser: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an Adam state as PyTorch 1.x writes it: integer steps, fewer entries per group."""
     return {
         "state": {
-            place: {name: int(value) if name == "step" else value for name, value in own.items()}
-            for place, own in optimiser["state"].items()
+            place: {key: int(value) if key == "step" else value for key, value in entries.items()}
+            for place, entries in optimiser["state"].items()
         },
         "param_groups": [
             {name: group[name] for name in GROUP_ENTRIES if name in group}
@@ -176,6 +169,6 @@ def old_optimiser(optimiser: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def total(weights: Sequence[Tensor]) -> int:
-    """Count the numbers in tensors, each storage's once."""
+def count_numbers(weights: Iterable[Tensor]) -> int:
+    """Count the elements of tensors, shared ones once."""
     return sum({value.data_ptr(): value.numel() for value in weights}.values())

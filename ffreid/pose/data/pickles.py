@@ -1,15 +1,37 @@
-"""Reading pickles that hold nothing but numpy arrays, numbers and strings."""
+"""Reading pickles that hold only numpy arrays, numbers and strings."""
 
-import math
+import io
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ffreid.engine.checkpoints.reader import Reader, Refused, count, demand, encoded
-from ffreid.errors import UserError, flat
+from ffreid.engine.checkpoints.pickle_scan import scan_pickle
+from ffreid.engine.checkpoints.reader import find_problem
+from ffreid.errors import UserError
+
+
+def _from_buffer(content: bytes, dtype: Any, shape: Any, order: Any, *_: Any) -> Any:
+    return np.frombuffer(bytearray(content), dtype).reshape(shape, order=order)
+
+
+GLOBALS = {"numpy.dtype": np.dtype, "numpy.ndarray": None} | {
+    f"numpy.{core}.{name}": function
+    for core in ("core", "_core")  # of numpy 1 and 2
+    for name, function in (
+        ("multiarray._reconstruct", lambda *_: np.ndarray(0, np.uint8)),  # its state has the rest
+        ("multiarray.scalar", np.float64(0).__reduce__()[0]),
+        ("numeric._frombuffer", _from_buffer),
+    )
+}
+GLOBALS["_codecs.encode"] = lambda text, *_: text.encode("latin1")  # bytes, written for Python 2
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return GLOBALS[f"{module}.{name}"]
 
 
 def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, Any]:
@@ -17,104 +39,34 @@ def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, Any]:
 
     Args:
         path: the pickle.
-        needed: keys it must hold.
+        needed: keys that it must have.
 
     Raises:
         UserError: the file is missing, damaged, lacks a key, or asks for anything but arrays.
     """
     try:
-        with path.open("rb") as file:
-            # Python 2 wrote bytes as text; this encoding gives them back unchanged.
-            reader = Reader(file, _STAND_INS, encoding="latin1")
-            item = _load(reader, path)
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"no file {path}", "complete the data set") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the file") from error
+    scan = scan_pickle(io.BytesIO(content), {*GLOBALS})
+    if scan.refused:
+        raise UserError(
+            f"{path} asks for more than arrays: {', '.join(sorted(scan.refused))}",
+            "such a pickle may run code: save rgb, depth, mask, K and RT as numpy arrays",
+        )
+    try:
+        if scan.damage:
+            raise pickle.UnpicklingError(scan.damage)
+        # Python 2 wrote bytes as text; this encoding gives them back unchanged.
+        item = _Unpickler(io.BytesIO(content), encoding="latin1").load()
+        problem = find_problem(item, np.ndarray)
+    except Exception as error:  # a damaged pickle raises errors of any kind
+        problem = type(error).__name__
+    if problem:
+        raise UserError(f"cannot read {path}: damaged ({problem})", "copy or render it again")
     missing = [key for key in needed if not isinstance(item, dict) or key not in item]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}", f"a dict of {', '.join(needed)}")
     return dict(item)
-
-
-def _load(reader: Reader, path: Path) -> Any:
-    error: Exception | None = None
-    item = None
-    try:
-        item = _real(reader.load())
-    except OSError:
-        raise
-    except Exception as raised:  # a damaged pickle raises errors of any kind
-        error = raised
-    if reader.refused:
-        raise UserError(
-            f"{path} asks for more than arrays: {', '.join(sorted(reader.refused))}",
-            "such a pickle may run code: save rgb, depth, mask, K and RT as numpy arrays",
-        ) from error
-    if error is not None:
-        raise UserError(
-            f"cannot read {path}: {flat(str(error)) or type(error).__name__}",
-            "the file is damaged: copy or render it again",
-        ) from error
-    return item
-
-
-class _Array:
-    """Stands in for an array until its state is known to fit."""
-
-    numpy: npt.NDArray[Any]
-
-    def accept(self, state: Any) -> None:
-        """Take (version, shape, dtype, whether Fortran's order, content)."""
-        _, shape, dtype, fortran, content = state
-        if isinstance(content, str):  # of Python 2
-            content = content.encode("latin1")
-        self.numpy = _filled(content, dtype, shape, "F" if fortran else "C")
-
-
-def _empty(*_: Any) -> _Array:
-    return _Array()
-
-
-def _from_buffer(content: bytes, dtype: Any, shape: Any, order: str) -> Any:
-    array = _Array()
-    array.numpy = _filled(content, dtype, shape, "F" if order == "F" else "C")
-    return array
-
-
-def _number(dtype: Any, content: bytes | str) -> Any:
-    if isinstance(dtype, Refused):
-        return dtype
-    content = content.encode("latin1") if isinstance(content, str) else content
-    return _filled(content, dtype, (), "C")[()]
-
-
-def _filled(content: bytes, dtype: Any, shape: Any, order: Literal["C", "F"]) -> Any:
-    if isinstance(dtype, Refused):
-        return dtype
-    demand(math.prod(map(count, shape)) * dtype.numpy.itemsize == len(content))
-    return np.ndarray(shape, dtype.numpy, bytearray(content), order=order)
-
-
-def _real(item: Any) -> Any:
-    """Put arrays in place of what stands in for them."""
-    if isinstance(item, _Array):
-        return item.numpy
-    if isinstance(item, dict):
-        return {key: _real(value) for key, value in item.items()}
-    if isinstance(item, list | tuple):
-        return type(item)(map(_real, item))
-    demand(isinstance(item, int | float | complex | str | bytes | np.generic | None))
-    return item
-
-
-# What rebuilds arrays, under the module names of numpy 1 and 2.
-_STAND_INS: dict[str, Any] = {"numpy.ndarray": _Array, "_codecs.encode": encoded} | {
-    f"numpy.{core}.{name}": stand_in
-    for core in ("core", "_core")
-    for name, stand_in in (
-        ("multiarray._reconstruct", _empty),
-        ("multiarray.scalar", _number),
-        ("numeric._frombuffer", _from_buffer),
-    )
-}

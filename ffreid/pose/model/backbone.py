@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ffreid.engine.checkpoints.pretrained import imagenet_weights, no_such_network
+from ffreid.engine.checkpoints.pretrained import imagenet_weights, wrong_network_error
 from ffreid.pose.model.resnet import backbone_name
 
 
@@ -30,5 +30,5 @@ def load_backbone(net: nn.Module, source: str) -> None:
     misshapen = [k for k, v in renamed.items() if k in current and v.shape != current[k].shape]
     unknown = [k for k in renamed if k not in current]
     if missing or misshapen or unknown:
-        raise no_such_network("ResNet34", source, (missing or misshapen or unknown)[0])
+        raise wrong_network_error("ResNet34", source, (missing or misshapen or unknown)[0])
     net.load_state_dict(current | renamed)

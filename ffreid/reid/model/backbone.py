@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ffreid.engine.checkpoints.pretrained import imagenet_weights, no_such_network
+from ffreid.engine.checkpoints.pretrained import imagenet_weights, wrong_network_error
 from ffreid.reid.model.resnet import BLOCKS, Bottleneck
 
 STEMS = {"base.0": "conv1", "base.1": "bn1", "conv1": "conv1", "bn1": "bn1"}
@@ -29,7 +29,7 @@ def load_backbone(net: nn.Module, source: str) -> None:
         return
     loaded, problems = _fitted(net, imagenet_weights("ResNet50", source))
     if problems:
-        raise no_such_network("ResNet50", source, problems[0])
+        raise wrong_network_error("ResNet50", source, problems[0])
     net.load_state_dict(net.state_dict() | loaded)
 
 

@@ -1,4 +1,4 @@
-"""What stays of a run on the disk, and from what it goes on."""
+"""Which checkpoints a run keeps, and which one it resumes from."""
 
 import errno
 import os
@@ -28,27 +28,27 @@ def names(folder: Path) -> list[str]:
 
 
 def keep(folder: Path, *numbers: int, every: int = 1, count: int = 0) -> CheckpointManager:
-    """Save and keep these epochs, of ten steps each."""
+    """Save these epochs, of ten steps each."""
     manager = CheckpointManager(folder, every=every, keep=count)
     for number in numbers:
         manager.save("last.pth", state(10 * number), epoch=number)
     return manager
 
 
-def test_a_save_tells_what_it_took(tmp_path: Path) -> None:
+def test_a_save_measures_its_time_and_size(tmp_path: Path) -> None:
     saved = CheckpointManager(tmp_path).save("last.pth", state(1))
     assert saved.name == "last.pth"
     assert saved.megabytes == (tmp_path / "last.pth").stat().st_size / 1e6 > 0.004
     assert saved.seconds > 0
 
 
-def test_what_a_killed_save_left_is_swept_away(tmp_path: Path) -> None:
+def test_what_a_killed_save_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "epoch-0001.pth.part").write_bytes(b"half")
     CheckpointManager(tmp_path).save("last.pth", state(1))
     assert names(tmp_path) == ["last.pth"]
 
 
-def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_created_again(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone/last\.pth: its folder is gone"):
         CheckpointManager(tmp_path / "gone").save("last.pth", state(1))
     assert names(tmp_path) == []
@@ -58,7 +58,7 @@ def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
     ("every", "count", "left"),
     [(0, 3, []), (1, 0, [1, 2, 3, 4, 5, 6]), (1, 2, [5, 6]), (2, 2, [4, 6]), (2, 9, [2, 4, 6])],
 )
-def test_every_so_many_epochs_the_newest_are_kept(
+def test_the_newest_of_every_n_epochs_are_kept(
     tmp_path: Path, every: int, count: int, left: list[int]
 ) -> None:
     keep(tmp_path, *range(1, 7), every=every, count=count)
@@ -67,14 +67,14 @@ def test_every_so_many_epochs_the_newest_are_kept(
         assert io.load(tmp_path / f"epoch-{number:04d}.pth")["step"] == 10 * number
 
 
-def test_an_epoch_takes_no_room_until_the_next_save(tmp_path: Path) -> None:
+def test_an_epoch_takes_no_space_until_the_next_save(tmp_path: Path) -> None:
     keep(tmp_path, 1)
     assert (tmp_path / "last.pth").samefile(tmp_path / "epoch-0001.pth")
     CheckpointManager(tmp_path).save("last.pth", state(11))
     assert io.load(tmp_path / "epoch-0001.pth")["step"] == 10
 
 
-def test_an_epoch_is_copied_where_links_are_not_made(
+def test_an_epoch_is_copied_where_links_are_not_supported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -94,7 +94,7 @@ def test_an_epoch_saved_twice_is_kept_once(tmp_path: Path) -> None:
         assert io.load(tmp_path / name)["step"] == 12
 
 
-def test_an_epoch_killed_before_it_is_the_last_state_is_made_once_more(
+def test_an_epoch_killed_before_it_is_the_last_state_is_saved_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: Any) -> None:
@@ -104,15 +104,15 @@ def test_an_epoch_killed_before_it_is_the_last_state_is_made_once_more(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "link", killed)
         keep(tmp_path, 2)
-    found = latest_valid(tmp_path)
-    assert found is not None
-    assert found[1]["step"] == 10
+    latest = latest_valid(tmp_path)
+    assert latest is not None
+    assert latest[1]["step"] == 10
     keep(tmp_path, 2)
     assert names(tmp_path) == ["epoch-0001.pth", "epoch-0002.pth", "last.pth"]
 
 
 @pytest.mark.parametrize(("call", "count"), [("replace", 0), ("unlink", 1)])
-def test_an_epoch_that_cannot_be_kept_is_told(
+def test_an_epoch_that_cannot_be_kept_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, count: int
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -122,12 +122,12 @@ def test_an_epoch_that_cannot_be_kept_is_told(
     monkeypatch.setattr(Path, call, refuse)
     with pytest.raises(UserError, match=r"epoch-000\d\.pth.*: No space left"):
         keep(tmp_path, 2, count=count)
-    found = latest_valid(tmp_path)
-    assert found is not None
-    assert found[1]["step"] == 10
+    latest = latest_valid(tmp_path)
+    assert latest is not None
+    assert latest[1]["step"] == 10
 
 
-def test_a_run_taken_back_to_an_earlier_epoch_keeps_what_it_makes(tmp_path: Path) -> None:
+def test_a_run_taken_back_to_an_earlier_epoch_keeps_its_new_epochs(tmp_path: Path) -> None:
     keep(tmp_path, 8, 9, 10)
     keep(tmp_path, 5, 6, 7, count=2)
     assert [path.name for path in epochs(tmp_path)] == [
@@ -135,21 +135,21 @@ def test_a_run_taken_back_to_an_earlier_epoch_keeps_what_it_makes(tmp_path: Path
     ]
 
 
-def test_a_folder_without_checkpoints_has_no_newest(tmp_path: Path) -> None:
-    (tmp_path / "best.pth").write_bytes(b"no state to go on from")
+def test_a_folder_without_checkpoints_has_no_latest(tmp_path: Path) -> None:
+    (tmp_path / "best.pth").write_bytes(b"no state to resume from")
     assert latest_valid(tmp_path) is None
     assert latest_valid(tmp_path / "none") is None
 
 
-def test_the_last_state_is_the_newest(tmp_path: Path) -> None:
+def test_the_last_state_is_the_latest(tmp_path: Path) -> None:
     keep(tmp_path, 1, 2).save("last.pth", state(21))
-    heard: list[str] = []
-    # As a copy of the folder may have it.
+    messages: list[str] = []
+    # As in a copy of the folder.
     os.utime(tmp_path / "last.pth", (0, 0))
-    found = latest_valid(tmp_path, heard.append)
-    assert found is not None
-    assert (found[0].name, found[1]["step"], heard) == ("last.pth", 21, [])
-    assert torch.equal(found[1]["parts"]["net"]["w"], state(21)["parts"]["net"]["w"])
+    latest = latest_valid(tmp_path, messages.append)
+    assert latest is not None
+    assert (latest[0].name, latest[1]["step"], messages) == ("last.pth", 21, [])
+    assert torch.equal(latest[1]["parts"]["net"]["w"], state(21)["parts"]["net"]["w"])
 
 
 def cut(path: Path) -> None:
@@ -161,33 +161,33 @@ def empty(path: Path) -> None:
 
 
 def zeroed(path: Path) -> None:
-    """A page of zeros amid the weights, as a power cut leaves it; torch.load takes it."""
+    """A page of zeros in the weights, as after a power failure; torch.load accepts it."""
     content = bytearray(path.read_bytes())
     at = content.index(state(99)["parts"]["net"]["w"].numpy().tobytes()[:64])
     content[at : at + 64] = bytes(64)
     path.write_bytes(content)
 
 
-def of_another_kind(path: Path) -> None:
+def of_another_program(path: Path) -> None:
     io.save(path, {"weights": torch.zeros(3)})
 
 
-def a_picture(path: Path) -> None:
+def a_zip(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("picture.png", b"...")
 
 
-BREAKS = {
-    cut: "is no readable checkpoint: it is damaged or cut short",
-    empty: "is no readable checkpoint: it is empty",
-    zeroed: "is damaged in its record .*/data/0",
-    of_another_kind: "holds no step, best, parts",
-    a_picture: "is no readable checkpoint",
+DAMAGES = {
+    cut: "damaged or truncated",
+    empty: "the file is empty",
+    zeroed: "damaged: wrong check sum of its record .*/data/0",
+    of_another_program: "it has no step, best, parts",
+    a_zip: "a zip of picture.png",
 }
 
 
-@pytest.mark.parametrize("damage", BREAKS)
-def test_a_broken_state_is_skipped_with_a_word(
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_skipped_with_a_note(
     tmp_path: Path, damage: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep(tmp_path, 1, 2, 10000).save("last.pth", state(99))
@@ -195,27 +195,26 @@ def test_a_broken_state_is_skipped_with_a_word(
         path.unlink()
         io.save(path, state(99))
         damage(path)
-    found = latest_valid(tmp_path)
-    assert found is not None
-    assert (found[0].name, found[1]["step"]) == ("epoch-0002.pth", 20)
+    latest = latest_valid(tmp_path)
+    assert latest is not None
+    assert (latest[0].name, latest[1]["step"]) == ("epoch-0002.pth", 20)
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split()[2].rpartition("/")[2] for line in lines] == ["last.pth", "epoch-10000.pth"]
-    for line in lines:
-        assert re.search(BREAKS[damage], line)
+    for line, name in zip(lines, ["last.pth", "epoch-10000.pth"], strict=True):
+        assert re.search(rf"^note: skipped: .*/{name}: {DAMAGES[damage]}", line)
 
 
-def test_a_run_all_of_whose_states_are_broken_is_refused(tmp_path: Path) -> None:
+def test_a_run_with_damaged_states_only_is_refused(tmp_path: Path) -> None:
     keep(tmp_path, 1, 2)
     for path in [*tmp_path.iterdir()]:
         cut(path)
     with pytest.raises(
-        UserError, match=r"broken: last\.pth, epoch-0002\.pth, epoch-0001"
+        UserError, match=r"damaged: last\.pth, epoch-0002\.pth, epoch-0001"
     ) as caught:
         latest_valid(tmp_path, lambda _: None)
     assert "--tag NAME" in caught.value.hint
 
 
-def test_a_state_that_may_not_be_read_is_not_taken_for_broken(
+def test_a_state_without_read_permission_is_not_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -231,12 +230,12 @@ STEPS = 6
 
 
 def train(folder: Path) -> None:
-    """What a run writes: two steps an epoch, every state a function of the one before."""
+    """A run with two steps per epoch, every state a function of the previous one."""
     run_folder.create_folder(folder)
-    found = latest_valid(folder)
+    latest = latest_valid(folder)
     weights, start = torch.zeros(300_000), 0
-    if found is not None:
-        weights, start = found[1]["parts"]["net"]["w"], found[1]["step"]
+    if latest is not None:
+        weights, start = latest[1]["parts"]["net"]["w"], latest[1]["step"]
     run_folder.truncate_metrics(folder, start)
     run_folder.truncate_log(folder, start // 2)
     manager = CheckpointManager(folder, every=1, keep=2)
@@ -245,11 +244,11 @@ def train(folder: Path) -> None:
         run_folder.append_metrics(folder, {"step": step, "train/loss": float(weights[0])})
         if step % 2 == 0:
             run_folder.append_line(folder, f"Epoch{step // 2}")
-        whole = state(step) | {"parts": {"net": {"w": weights}}}
-        manager.save("last.pth", whole, epoch=step // 2 if step % 2 == 0 else None)
+        content = state(step) | {"parts": {"net": {"w": weights}}}
+        manager.save("last.pth", content, epoch=step // 2 if step % 2 == 0 else None)
 
 
-def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path: Path) -> None:
+def test_a_run_killed_at_any_moment_ends_in_the_same_state(tmp_path: Path) -> None:
     tally = kill_often(lambda name: train(tmp_path / name), tmp_path, count=20)
     assert tally.kills == {"any moment": 10, "saving": 10}
     assert len(tally.steps) == 20
@@ -257,7 +256,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path: Path) -> N
     assert len(set(tally.steps)) > 1
 
 
-def test_a_run_that_came_to_another_end_is_found(tmp_path: Path) -> None:
+def test_a_run_with_another_end_is_detected(tmp_path: Path) -> None:
     for name in ("whole", "same", "other"):
         train(tmp_path / name)
     check_same(tmp_path / "same", tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""A run goes on from its own last state and from no other."""
+"""A run resumes from its last state and from no other."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def configuration(*pairs: Any) -> CfgNode:
 
 
 def state(**changed: Any) -> dict[str, Any]:
-    whole = {
+    complete = {
         "task": "reid",
         "step": 7,
         "total": 10,
@@ -39,64 +39,65 @@ def state(**changed: Any) -> dict[str, Any]:
         "classes": CLASSES,
         "config": configuration().dump(),
     }
-    return whole | changed
+    return complete | changed
 
 
-def check(checkpoint: dict[str, Any], cfg: CfgNode, *, total: int = 10, free: Any = ()) -> None:
+def check(
+    checkpoint: dict[str, Any], cfg: CfgNode | None = None, *, total: int = 10, free: Any = ()
+) -> None:
+    cfg = cfg or configuration()
     check_resumable(checkpoint, "last.pth", cfg, classes=CLASSES, total=total, free=free)
 
 
-def refusal(checkpoint: dict[str, Any], cfg: CfgNode, *, total: int = 10) -> UserError:
+def refusal(checkpoint: dict[str, Any], *pairs: Any, total: int = 10) -> tuple[str, str]:
     with pytest.raises(UserError) as caught:
-        check(checkpoint, cfg, total=total)
-    assert "last.pth" in caught.value.message
-    return caught.value
+        check(checkpoint, configuration(*pairs), total=total)
+    message, hint = caught.value.message, caught.value.hint
+    assert "last.pth" in message and "\n" not in message + hint
+    return message, hint
 
 
-def test_a_run_goes_on_from_its_own_state() -> None:
-    check(state(), configuration())
+def test_a_run_resumes_from_its_state() -> None:
+    check(state())
+    # Entries that older versions did not write.
+    check(state(measured={"rank1": 0.5}, dataset="ltcc"))
+    # Settings that only one of the two knows.
+    cfg = configuration()
+    cfg.TRAIN.NEW = 1
+    check(state(), cfg)
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_a_checkpoint_that_lacks_something_is_refused(name: str) -> None:
-    held = state()
-    del held[name]
-    error = refusal(held, configuration())
-    assert error.message == f"last.pth holds no {name}, which going on needs"
-    assert "last.pth" in error.hint
+def test_a_checkpoint_that_lacks_an_entry_is_refused(name: str) -> None:
+    incomplete = state()
+    del incomplete[name]
+    message, hint = refusal(incomplete)
+    assert message == f"cannot resume from last.pth: it has no {name}"
+    assert "last.pth" in hint
 
 
-def test_numbers_that_older_checkpoints_lack_are_not_needed() -> None:
-    check(state(), configuration())
-    check(state(measured={"rank1": 0.5}, dataset="ltcc"), configuration())
-
-
-def test_a_file_of_the_original_is_refused_and_what_works_is_said() -> None:
-    held = {"model_state_dict": {}, "classifier_state_dict": {}, "rank1": 0.4, "epoch": 59}
-    error = refusal(held, configuration())
-    assert "\n" not in error.message + error.hint
-    assert "ffreid eval --checkpoint evaluates other files" in error.hint
+def test_a_file_of_the_original_is_refused_with_what_works() -> None:
+    original = {"model_state_dict": {}, "classifier_state_dict": {}, "rank1": 0.4, "epoch": 59}
+    assert "ffreid eval --checkpoint evaluates other files" in refusal(original)[1]
 
 
 @pytest.mark.parametrize("task", ["reid", "pose"])
 def test_a_checkpoint_of_another_data_set_names_it(task: str) -> None:
-    error = refusal(state(dataset="other", task=task, classes=["x"]), configuration())
-    assert error.message == "last.pth was trained on other, not on ltcc"
-    assert "go on with --dataset other" in error.hint
+    message, hint = refusal(state(dataset="other", task=task, classes=["x"]))
+    assert message == "last.pth was trained on other, not on ltcc"
+    assert "use --dataset other" in hint
 
 
 @pytest.mark.parametrize("task", ["pose", None])
 def test_a_checkpoint_of_another_task_is_refused(task: str | None) -> None:
-    assert f"is of the task {task}" in refusal(state(task=task), configuration()).message
+    assert f"is of the task {task}" in refusal(state(task=task))[0]
 
 
 @pytest.mark.parametrize("classes", [["anna"], ["ben", "anna"], ["anna", "ben", "carl"]])
-def test_a_checkpoint_of_other_classes_is_refused_and_what_works_is_said(
-    classes: list[str],
-) -> None:
-    error = refusal(state(classes=classes), configuration())
-    assert f"({len(classes)} there, 2 here)" in error.message
-    assert "ffreid eval --checkpoint" in error.hint
+def test_a_checkpoint_of_other_classes_is_refused_with_what_works(classes: list[str]) -> None:
+    message, hint = refusal(state(classes=classes))
+    assert f"({len(classes)} there, 2 here)" in message
+    assert "ffreid eval --checkpoint" in hint
 
 
 @pytest.mark.parametrize(
@@ -104,9 +105,9 @@ def test_a_checkpoint_of_other_classes_is_refused_and_what_works_is_said(
 )
 def test_another_setting_is_named_with_both_values(key: str, now: Any) -> None:
     group, name = key.split(".")
-    error = refusal(state(), configuration(key, now))
-    assert f"{key} {TREE[group][name]}, this run has {now}" in error.message
-    assert f"go on with {key} {TREE[group][name]}" in error.hint
+    message, hint = refusal(state(), key, now)
+    assert f"{key} {TREE[group][name]}, this run has {now}" in message
+    assert f"resume with {key} {TREE[group][name]}" in hint
 
 
 @pytest.mark.parametrize(
@@ -122,24 +123,21 @@ def test_another_setting_is_named_with_both_values(key: str, now: Any) -> None:
         ("TEST.BATCH", 1),
     ],
 )
-def test_settings_that_train_nothing_may_change(key: str, now: Any) -> None:
+def test_settings_that_do_not_affect_training_may_change(key: str, now: Any) -> None:
     assert key.startswith(FREE_TO_CHANGE)
     check(state(), configuration(key, now))
 
 
-def test_a_task_says_what_else_may_change() -> None:
+def test_a_task_may_allow_more_settings_to_change() -> None:
     cfg = configuration("DATA.HEIGHT", 32)
     check(state(), cfg, free=("DATA.HEIGHT",))
     with pytest.raises(UserError):
         check(state(), cfg, free=("DATA.WIDTH",))
 
 
-def test_settings_that_only_one_of_the_two_knows_are_no_reason() -> None:
-    cfg = configuration()
-    cfg.TRAIN.NEW = 1
-    check(state(), cfg)
-
-
-def test_a_data_set_of_another_length_is_told() -> None:
-    error = refusal(state(), configuration(), total=12)
-    assert "a run of 10 steps, this one has 12" in error.message
+@pytest.mark.parametrize(
+    ("total", "text"),
+    [(12, "a run of 10 steps, this one has 12"), (5, "trained for 7 steps, this run has 5")],
+)
+def test_another_number_of_steps_is_reported(total: int, text: str) -> None:
+    assert text in refusal(state(), total=total)[0]

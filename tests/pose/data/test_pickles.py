@@ -90,8 +90,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_arrays(tmp_path / "gone.pkl", ())
 
 
-def test_what_a_pickle_says_of_a_dtype_changes_no_other(tmp_path: Path) -> None:
-    """``numpy.dtype("f8")`` is one that all share: a state given to it changes it everywhere."""
+def test_a_state_for_a_shared_dtype_is_refused(tmp_path: Path) -> None:
+    """``numpy.dtype("f8")`` is one object of the process: its state would change everywhere."""
     content = pickle.dumps(arrays(), 2)
     shared = content.replace(b"\x89\x88\x87", b"\x89\x89\x87")  # False, True: as a copy
     assert shared != content
@@ -100,20 +100,31 @@ def test_what_a_pickle_says_of_a_dtype_changes_no_other(tmp_path: Path) -> None:
         read_arrays(tmp_path / "0.pkl", ["rgb"])
 
 
-def test_a_memo_of_billions_is_not_made(tmp_path: Path) -> None:
-    """One wrong bit turns an entry of a dict into it: 60 GB in the unpickler written in C."""
-    (tmp_path / "0.pkl").write_bytes(b"\x80\x02}r\xff\xff\xff\xff.")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r\xff\xff\xff\xff.",  # a memo of 60 GB in the unpickler written in C
+        b"\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.",
+        b"\x80\x02cnumpy\ndtype\nU\x02f8\x85\x81"
+        + b"2(K\x03U\x01>NNNJ\xff\xff\xff\xffK\x00K\x00tb.",
+    ],
+    ids=["memo", "array", "dtype"],
+)
+def test_hostile_pickles_take_no_memory_and_change_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "0.pkl").write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert read_arrays(tmp_path / "0.pkl", []) == {}
+    with pytest.raises(UserError, match="cannot read"):
+        read_arrays(tmp_path / "0.pkl", [])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    assert np.dtype("f8").isnative
 
 
-def test_spoilt_pickles_are_refused_or_read(tmp_path: Path) -> None:
+def test_damaged_pickles_are_refused_or_read(tmp_path: Path) -> None:
     path, outcomes = tmp_path / "0.pkl", {True: 0, False: 0}
     for number in range(300):
         random = np.random.RandomState(number)
         content = pickle.dumps(arrays(), (2, 4, 5)[number % 3])
-        path.write_bytes(fuzz.SPOIL[random.randint(len(fuzz.SPOIL))](content, random))
+        path.write_bytes(fuzz.DAMAGES[random.randint(len(fuzz.DAMAGES))](content, random))
         try:
             outcomes[isinstance(read_arrays(path, ["rgb"]), dict)] += 1
         except UserError as error:

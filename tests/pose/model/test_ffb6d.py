@@ -107,7 +107,7 @@ def test_imagenet_weights_come_from_torchvisions_file(tmp_path: Path) -> None:
 def test_another_networks_weights_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.pth"
     torch.save({"conv1.weight": torch.zeros(1)}, file)
-    with pytest.raises(UserError, match="is no ResNet-34") as caught:
+    with pytest.raises(UserError, match="is not a ResNet-34") as caught:
         load_backbone(FFB6D(2), str(file))
     assert "MODEL.BACKBONE random" in caught.value.hint
 

@@ -98,7 +98,7 @@ def test_another_networks_file_is_refused(change: str, theirs: nn.Module, tmp_pa
     else:
         state[key] = torch.zeros(256, 256, 1, 1) if change == "misshapen" else "weights"
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(UserError, match=f"MODEL.BACKBONE .*other.pth is no ResNet-50.*{key}"):
+    with pytest.raises(UserError, match=f"MODEL.BACKBONE .*other.pth is not a ResNet-50.*{key}"):
         load_backbone(IMAGE_NETWORKS["resnet50"](), str(tmp_path / "other.pth"))
 
 
@@ -113,6 +113,6 @@ def test_weights_that_cannot_be_fetched_are_explained(monkeypatch: pytest.Monkey
         raise OSError("no\nroute")
 
     monkeypatch.setattr(ResNet50_Weights, "get_state_dict", unreachable)
-    with pytest.raises(UserError, match="could not be fetched: no route") as caught:
+    with pytest.raises(UserError, match="could not be downloaded: no route") as caught:
         load_backbone(IMAGE_NETWORKS["resnet50"](), "imagenet")
     assert "MODEL.BACKBONE" in caught.value.hint

@@ -1,0 +1,203 @@
+"""What a pickle asks for, found with `pickletools` before anything in it is loaded.
+
+The scan follows numbers, strings, tuples and globals on the stack. Lists, dicts and results of
+calls are opaque to it: their content is checked after loading.
+"""
+
+import pickletools
+import re
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import torch
+
+from ffreid.engine.checkpoints.file_types import printable
+
+ITEM_SIZES = dict.fromkeys(("Char", "Byte", "Bool"), 1) | {"Half": 2, "BFloat16": 2, "Short": 2}
+ITEM_SIZES |= {"Float": 4, "Int": 4, "Double": 8, "Long": 8, "ComplexFloat": 8, "ComplexDouble": 16}
+STORAGES = {f"torch.{name}Storage": size for name, size in ITEM_SIZES.items()}
+STORAGES |= {"torch.storage.UntypedStorage": 1}
+"""Bytes per element of torch's storages, by the names that they have in files since 2017."""
+DTYPES = {str(value) for value in vars(torch).values() if type(value) is torch.dtype}
+NUMPY = {"numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
+WEIGHTS = {*STORAGES, *DTYPES, *NUMPY, "torch.Size", "torch.device", "_codecs.encode"}
+WEIGHTS |= {f"torch._utils._rebuild_{kind}" for kind in ("tensor", "tensor_v2", "tensor_v3")}
+WEIGHTS |= {"torch._utils._rebuild_parameter", "builtins.set", "builtins.complex"}
+WEIGHTS |= {"collections.OrderedDict", "collections.Counter"}
+"""Globals that checkpoints need; torch's own list has more, such as sparse tensors."""
+MAX_TUPLE_DEPTH = 16
+"""Hashing tuples nested without limit would overflow the stack."""
+
+_NUMBER = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c(8|16))")
+_MARK, _OPAQUE, _DTYPE = object(), object(), object()
+_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+
+
+class PickleError(ValueError):
+    """The pickle contradicts itself or cannot be followed."""
+
+
+@dataclass(frozen=True)
+class Global:
+    """A global by its ``module.name``."""
+
+    name: str
+
+
+class NestedTuple(tuple[Any, ...]):
+    """A tuple that knows how deeply tuples are nested in it."""
+
+    depth: int
+
+
+@dataclass
+class PickleScan:
+    """What a pickle asks for.
+
+    Args:
+        allowed: globals that it may use.
+
+    Attributes:
+        refused: names of all other globals, in the order of the file; they could run any code.
+        storages: by key, the number of elements and the bytes of each.
+        strings: in the order of the file.
+        value: its content if that is a number or a string.
+        protocol: of pickle.
+        damage: why it cannot be followed to its end; None where it can.
+    """
+
+    allowed: set[str]
+    refused: list[str] = field(default_factory=list)
+    storages: dict[str, tuple[int, int]] = field(default_factory=dict)
+    strings: list[str] = field(default_factory=list)
+    value: Any = None
+    protocol: int = 0
+    damage: str | None = None
+
+    def refuse(self, name: str) -> None:
+        """Note what is not allowed."""
+        if printable(name) not in self.refused:
+            self.refused.append(printable(name))
+
+    def find_global(self, module: Any, name: Any) -> Any:
+        """Note a global; its name is not known where the pickle computes it."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            self.refuse("a global whose name is computed")
+            return _OPAQUE
+        # Names of Python 2, which protocol 2 keeps.
+        full = f"{'builtins' if module == '__builtin__' else module}.{name}"
+        if full not in self.allowed:
+            self.refuse(full)
+        return Global(full)
+
+    def call(self, function: Any, arguments: Any) -> Any:
+        """Check a call of ``numpy.dtype``: numbers only, and a copy that no one else uses."""
+        if function != Global("numpy.dtype"):
+            return _OPAQUE
+        code, *copied = arguments
+        if not isinstance(code, str) or not _NUMBER.fullmatch(code):
+            self.refuse(f"numpy.dtype({code!r})")
+            return _OPAQUE
+        _require(copied == [False, True])
+        return _DTYPE
+
+    def add_storage(self, persistent: Any) -> None:
+        """Note the claimed size of a storage that the pickle refers to by a persistent id."""
+        if self.refused:  # torch's old format gives modules such ids too
+            return
+        kind, storage_type, key, _, elements, *_ = persistent
+        # Other characters are decoded in one way here and in another by torch.
+        _require(kind == "storage" and isinstance(key, str) and key.isascii())
+        _require(type(elements) is int and 0 <= elements < 2**63)
+        storage = elements, STORAGES[storage_type.name]
+        _require(self.storages.setdefault(key, storage) == storage)
+
+
+def scan_pickle(file: BinaryIO, allowed: set[str]) -> PickleScan:
+    """Follow one pickle from where `file` stands to its end, loading nothing."""
+    scan = PickleScan(allowed)
+    try:
+        _follow(file, scan)
+    except Exception as error:  # a damaged pickle raises errors of any kind
+        scan.damage = type(error).__name__
+    return scan
+
+
+def _follow(file: BinaryIO, scan: PickleScan) -> None:
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    argument: Any
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        name = opcode.name
+        items = _pop(stack, opcode)
+        if isinstance(argument, str):
+            scan.strings.append(argument)
+        match name:
+            case "STOP":
+                scan.value = items[0]
+            case "PROTO":
+                scan.protocol = max(scan.protocol, argument)
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                # Python's memo is an array: a huge index would allocate it.
+                _require(argument <= count and stack[-1] is not _MARK)
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = items[0]
+                stack += items
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL":
+                stack.append(scan.find_global(*argument.split(" ", 1)))
+            case "STACK_GLOBAL":
+                stack.append(scan.find_global(*items))
+            case "EXT1" | "EXT2" | "EXT4":
+                scan.refuse(f"copyreg extension {argument}")
+                stack.append(_OPAQUE)
+            case "INST" | "OBJ" | "NEWOBJ" | "NEWOBJ_EX":
+                if name == "INST":
+                    scan.find_global(*argument.split(" ", 1))
+                _require(bool(scan.refused))  # weights and arrays are rebuilt by functions
+                stack.append(_OPAQUE)
+            case "REDUCE":
+                stack.append(scan.call(*items))
+            case "BUILD":
+                _require(not isinstance(items[0], Global))
+                _require(items[0] is not _DTYPE or _is_dtype_state(items[1]))
+                stack.append(items[0])
+            case "PERSID" | "BINPERSID":
+                scan.add_storage(items[0])
+                stack.append(_OPAQUE)
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3" | "EMPTY_TUPLE":
+                stack.append(NestedTuple(items))
+                depths = [item.depth for item in items if isinstance(item, NestedTuple)]
+                stack[-1].depth = 1 + max(depths, default=0)
+                _require(stack[-1].depth <= MAX_TUPLE_DEPTH)
+            case "DUP":
+                stack += items * 2
+            case "MARK":
+                stack.append(_MARK)
+            case _:
+                value = argument if opcode.arg else _CONSTANTS.get(name, _OPAQUE)
+                stack += [value for _ in opcode.stack_after]
+
+
+def _pop(stack: list[Any], opcode: pickletools.OpcodeInfo) -> list[Any]:
+    """Take what an opcode works on off the stack, without the mark."""
+    items, fixed = list[Any](), len(opcode.stack_before)
+    if pickletools.markobject in opcode.stack_before:
+        while (item := stack.pop()) is not _MARK:
+            items.append(item)
+        fixed = opcode.stack_before.index(pickletools.markobject)
+    items += [stack.pop() for _ in range(fixed)]
+    _require(not any(item is _MARK for item in items))
+    return items[::-1]
+
+
+def _is_dtype_state(state: Any) -> bool:
+    """Whether a state changes nothing of a number's dtype but the order of its bytes."""
+    return state[0] == 3 and state[1] in "<>|=" and state[2:] == (None, None, None, -1, -1, 0)
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise PickleError
