@@ -171,7 +171,7 @@ def test_an_unreadable_checkpoint_is_named(
     error, hint = mistake(
         capsys, f"{command} {tmp_path}/a.pth --root {data} --output {tmp_path} {TOY}"
     )
-    assert "is no readable checkpoint" in error
+    assert "cannot read checkpoint" in error
     assert f"{tmp_path}/a.pth" in error
     assert "weights_only" not in error + hint
 

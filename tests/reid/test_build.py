@@ -228,12 +228,19 @@ def refusal(path: Path, cfg: CfgNode) -> UserError:
 
 
 @pytest.mark.parametrize(
-    "content", [{"task": "pose", "parts": {"net": {}}}, {"model_state_dict": [1, 2]}, {}]
+    ("content", "problem"),
+    [
+        ({"task": "pose", "parts": {"net": {}}}, "is a pose checkpoint, not a reid checkpoint"),
+        ({"model_state_dict": [1, 2]}, "no re-identification network"),
+        ({}, "no re-identification network"),
+    ],
 )
-def test_a_checkpoint_of_something_else_is_told(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_a_checkpoint_of_something_else_is_reported(
+    tmp_path: Path, content: dict[str, Any], problem: str
+) -> None:
     io.save(tmp_path / "pose.pth", content)
     error = refusal(tmp_path / "pose.pth", configuration())
-    assert "no re-identification network" in error.message
+    assert problem in error.message
 
 
 def test_a_network_of_other_pooling_is_told_with_what_to_set(tmp_path: Path) -> None:

@@ -227,5 +227,5 @@ def test_settings_that_a_checkpoint_was_trained_with_are_said(
 def test_a_checkpoint_of_the_other_task_is_named(tmp_path: Path) -> None:
     file = tmp_path / "pose.pth"
     io.save(file, {"parts": {"net": {}}, "task": "pose"})
-    with pytest.raises(UserError, match="is a checkpoint of pose, no re-identification network"):
+    with pytest.raises(UserError, match="is a pose checkpoint, not a reid checkpoint"):
         create_reid_model("toy-reid", file)
