@@ -4,6 +4,7 @@ The scan follows numbers, strings, tuples and globals on the stack. Lists, dicts
 calls are opaque to it: their content is checked after loading.
 """
 
+import pickle
 import pickletools
 import re
 from dataclasses import dataclass, field
@@ -31,10 +32,6 @@ MAX_TUPLE_DEPTH = 16
 _NUMBER = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c(8|16))")
 _MARK, _OPAQUE, _DTYPE = object(), object(), object()
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-
-
-class PickleError(ValueError):
-    """The pickle contradicts itself or cannot be followed."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,11 @@ class PickleScan:
     value: Any = None
     protocol: int = 0
     damage: str | None = None
+
+    @property
+    def needs_trust(self) -> bool:
+        """Whether only running the pickle can load it."""
+        return bool(self.refused) or self.protocol > 3
 
     def refuse(self, name: str) -> None:
         """Note what is not allowed."""
@@ -200,4 +202,4 @@ def _is_dtype_state(state: Any) -> bool:
 
 def _require(condition: bool) -> None:
     if not condition:
-        raise PickleError
+        raise pickle.UnpicklingError

@@ -180,7 +180,7 @@ def a_zip(path: Path) -> None:
 DAMAGES = {
     cut: "damaged or truncated",
     empty: "the file is empty",
-    zeroed: "damaged: wrong check sum of its record .*/data/0",
+    zeroed: "wrong check sum of its record .*/data/0",
     of_another_program: "it has no step, best, parts",
     a_zip: "a zip of picture.png",
 }

@@ -84,7 +84,7 @@ def test_both_formats_of_torch_are_read(
 @pytest.mark.parametrize("save", FORMATS)
 def test_everything_that_state_dicts_hold_is_read(tmp_path: Path, save: Format) -> None:
     state = {
-        "numpy": [np.dtype(name).type(1) for name in NUMBERS],
+        "numpy": [dtype.type(1) for dtype in NUMBERS],
         "parameter": nn.Parameter(torch.ones(2)),
         "halves": [torch.ones(3).to(kind) for kind in (torch.bfloat16, torch.float16)],
         "complex": torch.ones(2, dtype=torch.complex64),
@@ -359,7 +359,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
         lambda name, data: bytes(10**6) if "/data/" in name else data,
         zipfile.ZIP_DEFLATED,
     )
-    assert refused(tmp_path, bomb) == "its unpacked size would be over 100 times its own"
+    assert refused(tmp_path, bomb) == "its unpacked size is over 100 times its own"
 
 
 def test_a_damaged_record_is_found_by_its_check_sum(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_a_damaged_record_is_found_by_its_check_sum(tmp_path: Path) -> None:
     damaged = content.replace(b"\0\0\x40\x40" * 9, b"\0\0\x40\x40" * 8 + b"\0\0\x40\x41", 1)
     assert len(damaged) == len(content) and damaged != content
     problem = refused(tmp_path, damaged)
-    assert problem == "damaged: wrong check sum of its record archive/data/0"
+    assert problem == "wrong check sum of its record archive/data/0"
 
 
 @pytest.mark.parametrize("save", FORMATS)
@@ -384,13 +384,15 @@ def test_claimed_sizes_are_checked(tmp_path: Path, save: Format, which: int) -> 
     changed = repacked(content, grown) if save is zip_save else grown("", content)
     assert changed != content
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert re.search("damaged|truncated|torch cannot read", refused(tmp_path, changed))
+    assert re.search(
+        "damaged|truncated|of wrong size|torch cannot read", refused(tmp_path, changed)
+    )
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
 def test_a_tensor_that_repeats_its_numbers_too_often_is_refused(tmp_path: Path) -> None:
     content = zip_save({"weights": torch.ones(1).expand(2**40)})
-    assert "a tensor repeats its 1 elements" in refused(tmp_path, content)
+    assert "elements has a storage of 1" in refused(tmp_path, content)
 
 
 def test_hooks_of_a_tensor_are_refused(tmp_path: Path) -> None:
