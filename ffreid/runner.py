@@ -1,8 +1,7 @@
 """Train and evaluate from a configuration, in one process or in a process group.
 
-Linux is supported in full. On macOS and Windows ffreid can be imported, and evaluate and train in
-a single process; on Windows SIGUSR1 does not exist, data workers stop at Ctrl-C, and a renamed file
-may be lost in a power cut.
+Linux is supported in full. On macOS and Windows ffreid can be imported, evaluate, and train in a
+single process; several processes are not tested there, and Windows refuses them.
 """
 
 import signal

@@ -1,8 +1,8 @@
 """How a process ends: one message per failure, whichever process saw it, and all end in seconds.
 
-torchrun's agent ends the processes of its node after a failure, but says only how each one exited,
-and nothing ends a process that runs without an agent. So the processes elect the one that reports.
-Neither torch nor numpy is imported here: a mistyped key is reported before they are loaded.
+torchrun's agent ends the processes of its node after a failure, but reports only exit codes, and
+there may be no agent. So the processes elect the one that reports. Neither torch nor numpy is
+imported here: a mistyped key is reported before they are loaded.
 """
 
 import json
@@ -26,7 +26,6 @@ from ffreid.engine.signals import Stopped
 from ffreid.errors import UserError, flat
 
 BUG, USER_ERROR, INTERRUPTED = 1, 2, 130
-"""Exit codes; a run that was `signals.Stopped` exits with 128 + its signal."""
 LAUNCHED = "FFREID_LAUNCHED"
 """Environment variable of the processes of `launch`, which itself reports how one was killed."""
 RESUME = "resume from the last checkpoint with --resume auto"
@@ -99,11 +98,8 @@ class Watchdog:
 
     def dead_ranks(self) -> list[int]:
         """Ranks of this host whose process no longer exists, though it did not `leave`."""
-        return [
-            rank
-            for rank, place in enumerate(self.places)
-            if not (self._may_be_alive(place) or self._has(f"left/{rank}"))
-        ]
+        ranks = range(len(self.places))
+        return [rank for rank in ranks if self._is_gone(rank) and not self._has(f"left/{rank}")]
 
     def leave(self) -> None:
         """Stop watching, and tell the others that the end of this process is not a failure."""
@@ -122,8 +118,7 @@ class Watchdog:
         deadline = time.monotonic() + REPORT_WAIT
         others = [rank for rank in range(len(self.places)) if rank != self.rank]
         while self._server is not None and time.monotonic() < deadline:
-            alive = (rank for rank in others if self._may_be_alive(self.places[rank]))
-            if all(self._has(f"left/{rank}") for rank in alive):
+            if all(self._is_gone(rank) or self._has(f"left/{rank}") for rank in others):
                 return
             time.sleep(POLL)
 
@@ -135,17 +130,15 @@ class Watchdog:
             if since and time.monotonic() - since > GRACE:
                 _report_and_exit(self, ProcessLost())
 
-    def _may_be_alive(self, place: Place) -> bool:
-        host, pid = place
-        if host != self.places[self.rank][0]:
-            return True
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
+    def _is_gone(self, rank: int) -> bool:
+        host, pid = self.places[rank]
+        if host == self.places[self.rank][0]:
+            with suppress(PermissionError):
+                try:
+                    os.kill(pid, 0)
+                except ProcessLookupError:
+                    return True
+        return False
 
     def _has(self, key: str) -> bool:
         try:
@@ -158,13 +151,8 @@ _watchdog: Watchdog | None = None
 
 
 @contextmanager
-def watchdog(
-    store: Any, *, rank: int, places: Sequence[Place], server: Any = None
-) -> Iterator[None]:
-    """Watch the other processes and report failures together with them, see `Watchdog`.
-
-    After an exception the watchdog stays, for `exit_with`.
-    """
+def watch(store: Any, *, rank: int, places: Sequence[Place], server: Any = None) -> Iterator[None]:
+    """Run a `Watchdog` in the block; after an exception it stays, for `exit_with`."""
     global _watchdog
     _watchdog = Watchdog(store, rank=rank, places=places, server=server)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -192,7 +180,7 @@ def local_place() -> Place:
 
 
 def process_name() -> str:
-    """``process 1 of 2`` from torchrun's environment, with the host where there are several."""
+    """``process 1 of 2``, with the host where there are several."""
     size = os.environ.get("WORLD_SIZE", "1")
     host = f" ({socket.gethostname()})" if os.environ.get("LOCAL_WORLD_SIZE", size) != size else ""
     return f"process {os.environ.get('RANK', '0')} of {size}{host}"
@@ -201,11 +189,8 @@ def process_name() -> str:
 def exit_with(error: BaseException) -> NoReturn:
     """Report the error that ended this command, unless another process does, and exit.
 
-    A single process raises SystemExit, or the exception itself where it is a bug.
-
-    Args:
-        error: UserError (exit code 2), Stopped (128 + its signal), KeyboardInterrupt (130), or any
-            other exception, a bug (1).
+    The exit code is 2 for a UserError, 128 + the signal for Stopped, 130 for KeyboardInterrupt and
+    1 for a bug, which a single process raises as it is.
     """
     if "RANK" not in os.environ:
         if _exit_code(error) == BUG:
@@ -227,7 +212,8 @@ def _exit_before_group(error: BaseException) -> NoReturn:
     is_main = os.environ["RANK"] == "0"
     if not is_main:
         _set_handler(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(REPORT_WAIT if os.environ.get("LOCAL_RANK") == "0" else 1.7 * REPORT_WAIT)
+        is_first = os.environ.get("LOCAL_RANK") == "0"  # on its node
+        time.sleep(REPORT_WAIT if is_first else 1.7 * REPORT_WAIT)
     if is_main or not isinstance(error, Stopped | KeyboardInterrupt):  # every process gets these
         _report(_message(error, "" if is_main else process_name()))
     _exit(_exit_code(error))

@@ -74,7 +74,7 @@ def process_group() -> Iterator[World]:
     name, places, _restarted = rendezvous(watched, rank=rank, size=size, timeout=START_TIMEOUT)
     server = None if agent_serves else store
     watched = dist.PrefixStore(f"ffreid/{name}", watched)  # type: ignore[attr-defined]
-    with failures.watchdog(watched, rank=rank, places=places, server=server):
+    with failures.watch(watched, rank=rank, places=places, server=server):
         dist.init_process_group(
             "nccl" if cuda else "gloo",
             store=dist.PrefixStore(name, store),  # type: ignore[attr-defined]
