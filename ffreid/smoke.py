@@ -4,7 +4,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -47,23 +46,6 @@ class CheckFailed(Exception):
     """A check failed."""
 
 
-@dataclass
-class Checks:
-    """Checks that were run: name, result, seconds, and whether it passed."""
-
-    rows: list[tuple[str, str, float, bool]] = field(default_factory=list)
-
-    def run(self, name: str, check: Callable[[], str]) -> None:
-        """Run `check` and record the result that it returns, or why it failed."""
-        report.log(f"smoke: {name}")
-        started = time.monotonic()
-        try:
-            result, passed = check(), True
-        except (CheckFailed, UserError) as error:
-            result, passed = str(error), False
-        self.rows.append((name, result, time.monotonic() - started, passed))
-
-
 def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
     """Render toy datasets, train, resume, evaluate, draw and convert; print a table of checks.
 
@@ -74,7 +56,7 @@ def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
     Returns:
         Whether every check passed.
     """
-    checks = Checks()
+    rows: list[tuple[str, str, float, bool]] = []
     started = time.monotonic()
     with ExitStack() as stack:
         if keep is None:
@@ -86,9 +68,14 @@ def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
             folder = run_folder.create_folder(keep, "use another folder: --keep FOLDER")
         log = stack.enter_context((folder / "smoke.log").open("a"))
         stack.enter_context(redirect_stdout(log))
-        _check_pose(checks, folder)
-        _check_reid(checks, folder)
-    rows = checks.rows
+        for name, check in (_pose_checks(folder) | _reid_checks(folder)).items():
+            report.log(f"smoke: {name}")
+            check_started = time.monotonic()
+            try:
+                result, passed = check(), True
+            except (CheckFailed, UserError) as error:
+                result, passed = str(error), False
+            rows.append((name, result, time.monotonic() - check_started, passed))
     passed = all(row[-1] for row in rows)
     total = ("all checks", "", time.monotonic() - started, passed)
     cells = [["ok" if row[-1] else "FAILED", *row[:3]] for row in (*rows, total)]
@@ -107,25 +94,29 @@ def _settings(folder: Path, dataset: str, tag: str, values: dict[str, int]) -> C
     return compose(dataset, root=folder, output=folder / "runs", tag=tag, pairs=pairs)
 
 
-def _check_pose(checks: Checks, folder: Path) -> None:
+def _pose_checks(folder: Path) -> dict[str, Callable[[], str]]:
     full, resumed = (_settings(folder, "toy-pose", tag, POSE) for tag in ("full", "resumed"))
-    checks.run("render and read a pose dataset", lambda: _read_frames(full))
-    checks.run("poses from ground-truth offsets", lambda: _vote(full))
-    checks.run("train FFB6D", lambda: _train(full))
-    checks.run("interrupt and resume FFB6D", lambda: _resume(full, resumed))
-    checks.run("evaluate and draw poses", lambda: _evaluate(full))
-    checks.run("convert FFB6D to the original format and back", lambda: _convert(full))
+    return {
+        "render and read a pose dataset": lambda: _read_frames(full),
+        "poses from ground-truth offsets": lambda: _vote(full),
+        "train FFB6D": lambda: _train(full),
+        "interrupt and resume FFB6D": lambda: _resume(full, resumed),
+        "evaluate and draw poses": lambda: _evaluate(full),
+        "convert FFB6D to the original format and back": lambda: _convert(full),
+    }
 
 
-def _check_reid(checks: Checks, folder: Path) -> None:
+def _reid_checks(folder: Path) -> dict[str, Callable[[], str]]:
     full, resumed = (_settings(folder, "toy-reid", tag, REID) for tag in ("full", "resumed"))
     video = _settings(folder, "toy-reid-video", "full", REID)
-    checks.run("render and read a re-ID dataset", lambda: _read_persons(full))
-    checks.run("train CAL on images", lambda: _train(full))
-    checks.run("interrupt and resume CAL", lambda: _resume(full, resumed))
-    checks.run("evaluate and draw rank lists, reuse saved features", lambda: _search(full, folder))
-    checks.run("convert CAL to the original format and back", lambda: _convert(full))
-    checks.run("train CAL on video", lambda: _train(video))
+    return {
+        "render and read a re-ID dataset": lambda: _read_persons(full),
+        "train CAL on images": lambda: _train(full),
+        "interrupt and resume CAL": lambda: _resume(full, resumed),
+        "evaluate and draw rank lists, reuse saved features": lambda: _search(full, folder),
+        "convert CAL to the original format and back": lambda: _convert(full),
+        "train CAL on video": lambda: _train(video),
+    }
 
 
 def _read_frames(cfg: CfgNode) -> str:

@@ -28,10 +28,7 @@ _SEED = 0
 
 
 def bench(quick: bool) -> list[dict[str, Any]]:
-    """Time every stage on synthetic data.
-
-    Args:
-        quick: small inputs and few repetitions, for a look within seconds.
+    """Time every stage on synthetic data, `quick` with small inputs and few repetitions.
 
     Returns:
         A row per measurement: ``stage``, ``milliseconds``, ``share`` of a frame's time (None for

@@ -17,15 +17,11 @@ from ffreid.reid.retrieval.ranking import cosine_distances, rank
 from ffreid.reid.retrieval.reranking import rerank
 
 _SEED = 0
-_DIMENSIONS = 4096
 row = partial(timing.row, part=True)  # the stages have different sizes: no shares
 
 
 def bench(quick: bool) -> list[dict[str, Any]]:
-    """Time every stage on synthetic data.
-
-    Args:
-        quick: small inputs and few repetitions, for a look within a minute.
+    """Time every stage on synthetic data, `quick` with small inputs and few repetitions.
 
     Returns:
         A row per measurement, with the columns of `engine.timing.row`; ``share`` is None.
@@ -50,16 +46,10 @@ def ranking_rows(quick: bool) -> list[dict[str, Any]]:
 def size_rows(
     name: str, queries: int, items: int, identities: int, cameras: int, *, features: bool
 ) -> list[dict[str, Any]]:
-    """Time the evaluator and its reference on the same distances.
+    """Time the evaluator and its reference on the same distances, at the size of dataset `name`.
 
-    Args:
-        name: of the dataset with this size.
-        queries: their number.
-        items: of the gallery.
-        identities: their number, with three sets of clothes each.
-        cameras: their number.
-        features: whether to time the evaluator from features of 4,096 dimensions, too, whose
-            products take at least 2 x Q x G x 4,096 operations.
+    With `features` also from features of 4,096 dimensions, whose products take at least
+    2 x Q x G x 4,096 operations.
     """
     generator = torch.Generator().manual_seed(_SEED)
     query = random_labels(queries, identities, cameras, generator)
@@ -74,10 +64,10 @@ def size_rows(
         row("  reading the distances once", milliseconds(distances.sum, 3)),
     ]
     if features:
-        left, right = random_features(queries, items, _DIMENSIONS)
+        left, right = random_features(queries, items, 4096)
         distances_of = cosine_distances(left, right)
         time = milliseconds(lambda: rank(distances_of, query, gallery, STANDARD), 1)
-        rows.append(row(f"  from features of {_DIMENSIONS} dimensions", time))
+        rows.append(row("  from features of 4096 dimensions", time))
         rows.append(row("  only the products of features", milliseconds(lambda: left @ right.T, 1)))
     return rows
 

@@ -171,8 +171,7 @@ def cal_training(height: int, width: int) -> tuple[TrainStep, ReidBatch]:
     task = build_task(cfg, source, device)
     optimisers = build_optimisers(cfg, task)
     rates = {name: lambda step: float(cfg.TRAIN.OPTIMIZER.LR) for name in task.optimized}
-    generator = torch.Generator().manual_seed(_SEED)
-    images = torch.randn(16, 3, height, width, generator=generator)
+    images = torch.randn(16, 3, height, width, generator=torch.Generator().manual_seed(_SEED))
     clothes = torch.arange(16) // 4
     batch = ReidBatch(images, clothes // 2, clothes)
     return TrainStep(task, optimisers, rates, device=device, seed=cfg.SEED), batch

@@ -1,11 +1,11 @@
 """Plots of one or several runs: losses, validation metrics, learning rates."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +64,7 @@ def plot_runs(folders: Sequence[Path], *, file: Path) -> Path:
         for column, name in enumerate(row):
             alone = [name] in groups
             axes = figure.add_subplot(grid[index, :] if alone else grid[index, column])
-            (_draw_rates if name == RATE else _draw)(axes, name, runs)
+            _draw(axes, name, runs)
             axes.set_xlim(-0.02 * last, 1.02 * last)
             axes.set_xlabel("step", fontsize=8)
             axes.tick_params(labelsize=8)
@@ -119,59 +119,45 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
 
 
-def _validations(runs: Sequence[Run]) -> list[str]:
-    """Return the prefixes of validation metrics: ``validation``, ``validation-ema``."""
+def _validations(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """Return the prefixes of validation metrics, as ``validation-ema``, and their look."""
     prefixes = dict.fromkeys(name.partition("/")[0] for name in _names(runs) if "/" in name)
-    return [prefix for prefix in prefixes if prefix not in ("train", RATE, "norm", "save")]
+    names = [prefix for prefix in prefixes if prefix not in ("train", RATE, "norm", "save")]
+    markers = zip(names, cycle(_MARKERS), strict=False)
+    return {name: _look("--", 0.9, marker=marker, markersize=4) for name, marker in markers}
 
 
 def _draw(axes: "Axes", name: str, runs: Sequence[Run]) -> None:
-    """Draw a metric of all runs: raw and smoothed in training, with markers in validation."""
-    curves: list[Floats] = []
-    for run, color in _colored(runs):
-        steps, values = _curve(run, f"train/{name}")
-        if len(steps):
-            curve = smoothed(values)
+    """Draw a metric of all runs, smoothed in training; the axis is logarithmic if it spans much."""
+    title = name
+    if name == RATE:
+        parts = [part for part in _names(runs) if part.partition("/")[0] == name]
+        looks = {part: _look("-" if part == name else ":", 1.5) for part in parts}
+        dotted = ", ".join(part.removeprefix(f"{name}/") for part in parts if part != name)
+        title = "learning rate" + (f" (dotted: {dotted})" if dotted else "")
+    else:
+        looks = {f"train/{name}": _look("-", 1.5)}
+        looks |= {f"{prefix}/{name}": look for prefix, look in _validations(runs).items()}
+    curves = [np.zeros(0)]
+    for run, color in zip(runs, cycle(_COLORS), strict=False):
+        for key, look in looks.items():
+            steps, values = _curve(run, key)
+            curve = smoothed(values) if key.startswith("train/") else values
             if curve is not values:
                 axes.plot(steps, values, color=color, alpha=0.22, linewidth=0.7)
-            axes.plot(steps, curve, color=color, linewidth=1.5)
-            curves.append(curve)
-        for prefix, marker in zip(_validations(runs), cycle(_MARKERS), strict=False):
-            steps, values = _curve(run, f"{prefix}/{name}")
             if len(steps):
-                axes.plot(
-                    steps, values, "--", color=color, marker=marker, markersize=4, linewidth=0.9
-                )
-                curves.append(values)
-    axes.set_title(name, fontsize=10)
-    if name == "loss":
-        _set_scale(axes, curves)
+                axes.plot(steps, curve, color=color, **look)
+            curves.append(curve[np.isfinite(curve)])
+    axes.set_title(title, fontsize=10)
+    values = np.concatenate(curves)
+    if name in ("loss", RATE) and len(values):
+        low, high = values.min(), values.max()
+        if low > 0 and high > _LOG_RATIO * low:
+            axes.set_yscale("log")
 
 
-def _draw_rates(axes: "Axes", name: str, runs: Sequence[Run]) -> None:
-    """Draw the learning rates of all parts, those other than the main one dotted."""
-    names = [other for other in _names(runs) if other.partition("/")[0] == name]
-    curves: list[Floats] = []
-    for run, color in _colored(runs):
-        for part in names:
-            steps, values = _curve(run, part)
-            axes.plot(steps, values, "-" if part == name else ":", color=color, linewidth=1.5)
-            curves.append(values)
-    dotted = ", ".join(part.removeprefix(f"{name}/") for part in names if part != name)
-    axes.set_title("learning rate" + (f" (dotted: {dotted})" if dotted else ""), fontsize=10)
-    _set_scale(axes, curves)
-
-
-def _colored(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
-    return zip(runs, cycle(_COLORS), strict=False)
-
-
-def _set_scale(axes: "Axes", curves: Sequence[Floats]) -> None:
-    """Make the axis logarithmic if the values span orders of magnitude."""
-    values = np.concatenate([np.zeros(0), *curves])
-    values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0 and values.max() > _LOG_RATIO * values.min():
-        axes.set_yscale("log")
+def _look(style: str, width: float, **marker: Any) -> dict[str, Any]:
+    return {"linestyle": style, "linewidth": width, **marker}
 
 
 def _curve(run: Run, name: str) -> tuple[Floats, Floats]:
@@ -183,14 +169,10 @@ def _curve(run: Run, name: str) -> tuple[Floats, Floats]:
 def _add_legend(figure: "Figure", runs: Sequence[Run]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], color=color, linewidth=2, label=run.name) for run, color in _colored(runs)
-    ]
-    for prefix, marker in zip(_validations(runs), cycle(_MARKERS), strict=False):
-        look = Line2D([], [], color="grey", linestyle="--", linewidth=0.9, label=prefix)
-        look.set_marker(marker)
-        look.set_markersize(4)
-        handles.append(look)
+    colored = zip(runs, cycle(_COLORS), strict=False)
+    handles = [Line2D([], [], color=color, linewidth=2, label=run.name) for run, color in colored]
+    for prefix, look in _validations(runs).items():
+        handles.append(Line2D([], [], color="grey", label=prefix, **look))
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, int(figure.get_figwidth() * 11 / (longest + 6)))
     figure.legend(
