@@ -1,4 +1,4 @@
-"""Blocks that run once more in the backward pass train as those that don't."""
+"""Activation checkpointing and memory formats train as plain modules do; modes are restored."""
 
 from copy import deepcopy
 from typing import Any
@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ffreid.engine import batchnorm
-from ffreid.engine.modules import Recomputed
-
-KINDS = ["plain", "grouped", "gathered", "kept"]
+from ffreid.engine.modules import Recomputed, channels_last, evaluating
 
 
 class Residual(nn.Module):
@@ -24,12 +22,12 @@ class Residual(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = x + self.inner(x)
-        return found
+        output: Tensor = x + self.inner(x)
+        return output
 
 
 def pair(kind: str) -> tuple[nn.Module, nn.Module]:
-    """The same blocks in a plain and in a recomputed sequence."""
+    """The same blocks in nn.Sequential and in Recomputed."""
     torch.manual_seed(1)
     plain: nn.Module = nn.Sequential(*(Residual() for _ in range(3))).double()
     if kind == "grouped":
@@ -39,73 +37,122 @@ def pair(kind: str) -> tuple[nn.Module, nn.Module]:
     return plain, Recomputed(*deepcopy(plain).children())
 
 
-def passed(net: nn.Module, *, kept: bool = False, half: torch.dtype | None = None) -> Any:
-    """Outputs, gradients and state after two training passes, and the elements that were saved."""
+def trained(net: nn.Module, *, keep: bool = False, autocast: torch.dtype | None = None) -> Any:
+    """Outputs, gradients and state after two passes, and the number of saved elements."""
     torch.manual_seed(2)
     saved: list[int] = []
 
-    def keep(value: Tensor) -> Tensor:
+    def save(value: Tensor) -> Tensor:
         saved.append(value.numel())
         return value
 
-    kind = torch.float64 if half is None else torch.float32
+    dtype = torch.float64 if autocast is None else torch.float32
     for _ in range(2):
         net.zero_grad()
-        inputs = torch.randn(4, 4, 8, 8).to(kind).requires_grad_()
-        with batchnorm.keep_statistics(net, kept):
+        inputs = torch.randn(4, 4, 8, 8).to(dtype).requires_grad_()
+        with batchnorm.keep_statistics(net, keep):
             with (
-                torch.autocast("cpu", half, enabled=half is not None),
-                torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
+                torch.autocast("cpu", autocast, enabled=autocast is not None),
+                torch.autograd.graph.saved_tensors_hooks(save, lambda value: value),
             ):
                 outputs = net(inputs)
             outputs.double().square().sum().backward()
-    gradients = {name: p.grad for name, p in net.named_parameters()}
-    found = {"outputs": outputs.detach(), "inputs": inputs.grad, **gradients, **net.state_dict()}
-    return found, sum(saved)
+    gradients = {f"gradient of {name}": p.grad for name, p in net.named_parameters()}
+    result = {"outputs": outputs.detach(), "inputs": inputs.grad, **gradients, **net.state_dict()}
+    return result, sum(saved)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_statistics_and_dropout_are_those_of_a_plain_sequence(kind: str) -> None:
-    plain, recomputed = pair(kind)
-    expected, _ = passed(plain, kept=kind == "kept")
-    found, _ = passed(recomputed, kept=kind == "kept")
+def assert_same(
+    found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 0.0
+) -> None:
     assert list(found) == list(expected)
     for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+        torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
-def test_under_autocast_too(half: torch.dtype) -> None:
-    expected, found = (passed(net.float(), half=half)[0] for net in pair("grouped"))
-    for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+@pytest.mark.parametrize("kind", ["plain", "grouped", "gathered", "kept"])
+def test_recomputed_blocks_train_as_plain_ones(kind: str) -> None:
+    expected, found = (trained(net, keep=kind == "kept")[0] for net in pair(kind))
+    assert_same(found, expected)
 
 
-def test_a_block_saves_nothing_but_its_input() -> None:
-    plain, recomputed = pair("plain")
-    inputs = 2 * 3 * 4 * 4 * 8 * 8  # that much is kept beside what hooks see
-    assert passed(recomputed)[1] + inputs < passed(plain)[1] / 5
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_without_gradient_nothing_is_different(training: bool) -> None:
-    plain, recomputed = (net.train(training) for net in pair("plain"))
-    inputs = torch.randn(4, 4, 8, 8, dtype=torch.float64)
-    found = []
-    for net in (plain, recomputed):
-        torch.manual_seed(3)
-        with torch.no_grad():
-            found.append(net(inputs))
-    assert torch.equal(*found)
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
+def test_recomputed_blocks_train_as_plain_ones_under_autocast(autocast: torch.dtype) -> None:
+    expected, found = (trained(net.float(), autocast=autocast)[0] for net in pair("grouped"))
+    assert_same(found, expected)
 
 
 def test_compiled_blocks_update_their_statistics_once() -> None:
     plain, recomputed = pair("grouped")
     recomputed.compile(backend="aot_eager")
-    without = [m for net in (plain, recomputed) for m in net.modules() if isinstance(m, nn.Dropout)]
-    for module in without:
-        module.p = 0.0
-    expected, found = passed(plain)[0], passed(recomputed)[0]
-    assert list(found) == list(expected)
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-10)
+    for module in (*plain.modules(), *recomputed.modules()):
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    assert_same(trained(recomputed)[0], trained(plain)[0], 1e-10)
+
+
+def test_a_recomputed_block_saves_only_its_input() -> None:
+    plain, recomputed = pair("plain")
+    inputs = 2 * 3 * 4 * 4 * 8 * 8  # not seen by the hooks
+    assert trained(recomputed)[1] + inputs < trained(plain)[1] / 5
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_without_gradient_nothing_is_different(training: bool) -> None:
+    inputs = torch.randn(4, 4, 8, 8, dtype=torch.float64)
+    outputs = []
+    for net in pair("plain"):
+        torch.manual_seed(3)
+        with torch.no_grad():
+            outputs.append(net.train(training)(inputs))
+    assert torch.equal(*outputs)
+
+
+NETWORKS = {
+    "image": (nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()), (2, 3, 9, 7)),
+    "clip": (nn.Sequential(nn.Conv3d(3, 8, 3), nn.BatchNorm3d(8), nn.ReLU()), (2, 3, 4, 9, 7)),
+    "points": (nn.Sequential(nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8)), (2, 3, 9)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_channels_last_changes_no_output_gradient_or_state(name: str) -> None:
+    network, shape = NETWORKS[name]
+    plain, last = (deepcopy(network).double() for _ in range(2))
+    before = list(last.parameters())
+    channels_last(last)
+    assert all(a is b for a, b in zip(before, last.parameters(), strict=True))
+    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for net in (plain, last):
+        net(inputs).square().sum().backward()
+    torch.testing.assert_close(last(inputs), plain(inputs), rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(last.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(dict(last.state_dict()), dict(plain.state_dict()))
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"), [("image", torch.channels_last), ("clip", torch.channels_last_3d)]
+)
+@pytest.mark.parametrize("into_last", [True, False])
+def test_checkpoints_fit_both_memory_formats(
+    name: str, layout: torch.memory_format, into_last: bool
+) -> None:
+    source, target = (deepcopy(NETWORKS[name][0]) for _ in range(2))
+    channels_last(target if into_last else source)
+    weight = target.get_parameter("0.weight")
+    assert weight.is_contiguous(memory_format=layout) is into_last
+    with torch.no_grad():
+        weight.zero_()
+    target.load_state_dict(source.state_dict())
+    assert torch.equal(weight, source.get_parameter("0.weight"))
+    assert weight.is_contiguous(memory_format=layout) is into_last
+
+
+def test_modes_are_restored_after_an_error() -> None:
+    net = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(1))
+    net[1].eval()
+    with pytest.raises(ValueError, match="of mine"), evaluating(net):
+        assert not any(module.training for module in net.modules())
+        raise ValueError("of mine")
+    assert [module.training for module in net.modules()] == [True, True, False]

@@ -16,13 +16,12 @@ from ffreid.engine import synthetic
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 
-FACTS = {"version": 1, "count": 3}
+PARAMETERS = {"version": 1, "count": 3}
 OTHERS = {"version": 1, "count": 4}
-Write = Callable[[], None]
 
 
-def writer(folder: Path, text: str = "new") -> Write:
-    """Write one file below a part, and say so in a log beside `folder`."""
+def writer(folder: Path, text: str = "new") -> Callable[[], None]:
+    """Write one file below a part, and a line to a log next to `folder`."""
 
     def write() -> None:
         (folder / "part").mkdir()
@@ -33,63 +32,56 @@ def writer(folder: Path, text: str = "new") -> Write:
     return write
 
 
-def ensure(folder: Path, facts: synthetic.Parameters = FACTS, write: Write | None = None) -> Path:
+def generate(
+    folder: Path,
+    parameters: synthetic.Parameters = PARAMETERS,
+    write: Callable[[], None] | None = None,
+) -> Path:
     return synthetic.generate_once(
-        folder, write or writer(folder), parameters=facts, parts=("part", "list.txt")
+        folder, write or writer(folder), parameters=parameters, parts=("part", "list.txt")
     )
+
+
+def info(folder: Path) -> object:
+    return json.loads((folder / "toy.json").read_text())
 
 
 def calls(folder: Path) -> int:
     return len((folder.parent / "log").read_text().splitlines())
 
 
-@pytest.mark.parametrize("empty", [False, True], ids=["new", "empty"])
-def test_a_new_or_empty_folder_is_written_and_says_what_it_holds(
-    tmp_path: Path, empty: bool
+def test_data_are_generated_once_which_is_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "deep/folder"
-    if empty:
-        folder.mkdir(parents=True)
-    assert ensure(folder) == folder
+    assert generate(folder) == folder
     assert sorted(path.name for path in folder.iterdir()) == ["part", "toy.json"]
-    text = (folder / "toy.json").read_text()
-    assert text == '{"version": 1, "count": 3, "finished": true}\n'
-
-
-def test_finished_data_are_not_written_again(tmp_path: Path) -> None:
-    for _ in range(2):
-        ensure(tmp_path / "toy")
-    assert calls(tmp_path / "toy") == 1
-
-
-def test_finished_data_are_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = ensure(tmp_path / "toy")
+    assert (folder / "toy.json").read_text() == '{"version": 1, "count": 3, "finished": true}\n'
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "read only")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr(Path, "write_text", refuse)
-    assert ensure(folder) == folder
+    assert generate(folder) == folder
+    assert capsys.readouterr().err.count(f"generating toy data in {tmp_path}") == 1
     with pytest.raises(UserError, match="read only"):
-        ensure(folder, OTHERS)
+        generate(folder, OTHERS)
 
 
-def test_data_of_other_facts_are_replaced_and_the_user_s_own_files_stay(tmp_path: Path) -> None:
-    folder = ensure(tmp_path / "toy")
-    (folder / "part/old").write_text("")
-    (folder / "list.txt").write_text("")
-    (folder / "notes").write_text("mine")
-    ensure(folder, OTHERS, writer(folder, "other"))
-    assert not (folder / "part/old").exists()
-    assert not (folder / "list.txt").exists()
+def test_data_of_other_parameters_are_replaced_and_other_files_kept(tmp_path: Path) -> None:
+    (tmp_path / "toy").mkdir()
+    folder = generate(tmp_path / "toy")
+    for name in ("part/old", "list.txt", "notes"):
+        (folder / name).write_text("mine")
+    generate(folder, OTHERS, writer(folder, "other"))
+    assert {path.name for path in folder.rglob("*")} == {"part", "file", "notes", "toy.json"}
     assert (folder / "part/file").read_text() == "other"
-    assert (folder / "notes").read_text() == "mine"
-    assert json.loads((folder / "toy.json").read_text()) == {**OTHERS, "finished": True}
+    assert info(folder) == {**OTHERS, "finished": True}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UserError("no", "none"), OSError("full")])
-def test_what_was_left_unfinished_is_made_anew(
+def test_incomplete_data_are_replaced(
     tmp_path: Path, error: type[BaseException] | BaseException
 ) -> None:
     folder = tmp_path / "toy"
@@ -100,108 +92,98 @@ def test_what_was_left_unfinished_is_made_anew(
         raise error
 
     with pytest.raises((KeyboardInterrupt, UserError)):
-        ensure(folder, write=stop)
-    assert json.loads((folder / "toy.json").read_text())["finished"] is False
-    ensure(folder)
+        generate(folder, write=stop)
+    assert info(folder) == {**PARAMETERS, "finished": False}
+    generate(folder)
     assert [path.name for path in (folder / "part").iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("text", ["", '{"vers', "[]", "3", "\x00"])
-def test_a_broken_marker_counts_as_unfinished(tmp_path: Path, text: str) -> None:
-    folder = ensure(tmp_path / "toy")
+@pytest.mark.parametrize("text", ["", '{"vers', "[]", "\x00"])
+def test_data_with_a_broken_info_file_are_replaced(tmp_path: Path, text: str) -> None:
+    folder = generate(tmp_path / "toy")
     (folder / "toy.json").write_text(text)
-    ensure(folder)
+    generate(folder)
     assert calls(folder) == 2
 
 
-def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_folders_of_other_content_and_kinds_are_refused(tmp_path: Path) -> None:
     (tmp_path / "part").mkdir()
-    with pytest.raises(UserError, match="not empty and holds no toy data") as caught:
-        ensure(tmp_path)
-    assert str(tmp_path) in caught.value.message
+    with pytest.raises(UserError, match=f"{tmp_path} is not empty and holds no toy data"):
+        generate(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["part"]
-
-
-@pytest.mark.parametrize("kinds", [{"kind": "a"}, {"kind": "b"}], ids=["one named", "both named"])
-def test_toy_data_of_another_kind_are_refused(tmp_path: Path, kinds: dict[str, str]) -> None:
-    folder = ensure(tmp_path / "toy", {**FACTS, **({} if kinds["kind"] == "a" else {"kind": "a"})})
-    with pytest.raises(UserError, match="another kind"):
-        ensure(folder, {**FACTS, **kinds})
-    assert calls(folder) == 1
+    for first, second in (({}, {"kind": "a"}), ({"kind": "a"}, {"kind": "b"})):
+        folder = generate(tmp_path / f"toy{len(first)}", {**PARAMETERS, **first})
+        with pytest.raises(UserError, match="another kind"):
+            generate(folder, {**PARAMETERS, **second})
 
 
 @pytest.mark.parametrize("name", ["file", "file/toy"])
-def test_a_place_that_cannot_be_written_is_the_user_s_to_mend(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write toy data to") as caught:
-        ensure(tmp_path / name)
-    assert str(tmp_path / name) in caught.value.message
+    with pytest.raises(UserError, match=f"cannot write toy data to {tmp_path / name}"):
+        generate(tmp_path / name)
 
 
-@pytest.mark.parametrize("second", [FACTS, OTHERS], ids=["same", "others"])
-def test_who_asks_while_another_writes_waits_for_it(
-    tmp_path: Path, second: synthetic.Parameters
-) -> None:
-    folder, begun, finish = tmp_path / "toy", Event(), Event()
+@pytest.mark.parametrize("second", [PARAMETERS, OTHERS], ids=["same", "others"])
+def test_a_second_thread_waits_for_the_first(tmp_path: Path, second: synthetic.Parameters) -> None:
+    folder, started, finish = tmp_path / "toy", Event(), Event()
 
     def slowly() -> None:
-        begun.set()
+        started.set()
         assert finish.wait(10)
         writer(folder)()
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(ensure, folder, FACTS, slowly)
-        assert begun.wait(10)
-        waiting = pool.submit(ensure, folder, second)
+        first = pool.submit(generate, folder, PARAMETERS, slowly)
+        assert started.wait(10)
+        waiting = pool.submit(generate, folder, second)
         with pytest.raises(TimeoutError):
             waiting.result(timeout=0.1)
         finish.set()
         assert first.result(10) == waiting.result(10) == folder
-    assert calls(folder) == (1 if second is FACTS else 2)
-    assert json.loads((folder / "toy.json").read_text()) == {**second, "finished": True}
+    assert calls(folder) == (1 if second is PARAMETERS else 2)
+    assert info(folder) == {**second, "finished": True}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
-def test_a_file_system_without_locks_will_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
-    assert ensure(tmp_path / "toy") == tmp_path / "toy"
-    assert calls(tmp_path / "toy") == 1
-
-
-ASK = """
+SECOND = """
 import sys
 from pathlib import Path
 from ffreid.engine import synthetic
 def write():
     raise SystemExit("writes as well")
-print("asking", flush=True)
-facts = {"version": 1, "count": 3}
-folder = synthetic.generate_once(Path(sys.argv[1]), write, parameters=facts, parts=["part"])
+print("waiting", flush=True)
+parameters = {"version": 1, "count": 3}
+folder = synthetic.generate_once(Path(sys.argv[1]), write, parameters=parameters, parts=["part"])
 print((folder / "part/file").read_text())
 """
 
 
-def test_another_process_waits_too(tmp_path: Path) -> None:
+def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     folder = tmp_path / "toy"
-    asking: list[subprocess.Popen[str]] = []
+    waiting: list[subprocess.Popen[str]] = []
 
     def slowly() -> None:
-        command = [sys.executable, "-c", ASK, str(folder)]
-        asking.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert asking[0].stdout is not None
-        assert asking[0].stdout.readline() == "asking\n"
+        command = [sys.executable, "-c", SECOND, str(folder)]
+        waiting.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert waiting[0].stdout is not None
+        assert waiting[0].stdout.readline() == "waiting\n"
         with pytest.raises(subprocess.TimeoutExpired):
-            asking[0].wait(0.2)
+            waiting[0].wait(0.2)
         writer(folder)()
 
-    ensure(folder, write=slowly)
-    assert asking[0].communicate(timeout=10)[0] == "new\n"
-    assert asking[0].returncode == 0
+    generate(folder, write=slowly)
+    assert waiting[0].communicate(timeout=10)[0] == "new\n"
+    assert waiting[0].returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_file_systems_without_locks_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    generate(tmp_path / "toy")
+    assert calls(tmp_path / "toy") == 1
 
 
 def test_toy_data_go_to_the_cache_or_the_root(
@@ -229,11 +211,3 @@ def test_toy_data_never_go_to_the_folder_of_the_datasets(
         folder = tasks.modules(cfg.TASK).sources.synthetic_folder(cfg)
         assert folder is not None
         assert folder.is_relative_to(expected)
-
-
-def test_the_folder_of_new_toy_data_is_logged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for _ in range(2):
-        ensure(tmp_path / "toy")
-    assert capsys.readouterr().err.count(f"generating toy data in {tmp_path}") == 1
