@@ -1,4 +1,4 @@
-"""Batch norm over processes is batch norm over the joined batch."""
+"""Batch norm over processes is batch norm over the joined batch; groups, freezing, momentum."""
 
 from copy import deepcopy
 from typing import Any
@@ -11,29 +11,26 @@ from ffreid.engine import batchnorm
 from ffreid.engine.batchnorm import GatheredBatchNorm
 from tests.engine.processes import SIZE, in_processes
 
-CHANNELS = 5
+CPU, CHANNELS = torch.device("cpu"), 5
 # Samples of the two processes, and the axes that follow (B, C).
 SHARES = {"equal": (3, 3), "unequal": (5, 2), "one sample": (1, 6)}
-AXES = {"vectors": (), "clouds": (7,), "pictures": (4, 3)}
+AXES = {"vectors": (), "clouds": (7,), "images": (4, 3)}
 CASES = [(share, axes) for share in SHARES for axes in AXES]
 HALF = [torch.bfloat16, torch.float16]
-EXACT = 1e-10
+STATISTICS = ("0.running_mean", "0.running_var", "0.num_batches_tracked")
+PARAMETERS = ("gradient of 0.weight", "gradient of 0.bias")
 
 
-def network(kind: type[nn.BatchNorm1d] | type[nn.BatchNorm2d]) -> nn.Module:
-    """A batch norm with parameters and statistics of its own, in float64."""
+def network(axes: str) -> nn.Module:
+    """A batch norm with random parameters and statistics, in float64."""
     generator = torch.Generator().manual_seed(1)
+    kind = nn.BatchNorm2d if axes == "images" else nn.BatchNorm1d
     layer = kind(CHANNELS, eps=1e-3, momentum=0.3).double()
+    assert layer.running_mean is not None
     with torch.no_grad():
-        layer.weight.copy_(torch.randn(CHANNELS, generator=generator))
-        layer.bias.copy_(torch.randn(CHANNELS, generator=generator))
-        assert layer.running_mean is not None
-        layer.running_mean.copy_(torch.randn(CHANNELS, generator=generator))
+        for values in (layer.weight, layer.bias, layer.running_mean):
+            values.copy_(torch.randn(CHANNELS, generator=generator))
     return nn.Sequential(layer)
-
-
-def plain(axes: str) -> nn.Module:
-    return network(nn.BatchNorm2d if axes == "pictures" else nn.BatchNorm1d)
 
 
 def draw(share: str, axes: str) -> tuple[Tensor, Tensor]:
@@ -44,7 +41,7 @@ def draw(share: str, axes: str) -> tuple[Tensor, Tensor]:
     return batch, torch.randn(shape, dtype=torch.float64, generator=generator)
 
 
-def passed(net: nn.Module, batch: Tensor, weights: Tensor) -> dict[str, Tensor]:
+def trained(net: nn.Module, batch: Tensor, weights: Tensor) -> dict[str, Tensor]:
     """Two training passes: the last outputs and gradients, and the statistics after both."""
     for _ in range(2):
         net.zero_grad()
@@ -57,9 +54,9 @@ def passed(net: nn.Module, batch: Tensor, weights: Tensor) -> dict[str, Tensor]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def large(kind: torch.dtype) -> Tensor:
-    """A joined batch whose sums of squares are beyond float16."""
-    return (100 * draw("unequal", "pictures")[0]).to(kind)
+def large(dtype: torch.dtype) -> Tensor:
+    """A joined batch whose sums of squares exceed float16."""
+    return (100 * draw("unequal", "images")[0]).to(dtype)
 
 
 def share_of(rank: int, share: str) -> slice:
@@ -69,18 +66,17 @@ def share_of(rank: int, share: str) -> slice:
 def work(rank: int) -> dict[Any, dict[str, Tensor]]:
     found = {}
     for share, axes in CASES:
-        net = batchnorm.synchronise(plain(axes), torch.device("cpu"))
         batch, weights = draw(share, axes)
         mine = share_of(rank, share)
-        found[share, axes] = passed(net, batch[mine], weights[mine])
-    return found | {str(kind): autocast(rank, kind) for kind in HALF}
+        net = batchnorm.synchronise(network(axes), CPU)
+        found[share, axes] = trained(net, batch[mine], weights[mine])
+    return found | {str(dtype): under_autocast(rank, dtype) for dtype in HALF}
 
 
-def autocast(rank: int, kind: torch.dtype) -> dict[str, Tensor]:
-    """One training pass in an autocast region."""
-    net = batchnorm.synchronise(plain("pictures").float(), torch.device("cpu"))
-    inputs = large(kind)[share_of(rank, "unequal")].requires_grad_()
-    with torch.autocast("cpu", kind):
+def under_autocast(rank: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    net = batchnorm.synchronise(network("images").float(), CPU)
+    inputs = large(dtype)[share_of(rank, "unequal")].requires_grad_()
+    with torch.autocast("cpu", dtype):
         outputs = net(inputs)
     outputs.float().pow(2).sum().backward()
     assert inputs.grad is not None
@@ -94,62 +90,50 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, list[Any]]:
 
 
 @pytest.mark.parametrize(("share", "axes"), CASES)
-def test_shares_of_a_batch_are_normalised_as_the_whole(
+def test_two_processes_normalise_as_one_with_the_joined_batch(
     processes: dict[Any, list[Any]], share: str, axes: str
 ) -> None:
     first, second = processes[share, axes]
-    whole = passed(plain(axes), *draw(share, axes))
-    for key in ("outputs", "gradient"):
-        process_group = torch.cat([first[key], second[key]])
-        torch.testing.assert_close(process_group, whole[key], rtol=EXACT, atol=EXACT)
-    for key in ("gradient of 0.weight", "gradient of 0.bias"):
-        torch.testing.assert_close(first[key] + second[key], whole[key], rtol=EXACT, atol=EXACT)
+    joined = trained(network(axes), *draw(share, axes))
+    found = {key: torch.cat([first[key], second[key]]) for key in ("outputs", "gradient")}
+    found |= {key: first[key] + second[key] for key in PARAMETERS}
+    for statistics in (first, second):
+        for key, value in (found | {key: statistics[key] for key in STATISTICS}).items():
+            torch.testing.assert_close(value, joined[key], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(("share", "axes"), CASES)
-def test_every_process_keeps_the_statistics_of_the_whole(
-    processes: dict[Any, list[Any]], share: str, axes: str
+@pytest.mark.parametrize("dtype", HALF)
+def test_statistics_stay_in_float32_under_autocast(
+    processes: dict[Any, list[Any]], dtype: torch.dtype
 ) -> None:
-    whole = passed(plain(axes), *draw(share, axes))
-    for mine in processes[share, axes]:
-        for key in ("0.running_mean", "0.running_var", "0.num_batches_tracked"):
-            torch.testing.assert_close(mine[key], whole[key], rtol=EXACT, atol=EXACT)
-
-
-@pytest.mark.parametrize("kind", HALF)
-def test_autocast_leaves_the_statistics_wide(
-    processes: dict[Any, list[Any]], kind: torch.dtype
-) -> None:
-    whole = plain("pictures")
-    expected = whole(large(kind).double()).detach()
-    found = processes[str(kind)]
+    joined = network("images")
+    expected = joined(large(dtype).double()).detach()
+    found = processes[str(dtype)]
     outputs = torch.cat([mine["outputs"] for mine in found])
-    assert outputs.dtype == kind
+    assert outputs.dtype == dtype
     torch.testing.assert_close(outputs.double(), expected, rtol=1e-2, atol=1e-2)
     for mine in found:
-        assert mine["gradient"].dtype == kind
+        assert mine["gradient"].dtype == dtype
         assert mine["gradient"].isfinite().all()
-        for key in ("0.running_mean", "0.running_var"):
+        for key in STATISTICS[:2]:
             assert mine[key].dtype == torch.float32
-            torch.testing.assert_close(
-                mine[key].double(), whole.state_dict()[key], rtol=1e-5, atol=1e-5
-            )
+            value = joined.state_dict()[key]
+            torch.testing.assert_close(mine[key].double(), value, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("axes", AXES)
-def test_a_process_alone_normalises_as_torch_does(axes: str) -> None:
-    alone = batchnorm.synchronise(plain(axes), torch.device("cpu"))
+def test_one_process_normalises_as_torch_does(axes: str) -> None:
+    alone = batchnorm.synchronise(network(axes), CPU)
     assert isinstance(alone.get_submodule("0"), GatheredBatchNorm)
-    torch.testing.assert_close(
-        passed(alone, *draw("equal", axes)), passed(plain(axes), *draw("equal", axes))
-    )
+    data = draw("equal", axes)
+    torch.testing.assert_close(trained(alone, *data), trained(network(axes), *data))
 
 
 def test_synchronising_keeps_parameters_settings_and_mode() -> None:
     net = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3, eps=0.1, momentum=0.7)), nn.Linear(3, 3))
     net[0].eval()
     before, state = list(net.parameters()), deepcopy(net.state_dict())
-    after = batchnorm.synchronise(net, torch.device("cpu"))
+    after = batchnorm.synchronise(net, CPU)
     layer = after.get_submodule("0.0")
     assert isinstance(layer, GatheredBatchNorm)
     assert (layer.eps, layer.momentum, layer.training) == (0.1, 0.7, False)
@@ -157,13 +141,12 @@ def test_synchronising_keeps_parameters_settings_and_mode() -> None:
     torch.testing.assert_close(dict(after.state_dict()), dict(state))
 
 
-def test_frozen_statistics_stay_and_the_parameters_train() -> None:
-    net = plain("clouds").train()
+def test_frozen_statistics_stay_and_parameters_train() -> None:
+    net = network("clouds").train()
     batchnorm.freeze(net)
     before = deepcopy(net.state_dict())
-    found = passed(net, *draw("equal", "clouds"))
-    for key in before:
-        assert torch.equal(before[key], net.state_dict()[key])
+    found = trained(net, *draw("equal", "clouds"))
+    assert all(torch.equal(before[key], net.state_dict()[key]) for key in before)
     assert found["gradient of 0.weight"].abs().min() > 0
 
 
@@ -174,24 +157,20 @@ def test_momentum_is_set_in_every_batch_norm() -> None:
 
 
 @pytest.mark.parametrize("axes", AXES)
-def test_groups_are_normalised_each_alone_and_statistics_follow_the_first(axes: str) -> None:
-    grouped, alone = plain(axes), plain(axes)
+def test_groups_are_normalised_separately_with_the_statistics_of_the_first(axes: str) -> None:
+    grouped, alone = network(axes), network(axes)
     batchnorm.group(grouped, 2)
     batch, weights = draw("equal", axes)
-    whole = passed(grouped, batch, weights)
-    first = passed(alone, batch[:3], weights[:3])
-    second = passed(plain(axes), batch[3:], weights[3:])
-    for key in ("outputs", "gradient"):
-        torch.testing.assert_close(whole[key], torch.cat([first[key], second[key]]))
-    for key in ("gradient of 0.weight", "gradient of 0.bias"):
-        torch.testing.assert_close(whole[key], first[key] + second[key])
-    torch.testing.assert_close(
-        {key: whole[key] for key in alone.state_dict()}, dict(alone.state_dict())
-    )
+    found = trained(grouped, batch, weights)
+    first = trained(alone, batch[:3], weights[:3])
+    second = trained(network(axes), batch[3:], weights[3:])
+    expected = {key: torch.cat([first[key], second[key]]) for key in ("outputs", "gradient")}
+    expected |= {key: first[key] + second[key] for key in PARAMETERS} | alone.state_dict()
+    torch.testing.assert_close({key: found[key] for key in expected}, expected)
 
 
 def test_groups_make_no_difference_in_evaluation() -> None:
-    grouped, alone = plain("clouds").eval(), plain("clouds").eval()
+    grouped, alone = network("clouds").eval(), network("clouds").eval()
     batchnorm.group(grouped, 3)
     batch, _ = draw("equal", "clouds")
     assert torch.equal(grouped(batch), alone(batch))
