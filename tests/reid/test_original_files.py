@@ -1,4 +1,4 @@
-"""Configuration files and command lines in the original's form work as they are."""
+"""Configuration files and command lines of the original work unchanged."""
 
 import os
 from pathlib import Path
@@ -26,57 +26,29 @@ from tests.reid.command_line import (
     use_tiny,
 )
 
-# As people have them: quoted device lists, empty paths, numbers without a digit behind the point.
+# With quoted device lists, empty paths and numbers that end in a point.
 FILE = """
-DATA:
-  ROOT: ''
-  DATASET: 'ltcc'
-  TRAIN_BATCH: 4
-  TEST_BATCH: 16
-  NUM_INSTANCES: 2
-  NUM_WORKERS: 0
-  HEIGHT: 32
-  WIDTH: 16
-AUG:
-  RC_PROB: 0.5
-  RE_PROB: 0.5
-  RF_PROB: 0.5
+DATA: {ROOT: '', DATASET: 'ltcc', TRAIN_BATCH: 4, TEST_BATCH: 16, NUM_INSTANCES: 2, NUM_WORKERS: 0,
+  HEIGHT: 32, WIDTH: 16}
+AUG: {RC_PROB: 0.5, RE_PROB: 0.5, RF_PROB: 0.5}
 MODEL:
   NAME: resnet50
   RES4_STRIDE: 1
   FEATURE_DIM: 4096
   RESUME: ''
-  POOLING:
-    NAME: maxavg
-    P: 3
-LOSS:
-  CLA_LOSS: crossentropylabelsmooth
-  CLOTHES_CLA_LOSS: cosface
-  CLA_S: 16.
-  CLA_M: 0.
-  CAL: cal
-  EPSILON: 0.1
-  MOMENTUM: 0.
-  PAIR_LOSS: triplet
-  PAIR_LOSS_WEIGHT: 0
-  PAIR_S: 16.
-  PAIR_M: 0.3
+  POOLING: {NAME: maxavg, P: 3}
+LOSS: {CLA_LOSS: crossentropylabelsmooth, CLOTHES_CLA_LOSS: cosface, CLA_S: 16., CLA_M: 0.,
+  CAL: cal, EPSILON: 0.1, MOMENTUM: 0., PAIR_LOSS: triplet, PAIR_LOSS_WEIGHT: 0, PAIR_S: 16.,
+  PAIR_M: 0.3}
 TRAIN:
   START_EPOCH: 0
   MAX_EPOCH: 2
   START_EPOCH_CC: 1
   START_EPOCH_ADV: 1
   AMP: False
-  OPTIMIZER:
-    NAME: adam
-    LR: 3.5e-4
-    WEIGHT_DECAY: 5e-4
-  LR_SCHEDULER:
-    STEPSIZE: [20, 40]
-    DECAY_RATE: 0.1
-TEST:
-  EVAL_STEP: 1
-  START_EVAL: 0
+  OPTIMIZER: {NAME: adam, LR: 3.5e-4, WEIGHT_DECAY: 5e-4}
+  LR_SCHEDULER: {STEPSIZE: [20, 40], DECAY_RATE: 0.1}
+TEST: {EVAL_STEP: 1, START_EVAL: 0}
 GPU: '0,1'
 OUTPUT: '/data/logs/'
 TAG: mine
@@ -108,11 +80,15 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def ltcc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Toy people, which lie as LTCC does."""
+    """Toy data in the layout of LTCC."""
     return make_toy_data(tmp_path_factory.mktemp("people")).parent
 
 
-def test_every_value_of_an_old_file_is_taken(file: Path) -> None:
+def arguments(file: Path, root: Path, output: Path) -> str:
+    return f"--dataset ltcc --cfg {quoted(file)} --root {quoted(root)} --output {output}"
+
+
+def test_every_value_of_an_old_file_is_used(file: Path) -> None:
     cfg = compose("prcc", file=file)
     expected = {
         "GPU": "0,1",
@@ -127,11 +103,11 @@ def test_every_value_of_an_old_file_is_taken(file: Path) -> None:
         "TRAIN.LR_SCHEDULER.STEPSIZE": [20, 40],
     }
     assert {key: lookup(cfg, key) for key in expected} == expected
-    # --dataset has the last word, as in the original, and the groups are what a file leaves out.
+    # --dataset overrides the file, as in the original.
     assert (cfg.DATASET, cfg.DATA.DATASET, cfg.TRAIN.BN_GROUPS) == ("prcc", "prcc", 1)
 
 
-def test_an_old_file_of_tracklets_is_taken(tmp_path: Path) -> None:
+def test_an_old_video_file_is_used(tmp_path: Path) -> None:
     (tmp_path / "video.yaml").write_text(VIDEO)
     cfg = compose("ccvid", file=tmp_path / "video.yaml")
     assert (cfg.MODEL.NAME, cfg.MODEL.FEATURE_DIM) == ("ap3dnlres50", 2048)
@@ -139,31 +115,29 @@ def test_an_old_file_of_tracklets_is_taken(tmp_path: Path) -> None:
 
 
 def test_an_old_file_trains_and_evaluates_unchanged(file: Path, ltcc: Path, tmp_path: Path) -> None:
-    words = f"--dataset ltcc --cfg {quoted(file)} --root {quoted(ltcc)} --output {tmp_path}"
+    words = arguments(file, ltcc, tmp_path)
     random = "MODEL.BACKBONE random TRAIN.LOG_EVERY 1"
     assert ended(f"train {words} {random}") == 0
     folder = tmp_path / "ltcc" / "mine"
-    # Sixteen pictures, four a step without the published recipes' second group.
+    # Sixteen images, four per step, as there is one group of batch normalisation.
     assert [row["step"] for row in metrics(folder, "train/")] == list(range(1, 9))
     assert ended(f"train {words} --eval --resume {folder / 'last.pth'} {random}") == 0
     assert read(folder / "results.json")["queries"] == PICTURES["query"]
 
 
-def test_a_file_may_ask_for_an_evaluation(file: Path, ltcc: Path, tmp_path: Path) -> None:
-    words = f"--dataset ltcc --cfg {quoted(file)} --root {quoted(ltcc)} --output {tmp_path}"
+def test_eval_mode_in_a_file_evaluates(file: Path, ltcc: Path, tmp_path: Path) -> None:
+    words = arguments(file, ltcc, tmp_path)
     assert ended(f"train {words} MODEL.BACKBONE random TRAIN.STEPS 1") == 0
     moved = (tmp_path / "ltcc/mine/last.pth").rename(tmp_path / "best_model.pth.tar")
     text = FILE.replace("EVAL_MODE: False", "EVAL_MODE: True")
     file.write_text(text.replace("RESUME: ''", f"RESUME: '{moved}'"))
     assert ended(f"train {words} --tag other") == 0
-    assert sorted(path.name for path in (tmp_path / "ltcc/other").iterdir()) == [
-        "queries.json",
-        "results.json",
-    ]
+    files = sorted(path.name for path in (tmp_path / "ltcc/other").iterdir())
+    assert files == ["queries.json", "results.json"]
     assert read(tmp_path / "ltcc/other/results.json")["weights"] == str(moved)
 
 
-def test_a_file_may_evaluate_at_the_end_alone(file: Path) -> None:
+def test_a_file_may_evaluate_only_at_the_end(file: Path) -> None:
     file.write_text(FILE.replace("EVAL_STEP: 1", "EVAL_STEP: -1"))
     cfg, plan = compose("ltcc", file=file), Plan(batch=4, steps_per_epoch=1, total=60, workers=0)
     assert cfg.TEST.EVAL_STEP == -1
@@ -173,29 +147,32 @@ def test_a_file_may_evaluate_at_the_end_alone(file: Path) -> None:
 def test_a_checkpoint_with_the_originals_entries_evaluates(
     file: Path, ltcc: Path, tmp_path: Path
 ) -> None:
-    words = f"--dataset ltcc --cfg {quoted(file)} --root {quoted(ltcc)} --output {tmp_path}"
+    words = arguments(file, ltcc, tmp_path)
     assert ended(f"train {words} MODEL.BACKBONE random TRAIN.STEPS 1") == 0
-    ours = io.load(tmp_path / "ltcc/mine/last.pth")
+    state = io.load(tmp_path / "ltcc/mine/last.pth")
     names = ("model_state_dict", "classifier_state_dict", "clothes_classifier_state_dict")
-    theirs = tmp_path / "best_model.pth.tar"
-    rank1 = np.float64(ours["rank1"])
-    torch.save({name: ours[name] for name in (*names, "epoch")} | {"rank1": rank1}, theirs)
-    assert ended(f"eval {words} --tag other --checkpoint {quoted(theirs)}") == 0
+    original = tmp_path / "best_model.pth.tar"
+    rank1 = np.float64(state["rank1"])
+    torch.save({name: state[name] for name in (*names, "epoch")} | {"rank1": rank1}, original)
+    assert ended(f"eval {words} --tag other --checkpoint {quoted(original)}") == 0
     assert read(tmp_path / "ltcc/other/results.json")["queries"] == PICTURES["query"]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error"),
+    ("right", "wrong", "error"),
     [
-        ("FEATURE_DIM: 2048", "MODEL.FEATURE_DIM is 2048, resnet50 with maxavg pooling gives 4096"),
-        ("FEATURE_DIMS: 4096", "unknown key MODEL.FEATURE_DIMS"),
-        ("NAME: c2dres50", "MODEL.NAME c2dres50 reads clips, ltcc has pictures"),
+        (
+            "FEATURE_DIM: 4096",
+            "FEATURE_DIM: 2048",
+            "MODEL.FEATURE_DIM is 2048, resnet50 with maxavg pooling gives 4096",
+        ),
+        ("FEATURE_DIM: 4096", "FEATURE_DIMS: 4096", "unknown key MODEL.FEATURE_DIMS"),
+        ("NAME: resnet50", "NAME: c2dres50", "MODEL.NAME c2dres50 reads clips, ltcc has pictures"),
     ],
 )
-def test_what_cannot_be_in_a_file_is_refused(file: Path, wrong: str, error: str) -> None:
-    right = {"FEATURE_DIM": "FEATURE_DIM: 4096", "NAME": "NAME: resnet50"}[
-        wrong.partition(":")[0].removesuffix("S")
-    ]
+def test_invalid_values_in_a_file_are_refused(
+    file: Path, right: str, wrong: str, error: str
+) -> None:
     file.write_text(FILE.replace(right, wrong))
     with pytest.raises(UserError) as caught:
         compose("ltcc", file=file)
@@ -203,7 +180,7 @@ def test_what_cannot_be_in_a_file_is_refused(file: Path, wrong: str, error: str)
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "gem"])
-def test_the_features_length_follows_from_the_pooling(pooling: str) -> None:
+def test_the_feature_size_follows_from_the_pooling(pooling: str) -> None:
     pairs = ["MODEL.POOLING.NAME", pooling]
     assert compose("ltcc", pairs=pairs).MODEL.FEATURE_DIM == 2048
     with pytest.raises(UserError, match="gives 2048"):
@@ -211,7 +188,7 @@ def test_the_features_length_follows_from_the_pooling(pooling: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("name", "expected"),
     [
         ("configs/res50_cels_cal.yaml", {"LOSS.CLA_LOSS": "crossentropylabelsmooth"}),
         ("configs/res50_cels_cal_16x4.yaml", {"DATA.NUM_INSTANCES": 4}),
@@ -220,15 +197,15 @@ def test_the_features_length_follows_from_the_pooling(pooling: str) -> None:
     ],
 )
 def test_old_commands_find_the_shipped_recipes(
-    given: str, found: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, expected: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    cfg = compose("deepchange", file=Path(given))
-    assert {key: lookup(cfg, key) for key in found} == found
+    cfg = compose("deepchange", file=Path(name))
+    assert {key: lookup(cfg, key) for key in expected} == expected
     assert cfg.TRAIN.BN_GROUPS == 2
 
 
-def test_a_file_of_ones_own_goes_before_a_shipped_recipe(
+def test_a_users_file_overrides_a_shipped_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -236,7 +213,7 @@ def test_a_file_of_ones_own_goes_before_a_shipped_recipe(
     assert compose("ltcc", file=Path("res50_cels_cal.yaml")).LOSS.CLA_LOSS == "arcface"
 
 
-def test_a_file_that_is_nowhere_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     error, hint = mistake(capsys, "train --dataset ltcc --cfg configs/res50_cels.yaml")
     assert error == "no file configs/res50_cels.yaml, and no recipe of that name"
     assert "res50_cels_cal" in hint
