@@ -1,6 +1,5 @@
 """Converting old checkpoints to ffreid's format and back, on the command line and when loading."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,9 @@ from ffreid.config import check_choices, lookup, merge_pairs
 from ffreid.convert_report import ConversionReport, print_report, unsupported_error
 from ffreid.engine.checkpoints import io, pretrained
 from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo, identify
-from ffreid.engine.checkpoints.io import Comparison, compare
+from ffreid.engine.checkpoints.io import compare
+from ffreid.engine.checkpoints.reader import import_safetensors
+from ffreid.engine.checkpoints.repair import repair_state
 from ffreid.errors import UserError
 from ffreid.tasks import Converter
 
@@ -60,7 +61,7 @@ def convert(
     if legacy and to != "original":
         raise UserError("--legacy needs --to original", "add --to original")
     if to == "safetensors":
-        _safetensors()
+        import_safetensors("--to safetensors")
     raw = _as_mapping(io.read(old, trust=trust_pickle), old)
     contents = _select_weights(identify(raw), weights, old)
     for task in tasks.TASKS:
@@ -75,14 +76,18 @@ def convert(
     if not contents.is_ffreid:
         checkpoint, notes = converter.to_ffreid(contents, info, user_settings)
         checkpoint["converted"]["file"] = old.name
-        state = converter.repair(contents, info)[0]
+        state = repair_state(state, converter.ALIASES)[0]
     net = converter.build(info, cfg)
     comparison = compare(net, state)
     result = ConversionReport(
         contents=contents, network=info, comparison=comparison, notes=tuple(notes)
     )
     print_report(old, result, state, user_settings)
-    _check_fit(old, comparison)
+    if problems := comparison.problems():
+        raise UserError(
+            f"{old} does not match the network: {problems}",
+            "its network was modified, or a KEY VALUE is wrong",
+        )
     if check:
         result = replace(result, forward=_check_forward(converter, net, cfg, state))
     if contents.is_ffreid and to == "ffreid":
@@ -111,16 +116,6 @@ def load_any(path: Path, task: str, *, log: bool = True) -> dict[str, Any]:
     if note and log:
         report.log(note)
     return state
-
-
-def _safetensors() -> Any:
-    try:
-        return importlib.import_module("safetensors.torch")
-    except ImportError as error:
-        raise UserError(
-            "--to safetensors needs the package safetensors",
-            "type: pip install 'ffreid[safetensors]'",
-        ) from error
 
 
 def _as_mapping(raw: Any, path: Path) -> Mapping[Any, Any]:
@@ -164,20 +159,6 @@ def _configuration(info: NetworkInfo, pairs: Sequence[str]) -> CfgNode:
             )
     check_choices(cfg, defaults.CHOICES)
     return cfg
-
-
-def _check_fit(path: Path, comparison: Comparison) -> None:
-    if not comparison.fits:
-        counts = {
-            "missing": len(comparison.missing),
-            "unexpected": len(comparison.unexpected),
-            "misshapen": len(comparison.misshapen),
-        }
-        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-        raise UserError(
-            f"{path} does not match the network: {listed} keys, see the table",
-            "its network was modified, or a KEY VALUE is wrong",
-        )
 
 
 def _check_forward(
@@ -266,7 +247,9 @@ def _write(path: Path, payload: Mapping[str, Any], *, to: str, legacy: bool) -> 
             if legacy:
                 torch.save(dict(payload), file, _use_new_zipfile_serialization=False)
             else:
-                file.write(_safetensors().save(payload, metadata={"format": "pt"}))
+                file.write(
+                    import_safetensors("--to safetensors").save(payload, metadata={"format": "pt"})
+                )
     except UserError as error:  # its hint is for training
         raise UserError(error.message, hint) from error
     except OSError as error:

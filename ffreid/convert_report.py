@@ -58,7 +58,7 @@ def print_report(
     """
     contents, network, comparison = result.contents, result.network, result.comparison
     rows = [*_rows(result, state), *(("setting", f"{key} {v}") for key, v in settings.items())]
-    if comparison is not None and comparison.fits:
+    if comparison is not None and not comparison.problems():
         rows.append(("keys", f"all {comparison.total} match"))
     report.show_table(str(path), ("what", "value"), rows)
     if contents.dropped and not contents.is_ffreid:
@@ -66,7 +66,7 @@ def print_report(
     if network is not None and not contents.is_ffreid:
         unknown = [row for row in network.unknown if not set(row[0].split(", ")) & settings.keys()]
         report.show_table("not in the file", ("what", "set by"), unknown)
-    if comparison is not None and not comparison.fits:
+    if comparison is not None and comparison.problems():
         columns = ("module", "missing", "unexpected", "misshapen", "example")
         report.show_table("keys that do not match", columns, comparison.rows())
     for note in result.notes:

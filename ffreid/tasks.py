@@ -58,6 +58,7 @@ class Converter(Protocol):
     """A task's module ``convert``: checkpoints of any program to ffreid's layout and back."""
 
     BACKBONE: tuple[str, str]
+    ALIASES: dict[str, str]
 
     def identify_network(self, contents: CheckpointContents) -> NetworkInfo | None:
         """Describe the task's network in a file; None where there is none."""
@@ -67,11 +68,6 @@ class Converter(Protocol):
 
     def run(self, net: nn.Module, cfg: CfgNode) -> dict[str, Tensor]:
         """Run one forward on random input; outputs by name."""
-
-    def repair(
-        self, contents: CheckpointContents, info: NetworkInfo
-    ) -> tuple[dict[str, Tensor], list[str]]:
-        """Return the state dict under current names, and notes on what was changed."""
 
     def to_ffreid(
         self, contents: CheckpointContents, info: NetworkInfo, settings: Mapping[str, Any]

@@ -113,7 +113,7 @@ def test_keys_that_do_not_match_are_shown_by_module(
     changed = {key: v for key, v in state().items() if not key.startswith("cnn_pre_stages.0")}
     changed |= {"extra.weight": torch.ones(3), "rgbd_seg_layer.0.conv.weight": torch.ones(2)}
     old = old_files.write(tmp_path / "old.pth", {"state_dict": changed})
-    with pytest.raises(UserError, match="1 missing, 1 unexpected, 1 misshapen keys"):
+    with pytest.raises(UserError, match=r"1 missing \(.*\), 1 unexpected \(.*\), 1 misshapen \("):
         convert(old)
     out = capsys.readouterr().out
     assert all(name in out for name in ("cnn_pre_stages.0", "extra", "rgbd_seg_layer.0"))

@@ -92,11 +92,6 @@ def _toy_inputs(side: int = 32, points: int = 1024, neighbours: int = 16) -> Inp
     )
 
 
-def repair(contents: CheckpointContents, info: NetworkInfo) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the network's state dict under current names, and notes on what was changed."""
-    return repair_state(contents.weights[info.role], ALIASES)
-
-
 def to_ffreid(
     contents: CheckpointContents, info: NetworkInfo, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
@@ -110,7 +105,7 @@ def to_ffreid(
     Raises:
         UserError: ``DATA.CLS`` is not an object, or the network is not of one object.
     """
-    state, notes = repair(contents, info)
+    state, notes = repair_state(contents.weights[info.role], ALIASES)
     numbers = contents.numbers
     checkpoint: dict[str, Any] = {
         "task": "pose",
@@ -190,13 +185,7 @@ def convert_any(raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str
     Raises:
         UserError: it contains no FFB6D.
     """
-    if checkpoints.is_ffreid(raw):
-        checkpoints.check_task(raw, path, "pose")
-        return dict(raw), ""
-    contents = checkpoints.identify(raw)
-    info = identify_network(contents)
-    if info is None:
+    converted = checkpoints.convert_any(raw, path, "pose", identify_network, to_ffreid)
+    if converted is None:
         raise checkpoints.no_network_error(path, "FFB6D")
-    checkpoint, notes = to_ffreid(contents, info, {})
-    name = f"FFB6D with {info.facts['classes']} classes, {info.facts['keypoints']} keypoints"
-    return checkpoint, checkpoints.conversion_note(path, contents, name, notes)
+    return converted

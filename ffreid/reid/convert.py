@@ -17,13 +17,13 @@ from ffreid.engine.checkpoints.repair import repair_state
 from ffreid.reid.defaults import IMAGE_NETWORKS
 from ffreid.reid.resources import resource
 
-NETWORK = "re-identification network"
 BACKBONE = ("ResNet-50", "reid")
 """torchvision's network below all of these, and its task."""
 IMAGE_KEYS = ("base.0.weight", "base.7.2.conv3.weight", "bn.running_var")
 VIDEO_KEYS = ("conv1.weight", "layer4.2.conv3.weight", "bn.running_var")
 PARTS = ("model_state_dict", "classifier_state_dict", "clothes_classifier_state_dict")
 """The original's entries: the network and its two heads."""
+ALIASES: dict[str, str] = {}
 BEST = ("rank1", "best_rank1", "best_prec1")
 
 
@@ -118,11 +118,6 @@ def run(net: nn.Module, cfg: CfgNode) -> dict[str, Tensor]:
         return {"features": net.eval()(noise)}
 
 
-def repair(contents: CheckpointContents, info: NetworkInfo) -> tuple[State, list[str]]:
-    """Return the network's state dict under current names, and notes on what was changed."""
-    return repair_state(contents.weights[info.role], {})
-
-
 def to_ffreid(
     contents: CheckpointContents, info: NetworkInfo, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
@@ -133,7 +128,7 @@ def to_ffreid(
         info: of its network.
         settings: the user's, by dotted key, with which it was trained.
     """
-    model, notes = repair(contents, info)
+    model, notes = repair_state(contents.weights[info.role], ALIASES)
     classifier, clothes = (contents.weights.get(name, {}) for name in ("classifier", "clothes"))
     net = {f"model.{key}": value for key, value in model.items()}
     parts: dict[str, State] = {"net": net | {f"classifier.{k}": v for k, v in classifier.items()}}
@@ -187,15 +182,9 @@ def convert_any(raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str
     Raises:
         UserError: it contains no network of Simple-CCReID.
     """
-    if checkpoints.is_ffreid(raw):
-        checkpoints.check_task(raw, path, "reid")
-        return dict(raw), ""
-    contents = checkpoints.identify(raw)
-    info = identify_network(contents)
-    if info is None and isinstance(raw.get("model_state_dict"), Mapping):
+    converted = checkpoints.convert_any(raw, path, "reid", identify_network, to_ffreid)
+    if converted is None and isinstance(raw.get("model_state_dict"), Mapping):
         return dict(raw), ""  # of another network: loading it reports the keys that do not fit
-    if info is None:
-        raise checkpoints.no_network_error(path, NETWORK)
-    checkpoint, notes = to_ffreid(contents, info, {})
-    facts = ", ".join(f"{name} {value}" for name, value in info.facts.items())
-    return checkpoint, checkpoints.conversion_note(path, contents, f"{info.name} ({facts})", notes)
+    if converted is None:
+        raise checkpoints.no_network_error(path, "re-identification network")
+    return converted

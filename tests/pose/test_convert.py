@@ -136,7 +136,8 @@ def test_only_checkpoints_of_others_are_converted_with_a_note() -> None:
     new, note = convert.convert_any({"model_state": state()}, Path("old.pth.tar"))
     assert same(new["parts"]["net"], state())
     assert note == (
-        "old.pth.tar is a checkpoint with model_state: loaded as FFB6D with 2 classes, 8 keypoints"
+        "old.pth.tar is a checkpoint with model_state: loaded as FFB6D (classes 2, keypoints 8, "
+        "data set linemod)"
     )
 
 

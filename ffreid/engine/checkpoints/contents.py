@@ -1,7 +1,7 @@
 """What a checkpoint of any program holds: weights, numbers, optimisers, and what is dropped."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -139,13 +139,42 @@ def is_ffreid(raw: Mapping[Any, Any]) -> bool:
     return isinstance(raw.get("parts"), Mapping) and "task" in raw
 
 
-def check_task(raw: Mapping[str, Any], path: Path, task: str) -> None:
-    """Raise if a checkpoint of ffreid is of another task."""
-    if raw["task"] != task:
-        raise UserError(
-            f"{path} is a {raw['task']} checkpoint, not a {task} checkpoint",
-            f"use a checkpoint of the task {task}",
-        )
+def convert_any(
+    raw: Mapping[str, Any],
+    path: Path,
+    task: str,
+    identify_network: Callable[[CheckpointContents], NetworkInfo | None],
+    to_ffreid: Callable[..., tuple[dict[str, Any], list[str]]],
+) -> tuple[dict[str, Any], str] | None:
+    """Convert any checkpoint to ffreid's layout; also return a note if it was another's.
+
+    Args:
+        raw: the checkpoint.
+        path: of its file.
+        task: of the network.
+        identify_network: the task's.
+        to_ffreid: the task's.
+
+    Returns:
+        None if it contains no network of the task.
+
+    Raises:
+        UserError: it is a checkpoint of ffreid of another task.
+    """
+    if is_ffreid(raw):
+        if raw["task"] != task:
+            raise UserError(
+                f"{path} is a {raw['task']} checkpoint, not a {task} checkpoint",
+                f"use a checkpoint of the task {task}",
+            )
+        return dict(raw), ""
+    contents = identify(raw)
+    if (info := identify_network(contents)) is None:
+        return None
+    checkpoint, notes = to_ffreid(contents, info, {})
+    facts = ", ".join(f"{name} {value}" for name, value in info.facts.items())
+    more = f" ({len(notes)} notes: ffreid convert-ckpt --dry-run)" if notes else ""
+    return checkpoint, f"{path} is {contents.kind}: loaded as {info.name} ({facts}){more}"
 
 
 def no_network_error(path: Path, network: str) -> UserError:
@@ -155,14 +184,6 @@ def no_network_error(path: Path, network: str) -> UserError:
         f"use best.pth or last.pth of a run; ffreid convert-ckpt {path} --dry-run shows what the "
         "file contains",
     )
-
-
-def conversion_note(
-    path: Path, contents: CheckpointContents, network: str, notes: Sequence[str]
-) -> str:
-    """Describe an automatic conversion in one line."""
-    more = f" ({len(notes)} notes: ffreid convert-ckpt --dry-run)" if notes else ""
-    return f"{path} is {contents.kind}: loaded as {network}{more}"
 
 
 def _is_weight(key: Any, value: Any) -> bool:

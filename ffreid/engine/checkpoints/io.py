@@ -77,17 +77,9 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     Raises:
         UserError: listing missing, unexpected and misshapen keys by module.
     """
-    comparison = compare(module, state)
-    problems = [
-        f"{len(keys)} {kind} ({_group(keys)})"
-        for kind, keys in (("missing", comparison.missing), ("unexpected", comparison.unexpected))
-        if keys
-    ]
-    if shapes := comparison.shapes():
-        problems.append(f"{len(shapes)} misshapen ({'; '.join([*shapes.values()][:3])})")
-    if problems:
+    if problems := compare(module, state).problems():
         raise UserError(
-            f"{origin} does not fit this network: {', '.join(problems)}",
+            f"{origin} does not fit this network: {problems}",
             "use a checkpoint of the same task, data set and classes",
         )
     module.load_state_dict(state)
@@ -108,10 +100,16 @@ class Comparison:
     unexpected: tuple[str, ...]
     misshapen: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
 
-    @property
-    def fits(self) -> bool:
-        """Whether every key and shape matches."""
-        return not (self.missing or self.unexpected or self.misshapen)
+    def problems(self) -> str:
+        """Describe what does not match, by module; empty if every key and shape does."""
+        problems = [
+            f"{len(keys)} {kind} ({_group(keys)})"
+            for kind, keys in (("missing", self.missing), ("unexpected", self.unexpected))
+            if keys
+        ]
+        if shapes := self.shapes():
+            problems.append(f"{len(shapes)} misshapen ({'; '.join([*shapes.values()][:3])})")
+        return ", ".join(problems)
 
     def shapes(self) -> dict[str, str]:
         """Describe misshapen tensors, by key."""

@@ -34,11 +34,8 @@ _MARK, _OPAQUE, _DTYPE = object(), object(), object()
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
-@dataclass(frozen=True)
-class Global:
+class Global(str):
     """A global by its ``module.name``."""
-
-    name: str
 
 
 class NestedTuple(tuple[Any, ...]):
@@ -111,7 +108,7 @@ class PickleScan:
         # Other characters are decoded in one way here and in another by torch.
         _require(kind == "storage" and isinstance(key, str) and key.isascii())
         _require(type(elements) is int and 0 <= elements < 2**63)
-        storage = elements, STORAGES[storage_type.name]
+        storage = elements, STORAGES[storage_type]
         _require(self.storages.setdefault(key, storage) == storage)
 
 

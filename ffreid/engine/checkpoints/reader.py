@@ -147,14 +147,18 @@ def _check_tar(path: Path, file: BinaryIO, trust: bool) -> bool:
     return True
 
 
-def _read_safetensors(path: Path) -> Any:
+def import_safetensors(what: str) -> Any:
+    """Import the package that `what` needs."""
     try:
-        package = importlib.import_module("safetensors.torch")
+        return importlib.import_module("safetensors.torch")
     except ImportError as error:
         raise UserError(
-            f"cannot read {path}: it needs the package safetensors",
-            "type: pip install 'ffreid[safetensors]'",
+            f"{what} needs the package safetensors", "type: pip install 'ffreid[safetensors]'"
         ) from error
+
+
+def _read_safetensors(path: Path) -> Any:
+    package = import_safetensors(str(path))
     try:
         return package.load_file(path)
     except OSError:

@@ -197,11 +197,11 @@ def test_only_some_of_many_modules_are_listed() -> None:
 def test_keys_are_compared_and_grouped_by_module() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     state = dict(net.state_dict())
-    assert checkpoint_io.compare(net, state).fits
+    assert not checkpoint_io.compare(net, state).problems()
     del state["1.weight"], state["1.bias"]
     state |= {"extra.weight": torch.ones(1), "2.bias": torch.ones(3)}
     comparison = checkpoint_io.compare(net, state)
-    assert not comparison.fits
+    assert comparison.problems()
     assert comparison.rows() == [
         ("1", 2, 0, 0, "1.weight"),
         ("extra", 0, 1, 0, "extra.weight"),
