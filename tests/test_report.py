@@ -26,7 +26,7 @@ def test_numbers_are_never_cut(
     assert not any("…" in line for line in lines)
 
 
-def test_cells_are_rounded_and_absent_values_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_are_rounded_and_missing_ones_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:
     report.show_table(
         "t", ["name", "x", "n"], [["a", 1.005, 3], ["b", None, 12], ["c", math.nan, 0]]
     )
