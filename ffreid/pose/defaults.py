@@ -1,5 +1,8 @@
 """Every setting of the pose task with its default: the authors' values for YCB-Video."""
 
+from collections.abc import Collection
+from typing import NamedTuple
+
 from yacs.config import CfgNode
 
 from ffreid.config import check_choices, check_folder, check_least
@@ -7,22 +10,32 @@ from ffreid.engine import defaults as engine_defaults
 from ffreid.errors import UserError
 from ffreid.pose.resources import resource
 
+
+class Layout(NamedTuple):
+    """Where a layout's `sources.Layout` is, as ``module:name``, and the files that it expects."""
+
+    source: str
+    files: str
+
+
 LAYOUTS = {
-    "ycb": (
+    "ycb": Layout(
+        "ffreid.pose.sources:YCB",
         "data/SSSS/FFFFFF-{color.png,depth.png,label.png,meta.mat}, data_syn/FFFFFF-…, "
         "models/<class>/points.xyz, dataset_config/{train,test}_data_list.txt or "
-        "image_sets/{train,keyframe}.txt"
+        "image_sets/{train,keyframe}.txt",
     ),
-    "linemod": (
+    "linemod": Layout(
+        "ffreid.pose.sources:LINEMOD",
         "data/NN/{rgb,depth,mask}/FFFF.png with gt.yml, train.txt and test.txt in data/NN, "
-        "models/obj_NN.ply, renders/<object>/*.pkl, fuse/<object>/*.pkl"
+        "models/obj_NN.ply, renders/<object>/*.pkl, fuse/<object>/*.pkl",
     ),
-    "toy": "",  # rendered on first use
+    "toy": Layout("ffreid.pose.sources:TOY", ""),  # rendered on first use
 }
-"""Every DATA.LAYOUT with the files expected in the data set's folder; `sources` opens them."""
+"""Every DATA.LAYOUT; a new dataset is a reader, a line here and a recipe in ``configs/pose``."""
 
-CHOICES = {
-    "DATA.LAYOUT": tuple(LAYOUTS),
+CHOICES: dict[str, Collection[str]] = {
+    "DATA.LAYOUT": LAYOUTS,
     "DATA.INTRINSICS": ("ycb", "meta"),
     "TRAIN.BATCH_NORM": ("own", "sync", "frozen"),
 }
@@ -151,5 +164,5 @@ def check_root(cfg: CfgNode) -> None:
     Raises:
         UserError: naming the option to use.
     """
-    if layout := LAYOUTS[cfg.DATA.LAYOUT]:
-        check_folder(cfg, layout)
+    if files := LAYOUTS[cfg.DATA.LAYOUT].files:
+        check_folder(cfg, files)

@@ -23,7 +23,7 @@ from ffreid.pose.data.user_frame import check_size, frame_from_arrays
 from ffreid.pose.inference import estimate
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ObjectModels
-from ffreid.pose.sources import LAYOUTS
+from ffreid.pose.sources import layout_of
 from ffreid.report import log
 
 
@@ -165,7 +165,7 @@ class PoseModel(nn.Module):
             self.objects,
             points=self.cfg.MODEL.POINTS,
             rng=seeded_rng(seed, index),
-            fill_holes=LAYOUTS[self.cfg.DATA.LAYOUT].reader.fill_holes,
+            fill_holes=layout_of(self.cfg).reader.fill_holes,
         )
         if isinstance(sample, SkippedFrame):
             raise UserError(
@@ -195,7 +195,7 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseM
     Raises:
         UserError: the checkpoint is unreadable, or of another network.
     """
-    layout = LAYOUTS[cfg.DATA.LAYOUT]
+    layout = layout_of(cfg)
     objects = layout.objects(cfg)
     if checkpoint is None:
         net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])

@@ -1,12 +1,13 @@
 """The data sets of the pose task by DATA.LAYOUT: readers, objects, meshes, toy data.
 
-A new layout is a reader, an entry in `LAYOUTS` here and one in `ffreid.pose.defaults.LAYOUTS`.
+A new layout is a reader, a `Layout` and a line in `ffreid.pose.defaults.LAYOUTS`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from yacs.config import CfgNode
@@ -20,7 +21,7 @@ from ffreid.pose.data.linemod import LinemodReader
 from ffreid.pose.data.meshes import Meshes, read_xyz_meshes
 from ffreid.pose.data.sample import make_ground_truth
 from ffreid.pose.data.ycb import FOLDER_NAMES, LAYOUT, YcbReader, read_poses
-from ffreid.pose.defaults import check_root
+from ffreid.pose.defaults import LAYOUTS, check_root
 from ffreid.pose.objects import ObjectModels, linemod_objects, ycb_objects
 from ffreid.pose.toy.dataset import ensure_toy, toy_object_models
 
@@ -87,11 +88,15 @@ def _camera(cfg: CfgNode) -> dict[str, Any]:
     return {"intrinsics": cfg.DATA.INTRINSICS}
 
 
-LAYOUTS = {
-    "ycb": Layout(YcbReader, lambda cfg: ycb_objects(), options=_camera),
-    "linemod": Layout(LinemodReader, lambda cfg: linemod_objects(cfg.DATA.CLS)),
-    "toy": Layout(YcbReader, lambda cfg: toy_object_models(cfg.DATASET), _render_toy, _camera),
-}
+YCB = Layout(YcbReader, lambda cfg: ycb_objects(), options=_camera)
+LINEMOD = Layout(LinemodReader, lambda cfg: linemod_objects(cfg.DATA.CLS))
+TOY = Layout(YcbReader, lambda cfg: toy_object_models(cfg.DATASET), _render_toy, _camera)
+
+
+def layout_of(cfg: CfgNode) -> Layout:
+    """The layout named in `ffreid.pose.defaults.LAYOUTS`."""
+    layout: Layout = resolve_name(LAYOUTS[cfg.DATA.LAYOUT].source)
+    return layout
 
 
 def open_source(cfg: CfgNode) -> Source:
@@ -101,7 +106,7 @@ def open_source(cfg: CfgNode) -> Source:
         UserError: no folder is given, or it holds no such data set.
     """
     check_root(cfg)
-    layout = LAYOUTS[cfg.DATA.LAYOUT]
+    layout = layout_of(cfg)
     objects = layout.objects(cfg)
     lists = {"train_list": cfg.DATA.TRAIN_LIST, "test_list": cfg.DATA.TEST_LIST}
     paths = {name: Path(path) if path else None for name, path in lists.items()}

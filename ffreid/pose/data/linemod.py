@@ -24,7 +24,7 @@ from ffreid.pose.objects import ObjectModels
 from ffreid.pose.resources import resource
 
 FOLDER_NAMES = ("linemod/Linemod_preprocessed", "Linemod_preprocessed", "linemod", "LINEMOD")
-LAYOUT = LAYOUTS["linemod"]
+LAYOUT = LAYOUTS["linemod"].files
 MILLIMETRES = 1000.0
 
 

@@ -37,7 +37,9 @@ def read_xyz_meshes(folder: Path, objects: ObjectModels) -> Meshes:
         try:
             points = np.loadtxt(path, dtype=np.float32, ndmin=2)
         except FileNotFoundError as error:
-            raise UserError(f"no mesh vertices {path}", f"expected {LAYOUTS['ycb']}") from error
+            raise UserError(
+                f"no mesh vertices {path}", f"expected {LAYOUTS['ycb'].files}"
+            ) from error
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: {flat(str(error))}", XYZ_HINT) from error
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():

@@ -38,7 +38,7 @@ FOLDER_NAMES = (
     "YCB-Video",
     "ycbv",
 )
-LAYOUT = LAYOUTS["ycb"]
+LAYOUT = LAYOUTS["ycb"].files
 # Of the release's training list every seventh frame of a sequence: neighbours look alike.
 FRAME_STEP = 7
 # From this sequence on another camera was used.
