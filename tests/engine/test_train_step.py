@@ -1,7 +1,7 @@
-"""A step trains each part after the other, and a measurement weighs samples alike."""
+"""Each part of a task is stepped after the one before; evaluations weigh samples alike."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf, nan
 
 import pytest
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ffreid.engine.task import Losses, Progress, Task, ValidationResult
-from ffreid.engine.train_step import TrainStep
+from ffreid.engine.train_step import AverageMeter, TrainStep, timed
 
-DTYPE = torch.float64
+CPU, DTYPE = torch.device("cpu"), torch.float64
+AT = Progress(0, 1, 0)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Toy inputs (B, 3) and targets (B, 2)."""
+    """Inputs (B, 3) and targets (B, 2)."""
 
     x: Tensor
     y: Tensor
@@ -33,35 +34,39 @@ class Batch:
 
 
 class Pair(Task):
-    """A first layer fits the targets; a second then fits what the updated first leaves over."""
+    """A layer fits the targets; a second one the rest that the updated first leaves.
+
+    The memory counts steps, without an optimiser.
+    """
 
     optimized = ("first", "second")
+    extra_state = ("memory",)
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         self.first, self.second = nn.Linear(3, 2).to(DTYPE), nn.Linear(3, 2).to(DTYPE)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.memory = nn.Dropout(dropout), nn.Module()
         for parameter in self.parameters():
             parameter.data = torch.randn(parameter.shape, dtype=DTYPE, generator=generator)
-        self.heard: list[tuple[str, Progress | bool]] = []
+        self.memory.register_buffer("steps", torch.zeros(()))
+        self.calls: list[tuple[str, Progress | bool]] = []
 
     def adjust_modes(self) -> None:
-        self.heard.append(("modes", self.training))
+        self.calls.append(("adjust_modes", self.training))
 
     def before_step(self, at: Progress) -> None:
-        self.heard.append(("prepare", at))
+        self.calls.append(("before_step", at))
+        self.memory.get_buffer("steps").add_(1)
 
     def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
-        left = batch.y - self.first(self.dropout(batch.x))
+        rest = batch.y - self.first(self.dropout(batch.x))
         small = 0.1 * self.first.weight.square().sum()
-        # A logged term whose gradient would be huge, were it trained.
-        yield (
-            "first",
-            Losses(train={"fit": left.square().mean(), "small": small}, log={"shown": 1e6 * small}),
-        )
-        left = batch.y - self.first(batch.x).detach()
-        yield "second", Losses(train={"rest": (left - self.second(batch.x)).square().mean()})
+        train = {"fit": rest.square().mean(), "small": small}
+        # The gradient of the logged term would be huge.
+        yield "first", Losses(train, log={"logged": 1e6 * small}, count={"n": torch.tensor(1.0)})
+        rest = batch.y - self.first(batch.x).detach()
+        yield "second", Losses({"rest": (rest - self.second(batch.x)).square().mean()})
 
 
 RATES = {"first": lambda step: 0.1 / (1 + step), "second": lambda step: 0.2 + 0.1 * step}
@@ -71,8 +76,7 @@ def train_step(task: Task, *, seed: int = 0, rank: int = 0) -> TrainStep:
     optimisers = {
         name: torch.optim.Adam(task.get_submodule(name).parameters()) for name in task.optimized
     }
-    cpu = torch.device("cpu")
-    return TrainStep(task, optimisers, RATES, device=cpu, dtype=DTYPE, seed=seed, rank=rank)
+    return TrainStep(task, optimisers, RATES, device=CPU, dtype=DTYPE, seed=seed, rank=rank)
 
 
 def batches(*sizes: int) -> list[Batch]:
@@ -94,7 +98,7 @@ def by_hand(steps: list[Batch]) -> tuple[Pair, list[dict[str, float]]]:
         first.param_groups[0]["lr"] = 0.1 / (1 + step)
         second.param_groups[0]["lr"] = 0.2 + 0.1 * step
         fit, small = (y - task.first(x)).square().mean(), 0.1 * task.first.weight.square().sum()
-        row = {"fit": fit.item(), "small": small.item(), "shown": 1e6 * small.item()}
+        row = {"fit": fit.item(), "small": small.item(), "logged": 1e6 * small.item(), "n": 1}
         first.zero_grad()
         (fit + small).backward()
         first.step()
@@ -104,6 +108,7 @@ def by_hand(steps: list[Batch]) -> tuple[Pair, list[dict[str, float]]]:
         second.step()
         row["rest"] = rest.item()
         logged.append(row | {"loss": row["fit"] + row["small"] + row["rest"]})
+        task.memory.get_buffer("steps").add_(1)
     return task, logged
 
 
@@ -111,23 +116,35 @@ def states(task: Task) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in task.state_dict().items()}
 
 
+def assert_same(one: Task, other: Task | dict[str, Tensor], tolerance: float = 0.0) -> None:
+    expected = other if isinstance(other, dict) else states(other)
+    torch.testing.assert_close(states(one), expected, rtol=tolerance, atol=tolerance)
+
+
 def test_parts_are_stepped_one_after_the_other_as_by_hand() -> None:
     steps = batches(4, 4, 4, 4)
     expected, rows = by_hand(steps)
     task = Pair()
-    made = train_step(task)
+    stepper = train_step(task)
     for step, batch in enumerate(steps):
-        assert made.step([batch], Progress(step, 4, 0)).terms == pytest.approx(
-            rows[step], rel=1e-12
-        )
-    torch.testing.assert_close(states(task), states(expected), rtol=1e-12, atol=1e-12)
+        terms = stepper.step([batch], Progress(step, 4, 0)).terms
+        assert terms == pytest.approx(rows[step], rel=1e-12)
+    assert_same(task, expected, 1e-12)
 
 
-def test_the_task_is_told_where_training_stands_before_its_losses() -> None:
+def test_counts_are_summed_and_losses_averaged_over_micro_batches() -> None:
+    whole, parts = batches(6), batches(6)
+    parts = [Batch(parts[0].x[i : i + 2], parts[0].y[i : i + 2]) for i in (0, 2, 4)]
+    expected = train_step(Pair()).step(whole, AT).terms
+    terms = train_step(Pair()).step(parts, AT).terms
+    assert terms == pytest.approx(expected | {"n": 3}, rel=1e-12)
+
+
+def test_hooks_of_the_task_are_called_before_its_losses() -> None:
     task, at = Pair(), Progress(5, 9, 2)
     task.eval()
-    train_step(task).step([batches(4)[0]], at)
-    assert task.heard == [("modes", True), ("prepare", at)]
+    train_step(task).step(batches(4), at)
+    assert task.calls == [("adjust_modes", True), ("before_step", at)]
 
 
 def test_a_part_that_is_not_stepped_keeps_its_parameters() -> None:
@@ -137,7 +154,7 @@ def test_a_part_that_is_not_stepped_keeps_its_parameters() -> None:
 
     task = First()
     before = states(task)
-    train_step(task).step([batches(4)[0]], Progress(0, 1, 0))
+    train_step(task).step(batches(4), AT)
     assert torch.equal(task.second.weight, before["second.weight"])
     assert not torch.equal(task.first.weight, before["first.weight"])
 
@@ -145,152 +162,95 @@ def test_a_part_that_is_not_stepped_keeps_its_parameters() -> None:
 def test_evaluation_weighs_batches_by_their_samples() -> None:
     parts = batches(5, 2, 1)
     whole = Batch(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))
-    made, at = train_step(Pair()), Progress(0, 1, 0)
-    found = made.evaluate(iter(parts), at)
-    assert found == pytest.approx(made.evaluate(iter([whole]), at), rel=1e-12)
+    stepper = train_step(Pair())
+    found = stepper.evaluate(iter(parts), AT)
+    assert found == pytest.approx(stepper.evaluate(iter([whole]), AT), rel=1e-12)
     assert found["loss"] == pytest.approx(found["fit"] + found["small"] + found["rest"])
-    assert found["shown"] == pytest.approx(1e6 * found["small"])
+    assert found["logged"] == pytest.approx(1e6 * found["small"])
+    assert stepper.evaluate(iter([]), AT) == {}
 
 
-def test_evaluation_changes_neither_parameters_nor_optimisers() -> None:
-    task = Pair(dropout=0.5)
-    made = train_step(task)
-    made.step([batches(4)[0]], Progress(0, 2, 0))
-    before = made.state()["optimisers"]["first"]["state"][0]["exp_avg"].clone()
-    parameters = states(task)
-    made.evaluate(iter(batches(3, 3)), Progress(1, 2, 0))
-    torch.testing.assert_close(states(task), parameters, rtol=0, atol=0)
-    after = made.state()["optimisers"]["first"]["state"][0]["exp_avg"]
-    assert torch.equal(before, after)
-
-
-def test_evaluation_is_without_dropout_and_the_next_step_with_it() -> None:
-    task, at = Pair(dropout=0.5), Progress(0, 2, 0)
-    made = train_step(task)
-    batch = batches(4)[0]
-    assert made.evaluate(iter([batch]), at) == train_step(Pair()).evaluate(iter([batch]), at)
-    assert not task.training
-    made.step([batch], at)
-    assert task.training
-
-
-def test_an_evaluation_between_two_steps_leaves_them_as_they_were() -> None:
+def test_evaluation_is_without_dropout_and_changes_no_later_step() -> None:
     first, second = batches(4, 4)
     tasks = Pair(dropout=0.5), Pair(dropout=0.5)
     for task, evaluates in zip(tasks, (False, True), strict=True):
-        made = train_step(task)
-        made.step([first], Progress(0, 2, 0))
+        stepper = train_step(task)
+        stepper.step([first], Progress(0, 2, 0))
+        assert stepper.task.training
         if evaluates:
-            made.evaluate(iter([second]), Progress(1, 2, 0))
+            before = states(task)
+            plain = Pair()
+            plain.load_state_dict(before)
+            found = stepper.evaluate(iter([second]), Progress(1, 2, 0))
+            assert found == train_step(plain).evaluate(iter([second]), Progress(1, 2, 0))
+            assert not task.training
+            assert_same(task, before)
         torch.rand(5)
-        made.step([second], Progress(1, 2, 0))
-    torch.testing.assert_close(states(tasks[0]), states(tasks[1]), rtol=0, atol=0)
+        stepper.step([second], Progress(1, 2, 0))
+    assert_same(*tasks)
 
 
 @pytest.mark.parametrize(
     ("changed", "same"), [({}, True), ({"rank": 1}, False), ({"seed": 1}, False)]
 )
-def test_dropout_follows_from_seed_step_and_process(changed: dict[str, int], same: bool) -> None:
-    batch, at = batches(64)[0], Progress(0, 1, 0)
-    usual = train_step(Pair(dropout=0.5)).step([batch], at).terms["fit"]
-    assert (
-        train_step(Pair(dropout=0.5), **changed).step([batch], at).terms["fit"] == usual
-    ) is same
+def test_dropout_depends_on_seed_step_and_process(changed: dict[str, int], same: bool) -> None:
+    batch = batches(64)
+    usual = train_step(Pair(dropout=0.5)).step(batch, AT).terms["fit"]
+    assert (train_step(Pair(dropout=0.5), **changed).step(batch, AT).terms["fit"] == usual) is same
 
 
-def test_a_state_taken_back_trains_on_bitwise() -> None:
+def test_a_restored_state_trains_on_bitwise() -> None:
     steps = batches(4, 4, 4, 4)
-    whole, started, resumed = Pair(dropout=0.3), Pair(dropout=0.3), Pair(dropout=0.3)
-    made, before = train_step(whole), train_step(started)
-    for step in range(4):
-        made.step([steps[step]], Progress(step, 4, 0))
-    for step in range(2):
-        before.step([steps[step]], Progress(step, 4, 0))
-    after = train_step(resumed)
-    after.load_state(before.state())
+    whole, started, resumed = (Pair(dropout=0.3) for _ in range(3))
+    for task, count in ((whole, 4), (started, 2)):
+        stepper = train_step(task)
+        for step in range(count):
+            stepper.step([steps[step]], Progress(step, 4, 0))
+    state = stepper.state()
+    assert list(state["parts"]) == ["first", "second", "memory"]
+    assert list(state["optimisers"]) == ["first", "second"]
+    stepper = train_step(resumed)
+    stepper.load_state(state)
+    assert resumed.memory.get_buffer("steps") == 2
     for step in range(2, 4):
-        after.step([steps[step]], Progress(step, 4, 0))
-    torch.testing.assert_close(states(resumed), states(whole), rtol=0, atol=0)
+        stepper.step([steps[step]], Progress(step, 4, 0))
+    assert_same(resumed, whole)
 
 
-class Halves(Task):
-    """Trains a layer, then shows what the updated layer gives and trains another on it."""
+class Chain(Task):
+    """Trains a layer, then another one on the output of the updated first."""
 
     optimized = ("first", "second")
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
-        self.given: list[Tensor] = []
+        self.outputs: list[Tensor] = []
 
     def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
-        given = self.first(batch.x)
-        yield "first", Losses(train={"fit": given.square().mean()})
-        self.given = [given.detach(), self.first(batch.x).detach()]
-        yield "second", Losses(train={"rest": self.second(self.given[1]).square().mean()})
+        output = self.first(batch.x)
+        yield "first", Losses({"fit": output.square().mean()})
+        self.outputs = [output.detach(), self.first(batch.x).detach()]
+        yield "second", Losses({"rest": self.second(self.outputs[1]).square().mean()})
 
 
-def halves(half: torch.dtype | None) -> tuple[Halves, TrainStep]:
-    task = Halves()
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16, torch.float16])
+def test_each_part_sees_updated_weights_also_under_autocast(autocast: torch.dtype | None) -> None:
+    task, batch = Chain(), batches(8)[0]
     optimisers = {
         name: torch.optim.SGD(task.get_submodule(name).parameters()) for name in task.optimized
     }
     rates = dict.fromkeys(task.optimized, lambda step: 0.5)
-    made = TrainStep(task, optimisers, rates, device=torch.device("cpu"), autocast=half, seed=0)
-    return task, made
-
-
-def test_every_part_sees_the_weights_that_the_one_before_has_updated_in_half_precision() -> None:
-    task, made = halves(torch.bfloat16)
-    batch = batches(8)[0]
-    made.step([batch], Progress(0, 1, 0))
-    before, after = task.given
-    assert before.dtype == after.dtype == torch.bfloat16
-    with torch.autocast("cpu", torch.bfloat16):
+    stepper = TrainStep(task, optimisers, rates, device=CPU, autocast=autocast, seed=0)
+    assert stepper.scaler.is_enabled() is bool(stepper.state()["scaler"])
+    assert stepper.scaler.is_enabled() is (autocast == torch.float16)
+    stepper.step([batch], AT)
+    before, after = task.outputs
+    assert before.dtype == after.dtype == (autocast or torch.float32)
+    with torch.autocast("cpu", autocast, enabled=autocast is not None):
         assert torch.equal(task.first(batch.x), after)
-    assert not torch.equal(before, after)
-
-
-def test_without_half_precision_everything_is_whole() -> None:
-    task, made = halves(None)
-    made.step([batches(8)[0]], Progress(0, 1, 0))
-    assert [given.dtype for given in task.given] == [torch.float32, torch.float32]
-
-
-@pytest.mark.parametrize(
-    ("half", "scaled"), [(None, False), (torch.bfloat16, False), (torch.float16, True)]
-)
-def test_losses_are_scaled_in_float16_alone(half: torch.dtype | None, scaled: bool) -> None:
-    made = halves(half)[1]
-    assert made.scaler.is_enabled() is scaled
-    assert bool(made.state()["scaler"]) is scaled
-
-
-class Remembers(Pair):
-    """Counts its steps in a part without an optimiser."""
-
-    extra_state = ("memory",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.memory = nn.Module()
-        self.memory.register_buffer("steps", torch.zeros(()))
-
-    def before_step(self, at: Progress) -> None:
-        self.memory.get_buffer("steps").add_(1)
-
-
-def test_what_is_kept_is_saved_and_taken_back() -> None:
-    task, other = Remembers(), Remembers()
-    made = train_step(task)
-    for step, batch in enumerate(batches(4, 4)):
-        made.step([batch], Progress(step, 2, 0))
-    state = made.state()
-    assert list(state["parts"]) == ["first", "second", "memory"]
-    assert list(state["optimisers"]) == ["first", "second"]
-    train_step(other).load_state(state)
-    assert other.memory.get_buffer("steps") == 2
-    torch.testing.assert_close(states(other), states(task), rtol=0, atol=0)
+    # A large loss scale overflows in the first step, which the scaler skips.
+    assert torch.equal(before, after) is (autocast == torch.float16)
 
 
 @pytest.mark.parametrize(
@@ -303,20 +263,31 @@ def test_what_is_kept_is_saved_and_taken_back() -> None:
         (False, 0.5, 0.4, False),
         (False, -inf, 0.4, True),
         (True, nan, None, True),
+        (True, nan, nan, True),
         (True, nan, 0.0, False),
         (False, nan, 9.0, False),
         (True, 0.0, nan, True),
         (False, 9.0, nan, True),
     ],
 )
-def test_a_number_beats_a_worse_one_and_what_is_none(
+def test_a_better_value_is_best_and_any_number_beats_nan(
     higher_is_better: bool, value: float, best: float | None, better: bool
 ) -> None:
-    found = ValidationResult(row={}, name="rank-1", value=value, higher_is_better=higher_is_better)
-    assert found.better_than(best) is better
+    result = ValidationResult(row={}, name="x", value=value, higher_is_better=higher_is_better)
+    assert result.better_than(best) is better
 
 
-def test_where_nothing_is_a_number_the_last_is_the_best() -> None:
-    assert ValidationResult(row={}, name="rank-1", value=nan, higher_is_better=True).better_than(
-        nan
-    )
+def test_terms_and_waiting_are_averaged_over_an_epoch_also_if_interrupted() -> None:
+    first = AverageMeter()
+    first.add({"a": 1.0, "b": 2.0}, waited=0.5, seconds=2.0)
+    second = AverageMeter(**asdict(first))
+    second.add({"a": 3.0, "b": 2.0}, waited=0.25, seconds=1.0)
+    assert second.means() == {"a": 2.0, "b": 2.0}
+    assert (second.steps, second.waited, second.seconds) == (2, 0.75, 3.75)
+    assert first.steps == 1
+
+
+def test_only_the_wait_for_a_batch_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2.0, 10.0, 11.0, 20.0])  # the second is asked for after a long step
+    monkeypatch.setattr("ffreid.engine.train_step.time.monotonic", lambda: next(clock))
+    assert list(timed(iter("ab"))) == [("a", 2.0), ("b", 1.0)]
