@@ -1,14 +1,14 @@
-"""Training that is killed goes on: three kills here, as many as wanted by hand (`tests.kills`)."""
+"""A killed training run can be resumed; `python -m tests.kills` tries it more often."""
 
 import subprocess
 import sys
 
 
-def test_a_killed_training_goes_on_to_the_same_end() -> None:
-    words = "-m tests.kills --count 3 --dataset toy-reid --tiny"
+def test_a_killed_run_is_resumed_to_the_same_end() -> None:
+    words = "-m tests.kills --count 2 --dataset toy-reid --tiny"
     done = subprocess.run(
         [sys.executable, *words.split()], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
     (row,) = [text for text in done.stdout.splitlines() if "toy-reid" in text]
-    assert row.split()[1:3] == ["2", "1"]  # at any moment, while saving
+    assert row.split()[1:3] == ["1", "1"]  # at any moment, while saving

@@ -225,7 +225,7 @@ def train(folder: Path) -> None:
 
 def test_a_run_killed_at_any_moment_ends_in_the_same_state(tmp_path: Path) -> None:
     tally = kill_often(lambda name: train(tmp_path / name), tmp_path, count=20)
-    assert tally.kills == {"any moment": 10, "saving": 10}
+    assert tally.kills == [10, 10]
     assert len(tally.steps) == 20
     assert tally.finished > 0
     assert len(set(tally.steps)) > 1
