@@ -1,4 +1,4 @@
-"""Speed and memory of a training step in every precision and layout: python -m tests.gpu_figures.
+"""Speed and memory of a training step in every variant: python -m tests.gpu_figures.
 
 FFB6D at 480 x 640 with 12,800 points and ResNet-50 at 384 x 192, on a CUDA device. A row is the
 median time of a step, samples a second, the peak of the memory, and both against fp32.
@@ -34,7 +34,7 @@ CLASSES, IDENTITIES, OUTFITS = 22, 77, 256
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained on; the network's own sizes are never smaller."""
+    """Size of a batch."""
 
     batch: int
     height: int
@@ -82,7 +82,7 @@ def reid(size: Size) -> tuple[Task, Any]:
 TASKS: dict[str, Callable[[Size], tuple[Task, Any]]] = {"pose": pose, "reid": reid}
 
 
-def measured(name: str, variant: str, size: Size, device: torch.device, steps: int) -> list[float]:
+def measure(name: str, variant: str, size: Size, device: torch.device, steps: int) -> list[float]:
     """Median seconds of a step, and the peak of the device's memory in bytes."""
     torch.manual_seed(0)
     torch.compiler.reset()
@@ -98,7 +98,7 @@ def measured(name: str, variant: str, size: Size, device: torch.device, steps: i
         seconds = []
         for _ in range(steps):
             started = time.perf_counter()
-            train(train_step, batch, 1)  # reads its losses, and so waits for the device
+            train(train_step, batch, 1)
             if cuda:
                 torch.cuda.synchronize(device)
             seconds.append(time.perf_counter() - started)
@@ -106,48 +106,31 @@ def measured(name: str, variant: str, size: Size, device: torch.device, steps: i
     return [statistics.median(seconds), float(peak)]
 
 
-def figures(
-    name: str, variants: list[str], size: Size, device: torch.device, steps: int
-) -> list[list[str]]:
-    """Measure each variant; rows of the table, the first variant's is what others are told by."""
-    rows: list[list[str]] = []
-    first: list[float] = []
-    for variant in variants:
-        found = measured(name, variant, size, device, steps)
-        first = first or found
-        seconds, peak = found
-        rows.append(
-            [
-                variant,
-                f"{1e3 * seconds:.1f}",
-                f"{size.batch / seconds:.1f}",
-                f"{first[0] / seconds:.2f}",
-                f"{peak / 2**30:.2f}",
-                f"{peak / first[1]:.0%}" if first[1] else "-",
-            ]
-        )
-    return rows
-
-
 def run(arguments: list[str]) -> None:
-    """Measure and print.
+    """Measure and print; ratios are to the first variant.
 
     Raises:
-        UserError: there is no CUDA device, and the sizes are no toys.
+        UserError: without --toy there is no CUDA device.
     """
     parser = ArgumentParser(prog="python -m tests.gpu_figures")
     parser.add_argument("--task", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--variant", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--steps", type=int, default=20, help="measured steps a row")
-    parser.add_argument("--toy", action="store_true", help="toy sizes, on a CPU too")
-    given = parser.parse_args(arguments)
-    if not torch.cuda.is_available() and not given.toy:
+    parser.add_argument("--toy", action="store_true", help="toy sizes, also on a CPU")
+    options = parser.parse_args(arguments)
+    cuda = torch.cuda.is_available()
+    if not cuda and not options.toy:
         raise UserError("there is no CUDA device", "add --toy to try the code on a CPU")
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    for name in given.task:
-        size = (TOY if given.toy else FULL)[name]
-        rows = figures(name, given.variant, size, device, given.steps)
+    device = torch.device("cuda", 0) if cuda else torch.device("cpu")
+    for name in options.task:
+        size, rows, first = (TOY if options.toy else FULL)[name], [], list[float]()
+        for variant in options.variant:
+            seconds, peak = measure(name, variant, size, device, options.steps)
+            first = first or [seconds, peak]
+            times = [1e3 * seconds, size.batch / seconds, first[0] / seconds, peak / 2**30]
+            share = f"{peak / first[1]:.0%}" if first[1] else "-"
+            rows.append([variant, *(f"{value:.2f}" for value in times), share])
+        where = torch.cuda.get_device_name(device) if cuda else "CPU"
         title = f"{name}: {size.batch} x {size.height} x {size.width}, {where}"
         show_table(f"{title}, torch {torch.__version__}", COLUMNS, rows)
 

@@ -1,4 +1,4 @@
-"""The same training in other precisions and layouts, for tests and figures on a GPU."""
+"""The same training in other precisions and memory formats, for tests and figures on a GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,19 +17,9 @@ RATE = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """How a training computes, and how near its losses stay to single precision's.
+    """Settings of `TrainStep` and torch, and the relative difference of two steps' losses."""
 
-    Attributes:
-        half: what autocast computes in; None is off.
-        tf32: whether products of float32 are rounded to TF32.
-        backend: of torch.compile; "" is off.
-        channels_last: whether channels lie innermost.
-        fused: whether the optimisers' kernels are fused.
-        deterministic: whether only deterministic operations are allowed.
-        near: relative difference of the losses of two steps.
-    """
-
-    half: torch.dtype | None = None
+    autocast: torch.dtype | None = None
     tf32: bool = False
     backend: str = ""
     channels_last: bool = False
@@ -38,22 +28,21 @@ class Variant:
     near: float = 2e-2
 
 
-HALF = 0.2
+HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 VARIANTS = {
     "fp32": Variant(),
     "TF32": Variant(tf32=True, near=0.1),
-    "fp16": Variant(half=torch.float16, near=HALF),
-    "bf16": Variant(half=torch.bfloat16, near=HALF),
+    **{name: Variant(autocast=dtype, near=0.2) for name, dtype in HALVES.items()},
     "compile": Variant(backend="inductor"),
     "channels_last": Variant(channels_last=True),
     "fused": Variant(fused=True),
     "deterministic": Variant(deterministic=True),
-    "fp16 with all": Variant(
-        half=torch.float16, backend="inductor", channels_last=True, fused=True, near=HALF
-    ),
-    "bf16 with all": Variant(
-        half=torch.bfloat16, backend="inductor", channels_last=True, fused=True, near=HALF
-    ),
+    **{
+        f"{name} with all": Variant(
+            autocast=dtype, backend="inductor", channels_last=True, fused=True, near=0.2
+        )
+        for name, dtype in HALVES.items()
+    },
 }
 
 
@@ -68,11 +57,11 @@ def switched(variant: Variant) -> Iterator[None]:
 
 
 def trainer_of(task: Task, variant: Variant, device: torch.device) -> TrainStep:
-    """Make what trains `task`, which is brought to `device`."""
+    """A step that trains `task` on `device` with Adam."""
     task = task.to(device)
     if variant.channels_last:
         modules.channels_last(task)
-    made = {
+    optimisers = {
         name: optim.make(
             "adam",
             task.get_submodule(name).parameters(),
@@ -84,10 +73,10 @@ def trainer_of(task: Task, variant: Variant, device: torch.device) -> TrainStep:
     }
     return TrainStep(
         task,
-        made,
-        dict.fromkeys(made, lambda step: RATE),
+        optimisers,
+        dict.fromkeys(optimisers, lambda step: RATE),
         device=device,
-        autocast=variant.half,
+        autocast=variant.autocast,
         backend=variant.backend,
         seed=0,
     )
