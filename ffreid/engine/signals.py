@@ -112,7 +112,10 @@ class SignalCatcher:
 
 @contextmanager
 def catch_signals(
-    *, verbose: bool = True, run_has_failed: Callable[[], bool] = lambda: False
+    catcher: SignalCatcher | None = None,
+    *,
+    verbose: bool = True,
+    run_has_failed: Callable[[], bool] = lambda: False,
 ) -> Iterator[SignalCatcher]:
     """Catch `STOP_SIGNALS`, which would end the process otherwise.
 
@@ -120,11 +123,12 @@ def catch_signals(
     signal ignored that was ignored before, as in the background of a script.
 
     Args:
+        catcher: handles the signals; by default a new one.
         verbose: whether this process reports the first signal on stderr.
         run_has_failed: whether another process of the run has failed: torchrun's signal that
             follows needs no report.
     """
-    catcher = SignalCatcher(verbose=verbose, run_has_failed=run_has_failed)
+    catcher = catcher or SignalCatcher(verbose=verbose, run_has_failed=run_has_failed)
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {kind: signal.getsignal(kind) for kind in STOP_SIGNALS}

@@ -117,12 +117,11 @@ class TrainStep:
         result, means = StepResult(), dict[tuple[str, str], float]()
         phases = self._single if len(micro_batches) == 1 else self._accumulated
         for name, terms in phases(micro_batches, at):
-            found = mean_over_processes(
-                terms | {("count", "stop"): torch.tensor(float(stop))}, self.device
-            )
-            result.stop = found.pop(("count", "stop")) > 0 or result.stop
-            means |= found
-            result.skipped = self._advance(name, loss_of(found), at, result.norms)
+            terms_and_stop = terms | {("count", "stop"): torch.tensor(float(stop))}
+            phase_means = mean_over_processes(terms_and_stop, self.device)
+            result.stop = phase_means.pop(("count", "stop")) > 0 or result.stop
+            means |= phase_means
+            result.skipped = self._advance(name, loss_of(phase_means), at, result.norms)
             if result.skipped is not None:
                 result.names = _suspects(terms, micro_batches)
                 break

@@ -95,6 +95,9 @@ class Trainer:
         self.saved: tuple[Path, int] | None = None
         if state is not None:
             self._restore(state, Path(origin))
+        self.signals = signals.SignalCatcher(
+            verbose=world.is_main, run_has_failed=failures.group_has_failed
+        )
         self.logger = RunLogger(
             folder,
             self.plan,
@@ -170,9 +173,7 @@ class Trainer:
             )
         with (
             self.logger,
-            signals.catch_signals(
-                verbose=world.is_main, run_has_failed=failures.group_has_failed
-            ) as self.signals,
+            signals.catch_signals(self.signals),
             profiler.profile_steps(profiled_steps * world.is_main, self.folder) as profile_step,
         ):
             if "best" in self.best:
