@@ -21,12 +21,12 @@ from tests.pose.data.makers_data import (
 )
 
 APE = linemod_objects("ape")
-REAL = "data/01/0003"
+REAL, RENDERED = "data/01/0003", "renders/ape/0.pkl"
 TURN = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
 SHIFT = np.array([0.1, -0.05, 0.9])
 
 
-def pictures(seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+def images(seed: int = 0) -> dict[str, npt.NDArray[Any]]:
     rng = np.random.RandomState(seed)
     mask = np.zeros((48, 64), np.uint8)
     mask[10:30, 20:40] = 255
@@ -37,19 +37,18 @@ def pictures(seed: int = 0) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def write_set(folder: Path, number: int = 1, *, entries: Sequence[str] = ()) -> Path:
+def write_set(folder: Path, number: int = 1, *, entries: Sequence[str] = ()) -> None:
     home = folder / "data" / f"{number:02d}"
-    write_linemod_frame(home, "0003", **pictures())
+    write_linemod_frame(home, "0003", **images())
     write_linemod_lists(home, ["0003"], ["0003", "0007"])
     listed = "".join(entries) or gt_entry(TURN, SHIFT, number)
     (home / "gt.yml").write_text(f"3:\n{listed}7:\n{gt_entry(TURN, SHIFT, 2)}")
-    return home
 
 
 def rendered(kind: str = "render") -> dict[str, Any]:
-    mask = pictures()["mask"]
+    mask = images()["mask"]
     return {
-        "rgb": pictures(1)["rgb"],
+        "rgb": images(1)["rgb"],
         "depth": np.full((48, 64), 0.75, np.float32),
         "mask": np.where(mask > 0, 1, 5).astype(np.uint8) if kind == "fuse" else mask,
         "K": np.array([[700.0, 0, 320], [0, 700, 240], [0, 0, 1]]),
@@ -68,24 +67,25 @@ def folder(tmp_path: Path) -> Path:
 def refused(folder: Path, text: str, name: str = REAL) -> UserError:
     with pytest.raises(UserError, match=text) as raised:
         LinemodReader(folder, APE).read(name)
-    error = raised.value
-    assert "\n" not in error.message + error.hint
-    return error
+    assert "\n" not in raised.value.message + raised.value.hint
+    return raised.value
 
 
-def test_a_real_frame_is_read_as_it_was_written(folder: Path) -> None:
-    frame, written = LinemodReader(folder, APE).read(REAL), pictures()
+def test_a_real_frame_is_read_as_written(folder: Path) -> None:
+    reader = LinemodReader(folder, APE)
+    reader.read(REAL)
+    (folder / "data/01/gt.yml").unlink()  # it is parsed once
+    frame, written = pickle.loads(pickle.dumps(reader)).read(REAL), images()
     np.testing.assert_array_equal(frame.rgb, written["rgb"])
     np.testing.assert_array_equal(frame.depth, written["depth"])
     np.testing.assert_array_equal(frame.labels, written["mask"] > 0)
     np.testing.assert_allclose(frame.camera_from_object[0, :, :3], TURN)
     np.testing.assert_allclose(frame.camera_from_object[0, :, 3], SHIFT, atol=1e-7)
-    assert frame.depth_scale == 1000
-    assert frame.class_ids.tolist() == [1]
+    assert (frame.depth_scale, frame.class_ids.tolist()) == (1000, [1])
     assert frame.intrinsics[0, 0] == 572.4114
 
 
-def test_of_a_mask_with_three_channels_the_first_counts(folder: Path) -> None:
+def test_the_first_channel_of_a_mask_is_used(folder: Path) -> None:
     mask = np.zeros((48, 64, 3), np.uint8)
     mask[:10, :, 0] = 255
     mask[..., 1] = 9
@@ -94,40 +94,33 @@ def test_of_a_mask_with_three_channels_the_first_counts(folder: Path) -> None:
     np.testing.assert_array_equal(labels, mask[..., 0] > 0)
 
 
-def test_the_entry_with_the_objects_number_counts(tmp_path: Path) -> None:
-    write_set(tmp_path, entries=[gt_entry(np.eye(3), SHIFT, 5), gt_entry(TURN, SHIFT, 1)])
+@pytest.mark.parametrize("numbers", [(5, 1), (1, 5), (6, 5)])
+def test_the_entry_with_the_objects_number_is_used_else_the_first(
+    tmp_path: Path, numbers: tuple[int, int]
+) -> None:
+    poses = [np.eye(3), TURN] if numbers[1] == 1 else [TURN, np.eye(3)]
+    entries = [gt_entry(pose, SHIFT, n) for pose, n in zip(poses, numbers, strict=True)]
+    write_set(tmp_path, entries=entries)
     frame = LinemodReader(tmp_path, APE).read(REAL)
     np.testing.assert_allclose(frame.camera_from_object[0, :, :3], TURN)
 
 
-def test_without_the_objects_number_the_first_entry_counts(tmp_path: Path) -> None:
-    write_set(tmp_path, entries=[gt_entry(TURN, SHIFT, 5), gt_entry(np.eye(3), SHIFT, 6)])
-    frame = LinemodReader(tmp_path, APE).read(REAL)
-    np.testing.assert_allclose(frame.camera_from_object[0, :, :3], TURN)
-
-
-def test_a_rendered_frame_is_read_in_millimetres_with_its_own_camera(folder: Path) -> None:
-    write_pickle(folder / "renders/ape/0.pkl", rendered())
-    frame = LinemodReader(folder, APE).read("renders/ape/0.pkl")
+@pytest.mark.parametrize(("kind", "name"), [("render", RENDERED), ("fuse", "fuse/ape/0.pkl")])
+def test_a_pickled_frame_is_read_in_millimetres_with_its_camera(
+    folder: Path, kind: str, name: str
+) -> None:
+    write_pickle(folder / name, rendered(kind))
+    frame = LinemodReader(folder, APE).read(name)
     np.testing.assert_array_equal(frame.depth, 750)
-    np.testing.assert_array_equal(frame.labels, pictures()["mask"] > 0)
+    np.testing.assert_array_equal(frame.labels, images()["mask"] > 0)
     assert frame.intrinsics[0, 0] == 700
     assert frame.synthetic
 
 
-def test_a_fused_frame_is_labelled_where_its_mask_has_the_objects_number(folder: Path) -> None:
-    write_pickle(folder / "fuse/ape/0.pkl", rendered("fuse"))
-    frame = LinemodReader(folder, APE).read("fuse/ape/0.pkl")
-    np.testing.assert_array_equal(frame.labels, pictures()["mask"] > 0)
-
-
-def test_lists_hold_each_kind(folder: Path) -> None:
-    for name, kind in (
-        ("renders/ape/1", "render"),
-        ("renders/ape/0", "render"),
-        ("fuse/ape/0", "fuse"),
-    ):
-        write_pickle(folder / f"{name}.pkl", rendered(kind))
+def test_lists_contain_each_kind(folder: Path) -> None:
+    assert "WITHOUT renders/ and fuse/" in LinemodReader(folder, APE).summary()
+    for name in ("renders/ape/1", "renders/ape/0", "fuse/ape/0"):
+        write_pickle(folder / f"{name}.pkl", rendered())
     reader = LinemodReader(folder, APE)
     assert reader.real_train_names == [REAL]
     assert reader.test_names == [REAL, "data/01/0007"]
@@ -145,7 +138,7 @@ def test_lists_hold_each_kind(folder: Path) -> None:
         ((), {"data": 1.0}),
     ],
 )
-def test_kinds_are_drawn_in_the_originals_shares(
+def test_kinds_are_drawn_with_the_originals_probabilities(
     folder: Path, kinds: tuple[str, ...], expected: dict[str, float]
 ) -> None:
     for kind in kinds:
@@ -158,81 +151,55 @@ def test_kinds_are_drawn_in_the_originals_shares(
         assert drawn.count(kind) / 3000 == pytest.approx(share, abs=0.03)
 
 
-@pytest.mark.parametrize("own", FOLDER_NAMES)
-def test_the_folder_above_is_as_good_as_the_data_sets_own(tmp_path: Path, own: str) -> None:
-    write_set(tmp_path / own)
-    assert LinemodReader(tmp_path, APE).folder == tmp_path / own
+@pytest.mark.parametrize("name", FOLDER_NAMES)
+def test_the_parent_of_the_dataset_is_accepted(tmp_path: Path, name: str) -> None:
+    write_set(tmp_path / name)
+    assert LinemodReader(tmp_path, APE).folder == tmp_path / name
 
 
-def test_poses_are_parsed_once(folder: Path) -> None:
-    reader = LinemodReader(folder, APE)
-    reader.read(REAL)
-    (folder / "data/01/gt.yml").unlink()
-    reader.read(REAL)
-
-
-def test_a_reader_travels_to_worker_processes(folder: Path) -> None:
-    reader = LinemodReader(folder, APE)
-    reader.read(REAL)
-    assert pickle.loads(pickle.dumps(reader)).read(REAL).name == REAL
-
-
-def test_lists_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
+def test_lists_can_be_given(folder: Path, tmp_path: Path) -> None:
     chosen = tmp_path / "chosen.txt"
     chosen.write_text("data/01/0009\n0011\n")
     reader = LinemodReader(folder, APE, test_list=chosen)
     assert reader.test_names == ["data/01/0009", "data/01/0011"]
 
 
-def test_a_missing_root_shows_the_expected_tree(tmp_path: Path) -> None:
+def test_a_missing_folder_shows_the_expected_layout(tmp_path: Path) -> None:
     error = refused(tmp_path / "nowhere", "nowhere: it does not exist")
     assert "data/NN/{rgb,depth,mask}" in error.hint
-
-
-def test_a_missing_sequence_is_named(tmp_path: Path) -> None:
     write_set(tmp_path, 2)
     refused(tmp_path, r"no folder .*data/01")
 
 
 @pytest.mark.parametrize("name", ["train.txt", "test.txt"])
-def test_a_missing_list_is_named_when_it_is_asked_for(folder: Path, name: str) -> None:
+def test_a_missing_list_is_named_when_used(folder: Path, name: str) -> None:
     (folder / "data/01" / name).unlink()
     reader = LinemodReader(folder, APE)
+    assert name == "test.txt" or reader.test_names
     with pytest.raises(UserError, match=rf"cannot read the list .*data/01/{name}") as caught:
         reader.summary()
     assert "found" in caught.value.hint
 
 
-def test_a_list_of_something_else_is_named(folder: Path) -> None:
+def test_a_list_with_other_lines_is_named(folder: Path) -> None:
     (folder / "data/01/train.txt").write_text("0003\ndata/01/rgb/0004.png\n")
     with pytest.raises(UserError, match=r"train.txt: '0004.png' is not a frame number"):
         _ = LinemodReader(folder, APE).train_names
 
 
-def test_a_test_needs_no_training_list(folder: Path) -> None:
-    (folder / "data/01/train.txt").unlink()
-    assert LinemodReader(folder, APE).test_names
-
-
-def test_training_on_real_frames_alone_is_said(folder: Path) -> None:
-    assert "WITHOUT renders/ and fuse/" in LinemodReader(folder, APE).summary()
-
-
+@pytest.mark.parametrize("is_missing", [True, False])
 @pytest.mark.parametrize("part", ["rgb", "depth", "mask"])
-def test_a_missing_picture_is_named(folder: Path, part: str) -> None:
-    (folder / f"data/01/{part}/0003.png").unlink()
-    refused(folder, rf"no .*image .*data/01/{part}/0003.png")
-
-
-@pytest.mark.parametrize("part", ["rgb", "depth", "mask"])
-def test_a_truncated_picture_is_named(folder: Path, part: str) -> None:
+def test_a_missing_or_truncated_image_is_named(folder: Path, part: str, is_missing: bool) -> None:
     path = folder / f"data/01/{part}/0003.png"
-    path.write_bytes(path.read_bytes()[:60])
-    refused(folder, rf"cannot read .*data/01/{part}/0003.png")
+    content = path.read_bytes()
+    path.unlink()
+    if not is_missing:
+        path.write_bytes(content[:60])
+    refused(folder, rf"{'no' if is_missing else 'cannot read'} .*data/01/{part}/0003.png")
 
 
 @pytest.mark.parametrize("part", ["depth", "mask"])
-def test_pictures_of_different_sizes_are_named(folder: Path, part: str) -> None:
+def test_images_of_different_sizes_are_named(folder: Path, part: str) -> None:
     Image.fromarray(np.zeros((48, 32), np.uint8)).save(folder / f"data/01/{part}/0003.png")
     refused(folder, rf"differ in size: .*rgb/0003.png 48 x 64.*{part}/0003.png 48 x 32")
 
@@ -240,36 +207,29 @@ def test_pictures_of_different_sizes_are_named(folder: Path, part: str) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
+        (None, r"no file .*gt.yml"),
         ("3: [", "cannot read .*gt.yml"),
         ("- 3", "gt.yml contains no frames"),
         ("4: []", "gt.yml has no pose of object 1 in frame 3"),
+        ("3: 4", "frame 3 is not a list of objects"),
         ("3:\n- obj_id: 1\n", "gt.yml: frame 3 lacks a pose"),
         ("3:\n- {obj_id: 1, cam_R_m2c: [1, 2], cam_t_m2c: [0, 0, 1]}\n", "frame 3 lacks a pose"),
-        (
-            f"3:\n{gt_entry(TURN * np.nan, SHIFT, 1)}".replace("nan", ".nan"),
-            "gt.yml: a pose contains",
-        ),
+        (f"3:\n{gt_entry(TURN * np.nan, SHIFT, 1)}".replace("nan", ".nan"), "a pose contains NaN"),
     ],
 )
-def test_a_gt_file_without_the_pose_is_named(folder: Path, content: str, text: str) -> None:
-    (folder / "data/01/gt.yml").write_text(content)
+def test_an_invalid_gt_file_is_named(folder: Path, content: str | None, text: str) -> None:
+    path = folder / "data/01/gt.yml"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
     refused(folder, text)
 
 
-def test_a_missing_gt_file_is_named(folder: Path) -> None:
-    (folder / "data/01/gt.yml").unlink()
-    refused(folder, r"no file .*gt.yml")
-
-
 @pytest.mark.parametrize("key", ["rgb", "depth", "mask", "K", "RT"])
-def test_a_rendered_frame_that_lacks_an_array_is_named(folder: Path, key: str) -> None:
-    item = rendered()
+def test_a_missing_or_misshapen_array_is_named(folder: Path, key: str) -> None:
+    item = rendered() | {key: np.zeros((2, 2))}
+    write_pickle(folder / RENDERED, item)
+    refused(folder, RENDERED, RENDERED)
     del item[key]
-    write_pickle(folder / "renders/ape/0.pkl", item)
-    refused(folder, rf"renders/ape/0.pkl lacks {key}", "renders/ape/0.pkl")
-
-
-@pytest.mark.parametrize("key", ["rgb", "depth", "mask", "K", "RT"])
-def test_a_rendered_frame_with_an_array_of_another_shape_is_named(folder: Path, key: str) -> None:
-    write_pickle(folder / "renders/ape/0.pkl", rendered() | {key: np.zeros((2, 2))})
-    refused(folder, r"renders/ape/0.pkl", "renders/ape/0.pkl")
+    write_pickle(folder / RENDERED, item)
+    refused(folder, rf"{RENDERED} lacks {key}", RENDERED)

@@ -1,4 +1,4 @@
-"""Vertices of .ply files."""
+"""Mesh vertices: YCB-Video's points.xyz and LineMOD's .ply files."""
 
 from pathlib import Path
 
@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 
 from ffreid.errors import UserError
-from ffreid.pose.data.meshes import read_linemod_mesh, read_ply
+from ffreid.pose.data.meshes import read_linemod_mesh, read_ply, read_xyz_meshes
+from ffreid.pose.objects import ycb_objects
 
+OBJECTS = ycb_objects()
 VERTICES = np.array([[-37.5, 0.25, 1], [38, 77.5, -40], [0, 1, 2]])
 FACES = "element face 1\nproperty list uchar int vertex_indices\n"
+XYZ = "property float x\nproperty float y\nproperty float z\n"
 
 
-def header(form: str, properties: str, *, count: int = 3, faces: str = FACES) -> bytes:
-    return (
-        f"ply\nformat {form} 1.0\ncomment made up\nelement vertex {count}\n{properties}{faces}"
-        "end_header\n"
-    ).encode()
+def header(form: str, properties: str, *, count: int = 3) -> bytes:
+    text = f"ply\nformat {form} 1.0\ncomment test\nelement vertex {count}\n{properties}{FACES}"
+    return f"{text}end_header\n".encode()
 
 
-def ascii_ply(vertices: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = VERTICES) -> bytes:
-    properties = "property float x\nproperty float y\nproperty float z\nproperty uchar red\n"
-    rows = "".join(f"{x} {y} {z} 200\n" for x, y, z in vertices)
-    return header("ascii", properties) + rows.encode() + b"3 0 1 2\n"
+def ascii_ply(scale: float = 1.0) -> bytes:
+    rows = "".join(f"{x} {y} {z} 200\n" for x, y, z in VERTICES * scale)
+    return header("ascii", XYZ + "property uchar red\n") + rows.encode() + b"3 0 1 2\n"
 
 
 def binary_ply() -> bytes:
@@ -38,7 +38,7 @@ def binary_ply() -> bytes:
 @pytest.mark.parametrize(
     "content",
     [ascii_ply(), ascii_ply().replace(b"\n", b"\r\n"), binary_ply()],
-    ids=["ascii", "ascii from Windows", "binary"],
+    ids=["ascii", "ascii with CRLF", "binary"],
 )
 def test_vertices_are_read(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.ply"
@@ -46,23 +46,18 @@ def test_vertices_are_read(tmp_path: Path, content: bytes) -> None:
     np.testing.assert_array_equal(read_ply(path), VERTICES)
 
 
-def test_mesh_vertices_are_metres(tmp_path: Path) -> None:
+def test_a_linemod_mesh_becomes_metres_and_must_be_in_millimetres(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
-    (tmp_path / "models/obj_01.ply").write_bytes(ascii_ply())
+    path = tmp_path / "models/obj_01.ply"
+    path.write_bytes(ascii_ply())
     np.testing.assert_allclose(read_linemod_mesh(tmp_path, 1), VERTICES / 1000, rtol=1e-6)
-
-
-def test_a_mesh_in_metres_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models/obj_01.ply").write_bytes(ascii_ply(VERTICES / 1000))
-    with pytest.raises(
-        UserError, match=r"obj_01.ply: the mesh is .* long, about 102.099 millimetres"
-    ) as raised:
+    path.write_bytes(ascii_ply(0.001))
+    text = r"obj_01.ply: the mesh is .* long, about 102.099 millimetres"
+    with pytest.raises(UserError, match=text) as raised:
         read_linemod_mesh(tmp_path, 1)
     assert raised.value.hint == "multiply the vertices by 1000 if their unit is not millimetres"
-
-
-XYZ = "property float x\nproperty float y\nproperty float z\n"
+    with pytest.raises(UserError, match=r"cannot read .*obj_05.ply"):
+        read_linemod_mesh(tmp_path, 5)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +77,7 @@ XYZ = "property float x\nproperty float y\nproperty float z\n"
         (header("ascii", "", count=0).replace(b"vertex 0", b"edge 2"), "element 'edge' precedes"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, text: str) -> None:
+def test_an_invalid_ply_file_is_named(tmp_path: Path, content: bytes, text: str) -> None:
     path = tmp_path / "a.ply"
     path.write_bytes(content)
     with pytest.raises(UserError, match=text) as raised:
@@ -90,6 +85,32 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, tex
     assert "a.ply" in raised.value.message
 
 
-def test_a_missing_mesh_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot read .*obj_05.ply"):
-        read_linemod_mesh(tmp_path, 5)
+def write_xyz(folder: Path, scale: float = 1.0) -> None:
+    for row, name in enumerate(OBJECTS.names):
+        path = folder / "models" / name / "points.xyz"
+        path.parent.mkdir(parents=True)
+        np.savetxt(path, OBJECTS.keypoints[row] * scale)
+
+
+def test_xyz_meshes_are_read_by_class_id(tmp_path: Path) -> None:
+    write_xyz(tmp_path)
+    meshes = read_xyz_meshes(tmp_path, OBJECTS)
+    assert list(meshes) == list(range(1, 22))
+    np.testing.assert_allclose(meshes[5], OBJECTS.keypoints[4], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "verb"), [(1000.0, "divide"), (0.001, "multiply")])
+def test_xyz_meshes_of_another_unit_are_refused(tmp_path: Path, scale: float, verb: str) -> None:
+    write_xyz(tmp_path, scale)
+    with pytest.raises(UserError, match=r"points.xyz: the mesh is .* long") as raised:
+        read_xyz_meshes(tmp_path, OBJECTS)
+    assert raised.value.hint == f"{verb} the vertices by 1000 if their unit is not metres"
+
+
+@pytest.mark.parametrize("content", [None, "1 2\n3 4\n", "a b c\n", "1 2 nan\n"])
+def test_an_invalid_xyz_mesh_is_named(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        write_xyz(tmp_path)
+        (tmp_path / "models" / OBJECTS.names[0] / "points.xyz").write_text(content)
+    with pytest.raises(UserError, match=r"002_master_chef_can/points.xyz"):
+        read_xyz_meshes(tmp_path, OBJECTS)
