@@ -147,15 +147,6 @@ def test_predicting_leaves_modes_as_they_are(model: PoseModel, frames: list[Fram
         model.eval()
 
 
-def test_the_toy_objects_are_those_of_the_toy_data(model: PoseModel, toy: Path) -> None:
-    theirs = folder_objects("toy-pose", toy)
-    assert model.objects.names == theirs.names
-    np.testing.assert_array_equal(model.objects.keypoints, theirs.keypoints)
-    np.testing.assert_array_equal(model.objects.corners, theirs.corners)
-    assert theirs.radii is not None
-    np.testing.assert_array_equal(model.objects.radii, theirs.radii)
-
-
 @pytest.mark.parametrize("chosen", [{}, {"B": 2, "H": 16, "W": 24, "N": 1111}])
 @torch.inference_mode()
 def test_forward_takes_what_the_spec_tells_and_gives_it(

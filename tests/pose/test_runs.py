@@ -1,4 +1,4 @@
-"""Whole runs through the command line: what they write, resume, and share between processes."""
+"""Complete runs through the command line: their files, resuming, and two processes."""
 
 import json
 import shlex
@@ -20,7 +20,7 @@ from ffreid.engine.checkpoints import io
 from ffreid.pose import build, sources
 from ffreid.recipes import compose
 from tests.makers import toy_folder
-from tests.pose.unsaved import no_save, run_unsaved
+from tests.pose.command_lines import no_save, run_line
 from tests.states import differences, without_clocks, without_times
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,59 +28,40 @@ FRAMES, TEST_FRAMES, HEIGHT, WIDTH = 4, 3, 64, 96
 SETTINGS = (
     f"DATA.WORKERS 0 DATA.TOY.TRAIN {FRAMES} DATA.TOY.TEST {TEST_FRAMES} "
     f"DATA.TOY.HEIGHT {HEIGHT} DATA.TOY.WIDTH {WIDTH} "
-    "TRAIN.BATCH 2 TRAIN.VALIDATE_FRAMES 1 TRAIN.LOG_EVERY 1"
+    "TRAIN.BATCH 2 TRAIN.VALIDATE_FRAMES 1 TRAIN.LOG_EVERY 1 VOTE.MAX_POINTS 50"
 )
 STEPS = 4
 LAST = "last.pth"
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def _single_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FFREID_DATA", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the toy data; checkpoints are large, so it is gone afterwards."""
+    """A folder with toy data, removed at the end: checkpoints are large."""
     folder = tmp_path_factory.mktemp("runs")
-    toy_folder(
-        folder,
-        frames=FRAMES,
-        test_frames=TEST_FRAMES,
-        synthetic=0,
-        height=HEIGHT,
-        width=WIDTH,
-    )
+    sizes = {"frames": FRAMES, "test_frames": TEST_FRAMES, "height": HEIGHT, "width": WIDTH}
+    toy_folder(folder, synthetic=0, **sizes)
     yield folder
     shutil.rmtree(folder)
 
 
 def line(place: Path, command: str, tag: str, more: str = "") -> str:
-    """A command line on the toy data of `place`, its run in ``place/toy-pose/TAG``."""
+    """A command line on the toy data of `place` with its run in ``place/toy-pose/TAG``."""
     root, output = shlex.quote(str(place / "toy")), shlex.quote(str(place))
     flags = f"--dataset toy-pose --root {root} --output {output} --tag {tag}"
-    return f"{command} {flags} {more} {SETTINGS}"
+    return f"{command} {flags} {SETTINGS} {more}"
 
 
-def ended(words: str) -> int:
+def exit_code(words: str) -> int:
     with pytest.raises(SystemExit) as caught:
         main(shlex.split(words))
     assert isinstance(caught.value.code, int)
     return caught.value.code
-
-
-def in_two_processes(*words: str) -> None:
-    """Run ``python -m WORDS`` as two processes, as a user does."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    done = subprocess.run(
-        [sys.executable, *launch, *words],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
@@ -96,14 +77,19 @@ def read(path: Path) -> Any:
 @pytest.fixture(scope="module")
 def trained(place: Path) -> Path:
     """The folder of an uninterrupted run, evaluated at its end."""
-    assert ended(line(place, "train", "whole", f"TRAIN.STEPS {STEPS}")) == 0
-    return place / "toy-pose" / "whole"
+    assert exit_code(line(place, "train", "complete", f"TRAIN.STEPS {STEPS}")) == 0
+    return place / "toy-pose" / "complete"
 
 
-def test_a_run_says_what_it_was(trained: Path) -> None:
+def test_a_run_has_its_configuration_and_provenance(trained: Path) -> None:
     with (trained / "config.yaml").open() as file:
         cfg = CfgNode.load_cfg(file)
-    assert (cfg.DATASET, cfg.TAG, cfg.TRAIN.STEPS, cfg.TRAIN.BATCH) == ("toy-pose", "whole", 4, 2)
+    assert (cfg.DATASET, cfg.TAG, cfg.TRAIN.STEPS, cfg.TRAIN.BATCH) == (
+        "toy-pose",
+        "complete",
+        STEPS,
+        2,
+    )
     facts = read(trained / "run.json")
     assert (facts["seed"], facts["processes"]) == (0, 1)
     assert facts["versions"]["torch"]
@@ -113,7 +99,7 @@ def test_a_run_logs_every_loss(trained: Path) -> None:
     rows = metrics(trained)
     steps = [row for row in rows if "train/loss" in row]
     assert [row["step"] for row in steps] == [1, 2, 3, 4]
-    # Two steps an epoch; the rate rises for two steps and lags one behind.
+    # Two steps per epoch; the rate rises for two steps and lags one behind.
     assert [row["epoch"] for row in steps] == [0, 0, 1, 1]
     assert [row["lr"] for row in steps] == pytest.approx([1e-5, 1e-5, 5.05e-4, 1e-3])
     for row in rows:
@@ -146,21 +132,17 @@ def test_a_run_ends_with_the_poses_of_its_best_state(trained: Path) -> None:
     results = read(trained / "results.json")
     assert results["weights"] == str(trained / "best.pth")
     assert results["step"] == io.load(trained / "best.pth")["step"]
-    assert results["frames"] == TEST_FRAMES
-    assert results["skipped_frames"] == {}
+    assert (results["frames"], results["skipped_frames"]) == (TEST_FRAMES, {})
     objects = results["results"]["classes"]
-    assert results["results"]["pooled"]["instances"] == sum(
-        row["instances"] for row in objects.values()
-    )
+    instances = sum(row["instances"] for row in objects.values())
+    assert results["results"]["pooled"]["instances"] == instances
     for pose in read(trained / "poses.json")["poses"]:
         assert pose["class"] in objects
         rotation = torch.tensor(pose["camera_from_object"], dtype=torch.float64)[:, :3]
         torch.testing.assert_close(rotation @ rotation.T, torch.eye(3).double(), rtol=0, atol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def resumed(place: Path) -> Path:
-    """The folder of the same run, interrupted in its third step and resumed."""
+def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(place: Path, trained: Path) -> None:
     save = io.save
 
     def save_twice(path: Path, state: Any) -> io.Saved:
@@ -172,37 +154,28 @@ def resumed(place: Path) -> Path:
     more = f"TRAIN.STEPS {STEPS} TRAIN.EVAL_POSES false"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(io, "save", save_twice)
-        assert ended(line(place, "train", "resumed", more)) == 130
+        assert exit_code(line(place, "train", "resumed", more)) == 130
     assert io.load(folder / LAST)["step"] == 2
     assert metrics(folder)[-1]["step"] == 3
     torch.manual_seed(99)
-    more = f"--resume {shlex.quote(str(folder / LAST))} {more}"
-    assert ended(line(place, "train", "resumed", more)) == 0
-    return folder
+    resume = f"--resume {shlex.quote(str(folder / LAST))}"
+    assert exit_code(line(place, "train", "resumed", f"{more} {resume}")) == 0
+    assert metrics(folder) == metrics(trained)
+    for name in (LAST, "best.pth"):
+        one, other = io.load(trained / name), io.load(folder / name)
+        assert differences(without_clocks(one), without_clocks(other)) == []
 
 
-@pytest.mark.parametrize("name", [LAST, "best.pth"])
-def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(
-    trained: Path, resumed: Path, name: str
-) -> None:
-    one, other = io.load(trained / name), io.load(resumed / name)
-    assert differences(without_clocks(one), without_clocks(other)) == []
-
-
-def test_a_resumed_run_logs_what_an_uninterrupted_one_does(trained: Path, resumed: Path) -> None:
-    assert metrics(resumed) == metrics(trained)
-
-
-def test_a_run_of_other_length_is_not_resumed(
+def test_a_run_of_another_length_is_not_resumed(
     place: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resume = f"--resume {shlex.quote(str(trained / LAST))} TRAIN.STEPS {STEPS + 1}"
-    assert ended(line(place, "train", "longer", resume)) == 2
-    told = capsys.readouterr().err
-    assert f"was trained with TRAIN.STEPS {STEPS}, this run has {STEPS + 1}" in told
+    assert exit_code(line(place, "train", "longer", resume)) == 2
+    message = f"was trained with TRAIN.STEPS {STEPS}, this run has {STEPS + 1}"
+    assert message in capsys.readouterr().err
 
 
-def test_a_stopped_run_can_be_resumed(place: Path, trained: Path) -> None:
+def test_a_stopped_run_has_a_checkpoint(place: Path) -> None:
     words = shlex.split(f"{SETTINGS} TRAIN.STEPS {STEPS} TRAIN.EVAL_POSES false")
     cfg = compose("toy-pose", root=place / "toy", output=place, tag="stopped", pairs=words)
     folder = runner.train(cfg, stop_at=1)
@@ -210,75 +183,63 @@ def test_a_stopped_run_can_be_resumed(place: Path, trained: Path) -> None:
     assert [row["step"] for row in metrics(folder)][-1] == 1
 
 
-EXACT = "TRAIN.STEPS 3 TRAIN.PRECISION fp64 TRAIN.EVAL_POSES false MODEL.DROPOUT false"
-# Batch norm of two processes, and of the one process that must do the same.
-# Frozen ones are compared in tests/test_same_curve.py.
-NORMS = {"sync": "own"}
+EXACT = "TRAIN.STEPS 2 TRAIN.PRECISION fp64 MODEL.DROPOUT false"
 
 
 @pytest.fixture(scope="module")
-def alone(place: Path) -> dict[str, list[dict[str, float]]]:
-    """Metrics of one process in float64."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(io, "save", no_save)
-        for kind in NORMS.values():
-            more = f"{EXACT} TRAIN.BATCH_NORM {kind}"
-            run_unsaved(line(place, "train", f"one-{kind}", more))
-    return {kind: metrics(place / "toy-pose" / f"one-{kind}") for kind in NORMS.values()}
+def two(place: Path) -> Path:
+    """Two processes train in float64 with synchronised batch norm and evaluate the result.
+
+    They also evaluate the ground truth labels, in ``gt-two``. Frozen batch norm is compared in
+    tests/test_same_curve.py.
+    """
+    lines = line(place, "train", "two", EXACT), line(place, "eval", "gt-two", "--test-gt")
+    launch = "-m torch.distributed.run --standalone --nproc-per-node 2 -m tests.pose.command_lines"
+    done = subprocess.run(
+        [sys.executable, *launch.split(), *lines],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return place / "toy-pose" / "two"
 
 
-@pytest.fixture(scope="module")
-def together(place: Path) -> dict[str, list[dict[str, float]]]:
-    """Metrics of two processes in float64; they also evaluate the true labels."""
-    lines = [
-        line(place, "train", f"two-{kind}", f"{EXACT} TRAIN.BATCH_NORM {kind}") for kind in NORMS
-    ]
-    lines.append(line(place, "eval", "gt-two", "--test-gt"))
-    in_two_processes("tests.pose.unsaved", *lines)
-    return {kind: metrics(place / "toy-pose" / f"two-{kind}") for kind in NORMS}
-
-
-@pytest.mark.parametrize("kind", NORMS)
 def test_two_processes_train_to_the_losses_of_one(
-    alone: dict[str, list[dict[str, float]]],
-    together: dict[str, list[dict[str, float]]],
-    kind: str,
+    place: Path, two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert [row["step"] for row in together[kind]] == [1, 1, 2, 2, 3, 3]
-    for two, one in zip(together[kind], alone[NORMS[kind]], strict=True):
-        # The gradient's length shows the last updates' rounding, multiplied by all batch norms.
-        assert two == pytest.approx(one, rel=1e-5)
+    monkeypatch.setattr(io, "save", no_save)
+    run_line(line(place, "train", "one", f"{EXACT} TRAIN.EVAL_POSES false TRAIN.BATCH_NORM own"))
+    rows = metrics(two)
+    assert [row["step"] for row in rows] == [1, 1, 2, 2]
+    for ours, expected in zip(rows, metrics(place / "toy-pose" / "one"), strict=True):
+        # The gradient's norm has the rounding of the last updates, amplified by all batch norms.
+        assert ours == pytest.approx(expected, rel=1e-5)
 
 
-def test_two_processes_train_and_evaluate_and_one_finds_the_same(place: Path) -> None:
-    few = "VOTE.MAX_POINTS 50"
-    words = line(place, "train", "two", f"TRAIN.STEPS 1 {few}")
-    in_two_processes("ffreid", *shlex.split(words))
-    folder = place / "toy-pose" / "two"
-    two, poses = read(folder / "results.json"), read(folder / "poses.json")
-    assert two["provenance"]["processes"] == 2
-    assert two["frames"] == TEST_FRAMES
-    assert ended(line(place, "eval", "two", few)) == 0
-    assert same(read(folder / "results.json")["results"], two["results"])
-    found = read(folder / "poses.json")
-    assert [(p["frame"], p["class"], p["votes"]) for p in found["poses"]] == [
-        (p["frame"], p["class"], p["votes"]) for p in poses["poses"]
-    ]
-
-
-@pytest.mark.usefixtures("together")
-def test_two_processes_vote_with_true_labels_as_one(place: Path) -> None:
-    assert ended(line(place, "eval", "gt-one", "--test-gt")) == 0
-    paths = [place / "toy-pose" / name / "test-gt/results.json" for name in ("gt-one", "gt-two")]
-    one, two = map(read, paths)
-    assert (one["provenance"]["processes"], two["provenance"]["processes"]) == (1, 2)
-    assert one["frames"] == two["frames"] == TEST_FRAMES
-    assert one["results"]["pooled"]["instances"] > TEST_FRAMES
-    assert same(one["results"], two["results"])
+@pytest.mark.parametrize("is_gt", [False, True])
+def test_two_processes_evaluate_as_one(place: Path, two: Path, is_gt: bool) -> None:
+    folder, command = two, line(place, "eval", "two", EXACT)
+    if is_gt:
+        folder = place / "toy-pose/gt-two/test-gt"
+        command = line(place, "eval", "gt-two", "--test-gt")
+    expected, poses = read(folder / "results.json"), read(folder / "poses.json")
+    assert exit_code(command) == 0
+    results = read(folder / "results.json")
+    processes = [each["provenance"]["processes"] for each in (expected, results)]
+    assert processes == [2, 1]
+    assert results["frames"] == expected["frames"] == TEST_FRAMES
+    assert results["results"]["pooled"]["instances"] > TEST_FRAMES
+    assert same(results["results"], expected["results"])
+    keys = ("frame", "class", "votes")
+    both = (poses["poses"], read(folder / "poses.json")["poses"])
+    rows = [[[pose[key] for key in keys] for pose in each] for each in both]
+    assert rows[0] == rows[1]
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two tables are equal but for rounding."""
+    """Whether two tables are equal up to rounding."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, float):
@@ -286,11 +247,11 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_dropout_can_be_left_out(place: Path, wanted: bool) -> None:
-    words = shlex.split(f"{SETTINGS} MODEL.DROPOUT {wanted}")
+@pytest.mark.parametrize("dropout", [True, False])
+def test_dropout_can_be_disabled(place: Path, dropout: bool) -> None:
+    words = shlex.split(f"{SETTINGS} MODEL.DROPOUT {dropout}")
     cfg = compose("toy-pose", root=place / "toy", pairs=words)
     task = build.build_task(cfg, sources.open_source(cfg), torch.device("cpu"))
-    found = [module.p for module in task.modules() if isinstance(module, nn.Dropout2d)]
-    assert found
-    assert all((p > 0) == wanted for p in found)
+    probabilities = [module.p for module in task.modules() if isinstance(module, nn.Dropout2d)]
+    assert probabilities
+    assert all((p > 0) == dropout for p in probabilities)

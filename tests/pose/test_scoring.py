@@ -1,12 +1,9 @@
 """From poses to scores, and from scores to tables."""
 
-import json
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ffreid.atomic import to_json_data
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.metrics import auc
 from ffreid.pose.objects import linemod_objects, ycb_objects
@@ -114,11 +111,6 @@ def test_summary_counts_missed_and_unsolved_and_parts_keypoint_errors() -> None:
     assert (row["instances"], row["missed"], row["unsolved"]) == (3, 1, 1)
     assert row["keypoint_error_m"] == pytest.approx(0.47)
     assert row["keypoint_error_detected_m"] == pytest.approx(0.01)
-
-
-def test_summary_is_plain_data() -> None:
-    summary = summarise([_score(1, 0.01)], OBJECTS, {1: 0.15})
-    assert json.loads(json.dumps(to_json_data(summary)))["dataset"] == "ycb"
 
 
 def test_an_empty_evaluation_has_a_summary() -> None:

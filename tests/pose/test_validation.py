@@ -63,10 +63,10 @@ def test_the_first_frames_are_drawn_and_nothing_is_disturbed(
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
     found = draw_examples(cfg, source, net, CPU)
     assert list(found) == list(source.reader.test_names[:count])
-    for picture in found.values():
-        assert picture.dtype == np.uint8
-        assert picture.shape[2] == 3
-        assert picture.shape[1] >= WIDTH
+    for image in found.values():
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
+        assert image.shape[1] >= WIDTH
     assert net.modes == [False] * count
     assert net.training
     assert net.inner.training

@@ -13,7 +13,7 @@ import torch
 from yacs.config import CfgNode
 
 from ffreid.engine.checkpoints import io
-from tests.pose.unsaved import no_save
+from tests.pose.command_lines import no_save
 from tests.reid.command_line import (
     PICTURES,
     alone,

@@ -6,7 +6,7 @@ import pytest
 
 from ffreid.engine.checkpoints import io
 from ffreid.reid.defaults import VIDEO_NETWORKS
-from tests.pose.unsaved import no_save
+from tests.pose.command_lines import no_save
 from tests.reid.command_line import alone, ended, line, make_toy_data, metrics, read
 
 VIDEO = "toy-reid-video"

@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.pose.data.pyramid import LEVELS, STRIDES_DOWN, STRIDES_UP, Points
+from ffreid.pose.data.pyramid import (
+    LEVELS,
+    STRIDES_DOWN,
+    STRIDES_UP,
+    Points,
+    _build,
+    _nearest,
+)
 
 
 def question_points(cloud: Points, point_map: Points) -> dict[str, list[tuple[Points, Points]]]:
@@ -42,3 +49,8 @@ def distances(queries: Points, support: Points, rows: npt.NDArray[Any]) -> npt.N
     difference = queries[:, None].astype(np.float64) - support[rows]
     lengths: npt.NDArray[np.float64] = np.sqrt((difference**2).sum(axis=2))
     return lengths
+
+
+def tree_nearest(kind: str, support: Points, queries: Points, k: int) -> npt.NDArray[Any]:
+    """(Q, k) rows of `support` from a single search of the pyramid (`kind`: points or pixels)."""
+    return _nearest(_build(k, kind, support), queries, k)

@@ -72,11 +72,6 @@ def test_pictures_too_small_for_a_normal_get_few_or_none(shape: tuple[int, int])
     assert not normals.any()
 
 
-def test_far_pixels_have_no_normal() -> None:
-    depth = np.full((30, 30), 2000, np.uint16)
-    assert not normals_from_depth(depth, 500.0, 500.0).any()
-
-
 def test_a_hole_is_filled_from_around_it() -> None:
     depth = np.full((32, 40), 8000, np.uint16)
     depth[14:18, 18:22] = 0
@@ -102,10 +97,6 @@ def test_above_the_topmost_measurement_only_extrapolation_fills() -> None:
     depth[50:] = 9000
     assert fill_missing(depth, 10000)[0, 30] == 0
     np.testing.assert_allclose(fill_missing(depth, 10000, extrapolate=True)[0, 30], 9000, atol=1)
-
-
-def test_an_empty_depth_map_stays_empty() -> None:
-    assert not fill_missing(np.zeros((16, 16), np.uint16), 10000).any()
 
 
 def test_back_projected_points_fall_on_their_pixels() -> None:
@@ -146,8 +137,3 @@ def test_a_smaller_frame_has_averaged_colours() -> None:
 def test_shrinking_cuts_what_does_not_fill_a_step() -> None:
     small = downscale_frame(frame_of(np.ones((9, 11), np.float32)), 2)
     assert small.depth.shape == small.labels.shape == small.rgb.shape[:2] == (4, 5)
-
-
-def test_a_step_of_one_leaves_the_frame() -> None:
-    frame = frame_of(np.ones((8, 8), np.float32))
-    assert downscale_frame(frame, 1) is frame

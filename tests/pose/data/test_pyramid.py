@@ -8,8 +8,7 @@ import pytest
 
 from ffreid.bench.reference_pyramid import reference_pyramid
 from ffreid.pose.data.pyramid import Pyramid, build_pyramid
-from tests.pose.data.pyramid_distances import pyramid_distances
-from tests.pose.data.trees import tree_nearest
+from tests.pose.data.pyramid_distances import pyramid_distances, tree_nearest
 
 Points = npt.NDArray[np.float32]
 

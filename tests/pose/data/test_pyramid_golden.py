@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from tests.golden import arrays, recordings
-from tests.pose.data.pyramid_distances import distances
-from tests.pose.data.trees import tree_nearest
+from tests.pose.data.pyramid_distances import distances, tree_nearest
 
 pytestmark = pytest.mark.golden
 

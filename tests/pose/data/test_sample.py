@@ -1,6 +1,6 @@
 """From a frame to what the network reads."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ffreid.errors import UserError
-from ffreid.pose.data.batch import Sample, SkippedFrame, collate
+from ffreid.pose.data.batch import Sample, SkippedFrame
 from ffreid.pose.data.frame import Frame
-from ffreid.pose.data.sample import make_sample
+from ffreid.pose.data.sample import choose_points, make_sample
 from ffreid.pose.objects import ObjectModels, ycb_objects
 
 OBJECTS = ycb_objects()
@@ -176,31 +176,6 @@ def test_a_frame_without_objects_is_fed() -> None:
     assert not made.targets.labels.any()
 
 
-def test_tensors_have_the_networks_shapes_and_types_and_batch() -> None:
-    of = frame()
-    batch = collate([sample(of), sample(of)])
-    inputs = batch.inputs
-    assert inputs.rgb.shape == (2, 3, 64, 72)
-    assert inputs.features.shape == (2, 9, 1024)
-    assert inputs.choose.shape == (2, 1024)
-    types = {
-        level.dtype
-        for f in fields(inputs)
-        for value in [getattr(inputs, f.name)]
-        if isinstance(value, tuple)
-        for level in value
-    }
-    assert types == {torch.int32}
-    assert inputs.rgb.dtype == torch.uint8
-    np.testing.assert_array_equal(inputs.rgb[0].permute(1, 2, 0), of.rgb)
-
-
-def test_points_carry_their_pixels_colours() -> None:
-    of = frame()
-    inputs = sample(of).inputs
-    np.testing.assert_array_equal(inputs.features[3:6].T, of.rgb.reshape(-1, 3)[inputs.choose])
-
-
 @pytest.mark.parametrize(("height", "width"), [(60, 72), (64, 70)])
 def test_pictures_that_are_no_multiples_of_eight_are_refused(height: int, width: int) -> None:
     with pytest.raises(UserError, match=r"data/0001/000001: .* multiples of 8") as raised:
@@ -212,3 +187,29 @@ def test_too_few_points_for_the_last_level_are_refused() -> None:
     with pytest.raises(UserError, match=r"MODEL.POINTS is 1023") as raised:
         sample(frame(), points=1023)
     assert "MODEL.POINTS to 1024" in raised.value.hint
+
+
+def test_the_choice_is_the_recorded_one() -> None:
+    chosen = choose_points(np.arange(12288), 1024, np.random.RandomState(3002))
+    assert chosen[:6].tolist() == [10650, 515, 11950, 8512, 2176, 2733]
+    assert int(chosen.sum()) == 6327375
+
+
+def test_no_pixel_is_chosen_twice_while_there_are_enough() -> None:
+    valid = np.arange(0, 900, 3)
+    chosen = choose_points(valid, 200, np.random.RandomState(0))
+    assert len(set(chosen.tolist())) == 200
+    assert set(chosen.tolist()) <= set(valid.tolist())
+
+
+@pytest.mark.parametrize("count", [5, 7, 12])
+def test_too_few_pixels_are_repeated_from_the_start(count: int) -> None:
+    chosen = choose_points(np.array([2, 4, 8, 16, 32]), count, np.random.RandomState(0))
+    expected = np.resize([2, 4, 8, 16, 32], count)
+    assert chosen.dtype == np.int32
+    assert sorted(chosen.tolist()) == sorted(expected.tolist())
+
+
+def test_the_order_is_random() -> None:
+    chosen = choose_points(np.arange(100), 100, np.random.RandomState(0))
+    assert (np.diff(chosen) < 0).any()

@@ -1,6 +1,5 @@
 """The toy data set: its layout, that labels, depth and poses agree, and when it is made anew."""
 
-import json
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -10,8 +9,7 @@ import numpy.typing as npt
 import pytest
 import scipy.io
 
-from ffreid.errors import UserError
-from ffreid.pose.objects import ObjectModels, folder_objects
+from ffreid.pose.objects import folder_objects
 from ffreid.pose.toy.dataset import ensure_toy
 from ffreid.pose.toy.objects import toy_objects, uniform
 from ffreid.pose.toy.render import Solid, pixel_rays, render
@@ -37,11 +35,6 @@ OTHER_FRAMES["frames"], OTHER_HEIGHT["height"], OTHER_SEED["seed"] = 1, 40, 9
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy_folder(tmp_path_factory.mktemp("made"), frames=12, test_frames=2, synthetic=2)
-
-
-@pytest.fixture(scope="module")
-def objects(toy: Path) -> ObjectModels:
-    return folder_objects("toy", toy)
 
 
 def listed(folder: Path, part: str) -> list[str]:
@@ -83,16 +76,6 @@ def surface_distance(folder: Path, name: str) -> npt.NDArray[np.float64]:
         met = toy_objects()[class_id - 1].shape.intersect(surface - 0.3 * towards, towards)
         distances.append(met - 0.3)
     return np.concatenate(distances)
-
-
-def test_objects_can_be_read_back(objects: ObjectModels) -> None:
-    assert objects.names == ("tall_box", "can", "egg", "small_box", "bowl")
-    assert objects.symmetric == {5}
-    assert objects.keypoints.shape == objects.corners.shape == (5, 8, 3)
-    assert objects.radii is not None
-    half = [thing.shape.half_extents for thing in toy_objects()]
-    np.testing.assert_allclose(objects.radii, np.max(half, axis=1), atol=1e-7)
-    np.testing.assert_allclose(objects.corners[:, 7], half, atol=1e-7)
 
 
 @pytest.mark.parametrize("class_id", range(1, 6))
@@ -251,13 +234,6 @@ def test_progress_is_told_after_each_frame(tmp_path: Path) -> None:
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_finished_data_of_the_wanted_sizes_are_reused(tmp_path: Path) -> None:
-    folder = ensure_toy(tmp_path / "toy", **SIZES)
-    (folder / "dataset_config/classes.txt").write_text("touched")
-    assert ensure_toy(folder, **SIZES) == folder
-    assert (folder / "dataset_config/classes.txt").read_text() == "touched"
-
-
 @pytest.mark.parametrize(
     "sizes", [OTHER_FRAMES, OTHER_HEIGHT, OTHER_SEED], ids=["frames", "height", "seed"]
 )
@@ -265,38 +241,3 @@ def test_data_of_other_sizes_are_replaced(tmp_path: Path, sizes: Sizes) -> None:
     folder = ensure_toy(tmp_path / "toy", **SIZES)
     ensure_toy(folder, **sizes)
     assert stored(folder) == stored(ensure_toy(tmp_path / "new", **sizes))
-
-
-def test_interrupted_data_are_made_again(tmp_path: Path) -> None:
-    def interrupt(done: int, total: int) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ensure_toy(tmp_path / "toy", **SIZES, progress=interrupt)
-    assert not (tmp_path / "toy/dataset_config/train_data_list.txt").exists()
-    folder = ensure_toy(tmp_path / "toy", **SIZES)
-    assert stored(folder) == stored(ensure_toy(tmp_path / "new", **SIZES))
-
-
-def test_a_broken_marker_counts_as_interrupted(tmp_path: Path) -> None:
-    folder = ensure_toy(tmp_path / "toy", **SIZES)
-    (folder / "toy.json").write_text('{"vers')
-    ensure_toy(folder, **SIZES)
-    assert json.loads((folder / "toy.json").read_text())["finished"] is True
-
-
-def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/thesis.txt").write_text("three years")
-    with pytest.raises(UserError, match="not empty") as caught:
-        ensure_toy(tmp_path, **SIZES)
-    assert str(tmp_path) in caught.value.message
-    assert stored(tmp_path) == {"data/thesis.txt": b"three years"}
-
-
-@pytest.mark.parametrize("name", ["file", "file/toy"])
-def test_a_place_that_cannot_be_written_is_the_user_s_to_mend(tmp_path: Path, name: str) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
-        ensure_toy(tmp_path / name, **SIZES)

@@ -76,13 +76,6 @@ def test_a_solid_that_reaches_behind_the_camera_is_drawn() -> None:
     np.testing.assert_allclose(shown.depth[-1], 0.19 / row)
 
 
-def test_an_empty_scene_is_black_and_has_no_depth() -> None:
-    shown = picture()
-    assert not shown.rgb.any()
-    assert not shown.depth.any()
-    assert not shown.labels.any()
-
-
 def test_a_ball_throws_a_shadow_on_the_floor_below_it() -> None:
     floor = solid(Box((1, 0.01, 1)), at((0, 0.1, 1)), 0)
     bare = picture(floor)
@@ -122,8 +115,3 @@ def test_depth_is_lost_at_edges_and_grazing_angles() -> None:
     assert 0.3 < lost[:, 29:31].mean() < 0.7
     assert lost[:, 61:].mean() > 0.2
     assert lost[:, 33:58].mean() < 0.01
-
-
-def test_nothing_is_measured_where_nothing_is() -> None:
-    empty = np.zeros((8, 8))
-    assert not sense_depth(empty, empty, scale=10000, generator=np.random.default_rng(5)).any()
