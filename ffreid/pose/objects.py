@@ -1,12 +1,10 @@
 """The object models of a data set: names, keypoints, corners, radii, symmetry."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.errors import UserError
 from ffreid.pose.defaults import check_linemod_object
 from ffreid.pose.resources import resource
 
@@ -88,42 +86,3 @@ def linemod_objects(name: str) -> ObjectModels:
         diameters=np.array([diameter]),
         symmetric=frozenset({1}) if number in facts["symmetric"] else frozenset(),
     )
-
-
-def folder_objects(dataset: str, folder: Path) -> ObjectModels:
-    """Read the objects of a data set in YCB-Video's layout that brings its own.
-
-    Files: ``dataset_config/classes.txt`` (a name per line), ``dataset_config/radius.txt``
-    (metres), ``dataset_config/symmetric.txt`` (class names, optional),
-    ``ycb_kps/<class>_8_kps.txt`` and ``ycb_kps/<class>_corners.txt`` (8 lines x y z, metres).
-
-    Raises:
-        UserError: a file is missing or malformed.
-    """
-    config, kps = folder / "dataset_config", folder / "ycb_kps"
-    classes = config / "classes.txt"
-    if not classes.is_file():
-        raise UserError(f"no file {classes}", "write one class name per line")
-    names = tuple(classes.read_text().split())
-    symmetric = config / "symmetric.txt"
-    symmetric_names = symmetric.read_text().split() if symmetric.is_file() else []
-    return ObjectModels(
-        dataset=dataset,
-        names=names,
-        numbers=tuple(range(1, len(names) + 1)),
-        keypoints=np.stack([_read_rows(kps / f"{name}_8_kps.txt", (8, 3)) for name in names]),
-        corners=np.stack([_read_rows(kps / f"{name}_corners.txt", (8, 3)) for name in names]),
-        radii=_read_rows(config / "radius.txt", (len(names),)),
-        diameters=None,
-        symmetric=frozenset(names.index(name) + 1 for name in symmetric_names),
-    )
-
-
-def _read_rows(path: Path, shape: tuple[int, ...]) -> Floats:
-    try:
-        rows = np.loadtxt(path, dtype=np.float32, ndmin=1)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}", f"expected numbers {shape}") from error
-    if rows.shape != shape:
-        raise UserError(f"{path}: shape {rows.shape}", f"expected {shape} numbers in metres")
-    return rows

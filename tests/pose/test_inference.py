@@ -11,7 +11,8 @@ from ffreid.pose.data.dataset import EvalSet
 from ffreid.pose.data.meshes import read_xyz_meshes
 from ffreid.pose.data.ycb import YcbReader
 from ffreid.pose.inference import FrameResult, Voting, evaluate_frames, pose_rows
-from ffreid.pose.objects import ObjectModels, folder_objects
+from ffreid.pose.objects import ObjectModels
+from ffreid.pose.toy.dataset import toy_object_models
 from tests.makers import toy_folder
 
 NAMES = ("data/0048/000001", "data/0048/000002")
@@ -20,7 +21,7 @@ NAMES = ("data/0048/000001", "data/0048/000002")
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ObjectModels]:
     folder = toy_folder(tmp_path_factory.mktemp("estimate"), frames=1, test_frames=2)
-    return folder, folder_objects("toy-pose", folder)
+    return folder, toy_object_models("toy-pose")
 
 
 @pytest.fixture(scope="module")

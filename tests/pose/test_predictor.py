@@ -19,9 +19,9 @@ from ffreid.engine.specs import TensorSpec
 from ffreid.errors import UserError
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.ycb import YcbReader
-from ffreid.pose.objects import folder_objects
 from ffreid.pose.predictor import PoseModel
 from ffreid.pose.specs import COUNTS
+from ffreid.pose.toy.dataset import toy_object_models
 from tests.makers import toy_folder
 from tests.pose.model.recipes import fill
 from tests.random_tensors import bounds_of, match, random_tensors, smallest
@@ -47,7 +47,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def frames(toy: Path) -> list[Frame]:
-    reader = YcbReader(toy, folder_objects("toy-pose", toy), intrinsics="meta")
+    reader = YcbReader(toy, toy_object_models("toy-pose"), intrinsics="meta")
     return [reader.read(name) for name in reader.test_names]
 
 

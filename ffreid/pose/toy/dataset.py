@@ -86,7 +86,7 @@ def ensure_toy(
 
 
 def toy_object_models(dataset: str) -> ObjectModels:
-    """The toy objects as `folder_objects` reads them from the toy data, without files."""
+    """The toy objects, in the precision of the toy data's files."""
     objects = toy_objects()
 
     def stored(values: list[Floats]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -138,7 +138,7 @@ def write_frame(folder: Path, frame: Frame) -> None:
 
 
 def write_objects(folder: Path) -> None:
-    """Write the files of `ffreid.pose.objects.folder_objects`, and the meshes."""
+    """Write meshes, keypoints, corners, radii and names where the authors' code expects them."""
     config, kps = folder / "dataset_config", folder / "ycb_kps"
     config.mkdir()
     kps.mkdir()

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import pytest
 import scipy.io
 
-from ffreid.pose.objects import folder_objects
-from ffreid.pose.toy.dataset import ensure_toy
+from ffreid.pose.toy.dataset import ensure_toy, toy_object_models
 from ffreid.pose.toy.objects import toy_objects, uniform
 from ffreid.pose.toy.render import Solid, pixel_rays, render
 from ffreid.pose.toy.scenes import Scene, capture, toy_intrinsics
@@ -82,7 +81,7 @@ def surface_distance(folder: Path, name: str) -> npt.NDArray[np.float64]:
 def test_keypoints_and_mesh_points_lie_on_the_surface(toy: Path, class_id: int) -> None:
     shape = toy_objects()[class_id - 1].shape
     points = np.loadtxt(toy / f"models/{toy_objects()[class_id - 1].name}/points.xyz")
-    keypoints = folder_objects("toy", toy).keypoints[class_id - 1]
+    keypoints = toy_object_models("toy-pose").keypoints[class_id - 1]
     assert points.shape == (800, 3)
     for surface in (points, keypoints.astype(np.float64)):
         normals = shape.normals(surface)
