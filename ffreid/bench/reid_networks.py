@@ -28,10 +28,10 @@ from ffreid.reid.data.transforms import (
     MEAN,
     ClipTraining,
     ImageTraining,
-    flips_picture,
     random_crop,
     random_erasing,
     sample_random,
+    should_flip_image,
 )
 from ffreid.reid.defaults import defaults
 from ffreid.reid.model import NETWORKS
@@ -89,7 +89,7 @@ def reference_sample(data: TrainSet, key: tuple[int, int]) -> Tensor:
     image = open_image(data.folder / record.frames[0])
     image = functional.resize(image, [prepare.height, prepare.width])
     image = random_crop(image, prepare.crop, sample.rng)
-    if flips_picture(prepare.flip, sample.flip_generator):
+    if should_flip_image(prepare.flip, sample.flip_generator):
         image = functional.hflip(image)
     result: Tensor = functional.normalize(functional.to_tensor(image), MEAN, DEVIATION)
     random_erasing(result, prepare.erase, sample.rng)

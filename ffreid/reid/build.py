@@ -1,4 +1,4 @@
-"""Networks, losses and optimisers as the configuration names them."""
+"""Networks, losses, data and optimisers of a configuration."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ from ffreid.reid.data.transforms import (
     ImageEvaluation,
     ImageTraining,
 )
-from ffreid.reid.defaults import COSINES, VIDEO_LAYOUTS
+from ffreid.reid.defaults import COSINE_LOSSES, is_video
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model.backbone import load_backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
@@ -39,55 +39,50 @@ from ffreid.reid.networks import build_network
 from ffreid.reid.task import NetworkWithClassifier, ReidTask, Settings
 from ffreid.report import log
 
-_SHAPING = ("DATA.HEIGHT", "DATA.WIDTH", "AUG.SEQ_LEN", "AUG.SAMPLING_STRIDE", "MODEL.")
-_ORIGIN = ("MODEL.RESUME", "MODEL.BACKBONE")
-_NO_SHAPE = ("MODEL.RESUME", "MODEL.BACKBONE", "MODEL.FEATURE_DIM")
+_INPUT_OR_NETWORK = ("DATA.HEIGHT", "DATA.WIDTH", "AUG.SEQ_LEN", "AUG.SAMPLING_STRIDE", "MODEL.")
+_INITIAL_WEIGHTS = ("MODEL.RESUME", "MODEL.BACKBONE")
 
 
 def build_task(
     cfg: CfgNode, source: Source, device: torch.device, *, resumed: bool = False
 ) -> ReidTask:
-    """Make networks and losses on `device`, the backbone with the weights that are asked for.
-
-    A resumed run replaces all weights: it needs none of ImageNet's.
-    """
+    """Build networks and losses on `device`; a resumed run does not load MODEL.BACKBONE."""
     torch.manual_seed(cfg.SEED)
-    net = build_network(cfg)
-    load_backbone(net, "random" if resumed else cfg.MODEL.BACKBONE)
+    backbone = build_network(cfg)
+    load_backbone(backbone, "random" if resumed else cfg.MODEL.BACKBONE)
     features, loss = cfg.MODEL.FEATURE_DIM, cfg.LOSS
-    head = NormalizedClassifier if loss.CLA_LOSS in COSINES else Classifier
-    whole: nn.Module = NetworkWithClassifier(net, head(features, len(source.identities)))
+    head = NormalizedClassifier if loss.CLA_LOSS in COSINE_LOSSES else Classifier
+    net: nn.Module = NetworkWithClassifier(backbone, head(features, len(source.identities)))
     groups = max(1, cfg.TRAIN.BN_GROUPS // group.size())
     if cfg.TRAIN.BATCH_NORM == "groups" and groups > 1:
-        batchnorm.group(whole, groups)
+        batchnorm.group(net, groups)
     if cfg.TRAIN.BATCH_NORM == "sync" and group.size() > 1:
-        whole = batchnorm.synchronise(whole, device)
-    assert isinstance(whole, NetworkWithClassifier)
-    clothes = len(source.clothes)
+        net = batchnorm.synchronise(net, device)
+    assert isinstance(net, NetworkWithClassifier)
+    clothes = memory = None
+    if loss.CAL == "cal":
+        clothes = NormalizedClassifier(features, len(source.clothes))
+    if loss.CAL == "calwithmemory":
+        memory = ClothesMemory(
+            len(source.clothes),
+            features,
+            scale=loss.CLA_S,
+            epsilon=loss.EPSILON,
+            momentum=loss.MOMENTUM,
+            update=loss.MEMORY_UPDATE,
+        )
     task = ReidTask(
-        whole,
-        clothes=NormalizedClassifier(features, clothes) if loss.CAL == "cal" else None,
-        memory=_memory(cfg, clothes) if loss.CAL == "calwithmemory" else None,
+        net,
+        clothes=clothes,
+        memory=memory,
         clothes_of_identity=torch.from_numpy(source.clothes_of_identity()),
         settings=settings(cfg),
     )
     return task.to(device, dtype(cfg))
 
 
-def _memory(cfg: CfgNode, clothes: int) -> ClothesMemory:
-    loss = cfg.LOSS
-    return ClothesMemory(
-        clothes,
-        cfg.MODEL.FEATURE_DIM,
-        scale=loss.CLA_S,
-        epsilon=loss.EPSILON,
-        momentum=loss.MOMENTUM,
-        update=loss.MEMORY_UPDATE,
-    )
-
-
 def settings(cfg: CfgNode) -> Settings:
-    """The losses' settings."""
+    """Settings of the losses."""
     loss, train = cfg.LOSS, cfg.TRAIN
     return Settings(
         identity=loss.CLA_LOSS,
@@ -107,7 +102,7 @@ def settings(cfg: CfgNode) -> Settings:
 
 
 def build_optimisers(cfg: CfgNode, task: ReidTask) -> dict[str, Optimizer]:
-    """One optimiser of the same kind for each trained part."""
+    """One optimiser of the same kind for each optimised attribute."""
     o = cfg.TRAIN.OPTIMIZER
     return {
         name: optim.make(
@@ -124,12 +119,12 @@ def build_optimisers(cfg: CfgNode, task: ReidTask) -> dict[str, Optimizer]:
 def original_entries(
     train_step: TrainStep, epoch: int, measured: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What the original's checkpoints hold, under its names; tensors are shared with our own.
+    """Entries of Simple-CCReID's checkpoints; tensors are shared.
 
     Args:
-        trainer: what trains.
-        epoch: the last one trained in, from 0.
-        measured: ``rank1`` of the last evaluation, a share; before the first there is none.
+        train_step: its task is saved.
+        epoch: the last trained, from 0.
+        measured: ``rank1`` of the last evaluation, 0 to 1; missing before the first.
     """
     task = train_step.task
     assert isinstance(task, ReidTask)
@@ -144,13 +139,13 @@ def original_entries(
 
 
 def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, Any]:
-    """Make the network and load anyone's checkpoint, whatever classes trained it.
+    """Build the network and load a checkpoint of any origin, whatever its training classes.
 
     Returns:
         The network in evaluation mode, and the checkpoint.
 
     Raises:
-        UserError: the file is unreadable, or another network's.
+        UserError: the file is unreadable or of another network.
     """
     state, line = convert.convert_any(io.load(path), path)
     if line and group.rank() == 0:
@@ -158,47 +153,43 @@ def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Mod
     weights: dict[str, Tensor] | None = state.get("model_state_dict")
     if weights is None:
         raise UserError(
-            f"{path} holds no re-identification network", "give a best.pth or last.pth of a run"
+            f"{path} contains no re-identification network", "use best.pth or last.pth of a run"
         )
     net = build_network(cfg)
     try:
         io.load_weights(net, weights, str(path))
     except UserError as error:
-        raise UserError(error.message, _advice(cfg, state) or error.hint) from error
+        changed = [
+            f"{key} {then}"
+            for key, then, _ in differing(cfg, state.get("config", "{}"))
+            if key.startswith("MODEL.") and key not in (*_INITIAL_WEIGHTS, "MODEL.FEATURE_DIM")
+        ]
+        hint = f"it is of another network: add {' '.join(changed)}" if changed else error.hint
+        raise UserError(error.message, hint) from error
     return net.to(device, dtype(cfg)).eval(), state
 
 
 def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
-    """Say in which settings, that change what a network sees or is, its checkpoint differs."""
+    """Lines on settings of input or network that differ from those of a checkpoint."""
     return [
         f"trained with {key} {then}, evaluated with {now}"
         for key, then, now in differing(cfg, state.get("config", "{}"))
-        if key.startswith(_SHAPING) and key not in _ORIGIN
+        if key.startswith(_INPUT_OR_NETWORK) and key not in _INITIAL_WEIGHTS
     ]
 
 
-def _advice(cfg: CfgNode, state: Mapping[str, Any]) -> str:
-    """Name the settings by which the checkpoint's network is another."""
-    told = [
-        f"{key} {then}"
-        for key, then, _ in differing(cfg, state.get("config", "{}"))
-        if key.startswith("MODEL.") and key not in _NO_SHAPE
-    ]
-    return f"it is of another network: add {' '.join(told)}" if told else ""
-
-
-def stepped(epoch: int, *, start: float, milestones: Sequence[int], decay: float) -> float:
-    """Rate that is multiplied by `decay` at each milestone (torch's MultiStepLR).
+def multistep_rate(epoch: int, *, start: float, milestones: Sequence[int], decay: float) -> float:
+    """Learning rate of torch's MultiStepLR: multiplied by `decay` at each milestone.
 
     Args:
         epoch: from 0.
         start: rate at epoch 0.
-        milestones: epochs from which the rate is lower.
+        milestones: epochs.
         decay: factor.
     """
     rate = start
     for _ in range(sum(milestone <= epoch for milestone in milestones)):
-        rate *= decay  # one after the other, as torch rounds
+        rate *= decay  # one by one: rounding as in torch
     return rate
 
 
@@ -212,18 +203,17 @@ FREE_TO_CHANGE: tuple[str, ...] = (
     "MODEL.RESUME",
     "TRAIN.ACTIVATION_CHECKPOINTING",
 )
-"""Settings that a resumed run may have otherwise: they don't change what is trained."""
+"""Settings that may differ in a resumed run: they do not change what is trained."""
 
 
 def training_set(cfg: CfgNode, source: Source) -> TrainSet:
-    """The samples to train on; `len` is the samples an epoch."""
+    """The training samples; `len` is their number per epoch."""
     data, aug = cfg.DATA, cfg.AUG
     records = source.train
     prepare: ImageTraining | ClipTraining
     if source.video:
-        records = (
-            clips.dense_chunks(records, data.SAMPLING_STEP) if data.DENSE_SAMPLING else records
-        )
+        if data.DENSE_SAMPLING:
+            records = clips.dense_chunks(records, data.SAMPLING_STEP)
         prepare = ClipTraining(
             data.HEIGHT,
             data.WIDTH,
@@ -254,9 +244,8 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
 
 
 def evaluation_set(cfg: CfgNode, records: Sequence[Record], folder: Path) -> EvalSet:
-    """Pictures, or clips (see `clips.clips_of_tracklets`), to take features of."""
-    video = cfg.DATA.LAYOUT in VIDEO_LAYOUTS
-    make = ClipEvaluation if video else ImageEvaluation
+    """Images, or clips (see `clips.clips_of_tracklets`), for feature extraction."""
+    make = ClipEvaluation if is_video(cfg) else ImageEvaluation
     return EvalSet(
         records,
         folder,
@@ -266,7 +255,7 @@ def evaluation_set(cfg: CfgNode, records: Sequence[Record], folder: Path) -> Eva
 
 
 def plan(cfg: CfgNode, data: TrainSet) -> Plan:
-    """How long training is."""
+    """Length of training."""
     epoch = data.sampler.steps_per_epoch
     return Plan(
         batch=cfg.DATA.TRAIN_BATCH * cfg.TRAIN.BN_GROUPS,
@@ -278,11 +267,11 @@ def plan(cfg: CfgNode, data: TrainSet) -> Plan:
 
 
 def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
-    """Learning rates as functions of the step; the clothes classifier's stays, as the original."""
+    """Learning rates by step; the clothes classifier's is constant, as in Simple-CCReID."""
     o, schedule = cfg.TRAIN.OPTIMIZER, cfg.TRAIN.LR_SCHEDULER
 
     def net(step: int) -> float:
-        return stepped(
+        return multistep_rate(
             step // plan.steps_per_epoch,
             start=o.LR,
             milestones=schedule.STEPSIZE,

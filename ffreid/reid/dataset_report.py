@@ -1,4 +1,4 @@
-"""How many people, outfits, cameras and pictures a data set has, beside the published counts."""
+"""Number of identities, clothes, cameras and images of a dataset, with the published numbers."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -10,6 +10,7 @@ from ffreid.reid.data.records import Record, Source
 from ffreid.reid.resources import resource
 
 QUANTITIES = ("identities", "outfits", "cameras", "pictures", "tracklets", "frames")
+HEADINGS = {"outfits": "clothes", "pictures": "images"}
 DIFFERENT = "≠"
 
 Row = dict[str, Any]
@@ -17,19 +18,16 @@ Row = dict[str, Any]
 
 
 def tell(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
-    """Print the counts of a data set beside the published ones, and what else is to know of it.
+    """Print the counts of a dataset with the published ones, and its notes.
 
     Args:
-        name: under which counts are published, e.g. ``ltcc``; others have none.
-        source: the data set.
-        json_file: where the result goes as well.
+        name: of the published counts, e.g. ``ltcc``; others have none.
+        source: the dataset.
+        json_file: another file for the result.
 
     Returns:
         ``dataset``, ``folder``, ``rows`` of `statistics`, each with ``published``, ``difference``
-        (ours less published) and ``mark`` where there are any, ``release``, ``notes``.
-
-    Raises:
-        UserError: the file cannot be written.
+        (counted - published) and ``mark`` if there are any, ``release``, ``notes``.
     """
     facts = resource("counts").get(name, {})
     rows = statistics(source, facts)
@@ -41,7 +39,7 @@ def tell(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
         "rows": rows,
         "notes": list(source.notes),
     }
-    _show(name, rows, release)
+    _show(f"{name}: published counts from: {release}" if release else name, rows)
     for note in source.notes:
         report.log(f"note: {note}")
     if json_file is not None:
@@ -50,32 +48,32 @@ def tell(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
 
 
 def statistics(source: Source, facts: Mapping[str, Any] | None = None) -> list[Row]:
-    """Count what there is in each split, and in all together.
+    """Count the content of each split and of the dataset.
 
     Args:
-        source: the data set.
-        facts: its entry among the published counts: which labels say nothing (LaST's cameras), and
-            whose identities the validation pictures are of.
+        source: the dataset.
+        facts: its entry of ``counts.json``: labels without meaning (LaST's cameras), and whether
+            the validation identities are those of training.
 
     Returns:
         Rows ``train``, ``query``, ``gallery``, ``test`` (both), ``val query``, ``val gallery``,
-        ``val``, ``total``; None for a quantity that the labels don't tell.
+        ``val``, ``total``; None for unknown quantities.
     """
     facts = facts or {}
-    searches = {"": source.test} | ({"val ": source.val} if source.val else {})
     splits: dict[str, tuple[Record, ...]] = {"train": source.train}
-    for prefix, found in searches.items():
-        splits[f"{prefix}query"], splits[f"{prefix}gallery"] = found.query, found.gallery
-        splits[prefix.strip() or "test"] = found.query + found.gallery
+    for prefix, split in (("", source.test), ("val ", source.val)):
+        if split is not None:
+            splits[f"{prefix}query"], splits[f"{prefix}gallery"] = split.query, split.gallery
+            splits[prefix.strip() or "test"] = split.query + split.gallery
     rows = [_count(name, records, source, facts) for name, records in splits.items()]
     return [*rows, _total(rows, splits, facts)]
 
 
 def compare(rows: Sequence[Row], releases: Sequence[Mapping[str, Any]]) -> str | None:
-    """Write the published counts into `rows`, of the release that is nearest.
+    """Add the published counts of the nearest release to `rows`.
 
     Returns:
-        Where those counts are from, None if there are none.
+        The source of those counts, None if there are none.
     """
     if not releases:
         return None
@@ -117,20 +115,20 @@ def _count(split: str, records: Sequence[Record], source: Source, facts: Mapping
 def _total(
     rows: Sequence[Row], splits: Mapping[str, Sequence[Record]], facts: Mapping[str, Any]
 ) -> Row:
-    """All splits together; training and the searches number identities and outfits apart."""
+    """All splits together; training and evaluation number identities and clothes separately."""
     by_split = {row["split"]: row for row in rows}
-    whole = [by_split[name] for name in ("train", "test", "val") if name in by_split]
-    own_val = facts.get("validation_identities") != "train"
-    labelled = [row for row in whole if own_val or row["split"] != "val"]
+    parts = [by_split[name] for name in ("train", "test", "val") if name in by_split]
+    separate_val = facts.get("validation_identities") != "train"
+    disjoint = [row for row in parts if separate_val or row["split"] != "val"]
     total: Row = {"split": "total", **dict.fromkeys(QUANTITIES[:3])}
-    searched = chain(splits["test"], splits.get("val", ()) if own_val else ())
-    total["identities"] = by_split["train"]["identities"] + len({r.identity for r in searched})
-    if all(row["outfits"] is not None for row in labelled):
-        total["outfits"] = sum(row["outfits"] for row in labelled)
-    if all(row["cameras"] is not None for row in whole):
+    evaluated = chain(splits["test"], splits.get("val", ()) if separate_val else ())
+    total["identities"] = by_split["train"]["identities"] + len({r.identity for r in evaluated})
+    if all(row["outfits"] is not None for row in disjoint):
+        total["outfits"] = sum(row["outfits"] for row in disjoint)
+    if all(row["cameras"] is not None for row in parts):
         total["cameras"] = len({record.camera for records in splits.values() for record in records})
     sizes = [name for name in QUANTITIES[3:] if name in by_split["train"]]
-    return total | {name: sum(row[name] for row in whole) for name in sizes}
+    return total | {name: sum(row[name] for row in parts) for name in sizes}
 
 
 def _distance(rows: Sequence[Row], published: Mapping[str, Mapping[str, Any]]) -> float:
@@ -145,26 +143,22 @@ def _distance(rows: Sequence[Row], published: Mapping[str, Mapping[str, Any]]) -
     return sum(parts) / len(parts) if parts else float("inf")
 
 
-def _show(name: str, rows: Sequence[Row], release: str | None) -> None:
+def _show(title: str, rows: Sequence[Row]) -> None:
     quantities = [quantity for quantity in QUANTITIES if quantity in rows[0]]
-    beside = {q for row in rows for q in row.get("published", {})}
+    published = {q for row in rows for q in row.get("published", {})}
     marked = any("mark" in row for row in rows)
     columns = ["split"]
     for quantity in quantities:
-        columns += [quantity, "published"] if quantity in beside else [quantity]
+        columns.append(HEADINGS.get(quantity, quantity))
+        columns += ["published"] * (quantity in published)
     cells: list[list[report.Cell]] = []
     for row in rows:
         line: list[report.Cell] = [row["split"]]
         for quantity in quantities:
-            line += [row[quantity], *([_beside(row, quantity)] if quantity in beside else [])]
+            line.append(row[quantity])
+            if quantity in published:
+                count = row.get("published", {}).get(quantity, "")
+                differs = row.get("difference", {}).get(quantity)
+                line.append(f"{DIFFERENT} {count}" if differs else count)
         cells.append([*line, *([row.get("mark", "")] if marked else [])])
-    title = f"{name}: published counts from: {release}" if release else name
     report.show_table(title, [*columns, *(["mark"] if marked else [])], cells)
-
-
-def _beside(row: Row, quantity: str) -> report.Cell:
-    """The published count, marked where ours differs."""
-    count: int | None = row.get("published", {}).get(quantity)
-    if count is None:
-        return ""
-    return count if row["difference"][quantity] in (0, None) else f"{DIFFERENT} {count}"

@@ -1,58 +1,38 @@
-"""Every setting of the reid task with its default: Simple-CCReID's names and values for pictures.
+"""All settings of the reid task with their defaults: Simple-CCReID's names and values for images.
 
-What tracklets have otherwise stands in ``configs/reid/ccvid.yaml``.
+The defaults for tracklets are in ``configs/reid/ccvid.yaml``.
 """
+
+from typing import Any
 
 from yacs.config import CfgNode
 
 from ffreid.config import check_choices, check_folder, check_least, lookup
 from ffreid.engine import defaults as engine_defaults
 from ffreid.errors import UserError
-
-_VC_CLOTHES = "VC-Clothes/{train,query,gallery}/PPPP-C-OO-N.jpg (person, camera, outfit, picture)"
-
-TREES = {
-    "ltcc": "LTCC_ReID/{train,query,test}/PPP_O_cC_NNNNNN.png (person, outfit, camera, picture)",
-    "prcc": "prcc/rgb/{train,val}/PPP/{A,B,C}_*.jpg, prcc/rgb/test/{A,B,C}/PPP/*.jpg",
-    "vcclothes": _VC_CLOTHES,
-    "vcclothes_sc": _VC_CLOTHES,
-    "vcclothes_cc": _VC_CLOTHES,
-    "last": (
-        "last/train/PPPPPP/PPPPPP_*_O.jpg, last/{val,test}/query/PPPPPP_*.jpg, "
-        "last/{val,test}/gallery/PPPPPP/PPPPPP_*.jpg"
-    ),
-    "deepchange": (
-        "DeepChangeDataset/{train-set,val-set-query,val-set-gallery,test-set-query,"
-        "test-set-gallery}/*.jpg, and a list beside each: train-set-bbox.txt, …"
-    ),
-    "ccvid": (
-        "CCVID/{train,query,gallery}.txt with lines 'session1/001_01 001 u0_l0_s0_c0_a0', "
-        "frames CCVID/session1/001_01/00001.jpg, …"
-    ),
-    "folder": (
-        "records.csv with the columns path,identity,camera,clothes,split, or pictures in "
-        "{train,query,gallery}/<identity>/"
-    ),
-    "market1501": "{bounding_box_train,query,bounding_box_test}/PPPP_cCsS_NNNNNN_NN.jpg",
-}
-"""What is expected at or below the root, by data set."""
-
+from ffreid.reid.datasets import DATASETS
 
 IMAGE_NETWORKS = ("resnet50",)
-VIDEO_NETWORKS = ("c2dres50", "i3dres50", "ap3dres50", "nlres50", "ap3dnlres50")
-NON_LOCAL, NON_LOCAL_LEAST = ("nlres50", "ap3dnlres50"), 17
-"""Networks that halve a sixteenth of the picture's height and width again, and so the least."""
-VIDEO_LAYOUTS = ("ccvid", "toy-video")
-TOYS = ("toy", "toy-video")
-COSINES = ("arcface", "cosface", "circle")
+VIDEO_NETWORKS: dict[str, dict[str, Any]] = {
+    "c2dres50": {"temporal": "c2d"},
+    "i3dres50": {"temporal": "i3d"},
+    "ap3dres50": {"temporal": "ap3d"},
+    "nlres50": {"temporal": "c2d", "non_local": True},
+    "ap3dnlres50": {"temporal": "ap3d", "non_local": True},
+}
+"""Networks of clips, with the arguments of `VideoResNet50`."""
+NON_LOCAL = tuple(name for name, options in VIDEO_NETWORKS.items() if "non_local" in options)
+NON_LOCAL_MIN_SIZE = 17
+"""Least height and width of their input: they pool a map of 1/16 of it."""
+COSINE_LOSSES = ("arcface", "cosface", "circle")
 """Identity losses of cosines: their classifier has unit weights and no bias."""
 
 CHOICES = {
-    "DATA.LAYOUT": (*TREES, *TOYS),
+    "DATA.LAYOUT": tuple(DATASETS),
     "AUG.TEMPORAL_SAMPLING_MODE": ("stride", "tsn"),
-    "MODEL.NAME": IMAGE_NETWORKS + VIDEO_NETWORKS,
+    "MODEL.NAME": (*IMAGE_NETWORKS, *VIDEO_NETWORKS),
     "MODEL.POOLING.NAME": ("avg", "max", "gem", "maxavg"),
-    "LOSS.CLA_LOSS": ("crossentropy", "crossentropylabelsmooth", *COSINES),
+    "LOSS.CLA_LOSS": ("crossentropy", "crossentropylabelsmooth", *COSINE_LOSSES),
     "LOSS.CLOTHES_CLA_LOSS": ("cosface", "crossentropy"),
     "LOSS.PAIR_LOSS": ("triplet", "contrastive", "cosface", "circle"),
     "LOSS.PAIR_GRADIENT": ("own", "full"),
@@ -94,67 +74,67 @@ LEAST = {
     "TRAIN.BN_GROUPS": 1,
     "SEED": 0,
 }
-SHARES = ("AUG.RC_PROB", "AUG.RE_PROB", "AUG.RF_PROB", "LOSS.MOMENTUM")
-"""Settings that lie between 0 and 1."""
+FRACTIONS = ("AUG.RC_PROB", "AUG.RE_PROB", "AUG.RF_PROB", "LOSS.MOMENTUM")
+"""Settings between 0 and 1."""
 
 
 def defaults() -> CfgNode:
-    """A fresh, unfrozen tree of defaults."""
+    """A new, unfrozen tree of defaults."""
     c = CfgNode()
     c.TASK = "reid"
     c.DATASET = "ltcc"  # set by --dataset
-    c.RECIPE = ""  # of configs/reid/recipes, merged over the data set's own; --cfg replaces it
-    c.SEED = 1  # everything random derives from it
+    c.RECIPE = ""  # from configs/reid/recipes, merged over the dataset's YAML; --cfg replaces it
+    c.SEED = 1  # of everything random
     c.OUTPUT = "runs"  # results go to OUTPUT/DATASET/TAG
     c.TAG = "default"
-    c.GPU = "0"  # the original's; devices are named by --gpu or CUDA_VISIBLE_DEVICES
-    c.EVAL_MODE = False  # the original's --eval: evaluate MODEL.RESUME, do not train
+    c.GPU = "0"  # Simple-CCReID's, ignored; use --gpu or CUDA_VISIBLE_DEVICES
+    c.EVAL_MODE = False  # Simple-CCReID's --eval: evaluate MODEL.RESUME, do not train
 
     c.DATA = CfgNode()
-    c.DATA.LAYOUT = "ltcc"  # how the files lie
-    c.DATA.ROOT = ""  # holds the data set's folder, or is it; --root or $FFREID_DATA
-    c.DATA.DATASET = "ltcc"  # the original's; follows --dataset
+    c.DATA.LAYOUT = "ltcc"  # directory layout: a key of reid/datasets.py
+    c.DATA.ROOT = ""  # the dataset's folder or the one that contains it; --root or $FFREID_DATA
+    c.DATA.DATASET = "ltcc"  # Simple-CCReID's; follows --dataset
     c.DATA.HEIGHT = 384
     c.DATA.WIDTH = 192
-    c.DATA.TRAIN_BATCH = 32  # pictures or clips a batch-norm group (the original: a process)
+    c.DATA.TRAIN_BATCH = 32  # images or clips per batch-norm group (Simple-CCReID: per process)
     c.DATA.TEST_BATCH = 128
-    c.DATA.NUM_INSTANCES = 8  # of an identity, side by side
-    c.DATA.NUM_WORKERS = 4  # processes that load; 0 loads in the main process
-    c.DATA.SKIP_BROKEN = False  # True: count unreadable files and go on without them
+    c.DATA.NUM_INSTANCES = 8  # consecutive samples of one identity
+    c.DATA.NUM_WORKERS = 4  # data loading processes; 0: the main process
+    c.DATA.SKIP_BROKEN = False  # True: skip unreadable files and report how many
     c.DATA.DENSE_SAMPLING = True  # tracklets: train on chunks of SAMPLING_STEP frames
     c.DATA.SAMPLING_STEP = 64
-    c.DATA.TOY = CfgNode()  # what toy-reid and toy-reid-video draw on first use
+    c.DATA.TOY = CfgNode()  # toy-reid and toy-reid-video, generated on first use
     c.DATA.TOY.IDENTITIES = 20
     c.DATA.TOY.TEST_IDENTITIES = 20
     c.DATA.TOY.OUTFITS = 3
     c.DATA.TOY.CAMERAS = 4
-    c.DATA.TOY.PICTURES = 4  # an identity, outfit and camera; tracklets an identity and outfit
-    c.DATA.TOY.FRAMES = 16  # a tracklet
+    c.DATA.TOY.PICTURES = 4  # per identity, clothes and camera; tracklets: per identity and clothes
+    c.DATA.TOY.FRAMES = 16  # per tracklet
     c.DATA.TOY.SEED = 0
 
     c.AUG = CfgNode()
     c.AUG.RC_PROB = 0.5  # random crop
     c.AUG.RE_PROB = 0.5  # random erasing
-    c.AUG.RF_PROB = 0.5  # mirrored left to right
-    c.AUG.TEMPORAL_SAMPLING_MODE = "stride"  # or tsn: a frame of each of SEQ_LEN equal parts
-    c.AUG.SEQ_LEN = 8  # frames a clip
+    c.AUG.RF_PROB = 0.5  # horizontal flip
+    c.AUG.TEMPORAL_SAMPLING_MODE = "stride"  # or tsn: one frame from each of SEQ_LEN equal segments
+    c.AUG.SEQ_LEN = 8  # frames per clip
     c.AUG.SAMPLING_STRIDE = 4
 
     c.MODEL = CfgNode()
     c.MODEL.NAME = "resnet50"
-    c.MODEL.BACKBONE = "imagenet"  # ResNet-50's first weights: imagenet, random, or a file
+    c.MODEL.BACKBONE = "imagenet"  # initial weights of ResNet-50: imagenet, random, or a file
     c.MODEL.RES4_STRIDE = 1
-    c.MODEL.FEATURE_DIM = 0  # follows from network and pooling; another number is refused
+    c.MODEL.FEATURE_DIM = 0  # follows from network and pooling
     c.MODEL.RESUME = ""  # --resume
-    c.MODEL.POOLING = CfgNode()  # of picture networks
+    c.MODEL.POOLING = CfgNode()  # of image networks
     c.MODEL.POOLING.NAME = "maxavg"
-    c.MODEL.POOLING.P = 3  # gem's power at the start
+    c.MODEL.POOLING.P = 3.0  # initial power of gem
     c.MODEL.AP3D = CfgNode()
-    c.MODEL.AP3D.TEMPERATURE = 4
-    c.MODEL.AP3D.CONTRACTIVE_ATT = True  # contrastive attention, as the original spells it
+    c.MODEL.AP3D.TEMPERATURE = 4.0
+    c.MODEL.AP3D.CONTRACTIVE_ATT = True  # contrastive attention
 
     c.LOSS = CfgNode()
-    c.LOSS.CLA_LOSS = "crossentropy"  # of identities
+    c.LOSS.CLA_LOSS = "crossentropy"  # identity loss
     c.LOSS.CLOTHES_CLA_LOSS = "cosface"
     c.LOSS.CLA_S = 16.0
     c.LOSS.CLA_M = 0.0
@@ -162,49 +142,45 @@ def defaults() -> CfgNode:
     c.LOSS.PAIR_LOSS_WEIGHT = 0.0
     c.LOSS.PAIR_S = 16.0
     c.LOSS.PAIR_M = 0.3
-    c.LOSS.PAIR_GRADIENT = "own"  # through the own batch-norm group alone, or full
-    c.LOSS.CAL = "cal"  # or calwithmemory; none: no clothes classifier, the paper's baseline
+    c.LOSS.PAIR_GRADIENT = "own"  # own: through the sample's batch-norm group only; or full
+    c.LOSS.CAL = "cal"  # or calwithmemory; none: the paper's baseline, no clothes classifier
     c.LOSS.EPSILON = 0.1
-    c.LOSS.MOMENTUM = 0.0  # of the memory bank
-    c.LOSS.MEMORY_UPDATE = "asis"  # the last sample of a class wins; mean: of the batch's
+    c.LOSS.MOMENTUM = 0.0  # of the memory bank (calwithmemory)
+    c.LOSS.MEMORY_UPDATE = "asis"  # the last sample of each class; mean: their mean
 
     c.TRAIN = CfgNode()
-    c.TRAIN.START_EPOCH = 0  # the original's; a resumed run knows where it stands
+    c.TRAIN.START_EPOCH = 0  # Simple-CCReID's; --resume knows the epoch
     c.TRAIN.MAX_EPOCH = 60
-    c.TRAIN.STEPS = 0  # end after so many steps instead
-    c.TRAIN.START_EPOCH_CC = 25  # clothes classifier
-    c.TRAIN.START_EPOCH_ADV = 25  # adversarial loss
-    c.TRAIN.BN_GROUPS = 1  # batch-norm groups a step; 2 stands for the authors' two GPUs
-    c.TRAIN.BATCH_NORM = "groups"  # or sync: statistics of the whole step, any number of processes
-    c.TRAIN.ACTIVATION_CHECKPOINTING = False  # networks of clips: less memory, a forward more
+    c.TRAIN.STEPS = 0  # train for this many steps instead of MAX_EPOCH
+    c.TRAIN.START_EPOCH_CC = 25  # epoch from which the clothes classifier trains
+    c.TRAIN.START_EPOCH_ADV = 25  # epoch from which the adversarial loss trains
+    c.TRAIN.BN_GROUPS = 1  # batch-norm groups per step; 2: as on the authors' two GPUs
+    c.TRAIN.BATCH_NORM = "groups"  # or sync: statistics over the step, for any number of processes
+    c.TRAIN.ACTIVATION_CHECKPOINTING = False  # less memory, one more forward pass
     c.TRAIN.OPTIMIZER = CfgNode()
     c.TRAIN.OPTIMIZER.NAME = "adam"
     c.TRAIN.OPTIMIZER.LR = 0.00035
     c.TRAIN.OPTIMIZER.WEIGHT_DECAY = 5e-4
     c.TRAIN.LR_SCHEDULER = CfgNode()
-    c.TRAIN.LR_SCHEDULER.STEPSIZE = [20, 40]  # epochs at which the rate falls
+    c.TRAIN.LR_SCHEDULER.STEPSIZE = [20, 40]  # epochs at which the learning rate is multiplied
     c.TRAIN.LR_SCHEDULER.DECAY_RATE = 0.1
     engine_defaults.add(c.TRAIN)
 
     c.TEST = CfgNode()
-    c.TEST.EVAL_STEP = 5  # epochs between evaluations; 0 or less: at the end only
+    c.TEST.EVAL_STEP = 5  # epochs between evaluations; 0 or less: only at the end
     c.TEST.START_EVAL = 0
-    c.TEST.SELECT_ON = "test"  # as the original; val where the data set has a validation split
+    c.TEST.SELECT_ON = "test"  # as Simple-CCReID; val if the dataset has a validation split
     return c
 
 
 def check(cfg: CfgNode) -> None:
-    """Refuse values that cannot work, before anything heavy is imported; set what follows.
-
-    Raises:
-        UserError: naming key and value.
-    """
+    """Refuse values that cannot work, before anything heavy is imported; set derived values."""
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
     engine_defaults.check(cfg)
-    for key in SHARES:
-        if not 0 <= (share := lookup(cfg, key)) <= 1:
-            raise UserError(f"{key} is {share}", f"set {key} to a number from 0 to 1")
+    for key in FRACTIONS:
+        if not 0 <= (value := lookup(cfg, key)) <= 1:
+            raise UserError(f"{key} is {value}", f"set {key} to a number from 0 to 1")
     _check_network(cfg)
     if not cfg.is_frozen():
         cfg.MODEL.FEATURE_DIM = _feature_dim(cfg)
@@ -212,79 +188,74 @@ def check(cfg: CfgNode) -> None:
     batch, instances = cfg.DATA.TRAIN_BATCH, cfg.DATA.NUM_INSTANCES
     if batch % instances:
         raise UserError(
-            f"DATA.TRAIN_BATCH {batch} is no multiple of DATA.NUM_INSTANCES {instances}",
-            f"set DATA.TRAIN_BATCH to {max(instances, batch // instances * instances)}, or "
-            "DATA.NUM_INSTANCES to a divisor of it",
+            f"DATA.TRAIN_BATCH {batch} is not a multiple of DATA.NUM_INSTANCES {instances}",
+            f"set DATA.TRAIN_BATCH {max(instances, batch // instances * instances)}, or "
+            "DATA.NUM_INSTANCES to a divisor of the batch",
         )
-    if cfg.TRAIN.ACCUMULATE > 1:
-        _check_accumulation(cfg)
+    if (parts := cfg.TRAIN.ACCUMULATE) > 1:
+        hint = (
+            "or TRAIN.ACCUMULATE 1 (--amp, more processes and TRAIN.ACTIVATION_CHECKPOINTING "
+            "also save memory)"
+        )
+        if cfg.LOSS.PAIR_LOSS_WEIGHT:
+            raise UserError(
+                f"LOSS.PAIR_LOSS {cfg.LOSS.PAIR_LOSS} needs all samples of a step at once; "
+                f"TRAIN.ACCUMULATE {parts} splits it",
+                f"set LOSS.PAIR_LOSS_WEIGHT 0, {hint}",
+            )
+        if cfg.LOSS.CAL == "calwithmemory":
+            raise UserError(
+                f"LOSS.CAL calwithmemory cannot be combined with TRAIN.ACCUMULATE {parts}: the "
+                "memory changes with every micro-batch",
+                f"set LOSS.CAL cal, {hint}",
+            )
     if cfg.TRAIN.START_EPOCH:
         raise UserError(
             f"TRAIN.START_EPOCH is {cfg.TRAIN.START_EPOCH}",
-            "leave it 0; go on with --resume FILE, which knows its epoch",
+            "leave it 0; --resume FILE continues at the epoch of the checkpoint",
         )
-    if cfg.TEST.SELECT_ON == "val" and cfg.DATA.LAYOUT not in ("prcc", "last", "deepchange"):
+    if cfg.TEST.SELECT_ON == "val" and not DATASETS[cfg.DATA.LAYOUT].has_val:
         raise UserError(
-            f"{cfg.DATASET} has no validation split to select on",
-            "set TEST.SELECT_ON test; prcc, last and deepchange have one",
+            f"{cfg.DATASET} has no validation split",
+            "set TEST.SELECT_ON test; datasets with a validation split: "
+            + ", ".join(name for name, info in DATASETS.items() if info.has_val),
         )
 
 
-def _check_accumulation(cfg: CfgNode) -> None:
-    """Refuse losses that need the whole step at once."""
-    whole = {
-        f"LOSS.PAIR_LOSS {cfg.LOSS.PAIR_LOSS} compares the samples of a step with each other": (
-            cfg.LOSS.PAIR_LOSS_WEIGHT,
-            "set LOSS.PAIR_LOSS_WEIGHT 0",
-        ),
-        "LOSS.CAL calwithmemory changes with every part": (
-            cfg.LOSS.CAL == "calwithmemory",
-            "set LOSS.CAL cal",
-        ),
-    }
-    for reason, (found, remedy) in whole.items():
-        if found:
-            raise UserError(
-                f"{reason}, and TRAIN.ACCUMULATE {cfg.TRAIN.ACCUMULATE} shows it in parts",
-                f"{remedy}, or TRAIN.ACCUMULATE 1 (more memory: --amp, more processes, "
-                "TRAIN.ACTIVATION_CHECKPOINTING)",
-            )
+def is_video(cfg: CfgNode) -> bool:
+    """Whether the dataset consists of tracklets."""
+    return DATASETS[cfg.DATA.LAYOUT].is_video
 
 
 def _check_network(cfg: CfgNode) -> None:
-    name, video = cfg.MODEL.NAME, cfg.DATA.LAYOUT in VIDEO_LAYOUTS
-    fitting = VIDEO_NETWORKS if video else IMAGE_NETWORKS
-    if name not in fitting:
-        read, has = ("pictures", "tracklets") if video else ("clips", "pictures")
+    name, video = cfg.MODEL.NAME, is_video(cfg)
+    networks = VIDEO_NETWORKS if video else IMAGE_NETWORKS
+    if name not in networks:
+        takes, has = ("images", "tracklets") if video else ("clips", "images")
         raise UserError(
-            f"MODEL.NAME {name} reads {read}, {cfg.DATASET} has {has}",
-            f"choose one of: {', '.join(fitting)}",
+            f"MODEL.NAME {name} takes {takes}, but {cfg.DATASET} has {has}",
+            f"choose one of: {', '.join(networks)}",
         )
-    size = min(cfg.DATA.HEIGHT, cfg.DATA.WIDTH)
-    if name in NON_LOCAL and size < NON_LOCAL_LEAST:
+    if name in NON_LOCAL and min(cfg.DATA.HEIGHT, cfg.DATA.WIDTH) < NON_LOCAL_MIN_SIZE:
         raise UserError(
             f"DATA.HEIGHT {cfg.DATA.HEIGHT} x DATA.WIDTH {cfg.DATA.WIDTH} is too small for {name}",
-            f"set both to {NON_LOCAL_LEAST} or more",
+            f"set both to {NON_LOCAL_MIN_SIZE} or more",
         )
-    if cfg.MODEL.FEATURE_DIM not in (0, _feature_dim(cfg)):
+    if cfg.MODEL.FEATURE_DIM not in (0, expected := _feature_dim(cfg)):
         pooling = "" if video else f" with {cfg.MODEL.POOLING.NAME} pooling"
         raise UserError(
-            f"MODEL.FEATURE_DIM is {cfg.MODEL.FEATURE_DIM}, {name}{pooling} gives "
-            f"{_feature_dim(cfg)}",
-            "leave MODEL.FEATURE_DIM out: it follows from the network",
+            f"MODEL.FEATURE_DIM is {cfg.MODEL.FEATURE_DIM}, but {name}{pooling} has {expected}",
+            "remove MODEL.FEATURE_DIM: it follows from the network",
         )
 
 
 def _feature_dim(cfg: CfgNode) -> int:
-    pooled = cfg.MODEL.NAME in IMAGE_NETWORKS and cfg.MODEL.POOLING.NAME == "maxavg"
-    return 4096 if pooled else 2048
+    doubled = cfg.MODEL.NAME in IMAGE_NETWORKS and cfg.MODEL.POOLING.NAME == "maxavg"
+    return 4096 if doubled else 2048
 
 
 def check_root(cfg: CfgNode) -> None:
-    """Refuse a data set whose folder nobody named, or that does not exist; toys need none.
-
-    Raises:
-        UserError: saying how to name it.
-    """
-    if cfg.DATA.LAYOUT not in TOYS:
-        check_folder(cfg, TREES[cfg.DATA.LAYOUT])
+    """Refuse a dataset without a folder, or whose folder does not exist; toy data need none."""
+    info = DATASETS[cfg.DATA.LAYOUT]
+    if not info.is_toy:
+        check_folder(cfg, info.tree)

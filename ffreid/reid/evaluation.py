@@ -1,4 +1,4 @@
-"""An evaluation run: a checkpoint, or features saved earlier, to table, JSON and pictures."""
+"""Evaluation of a checkpoint, or of saved features: table, JSON and rank lists."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,14 +20,14 @@ from ffreid.reid import features as saved_features
 from ffreid.reid.data.records import Source
 from ffreid.reid.feature_extraction import extract_features
 from ffreid.reid.features import BASELINE, CAL, ExtractedFeatures
-from ffreid.reid.published import notes, published
+from ffreid.reid.published import publication_notes, published_results
 from ffreid.reid.scoring import ResultRow, score_protocols, unusable_protocols
 from ffreid.reid.table import COLUMNS, as_json, query_rows, table
 from ffreid.reid.visualization import draw_rank_lists, row_to_draw
 
 
 def needs_weights(options: Mapping[str, Any]) -> bool:
-    """Tell whether `evaluate` with these options needs a checkpoint."""
+    """Whether `evaluate` with these options needs a checkpoint."""
     return options.get("features") is None
 
 
@@ -43,20 +43,19 @@ def evaluate(
     features: Path | None = None,
     rerank: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate the network in `weights`, or `features` saved earlier, and print the table.
+    """Evaluate a checkpoint or saved features, and print the table.
 
-    Writes ``results.json``, ``queries.json`` and ``pictures/*.png`` below `folder`, in the first
-    process.
+    The first process writes ``results.json``, ``queries.json`` and ``pictures/*.png`` to `folder`.
 
     Args:
         cfg: frozen configuration.
-        world: this process among those that share the work.
+        world: this process's rank and device.
         folder: of the run.
         weights: checkpoint; None with `features`.
-        pictures: draw the rank lists of this many queries.
-        json_file: write the results there too.
-        save_features: write the features there.
-        features: file of an earlier run's features, evaluated without network and pictures.
+        pictures: number of queries whose rank lists are drawn.
+        json_file: another file for the results.
+        save_features: file for the features.
+        features: file of saved features, evaluated without network and images.
         rerank: add rows with k-reciprocal re-ranking.
 
     Raises:
@@ -64,162 +63,129 @@ def evaluate(
     """
     if world.is_main:
         run_folder.create_folder(folder)
-        _prove_writable(save_features)
+        if save_features is not None:
+            try:
+                atomic.check_writable(save_features)
+            except UserError as error:
+                raise UserError(error.message, "use --save-features with another file") from error
     source: Source | None = None
     if features is not None:
-        _refuse_without_network(pictures, save_features)
-        search = saved_features.load(features, cfg.DATASET)
-        origin: dict[str, Any] = {"features": features, "weights": search.weights}
+        _refuse_image_options(pictures, save_features)
+        extracted = saved_features.load(features, cfg.DATASET)
+        origin: dict[str, Any] = {"features": features, "weights": extracted.weights}
     else:
         assert weights is not None, "neither weights nor features"
         source = group.main_process_first(lambda: sources.open_source(cfg))
-        search, origin = _embedded_by(cfg, world, source, weights)
+        extracted, origin = _extract(cfg, world, source, weights)
         if save_features is not None and world.is_main:
-            saved_features.save(save_features, search)
-    rows = score_protocols(search, world.device)
-    rows += score_protocols(search, world.device, reranked=True) if rerank else []
-    payload = origin | _payload(cfg, world, search, rows)
-    if world.is_main:
-        _show(cfg, search, rows)
-        _write(folder, payload, search, rows, json_file)
-        if save_features is not None:
-            report.log(f"features in {save_features}")
-        if pictures and source is not None:
-            _draw(source, search, rows, folder / "pictures", pictures)
+            saved_features.save(save_features, extracted)
+    rows = score_protocols(extracted, world.device)
+    rows += score_protocols(extracted, world.device, reranked=True) if rerank else []
+    published = published_results(extracted.dataset, extracted.network, extracted.method)
+    unusable = unusable_protocols(extracted)
+    payload = origin | {
+        "dataset": extracted.dataset,
+        "network": extracted.network,
+        "results": as_json(rows, published),
+        "left_out": unusable,
+        "queries": len(extracted.query),
+        "gallery": len(extracted.gallery),
+        "broken": dict(extracted.broken),
+        "selected_on": cfg.TEST.SELECT_ON,
+        "config": cfg.dump(),
+        "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
+    }
+    if not world.is_main:
+        return payload
+    title = f"{extracted.dataset}: {extracted.network}, percent; pairs are rank-1 / mAP"
+    report.show_table(title, COLUMNS, table(rows, published), digits=1)
+    shown = {row.protocol for row in rows}
+    for line in publication_notes(extracted.dataset, extracted.network, shown, extracted.method):
+        report.log(line)
+    for name, missing in unusable.items():
+        report.log(f"note: {name} is not evaluated: no {', '.join(missing)} labels")
+    atomic.write_json(folder / "results.json", payload)
+    atomic.write_json(folder / "queries.json", {"queries": query_rows(extracted, rows)})
+    if json_file is not None:
+        atomic.write_json(json_file, payload)
+    report.log(f"results: {folder / 'results.json'}; per query: {folder / 'queries.json'}")
+    if save_features is not None:
+        report.log(f"features: {save_features}")
+    if pictures and source is not None:
+        _draw(source, extracted, rows, folder / "pictures", pictures)
     return payload
 
 
 def evaluate_split(
     cfg: CfgNode, world: World, source: Source, net: nn.Module, *, split: Literal["test", "val"]
 ) -> tuple[ExtractedFeatures, list[ResultRow]]:
-    """Search with a network that is being trained; every process calls it and gets all.
+    """Evaluate a network during training; called by all processes, which all return the result.
 
     Args:
         cfg: sizes, clips, batch and workers.
-        world: this process.
-        source: the data set.
-        net: the network; its modules' modes are as before afterwards.
+        world: this process's rank and device.
+        source: the dataset.
+        net: its training mode is restored.
         split: ``test`` or ``val``.
 
     Raises:
-        UserError: the data set has no such split, or no protocol can be used.
+        UserError: the dataset has no such split, or no protocol can be used.
     """
-    search = {"test": source.test, "val": source.val}[split]
-    if search is None:
-        raise UserError(
-            f"{source.name} has no validation split",
-            "set TEST.SELECT_ON test to select on the test",
-        )
-    found = extract_features(cfg, world, source, net, search, "of the training run")
-    return found, score_protocols(replace(found, single_shot=()), world.device)
+    records = source.split(split)
+    features = extract_features(cfg, world, source, net, records, "of the training run")
+    return features, score_protocols(replace(features, single_shot=()), world.device)
 
 
-def _embedded_by(
+def _extract(
     cfg: CfgNode, world: World, source: Source, weights: Path
 ) -> tuple[ExtractedFeatures, dict[str, Any]]:
-    """Give the test search as the checkpoint's network sees it, and where that is from."""
+    """Features of the test split by the checkpoint's network, and their origin."""
     net, state = build.load_network(weights, cfg, world.device)
     if world.is_main:
-        _introduce(cfg, source, weights, state)
-    search = extract_features(cfg, world, source, net, source.test, str(weights))
-    told = contents.describe_origin(state, weights)
-    origin: dict[str, Any] = {"weights": weights, "origin": told, "data": source.summary()}
+        report.log(f"evaluating {contents.describe_origin(state, weights)}")
+        report.log(f"data: {source.summary()}")
+        for line in (*source.notes, *build.changed_settings(cfg, state)):
+            report.log(f"note: {line}")
+        if cfg.TEST.SELECT_ON == "test":
+            report.log(
+                "note: best weights are selected on the test set, as in Simple-CCReID; "
+                "TEST.SELECT_ON val selects on a validation split, if there is one"
+            )
+    features = extract_features(cfg, world, source, net, source.test, str(weights))
+    origin: dict[str, Any] = {
+        "weights": weights,
+        "origin": contents.describe_origin(state, weights),
+        "data": source.summary(),
+    }
     origin |= {"step": state["step"]} if "step" in state else {}
     origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
-    return replace(search, method=training_method(cfg, state)), origin
+    return replace(features, method=training_method(cfg, state)), origin
 
 
 def training_method(cfg: CfgNode, state: dict[str, Any]) -> str:
-    """What trained a checkpoint, as it says itself, else as the configuration does."""
+    """The method that trained a checkpoint, from its configuration, else from `cfg`."""
     trained = {key: then for key, then, _ in differing(cfg, state.get("config", "{}"))}
     return BASELINE if trained.get("LOSS.CAL", cfg.LOSS.CAL) == "none" else CAL
 
 
-def _refuse_without_network(pictures: int, save_features: Path | None) -> None:
-    idle = ["--pictures"] * bool(pictures) + ["--save-features"] * (save_features is not None)
-    if idle:
+def _refuse_image_options(pictures: int, save_features: Path | None) -> None:
+    unused = ["--pictures"] * bool(pictures) + ["--save-features"] * (save_features is not None)
+    if unused:
         raise UserError(
-            f"{', '.join(idle)} does nothing with --features, which reads no pictures",
-            f"leave {idle[0]} out, or evaluate a checkpoint",
+            f"{', '.join(unused)} has no effect with --features, which reads no images",
+            f"remove {unused[0]}, or evaluate a checkpoint",
         )
-
-
-def _prove_writable(path: Path | None) -> None:
-    """Prove before long work that the features can be written."""
-    if path is None:
-        return
-    try:
-        atomic.check_writable(path)
-    except UserError as error:
-        raise UserError(error.message, "choose another file with --save-features FILE") from error
-
-
-def _introduce(cfg: CfgNode, source: Source, weights: Path, state: dict[str, Any]) -> None:
-    report.log(f"evaluating {contents.describe_origin(state, weights)}")
-    report.log(f"data: {source.summary()}")
-    for line in source.notes:
-        report.log(f"note: {line}")
-    for line in build.changed_settings(cfg, state):
-        report.log(f"note: {line}")
-    if cfg.TEST.SELECT_ON == "test":
-        report.log(
-            "note: best weights are those that do best on the test set, as in the original; "
-            "TEST.SELECT_ON val selects on a validation split where there is one"
-        )
-
-
-def _payload(
-    cfg: CfgNode, world: World, search: ExtractedFeatures, rows: list[ResultRow]
-) -> dict[str, Any]:
-    theirs = published(search.dataset, search.network, search.method)
-    return {
-        "dataset": search.dataset,
-        "network": search.network,
-        "results": as_json(rows, theirs),
-        "left_out": unusable_protocols(search),
-        "queries": len(search.query),
-        "gallery": len(search.gallery),
-        "broken": dict(search.broken),
-        "selected_on": cfg.TEST.SELECT_ON,
-        "config": cfg.dump(),
-        "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
-    }
-
-
-def _show(cfg: CfgNode, search: ExtractedFeatures, rows: list[ResultRow]) -> None:
-    theirs = published(search.dataset, search.network, search.method)
-    title = f"{search.dataset}: {search.network}, percent; pairs are rank-1 / mAP"
-    report.show_table(title, COLUMNS, table(rows, theirs), digits=1)
-    shown = {row.protocol for row in rows}
-    for line in notes(search.dataset, search.network, shown, search.method):
-        report.log(line)
-    for name, missing in unusable_protocols(search).items():
-        report.log(f"note: {name} is left out: {', '.join(missing)} is not known")
-
-
-def _write(
-    folder: Path,
-    payload: dict[str, Any],
-    search: ExtractedFeatures,
-    rows: list[ResultRow],
-    json_file: Path | None,
-) -> None:
-    atomic.write_json(folder / "results.json", payload)
-    atomic.write_json(folder / "queries.json", {"queries": query_rows(search, rows)})
-    if json_file is not None:
-        atomic.write_json(json_file, payload)
-    report.log(f"results in {folder / 'results.json'}, by query in {folder / 'queries.json'}")
 
 
 def _draw(
-    source: Source, search: ExtractedFeatures, rows: list[ResultRow], folder: Path, count: int
+    source: Source, features: ExtractedFeatures, rows: list[ResultRow], folder: Path, count: int
 ) -> None:
     row = row_to_draw(rows)
     if row is None:
         report.log("note: no rank lists are drawn, as no query has a match")
         return
-    drawn = draw_rank_lists(source, search, row, folder, count)
+    drawn = draw_rank_lists(source, features, row, folder, count)
     report.log(
-        f"{drawn} rank lists under {row.protocol}, evenly from the worst to the best average "
-        f"precision, in {folder}"
+        f"{drawn} rank lists ({row.protocol}), from the worst to the best average precision: "
+        f"{folder}"
     )

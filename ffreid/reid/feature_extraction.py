@@ -1,4 +1,4 @@
-"""Features of records: pictures seen from both sides, tracklets by the mean over their clips."""
+"""Features of records: images with their mirror images, tracklets averaged over their clips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,19 +24,20 @@ from ffreid.reid.data.records import EvalSplit, Record, Source, labels
 from ffreid.reid.features import COLUMNS, ExtractedFeatures, LabelledFeatures
 from ffreid.reid.retrieval.features import average_clips, check_finite, flip_and_sum
 
-_ROWS = 4096
-"""Features of each process that are gathered at once."""
+_GATHERED_ROWS = 4096
+"""Features per process that are gathered at once."""
 _NAMED = 5
+"""Unreadable files that are named in a message."""
 
 
 @dataclass(frozen=True)
 class RecordFeatures:
-    """What a network makes of records.
+    """Features of those records that can be read.
 
     Attributes:
         features: (N, D) of length 1, on the CPU.
-        kept: (N,) which records they are of.
-        broken: what could not be read, by its index in the data set (pictures or clips).
+        kept: (N,) indices of their records.
+        broken: unreadable images or clips, with their index in the data.
     """
 
     features: Tensor
@@ -54,22 +55,22 @@ def compute_features(
     workers: int,
     spans: Tensor | None = None,
 ) -> RecordFeatures:
-    """Compute the features of a data set in all processes together; each gets all of them.
+    """Compute the features of a dataset with all processes; each returns all of them.
 
     Args:
-        data: `EvalSet` of pictures, or of clips where `spans` is given.
-        net: gives (B, D) of a batch; it is in evaluation mode meanwhile.
-        world: this process among those that share the work.
-        dtype: of pictures and features.
-        batch: pictures or clips at once.
+        data: `EvalSet` of images, or of clips if `spans` is given.
+        net: maps a batch to (B, D).
+        world: this process's rank and device.
+        dtype: of images and features.
+        batch: images or clips at once.
         workers: data workers.
-        spans: (V, 2) each tracklet's first clip and the one behind its last.
+        spans: (V, 2) first and end index of each tracklet's clips.
 
     Raises:
-        UserError: a file cannot be read and is not to be skipped, or not one could be read.
+        UserError: a file cannot be read and is not to be skipped, or no file can be read.
     """
-    mine = len(range(world.rank, len(data), world.size))
-    own: Tensor | None = None
+    share = len(range(world.rank, len(data), world.size))
+    local: Tensor | None = None
     broken: list[UnreadableRecord] = []
     stream = evaluation_stream(
         data,
@@ -79,42 +80,49 @@ def compute_features(
         rank=world.rank,
         size=world.size,
     )
-    with evaluating(net), ProgressBar("extracting features", mine, show=world.is_main) as bar:
+    with evaluating(net), ProgressBar("extracting features", share, show=world.is_main) as bar:
         for items in stream:
             broken += items.broken
             if len(items):
-                found = batch_features(
-                    net, items.to(world.device, dtype).images, flip=spans is None
-                )
-                if own is None:
-                    own = torch.empty(mine, found.shape[1], dtype=dtype)
-                own[items.index.cpu() // world.size] = found.to(own.device, dtype)
+                images = items.to(world.device, dtype).images
+                features = batch_features(net, images, flip=spans is None)
+                if local is None:
+                    local = torch.empty(share, features.shape[1], dtype=dtype)
+                local[items.index.cpu() // world.size] = features.to(local.device, dtype)
             bar.advance(len(items) + len(items.broken))
     broken = sorted(group.gather_rows(broken), key=lambda item: item.index)
     if len(broken) == len(data):
         first = f": {broken[0].path}: {broken[0].reason}" if broken else ""
-        raise UserError(f"nothing could be read for the evaluation{first}", "check the data set")
-    return _kept(_gathered(own, len(data), dtype, world), broken, spans)
+        raise UserError(f"no file of the evaluation can be read{first}", "check the dataset")
+    features = _gather(local, len(data), dtype, world)
+    readable = torch.ones(len(features), dtype=torch.bool)
+    readable[[item.index for item in broken]] = False
+    if spans is not None:  # an unreadable clip excludes its tracklet
+        complete = [bool(readable[start:end].all()) for start, end in spans.tolist()]
+        kept = torch.tensor(complete, dtype=torch.bool).nonzero().view(-1)
+        return RecordFeatures(average_clips(features, spans[kept]), kept, tuple(broken))
+    kept = readable.nonzero().view(-1)
+    return RecordFeatures(features if not broken else features[kept], kept, tuple(broken))
 
 
 def extract_features(
-    cfg: CfgNode, world: World, source: Source, net: nn.Module, search: EvalSplit, weights: str
+    cfg: CfgNode, world: World, source: Source, net: nn.Module, split: EvalSplit, weights: str
 ) -> ExtractedFeatures:
-    """Give the features of a search; what is broken is left out and said.
+    """Extract the features of a split; unreadable records are skipped with a note.
 
     Args:
         cfg: sizes, clips, batch and workers.
-        world: this process.
-        source: the data set that the search is of.
+        world: this process's rank and device.
+        source: the dataset of the split.
         net: the network.
-        search: queries and gallery.
+        split: queries and gallery.
         weights: where the network's weights come from.
     """
-    records = (*search.query, *search.gallery)
+    records = (*split.query, *split.gallery)
     items, spans = records, None
     if source.video:
         items, spans = clips_of_tracklets(records, cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE)
-    found = compute_features(
+    result = compute_features(
         build.evaluation_set(cfg, items, source.folder),
         net,
         world,
@@ -123,35 +131,41 @@ def extract_features(
         workers=cfg.DATA.NUM_WORKERS,
         spans=spans,
     )
-    count = len(search.query)
-    if world.is_main and found.broken:
-        _say_broken(found, len(records), "tracklets" if source.video else "pictures")
-    queries = int((found.kept < count).sum())
-    kept = [records[index] for index in found.kept.tolist()]
-    place = {index - count: row - queries for row, index in enumerate(found.kept.tolist())}
+    broken = {item.path: item.reason for item in result.broken}
+    if world.is_main and broken:
+        named = "; ".join(f"{path}: {why}" for path, why in list(broken.items())[:_NAMED])
+        report.log(
+            f"note: {len(records) - len(result.kept)} of {len(records)} "
+            f"{'tracklets' if source.video else 'images'} are skipped, as they cannot be read: "
+            f"{named}{', …' if len(broken) > _NAMED else ''}"
+        )
+    count = len(split.query)
+    queries = int((result.kept < count).sum())
+    kept = [records[index] for index in result.kept.tolist()]
+    row = {index - count: row - queries for row, index in enumerate(result.kept.tolist())}
     return ExtractedFeatures(
         dataset=cfg.DATASET,
         network=cfg.MODEL.NAME,
         weights=weights,
         columns=source.columns,
-        protocols=search.protocols,
-        query=_embedded(found.features[:queries], kept[:queries], "query"),
-        gallery=_embedded(found.features[queries:], kept[queries:], "gallery"),
+        protocols=split.protocols,
+        query=_labelled(result.features[:queries], kept[:queries], "query"),
+        gallery=_labelled(result.features[queries:], kept[queries:], "gallery"),
         single_shot=tuple(
-            tuple(place[index] for index in some if index in place)
-            for some in (source.single_shot if search is source.test else ())
+            tuple(row[index] for index in trial if index in row)
+            for trial in (source.single_shot if split is source.test else ())
         ),
-        broken={item.path: item.reason for item in found.broken},
+        broken=broken,
     )
 
 
 def record_path(record: Record) -> str:
-    """Name a picture by its file and a tracklet by its folder."""
+    """An image's file or a tracklet's folder."""
     first = record.frames[0]
     return first if len(record.frames) == 1 else str(PurePosixPath(first).parent)
 
 
-def _embedded(features: Tensor, records: Sequence[Record], name: str) -> LabelledFeatures:
+def _labelled(features: Tensor, records: Sequence[Record], name: str) -> LabelledFeatures:
     check_finite(features, name)
     return LabelledFeatures(
         features=features,
@@ -162,57 +176,33 @@ def _embedded(features: Tensor, records: Sequence[Record], name: str) -> Labelle
 
 @torch.inference_mode()
 def batch_features(net: nn.Module, images: Tensor, *, flip: bool) -> Tensor:
-    """Give the features (B, D) of a batch as evaluation takes them.
+    """Compute the features (B, D) of a batch.
 
     Args:
         net: in evaluation mode.
-        images: (B, 3, H, W), or (B, 3, T, H, W), normalised, on its device.
-        flip: see pictures from both sides and give features of length 1; those of clips come as
-            the network has them.
+        images: (B, 3, H, W), or (B, 3, T, H, W), normalised, on the network's device.
+        flip: for images, add the features of the mirror image and normalise to length 1; those of
+            clips are left as the network computes them.
     """
     features: Tensor = net(images)
     return flip_and_sum(features, net(images.flip(-1))) if flip else features
 
 
-def _gathered(own: Tensor | None, total: int, dtype: torch.dtype, world: World) -> Tensor:
-    """Put all processes' features together: row i of process r is item i * processes + r."""
+def _gather(local: Tensor | None, total: int, dtype: torch.dtype, world: World) -> Tensor:
+    """Gather the features of all processes: row i of process r is item i * processes + r."""
     if world.size == 1:
-        assert own is not None
-        return own
-    width = max(group.gather_rows([0 if own is None else own.shape[1]]))
-    whole = torch.empty(total, width, dtype=dtype)
-    for start in range(0, -(-total // world.size), _ROWS):
-        rows = min(_ROWS, -(-total // world.size) - start)
+        assert local is not None
+        return local
+    width = max(group.gather_rows([0 if local is None else local.shape[1]]))
+    result = torch.empty(total, width, dtype=dtype)
+    for start in range(0, -(-total // world.size), _GATHERED_ROWS):
+        rows = min(_GATHERED_ROWS, -(-total // world.size) - start)
         part = torch.zeros(rows, width, dtype=dtype, device=world.device)
-        if own is not None:
-            some = own[start : start + rows]
-            part[: len(some)] = some
+        if local is not None:
+            values = local[start : start + rows]
+            part[: len(values)] = values
         parts = group.gather_with_grad(part).view(world.size, rows, width)
         first = start * world.size
         ordered = parts.transpose(0, 1).reshape(-1, width)[: total - first]
-        whole[first : first + len(ordered)] = ordered
-    return whole
-
-
-def _kept(
-    features: Tensor, broken: Sequence[UnreadableRecord], spans: Tensor | None
-) -> RecordFeatures:
-    """Leave out what is broken; a broken clip leaves its whole tracklet out."""
-    whole = torch.ones(len(features), dtype=torch.bool)
-    whole[[item.index for item in broken]] = False
-    if spans is not None:
-        entire = [bool(whole[first:behind].all()) for first, behind in spans.tolist()]
-        kept = torch.tensor(entire, dtype=torch.bool).nonzero().view(-1)
-        return RecordFeatures(average_clips(features, spans[kept]), kept, tuple(broken))
-    kept = whole.nonzero().view(-1)
-    return RecordFeatures(features if not broken else features[kept], kept, tuple(broken))
-
-
-def _say_broken(found: RecordFeatures, records: int, kind: str) -> None:
-    files = {item.path: item.reason for item in found.broken}
-    named = "; ".join(f"{path}: {why}" for path, why in list(files.items())[:_NAMED])
-    more = ", …" if len(files) > _NAMED else ""
-    lost = records - len(found.kept)
-    report.log(
-        f"note: {lost} of {records} {kind} are left out, as they cannot be read: {named}{more}"
-    )
+        result[first : first + len(ordered)] = ordered
+    return result

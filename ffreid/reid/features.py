@@ -1,10 +1,9 @@
-"""A search whose pictures have become features, and its file, which is evaluated without them.
+"""Extracted features of queries and gallery, and the file that stores them for later evaluation.
 
 The file is numpy's ``.npz`` without pickles: ``query_features`` (N, D) of length 1,
 ``query_identity``, ``query_camera``, ``query_clothes`` (N,) integers and ``query_path`` (N,) text,
-the same for ``gallery_``; which of the columns are known (``columns``); the data set's name, the
-network's and the weights', and what trained them (``method``); ``protocols`` and ``single_shot``
-as JSON text; and ``version``.
+the same for ``gallery_``; the known columns (``columns``); the names of dataset, network and
+weights, and the training ``method``; ``protocols`` and ``single_shot`` as JSON text; ``version``.
 """
 
 import json
@@ -25,23 +24,23 @@ from ffreid.reid.retrieval.protocols import ColumnFilter, Labels, Protocol
 
 VERSION = 1
 CAL, BASELINE = "CAL", "CAL's baseline"
-"""Methods that results are published of."""
+"""Methods with published results."""
 COLUMNS = ("identity", "camera", "clothes")
-_SIDES = ("query", "gallery")
-_TEXTS = ("dataset", "network", "weights", "method", "protocols", "single_shot")
-_UNIT = 1e-3
-_AGAIN = "write the file again with --save-features FILE"
+_PARTS = ("query", "gallery")
+_TEXT_KEYS = ("dataset", "network", "weights", "method", "protocols", "single_shot")
+_UNIT_TOLERANCE = 1e-3
+_REWRITE = "write the file again with --save-features FILE"
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledFeatures:
-    """Pictures or tracklets as features.
+    """Features of images or tracklets with their labels.
 
     Attributes:
         features: (N, D) of length 1, on the CPU.
         labels: columns (N,) ``identity``, ``camera``, ``clothes``, known or not.
-        paths: pictures' files and tracklets' folders, below the data set's.
+        paths: image files or tracklet folders, relative to the dataset's folder.
     """
 
     features: Tensor
@@ -52,11 +51,11 @@ class LabelledFeatures:
         return len(self.features)
 
     def known(self, columns: Sequence[str], device: torch.device) -> dict[str, Tensor]:
-        """Give the identities and the named columns on `device`."""
+        """Identities and the named columns on `device`."""
         return {name: self.labels[name].to(device) for name in ("identity", *columns)}
 
-    def some(self, rows: Tensor) -> "LabelledFeatures":
-        """Give the items `rows` (M,) indices."""
+    def select(self, rows: Tensor) -> "LabelledFeatures":
+        """The items with the indices `rows` (M,)."""
         return LabelledFeatures(
             features=self.features[rows],
             labels={name: values[rows] for name, values in self.labels.items()},
@@ -66,19 +65,17 @@ class LabelledFeatures:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractedFeatures:
-    """Queries and gallery as features, and how they are judged.
+    """Features of queries and gallery, and the protocols of their evaluation.
 
     Attributes:
-        dataset: name of the data set.
-        network: what made the features, e.g. ``resnet50``.
-        weights: where its weights come from.
-        columns: which labels are known besides the identity.
+        dataset: name of the dataset.
+        network: e.g. ``resnet50``.
+        weights: where the network's weights come from.
+        columns: known labels besides the identity.
         protocols: rows of the table.
-        query: what is searched for.
-        gallery: what is searched.
-        single_shot: small galleries, as indices into the gallery.
-        broken: why tracklets and pictures were left out, by path.
-        method: what trained the network, `CAL` or `BASELINE`.
+        single_shot: galleries of one image per identity, as indices into the gallery.
+        broken: reasons by path of the files that could not be read.
+        method: how the network was trained, `CAL` or `BASELINE`.
     """
 
     dataset: str
@@ -93,7 +90,7 @@ class ExtractedFeatures:
     method: str = CAL
 
     def labels(self, device: torch.device) -> tuple[Labels, Labels]:
-        """Give the known columns of queries and gallery on `device`."""
+        """The known columns of queries and gallery on `device`."""
         return self.query.known(self.columns, device), self.gallery.known(self.columns, device)
 
 
@@ -113,7 +110,7 @@ def save(path: Path, search: ExtractedFeatures) -> None:
         "protocols": np.array(json.dumps([asdict(protocol) for protocol in search.protocols])),
         "single_shot": np.array(json.dumps(search.single_shot)),
     }
-    for name, side in zip(_SIDES, (search.query, search.gallery), strict=True):
+    for name, side in zip(_PARTS, (search.query, search.gallery), strict=True):
         arrays[f"{name}_features"] = side.features.numpy()
         arrays |= {f"{name}_{column}": side.labels[column].numpy() for column in COLUMNS}
         arrays[f"{name}_path"] = np.array(side.paths, np.str_)
@@ -128,45 +125,41 @@ def save(path: Path, search: ExtractedFeatures) -> None:
 
 
 def load(path: Path, dataset: str) -> ExtractedFeatures:
-    """Read a file of `save`; features that are not of length 1 are scaled.
-
-    Args:
-        path: of the file.
-        dataset: whose features are expected.
+    """Read a file of `save` for `dataset`; features that are not of length 1 are normalised.
 
     Raises:
-        UserError: it is missing or unreadable, of another data set, or lacks something; its arrays
-            are of different lengths or no features; a feature is NaN or infinite.
+        UserError: the file is missing, unreadable, incomplete or of another dataset, its arrays
+            have different lengths, or a feature is NaN or infinite.
     """
     arrays = _read(path)
-    sides = (f"{side}_{name}" for side in _SIDES for name in ("features", *COLUMNS, "path"))
-    needed = ("version", "columns", *_TEXTS, *sides)
+    parts = (f"{part}_{name}" for part in _PARTS for name in ("features", *COLUMNS, "path"))
+    needed = ("version", "columns", *_TEXT_KEYS, *parts)
     if "version" not in arrays:
-        raise UserError(f"{path} is no .npz that --save-features wrote", _AGAIN)
+        raise UserError(f"{path} was not written by --save-features", _REWRITE)
     if missing := [name for name in needed if name not in arrays]:
-        raise UserError(f"{path} lacks {', '.join(missing)}", _AGAIN)
+        raise UserError(f"{path} lacks {', '.join(missing)}", _REWRITE)
     if arrays["version"].tolist() != VERSION:
-        raise UserError(f"{path} is of version {arrays['version']}, not {VERSION}", _AGAIN)
-    texts = {name: str(arrays[name]) for name in _TEXTS}
+        raise UserError(f"{path} has version {arrays['version']}, expected {VERSION}", _REWRITE)
+    texts = {name: str(arrays[name]) for name in _TEXT_KEYS}
     if texts["dataset"] != dataset:
         raise UserError(
-            f"{path} holds features of {texts['dataset']}, not of {dataset}",
+            f"{path} contains features of {texts['dataset']}, not of {dataset}",
             f"evaluate it with --dataset {texts['dataset']}",
         )
-    query, gallery = (_side(path, arrays, name) for name in _SIDES)
+    query, gallery = (_part(path, arrays, name) for name in _PARTS)
     if query.features.shape[1] != gallery.features.shape[1]:
         lengths = f"{query.features.shape[1]} and {gallery.features.shape[1]}"
-        raise UserError(f"{path}: query and gallery features are {lengths} long", _AGAIN)
+        raise UserError(f"{path}: query and gallery features have lengths {lengths}", _REWRITE)
     columns = tuple(arrays["columns"].reshape(-1).tolist())
     if unknown := set(columns) - set(COLUMNS):
-        raise UserError(f"{path}: unknown columns {', '.join(map(str, sorted(unknown)))}", _AGAIN)
+        raise UserError(f"{path}: unknown columns {', '.join(map(str, sorted(unknown)))}", _REWRITE)
     try:
         protocols = tuple(_protocol(row) for row in json.loads(texts["protocols"]))
-        single_shot = tuple(tuple(map(int, some)) for some in json.loads(texts["single_shot"]))
+        single_shot = tuple(tuple(map(int, trial)) for trial in json.loads(texts["single_shot"]))
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: protocols or single_shot cannot be read", _AGAIN) from error
-    if any(not 0 <= index < len(gallery) for some in single_shot for index in some):
-        raise UserError(f"{path}: single_shot names items that the gallery lacks", _AGAIN)
+        raise UserError(f"{path}: cannot read protocols or single_shot", _REWRITE) from error
+    if any(not 0 <= index < len(gallery) for trial in single_shot for index in trial):
+        raise UserError(f"{path}: single_shot has indices beyond the gallery", _REWRITE)
     return ExtractedFeatures(
         dataset=texts["dataset"],
         network=texts["network"],
@@ -182,37 +175,37 @@ def load(path: Path, dataset: str) -> ExtractedFeatures:
 
 def _read(path: Path) -> Arrays:
     if not path.is_file():
-        raise UserError(f"no file {path}", "--features takes a file that --save-features wrote")
+        raise UserError(f"no file {path}", "use --features FILE with a file of --save-features")
     try:
         with path.open("rb") as file:
-            held = np.load(file, allow_pickle=False)
-            if not isinstance(held, np.lib.npyio.NpzFile):
-                raise ValueError("it is one array")
-            return {key: held[key] for key in held.files}
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            return {key: archive[key] for key in archive.files}
     except Exception as error:
-        # zipfile and numpy raise errors of many kinds; numpy's text advises to load pickles.
+        # zipfile and numpy raise many kinds of errors; numpy's text suggests loading pickles.
         raise UserError(
-            f"{path} is no .npz that --save-features wrote ({type(error).__name__})", _AGAIN
+            f"{path} was not written by --save-features ({type(error).__name__})", _REWRITE
         ) from error
 
 
-def _side(path: Path, arrays: Arrays, name: str) -> LabelledFeatures:
+def _part(path: Path, arrays: Arrays, name: str) -> LabelledFeatures:
     values = arrays[f"{name}_features"]
     if values.ndim != 2 or values.dtype not in (np.float16, np.float32, np.float64):
-        shape = f"{values.dtype} of shape {values.shape}"
-        raise UserError(f"{path}: {name}_features are {shape}, not rows of floats", _AGAIN)
+        found = f"{values.dtype} of shape {values.shape}"
+        raise UserError(f"{path}: {name}_features are {found}, expected (N, D) floats", _REWRITE)
     for column in (*COLUMNS, "path"):
         labels = arrays[f"{name}_{column}"]
         if labels.shape != values.shape[:1]:
             raise UserError(
                 f"{path}: {name}_{column} has shape {labels.shape} for {len(values)} features",
-                _AGAIN,
+                _REWRITE,
             )
         if labels.dtype.kind not in ("U" if column == "path" else "iu"):
-            raise UserError(f"{path}: {name}_{column} is of type {labels.dtype}", _AGAIN)
+            raise UserError(f"{path}: {name}_{column} has type {labels.dtype}", _REWRITE)
     features = torch.from_numpy(values if values.dtype != np.float16 else values.astype(np.float32))
     check_finite(features, name)
-    if bool(((features.norm(dim=1) - 1).abs() > _UNIT).any()):
+    if bool(((features.norm(dim=1) - 1).abs() > _UNIT_TOLERANCE).any()):
         features = unit(features)
     columns = {c: torch.from_numpy(arrays[f"{name}_{c}"].astype(np.int64)) for c in COLUMNS}
     return LabelledFeatures(
@@ -225,10 +218,10 @@ def _protocol(row: Mapping[str, Any]) -> Protocol:
         name=str(row["name"]),
         same=tuple(row["same"]),
         other=tuple(row["other"]),
-        queries=_choice(row["queries"]),
-        gallery=_choice(row["gallery"]),
+        queries=_column_filter(row["queries"]),
+        gallery=_column_filter(row["gallery"]),
     )
 
 
-def _choice(rows: Sequence[tuple[str, Sequence[int]]]) -> ColumnFilter:
+def _column_filter(rows: Sequence[tuple[str, Sequence[int]]]) -> ColumnFilter:
     return tuple((str(column), tuple(map(int, values))) for column, values in rows)

@@ -1,4 +1,4 @@
-"""The network that the configuration names."""
+"""The network of a configuration."""
 
 from torch import nn
 from yacs.config import CfgNode
@@ -7,7 +7,7 @@ from ffreid.reid.model import IMAGE_NETWORKS, NETWORKS
 
 
 def build_network(cfg: CfgNode) -> nn.Module:
-    """Make the network that the configuration names, with random weights."""
+    """Build the network MODEL.NAME with random weights."""
     model, recompute = cfg.MODEL, cfg.TRAIN.ACTIVATION_CHECKPOINTING
     if model.NAME in IMAGE_NETWORKS:
         return NETWORKS[model.NAME](

@@ -1,6 +1,6 @@
-"""A re-identification network as an object: pictures or tracklets in, features out."""
+"""A re-identification network as an object: images or tracklets in, features out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,26 @@ from ffreid.errors import UserError, flat
 from ffreid.reid import build
 from ffreid.reid.data.clips import clip_indices
 from ffreid.reid.data.transforms import ClipEvaluation, ImageEvaluation
-from ffreid.reid.defaults import NON_LOCAL, NON_LOCAL_LEAST, VIDEO_LAYOUTS
+from ffreid.reid.defaults import NON_LOCAL, NON_LOCAL_MIN_SIZE, is_video
 from ffreid.reid.feature_extraction import batch_features
 from ffreid.reid.networks import build_network
 from ffreid.reid.retrieval.features import average_clips, check_finite
 from ffreid.report import log
 
-Picture = Image.Image | npt.NDArray[np.uint8] | str | Path
-"""A picture: Pillow's, an array (H, W, 3) uint8 RGB of any size, or a file's path."""
-Tracklet = Sequence[Picture] | npt.NDArray[np.uint8]
-"""Pictures of one person in their order, or an array (T, H, W, 3) uint8 RGB."""
+ImageInput = Image.Image | npt.NDArray[np.uint8] | str | Path
+"""A Pillow image, an array (H, W, 3) uint8 RGB of any size, or a file's path."""
+Tracklet = Sequence[ImageInput] | npt.NDArray[np.uint8]
+"""Images of one person in temporal order, or an array (T, H, W, 3) uint8 RGB."""
 
 
 class ReidModel(nn.Module):
-    """A network of CAL with what belongs to it: how pictures are prepared and features taken.
+    """A network of CAL with its preprocessing and feature extraction, in evaluation mode.
 
-    Made by `ffreid.create_model`; in evaluation mode.
+    Created by `ffreid.create_model`.
 
     Args:
         net: the network.
-        cfg: DATA.HEIGHT, DATA.WIDTH and, of tracklets, AUG.SEQ_LEN and AUG.SAMPLING_STRIDE count.
+        cfg: uses DATA.HEIGHT, DATA.WIDTH and, for tracklets, AUG.SEQ_LEN and AUG.SAMPLING_STRIDE.
 
     Example:
         >>> model = ffreid.create_model("ltcc", checkpoint="best.pth", device="cuda")
@@ -48,34 +48,34 @@ class ReidModel(nn.Module):
     def __init__(self, net: nn.Module, cfg: CfgNode) -> None:
         super().__init__()
         self.net, self.cfg = net, cfg
-        self.video = cfg.DATA.LAYOUT in VIDEO_LAYOUTS
+        self.video = is_video(cfg)
         make = ClipEvaluation if self.video else ImageEvaluation
         self.prepare = make(cfg.DATA.HEIGHT, cfg.DATA.WIDTH)
         self.eval()
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in."""
+        """Floating point type of the network."""
         return next(self.parameters()).dtype
 
     def input_spec(self) -> tuple[TensorSpec, ...]:
-        """Tell the tensors that `forward` takes: names, shapes, types, units."""
-        data, least = self.cfg.DATA, NON_LOCAL_LEAST if self.cfg.MODEL.NAME in NON_LOCAL else 1
+        """Tensors that `forward` takes: names, shapes, types, units."""
+        data, least = self.cfg.DATA, NON_LOCAL_MIN_SIZE if self.cfg.MODEL.NAME in NON_LOCAL else 1
         symbols = {
-            "B": Symbol(meaning="clips" if self.video else "pictures"),
-            "H": Symbol(meaning=f"rows; the recipe's are {data.HEIGHT}", least=least),
-            "W": Symbol(meaning=f"columns; the recipe's are {data.WIDTH}", least=least),
+            "B": Symbol(meaning="clips" if self.video else "images"),
+            "H": Symbol(meaning=f"height; {data.HEIGHT} in the recipe", least=least),
+            "W": Symbol(meaning=f"width; {data.WIDTH} in the recipe", least=least),
         }
         shape: tuple[str | int, ...] = ("B", 3, "H", "W")
         if self.video:
             shape = ("B", 3, "T", "H", "W")
             length = self.cfg.AUG.SEQ_LEN
-            symbols["T"] = Symbol(meaning=f"frames a clip; the recipe's are {length}")
+            symbols["T"] = Symbol(meaning=f"frames per clip; {length} in the recipe")
         return (
             TensorSpec(
                 name="images",
@@ -88,7 +88,7 @@ class ReidModel(nn.Module):
         )
 
     def output_spec(self) -> tuple[TensorSpec, ...]:
-        """Tell the tensors that `forward` gives."""
+        """Tensors that `forward` returns."""
         return (
             TensorSpec(
                 name="features",
@@ -96,52 +96,50 @@ class ReidModel(nn.Module):
                 dtype=self.dtype,
                 unit="1",
                 meaning="features of any length, compared by their cosine",
-                symbols={"B": Symbol(meaning="clips" if self.video else "pictures")},
+                symbols={"B": Symbol(meaning="clips" if self.video else "images")},
             ),
         )
 
     def forward(
         self, inputs: Mapping[str, Tensor] | None = None, **tensors: Tensor
     ) -> dict[str, Tensor]:
-        """Run the network alone, on tensors that are prepared already; see `input_spec`.
-
-        Gradients are as the caller has them.
+        """Run the network on preprocessed tensors (see `input_spec`), with gradients if enabled.
 
         Args:
-            inputs: ``{"images": tensor}``, or give it as a keyword.
+            inputs: ``{"images": tensor}``, or use the keyword.
             tensors: ``images``.
 
         Returns:
             ``features``, see `output_spec`.
 
         Raises:
-            UserError: a tensor is missing, unknown, or of another type, shape or device.
+            UserError: a tensor is missing, unknown, or has the wrong type, shape or device.
 
         Example:
             >>> features = model(images=torch.randn(2, 3, 384, 192))["features"]
         """
-        given = checked_inputs(self.input_spec(), inputs, tensors, self.device)
-        return {"features": self.net(given["images"])}
+        arguments = checked_inputs(self.input_spec(), inputs, tensors, self.device)
+        return {"features": self.net(arguments["images"])}
 
     def embed(
-        self, images: Sequence[Picture | Tracklet], *, batch_size: int | None = None
+        self, images: Sequence[ImageInput | Tracklet], *, batch_size: int | None = None
     ) -> Tensor:
         """Compute features as ``ffreid eval --save-features`` does.
 
-        Pictures are seen from both sides, and the two views' features summed. Tracklets are cut
-        into clips of AUG.SEQ_LEN frames, and their features averaged.
+        The features of an image and its mirror image are summed. Tracklets are cut into clips of
+        AUG.SEQ_LEN frames, whose features are averaged.
 
         Args:
-            images: pictures; with a network of clips, tracklets.
-            batch_size: pictures or clips at once; DATA.TEST_BATCH where it is None.
+            images: images; for a network of clips, tracklets.
+            batch_size: images or clips at once; default DATA.TEST_BATCH.
 
         Returns:
-            (N, D) float32 of length 1 on the CPU, in the order of `images`; the matrix of cosines
-            of two such is ``a @ b.T``. (float64 with TRAIN.PRECISION fp64.)
+            (N, D) float32 of length 1 on the CPU; cosines are ``a @ b.T``. (float64 with
+            TRAIN.PRECISION fp64.)
 
         Raises:
-            UserError: one of `images` is no such picture or cannot be read, a tracklet is empty,
-                or features are not finite.
+            UserError: an item is no image or cannot be read, a tracklet is empty, or features are
+                not finite.
 
         Example:
             >>> model.embed(["a.png", PIL.Image.open("b.png"), array]).shape
@@ -149,28 +147,31 @@ class ReidModel(nn.Module):
         """
         size = self.cfg.DATA.TEST_BATCH if batch_size is None else batch_size
         if size < 1:
-            raise UserError(f"batch_size is {batch_size}", "give a number from 1 on")
+            raise UserError(f"batch_size is {batch_size}", "use 1 or more")
         if isinstance(images, str | Path | Image.Image):
             raise UserError(
-                f"images is one {type(images).__name__}", "give a list, even of one: embed([image])"
+                f"images is a single {type(images).__name__}", "use a list: embed([image])"
             )
         items, spans = self._items(images)
-        found: list[Tensor] = []
+        batches: list[Tensor] = []
         with torch.inference_mode(), precision.flags(self.cfg), evaluating(self.net):
             for start in range(0, len(items), size):
-                batch = torch.stack([self._prepared(*item) for item in items[start : start + size]])
-                batch = batch.to(self.device, self.dtype)
-                found.append(batch_features(self.net, batch, flip=not self.video).cpu())
-        if not found:
+                samples = [
+                    self.prepare([_to_pillow(name, image) for image in frames])
+                    for name, frames in items[start : start + size]
+                ]
+                batch = torch.stack(samples).to(self.device, self.dtype)
+                batches.append(batch_features(self.net, batch, flip=not self.video).cpu())
+        if not batches:
             return torch.empty(0, self.cfg.MODEL.FEATURE_DIM, dtype=self.dtype)
-        features = torch.cat(found)
+        features = torch.cat(batches)
         if self.video:
             features = average_clips(features, torch.tensor(spans))
         check_finite(features, "computed")
         return features
 
     def _items(self, images: Sequence[Any]) -> tuple[list[tuple[str, list[Any]]], list[list[int]]]:
-        """Give what the network sees at once, each with its name, and each tracklet's span."""
+        """Images or clips, each with its name, and the span of each tracklet's clips."""
         if not self.video:
             return [(f"images[{i}]", [image]) for i, image in enumerate(images)], []
         items: list[tuple[str, list[Any]]] = []
@@ -179,19 +180,16 @@ class ReidModel(nn.Module):
             _check_tracklet(f"images[{i}]", frames)
             start, aug = len(items), self.cfg.AUG
             for clip in clip_indices(len(frames), aug.SEQ_LEN, aug.SAMPLING_STRIDE):
-                items.append((f"images[{i}]", [frames[place] for place in clip]))
+                items.append((f"images[{i}]", [frames[index] for index in clip]))
             spans.append([start, len(items)])
         return items, spans
 
-    def _prepared(self, name: str, pictures: Sequence[Any]) -> Tensor:
-        return self.prepare(list(_opened(name, pictures)))
-
 
 def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> ReidModel:
-    """Make the model that `cfg` names; without a checkpoint its weights are random.
+    """Build the model of `cfg`; without a checkpoint its weights are random.
 
     Raises:
-        UserError: the checkpoint is unreadable, or another network's.
+        UserError: the checkpoint is unreadable or of another network.
     """
     if checkpoint is None:
         net = build_network(cfg)
@@ -206,46 +204,36 @@ def _check_tracklet(name: str, frames: object) -> None:
     if isinstance(frames, np.ndarray):
         if frames.ndim != 4:
             raise UserError(
-                f"{name} is an array {frames.shape}", "give tracklets: (T, H, W, 3) uint8 each"
+                f"{name} has shape {frames.shape}", "use tracklets: (T, H, W, 3) uint8 each"
             )
     elif not isinstance(frames, Sequence) or isinstance(frames, str):
         raise UserError(
-            f"{name} is one {type(frames).__name__}, this network reads tracklets",
-            "give a list of pictures for each tracklet",
+            f"{name} is a {type(frames).__name__}, but this network takes tracklets",
+            "use a list of images for each tracklet",
         )
     if not len(frames):
-        raise UserError(f"{name} is a tracklet without frames", "leave it out")
+        raise UserError(f"{name} is a tracklet without frames", "remove it")
 
 
-def _opened(name: str, pictures: Sequence[Any]) -> Iterator[Image.Image]:
-    """Give Pillow's pictures, RGB."""
-    for picture in pictures:
-        if isinstance(picture, str | Path):
-            yield open_image(Path(picture))
-        elif isinstance(picture, Image.Image):
-            yield _converted(name, picture)
-        else:
-            yield Image.fromarray(_checked(name, picture))
-
-
-def _converted(name: str, picture: Image.Image) -> Image.Image:
-    try:
-        return picture.convert("RGB")  # which reads the file, where none has yet
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name} cannot be read: {flat(str(error))}", "open it again") from error
-
-
-def _checked(name: str, picture: object) -> npt.NDArray[np.uint8]:
-    if not isinstance(picture, np.ndarray):
+def _to_pillow(name: str, image: Any) -> Image.Image:
+    """Convert to a Pillow image, RGB."""
+    if isinstance(image, str | Path):
+        return open_image(Path(image))
+    if isinstance(image, Image.Image):
+        try:
+            return image.convert("RGB")  # reads the file, if that is pending
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {name}: {flat(str(error))}", "open it again") from error
+    if not isinstance(image, np.ndarray):
         raise UserError(
-            f"{name} holds a {type(picture).__name__}",
-            "give Pillow's pictures, arrays (H, W, 3) uint8, or paths",
+            f"{name} contains a {type(image).__name__}",
+            "use Pillow images, arrays (H, W, 3) uint8, or paths",
         )
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise UserError(
-            f"{name} is {picture.shape} {picture.dtype}",
-            "give (H, W, 3) uint8, 0 … 255, in the order R, G, B",
+            f"{name} has shape {image.shape} and type {image.dtype}",
+            "use (H, W, 3) uint8, 0 to 255, in the order R, G, B",
         )
-    if not picture.size:
-        raise UserError(f"{name} is {picture.shape}: empty", "leave it out")
-    return np.ascontiguousarray(picture)
+    if not image.size:
+        raise UserError(f"{name} has shape {image.shape}: it is empty", "remove it")
+    return Image.fromarray(np.ascontiguousarray(image))

@@ -1,4 +1,4 @@
-"""From the features of a search to scores: the rows of an evaluation."""
+"""From extracted features to the rows of an evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class ResultRow:
     """A row of the table.
 
     Attributes:
-        title: the protocol's name, with what was done otherwise.
+        title: the protocol's name and the deviations from it.
         protocol: the protocol's name.
-        scores: what it gives; the means over the trials where there are several.
-        ranking: where each query's matches stand; None where there are several trials.
-        reranked: whether by k-reciprocal re-ranking.
-        trials: small galleries that were tried in turn; 0 is the whole gallery.
+        scores: of the protocol; means over the trials, if any.
+        ranking: ranks of each query's matches; None with trials.
+        reranked: with k-reciprocal re-ranking.
+        trials: number of single-shot galleries; 0: the complete gallery.
         deviation: standard deviation of rank-1 and of mAP over the trials.
     """
 
@@ -46,67 +46,65 @@ class ResultRow:
 
     @property
     def comparable(self) -> bool:
-        """Whether published numbers of the protocol are of the same procedure."""
+        """Whether published results of the protocol used the same procedure."""
         return not self.reranked and not self.trials
 
 
 def score_protocols(
-    search: ExtractedFeatures, device: torch.device, *, reranked: bool = False
+    features: ExtractedFeatures, device: torch.device, *, reranked: bool = False
 ) -> list[ResultRow]:
-    """Give the rows of all usable protocols, then those of the small galleries.
+    """Score all usable protocols, then those of the single-shot galleries.
 
     Args:
-        search: features and protocols.
+        features: with their protocols.
         device: where to compute.
         reranked: order the gallery by `rerank` instead of the cosine.
 
     Raises:
-        UserError: no protocol can be used, as the labels lack what they need.
+        UserError: no protocol is usable, as labels are missing.
     """
-    protocols, lacking = usable_protocols(search.protocols, *search.labels(device))
+    protocols, missing = usable_protocols(features.protocols, *features.labels(device))
     if not protocols:
-        needs = "; ".join(f"{name} needs {', '.join(some)}" for name, some in lacking.items())
+        needs = "; ".join(f"{name} needs {', '.join(columns)}" for name, columns in missing.items())
         raise UserError(
-            f"{search.dataset} cannot be evaluated: {needs or 'it has no protocol'}",
-            "complete the labels of its query and gallery",
+            f"{features.dataset} cannot be evaluated: {needs or 'it has no protocol'}",
+            "add the missing labels of its query and gallery",
         )
-    identities = search.query.labels["identity"]
-    found = rank_protocols(search, search.gallery, protocols, device, reranked=reranked)
     suffix = ", with re-ranking" if reranked else ""
     rows = [
         ResultRow(
             title=ranking.name + suffix,
             protocol=ranking.name,
-            scores=scores(ranking, identities),
+            scores=scores(ranking, features.query.labels["identity"]),
             ranking=ranking,
             reranked=reranked,
         )
-        for ranking in found
+        for ranking in rank_protocols(
+            features, features.gallery, protocols, device, reranked=reranked
+        )
     ]
     trials = [
         rank_protocols(
-            search,
-            search.gallery.some(torch.tensor(some, dtype=torch.int64)),
+            features,
+            features.gallery.select(torch.tensor(gallery, dtype=torch.int64)),
             protocols,
             device,
             reranked=reranked,
         )
-        for some in search.single_shot
+        for gallery in features.single_shot
     ]
-    singles = zip(*trials, strict=True)
-    return rows + [_single_shot(trial, suffix, reranked=reranked) for trial in singles]
+    return rows + [_mean_row(t, suffix, reranked=reranked) for t in zip(*trials, strict=True)]
 
 
 def selecting_protocol(cfg: CfgNode, names: list[str]) -> str:
-    """Protocol of the number that selects the best state: TRAIN.SELECT's, else CC or the first.
+    """Protocol that selects the best state: that of TRAIN.SELECT, else CC, else the first.
 
     Raises:
-        UserError: TRAIN.SELECT names none of the dataset's protocols.
+        UserError: the dataset has no such protocol.
     """
-    usual = [name for name in names if name.partition(",")[0] == "CC"] or names
     protocol, *rest = cfg.TRAIN.SELECT.rsplit(" ", 2)
     if len(rest) < 2:  # at most a metric and a direction
-        return usual[0]
+        return ([name for name in names if name.partition(",")[0] == "CC"] or names)[0]
     if protocol not in names:
         raise UserError(
             f"TRAIN.SELECT: {protocol!r} is not a protocol of {cfg.DATASET}",
@@ -115,44 +113,46 @@ def selecting_protocol(cfg: CfgNode, names: list[str]) -> str:
     return str(protocol)
 
 
-def unusable_protocols(search: ExtractedFeatures) -> dict[str, list[str]]:
-    """Name the protocols that cannot be used, each with its missing columns."""
-    return usable_protocols(search.protocols, *search.labels(torch.device("cpu")))[1]
+def unusable_protocols(features: ExtractedFeatures) -> dict[str, list[str]]:
+    """Names of the protocols that cannot be used, each with its missing columns."""
+    return usable_protocols(features.protocols, *features.labels(torch.device("cpu")))[1]
 
 
 def rank_protocols(
-    search: ExtractedFeatures,
+    features: ExtractedFeatures,
     gallery: LabelledFeatures,
     protocols: Sequence[Protocol],
     device: torch.device,
     *,
     reranked: bool = False,
 ) -> list[Ranking]:
-    """Rank `gallery` for the queries of `search` under `protocols`.
+    """Rank `gallery` for the queries under `protocols`.
 
-    Re-ranking sees, as it would if they were alone, the queries and the items that take part.
+    Re-ranking uses only the queries and gallery items that take part in a protocol.
     """
-    labels = search.query.known(search.columns, device), gallery.known(search.columns, device)
-    features = search.query.features.to(device), gallery.features.to(device)
+    labels = features.query.known(features.columns, device), gallery.known(features.columns, device)
+    values = features.query.features.to(device), gallery.features.to(device)
     if not reranked:
-        return rank(cosine_distances(*features), *labels, protocols)
+        return rank(cosine_distances(*values), *labels, protocols)
     groups: dict[tuple[ColumnFilter, ColumnFilter], list[Protocol]] = {}
     for protocol in protocols:
         groups.setdefault((protocol.queries, protocol.gallery), []).append(protocol)
-    found: dict[str, Ranking] = {}
-    for choices, some in groups.items():
+    rankings: dict[str, Ranking] = {}
+    for filters, group in groups.items():
         rows, items = (
-            filter_mask(*pair).nonzero().view(-1) for pair in zip(labels, choices, strict=True)
+            filter_mask(*pair).nonzero().view(-1) for pair in zip(labels, filters, strict=True)
         )
-        query, searched = (_rows_of(*pair) for pair in zip(features, (rows, items), strict=True))
-        give = rerank if len(rows) and len(items) else cosine_distances
-        part = rank(give(query, searched), _rows(labels[0], rows), _rows(labels[1], items), some)
-        found |= {one.name: _widened(one, rows.cpu(), len(search.query)) for one in part}
-    return [found[protocol.name] for protocol in protocols]
+        # All rows without a copy.
+        selected = [
+            v if len(i) == len(v) else v[i] for v, i in zip(values, (rows, items), strict=True)
+        ]
+        method = rerank if len(rows) and len(items) else cosine_distances
+        results = rank(method(*selected), _take(labels[0], rows), _take(labels[1], items), group)
+        rankings |= {r.name: _expand(r, rows.cpu(), len(features.query)) for r in results}
+    return [rankings[protocol.name] for protocol in protocols]
 
 
-def _single_shot(trials: Sequence[Ranking], suffix: str, *, reranked: bool) -> ResultRow:
-    """Average trials as one row."""
+def _mean_row(trials: Sequence[Ranking], suffix: str, *, reranked: bool) -> ResultRow:
     name = trials[0].name
     first = [trial.cmc(1) for trial in trials]
     precision = [trial.mean_average_precision for trial in trials]
@@ -171,30 +171,23 @@ def _single_shot(trials: Sequence[Ranking], suffix: str, *, reranked: bool) -> R
         ),
         reranked=reranked,
         trials=len(trials),
-        deviation=(_deviation(first), _deviation(precision)) if len(trials) > 1 else None,
+        deviation=(float(np.std(first, ddof=1)), float(np.std(precision, ddof=1)))
+        if len(trials) > 1
+        else None,
     )
 
 
-def _deviation(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1))
-
-
-def _rows_of(features: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Give some rows, in their order; all of them without a copy."""
-    return features if len(rows) == len(features) else features[rows]
-
-
-def _rows(labels: Labels, rows: torch.Tensor) -> Labels:
+def _take(labels: Labels, rows: torch.Tensor) -> Labels:
     return {name: values[rows] for name, values in labels.items()}
 
 
-def _widened(ranking: Ranking, rows: torch.Tensor, count: int) -> Ranking:
-    """Give a ranking of the queries `rows` as one of all `count`; the others take no part."""
-    nothing = torch.full((count,), torch.nan, dtype=torch.float64)
+def _expand(ranking: Ranking, rows: torch.Tensor, count: int) -> Ranking:
+    """Turn a ranking of the queries `rows` into one of all `count`; the others take no part."""
+    nan = torch.full((count,), torch.nan, dtype=torch.float64)
     return Ranking(
         name=ranking.name,
         participates=torch.zeros(count, dtype=torch.bool).index_copy(0, rows, ranking.participates),
         first=torch.zeros(count, dtype=torch.int64).index_copy(0, rows, ranking.first),
-        precision=nothing.index_copy(0, rows, ranking.precision),
-        penalty=nothing.index_copy(0, rows, ranking.penalty),
+        precision=nan.index_copy(0, rows, ranking.precision),
+        penalty=nan.index_copy(0, rows, ranking.penalty),
     )

@@ -1,4 +1,4 @@
-"""The data sets of re-identification by layout, with the checks before training."""
+"""Opening the dataset of a configuration, and the checks before training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,36 +9,29 @@ from ffreid.engine import synthetic
 from ffreid.engine.distributed import group
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
-from ffreid.reid.data.readers import LISTED, READERS
+from ffreid.reid.data.readers import READERS
 from ffreid.reid.data.records import Source
-from ffreid.reid.defaults import TOYS, VIDEO_LAYOUTS
+from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import STANDARD
 from ffreid.reid.scoring import selecting_protocol
-from ffreid.reid.toy.dataset import ensure_dataset
+from ffreid.reid.toy.dataset import generate
 
 
 def open_source(cfg: CfgNode) -> Source:
-    """Open the data set that the configuration names.
+    """Read the dataset DATA.LAYOUT at DATA.ROOT; toy data are generated on first use.
 
     Raises:
-        UserError: its folder is not there, incomplete, or contradicts itself.
+        UserError: the dataset is missing, incomplete or inconsistent.
     """
-    if cfg.DATA.LAYOUT in TOYS:
-        return _toy(cfg)
-    name, root = cfg.DATA.LAYOUT, Path(cfg.DATA.ROOT)
-    if name in LISTED:
-        return READERS[name](root, skip_broken=cfg.DATA.SKIP_BROKEN)
-    return READERS[name](root)
-
-
-def _toy(cfg: CfgNode) -> Source:
-    """Draw the toy data on first use; of several processes only the first draws."""
-    toy, video = cfg.DATA.TOY, cfg.DATA.LAYOUT in VIDEO_LAYOUTS
-    folder = toy_folder(cfg)
-    with ProgressBar("drawing people") as bar:
-        ensure_dataset(
+    info = DATASETS[cfg.DATA.LAYOUT]
+    if not info.is_toy:
+        options = {"skip_broken": cfg.DATA.SKIP_BROKEN} if info.has_lists else {}
+        return READERS[cfg.DATA.LAYOUT](Path(cfg.DATA.ROOT), **options)
+    toy, folder = cfg.DATA.TOY, toy_folder(cfg)
+    with ProgressBar("generating toy data") as bar:
+        generate(
             folder,
-            video=video,
+            video=info.is_video,
             identities=toy.IDENTITIES,
             test_identities=toy.TEST_IDENTITIES,
             clothes=toy.OUTFITS,
@@ -50,72 +43,64 @@ def _toy(cfg: CfgNode) -> Source:
             seed=toy.SEED,
             progress=bar.update,
         )
-    source = READERS["ccvid" if video else "ltcc"](folder)
-    # What is to know of the real data sets is not true of these.
+    source = READERS["ccvid" if info.is_video else "ltcc"](folder)
+    # Notes and the list of identities are about the real datasets.
     test = replace(source.test, protocols=STANDARD)
     return replace(source, name=cfg.DATASET, test=test, notes=())
 
 
 def synthetic_folder(cfg: CfgNode) -> Path | None:
-    """Where the data are that are made on first use; None for those that are not."""
-    return toy_folder(cfg) if cfg.DATA.LAYOUT in TOYS else None
+    """Folder of toy data; None for real datasets."""
+    return toy_folder(cfg) if DATASETS[cfg.DATA.LAYOUT].is_toy else None
 
 
 def toy_folder(cfg: CfgNode) -> Path:
-    """Where the toy data lie: a folder for each size and seed."""
+    """Folder of the toy data, another for each size and seed."""
     toy = cfg.DATA.TOY
     sizes = [toy.IDENTITIES, toy.TEST_IDENTITIES, toy.OUTFITS, toy.CAMERAS, toy.PICTURES]
-    sizes += [toy.FRAMES] * (cfg.DATA.LAYOUT in VIDEO_LAYOUTS)
+    sizes += [toy.FRAMES] * DATASETS[cfg.DATA.LAYOUT].is_video
     name = f"{'-'.join(map(str, sizes))}-{cfg.DATA.HEIGHT}x{cfg.DATA.WIDTH}-{toy.SEED}"
     return synthetic.toy_folder(cfg.DATA.ROOT, cfg.DATASET, name)
 
 
 def class_names(source: Source) -> list[str]:
-    """What training tells apart, for checkpoints: identities, then outfits."""
+    """Names of the training classes, for checkpoints: identities, then clothes."""
     return [*source.identities, *(f"outfit {name}" for name in source.clothes)]
 
 
 def check_source(cfg: CfgNode, source: Source) -> None:
-    """Refuse now what would fail later.
+    """Refuse early what would fail later.
 
     Raises:
-        UserError: the processes cannot share a step, or the selecting protocol is none of the
-            data set's.
+        UserError: the processes cannot share a step, or TEST.SELECT_PROTOCOL is unknown.
     """
     check_processes(cfg, group.size())
-    search = source.val if cfg.TEST.SELECT_ON == "val" and source.val is not None else source.test
-    known = {"identity", *source.columns}
-    selecting_protocol(cfg, [p.name for p in search.protocols if p.columns <= known])
+    selecting_protocol(cfg, source.protocol_names(cfg.TEST.SELECT_ON))
 
 
 def notes(cfg: CfgNode, source: Source) -> list[str]:
-    """Say what people should know of the data set and the settings, a line each."""
-    found = list(source.notes)
+    """Lines for the user about the dataset and the settings."""
+    lines = list(source.notes)
     if cfg.LOSS.CAL == "cal" and cfg.LOSS.CLOTHES_CLA_LOSS == "crossentropy":
-        found.append(
-            "LOSS.CLOTHES_CLA_LOSS crossentropy leaves the cosines unscaled, as the original does"
+        lines.append(
+            "LOSS.CLOTHES_CLA_LOSS crossentropy does not scale the cosines, as in Simple-CCReID"
         )
     if cfg.LOSS.CAL == "cal" and cfg.TRAIN.ACCUMULATE > 1:
-        found.append(
-            "CAL steps the clothes classifier before the network: parts run the network forward "
-            "twice, about a third more work a step"
+        lines.append(
+            "CAL updates the clothes classifier before the network: with TRAIN.ACCUMULATE the "
+            "forward pass runs twice, about a third more work per step"
         )
-    return found
+    return lines
 
 
 def check_processes(cfg: CfgNode, size: int) -> None:
-    """Refuse a number of processes that cannot share a step.
-
-    Raises:
-        UserError: saying what to set.
-    """
+    """Refuse a number of processes that cannot share a step."""
     train, groups = cfg.TRAIN, cfg.TRAIN.BN_GROUPS
     step = cfg.DATA.TRAIN_BATCH * groups
     if train.BATCH_NORM == "groups" and groups % size:
         raise UserError(
             f"{size} processes cannot share {groups} batch-norm group{'s' * (groups > 1)}",
-            f"set TRAIN.BN_GROUPS {size} (DATA.TRAIN_BATCH is of one group), or TRAIN.BATCH_NORM "
-            "sync",
+            f"set TRAIN.BN_GROUPS {size} (DATA.TRAIN_BATCH is per group), or TRAIN.BATCH_NORM sync",
         )
     if step % size:
         raise UserError(
@@ -124,13 +109,14 @@ def check_processes(cfg: CfgNode, size: int) -> None:
         )
     if train.BATCH_NORM == "groups" and groups // size < train.ACCUMULATE:
         raise UserError(
-            f"TRAIN.ACCUMULATE {train.ACCUMULATE} cuts a process's batch-norm groups apart: it has "
+            f"TRAIN.ACCUMULATE {train.ACCUMULATE} splits batch-norm groups: a process has "
             f"{groups // size} of {cfg.DATA.TRAIN_BATCH} samples",
-            f"set TRAIN.ACCUMULATE {groups // size} (--amp and TRAIN.ACTIVATION_CHECKPOINTING take "
-            "less memory too), or TRAIN.BATCH_NORM sync, where batch norm sees a part at a time",
+            f"set TRAIN.ACCUMULATE {groups // size} (--amp and TRAIN.ACTIVATION_CHECKPOINTING also "
+            "save memory), or TRAIN.BATCH_NORM sync, which normalises each micro-batch",
         )
     if groups % size and cfg.LOSS.PAIR_LOSS_WEIGHT and cfg.LOSS.PAIR_GRADIENT == "own":
         raise UserError(
-            f"LOSS.PAIR_GRADIENT own is of a group, and {size} processes cut {groups} apart",
+            f"LOSS.PAIR_GRADIENT own needs complete batch-norm groups, but {size} processes split "
+            f"{groups}",
             "set LOSS.PAIR_GRADIENT full",
         )

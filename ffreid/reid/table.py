@@ -1,4 +1,4 @@
-"""The evaluation's table and files, with the published results where they are comparable."""
+"""Table and JSON of an evaluation, with the published results where they are comparable."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -23,17 +23,17 @@ COLUMNS: Sequence[str] = (
 
 
 def table(rows: Sequence[ResultRow], published: Mapping[str, PublishedResult]) -> list[list[Cell]]:
-    """Lay rows out under `COLUMNS`, in percent; published numbers only where comparable."""
+    """Cells of the rows under `COLUMNS`, in percent; published results only where comparable."""
     return [_cells(row, published.get(row.protocol) if row.comparable else None) for row in rows]
 
 
 def as_json(
     rows: Sequence[ResultRow], published: Mapping[str, PublishedResult]
 ) -> dict[str, dict[str, Any]]:
-    """Give each row's numbers by its title, unrounded shares of 1."""
+    """The numbers of each row by its title, unrounded, from 0 to 1."""
     payload = {}
     for row in rows:
-        theirs = published.get(row.protocol) if row.comparable else None
+        reference = published.get(row.protocol) if row.comparable else None
         payload[row.title] = {
             "protocol": row.protocol,
             "reranked": row.reranked,
@@ -47,13 +47,13 @@ def as_json(
             "mAP_interval": row.scores.precision_interval,
             "single_shot_trials": row.trials,
             "deviation_rank1_mAP": row.deviation,
-            "published": None if theirs is None else asdict(theirs),
+            "published": None if reference is None else asdict(reference),
         }
     return payload
 
 
-def query_rows(search: ExtractedFeatures, rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
-    """Give for each query its path, identity, and first match's rank and AP under each row.
+def query_rows(features: ExtractedFeatures, rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
+    """Path, identity, and rank of the first match and AP under each row, for each query.
 
     Queries that do not take part or have no match have no entry for the row.
     """
@@ -62,7 +62,7 @@ def query_rows(search: ExtractedFeatures, rows: Sequence[ResultRow]) -> list[dic
         for row in rows
         if row.ranking is not None
     ]
-    identities = search.query.labels["identity"].tolist()
+    identities = features.query.labels["identity"].tolist()
     return [
         {
             "path": path,
@@ -73,40 +73,37 @@ def query_rows(search: ExtractedFeatures, rows: Sequence[ResultRow]) -> list[dic
                 if first[index]
             },
         }
-        for index, path in enumerate(search.query.paths)
+        for index, path in enumerate(features.query.paths)
     ]
 
 
 def _cells(row: ResultRow, published: PublishedResult | None) -> list[Cell]:
-    ours = row.scores
-    if not ours.n_valid:
-        said = f"none: {ours.n_skipped} without a match" if ours.n_skipped else "none takes part"
-        return [row.title, *[None] * (len(COLUMNS) - 2), said]
-    shares = (*ours.cmc.values(), ours.mean_average_precision, ours.mean_inverse_penalty)
-    theirs = difference = None
+    scores = row.scores
+    if not scores.n_valid:
+        valid = f"none: {scores.n_skipped} without a match" if scores.n_skipped else "none"
+        return [row.title, *[None] * (len(COLUMNS) - 2), valid]
+    values = (*scores.cmc.values(), scores.mean_average_precision, scores.mean_inverse_penalty)
+    reference = difference = None
     if published is not None:
-        theirs = f"{_pair(published.rank1, published.mAP)}{published.mark}"
-        if published.valid in (None, ours.n_valid):
-            gaps = ours.cmc[1] - published.rank1, ours.mean_average_precision - published.mAP
+        reference = f"{_pair(published.rank1, published.mAP)}{published.mark}"
+        if published.valid in (None, scores.n_valid):
+            gaps = scores.cmc[1] - published.rank1, scores.mean_average_precision - published.mAP
             difference = _pair(*gaps, sign="+")
         else:
-            difference = f"of {published.valid} queries"
+            difference = f"on {published.valid} queries"
+    if row.trials:
+        interval = row.deviation and f"± {_pair(*row.deviation)} over {row.trials} trials"
+    else:
+        intervals = filter(None, (scores.rank1_interval, scores.precision_interval))
+        interval = " / ".join(f"{100 * low:.1f}–{100 * high:.1f}" for low, high in intervals)
     return [
         row.title,
-        *(100 * share for share in shares),
-        theirs,
+        *(100 * value for value in values),
+        reference,
         difference,
-        _spread(row),
-        f"{ours.n_valid} ({ours.n_skipped} skipped)",
+        interval,
+        f"{scores.n_valid} ({scores.n_skipped} skipped)",
     ]
-
-
-def _spread(row: ResultRow) -> str | None:
-    if row.trials:
-        trials = f"over {row.trials} trials"
-        return None if row.deviation is None else f"± {_pair(*row.deviation)} {trials}"
-    spans = (row.scores.rank1_interval, row.scores.precision_interval)
-    return " / ".join(f"{100 * low:.1f}–{100 * high:.1f}" for low, high in filter(None, spans))
 
 
 def _pair(rank1: float, precision: float, sign: str = "") -> str:

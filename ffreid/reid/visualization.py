@@ -1,8 +1,9 @@
-"""Rank lists of some queries as pictures: who was found, right and wrong, in the search's order."""
+"""Rank lists as images: a query and its nearest gallery items, matches in green, others in red."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -10,97 +11,97 @@ from torch import Tensor
 
 from ffreid.engine.dataset_files import read_image, write_image
 from ffreid.reid.data.records import EvalSplit, Record, Source
-from ffreid.reid.draw import caption, draw_rank_list, draw_sheet, shown_frame
 from ffreid.reid.feature_extraction import record_path
 from ffreid.reid.features import ExtractedFeatures
-from ffreid.reid.retrieval import protocols
-from ffreid.reid.retrieval.protocols import Protocol, match_masks
+from ffreid.reid.retrieval.protocols import Protocol, filter_mask, match_masks
 from ffreid.reid.retrieval.ranking import Ranking
 from ffreid.reid.scoring import ResultRow
 
-_SHOWN = 10
-_ON_A_SHEET = 20
-_FIRST_CHOICE = "CC"
-Picture = npt.NDArray[np.uint8]
+LIST_LENGTH, MAX_SHEET_ROWS = 10, 20
+TILE_HEIGHT, TILE_WIDTH, BORDER, GAP = 192, 112, 5, 6
+LINE, FONT, FONT_SIZE = 16, cv2.FONT_HERSHEY_SIMPLEX, 0.42
+WHITE, BACKGROUND = (255, 255, 255), 32
+MATCH, MISS, QUERY = (40, 200, 70), (225, 50, 50), (235, 235, 235)
+ImageArray = npt.NDArray[np.uint8]
 
 
 def draw_rank_lists(
-    source: Source, search: ExtractedFeatures, row: ResultRow, folder: Path, count: int
+    source: Source, features: ExtractedFeatures, row: ResultRow, folder: Path, count: int
 ) -> int:
     """Write the rank lists of `count` queries, worst first, as ``folder/*.png``.
 
-    Up to 20 also stand on one ``sheet.png``. Pictures of an earlier run are removed.
+    Up to 20 are also stacked in ``sheet.png``. Images of an earlier run are removed.
 
     Args:
-        source: where the pictures are.
-        search: features of its test search.
-        row: whose protocol says what is junk and what a match.
-        folder: is made.
-        count: queries, chosen by `evenly_spread_queries`.
+        source: dataset of the images.
+        features: of its test split.
+        row: its protocol defines junk and matches.
+        folder: is created.
+        count: number of queries, chosen by `evenly_spread_queries`.
 
     Returns:
-        How many were drawn: fewer where fewer queries are valid.
+        The number of lists drawn, less than `count` if fewer queries are valid.
     """
     assert row.ranking is not None
     for old in folder.glob("*.png"):
         old.unlink()
-    drawn: list[Picture] = []
-    chosen = evenly_spread_queries(row.ranking, count)
-    pictures = rank_list_images(source, source.test, search, row, chosen)
-    for place, (index, picture) in enumerate(zip(chosen, pictures, strict=True)):
-        path, precision = search.query.paths[index], float(row.ranking.precision[index])
-        name = f"{place:03d}-ap{round(100 * precision):03d}-{path.replace('/', '_')}"
-        write_image(folder / f"{name.removesuffix('.jpg').removesuffix('.png')}.png", picture)
-        drawn.append(picture)
-    if 1 < len(drawn) <= _ON_A_SHEET:
+    drawn: list[ImageArray] = []
+    queries = evenly_spread_queries(row.ranking, count)
+    images = rank_list_images(source, source.test, features, row, queries)
+    for number, (query, image) in enumerate(zip(queries, images, strict=True)):
+        path, precision = features.query.paths[query], float(row.ranking.precision[query])
+        name = f"{number:03d}-ap{round(100 * precision):03d}-{path.replace('/', '_')}"
+        write_image(folder / f"{name.removesuffix('.jpg').removesuffix('.png')}.png", image)
+        drawn.append(image)
+    if 1 < len(drawn) <= MAX_SHEET_ROWS:
         write_image(folder / "sheet.png", draw_sheet(drawn))
     return len(drawn)
 
 
 def rank_list_images(
     source: Source,
-    searched: EvalSplit,
-    search: ExtractedFeatures,
+    split: EvalSplit,
+    features: ExtractedFeatures,
     row: ResultRow,
-    chosen: Sequence[int],
-) -> Iterator[Picture]:
+    queries: Sequence[int],
+) -> Iterator[ImageArray]:
     """Draw the rank lists of some queries.
 
     Args:
-        source: where the pictures are.
-        searched: the records of the search.
-        search: its features.
-        row: whose protocol says what is junk and what a match.
-        chosen: indices of queries.
+        source: dataset of the images.
+        split: records of the features.
+        features: of the split.
+        row: its protocol defines junk and matches.
+        queries: their indices.
 
     Yields:
         (H, W, 3) uint8 each.
     """
     assert row.ranking is not None
-    protocol = next(one for one in search.protocols if one.name == row.protocol)
-    queries = {record_path(record): record for record in searched.query}
-    gallery = {record_path(record): record for record in searched.gallery}
-    for index in chosen:
-        path, precision = search.query.paths[index], float(row.ranking.precision[index])
-        items, good, distances = top_matches(search, protocol, index)
-        found = [gallery[search.gallery.paths[item]] for item in items]
+    protocol = next(p for p in features.protocols if p.name == row.protocol)
+    query_records = {record_path(record): record for record in split.query}
+    gallery_records = {record_path(record): record for record in split.gallery}
+    for query in queries:
+        path, precision = features.query.paths[query], float(row.ranking.precision[query])
+        items, is_match, distances = top_matches(features, protocol, query)
+        record = query_records[path]
+        records = [gallery_records[features.gallery.paths[item]] for item in items]
         yield draw_rank_list(
-            _read(source, queries[path]),
-            [_read(source, record) for record in found],
-            good=good,
-            scores=distances,
-            label=caption(queries[path], source.columns),
-            labels=[caption(record, source.columns) for record in found],
+            _read(source, record),
+            [_read(source, record) for record in records],
+            is_match=is_match,
+            distances=distances,
+            label=caption(record, source.columns),
+            labels=[caption(record, source.columns) for record in records],
             title=f"{path}: {row.protocol}, AP {100 * precision:.1f} %, "
-            f"first match at rank {int(row.ranking.first[index])}",
+            f"first match at rank {int(row.ranking.first[query])}",
         )
 
 
 def row_to_draw(rows: Sequence[ResultRow]) -> ResultRow | None:
-    """Choose the row whose lists are worth a look: CC, else the first with a valid query."""
+    """The row whose lists are drawn: CC, else the first with a valid query."""
     valid = [row for row in rows if row.comparable and row.scores.n_valid]
-    hardest = [row for row in valid if row.protocol == _FIRST_CHOICE]
-    return next(iter(hardest or valid), None)
+    return next(iter([row for row in valid if row.protocol == "CC"] or valid), None)
 
 
 def evenly_spread_queries(ranking: Ranking, count: int) -> list[int]:
@@ -112,30 +113,121 @@ def evenly_spread_queries(ranking: Ranking, count: int) -> list[int]:
 
 
 def top_matches(
-    search: ExtractedFeatures, protocol: Protocol, query: int, length: int = _SHOWN
+    features: ExtractedFeatures, protocol: Protocol, query: int, length: int = LIST_LENGTH
 ) -> tuple[list[int], list[bool], list[float]]:
-    """Give the gallery items that a query finds first, junk left out.
+    """Find the gallery items nearest to a query, without junk.
 
     Args:
-        search: features of length 1 and labels.
-        protocol: what is junk and what a match.
+        features: of length 1, with labels.
+        protocol: defines junk and matches.
         query: its index.
         length: of the list at most.
 
     Returns:
-        Their indices, which of them match, and their distances (1 less the cosine).
+        Their indices, whether they match, and their distances (1 - cosine).
     """
-    device = torch.device("cpu")
-    labels, gallery = search.labels(device)
-    own = {name: values[query : query + 1] for name, values in labels.items()}
-    good, junk = (mask[0] for mask in match_masks(protocol, own, gallery))
-    shown = protocols.filter_mask(gallery, protocol.gallery) & ~junk
-    items = shown.nonzero().view(-1)
-    distances: Tensor = 1 - search.gallery.features[items] @ search.query.features[query]
+    labels, gallery = features.labels(torch.device("cpu"))
+    row = {name: values[query : query + 1] for name, values in labels.items()}
+    is_match, junk = (mask[0] for mask in match_masks(protocol, row, gallery))
+    items = (filter_mask(gallery, protocol.gallery) & ~junk).nonzero().view(-1)
+    distances: Tensor = 1 - features.gallery.features[items] @ features.query.features[query]
     first = distances.argsort(stable=True)[:length]
     order = items[first]
-    return order.tolist(), good[order].tolist(), distances[first].tolist()
+    return order.tolist(), is_match[order].tolist(), distances[first].tolist()
 
 
-def _read(source: Source, record: Record) -> Picture:
+def draw_rank_list(
+    query: ImageArray,
+    gallery: Sequence[ImageArray],
+    *,
+    is_match: Sequence[bool],
+    distances: Sequence[float],
+    label: str = "",
+    labels: Sequence[str] = (),
+    title: str = "",
+) -> ImageArray:
+    """Draw a query on the left and its gallery images to the right, the nearest first.
+
+    Matches have a green border, others a red one, the query a white one. Images are scaled to one
+    tile size with their aspect ratio.
+
+    Args:
+        query: (H, W, 3) uint8 RGB, of any size.
+        gallery: such images in the order of the ranking; perhaps none.
+        is_match: whether each is a match.
+        distances: of each, written below it with its rank.
+        label: text below the query; ``\\n`` separates lines.
+        labels: texts below the gallery images; none, or one each.
+        title: text above everything.
+
+    Returns:
+        (H', W', 3) uint8 RGB; lists of equal length have equal widths.
+    """
+    ranked = zip(gallery, is_match, distances, labels or [""] * len(gallery), strict=True)
+    tiles = [_tile(query, QUERY, ["query", *label.splitlines()])]
+    for rank, (image, match, distance, text) in enumerate(ranked, 1):
+        lines = [f"{rank}: {distance:.4f}", *text.splitlines()]
+        tiles.append(_tile(image, MATCH if match else MISS, lines))
+    height = max(len(tile) for tile in tiles)
+    columns = [_background(height, GAP)]
+    for tile in tiles:
+        filling = _background(height - len(tile), tile.shape[1])
+        columns += [np.concatenate([tile, filling]), _background(height, GAP)]
+    columns.insert(3, _background(height, 2 * GAP))  # between query and gallery
+    if not gallery:
+        columns.append(_background(height, 2 * TILE_WIDTH))
+        _write(columns[-1], ["nothing in the gallery", "but junk"], TILE_HEIGHT // 2)
+    row = np.concatenate(columns, axis=1)
+    head = _background(LINE + GAP if title else GAP, row.shape[1])
+    _write(head, [title], 0)
+    return np.concatenate([head, row])
+
+
+def draw_sheet(rows: Sequence[ImageArray]) -> ImageArray:
+    """Stack rank lists (H, W, 3) uint8, padding shorter ones on the right."""
+    width = max(row.shape[1] for row in rows)
+    return np.concatenate(
+        [np.concatenate([row, _background(len(row), width - row.shape[1])], axis=1) for row in rows]
+    )
+
+
+def shown_frame(record: Record) -> str:
+    """Path of the image that represents a record: a tracklet's middle frame."""
+    return record.frames[len(record.frames) // 2]
+
+
+def caption(record: Record, columns: Sequence[str] = ("camera", "clothes")) -> str:
+    """A record's identity and its known labels, one per line."""
+    return "\n".join(f"{name} {getattr(record, name)}" for name in ("identity", *columns))
+
+
+def _read(source: Source, record: Record) -> ImageArray:
     return read_image(source.folder / shown_frame(record))
+
+
+def _tile(image: ImageArray, colour: tuple[int, int, int], lines: Sequence[str]) -> ImageArray:
+    height, width = image.shape[:2]
+    scale = min(TILE_HEIGHT / height, TILE_WIDTH / width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    resized = cv2.resize(np.ascontiguousarray(image), size, interpolation=method)
+    tile = _background(TILE_HEIGHT + 2 * BORDER, TILE_WIDTH + 2 * BORDER)
+    top, left = BORDER + (TILE_HEIGHT - size[1]) // 2, BORDER + (TILE_WIDTH - size[0]) // 2
+    tile[top - BORDER : top + size[1] + BORDER, left - BORDER : left + size[0] + BORDER] = colour
+    tile[top : top + size[1], left : left + size[0]] = resized
+    text = _background(LINE * len(lines) + GAP, tile.shape[1])
+    _write(text, lines, 0)
+    return np.concatenate([tile, text])
+
+
+def _background(height: int, width: int) -> ImageArray:
+    return np.full((height, width, 3), BACKGROUND, np.uint8)
+
+
+def _write(canvas: ImageArray, lines: Sequence[str], top: int) -> None:
+    for number, line in enumerate(lines, 1):
+        # Smaller letters rather than a cut line.
+        (width, _), _ = cv2.getTextSize(line, FONT, FONT_SIZE, 1)
+        size = FONT_SIZE * min(1.0, (canvas.shape[1] - 2 * BORDER) / max(width, 1))
+        place = (BORDER, top + number * LINE - 3)
+        cv2.putText(canvas, line, place, FONT, size, WHITE, 1, cv2.LINE_AA)

@@ -1,1 +1,1 @@
-"""From data sets on disk to batches of pictures or clips."""
+"""From datasets on disk to batches of images or clips."""

@@ -1,4 +1,4 @@
-"""What travels from the data set to the network and the losses."""
+"""Samples and batches for the network and the losses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,15 +9,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sample:
-    """A training picture or clip with its labels.
+    """A training image or clip with its labels.
 
     Attributes:
         images: (3, H, W) or (3, T, H, W) float32, normalised.
         identity: label from 0.
-        camera: as the data set counts.
+        camera: the dataset's number.
         clothes: label from 0.
-        broken: unreadable files, below the data set's folder, that this sample stands in for.
-        name: its first picture's file.
+        broken: unreadable files that this sample replaces.
+        name: file of its first image.
     """
 
     images: Tensor
@@ -30,7 +30,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class EvalSample:
-    """Record `index` of an evaluation: its picture or clip, as in `Sample`."""
+    """Image or clip of record `index` of an evaluation, as in `Sample`."""
 
     index: int
     images: Tensor
@@ -38,7 +38,7 @@ class EvalSample:
 
 @dataclass(frozen=True)
 class UnreadableRecord:
-    """Record `index` of an evaluation, left out as its file `path` cannot be read."""
+    """Record `index` of an evaluation, skipped as its file `path` cannot be read."""
 
     index: int
     path: str
@@ -47,13 +47,13 @@ class UnreadableRecord:
 
 @dataclass(frozen=True)
 class ReidBatch:
-    """B training samples stacked.
+    """B training samples.
 
     Attributes:
         images: (B, 3, H, W) or (B, 3, T, H, W), normalised.
         identities: (B,) int64.
         clothes: (B,) int64.
-        broken: unreadable files that samples stand in for.
+        broken: unreadable files that samples replace.
         names: B files, the first of each sample.
     """
 
@@ -78,12 +78,12 @@ class ReidBatch:
 
 @dataclass(frozen=True)
 class EvalBatch:
-    """What of a batch of records can be evaluated, and what cannot.
+    """The readable and the unreadable records of an evaluation batch.
 
     Attributes:
-        index: (B,) int64 records; B may be 0.
-        images: (B, 3, H, W) or (B, 3, T, H, W), normalised; (0,) for none.
-        broken: the records that are left out.
+        index: (B,) int64 of the readable records; B may be 0.
+        images: (B, 3, H, W) or (B, 3, T, H, W), normalised; (0,) if B is 0.
+        broken: the unreadable records.
     """
 
     index: Tensor
@@ -114,10 +114,10 @@ def collate(samples: Sequence[Sample]) -> ReidBatch:
 
 
 def collate_for_evaluation(items: Sequence[EvalSample | UnreadableRecord]) -> EvalBatch:
-    """Stack what can be evaluated and list what cannot."""
-    whole = [item for item in items if isinstance(item, EvalSample)]
+    """Stack readable samples and list unreadable records."""
+    readable = [item for item in items if isinstance(item, EvalSample)]
     return EvalBatch(
-        index=torch.tensor([item.index for item in whole], dtype=torch.int64),
-        images=torch.stack([item.images for item in whole]) if whole else torch.empty(0),
+        index=torch.tensor([item.index for item in readable], dtype=torch.int64),
+        images=torch.stack([item.images for item in readable]) if readable else torch.empty(0),
         broken=tuple(item for item in items if isinstance(item, UnreadableRecord)),
     )

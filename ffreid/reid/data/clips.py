@@ -1,7 +1,7 @@
-"""Which frames of a tracklet make a clip, in training and in evaluation.
+"""Choice of the frames of a clip, in training and in evaluation.
 
-Draws follow the original's streams: `random.Random(s)` and `np.random.RandomState(s)` here give
-what the global generators gave there after being seeded with s.
+Random numbers are those of Simple-CCReID: `random.Random(s)` and `np.random.RandomState(s)` give
+the same values as the global generators seeded with s.
 """
 
 import random
@@ -18,9 +18,9 @@ from ffreid.reid.data.records import Record
 def crop_by_stride(
     count: int, *, length: int, stride: int, rng: random.Random, numpy_rng: np.random.RandomState
 ) -> list[int]:
-    """Draw `length` of `count` frames, every `stride`-th from a random one on.
+    """Draw `length` of `count` frames, every `stride`-th from a random start.
 
-    Where the tracklet is too short for that, frames are drawn as by `crop_by_segment`.
+    Tracklets that are too short are sampled by `crop_by_segment`.
     """
     if count < length * stride:
         return crop_by_segment(count, length=length, rng=rng, numpy_rng=numpy_rng)
@@ -31,9 +31,9 @@ def crop_by_stride(
 def crop_by_segment(
     count: int, *, length: int, rng: random.Random, numpy_rng: np.random.RandomState
 ) -> list[int]:
-    """Draw a frame from each of `length` equal parts (temporal segment networks, Wang et al. 2016).
+    """Draw a frame from each of `length` equal segments (TSN, Wang et al. 2016).
 
-    The tail that does not divide is left out; a tracklet of fewer frames gives some repeatedly.
+    The remainder at the end is ignored; shorter tracklets are sampled with replacement.
     """
     if count < length:
         return sorted(numpy_rng.choice(count, size=length, replace=True).tolist())
@@ -42,7 +42,7 @@ def crop_by_segment(
 
 
 def chunks(count: int, step: int) -> list[tuple[int, int]]:
-    """Cut `count` frames in [start, end) of `step` each, the last with the tail; 0 cuts nothing."""
+    """Split `count` frames into [start, end) of `step` each, the last with the rest; 0: one."""
     number = count // step if step else 0
     if number == 0:
         return [(0, count)]
@@ -51,10 +51,10 @@ def chunks(count: int, step: int) -> list[tuple[int, int]]:
 
 
 def clip_indices(count: int, length: int, stride: int) -> list[list[int]]:
-    """Share `count` frames out to clips of `length`, every frame once.
+    """Distribute `count` frames over clips of `length`, each frame once.
 
-    Whole blocks of length x stride frames give `stride` interleaved clips; what remains is
-    interleaved as widely as it goes; the last frames, fewer than `length`, repeat in turn.
+    Blocks of length x stride frames become `stride` interleaved clips; the rest is interleaved
+    with the largest possible stride; the last frames, fewer than `length`, are repeated in turn.
     """
     clips: list[list[int]] = []
     start = 0
@@ -69,7 +69,7 @@ def clip_indices(count: int, length: int, stride: int) -> list[list[int]]:
 
 
 def dense_chunks(records: Sequence[Record], step: int) -> tuple[Record, ...]:
-    """Cut training tracklets in pieces of `step` frames (the last up to 2 step - 1); 0: none."""
+    """Split training tracklets into chunks of `step` frames (last: up to 2 step - 1); 0: none."""
     return tuple(
         replace(record, frames=record.frames[start:end])
         for record in records
@@ -80,10 +80,10 @@ def dense_chunks(records: Sequence[Record], step: int) -> tuple[Record, ...]:
 def clips_of_tracklets(
     records: Sequence[Record], length: int, stride: int
 ) -> tuple[tuple[Record, ...], Tensor]:
-    """Cut test tracklets in clips of `length` frames.
+    """Split test tracklets into clips of `length` frames.
 
     Returns:
-        The clips, and (V, 2) int64: tracklet v's are [start, end) of them.
+        The clips, and (V, 2) int64: those of tracklet v are [start, end).
     """
     clips: list[Record] = []
     spans: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Samples for training and evaluation, as torch's DataLoader asks for them."""
+"""Datasets of torch's DataLoader for training and evaluation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
@@ -16,80 +16,79 @@ from ffreid.reid.data.records import Record
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import SampleRandom, sample_random
 
-# Records of one identity that are tried before its pictures count as lost.
-TRIES = 100
+MAX_TRIES = 100
+"""Records tried in place of an unreadable one."""
 
 
 def read_frames(
-    folder: Path, frames: Sequence[str], known: Mapping[str, UserError] | None = None
+    folder: Path, frames: Sequence[str], known_broken: Mapping[str, UserError] | None = None
 ) -> list[Image.Image]:
-    """Read a record's pictures, each file once however often it is named.
+    """Read a record's images, each file once.
 
     Raises:
-        UnreadableError: a file is missing or broken, or among those `known` to be.
+        UnreadableError: a file is missing or broken, or in `known_broken`.
     """
-    pictures: dict[str, Image.Image] = {}
+    images: dict[str, Image.Image] = {}
     for path in dict.fromkeys(frames):
-        if known and path in known:
-            raise UnreadableError(path, known[path])
+        if known_broken and path in known_broken:
+            raise UnreadableError(path, known_broken[path])
         try:
-            pictures[path] = open_image(folder / path)
+            images[path] = open_image(folder / path)
         except UserError as error:
             raise UnreadableError(path, error) from error
-    return [pictures[path] for path in frames]
+    return [images[path] for path in frames]
 
 
 class UnreadableError(Exception):
     """A file of a record that cannot be read.
 
     Args:
-        path: below the data set's folder.
-        error: what is wrong with it.
+        path: relative to the dataset's folder.
+        error: the reason.
     """
 
     def __init__(self, path: str, error: UserError) -> None:
         super().__init__(path)
         self.path, self.error = path, error
 
-    def advised(self) -> UserError:
-        """Give the user's error, with the way to go on without the file."""
+    def user_error(self) -> UserError:
+        """The error with a hint at DATA.SKIP_BROKEN."""
         return UserError(
             self.error.message,
-            "copy or unpack the data set again, or set DATA.SKIP_BROKEN True to go on without",
+            "copy or unpack the dataset again, or set DATA.SKIP_BROKEN True to skip the file",
         )
 
 
 class Training(Protocol):
-    """Chooses frames of a record and augments them."""
+    """Choice of a record's frames and their augmentation."""
 
     def frames(self, count: int, sample: SampleRandom) -> list[int]:
-        """Draw which of a record's `count` pictures are wanted."""
+        """Choose some of a record's `count` images."""
 
-    def __call__(self, pictures: Sequence[Image.Image], sample: SampleRandom) -> Tensor:
-        """Give what the network reads."""
+    def __call__(self, images: Sequence[Image.Image], sample: SampleRandom) -> Tensor:
+        """The input of the network."""
 
 
 class Evaluation(Protocol):
-    """Makes all of a record's pictures ready."""
+    """Preprocessing of a record's images."""
 
-    def __call__(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Give what the network reads."""
+    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
+        """The input of the network."""
 
 
 class TrainSet(torch.utils.data.Dataset[Sample]):
-    """Training pictures or clips in the sampler's order.
+    """Training images or clips in the sampler's order.
 
-    Keys are (epoch, position); a sample follows from (seed, epoch, position) alone, whatever
-    process makes it.
+    Keys are (epoch, position); a sample depends on (seed, epoch, position) only, in any process.
 
     Args:
         records: with labels from 0.
-        folder: their paths start from.
-        sampler: which record stands where.
+        folder: of the records' paths.
+        sampler: the order of the records.
         prepare: `ImageTraining` or `ClipTraining`.
         seed: of the augmentation.
-        skip_broken: put another record of the same identity, or another clip, in the place of one
-            that cannot be read (DATA.SKIP_BROKEN); an error else.
+        skip_broken: replace an unreadable record by another of the same identity, or by another
+            clip, instead of raising an error (DATA.SKIP_BROKEN).
     """
 
     def __init__(
@@ -120,13 +119,13 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
         for record in self._candidates(first, sample):
             chosen = self.prepare.frames(len(record.frames), sample)
             try:
-                read = read_frames(self.folder, [record.frames[i] for i in chosen], broken)
+                frames = read_frames(self.folder, [record.frames[i] for i in chosen], broken)
             except UnreadableError as error:
                 if not self.skip_broken:
-                    raise error.advised() from error
+                    raise error.user_error() from error
                 broken[error.path] = error.error
                 continue
-            images = self.prepare(read, sample)
+            images = self.prepare(frames, sample)
             return Sample(
                 images,
                 record.identity,
@@ -136,28 +135,28 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
                 record.frames[chosen[0]],
             )
         raise UserError(
-            f"none of the {len(broken)} pictures tried of training identity "
-            f"{self.records[first].identity} can be read: {next(iter(broken.values())).message}",
-            "copy or unpack the data set again",
+            f"cannot read any of {len(broken)} images of training identity "
+            f"{self.records[first].identity}: {next(iter(broken.values())).message}",
+            "copy or unpack the dataset again",
         )
 
     def _candidates(self, first: int, sample: SampleRandom) -> Iterator[Record]:
-        """Give a record, then its identity's in random order."""
+        """Yield a record, then those of its identity in random order."""
         yield self.records[first]
         members = list(self.sampler.members[self.records[first].identity])
         sample.rng.shuffle(members)
         # A tracklet with a broken frame has other clips.
-        again = len(self.records[first].frames) > 1
-        for index in islice(cycle(members) if again else members, TRIES):
+        has_clips = len(self.records[first].frames) > 1
+        for index in islice(cycle(members) if has_clips else members, MAX_TRIES):
             yield self.records[index]
 
 
 class EvalSet(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
-    """Pictures or clips to evaluate, in the records' order.
+    """Images or clips to evaluate, in the records' order.
 
     Args:
-        records: pictures, or clips of equal length.
-        folder: their paths start from.
+        records: images, or clips of equal length.
+        folder: of the records' paths.
         prepare: `ImageEvaluation` or `ClipEvaluation`.
         skip_broken: return `UnreadableRecord` instead of raising an error (DATA.SKIP_BROKEN).
     """
@@ -180,9 +179,9 @@ class EvalSet(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
 
     def __getitem__(self, index: int) -> EvalSample | UnreadableRecord:
         try:
-            read = read_frames(self.folder, self.records[index].frames)
+            frames = read_frames(self.folder, self.records[index].frames)
         except UnreadableError as error:
             if not self.skip_broken:
-                raise error.advised() from error
+                raise error.user_error() from error
             return UnreadableRecord(index, error.path, error.error.message)
-        return EvalSample(index, self.prepare(read))
+        return EvalSample(index, self.prepare(frames))

@@ -1,4 +1,4 @@
-"""What a re-identification data set is made of: pictures or tracklets with their labels."""
+"""Datasets of re-identification: images or tracklets with their labels, in splits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,19 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ffreid.errors import UserError
 from ffreid.reid.retrieval.protocols import Protocol, label_columns
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A picture, or a tracklet of several.
+    """An image, or a tracklet of several.
 
     Attributes:
-        frames: paths below the data set's folder with ``/`` between; a picture has one.
-        identity: in training a label from 0, in evaluation the data set's own number.
-        camera: as the data set counts (LaST: one each picture; DeepChange: the tracklet).
-        clothes: outfit; in training a label from 0.
+        frames: paths relative to the dataset's folder, with ``/``; an image has one.
+        identity: in training a label from 0, in evaluation the dataset's own number.
+        camera: the dataset's number (LaST: one per image; DeepChange: the tracklet).
+        clothes: in training a label from 0.
     """
 
     frames: tuple[str, ...]
@@ -30,7 +31,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSplit:
-    """Queries, the gallery they search, and the protocols by which that is judged."""
+    """Queries, their gallery, and the protocols of the evaluation."""
 
     query: tuple[Record, ...]
     gallery: tuple[Record, ...]
@@ -39,20 +40,20 @@ class EvalSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set as it lies on disk.
+    """A dataset on disk.
 
     Attributes:
-        name: the data set's.
-        folder: its own folder, which the records' paths start from.
+        name: of the dataset.
+        folder: the records' paths are relative to it.
         video: whether the records are tracklets.
         train: labelled from 0.
-        identities: what the identity labels of training stand for, by label.
-        outfits: what the clothes labels of training stand for, by label.
-        test: the search that the published results are of.
-        val: a search to select models on, where the data set has one.
-        columns: which labels of the test records are known besides the identity.
-        single_shot: galleries of one picture an identity, as indices into the test gallery (PRCC).
-        notes: what people should know, e.g. which labels are missing; a line each.
+        identities: names of the training identities, by label.
+        clothes: names of the training clothes, by label.
+        test: the split of the published results.
+        val: for model selection, if the dataset has one.
+        columns: known labels of the test records besides the identity.
+        single_shot: galleries of one image per identity, as indices into the test gallery (PRCC).
+        notes: lines for the user, e.g. on missing labels.
     """
 
     name: str
@@ -67,24 +68,40 @@ class Source:
     single_shot: tuple[tuple[int, ...], ...] = ()
     notes: tuple[str, ...] = ()
 
+    def split(self, name: str) -> EvalSplit:
+        """The split ``test`` or ``val``.
+
+        Raises:
+            UserError: the dataset has no validation split.
+        """
+        split = self.val if name == "val" else self.test
+        if split is None:
+            raise UserError(f"{self.name} has no validation split", "set TEST.SELECT_ON test")
+        return split
+
+    def protocol_names(self, split: str) -> list[str]:
+        """Names of the protocols of a split whose labels are known."""
+        known = {"identity", *self.columns}
+        return [p.name for p in self.split(split).protocols if p.columns <= known]
+
     def clothes_of_identity(self) -> npt.NDArray[np.bool_]:
-        """Whose outfit is whose: (identities, outfits) booleans."""
+        """(identities, clothes) booleans: the clothes labels of each training identity."""
         mask = np.zeros((len(self.identities), len(self.clothes)), bool)
         for record in self.train:
             mask[record.identity, record.clothes] = True
         return mask
 
     def summary(self) -> str:
-        """Say in a line what there is."""
-        kind = "tracklets" if self.video else "pictures"
+        """The dataset's size in a line."""
+        kind = "tracklets" if self.video else "images"
         return (
-            f"{len(self.train)} training {kind} of {len(self.identities)} identities in "
-            f"{len(self.clothes)} outfits, {len(self.test.query)} queries, "
-            f"{len(self.test.gallery)} in the gallery, at {self.folder}"
+            f"{len(self.train)} training {kind} of {len(self.identities)} identities with "
+            f"{len(self.clothes)} clothes labels, {len(self.test.query)} query and "
+            f"{len(self.test.gallery)} gallery {kind}, in {self.folder}"
         )
 
 
 def labels(records: Sequence[Record], columns: Sequence[str]) -> dict[str, Tensor]:
-    """Give the records' identities and the named columns, each (N,) int64."""
+    """The records' identities and the named columns, each (N,) int64."""
     names = ("identity", *columns)
     return label_columns(**{name: [getattr(r, name) for r in records] for name in names})

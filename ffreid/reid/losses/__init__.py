@@ -1,4 +1,4 @@
-"""The losses under the names that the configuration knows."""
+"""The losses by their names in the configuration."""
 
 from typing import Protocol
 
@@ -18,7 +18,7 @@ class ClassificationLoss(Protocol):
     """Loss of scores (B, C), logits or unscaled cosines, with labels (B,)."""
 
     def __call__(self, scores: Tensor, labels: Tensor, /, *, scale: float, margin: float) -> Tensor:
-        """Give the mean over the batch."""
+        """Mean over the batch."""
 
 
 class PairwiseLoss(Protocol):
@@ -35,14 +35,14 @@ class PairwiseLoss(Protocol):
         gradient: Gradient = "own",
         groups: int = 1,
     ) -> Tensor:
-        """Give the mean over the batch."""
+        """Mean over the batch."""
 
 
 class ClothesLoss(Protocol):
     """Loss of unscaled cosines (B, C) with clothes (B,)."""
 
     def __call__(self, cosines: Tensor, clothes: Tensor, /, *, scale: float) -> Tensor:
-        """Give the mean over the batch."""
+        """Mean over the batch."""
 
 
 CLASSIFICATION: dict[str, ClassificationLoss] = {
@@ -68,6 +68,6 @@ CLOTHES: dict[str, ClothesLoss] = {
     "cosface": lambda cosines, clothes, *, scale: cosface(
         cosines, clothes, scale=scale, margin=0.0
     ),
-    # Kept from the original, which leaves these cosines unscaled.
+    # Unscaled cosines, as in Simple-CCReID.
     "crossentropy": lambda cosines, clothes, *, scale: cross_entropy(cosines, clothes),
 }

@@ -1,4 +1,7 @@
-"""Losses of a classifier's scores: cross entropies, plain, smoothed and with margins."""
+"""Losses of classifiers: cross entropy, with label smoothing, and with margins.
+
+`cosines` are (B, C), unscaled; `labels` (B,) int64; `scale` is the cosines' factor.
+"""
 
 import math
 
@@ -16,7 +19,7 @@ def cross_entropy(scores: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
     Args:
         scores: (B, C) logits.
         labels: (B,) int64.
-        smoothing: e; 0 for the plain loss.
+        smoothing: e.
     """
     return F.cross_entropy(scores, labels, label_smoothing=smoothing)
 
@@ -25,17 +28,11 @@ def cross_entropy(scores: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
 def arcface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: float = 0.1) -> Tensor:
     """Cross entropy with an angle added to the true class's (Deng et al., CVPR 2019, eq. 3).
 
-    Where the sum would pass pi, the cosine is lowered by margin x sin(margin) instead, so that
-    the loss stays monotonous.
-
-    Args:
-        cosines: (B, C), unscaled.
-        labels: (B,) int64.
-        scale: the cosines' factor.
-        margin: radians.
+    If the sum exceeds pi, the cosine is lowered by margin x sin(margin) instead, which keeps the
+    loss monotonic. `margin` is in radians.
     """
     true = cosines.gather(1, labels.unsqueeze(1))
-    # The root's slope is infinite at a cosine of 1, and rounding may pass it.
+    # The root has an infinite gradient at a cosine of 1, which rounding may exceed.
     sine = (1.0 - true.square()).clamp(min=torch.finfo(true.dtype).eps).sqrt()
     turned = true * math.cos(margin) - sine * math.sin(margin)
     lowered = true - margin * math.sin(math.pi - margin)
@@ -48,12 +45,6 @@ def cosface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: flo
     """Cross entropy with the true class's cosine lowered (Wang et al., CVPR 2018, eq. 4).
 
     Without margin it is the clothes classifier's loss of CAL (Gu et al., CVPR 2022, eq. 2).
-
-    Args:
-        cosines: (B, C), unscaled.
-        labels: (B,) int64.
-        scale: the cosines' factor.
-        margin: what is taken from the true class's cosine.
     """
     hardened = torch.where(_is_true(cosines, labels), cosines - margin, cosines)
     return F.cross_entropy(scale * hardened, labels)
@@ -61,15 +52,9 @@ def cosface(cosines: Tensor, labels: Tensor, *, scale: float = 16.0, margin: flo
 
 @in_float32
 def circle(cosines: Tensor, labels: Tensor, *, scale: float = 96.0, margin: float = 0.3) -> Tensor:
-    """Circle loss with classes' weights (Sun et al., CVPR 2020, eq. 6 and 8).
+    """Circle loss with class labels (Sun et al., CVPR 2020, eq. 6 and 8); `margin` is m.
 
-    The weights relu(1 + m - x) and relu(x + m) carry no gradient.
-
-    Args:
-        cosines: (B, C), unscaled.
-        labels: (B,) int64.
-        scale: the cosines' factor.
-        margin: relaxation m.
+    The weights relu(1 + m - x) and relu(x + m) are constants.
     """
     fixed = cosines.detach()
     true = F.relu(1.0 + margin - fixed) * (cosines - (1.0 - margin))

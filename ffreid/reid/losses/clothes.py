@@ -1,4 +1,4 @@
-"""CAL: the adversarial loss that makes a person's clothes indistinguishable."""
+"""CAL: the clothes-based adversarial loss, with a classifier or a memory bank."""
 
 from collections.abc import Callable
 
@@ -25,53 +25,48 @@ def cal(
 ) -> Tensor:
     """Clothes-based adversarial loss (Gu et al., CVPR 2022, eq. 3 and 5), as a mean over samples.
 
-    Each of the identity's clothes competes with the other identities' clothes only; the targets
-    are 1 - epsilon for the worn clothes plus epsilon shared by all of the identity's.
+    Each of an identity's clothes classes competes with those of other identities only; the targets
+    are 1 - epsilon for the sample's class plus epsilon shared by all of its identity.
 
     Args:
         cosines: (B, C) of the features with each clothes class, unscaled.
-        clothes: (B,) int64, worn.
-        positives: (B, C) bool, the clothes of the sample's identity.
+        clothes: (B,) int64.
+        positives: (B, C) bool, the clothes classes of the sample's identity.
         scale: the cosines' factor, 1 / temperature.
-        epsilon: share of the targets that all the identity's clothes get.
-        seen: (C,) bool, the classes that count at all; every one where it is not given.
+        epsilon: target weight shared by the identity's classes.
+        seen: (C,) bool, the classes to use; default all.
     """
     logits = scale * cosines
-    rivals = ~positives
+    others = ~positives
     if seen is not None:
-        positives, rivals = positives & seen, rivals & seen
-    negatives = masked_logsumexp(logits, rivals).unsqueeze(1)
+        positives, others = positives & seen, others & seen
+    negatives = masked_logsumexp(logits, others).unsqueeze(1)
     log_p = F.logsigmoid(logits - negatives)
-    worn = log_p.gather(1, clothes.unsqueeze(1)).squeeze(1)
-    owned = torch.where(positives, log_p, 0.0).sum(dim=1) / positives.sum(dim=1).clamp(min=1)
-    return -((1.0 - epsilon) * worn + epsilon * owned).mean()
+    own_class = log_p.gather(1, clothes.unsqueeze(1)).squeeze(1)
+    identity_mean = torch.where(positives, log_p, 0.0).sum(dim=1) / positives.sum(dim=1).clamp(
+        min=1
+    )
+    return -((1.0 - epsilon) * own_class + epsilon * identity_mean).mean()
 
 
 def update_one_by_one(memory: Tensor, features: Tensor, clothes: Tensor, blend: Blend) -> None:
-    """Blend each sample into its row, in batch order: what the authors' code does.
+    """Blend each sample into its row, in batch order, as the authors' code does.
 
-    A momentum m acts as m^k on a row that k samples of the batch share.
+    A row with k samples in the batch is updated k times.
 
     Args:
-        memory: (C, D), written.
+        memory: (C, D), changed in place.
         features: (B, D).
         clothes: (B,) int64.
-        blend: of old rows and features.
+        blend: new row from old row and feature.
     """
-    # Numbers at once: each label of a GPU would be waited for.
+    # tolist: one synchronisation with the GPU instead of one per label.
     for feature, label in zip(features.unbind(), clothes.tolist(), strict=True):
         memory[label] = blend(memory[label], feature)
 
 
 def update_by_mean(memory: Tensor, features: Tensor, clothes: Tensor, blend: Blend) -> None:
-    """Blend the mean of the batch's samples of each class into its row: what was intended.
-
-    Args:
-        memory: (C, D), written.
-        features: (B, D).
-        clothes: (B,) int64.
-        blend: of an old row and a mean.
-    """
+    """Blend the mean of each class's samples into its row, as intended; see `update_one_by_one`."""
     for label in torch.unique(clothes):
         memory[label] = blend(memory[label], features[clothes == label].mean(dim=0))
 
@@ -80,11 +75,19 @@ MEMORY_UPDATES = {"asis": update_one_by_one, "mean": update_by_mean}
 
 
 class ClothesMemory(nn.Module):
-    """CAL against remembered features of each clothes class in place of a classifier's weights.
+    """CAL with a memory bank of each clothes class's features in place of classifier weights.
 
     Buffers:
         feature_memory: (C, D) float, zeros until a class is seen.
-        label_memory: (C,) int64, the class's own number once it is seen, -1 before.
+        label_memory: (C,) int64, the class's number once it is seen, -1 before.
+
+    Args:
+        clothes: number of classes C.
+        features: length D.
+        scale: see `cal`.
+        epsilon: see `cal`.
+        momentum: weight of the old row, once every class was seen.
+        update: of `MEMORY_UPDATES`.
     """
 
     feature_memory: Tensor
@@ -100,16 +103,6 @@ class ClothesMemory(nn.Module):
         momentum: float = 0.0,
         update: str = "asis",
     ) -> None:
-        """Start empty.
-
-        Args:
-            clothes: number of classes C.
-            features: length D.
-            scale: see `cal`.
-            epsilon: see `cal`.
-            momentum: share of the old row that stays, once every class was seen.
-            update: of `MEMORY_UPDATES`.
-        """
         super().__init__()
         self.scale, self.epsilon, self.momentum = scale, epsilon, momentum
         self.update = MEMORY_UPDATES[update]
@@ -117,23 +110,23 @@ class ClothesMemory(nn.Module):
         self.register_buffer("label_memory", torch.full((clothes,), -1))
 
     def forward(self, features: Tensor, clothes: Tensor, positives: Tensor) -> Tensor:
-        """Remember all processes' features, then give the loss of these.
+        """Update the memory with all processes' features, then compute the loss of these.
 
-        Until every class was seen, those not yet seen count neither as positives nor as negatives.
+        Classes not yet seen count neither as positives nor as negatives.
 
         Args:
             features: (B, D), of any length.
-            clothes: (B,) int64, worn.
-            positives: (B, C) bool, the clothes of the sample's identity; not changed.
+            clothes: (B,) int64.
+            positives: (B, C) bool, the clothes classes of the sample's identity.
         """
-        self._remember(features.detach(), clothes)
+        self._update_memory(features.detach(), clothes)
         cosines = cosine_matrix(features, self.feature_memory)
         return cal(
             cosines, clothes, positives, scale=self.scale, epsilon=self.epsilon, seen=self._seen()
         )
 
-    def _remember(self, features: Tensor, clothes: Tensor) -> None:
-        everyones = gather_with_grad(clothes)
+    def _update_memory(self, features: Tensor, clothes: Tensor) -> None:
+        all_clothes = gather_with_grad(clothes)
         full = self._seen().all()
 
         def blend(old: Tensor, new: Tensor) -> Tensor:
@@ -142,8 +135,8 @@ class ClothesMemory(nn.Module):
             return torch.where(full, self.momentum * old + (1.0 - self.momentum) * new, new)
 
         rows = gather_with_grad(features).to(self.feature_memory.dtype)
-        self.update(self.feature_memory, rows, everyones, blend)
-        self.label_memory[everyones] = everyones
+        self.update(self.feature_memory, rows, all_clothes, blend)
+        self.label_memory[all_clothes] = all_clothes
 
     def _seen(self) -> Tensor:
         return self.label_memory >= 0

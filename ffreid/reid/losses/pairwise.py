@@ -1,8 +1,9 @@
-"""Losses of pairs of features, against the gallery gathered from all processes.
+"""Losses of pairs of features, with those of all processes.
 
-A batch may hold `groups` equal parts that stand for as many processes: each part's loss is its own
-and the batch's their mean. With the gradient "own" a part's loss reaches its own features only,
-the others' are constants, as the authors train; with "full" it reaches the whole gallery.
+`features` are (B, D), of any length; `identities` (B,) int64; `scale` is the cosines' factor. A
+batch may consist of `groups` equal parts that represent as many processes; the loss is the mean of
+theirs. With `gradient` "own" a part's loss has gradients for the part's features only, as in
+Simple-CCReID; with "full" for all (see `gather_with_grad`).
 """
 
 from dataclasses import dataclass
@@ -25,15 +26,8 @@ def triplet(
 ) -> Tensor:
     """Batch-hard triplet loss in cosine distance (Hermans et al., 2017, eq. 5).
 
-    The hardest positive may be the sample itself, at distance 0; without negatives a sample's
-    loss is 0.
-
-    Args:
-        features: (B, D), of any length.
-        identities: (B,) int64.
-        margin: in cosine distance.
-        gradient: of the gathered gallery, see `gather_with_grad`.
-        groups: parts of the batch, see above.
+    The hardest positive may be the sample itself, at distance 0; a sample without negatives has
+    loss 0. `margin` is in cosine distance.
     """
     pairs = _pairs(features, identities, gradient, groups)
     distances = 1.0 - pairs.cosines
@@ -51,18 +45,11 @@ def contrastive(
     gradient: Gradient = "own",
     groups: int = 1,
 ) -> Tensor:
-    """Supervised contrastive loss whose denominators hold one positive and all negatives.
+    """Supervised contrastive loss with one positive and all negatives in each denominator.
 
-    Samples whose identity appears once have no term (the original's loss is not a number then).
+    Samples without positives have no term (Simple-CCReID's loss is NaN then).
     The mean is over a sample's positives, then over samples (van den Oord et al., 2018, eq. 4,
     per positive).
-
-    Args:
-        features: (B, D), of any length.
-        identities: (B,) int64.
-        scale: the cosines' factor.
-        gradient: of the gathered gallery, see `gather_with_grad`.
-        groups: parts of the batch, see above.
     """
     pairs = _pairs(features, identities, gradient, groups)
     scores = scale * pairs.cosines
@@ -85,15 +72,7 @@ def pair_cosface(
 ) -> Tensor:
     """Pairwise CosFace loss (Sun et al., CVPR 2020, eq. 1 with pair labels).
 
-    Samples without positives or negatives have a loss of 0.
-
-    Args:
-        features: (B, D), of any length.
-        identities: (B,) int64.
-        scale: the cosines' factor.
-        margin: what is added to the negatives' cosines.
-        gradient: of the gathered gallery, see `gather_with_grad`.
-        groups: parts of the batch, see above.
+    Samples without positives or negatives have loss 0; `margin` is added to negatives' cosines.
     """
     pairs = _pairs(features, identities, gradient, groups)
     negatives = masked_logsumexp(scale * (pairs.cosines + margin), pairs.negative)
@@ -110,18 +89,10 @@ def pair_circle(
     gradient: Gradient = "own",
     groups: int = 1,
 ) -> Tensor:
-    """Pairwise Circle loss (Sun et al., CVPR 2020, eq. 6 and 8 with pair labels).
+    """Pairwise Circle loss (Sun et al., CVPR 2020, eq. 6 and 8 with pair labels); `margin` is m.
 
-    The weights relu(c + m) and relu(1 + m - c) carry no gradient. Samples without positives or
-    negatives have a loss of 0.
-
-    Args:
-        features: (B, D), of any length.
-        identities: (B,) int64.
-        scale: the cosines' factor.
-        margin: relaxation m.
-        gradient: of the gathered gallery, see `gather_with_grad`.
-        groups: parts of the batch, see above.
+    The weights relu(c + m) and relu(1 + m - c) are constants. Samples without positives or
+    negatives have loss 0.
     """
     pairs = _pairs(features, identities, gradient, groups)
     cosines, fixed = pairs.cosines, pairs.cosines.detach()
@@ -134,20 +105,20 @@ def pair_circle(
 def _pairs(features: Tensor, identities: Tensor, gradient: Gradient, groups: int) -> "_Pairs":
     gallery = gather_with_grad(features, gradient)
     same = identities.unsqueeze(1) == gather_with_grad(identities)
-    own = torch.arange(len(features), device=features.device) + rank() * len(features)
-    everyone = torch.arange(len(gallery), device=features.device)
-    itself = own.unsqueeze(1) == everyone
+    rows = torch.arange(len(features), device=features.device) + rank() * len(features)
+    columns = torch.arange(len(gallery), device=features.device)
+    itself = rows.unsqueeze(1) == columns
     cosines = cosine_matrix(features, gallery)
     if gradient == "own" and groups > 1:
         part = len(features) // groups
-        together = own.unsqueeze(1) // part == everyone // part
+        together = rows.unsqueeze(1) // part == columns // part
         cosines = torch.where(together, cosines, cosine_matrix(features, gallery.detach()))
     return _Pairs(cosines, positive=same & ~itself, negative=~same)
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Cosines (B, G) of the own rows with all processes' rows, and which pairs count as what."""
+    """Cosines (B, G) of this process's features with all, and the positive and negative pairs."""
 
     cosines: Tensor
     positive: Tensor

@@ -1,4 +1,4 @@
-"""ImageNet weights for the pictures' network and, inflated, for the clips' networks."""
+"""ImageNet weights for the image network and, inflated, for the clip networks."""
 
 from collections.abc import Mapping
 
@@ -12,52 +12,52 @@ WRAPPERS = (".conv3d.", ".spatial_conv3d.")
 
 
 def load_backbone(net: nn.Module, source: str) -> None:
-    """Load ResNet-50's ImageNet weights (version 1) into a network of this room.
+    """Load ResNet-50's ImageNet weights (version 1) into a re-identification network.
 
-    A 2D kernel becomes the middle slice of a 3D one, whose other slices become zero (I3D). What
-    ResNet-50 has not (temporal, non-local, neck) stays as it is.
+    A 2D kernel becomes the middle slice of a 3D one, whose other slices become zero (I3D). Weights
+    that ResNet-50 does not have (temporal, non-local, neck) stay.
 
     Args:
         net: the network.
-        source: ``imagenet`` (torchvision's, fetched or from its cache), ``random`` (leave as is),
-            or the path of torchvision's file.
+        source: ``imagenet`` (torchvision's, downloaded or cached), ``random`` (no change), or the
+            path of torchvision's file.
 
     Raises:
-        UserError: the weights can't be had, or are another network's.
+        UserError: the weights cannot be loaded, or are of another network.
     """
     if source == "random":
         return
-    loaded, problems = _fitted(net, imagenet_weights("ResNet50", source))
+    loaded, problems = _select(net, imagenet_weights("ResNet50", source))
     if problems:
         raise wrong_network_error("ResNet50", source, problems[0])
     net.load_state_dict(net.state_dict() | loaded)
 
 
 def backbone_names(net: nn.Module) -> dict[str, str]:
-    """Map those entries of `net`'s state dict that come from ResNet-50 to torchvision's names."""
-    own = [name for name, module in net.named_modules() if isinstance(module, Bottleneck)]
-    theirs = [
+    """Map the entries of `net`'s state dict that ResNet-50 has to torchvision's names."""
+    blocks = [name for name, module in net.named_modules() if isinstance(module, Bottleneck)]
+    torchvision_blocks = [
         f"layer{stage}.{block}" for stage, count in enumerate(BLOCKS, 1) for block in range(count)
     ]
-    places = STEMS | dict(zip(own, theirs, strict=True))
+    prefixes = STEMS | dict(zip(blocks, torchvision_blocks, strict=True))
     names = {}
     for key in net.state_dict():
-        plain = key
+        unwrapped = key
         for wrapper in WRAPPERS:
-            plain = plain.replace(wrapper, ".")
-        place = next((place for place in places if key.startswith(f"{place}.")), None)
-        if place is not None and ".APM." not in key and ".temporal_conv3d." not in key:
-            names[key] = places[place] + plain.removeprefix(place)
+            unwrapped = unwrapped.replace(wrapper, ".")
+        prefix = next((prefix for prefix in prefixes if key.startswith(f"{prefix}.")), None)
+        if prefix is not None and ".APM." not in key and ".temporal_conv3d." not in key:
+            names[key] = prefixes[prefix] + unwrapped.removeprefix(prefix)
     return names
 
 
-def _fitted(net: nn.Module, state: Mapping[str, object]) -> tuple[dict[str, Tensor], list[str]]:
-    """Give the entries for `net` in torchvision's `state`, and the keys that do not fit."""
-    own, places = net.state_dict(), backbone_names(net)
-    known, loaded = set(places.values()), {}
+def _select(net: nn.Module, state: Mapping[str, object]) -> tuple[dict[str, Tensor], list[str]]:
+    """The entries for `net` in torchvision's `state`, and the keys that do not fit."""
+    current, names = net.state_dict(), backbone_names(net)
+    known, loaded = set(names.values()), {}
     problems = [key for key in state if not key.startswith("fc.") and key not in known]
-    for name, key in places.items():
-        value = _inflated(state.get(key), own[name])
+    for name, key in names.items():
+        value = _inflate(state.get(key), current[name])
         if value is not None:
             loaded[name] = value
         # Files older than PyTorch 0.4.1 have no step counters.
@@ -66,11 +66,11 @@ def _fitted(net: nn.Module, state: Mapping[str, object]) -> tuple[dict[str, Tens
     return loaded, problems
 
 
-def _inflated(value: object, own: Tensor) -> Tensor | None:
-    """Give `value` the shape of `own`, or None where it can't have it."""
-    if isinstance(value, Tensor) and own.dim() == 5 and value.dim() == 4:
-        slices = own.new_zeros(own.shape)
+def _inflate(value: object, target: Tensor) -> Tensor | None:
+    """Bring `value` to the shape of `target`; None if that is impossible."""
+    if isinstance(value, Tensor) and target.dim() == 5 and value.dim() == 4:
+        slices = target.new_zeros(target.shape)
         if value.shape == slices[:, :, 0].shape:
-            slices[:, :, own.shape[2] // 2] = value
+            slices[:, :, target.shape[2] // 2] = value
             return slices
-    return value if isinstance(value, Tensor) and value.shape == own.shape else None
+    return value if isinstance(value, Tensor) and value.shape == target.shape else None

@@ -1,6 +1,6 @@
-"""What looks across frames: inflated convolutions, AP3D and non-local blocks.
+"""Temporal blocks: inflated convolutions, AP3D and non-local blocks.
 
-Attribute names follow the original's state dict.
+Attribute names are those of Simple-CCReID's state dicts.
 """
 
 import math
@@ -16,8 +16,8 @@ from ffreid.engine.precision import in_float32, upcast_half
 def frame_convolution(
     channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1
 ) -> nn.Module:
-    """Make a biasless 1 x k x k convolution, each frame by itself, initialised as He's."""
-    made = nn.Conv3d(
+    """1 x k x k convolution of single frames, without bias, with He initialisation."""
+    convolution = nn.Conv3d(
         channels_in,
         channels_out,
         (1, kernel, kernel),
@@ -25,12 +25,12 @@ def frame_convolution(
         padding=(0, kernel // 2, kernel // 2),
         bias=False,
     )
-    nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
-    return made
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return convolution
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Average `values` by the softmax over all keys of each query's dot products.
+    """Dot-product attention without scaling.
 
     Args:
         queries: (..., N, D).
@@ -40,20 +40,20 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     Returns:
         (..., N, C).
     """
-    # Plain products, not the fused kernels: those are not deterministic on a GPU.
+    # Not the fused kernels: they are not deterministic on a GPU.
     return _weights(queries, keys).to(values.dtype) @ values
 
 
 @in_float32
 def _weights(queries: Tensor, keys: Tensor) -> Tensor:
-    """The softmax alone: products over hundreds of channels pass float16's largest number."""
+    """The softmax only: products over hundreds of channels overflow float16."""
     return (queries @ keys.transpose(-1, -2)).softmax(-1)
 
 
 class I3D(nn.Module):
     """A 3 x 3 x 3 convolution inflated from a 3 x 3 one (Carreira and Zisserman, CVPR 2017).
 
-    The middle slice starts as He's, the slices of the frames before and after at zero.
+    The middle slice has He initialisation, the slices of the frames before and after are zero.
     """
 
     def __init__(self, channels: int, stride: int) -> None:
@@ -70,12 +70,12 @@ class I3D(nn.Module):
 
 
 class AppearancePreservingModule(nn.Module):
-    """Registers the frames before and after onto each frame (Gu et al., ECCV 2020).
+    """Aligns the frames before and after with each frame (Gu et al., ECCV 2020).
 
     Args:
         channels: C of the input.
-        temperature: of the softmax over a neighbour's positions.
-        contrastive_attention: weigh each registered position by how well it matches.
+        temperature: of the softmax over the positions of an adjacent frame.
+        contrastive_attention: weight each aligned position by its match.
     """
 
     def __init__(
@@ -95,34 +95,34 @@ class AppearancePreservingModule(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Map (B, C, T, h, w) to (B, C, 3T, h, w): frame before, frame, frame after, for each."""
-        # Wide: float16 rounds what guards against a length of 0 to 0.
+        # float32: float16 rounds the epsilon of the normalisation to 0.
         semantics = _tokens(F.normalize(upcast_half(self.semantic_mapping(clips)), dim=1))
-        # One frame of zeros on both ends: it matches everywhere equally and adds nothing.
+        # A frame of zeros at both ends: it matches everywhere equally and adds nothing.
         padded_semantics = F.pad(semantics, (0, 0, 0, 0, 1, 1))
         padded = F.pad(_tokens(clips), (0, 0, 0, 0, 1, 1))
         neighbours = []
         for start in (0, 2):
             frames = slice(start, start + clips.shape[2])
-            registered = attend(
+            aligned = attend(
                 self.temperature * semantics, padded_semantics[:, frames], padded[:, frames]
             )
-            registered = registered.permute(0, 3, 1, 2).reshape(clips.shape)
-            neighbours.append(self._weighed(registered, clips))
+            aligned = aligned.permute(0, 3, 1, 2).reshape(clips.shape)
+            neighbours.append(self._weight(aligned, clips))
         before, after = neighbours
         return torch.stack([before, clips, after], 3).flatten(2, 3)
 
-    def _weighed(self, registered: Tensor, clips: Tensor) -> Tensor:
+    def _weight(self, aligned: Tensor, clips: Tensor) -> Tensor:
         if self.contrastive_att_net is None:
-            return registered
-        # The attention learns to compare; it must not shape what it compares.
-        match = self.x_mapping(clips.detach()) * self.n_mapping(registered.detach())
-        return cast(Tensor, registered * self.contrastive_att_net(match))
+            return aligned
+        # The attention's gradient must not reach the features that it compares.
+        match = self.x_mapping(clips.detach()) * self.n_mapping(aligned.detach())
+        return cast(Tensor, aligned * self.contrastive_att_net(match))
 
 
 class AP3D(nn.Module):
-    """Residual 3 x 1 x 1 convolution over registered frames behind a 1 x 3 x 3 one.
+    """1 x 3 x 3 convolution with a residual 3 x 1 x 1 convolution over aligned frames.
 
-    The temporal part starts at zero, so that the block starts as a plain one.
+    The temporal part starts at zero, so the block starts as a 2D one.
 
     Args:
         channels: C of input and output.
@@ -154,7 +154,7 @@ class AP3D(nn.Module):
 
 
 class NonLocal(nn.Module):
-    """Adds to each position what all positions of all frames say (Wang et al., CVPR 2018, eq. 6).
+    """Non-local block over all positions of all frames (Wang et al., CVPR 2018, eq. 6).
 
     Starts as the identity. Keys and values are max-pooled 2 x 2 within a frame; h and w >= 2.
     """
@@ -178,9 +178,9 @@ class NonLocal(nn.Module):
         queries, keys, values = (
             part(clips).flatten(2).transpose(1, 2) for part in (self.theta, self.phi, self.g)
         )
-        heard = attend(queries, keys, values).transpose(1, 2)
-        heard = heard.reshape(clips.shape[0], -1, *clips.shape[2:])
-        return cast(Tensor, self.W(heard) + clips)
+        attended = attend(queries, keys, values).transpose(1, 2)
+        attended = attended.reshape(clips.shape[0], -1, *clips.shape[2:])
+        return cast(Tensor, self.W(attended) + clips)
 
 
 def _tokens(clips: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The heads that are trained and then dropped: identity and clothes classifiers."""
+"""Identity and clothes classifiers, used in training only."""
 
 import torch
 import torch.nn.functional as F
@@ -8,12 +8,7 @@ from ffreid.reid.cosines import cosine_matrix
 
 
 class Classifier(nn.Module):
-    """A linear layer, weights from N(0, 0.001), bias 0.
-
-    Args:
-        feature_dim: D of the features.
-        classes: C.
-    """
+    """A linear layer with weights from N(0, 0.001) and bias 0."""
 
     def __init__(self, feature_dim: int, classes: int) -> None:
         super().__init__()
@@ -28,12 +23,7 @@ class Classifier(nn.Module):
 
 
 class NormalizedClassifier(nn.Module):
-    """Cosines between features and one learnt vector per class; scaling them is the loss's part.
-
-    Args:
-        feature_dim: D of the features.
-        classes: C.
-    """
+    """Cosines between features and a learned vector per class; losses scale them."""
 
     def __init__(self, feature_dim: int, classes: int) -> None:
         super().__init__()
@@ -41,5 +31,5 @@ class NormalizedClassifier(nn.Module):
         self.weight = nn.Parameter(F.normalize(start, dim=1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (B, D) to cosines (B, C), never in half precision."""
+        """Map (B, D) to cosines (B, C), at least in float32."""
         return cosine_matrix(features, self.weight)

@@ -1,4 +1,4 @@
-"""The network for pictures: ResNet-50, a pooling and a batch norm."""
+"""The network for images: ResNet-50, a pooling and a batch norm."""
 
 from collections.abc import Callable
 from typing import cast
@@ -22,22 +22,24 @@ from ffreid.reid.model.resnet import (
 def plane_convolution(
     channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1
 ) -> nn.Module:
-    """Make a biasless k x k convolution that keeps the size at stride 1, initialised as He's."""
-    made = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False)
-    nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
-    return made
+    """k x k convolution with padding k // 2, without bias, with He initialisation."""
+    convolution = nn.Conv2d(
+        channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False
+    )
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return convolution
 
 
 class MaxPooling(nn.Module):
-    """The largest value of each channel."""
+    """Maximum of each channel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, C)."""
-        return _largest(x)
+        return _channel_max(x)
 
 
 class AveragePooling(nn.Module):
-    """The mean of each channel."""
+    """Mean of each channel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, C)."""
@@ -45,11 +47,7 @@ class AveragePooling(nn.Module):
 
 
 class GeneralisedMeanPooling(nn.Module):
-    """Mean of x^p, to the power 1/p, with one learnt p (Radenović et al., TPAMI 2019, eq. 3).
-
-    Args:
-        power: p at the start.
-    """
+    """Mean of x^p, to the power 1/p, with a learned p (Radenović et al., TPAMI 2019, eq. 3)."""
 
     def __init__(self, power: float) -> None:
         super().__init__()
@@ -57,21 +55,21 @@ class GeneralisedMeanPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, C)."""
-        # Wide: float16 ends below 41^3.
+        # float32: 41^3 overflows float16.
         powers = upcast_half(x).clamp(min=1e-6) ** self.p
         return powers.mean((2, 3)) ** (1.0 / self.p)
 
 
 class MaxAveragePooling(nn.Module):
-    """The largest values of all channels, then the means."""
+    """Maxima of all channels, then their means."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, 2C)."""
-        return torch.cat([_largest(x), F.adaptive_avg_pool2d(x, 1).flatten(1)], 1)
+        return torch.cat([_channel_max(x), F.adaptive_avg_pool2d(x, 1).flatten(1)], 1)
 
 
-def _largest(x: Tensor) -> Tensor:
-    # Not adaptive_max_pool2d: on a GPU its gradient is not deterministic.
+def _channel_max(x: Tensor) -> Tensor:
+    # Not adaptive_max_pool2d: its gradient is not deterministic on a GPU.
     return x.flatten(2).max(2).values
 
 
@@ -84,15 +82,15 @@ POOLINGS: dict[str, Callable[[float], nn.Module]] = {
 
 
 class ImageResNet50(nn.Module):
-    """ResNet-50 whose features train and search alike: pooled, then batch-normalised.
+    """ResNet-50 with pooled and batch-normalised features, for training and retrieval.
 
-    Attribute names follow the original's state dict. `feature_dim` is D, the features' length.
+    Attribute names are those of Simple-CCReID's state dicts. `feature_dim` is D.
 
     Args:
         pooling: a name in `POOLINGS`; ``maxavg`` doubles D.
-        gem_power: p of ``gem`` at the start; the other poolings have none.
-        last_stride: stride of the last stage; at 1 its map is (H/16, W/16), at 2 (H/32, W/32).
-        recompute: save memory, see `engine.recomputing`.
+        gem_power: initial p of ``gem``.
+        last_stride: of the last stage, whose map is (H/16, W/16) with 1, (H/32, W/32) with 2.
+        recompute: activation checkpointing, see `engine.modules.Recomputed`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the picture and the clip ResNet-50 share (He et al., CVPR 2016)."""
+"""Common parts of the image and the clip ResNet-50 (He et al., CVPR 2016)."""
 
 from collections.abc import Callable
 from typing import cast
@@ -10,19 +10,19 @@ WIDTHS = (64, 128, 256, 512)
 EXPANSION = 4
 
 Convolution = Callable[[int, int, int, int], nn.Module]
-"""Makes a convolution from channels in, channels out, kernel side and stride."""
+"""A convolution from input channels, output channels, kernel size and stride."""
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, k x k and 1 x 1 convolution with a shortcut; the middle one carries the stride.
+    """1 x 1, k x k and 1 x 1 convolution with a shortcut; the middle one has the stride.
 
     Args:
-        channels_in: channels of the input.
-        width: channels between; four times as many come out.
-        stride: of the middle convolution and of the shortcut.
-        convolve: makes the convolutions, of a picture or of a clip.
-        normalise: makes the batch norms.
-        middle: in place of the middle convolution, channels and stride kept.
+        channels_in: of the input.
+        width: inner channels; the output has four times as many.
+        stride: of the middle convolution and the shortcut.
+        convolve: 2D or 3D convolutions.
+        normalise: 2D or 3D batch norms.
+        middle: replaces the middle convolution, with the same channels and stride.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Bottleneck(nn.Module):
 
 
 def stage_channels(stage: int) -> int:
-    """Channels that enter stage 0 to 3, or that leave the last one (4)."""
+    """Input channels of stage 0 to 3; 4: output channels of the last."""
     return 64 if stage == 0 else EXPANSION * WIDTHS[stage - 1]
 
 
@@ -69,7 +69,7 @@ def stage_stride(stage: int, last_stride: int) -> int:
 
 
 def neck(channels: int) -> nn.BatchNorm1d:
-    """Make the batch norm behind the pooling; its gain starts at N(1, 0.02), its bias at 0."""
+    """Batch norm after the pooling, with weights from N(1, 0.02) and bias 0."""
     norm = nn.BatchNorm1d(channels)
     nn.init.normal_(norm.weight, 1.0, 0.02)
     return norm

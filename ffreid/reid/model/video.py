@@ -1,4 +1,4 @@
-"""The networks for clips: ResNet-50 with a time axis, and blocks that look across frames."""
+"""The networks for clips: ResNet-50 with a time axis and temporal blocks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,27 +18,26 @@ from ffreid.reid.model.resnet import (
 )
 
 Middle = Callable[[int, int], nn.Module]
-"""Makes the middle convolution of a block from its channels and stride."""
+"""The middle convolution of a block from its channels and stride."""
 
-ACROSS_FRAMES = (1, 2)
-"""Stages with temporal blocks (every even block) and non-local ones (behind every odd block)."""
+TEMPORAL_STAGES = (1, 2)
+"""Stages with temporal blocks (even blocks) and non-local blocks (after odd blocks)."""
 
 
 class VideoResNet50(nn.Module):
-    """ResNet-50 over clips: largest value within each frame, mean over frames, batch norm.
+    """ResNet-50 over clips: maximum within each frame, mean over frames, batch norm.
 
-    Attribute names follow the original's state dict; a non-local block takes a place of its own
-    in its stage, so that the numbers of the blocks behind it move up. `feature_dim` is D, the
-    features' length.
+    Attribute names are those of Simple-CCReID's state dicts; a non-local block is a block of its
+    stage, which shifts the numbers of those after it. `feature_dim` is D.
 
     Args:
-        temporal: middle convolution of every second block of stages 2 and 3: ``c2d`` (each frame
-            by itself), ``i3d`` (3 x 3 x 3) or ``ap3d``.
-        non_local: whether non-local blocks stand behind the other blocks of those stages.
-        last_stride: stride of the last stage; at 1 its map is (H/16, W/16), at 2 (H/32, W/32).
-        temperature: of ``ap3d``; the others have none.
-        contrastive_attention: of ``ap3d``; the others have none.
-        recompute: save memory, see `engine.recomputing`.
+        temporal: middle convolution of every second block of stages 2 and 3: ``c2d`` (single
+            frames), ``i3d`` (3 x 3 x 3) or ``ap3d``.
+        non_local: add non-local blocks after the other blocks of those stages.
+        last_stride: of the last stage, whose map is (H/16, W/16) with 1, (H/32, W/32) with 2.
+        temperature: of ``ap3d``.
+        contrastive_attention: of ``ap3d``.
+        recompute: activation checkpointing, see `engine.modules.Recomputed`.
     """
 
     def __init__(
@@ -52,22 +51,19 @@ class VideoResNet50(nn.Module):
         recompute: bool = False,
     ) -> None:
         super().__init__()
-        registering = partial(
-            AP3D, temperature=temperature, contrastive_attention=contrastive_attention
-        )
-        middles: dict[str, Middle | None] = {"c2d": None, "i3d": I3D, "ap3d": registering}
+        ap3d = partial(AP3D, temperature=temperature, contrastive_attention=contrastive_attention)
+        middles: dict[str, Middle | None] = {"c2d": None, "i3d": I3D, "ap3d": ap3d}
         middle = middles[temporal]
-        strides = [stage_stride(stage, last_stride) for stage in range(len(BLOCKS))]
         sequence = Recomputed if recompute else nn.Sequential
         self.feature_dim = stage_channels(len(BLOCKS))
         self.conv1 = frame_convolution(3, 64, 7, 2)
         self.bn1 = nn.BatchNorm3d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), padding=(0, 1, 1))
-        self.layer1 = sequence(*_stage(0, strides[0], middle, non_local))
-        self.layer2 = sequence(*_stage(1, strides[1], middle, non_local))
-        self.layer3 = sequence(*_stage(2, strides[2], middle, non_local))
-        self.layer4 = sequence(*_stage(3, strides[3], middle, non_local))
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            sequence(*_stage(stage, stage_stride(stage, last_stride), middle, non_local))
+            for stage in range(len(BLOCKS))
+        )
         self.bn = neck(self.feature_dim)
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -79,11 +75,11 @@ class VideoResNet50(nn.Module):
 
 
 def _stage(stage: int, stride: int, middle: Middle | None, non_local: bool) -> list[nn.Module]:
-    mixes = stage in ACROSS_FRAMES
+    is_temporal = stage in TEMPORAL_STAGES
     modules: list[nn.Module] = []
     for block in range(BLOCKS[stage]):
         step = stride if block == 0 else 1
-        here = middle if mixes and block % 2 == 0 else None
+        temporal = middle if is_temporal and block % 2 == 0 else None
         modules.append(
             Bottleneck(
                 stage_channels(stage + (block > 0)),
@@ -91,9 +87,9 @@ def _stage(stage: int, stride: int, middle: Middle | None, non_local: bool) -> l
                 step,
                 convolve=frame_convolution,
                 normalise=nn.BatchNorm3d,
-                middle=None if here is None else here(WIDTHS[stage], step),
+                middle=None if temporal is None else temporal(WIDTHS[stage], step),
             )
         )
-        if non_local and mixes and block % 2 == 1:
+        if non_local and is_temporal and block % 2 == 1:
             modules.append(NonLocal(stage_channels(stage + 1)))
     return modules

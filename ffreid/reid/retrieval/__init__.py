@@ -1,1 +1,1 @@
-"""From features to scores: protocols as data, exact ranking, intervals, re-ranking."""
+"""From features to scores: protocols, exact ranking, confidence intervals, re-ranking."""

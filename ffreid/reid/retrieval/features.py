@@ -1,4 +1,4 @@
-"""Features for retrieval: flipped pictures summed, clips averaged, unit length."""
+"""Features for retrieval: sums over flips, means over clips, unit length."""
 
 import torch
 from torch import Tensor
@@ -8,61 +8,47 @@ from ffreid.errors import UserError
 
 
 def unit(features: Tensor) -> Tensor:
-    """Scale each row of `features` (N, D) to length 1; a row of zeros stays."""
+    """Normalise each row of `features` (N, D) to length 1; zeros stay."""
     return functional.normalize(features, dim=1)
 
 
 def flip_and_sum(features: Tensor, flipped: Tensor) -> Tensor:
-    """Give the unit features (N, D) of pictures from those of both views.
-
-    The sum is taken before the length is set to 1, as Simple-CCReID does.
-
-    Args:
-        features: (N, D) of the pictures.
-        flipped: (N, D) of the pictures mirrored left to right.
-    """
+    """Sum features (N, D) of images and flipped images, then normalise, as in Simple-CCReID."""
     return unit(features + flipped)
 
 
 def average_clips(clips: Tensor, spans: Tensor) -> Tensor:
-    """Give the unit features (V, D) of videos: the mean over each one's clips, then length 1.
+    """Average the features of each tracklet's clips, then normalise: (V, D).
 
     Args:
-        clips: (N, D), not scaled, the clips of a video side by side.
-        spans: (V, 2) int64, each video's first clip and the one behind its last.
+        clips: (N, D), not normalised.
+        spans: (V, 2) int64, [start, end) of each tracklet's clips.
 
     Raises:
-        UserError: a video has no clips.
+        UserError: a tracklet has no clips.
     """
     lengths = spans[:, 1] - spans[:, 0]
     if bool((lengths <= 0).any()):
         empty = int((lengths <= 0).nonzero()[0])
         raise UserError(
-            f"video {empty} of {len(spans)} has no clips",
-            "take the empty tracklet out of the list, or restore its frames",
+            f"tracklet {empty} of {len(spans)} has no clips",
+            "remove the empty tracklet from the list, or restore its frames",
         )
-    means = [clips[first:behind].mean(dim=0) for first, behind in spans.tolist()]
+    means = [clips[start:end].mean(dim=0) for start, end in spans.tolist()]
     if not means:
         return clips.new_zeros(0, clips.shape[1])
     return unit(torch.stack(means))
 
 
 def check_finite(features: Tensor, name: str) -> None:
-    """Refuse features (N, D) that hold NaN or infinity.
-
-    Args:
-        name: what they are of, for the message, e.g. ``gallery``.
-
-    Raises:
-        UserError: some do; says how many and which comes first.
-    """
-    # A row's sum is finite only if all of it is; a few sums may overflow, so look again at those.
+    """Refuse features (N, D) with NaN or infinity; `name`, e.g. ``gallery``, is for the message."""
+    # A finite sum proves a finite row; a few sums may overflow, so check those rows.
     doubtful = (~torch.isfinite(features.sum(dim=1))).nonzero().view(-1)
     broken = doubtful[~torch.isfinite(features[doubtful]).all(dim=1)]
     if len(broken):
         raise UserError(
-            f"{len(broken)} of {len(features)} {name} features hold NaN or infinity,"
-            f" the first is row {int(broken[0])}",
-            "evaluate a checkpoint that has not diverged; against diverging, train with a lower"
-            " TRAIN.OPTIMIZER.LR or without --amp",
+            f"{len(broken)} of {len(features)} {name} features are NaN or infinite, the first in "
+            f"row {int(broken[0])}",
+            "use a checkpoint that has not diverged; against divergence, train with a lower "
+            "TRAIN.OPTIMIZER.LR or without --amp",
         )

@@ -1,4 +1,4 @@
-"""Ranks of a few items in rows of distances, exactly and without sorting the rows."""
+"""Exact ranks of a few items in rows of distances, without sorting the rows."""
 
 import torch
 from torch import Tensor
@@ -6,76 +6,76 @@ from torch import Tensor
 _LARGEST_SCALE = 1e30
 
 
-def item_ranks(distances: Tensor, own: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the places that some items of each row take among all items of that row.
+def item_ranks(distances: Tensor, selected: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the ranks of some items of each row among all items of that row.
 
-    Items are ordered by distance, then by index. The distances are counted in bins between a
-    row's first and last own item; as the bin is a monotone function of the distance, all items
-    in bins without an own item are counted at once, and only the others are compared.
+    Items are ordered by distance, then by index. Distances are counted in bins between the first
+    and last selected item of a row. The bin is a monotonic function of the distance, so bins
+    without a selected item are counted as a whole, and only the other items are compared.
 
     Args:
         distances: (R, G) finite, float32 or float64.
-        own: (R, M) int64 indices into a row, increasing; what lies behind a row's own is ignored.
-        real: (R, M) booleans: which of `own` count; the first of each row must.
+        selected: (R, M) int64 indices into a row, increasing, with padding at the end.
+        valid: (R, M) booleans, false for the padding; the first of each row is true.
 
     Returns:
-        The order (R, M) of a row's own items by distance, those that don't count last, and the
-        1-based ranks (R, M) in that order, meaningless for those that don't count.
+        The order (R, M) of the selected items by distance, padding last, and their 1-based ranks
+        (R, M) in that order, meaningless for padding.
     """
     rows, items = distances.shape
-    values = distances.gather(1, own).masked_fill(~real, torch.inf)
+    values = distances.gather(1, selected).masked_fill(~valid, torch.inf)
     values, order = values.sort(dim=1, stable=True)
-    index = own.gather(1, order)
-    real = real.gather(1, order)
-    last = values.masked_fill(~real, -torch.inf).amax(dim=1, keepdim=True)
+    index = selected.gather(1, order)
+    valid = valid.gather(1, order)
+    last = values.masked_fill(~valid, -torch.inf).amax(dim=1, keepdim=True)
     bins = _bins(distances, values[:, :1], last, _bin_count(items))
     width = _bin_count(items) + 4
     bins += torch.arange(rows, device=bins.device, dtype=bins.dtype)[:, None] * width
-    # Those that don't count stand in the last one's bin: bins rise along a row.
-    own_bins = bins.gather(1, index).masked_fill(~real, 0).cummax(dim=1).values.long()
+    # Padding gets the bin of the last item: bins increase along a row.
+    item_bins = bins.gather(1, index).masked_fill(~valid, 0).cummax(dim=1).values.long()
 
     counts = torch.bincount(bins.view(-1), minlength=rows * width)
     close = torch.zeros(rows * width, dtype=torch.bool, device=bins.device)
-    close[own_bins.view(-1)] = True
-    counts[own_bins.view(-1)] = 0
-    below = counts.view(rows, width).cumsum(1).view(-1)[own_bins]
+    close[item_bins.view(-1)] = True
+    counts[item_bins.view(-1)] = 0
+    below = counts.view(rows, width).cumsum(1).view(-1)[item_bins]
 
     flat = close.index_select(0, bins.view(-1)).nonzero().view(-1)
     row = torch.div(flat, items, rounding_mode="floor")
-    start, bits = _bin_starts(own_bins, real)
+    start, bits = _bin_starts(item_bins, valid)
     starts = torch.empty(rows * width, dtype=torch.int64, device=bins.device)
-    starts[own_bins.view(-1)] = start.view(-1)
-    place = starts[bins.view(-1)[flat]]
-    place = _places(place, bits, values, index, row, distances.view(-1)[flat], flat - row * items)
-    each = values.shape[1] + 1
-    compared = torch.bincount(row * each + place, minlength=rows * each)
-    return order, below + compared.view(rows, each).cumsum(1)[:, :-1]
+    starts[item_bins.view(-1)] = start.view(-1)
+    start = starts[bins.view(-1)[flat]]
+    place = _places(start, bits, values, index, row, distances.view(-1)[flat], flat - row * items)
+    width = values.shape[1] + 1
+    compared = torch.bincount(row * width + place, minlength=rows * width)
+    return order, below + compared.view(rows, width).cumsum(1)[:, :-1]
 
 
 def _bin_count(items: int) -> int:
-    """Choose how many bins lie between a row's first and last own item."""
+    """Number of bins between the first and last selected item."""
     return min(max(items // 4, 64), 16384)
 
 
 def _bins(distances: Tensor, first: Tensor, last: Tensor, count: int) -> Tensor:
-    """Give (R, G) int32 bins in [0, count + 4), never falling where the distance rises.
+    """(R, G) int32 bins in [0, count + 4), monotonic in the distance.
 
-    The own items lie in bins 2 to count + 2, so that what is well below or above stays alone.
+    Selected items are in bins 2 to count + 2, so that items well below or above are not.
     """
     scale = (count / (last - first)).clamp_(max=_LARGEST_SCALE)
     return ((distances - first).mul_(scale).add_(2).clamp_(0, count + 3)).to(torch.int32)
 
 
-def _bin_starts(own_bins: Tensor, real: Tensor) -> tuple[Tensor, int]:
-    """Find which own item is the first of each one's bin, and the bits that a bin's count takes.
+def _bin_starts(item_bins: Tensor, valid: Tensor) -> tuple[Tensor, int]:
+    """Index of the first selected item in each one's bin, and the bit length of a bin's count.
 
-    Items of one bin get the same number, so that writing it to the bin has one outcome.
+    Items of one bin get the same index, so writing it to the bin is deterministic.
     """
-    offset = torch.arange(own_bins.shape[1], device=own_bins.device)
-    new = own_bins[:, 1:] != own_bins[:, :-1]
+    offset = torch.arange(item_bins.shape[1], device=item_bins.device)
+    new = item_bins[:, 1:] != item_bins[:, :-1]
     start = (new * offset[1:]).cummax(dim=1).values
     start = torch.nn.functional.pad(start, (1, 0))
-    return start, int(((offset - start) * real).max() + 1).bit_length()
+    return start, int(((offset - start) * valid).max() + 1).bit_length()
 
 
 def _places(
@@ -87,14 +87,16 @@ def _places(
     distance: Tensor,
     item: Tensor,
 ) -> Tensor:
-    """Count a row's own items that come before each of some items, by binary search.
+    """Number of a row's selected items before each of C items, by binary search.
 
     Args:
-        start: (C,) how many surely do.
-        bits: of the number of own items in question.
-        values: (R, M) the own distances, rising, then infinity.
-        index: (R, M) the own items' indices, rising where the distances are equal.
-        row: (C,) which row an item is of; `distance` (C,) and `item` (C,) are its own.
+        start: (C,) lower bound of the number.
+        bits: bit length of the number of selected items to search.
+        values: (R, M) their distances, increasing, then infinity.
+        index: (R, M) their indices, increasing for equal distances.
+        row: (C,) row of each item.
+        distance: (C,) of each item.
+        item: (C,) index of each item.
     """
     pad = (0, 1 << bits)
     values = torch.nn.functional.pad(values, pad, value=torch.inf)

@@ -1,12 +1,11 @@
-"""What counts as a match, as data: rules over the identity, camera and clothes columns.
+"""Evaluation protocols as data: rules over the identity, camera and clothes columns.
 
-Only gallery items of the query's own identity are ever good or junk. Good are those that agree
-and differ with the query in the columns that the protocol names; its other items of that identity
-are junk and are taken out of the query's ranking.
+Gallery items of the query's identity are matches if they agree and differ with the query in the
+protocol's columns; otherwise they are junk and excluded from the query's ranking.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,10 @@ from torch import Tensor
 from ffreid.errors import UserError
 
 Labels = Mapping[str, Tensor]
-"""Columns by name, each (N,) integers: ``identity``, and where known ``camera``, ``clothes``, …"""
+"""Columns by name, (N,) integers each: ``identity``, and if known ``camera``, ``clothes``, …"""
 
 ColumnFilter = tuple[tuple[str, tuple[int, ...]], ...]
-"""Columns and the values that are let through; empty lets everything through."""
+"""Columns and their accepted values; empty accepts everything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +26,11 @@ class Protocol:
     """One row of an evaluation table.
 
     Attributes:
-        name: what the row is called.
-        same: columns in which a good match agrees with the query, besides the identity.
-        other: columns in which a good match differs from the query.
-        queries: which queries take part.
-        gallery: which gallery items take part.
+        name: of the row.
+        same: columns in which a match agrees with the query, besides the identity.
+        other: columns in which a match differs from the query.
+        queries: filter of the queries.
+        gallery: filter of the gallery.
     """
 
     name: str
@@ -42,20 +41,20 @@ class Protocol:
 
     @property
     def columns(self) -> set[str]:
-        """Names of the columns that the labels must have."""
-        filter_mask = {column for column, _ in self.queries + self.gallery}
-        return {"identity", *self.same, *self.other, *filter_mask}
+        """Names of the required label columns."""
+        filtered = {column for column, _ in self.queries + self.gallery}
+        return {"identity", *self.same, *self.other, *filtered}
 
 
 GENERAL = Protocol(name="general")
 SAME_CLOTHES = Protocol(name="SC", same=("clothes",))
 CLOTHES_CHANGING = Protocol(name="CC", other=("camera", "clothes"))
 STANDARD = (GENERAL, SAME_CLOTHES, CLOTHES_CHANGING)
-"""The three settings of Simple-CCReID for data sets with cameras and outfits."""
+"""The three settings of Simple-CCReID for datasets with cameras and clothes."""
 
 
 def between(name: str, query_cameras: Iterable[int], gallery_cameras: Iterable[int]) -> Protocol:
-    """Give the general rule on queries and gallery of certain cameras (as in the labels)."""
+    """The general protocol on queries and gallery of certain cameras (as in the labels)."""
     return Protocol(
         name=name,
         queries=(("camera", tuple(query_cameras)),),
@@ -64,85 +63,72 @@ def between(name: str, query_cameras: Iterable[int], gallery_cameras: Iterable[i
 
 
 def on_identities(protocol: Protocol, name: str, identities: Iterable[int]) -> Protocol:
-    """Give `protocol` under another name, with queries and gallery of those identities only."""
-    filter_mask: ColumnFilter = (("identity", tuple(identities)),)
-    return Protocol(
+    """`protocol` under another name, on queries and gallery of those identities only."""
+    by_identity: ColumnFilter = (("identity", tuple(identities)),)
+    return replace(
+        protocol,
         name=name,
-        same=protocol.same,
-        other=protocol.other,
-        queries=protocol.queries + filter_mask,
-        gallery=protocol.gallery + filter_mask,
+        queries=protocol.queries + by_identity,
+        gallery=protocol.gallery + by_identity,
     )
 
 
 def usable_protocols(
     protocols: Iterable[Protocol], query: Labels, gallery: Labels
 ) -> tuple[list[Protocol], dict[str, list[str]]]:
-    """Part the protocols whose columns are all there from the others.
+    """Separate the protocols whose columns are known from the others.
 
     Returns:
-        The protocols that can be evaluated, and by name of the others their missing columns.
+        The usable protocols, and the missing columns of the others by name.
     """
     known = set(query) & set(gallery)
-    fit, left_out = [], {}
+    usable, unusable = [], {}
     for protocol in protocols:
         missing = sorted(protocol.columns - known)
         if missing:
-            left_out[protocol.name] = missing
+            unusable[protocol.name] = missing
         else:
-            fit.append(protocol)
-    return fit, left_out
+            usable.append(protocol)
+    return usable, unusable
 
 
-def filter_mask(labels: Labels, choice: ColumnFilter) -> Tensor:
-    """Give (N,) booleans: which items `choice` lets through."""
+def filter_mask(labels: Labels, column_filter: ColumnFilter) -> Tensor:
+    """(N,) booleans of the items that `column_filter` accepts."""
     mask = torch.ones_like(column(labels, "identity"), dtype=torch.bool)
-    for name, values in choice:
-        of = column(labels, name)
-        mask &= torch.isin(of, torch.tensor(values, dtype=of.dtype, device=of.device))
+    for name, values in column_filter:
+        label = column(labels, name)
+        mask &= torch.isin(label, torch.tensor(values, dtype=label.dtype, device=label.device))
     return mask
 
 
 def column(labels: Labels, name: str) -> Tensor:
-    """Give the column `name` of `labels`.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Column `name` of `labels`, with an error if there is none."""
     if name not in labels:
         raise UserError(
-            f"a protocol needs the column {name!r}, the labels have {', '.join(sorted(labels))}",
-            f"add the column {name!r} or choose a protocol without it",
+            f"a protocol needs the column {name!r}; the labels have {', '.join(sorted(labels))}",
+            f"add the column {name!r} or use a protocol without it",
         )
     return labels[name]
 
 
 def is_match(protocol: Protocol, query: Labels, gallery: Labels) -> Tensor:
-    """Tell which pairs of one identity are good matches; the columns broadcast.
-
-    Args:
-        query: columns of any shape that broadcasts with the gallery's, e.g. (Q, 1).
-        gallery: columns, e.g. (G,) or (Q, M).
-
-    Returns:
-        Booleans of the common shape; pairs of different identities are False.
-    """
-    good = column(query, "identity") == column(gallery, "identity")
+    """Whether pairs are matches; the columns broadcast, e.g. (Q, 1) with (G,) or (Q, M)."""
+    match = column(query, "identity") == column(gallery, "identity")
     for name in protocol.same:
-        good = good & (column(query, name) == column(gallery, name))
+        match = match & (column(query, name) == column(gallery, name))
     for name in protocol.other:
-        good = good & (column(query, name) != column(gallery, name))
-    return good
+        match = match & (column(query, name) != column(gallery, name))
+    return match
 
 
 def label_columns(**columns: npt.ArrayLike) -> dict[str, Tensor]:
-    """Give columns (N,) of numbers as labels."""
+    """Labels from columns (N,) of numbers."""
     return {name: torch.as_tensor(np.asarray(values, np.int64)) for name, values in columns.items()}
 
 
 def match_masks(protocol: Protocol, query: Labels, gallery: Labels) -> tuple[Tensor, Tensor]:
-    """Give the good and the junk pairs, each (Q, G) booleans, choices of items left aside."""
+    """The matches and the junk pairs, (Q, G) booleans each, without the protocol's filters."""
     rows = {name: values[:, None] for name, values in query.items()}
-    good = is_match(protocol, rows, gallery)
+    match = is_match(protocol, rows, gallery)
     same = column(rows, "identity") == column(gallery, "identity")
-    return good, same & ~good
+    return match, same & ~match

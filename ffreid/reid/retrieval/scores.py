@@ -1,4 +1,4 @@
-"""A ranking as a row of the evaluation table."""
+"""Scores of a ranking, with confidence intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ RANKS = (1, 5, 10, 20)
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What one protocol gives; shares lie in 0 to 1 and are NaN where no query is valid.
+    """Scores of a protocol, from 0 to 1; NaN if no query is valid.
 
     Attributes:
-        name: the protocol's.
-        cmc: share of the valid queries with a match among the first k, by k.
+        name: of the protocol.
+        cmc: fraction of the valid queries with a match among the first k, by k.
         mean_average_precision: mAP.
         mean_inverse_penalty: mINP.
         n_valid: queries with a match.
         n_skipped: queries without one.
-        rank1_interval: 95 % of rank-1; None where no query is valid.
-        precision_interval: 95 % of mAP; None where no query is valid.
+        rank1_interval: 95 % interval of rank-1; None if no query is valid.
+        precision_interval: 95 % interval of mAP; None if no query is valid.
     """
 
     name: str
@@ -39,9 +39,9 @@ class Scores:
 
 
 def scores(ranking: Ranking, identities: Tensor, *, ranks: Sequence[int] = RANKS) -> Scores:
-    """Sum a ranking up; `identities` (Q,) are the queries', drawn again for the intervals."""
+    """Score a ranking; `identities` (Q,) of the queries are resampled for the intervals."""
     valid = ranking.valid
-    whose = identities.cpu()[valid].numpy()
+    valid_identities = identities.cpu()[valid].numpy()
     hits = (ranking.first[valid] == 1).double().numpy()
     return Scores(
         name=ranking.name,
@@ -50,13 +50,13 @@ def scores(ranking: Ranking, identities: Tensor, *, ranks: Sequence[int] = RANKS
         mean_inverse_penalty=ranking.mean_inverse_penalty,
         n_valid=ranking.n_valid,
         n_skipped=ranking.n_skipped,
-        rank1_interval=interval(hits, whose),
-        precision_interval=interval(ranking.precision[valid].numpy(), whose),
+        rank1_interval=interval(hits, valid_identities),
+        precision_interval=interval(ranking.precision[valid].numpy(), valid_identities),
     )
 
 
 DRAWS = 1000
-_AT_ONCE = 100
+_DRAWS_AT_ONCE = 100
 
 
 def interval(
@@ -66,19 +66,16 @@ def interval(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Give the 95 % interval of the mean of `values` by the percentile bootstrap.
+    """95 % interval of the mean of `values` (N,) by the percentile bootstrap; None without values.
 
-    As many identities as there are, are drawn with replacement; each brings all its queries,
-    as pictures of one person are not independent (Efron and Tibshirani 1993, chapter 8).
+    Identities are drawn with replacement, each with all its queries, as images of one person are
+    not independent (Efron and Tibshirani 1993, chapter 8).
 
     Args:
-        values: (N,) one for each valid query.
-        identities: (N,) whose they are.
-        draws: how often to draw.
-        seed: of the draws; the same seed gives the same interval.
-
-    Returns:
-        The 2.5th and the 97.5th percentile of the draws' means; None where there are no values.
+        values: (N,) of the valid queries.
+        identities: (N,) of the valid queries.
+        draws: number of bootstrap samples.
+        seed: of the draws.
     """
     if not len(values):
         return None
@@ -87,10 +84,10 @@ def interval(
     counts = np.bincount(group)
     generator = np.random.default_rng(seed)
     means = []
-    for done in range(0, draws, _AT_ONCE):
-        size = min(_AT_ONCE, draws - done)
-        share = np.full(len(counts), 1 / len(counts))
-        times = generator.multinomial(len(counts), share, size=size)
+    for start in range(0, draws, _DRAWS_AT_ONCE):
+        size = min(_DRAWS_AT_ONCE, draws - start)
+        uniform = np.full(len(counts), 1 / len(counts))
+        times = generator.multinomial(len(counts), uniform, size=size)
         means.append((times @ sums) / (times @ counts))
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return float(low), float(high)

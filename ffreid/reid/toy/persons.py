@@ -1,4 +1,4 @@
-"""Made-up people: a body that stays, outfits that change, cameras that see both their own way."""
+"""Appearance of synthetic persons: body, clothes, camera and capture."""
 
 import colorsys
 import math
@@ -28,8 +28,8 @@ def _wave(place: Floats, repeats: float) -> Floats:
     return wave
 
 
-# How dark a top is (cut to 0 … 1) at places in lengths of the torso: to the right of its middle,
-# below the shoulders; and how often the pattern repeats over that length.
+# Darkness of a top (clipped to 0 … 1) at positions in torso lengths, to the right of its centre and
+# below the shoulders, for a number of repeats per torso length.
 PATTERNS: dict[str, Pattern] = {
     "plain": lambda across, down, repeats: np.zeros_like(across),
     "rings": lambda across, down, repeats: _wave(down, repeats),
@@ -41,28 +41,28 @@ PATTERNS: dict[str, Pattern] = {
     ),
     "band": lambda across, down, repeats: 2.5 - 16 * np.abs(down - 0.1 * repeats),
 }
-# Square roots of primes: their multiples spread evenly, so that no two people are near twins.
+# Square roots of primes: their multiples are spread evenly, so no two persons look alike.
 STEPS = np.sqrt([2.0, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """What stays of a person whatever they wear. Lengths are shares of the person's height.
+    """A person's constant appearance. Lengths are relative to the person's height.
 
     Attributes:
-        height: of the person, as a share of the picture's.
+        height: of the person, relative to the image's.
         shoulders: half their width, seen from the front.
-        hips: half their width as a share of `shoulders`.
+        hips: half their width, relative to `shoulders`.
         legs: length.
         head: radius.
         thigh: half the width of a thigh.
-        sleeves: how much of the arms the top covers, 0 … 1.
-        hems: how much of the legs the bottom covers, 0 … 1.
+        sleeves: fraction of the arms covered by the top.
+        hems: fraction of the legs covered by the bottom.
         skin: RGB, 0 … 1.
         hair: RGB, 0 … 1.
         cut: of the hair, one of `CUTS`.
-        pattern: woven into every top that they own, one of `PATTERNS`.
-        repeats: of the pattern, over the length of the torso.
+        pattern: of all tops, one of `PATTERNS`.
+        repeats: of the pattern, per torso length.
     """
 
     height: float
@@ -82,7 +82,7 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True)
 class Clothes:
-    """What a person wears, RGB 0 … 1; a bag or none."""
+    """Colours of clothes, RGB 0 … 1, perhaps with a bag."""
 
     top: Colour
     bottom: Colour
@@ -92,16 +92,16 @@ class Clothes:
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """How a camera sees people.
+    """Appearance of a camera's images.
 
     Attributes:
-        gains: by which it multiplies red, green and blue.
+        gains: factors of red, green and blue.
         wall: RGB of the upper background.
         floor: RGB of the lower background.
-        horizon: where they meet, as a share of the picture's height.
-        door: where on the wall something darker begins, as a share of the picture's width.
-        scale: of the people in it.
-        turn: from 0, people seen from the front or back, to 1, seen from the side.
+        horizon: height of their border, relative to the image's height.
+        door: left edge of a darker area of the wall, relative to the image's width.
+        scale: of persons.
+        turn: from 0, persons seen from the front or back, to 1, from the side.
     """
 
     gains: Colour
@@ -115,7 +115,7 @@ class Camera:
 
 @dataclass(frozen=True, kw_only=True)
 class Capture:
-    """One picture's own: where in the gait, walking left or right (-1, 1), how it was cropped."""
+    """Gait phase (radians), walking direction (-1 left, 1 right) and crop of an image."""
 
     phase: float
     heading: int
@@ -125,7 +125,7 @@ class Capture:
 
 
 def make_body(seed: int, identity: int) -> Body:
-    """Give a person's body."""
+    """The body of a person."""
     share = (np.random.default_rng([seed, 0]).random(len(STEPS)) + (identity + 1) * STEPS) % 1
     skin = mix((0.97, 0.8, 0.66), (0.34, 0.21, 0.14), share[6])
     return Body(
@@ -146,7 +146,7 @@ def make_body(seed: int, identity: int) -> Body:
 
 
 def make_clothes(seed: int, identity: int, clothes: int) -> Clothes:
-    """Give a person's outfit of that number, from 0; each differs clearly in both colours."""
+    """A person's clothes of a number, from 0; both colours differ clearly between them."""
     top, bottom = np.random.default_rng([seed, 1, identity]).random(2)
     generator = np.random.default_rng([seed, 1, identity, clothes + 1])
     turn = 0.382 * clothes
@@ -160,7 +160,7 @@ def make_clothes(seed: int, identity: int, clothes: int) -> Clothes:
 
 
 def make_camera(seed: int, camera: int) -> Camera:
-    """Give the camera of that number, from 0."""
+    """The camera of a number, from 0."""
     draw = np.random.default_rng([seed, 2, camera]).random(10)
     bright = 0.9 + 0.2 * draw[0]
     red, green, blue = bright * (0.93 + 0.14 * draw[1:4])
@@ -176,7 +176,7 @@ def make_camera(seed: int, camera: int) -> Camera:
 
 
 def random_capture(generator: np.random.Generator) -> Capture:
-    """Give a moment at random: the first of a walk, or of a picture of its own."""
+    """A random capture: the first of a walk, or of a single image."""
     phase, x, y, scale = generator.random(4)
     return Capture(
         phase=2 * math.pi * phase,
@@ -188,7 +188,7 @@ def random_capture(generator: np.random.Generator) -> Capture:
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Go from the first colour `share` of the way to the second."""
+    """Interpolate from the first colour to the second by `share`."""
     red, green, blue = ((1 - share) * a + share * b for a, b in zip(first, second, strict=True))
     return red, green, blue
 

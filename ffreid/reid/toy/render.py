@@ -1,4 +1,4 @@
-"""Drawing made-up people: a figure of limbs, torso, head and bag before a wall."""
+"""Rendering of synthetic persons: limbs, torso, head and bag in front of a wall."""
 
 import math
 
@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from ffreid.reid.toy.persons import PATTERNS, Body, Camera, Capture, Clothes, Colour, mix
 
-Picture = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
 Point = tuple[float, float]
-# Drawing coordinates are whole sixteenths of a pixel, on a canvas of twice the size.
+# Drawing coordinates are integers, in sixteenths of a pixel, on a canvas of twice the size.
 SHIFT, CANVAS = 4, 2
 
 
@@ -23,17 +23,8 @@ def render_person(
     height: int,
     width: int,
     generator: np.random.Generator,
-) -> Picture:
-    """Draw a person as a camera sees them, with its noise.
-
-    Args:
-        body: who.
-        outfit: in what.
-        camera: where.
-        moment: when.
-        height: rows of the picture.
-        width: columns.
-        generator: of the noise.
+) -> ImageArray:
+    """Render a person as seen by a camera, with noise from `generator`.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -43,11 +34,11 @@ def render_person(
     small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     light = generator.uniform(0.93, 1.07)
     noise = generator.normal(0, 5, small.shape)
-    seen = small * (light * np.asarray(camera.gains)) + noise
-    return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
+    noisy = small * (light * np.asarray(camera.gains)) + noise
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
-def _background(camera: Camera, capture: Capture, height: int, width: int) -> Picture:
+def _background(camera: Camera, capture: Capture, height: int, width: int) -> ImageArray:
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = _bytes(camera.wall)
     left = round((camera.door + 2 * capture.x) * width)
@@ -58,10 +49,10 @@ def _background(camera: Camera, capture: Capture, height: int, width: int) -> Pi
 
 
 class Figure:
-    """A person being drawn; lengths in pixels of the canvas, x from its left, y from its top."""
+    """A person to draw; lengths in pixels of the canvas, x from its left, y from its top."""
 
     def __init__(
-        self, canvas: Picture, body: Body, clothes: Clothes, camera: Camera, capture: Capture
+        self, canvas: ImageArray, body: Body, clothes: Clothes, camera: Camera, capture: Capture
     ) -> None:
         self.canvas, self.body, self.clothes = canvas, body, clothes
         self.turn, self.heading, self.phase = camera.turn, capture.heading, capture.phase
@@ -79,7 +70,7 @@ class Figure:
         self.half_hips = self.half_shoulders * body.hips
 
     def draw(self) -> None:
-        """Draw the figure, what is far first."""
+        """Draw the figure from back to front."""
         swing = math.sin(self.phase)
         self._bag(behind=True)
         self._arm(-1, swing)
@@ -94,7 +85,7 @@ class Figure:
 
     def _leg(self, side: int, swing: float) -> None:
         angle = self.heading * swing * (0.12 + 0.4 * self.turn)
-        # The leg behind is bent, as its foot has left the ground.
+        # The rear leg is bent, with its foot off the ground.
         bend = self.heading * max(0.0, -swing) * (0.1 + 0.5 * self.turn)
         start = (self.x + side * self.half_hips * (0.55 - 0.4 * self.turn), self.hip)
         half = 0.5 * self.legs
@@ -150,7 +141,7 @@ class Figure:
         area[:] = np.rint(area * (1 - cover) + cloth * cover).astype(np.uint8)
 
     def _hair(self, *, behind: bool) -> None:
-        """Draw the hair behind the face and shoulders, or the part that lies over the head."""
+        """Draw the hair behind face and shoulders, or the part over the head."""
         radius, cut, hair = self.radius, self.body.cut, self.body.hair
         back = -self.heading * self.turn * 0.35 * radius
         centre = (self.x + back, self.head - 0.1 * radius)
@@ -178,7 +169,7 @@ class Figure:
                 self._limb(ends, (0.3 * radius, 0.3 * radius), hair)
 
     def _bag(self, *, behind: bool) -> None:
-        """Draw a bag on the back, to be seen beside the torso, and its strap over it."""
+        """Draw a bag on the back, visible next to the torso, or its strap."""
         if self.clothes.bag is None:
             return
         length = self.hip - self.shoulder
@@ -204,7 +195,7 @@ class Figure:
         widths: tuple[float, ...],
         colour: Colour,
     ) -> None:
-        """Draw straight pieces between joints, each tapered from one half width to the next."""
+        """Draw straight segments between joints, tapered from one half width to the next."""
         for index in range(len(joints) - 1):
             start, end = np.asarray(joints[index]), np.asarray(joints[index + 1])
             along = (end - start) / max(float(np.hypot(*(end - start))), 1e-9)
@@ -216,19 +207,19 @@ class Figure:
 
 
 def _from(start: Point, angle: float, length: float) -> Point:
-    """Go `length` at `angle` from straight down, to the right where it is positive."""
+    """Point at `length` from `start`; `angle` is from straight down, positive to the right."""
     return start[0] + length * math.sin(angle), start[1] + length * math.cos(angle)
 
 
 def _part(joints: tuple[Point, ...], share: float) -> tuple[Point, ...]:
-    """Give the first `share` of two pieces of equal length."""
+    """The first `share` of two segments of equal length."""
     start, middle, end = joints
     if share <= 0.5:
-        return start, _between(start, middle, 2 * share)
-    return start, middle, _between(middle, end, 2 * share - 1)
+        return start, _interpolate(start, middle, 2 * share)
+    return start, middle, _interpolate(middle, end, 2 * share - 1)
 
 
-def _between(start: Point, end: Point, share: float) -> Point:
+def _interpolate(start: Point, end: Point, share: float) -> Point:
     return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
 
 
@@ -238,7 +229,7 @@ def _fill(canvas: npt.NDArray[np.uint8], corners: npt.ArrayLike, colour: tuple[i
 
 
 def _box(mask: npt.NDArray[np.uint8]) -> tuple[int, int, int, int]:
-    """Top, left, rows and columns of what is not zero."""
+    """Top, left, rows and columns of the nonzero area."""
     left, top, columns, rows = cv2.boundingRect(mask)
     return top, left, rows, columns
 

@@ -15,8 +15,8 @@ from ffreid.reid.data.transforms import (
     ClipTraining,
     ImageEvaluation,
     ImageTraining,
-    flips_clip,
-    flips_picture,
+    should_flip_clip,
+    should_flip_image,
     normalised,
     random_crop,
     random_erasing,
@@ -120,12 +120,12 @@ def test_training_clips_are_erased_where_asked_for_and_never_by_default() -> Non
 
 @pytest.mark.parametrize(("seed", "flips"), list(enumerate([True, False, False, True])))
 def test_pictures_are_mirrored_as_recorded(seed: int, flips: bool) -> None:
-    assert flips_picture(0.5, torch.Generator().manual_seed(seed)) is flips
+    assert should_flip_image(0.5, torch.Generator().manual_seed(seed)) is flips
 
 
 @pytest.mark.parametrize(("seed", "flips"), list(enumerate([False, True, False, True, True])))
 def test_clips_are_mirrored_as_recorded(seed: int, flips: bool) -> None:
-    assert flips_clip(random.Random(seed)) is flips
+    assert should_flip_clip(random.Random(seed)) is flips
 
 
 def test_all_frames_of_a_clip_are_mirrored_together() -> None:

@@ -19,8 +19,8 @@ from ffreid.reid.data.transforms import (
     ImageEvaluation,
     ImageTraining,
     SampleRandom,
-    flips_clip,
-    flips_picture,
+    should_flip_clip,
+    should_flip_image,
     random_crop,
     random_erasing,
 )
@@ -110,7 +110,7 @@ def test_which_pictures_are_mirrored(stem: str) -> None:
     expected = known["hflip_p0.5"]
     assert expected
     seeds = range(known["seed_offset"], known["seed_offset"] + len(expected))
-    found = [flips_picture(0.5, torch.Generator().manual_seed(seed)) for seed in seeds]
+    found = [should_flip_image(0.5, torch.Generator().manual_seed(seed)) for seed in seeds]
     assert found == expected
 
 
@@ -127,7 +127,7 @@ def test_which_clips_are_mirrored(stem: str) -> None:
     known = facts("ccreid", stem)
     assert known["vid_flip"]
     for entry in known["vid_flip"]:
-        assert flips_clip(random.Random(seed_of(known, entry))) is entry["flipped"]
+        assert should_flip_clip(random.Random(seed_of(known, entry))) is entry["flipped"]
 
 
 @pytest.mark.parametrize("stem", TRANSFORMS)

@@ -14,7 +14,7 @@ from ffreid.errors import UserError
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.data.records import Source, labels
 from ffreid.reid.retrieval.protocols import STANDARD, match_masks
-from ffreid.reid.toy.dataset import ensure_dataset
+from ffreid.reid.toy.dataset import generate
 from ffreid.reid.toy.persons import (
     CUTS,
     PATTERNS,
@@ -70,7 +70,7 @@ def stored(folder: Path) -> dict[str, bytes]:
 
 
 def source(folder: Path, sizes: Sizes) -> Source:
-    return READERS["ccvid" if sizes["video"] else "ltcc"](ensure_dataset(folder, **sizes))
+    return READERS["ccvid" if sizes["video"] else "ltcc"](generate(folder, **sizes))
 
 
 def seen(
@@ -101,7 +101,7 @@ def apart(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> fl
 
 
 def test_pictures_lie_and_are_called_as_in_ltcc(tmp_path: Path) -> None:
-    folder = ensure_dataset(tmp_path, **PICTURES) / "LTCC_ReID"
+    folder = generate(tmp_path, **PICTURES) / "LTCC_ReID"
     names = {part: sorted((folder / part).iterdir()) for part in ("train", "query", "test")}
     # Outfits 3, 2, 3 to train with and 2, 3 to search, by 2 cameras, 2 pictures each.
     assert {part: len(paths) for part, paths in names.items()} == {
@@ -118,7 +118,7 @@ def test_pictures_lie_and_are_called_as_in_ltcc(tmp_path: Path) -> None:
 
 
 def test_tracklets_lie_and_are_called_as_in_ccvid(tmp_path: Path) -> None:
-    folder = ensure_dataset(tmp_path, **TRACKLETS) / "CCVID"
+    folder = generate(tmp_path, **TRACKLETS) / "CCVID"
     lines = [
         line
         for part in ("train", "query", "gallery")
@@ -165,7 +165,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
     tmp_path: Path, sizes: Sizes
 ) -> None:
     first, again, other = (
-        stored(ensure_dataset(tmp_path / name, **each))
+        stored(generate(tmp_path / name, **each))
         for name, each in (("1", sizes), ("2", sizes), ("3", changed(sizes, seed=6)))
     )
     assert first == again
@@ -176,9 +176,9 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
 
 
 def test_more_test_people_and_outfits_leave_the_pictures_of_the_others(tmp_path: Path) -> None:
-    small = stored(ensure_dataset(tmp_path / "small", **PICTURES))
+    small = stored(generate(tmp_path / "small", **PICTURES))
     sizes = changed(PICTURES, test_identities=3, clothes=4, cameras=3, images=3)
-    large = stored(ensure_dataset(tmp_path / "large", **sizes))
+    large = stored(generate(tmp_path / "large", **sizes))
     images = [name for name in small if name.endswith(".png")]
     assert all(small[name] == large[name] for name in images)
 
@@ -190,10 +190,10 @@ def test_finished_data_of_the_wanted_sizes_are_reused(tmp_path: Path, sizes: Siz
     def progress(done: int, total: int) -> None:
         told.append((done, total))
 
-    ensure_dataset(tmp_path, **sizes, progress=progress)
+    generate(tmp_path, **sizes, progress=progress)
     total = len([name for name in stored(tmp_path) if name.endswith((".png", ".jpg"))])
     assert told == [(done, total) for done in range(1, total + 1)]
-    ensure_dataset(tmp_path, **sizes, progress=progress)
+    generate(tmp_path, **sizes, progress=progress)
     assert len(told) == total
 
 
@@ -201,9 +201,9 @@ def test_finished_data_of_the_wanted_sizes_are_reused(tmp_path: Path, sizes: Siz
     "value", [{"height": 40}, {"identities": 2}, {"images": 3}, {"seed": 6}], ids=str
 )
 def test_data_of_other_sizes_are_replaced(tmp_path: Path, value: dict[str, int]) -> None:
-    ensure_dataset(tmp_path / "toy", **PICTURES)
-    ensure_dataset(tmp_path / "toy", **changed(PICTURES, **value))
-    ensure_dataset(tmp_path / "new", **changed(PICTURES, **value))
+    generate(tmp_path / "toy", **PICTURES)
+    generate(tmp_path / "toy", **changed(PICTURES, **value))
+    generate(tmp_path / "new", **changed(PICTURES, **value))
     assert stored(tmp_path / "toy") == stored(tmp_path / "new")
 
 
@@ -211,14 +211,14 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) ->
     (tmp_path / "LTCC_ReID").mkdir()
     (tmp_path / "LTCC_ReID/real.png").write_text("")
     with pytest.raises(UserError, match="not empty"):
-        ensure_dataset(tmp_path, **PICTURES)
+        generate(tmp_path, **PICTURES)
     assert list(stored(tmp_path)) == ["LTCC_ReID/real.png"]
 
 
 def test_pictures_do_not_replace_tracklets(tmp_path: Path) -> None:
-    ensure_dataset(tmp_path, **TRACKLETS)
+    generate(tmp_path, **TRACKLETS)
     with pytest.raises(UserError, match="another kind"):
-        ensure_dataset(tmp_path, **PICTURES)
+        generate(tmp_path, **PICTURES)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(
     tmp_path: Path, sizes: Sizes, value: dict[str, int], message: str, hint: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        ensure_dataset(tmp_path / "toy", **changed(sizes, **value))
+        generate(tmp_path / "toy", **changed(sizes, **value))
     assert message in caught.value.message
     assert hint in caught.value.hint
     assert not (tmp_path / "toy").exists()

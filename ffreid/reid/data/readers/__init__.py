@@ -1,32 +1,14 @@
-"""One file for each data set, from its layout on disk to records."""
+"""One module for each dataset, from its files on disk to records."""
 
 from collections.abc import Callable
+from pkgutil import resolve_name
 
-from ffreid.reid.data.readers import (
-    ccvid,
-    deepchange,
-    folder,
-    last,
-    ltcc,
-    market1501,
-    prcc,
-    vcclothes,
-)
 from ffreid.reid.data.records import Source
+from ffreid.reid.datasets import DATASETS
 
 READERS: dict[str, Callable[..., Source]] = {
-    "ltcc": ltcc.read,
-    "prcc": prcc.read,
-    "vcclothes": vcclothes.read,
-    "vcclothes_sc": vcclothes.read_same_clothes,
-    "vcclothes_cc": vcclothes.read_changed_clothes,
-    "last": last.read,
-    "deepchange": deepchange.read,
-    "ccvid": ccvid.read,
-    "folder": folder.read,
-    "market1501": market1501.read,
+    name: resolve_name(f"{__name__}.{info.reader}")
+    for name, info in DATASETS.items()
+    if info.reader
 }
-"""Data sets by name; each takes the data set's own folder or the one that holds it (a Path)."""
-
-LISTED = ("ccvid", "deepchange", "folder")
-"""Those that lists describe, which may name what isn't there; they take `skip_broken` as well."""
+"""Datasets by name; each takes the dataset's folder or the one that contains it (a Path)."""

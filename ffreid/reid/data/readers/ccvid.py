@@ -1,7 +1,7 @@
-"""CCVID (Gu et al., CVPR 2022): tracklets in three lists, frames in a folder each.
+"""CCVID (Gu et al., CVPR 2022): tracklets in three lists, with one folder of frames each.
 
-A line is ``<session>/<person>_<walk> <person> <outfit>``. Cameras aren't given: the walk counts as
-one, and session 3's walks as others than those of sessions 1 and 2, which share theirs.
+A line is ``<session>/<person>_<walk> <person> <clothes>``. Cameras are not given: the walk's number
+takes their place, and session 3's walks differ from those of sessions 1 and 2, which are shared.
 """
 
 import re
@@ -16,89 +16,85 @@ from ffreid.reid.data.readers.files import (
     match_names,
     read_list,
 )
-from ffreid.reid.data.readers.relabel import RawRecord, check_disjoint, eval_split, relabel
+from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source
 from ffreid.reid.data.records import Source
-from ffreid.reid.defaults import TREES
+from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import STANDARD
 
-TREE = TREES["ccvid"]
+TREE = DATASETS["ccvid"].tree
 FOLDER_NAMES = ("CCVID", "ccvid")
 WALK = re.compile(r"[^_\s]+_(\d+)\s+(\d+)\s+(\S+)\s*$")
-THIRD_SESSION = 12
-"""How far the walks of session 3 are moved."""
+SESSION_3_OFFSET = 12
+"""Added to the walk numbers of session 3."""
 
 
 def read(root: Path, *, skip_broken: bool = False) -> Source:
     """Read CCVID, in the order of its lists.
 
     Args:
-        root: its folder, or the one that holds it.
-        skip_broken: take tracklets that lack frames as they are, and say how many.
+        root: its folder, or the one that contains it.
+        skip_broken: accept tracklets with missing frames, and note their number.
 
     Raises:
-        UserError: a list is missing, a line doesn't parse, a tracklet is missing, empty or lacks
+        UserError: a list is missing, a line is malformed, a tracklet is missing, empty or lacks
             frames, splits share an identity.
     """
     folder = find_folder(root, FOLDER_NAMES, ("train.txt", "query.txt", "gallery.txt"), TREE)
     gaps: list[str] | None = [] if skip_broken else None
-    train, query, gallery = (_items(folder, part, gaps) for part in ("train", "query", "gallery"))
-    check_disjoint(
+    train, query, gallery = (_records(folder, part, gaps) for part in ("train", "query", "gallery"))
+    return make_source(
+        "ccvid",
+        folder,
         train,
         {"query": query, "gallery": gallery},
-        f"copy the lists to {folder} again: CCVID parts identities",
-    )
-    records, identities, clothes = relabel(train, identity_order=str)
-    return Source(
-        name="ccvid",
-        folder=folder,
+        eval_split(query, gallery, STANDARD),
+        hint=f"copy the lists to {folder} again: its splits share no identities",
+        train_order=str,
         video=True,
-        train=records,
-        identities=identities,
-        clothes=clothes,
-        test=eval_split(query, gallery, STANDARD),
         notes=(
-            "cameras are numbers of walks (+12 in session 3): CCVID gives none; under SC most "
-            "queries have no match",
-            *([f"frames are missing inside {first_few(gaps, 'tracklet')}"] if gaps else []),
+            "CCVID has no cameras: the walk's number (+12 in session 3) is used; most queries have "
+            "no match under SC",
+            *([f"frames are missing in {first_few(gaps, 'tracklet')}"] if gaps else []),
         ),
     )
 
 
-def _items(folder: Path, part: str, gaps: list[str] | None) -> list[RawRecord]:
+def _records(folder: Path, part: str, gaps: list[str] | None) -> list[RawRecord]:
     path = folder / f"{part}.txt"
     lines = read_list(path, TREE, "tracklet")
     matches = match_names(path, lines, WALK, "session1/001_01 001 u0_l0_s0_c0_a0")
-    items = []
+    records = []
     for line, match in zip(lines, matches, strict=True):
         tracklet = line.split()[0]
-        moved = THIRD_SESSION if tracklet.split("/")[0] == "session3" else 0
+        offset = SESSION_3_OFFSET if tracklet.split("/")[0] == "session3" else 0
         frames = tracklet_frames(folder, tracklet, path, gaps)
-        items.append(RawRecord(frames, match[2], int(match[1]) + moved, f"{match[2]}_{match[3]}"))
-    return items
+        clothes = f"{match[2]}_{match[3]}"
+        records.append(RawRecord(frames, match[2], int(match[1]) + offset, clothes))
+    return records
 
 
 def tracklet_frames(
     folder: Path, tracklet: str, source: Path, gaps: list[str] | None = None
 ) -> tuple[str, ...]:
-    """List a tracklet's frames in order, as paths below `folder`.
+    """List a tracklet's frames in order, as paths relative to `folder`.
 
     Args:
-        folder: the data set's own.
-        tracklet: the frames' folder below it.
+        folder: of the dataset.
+        tracklet: folder of the frames.
         source: the list that names it, for the error.
-        gaps: gets the tracklet's name if it lacks frames, which is an error where there is none.
+        gaps: the tracklet's name is appended if it lacks frames; None raises an error instead.
 
     Raises:
-        UserError: the folder is missing or empty, or the frames' numbers leave some out.
+        UserError: the folder is missing or empty, or frame numbers are missing.
     """
     home = folder / tracklet
     if not home.is_dir():
-        raise UserError(f"{source} lists {tracklet}, and there is no {home}", f"expected {TREE}")
+        raise UserError(f"{source} lists {tracklet}, but there is no {home}", f"expected {TREE}")
     files = [name for name in file_names(home) if name.lower().endswith(IMAGE_SUFFIXES)]
     if not files:
         raise UserError(
-            f"the tracklet {home} holds no picture",
-            f"copy its frames again, or take its line out of {source}",
+            f"the tracklet {home} contains no image",
+            f"copy its frames again, or remove its line from {source}",
         )
     stems = [name.partition(".")[0] for name in files]
     if all(stem.isdecimal() for stem in stems):
@@ -108,7 +104,7 @@ def tracklet_frames(
         if missing and gaps is None:
             raise UserError(
                 f"the tracklet {home} lacks {first_few([str(n) for n in missing], 'frame')}",
-                "copy its frames again, or set DATA.SKIP_BROKEN True to take it as it is",
+                "copy its frames again, or set DATA.SKIP_BROKEN True to accept it",
             )
         if missing and gaps is not None:
             gaps.append(tracklet)

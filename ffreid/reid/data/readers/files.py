@@ -1,4 +1,4 @@
-"""Names of files on disk and what they say: sorted whatever the file system gives."""
+"""File names on disk, always sorted, and their parts."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from ffreid.engine.dataset_files import describe_folder, read_lines
 from ffreid.errors import UserError
 
 NAMED = 5
-"""How many culprits an error names; of the others it gives the count."""
+"""Names listed in an error; the rest is counted."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -23,17 +23,17 @@ def list_images(
     suffixes: Sequence[str] = IMAGE_SUFFIXES,
     nested: bool = False,
 ) -> list[str]:
-    """List a split's pictures as sorted paths below `folder`.
+    """List a split's images as sorted paths relative to `folder`, without hidden files.
 
     Args:
-        folder: the data set's own.
-        part: the split's folder below it, with ``/`` between.
+        folder: of the dataset.
+        part: the split's folder below it, with ``/``.
         tree: the expected layout, for the error.
-        suffixes: which files are pictures; hidden files never are.
-        nested: pictures lie in folders (one an identity) instead of in the split's folder itself.
+        suffixes: of images.
+        nested: images are in subfolders (one per identity) instead of the split's folder itself.
 
     Raises:
-        UserError: the split's folder is missing or holds no picture.
+        UserError: the split's folder is missing or contains no image.
     """
     home = folder / part
     if not home.is_dir():
@@ -41,22 +41,22 @@ def list_images(
             f"no folder {home}: {folder}: {describe_folder(folder)}", f"expected {tree}"
         )
     homes = [f"{part}/{name}" for name in subfolders(home)] if nested else [part]
-    listed = sorted(f"{place}/{name}" for place in homes for name in file_names(folder / place))
-    kept = [path for path in listed if path.lower().endswith(tuple(suffixes))]
-    if not kept:
+    paths = sorted(f"{parent}/{name}" for parent in homes for name in file_names(folder / parent))
+    images = [path for path in paths if path.lower().endswith(tuple(suffixes))]
+    if not images:
         kind = " or ".join(suffixes)
-        raise UserError(f"no {kind} picture in {home}: {describe_folder(home)}", f"expected {tree}")
-    return kept
+        raise UserError(f"no {kind} image in {home}: {describe_folder(home)}", f"expected {tree}")
+    return images
 
 
 def file_names(folder: Path) -> list[str]:
-    """Give the sorted names of the folder's files that aren't hidden."""
+    """Sorted names of the folder's files that are not hidden."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Give the sorted names of the folder's folders that aren't hidden."""
+    """Sorted names of the folder's folders that are not hidden."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
 
@@ -75,65 +75,84 @@ def read_list(path: Path, tree: str, entry: str) -> list[str]:
 
 
 def match_names(
-    place: Path, texts: Iterable[str], pattern: re.Pattern[str], example: str
+    source: Path, texts: Iterable[str], pattern: re.Pattern[str], example: str
 ) -> list[re.Match[str]]:
-    """Match the start of every name or line, of a path the part behind the last ``/``.
+    """Match the start of each line or name; of a path, the part after the last ``/``.
 
     Args:
-        place: where the texts were found, for the error.
+        source: of the texts, for the error.
         texts: file names, paths or lines.
-        pattern: grammar.
-        example: a text that matches, for the error.
+        pattern: to match.
+        example: a matching text, for the error.
 
     Raises:
-        UserError: some don't match: the first are named and all are counted.
+        UserError: some do not match.
     """
-    matches, wrong = [], []
-    for text in texts:
-        match = pattern.match(text.rpartition("/")[2])
-        if match is None:
-            wrong.append(text.rpartition("/")[2])
-        else:
-            matches.append(match)
-    if wrong:
+    names = [text.rpartition("/")[2] for text in texts]
+    matches = [pattern.match(name) for name in names]
+    if wrong := [name for name, match in zip(names, matches, strict=True) if match is None]:
         raise UserError(
-            f"{place}: cannot make out {first_few(wrong, 'name')}",
-            f"expected such as {example}; take others out of there",
+            f"{source}: cannot parse {first_few(wrong, 'name')}",
+            f"expected names such as {example}; remove all others",
         )
-    return matches
+    return [match for match in matches if match is not None]
+
+
+def match_images(
+    folder: Path,
+    part: str,
+    tree: str,
+    pattern: re.Pattern[str],
+    example: str,
+    *,
+    nested: bool = False,
+) -> list[tuple[str, re.Match[str]]]:
+    """List a split's images, see `list_images`, with their names' matches, see `match_names`.
+
+    Args:
+        folder: of the dataset.
+        part: the split's folder below it.
+        tree: the expected layout, for the error.
+        pattern: of the names.
+        example: of a name; its suffix is that of images.
+        nested: images are in subfolders.
+    """
+    suffixes = (Path(example).suffix,)
+    paths = list_images(folder, part, tree, suffixes=suffixes, nested=nested)
+    return list(zip(paths, match_names(folder / part, paths, pattern, example), strict=True))
 
 
 def check_exist(
     folder: Path, paths: Iterable[str], source: Path, *, skip_broken: bool = False
 ) -> list[str]:
-    """Check that the listed files are there, by one look at each folder.
+    """Check that listed files exist, by listing each folder once.
 
     Args:
-        folder: what `paths` start from.
-        paths: with ``/`` between.
+        folder: of the paths.
+        paths: with ``/``.
         source: the list, for the error.
-        skip_broken: give those that are not instead.
+        skip_broken: return the missing ones instead of raising an error.
 
     Raises:
-        UserError: some are not: the first are named and all are counted.
+        UserError: some are missing.
     """
     by_home: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         by_home[path.rpartition("/")[0]].append(path)
-    absent: list[str] = []
+    missing: list[str] = []
     for home, listed in by_home.items():
-        there = set(file_names(folder / home)) if (folder / home).is_dir() else set()
-        absent += [path for path in listed if path.rpartition("/")[2] not in there]
-    if absent and not skip_broken:
+        existing = set(file_names(folder / home)) if (folder / home).is_dir() else set()
+        missing += [path for path in listed if path.rpartition("/")[2] not in existing]
+    if missing and not skip_broken:
         raise UserError(
-            f"{source} lists {first_few(absent, 'file')} that aren't in {folder}",
-            "complete the data set, or set DATA.SKIP_BROKEN True to go on without them",
+            f"{source} lists {first_few(missing, 'file')} missing in {folder}",
+            "complete the dataset, or set DATA.SKIP_BROKEN True to skip them",
         )
-    return absent
+    return missing
 
 
-def first_few(culprits: Sequence[str], kind: str) -> str:
-    """Name the first few of `culprits` and count them: ``7 names: a, b, c, d, e, …``."""
-    plural = kind if len(culprits) == 1 else f"{kind}s" if kind[-1] != "y" else f"{kind[:-1]}ies"
-    more = ", …" if len(culprits) > NAMED else ""
-    return f"{len(culprits)} {plural}: {', '.join(culprits[:NAMED])}{more}"
+def first_few(names: Sequence[str], kind: str) -> str:
+    """Count names and list the first: ``7 names: a, b, c, d, e, …``."""
+    plural = kind if len(names) == 1 else f"{kind}s" if kind[-1] != "y" else f"{kind[:-1]}ies"
+    more = ", …" if len(names) > NAMED else ""
+    return f"{len(names)} {plural}: {', '.join(names[:NAMED])}{more}"

@@ -1,7 +1,7 @@
-"""People's own pictures: a table in CSV, or folders by split and identity.
+"""A user's own images: a table in CSV, or folders by split and identity.
 
 Identities, cameras and clothes may be any text. They are numbered in sorted order, numbers by
-value and before other texts.
+value and before other text.
 """
 
 import csv
@@ -15,26 +15,25 @@ from ffreid.reid.data.readers.files import check_exist, first_few, list_images, 
 from ffreid.reid.data.readers.relabel import (
     NO_CLOTHES,
     RawRecord,
-    check_disjoint,
     eval_split,
+    make_source,
     natural_key,
-    relabel,
 )
 from ffreid.reid.data.records import Source
-from ffreid.reid.defaults import TREES
+from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol
 
-TREE = TREES["folder"]
+TREE = DATASETS["folder"].tree
 SPLITS = ("train", "query", "gallery")
 TABLES = ("records.csv", "labels.csv")
-"""Tables that are taken where there are several."""
+"""Preferred names, if there are several tables."""
 
 REQUIRED, OPTIONAL = ("path", "identity", "split"), ("camera", "clothes")
 COLUMNS = "path,identity,camera,clothes,split"
-WITHOUT = ", without cameras"
+WITHOUT_CAMERAS = ", without cameras"
 NO_CAMERAS = (
-    "no cameras: general, SC and CC are left out, as they drop what the query's own camera took; "
-    f"rows '…{WITHOUT}' drop none"
+    "no cameras: general, SC and CC, which exclude the query's camera, are not evaluated; rows "
+    f"'…{WITHOUT_CAMERAS}' exclude none"
 )
 
 
@@ -49,37 +48,36 @@ class _Row:
 
 
 def read(root: Path, *, skip_broken: bool = False) -> Source:
-    """Read a folder of people's own.
+    """Read a folder of the user's own.
 
-    Where cameras are unknown, rows do without their rule; where outfits are, those that need them
-    are left out and every identity trains as one outfit.
+    Without cameras, protocols do not exclude any; without clothes, protocols that need them are
+    not evaluated and each identity has one clothes label in training.
 
     Args:
         root: the folder.
-        skip_broken: keep pictures of the table that are missing, and say how many.
+        skip_broken: keep listed images that are missing, and note their number.
 
     Raises:
-        UserError: there is neither table nor split folders, a line or column is incomplete or
-            wrong, a file is missing, a split empty, an identity in train and elsewhere, an outfit
-            of two identities.
+        UserError: there is neither a table nor split folders, a line or column is incomplete or
+            malformed, a file is missing, a split is empty, an identity is in train and elsewhere,
+            clothes have two identities.
     """
-    table = _table(root)
-    rows, notes = _folder_rows(root) if table is None else _table_rows(table, skip_broken)
+    table = _find_table(root)
+    rows, notes = _read_folders(root) if table is None else _read_table(table, skip_broken)
     source = table or root
     known = tuple(column for column in OPTIONAL if any(getattr(row, column) for row in rows))
-    _check_splits(source, rows)
+    present = {row.split for row in rows}
+    if missing := [split for split in SPLITS if split not in present]:
+        raise UserError(
+            f"{source} has no images in the split {missing[0]}",
+            "train, query and gallery each need images",
+        )
     if "clothes" in known:
-        _check_owners(source, rows)
+        _check_clothes(source, rows)
     if "camera" not in known:
-        notes = (*notes, NO_CAMERAS)
+        notes.append(NO_CAMERAS)
     if "clothes" not in known:
-        notes = (*notes, NO_CLOTHES)
-    return _source(root, source, rows, known, notes)
-
-
-def _source(
-    root: Path, table: Path, rows: Sequence[_Row], known: tuple[str, ...], notes: tuple[str, ...]
-) -> Source:
+        notes.append(NO_CLOTHES)
     cameras = _numbers([row.camera for row in rows])
     train, query, gallery = (
         [
@@ -89,28 +87,25 @@ def _source(
         ]
         for split in SPLITS
     )
-    check_disjoint(
+    persons = _numbers([record.identity for record in (*query, *gallery)])
+    return make_source(
+        "folder",
+        root,
         train,
         {"query": query, "gallery": gallery},
-        f"give everyone in {table} either to train or to query and gallery",
-        identity_order=natural_key,
-    )
-    records, identities, clothes = relabel(
-        train, identity_order=natural_key, clothes_order=natural_key
-    )
-    persons = _numbers([item.identity for item in (*query, *gallery)])
-    return Source(
-        name="folder",
-        folder=root,
-        video=False,
-        train=records,
-        identities=identities,
-        clothes=clothes,
-        test=eval_split(
-            query, gallery, _protocols(known), number=persons.__getitem__, clothes_order=natural_key
+        eval_split(
+            query,
+            gallery,
+            _protocols(known),
+            number=persons.__getitem__,
+            clothes_key=natural_key,
         ),
+        hint=f"in {source}, use each identity either in train or in query and gallery",
+        identity_key=natural_key,
+        train_order=natural_key,
+        clothes_key=natural_key,
         columns=known,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -119,50 +114,46 @@ def _numbers(texts: Sequence[str]) -> dict[str, int]:
 
 
 def _protocols(known: Sequence[str]) -> tuple[Protocol, ...]:
-    rows = STANDARD if "clothes" in known else STANDARD[:1]
+    protocols = STANDARD if "clothes" in known else STANDARD[:1]
     if "camera" in known:
-        return rows
+        return protocols
     return tuple(
         Protocol(
-            name=row.name + WITHOUT,
-            same=row.same,
-            other=tuple(column for column in row.other if column != "camera"),
+            name=protocol.name + WITHOUT_CAMERAS,
+            same=protocol.same,
+            other=tuple(column for column in protocol.other if column != "camera"),
         )
-        for row in rows
+        for protocol in protocols
     )
 
 
-def _table(root: Path) -> Path | None:
-    """The table of the folder, if it has one."""
-    if not root.is_dir():
-        raise UserError(f"no dataset at {root}: {describe_folder(root)}", f"expected there: {TREE}")
+def _find_table(root: Path) -> Path | None:
+    """The table of the folder, None for split folders."""
     named = [root / name for name in TABLES if (root / name).is_file()]
     tables = named or sorted(root.glob("*.csv"))
     if len(tables) > 1 and not named:
-        listed = ", ".join(path.name for path in tables)
-        raise UserError(f"{root} has several tables: {listed}", f"call the one {TABLES[0]}")
-    if tables:
-        return tables[0]
-    if not any((root / split).is_dir() for split in SPLITS):
-        raise UserError(f"no dataset at {root}: {describe_folder(root)}", f"expected there: {TREE}")
-    return None
+        names = ", ".join(path.name for path in tables)
+        raise UserError(f"{root} has several tables: {names}", f"rename the right one {TABLES[0]}")
+    if not tables and not any((root / split).is_dir() for split in SPLITS):
+        raise UserError(
+            f"no dataset in {root}: {describe_folder(root)}", f"expected layout: {TREE}"
+        )
+    return tables[0] if tables else None
 
 
-def _folder_rows(root: Path) -> tuple[list[_Row], tuple[str, ...]]:
+def _read_folders(root: Path) -> tuple[list[_Row], list[str]]:
     rows = [
         _Row(0, path, path.split("/")[1], "", "", split)
         for split in SPLITS
         for path in list_images(root, split, TREE, nested=True)
     ]
-    full = {row.path.rpartition("/")[0] for row in rows}
+    used = {row.path.rpartition("/")[0] for row in rows}
     homes = [f"{split}/{name}" for split in SPLITS for name in subfolders(root / split)]
-    empty = [home for home in homes if home not in full]
-    if not empty:
-        return rows, ()
-    return rows, (f"folders without pictures: {', '.join(empty)}",)
+    empty = [home for home in homes if home not in used]
+    return rows, [f"folders without images: {', '.join(empty)}"] if empty else []
 
 
-def _table_rows(table: Path, skip_broken: bool) -> tuple[list[_Row], tuple[str, ...]]:
+def _read_table(table: Path, skip_broken: bool) -> tuple[list[_Row], list[str]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -170,49 +161,43 @@ def _table_rows(table: Path, skip_broken: bool) -> tuple[list[_Row], tuple[str, 
             lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"cannot read {table}: {flat(str(error))}", "save it as CSV, UTF-8"
+            f"cannot read {table}: {flat(str(error))}", "save it as CSV in UTF-8"
         ) from error
-    _check_header(table, header)
+    if missing := [name for name in REQUIRED if name not in header]:
+        raise UserError(
+            f"{table} has no column {', '.join(missing)}: its first line is {','.join(header)!r}",
+            f"name the columns in the first line, separated by commas: {COLUMNS}",
+        )
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{table} has two columns {repeated[0]!r}", f"expected {COLUMNS}")
     if not lines:
-        raise UserError(f"{table} has no line below its header", f"write lines of {COLUMNS}")
+        raise UserError(f"{table} has no lines below its header", f"write lines of {COLUMNS}")
     rows = [_row(table, header, line, cells) for line, cells in lines]
-    for column in OPTIONAL:
-        _check_complete(table, column, rows)
-    _check_single(table, rows)
+    _check_rows(table, rows)
     paths = [row.path for row in rows]
     absent = check_exist(table.parent, paths, table, skip_broken=skip_broken)
     notes = [f"missing: {first_few(absent, 'file')}"] if absent else []
     if unused := [name for name in header if name not in REQUIRED + OPTIONAL]:
-        notes.append(f"columns not used: {', '.join(unused)}")
-    return rows, tuple(notes)
-
-
-def _check_header(table: Path, header: Sequence[str]) -> None:
-    missing = [name for name in REQUIRED if name not in header]
-    if missing:
-        raise UserError(
-            f"{table} has no column {', '.join(missing)}: its first line is {','.join(header)!r}",
-            f"the first line names the columns, commas between: {COLUMNS}",
-        )
-    double = sorted({name for name in header if header.count(name) > 1})
-    if double:
-        raise UserError(f"{table} names the column {double[0]!r} twice", f"expected {COLUMNS}")
+        notes.append(f"unused columns: {', '.join(unused)}")
+    return rows, notes
 
 
 def _row(table: Path, header: Sequence[str], line: int, cells: Sequence[str]) -> _Row:
     if len(cells) != len(header):
         raise UserError(
-            f"{table}, line {line}: {len(cells)} values, not {len(header)}",
-            'write as many as the first line names; quote values with a comma: "a,b"',
+            f"{table}, line {line}: {len(cells)} values, expected {len(header)}",
+            'write one value per column; quote values with a comma: "a,b"',
         )
     values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-    empty = [name for name in REQUIRED if not values[name]]
-    if empty:
-        raise UserError(f"{table}, line {line}: no {empty[0]}", f"give all of {','.join(REQUIRED)}")
+    if empty := [name for name in REQUIRED if not values[name]]:
+        raise UserError(
+            f"{table}, line {line}: no {empty[0]}", f"{','.join(REQUIRED)} are required"
+        )
     split = values["split"].lower()
     if split not in SPLITS:
         raise UserError(
-            f"{table}, line {line}: the split {values['split']!r}", f"one of {', '.join(SPLITS)}"
+            f"{table}, line {line}: unknown split {values['split']!r}",
+            f"use one of {', '.join(SPLITS)}",
         )
     return _Row(
         line,
@@ -224,45 +209,33 @@ def _row(table: Path, header: Sequence[str], line: int, cells: Sequence[str]) ->
     )
 
 
-def _check_complete(table: Path, column: str, rows: Sequence[_Row]) -> None:
-    empty = [row.line for row in rows if not getattr(row, column)]
-    if empty and len(empty) < len(rows):
-        raise UserError(
-            f"{table}, line {empty[0]}: no {column}, as in {len(empty)} of {len(rows)} lines",
-            f"give the {column} in every line or in none",
-        )
-
-
-def _check_single(table: Path, rows: Sequence[_Row]) -> None:
-    # A query that is its own match in the gallery would be found at once.
-    apart = any(row.camera for row in rows)
+def _check_rows(table: Path, rows: Sequence[_Row]) -> None:
+    for column in OPTIONAL:
+        empty = [row.line for row in rows if not getattr(row, column)]
+        if empty and len(empty) < len(rows):
+            raise UserError(
+                f"{table}, line {empty[0]}: no {column}, as in {len(empty)} of {len(rows)} lines",
+                f"write the {column} in every line or in none",
+            )
+    # Without cameras a query would find itself in the gallery.
+    by_split = any(row.camera for row in rows)
     first: dict[tuple[str, str], _Row] = {}
     for row in rows:
-        other = first.setdefault((row.path, row.split if apart else ""), row)
+        other = first.setdefault((row.path, row.split if by_split else ""), row)
         if other is not row:
             raise UserError(
                 f"{table}: lines {other.line} and {row.line} are both {row.path}",
-                "list each picture once",
+                "list each image once",
             )
 
 
-def _check_splits(source: Path, rows: Sequence[_Row]) -> None:
-    present = {row.split for row in rows}
-    missing = [split for split in SPLITS if split not in present]
-    if missing:
-        raise UserError(
-            f"{source} has nothing in the split {missing[0]}",
-            "train, query and gallery each need pictures",
-        )
-
-
-def _check_owners(source: Path, rows: Sequence[_Row]) -> None:
-    owners: dict[str, _Row] = {}
+def _check_clothes(source: Path, rows: Sequence[_Row]) -> None:
+    first: dict[str, _Row] = {}
     for row in rows:
-        owner = owners.setdefault(row.clothes, row)
-        if owner.identity != row.identity:
+        other = first.setdefault(row.clothes, row)
+        if other.identity != row.identity:
             raise UserError(
-                f"{source}: the clothes {row.clothes!r} are worn by {owner.identity!r} "
-                f"(line {owner.line}) and {row.identity!r} (line {row.line})",
-                f"an outfit has one owner: write {row.identity}_{row.clothes}",
+                f"{source}: the clothes {row.clothes!r} belong to {other.identity!r} (line "
+                f"{other.line}) and {row.identity!r} (line {row.line})",
+                f"clothes belong to one identity: write {row.identity}_{row.clothes}",
             )

@@ -1,7 +1,7 @@
-"""PRCC (Yang et al., TPAMI 2021): cameras A and B see one outfit of a person, C another.
+"""PRCC (Yang et al., TPAMI 2021): cameras A and B see the same clothes of a person, C others.
 
 The gallery is camera A; queries of B wear the same clothes, queries of C others. The published
-numbers are multi-shot, with all of A's pictures; the ten single-shot galleries are given beside.
+results are multi-shot, with all images of A; the ten single-shot galleries are read as well.
 """
 
 import re
@@ -10,13 +10,13 @@ from pathlib import Path
 from random import Random
 
 from ffreid.engine.dataset_files import find_folder
-from ffreid.reid.data.readers.files import list_images, match_names
-from ffreid.reid.data.readers.relabel import RawRecord, check_disjoint, relabel
+from ffreid.reid.data.readers.files import list_images, match_images, match_names
+from ffreid.reid.data.readers.relabel import RawRecord, make_source, relabel
 from ffreid.reid.data.records import EvalSplit, Record, Source
-from ffreid.reid.defaults import TREES
+from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import between
 
-TREE = TREES["prcc"]
+TREE = DATASETS["prcc"].tree
 FOLDER_NAMES = ("prcc", "PRCC")
 CAMERAS = "ABC"
 PERSON = re.compile(r"(\d+)$")
@@ -26,82 +26,69 @@ TRIALS, SEED = 10, 3
 
 
 def read(root: Path) -> Source:
-    """Read PRCC; its validation search is like the test's: B and C search A.
+    """Read PRCC; as in the test split, the validation queries are B and C and the gallery is A.
 
     Raises:
-        UserError: a folder is missing or empty, a name doesn't parse, splits share an identity.
+        UserError: a folder is missing or empty, a name is malformed, splits share an identity.
     """
     folder = find_folder(root, FOLDER_NAMES, ("rgb",), TREE)
     train, val = _mixed_cameras(folder, "rgb/train"), _mixed_cameras(folder, "rgb/val")
-    items = {camera: _one_camera(folder, camera) for camera in CAMERAS}
-    everybody = [item for camera in CAMERAS for item in items[camera]]
-    # The validation pictures are of the training identities, in PRCC itself.
-    check_disjoint(train, {"test": everybody}, f"unpack {folder} again: PRCC parts identities")
-    records, identities, clothes = relabel(train)
-    rank = {number: i for i, number in enumerate(sorted({int(i.identity) for i in everybody}))}
-    seen = {camera: _test_records(items[camera], rank) for camera in CAMERAS}
-    return Source(
-        name="prcc",
-        folder=folder,
-        video=False,
-        train=records,
-        identities=identities,
-        clothes=clothes,
-        test=EvalSplit(query=seen["B"] + seen["C"], gallery=seen["A"], protocols=PROTOCOLS),
-        val=_val_search(relabel(val).records),
-        single_shot=_single_shot(seen["A"]),
-        notes=("the validation pictures (B and C search A) are of the training identities",),
+    by_camera = [_one_camera(folder, camera) for camera in CAMERAS]
+    test = [record for records in by_camera for record in records]
+    rank = {number: i for i, number in enumerate(sorted({int(r.identity) for r in test}))}
+    a, b, c = (
+        tuple(
+            Record(r.frames, n := int(r.identity), r.camera, 2 * rank[n] + (r.camera == 2))
+            for r in records
+        )
+        for records in by_camera
+    )
+    val_records = relabel(val)[0]
+    val_a, val_b, val_c = (
+        tuple(record for record in val_records if record.camera == camera) for camera in range(3)
+    )
+    # The validation images are of the training identities, in PRCC itself.
+    return make_source(
+        "prcc",
+        folder,
+        train,
+        {"test": test},
+        EvalSplit(query=b + c, gallery=a, protocols=PROTOCOLS),
+        val=EvalSplit(query=val_b + val_c, gallery=val_a, protocols=PROTOCOLS),
+        single_shot=_single_shot(a),
+        notes=("the validation images (queries B and C, gallery A) show the training identities",),
     )
 
 
 def _mixed_cameras(folder: Path, part: str) -> list[RawRecord]:
-    """Items of ``<part>/<person>/<camera>_*.jpg``."""
-    paths = list_images(folder, part, TREE, suffixes=(".jpg",), nested=True)
-    persons = _persons(folder, part, paths)
-    matches = match_names(folder / part, paths, NAME, "A_cropped_rgb027.jpg")
-    return [
-        _item(path, person, match[1])
-        for path, person, match in zip(paths, persons, matches, strict=True)
-    ]
+    """Records of ``<part>/<person>/<camera>_*.jpg``."""
+    images = match_images(folder, part, TREE, NAME, "A_cropped_rgb027.jpg", nested=True)
+    return _records(folder, part, [(path, match[1]) for path, match in images])
 
 
 def _one_camera(folder: Path, camera: str) -> list[RawRecord]:
-    """Items of ``test/<camera>/<person>/*.jpg``."""
+    """Records of ``test/<camera>/<person>/*.jpg``."""
     part = f"rgb/test/{camera}"
     paths = list_images(folder, part, TREE, suffixes=(".jpg",), nested=True)
-    persons = _persons(folder, part, paths)
-    return [_item(path, person, camera) for path, person in zip(paths, persons, strict=True)]
+    return _records(folder, part, [(path, camera) for path in paths])
 
 
-def _persons(folder: Path, part: str, paths: Sequence[str]) -> list[str]:
-    """Names of the folders that the pictures lie in."""
-    homes = [path.split("/")[-2] for path in paths]
-    match_names(folder / part, dict.fromkeys(homes), PERSON, "a folder 001")
-    return homes
-
-
-def _item(path: str, person: str, camera: str) -> RawRecord:
-    clothes = f"{person}C" if camera == "C" else person
-    return RawRecord((path,), person, CAMERAS.index(camera), clothes)
-
-
-def _test_records(items: Sequence[RawRecord], rank: dict[int, int]) -> tuple[Record, ...]:
-    numbers = [int(item.identity) for item in items]
-    return tuple(
-        Record(item.frames, number, item.camera, 2 * rank[number] + (item.camera == 2))
-        for item, number in zip(items, numbers, strict=True)
-    )
-
-
-def _val_search(records: Sequence[Record]) -> EvalSplit:
-    by_camera = [tuple(r for r in records if r.camera == camera) for camera in range(3)]
-    return EvalSplit(query=by_camera[1] + by_camera[2], gallery=by_camera[0], protocols=PROTOCOLS)
+def _records(folder: Path, part: str, images: Sequence[tuple[str, str]]) -> list[RawRecord]:
+    """Records of (path, camera), with the person from the name of the image's folder."""
+    persons = [path.split("/")[-2] for path, _ in images]
+    match_names(folder / part, dict.fromkeys(persons), PERSON, "a folder 001")
+    return [
+        RawRecord((path,), person, CAMERAS.index(camera), f"{person}C" if camera == "C" else person)
+        for (path, camera), person in zip(images, persons, strict=True)
+    ]
 
 
 def _single_shot(gallery: Sequence[Record]) -> tuple[tuple[int, ...], ...]:
-    """Draw a picture of each identity, ten times, as the original draws them."""
-    indices: dict[int, list[int]] = {}
+    """Draw an image of each identity, ten times, with the same random numbers as Simple-CCReID."""
+    by_identity: dict[int, list[int]] = {}
     for index, record in enumerate(gallery):
-        indices.setdefault(record.identity, []).append(index)
+        by_identity.setdefault(record.identity, []).append(index)
     rng = Random(SEED)
-    return tuple(tuple(rng.choice(own) for own in indices.values()) for _ in range(TRIALS))
+    return tuple(
+        tuple(rng.choice(indices) for indices in by_identity.values()) for _ in range(TRIALS)
+    )

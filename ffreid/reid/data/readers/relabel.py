@@ -1,29 +1,32 @@
-"""From what names say to numbered labels: the same numbers whatever the file system gives."""
+"""From labels in names to numbers, which do not depend on the file system's order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 from ffreid.errors import UserError
 from ffreid.reid.data.readers.files import first_few
-from ffreid.reid.data.records import EvalSplit, Record
+from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.retrieval.protocols import Protocol
 
-NO_CLOTHES = "no outfits: SC and CC are left out, and CAL is a normalised softmax over identities"
+NO_CLOTHES = (
+    "no clothes labels: SC and CC are not evaluated; CAL is a normalised softmax over identities"
+)
 
-Order = Callable[[str], Any]
-"""What identities or outfits are told apart and sorted by."""
+Key = Callable[[str], Any]
+"""By which names of identities or clothes are distinguished and sorted."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawRecord:
-    """A picture or tracklet with its labels as the data set writes them.
+    """An image or tracklet with its labels as text.
 
     Attributes:
-        frames: paths below the data set's folder.
+        frames: paths relative to the dataset's folder.
         identity: the person's name.
         camera: number.
-        outfit: name of the clothes; only those of one identity are ever the same outfit.
+        clothes: their name; clothes of different identities always differ.
     """
 
     frames: tuple[str, ...]
@@ -32,33 +35,79 @@ class RawRecord:
     clothes: str
 
 
-class Relabelled(NamedTuple):
-    """Records with labels from 0, and what the labels stand for."""
+def make_source(
+    name: str,
+    folder: Path,
+    train: Sequence[RawRecord],
+    evaluated: Mapping[str, Sequence[RawRecord]],
+    test: EvalSplit,
+    *,
+    hint: str = "",
+    identity_key: Key = int,
+    train_order: Key = int,
+    clothes_key: Key = str,
+    **options: Any,
+) -> Source:
+    """Create a dataset from its records.
 
-    records: tuple[Record, ...]
-    identities: tuple[str, ...]
-    clothes: tuple[str, ...]
+    Args:
+        name: of the dataset.
+        folder: of the paths.
+        train: numbered by `relabel`.
+        evaluated: records of the other splits by name, whose identities must not be in `train`.
+        test: the test split.
+        hint: of the error; default: unpack the dataset again.
+        identity_key: distinguishes identities in all splits.
+        train_order: sorts the training identities.
+        clothes_key: sorts clothes.
+        options: further attributes of `Source`.
+
+    Raises:
+        UserError: an identity is in `train` and in another split.
+    """
+    trained = {identity_key(record.identity) for record in train}
+    for split, records in evaluated.items():
+        names = {identity_key(record.identity): record.identity for record in records}
+        shared = [names[key] for key in sorted(names) if key in trained]
+        if shared:
+            raise UserError(
+                f"in train and in {split}: {first_few(shared, 'identity')}",
+                hint or f"unpack {folder} again: its splits share no identities",
+            )
+    labelled, identities, clothes = relabel(
+        train, identity_key=train_order, clothes_key=clothes_key
+    )
+    return Source(
+        name=name,
+        folder=folder,
+        train=labelled,
+        identities=identities,
+        clothes=clothes,
+        test=test,
+        **{"video": False} | options,
+    )
 
 
 def relabel(
-    items: Sequence[RawRecord], *, identity_order: Order = int, clothes_order: Order = str
-) -> Relabelled:
-    """Number identities and outfits from 0, each in sorted order."""
-    identities = {identity_order(item.identity): item.identity for item in items}
-    clothes = {_clothes_key(item, identity_order, clothes_order): item.clothes for item in items}
+    records: Sequence[RawRecord], *, identity_key: Key = int, clothes_key: Key = str
+) -> tuple[tuple[Record, ...], tuple[str, ...], tuple[str, ...]]:
+    """Number identities and clothes from 0, each in sorted order.
+
+    Returns:
+        The records, and the names of identities and clothes by label.
+    """
+    # By clothes first: Simple-CCReID sorts the text of the clothes.
+    clothes_keys = [(clothes_key(r.clothes), identity_key(r.identity)) for r in records]
+    identities = {identity_key(record.identity): record.identity for record in records}
+    clothes = {key: r.clothes for key, r in zip(clothes_keys, records, strict=True)}
     identity_label = {key: label for label, key in enumerate(sorted(identities))}
     clothes_label = {key: label for label, key in enumerate(sorted(clothes))}
-    records = tuple(
-        Record(
-            item.frames,
-            identity_label[identity_order(item.identity)],
-            item.camera,
-            clothes_label[_clothes_key(item, identity_order, clothes_order)],
-        )
-        for item in items
+    labelled = tuple(
+        Record(r.frames, identity_label[identity_key(r.identity)], r.camera, clothes_label[key])
+        for key, r in zip(clothes_keys, records, strict=True)
     )
-    return Relabelled(
-        records,
+    return (
+        labelled,
         tuple(identities[key] for key in identity_label),
         tuple(clothes[key] for key in clothes_label),
     )
@@ -70,57 +119,20 @@ def eval_split(
     protocols: Sequence[Protocol],
     *,
     number: Callable[[str], int] = int,
-    clothes_order: Order = str,
+    clothes_key: Key = str,
 ) -> EvalSplit:
-    """Give identities by their own number, outfits numbered from 0 over query and gallery."""
-    keys = sorted({_clothes_key(item, number, clothes_order) for item in (*query, *gallery)})
-    clothes_label = {key: label for label, key in enumerate(keys)}
-
-    def records(items: Sequence[RawRecord]) -> tuple[Record, ...]:
-        return tuple(
-            Record(
-                item.frames,
-                number(item.identity),
-                item.camera,
-                clothes_label[_clothes_key(item, number, clothes_order)],
-            )
-            for item in items
-        )
-
-    return EvalSplit(query=records(query), gallery=records(gallery), protocols=tuple(protocols))
-
-
-def check_disjoint(
-    train: Sequence[RawRecord],
-    others: Mapping[str, Sequence[RawRecord]],
-    hint: str,
-    *,
-    identity_order: Order = int,
-) -> None:
-    """Check that nobody who trains stands in the other splits.
-
-    Args:
-        train: training items.
-        others: other splits' items by the split's name.
-        hint: what to do, for the error.
-        identity_order: what identities are told apart by.
-
-    Raises:
-        UserError: somebody does: the first are named and all are counted.
-    """
-    trained = {identity_order(item.identity) for item in train}
-    for name, items in others.items():
-        there = {identity_order(item.identity): item.identity for item in items}
-        wrong = [there[key] for key in sorted(there) if key in trained]
-        if wrong:
-            raise UserError(f"in train and in {name} too: {first_few(wrong, 'identity')}", hint)
+    """Keep the identities' own numbers; number clothes from 0 over query and gallery."""
+    keys = [(clothes_key(r.clothes), number(r.identity)) for r in (*query, *gallery)]
+    label = {key: index for index, key in enumerate(sorted(set(keys)))}
+    records = tuple(
+        Record(r.frames, number(r.identity), r.camera, label[key])
+        for r, key in zip((*query, *gallery), keys, strict=True)
+    )
+    return EvalSplit(
+        query=records[: len(query)], gallery=records[len(query) :], protocols=tuple(protocols)
+    )
 
 
 def natural_key(text: str) -> tuple[int, int, str]:
-    """Sort numbers by value and before other texts."""
+    """Sort numbers by value and before other text."""
     return (0, int(text), text) if text.isdecimal() else (1, 0, text)
-
-
-def _clothes_key(item: RawRecord, identity_order: Order, clothes_order: Order) -> tuple[Any, Any]:
-    # The identity comes second: the original sorts by the outfit's text, which defines its labels.
-    return clothes_order(item.clothes), identity_order(item.identity)

@@ -1,6 +1,6 @@
-"""VC-Clothes (Wan et al., CVPR workshops 2020): ``<person>-<camera>-<outfit>-<picture>.jpg``.
+"""VC-Clothes (Wan et al., CVPR workshops 2020): ``<person>-<camera>-<clothes>-<image>.jpg``.
 
-The paper's same-clothes and clothes-changing rows are the general rule between two cameras.
+The paper's same-clothes and clothes-changing rows are the general protocol between two cameras.
 """
 
 import re
@@ -10,39 +10,39 @@ from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.files import list_images, match_names
-from ffreid.reid.data.readers.relabel import RawRecord, check_disjoint, eval_split, relabel
+from ffreid.reid.data.readers.files import match_images
+from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source
 from ffreid.reid.data.records import Source
-from ffreid.reid.defaults import TREES
+from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, Protocol, between
 
-TREE = TREES["vcclothes"]
+TREE = DATASETS["vcclothes"].tree
 FOLDER_NAMES = ("VC-Clothes", "VC-clothes", "VC_Clothes", "VCClothes", "vc-clothes", "vcclothes")
 NAME = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)")
 PAIRS = {
     "vcclothes_sc": ("SC (cameras 2 and 3)", (1, 2)),
     "vcclothes_cc": ("CC (cameras 3 and 4)", (2, 3)),
 }
-"""Rows of two cameras, by the data set's name; cameras from 0."""
+"""Rows with two cameras, by the dataset's name; cameras from 0."""
 
 
 def read(root: Path) -> Source:
-    """Read VC-Clothes with all four cameras, and the rows of two besides.
+    """Read VC-Clothes with all four cameras, and the rows with two.
 
     Raises:
-        UserError: a folder is missing or empty, a name doesn't parse, splits share an identity.
+        UserError: a folder is missing or empty, a name is malformed, splits share an identity.
     """
     rows = (between(name, cameras, cameras) for name, cameras in PAIRS.values())
     return _read(root, "vcclothes", range(4), (*STANDARD, *rows))
 
 
 def read_same_clothes(root: Path) -> Source:
-    """Read VC-Clothes with the test pictures of cameras 2 and 3 only; raises like `read`."""
+    """Read VC-Clothes with test images of cameras 2 and 3 only; raises like `read`."""
     return _read_pair(root, "vcclothes_sc")
 
 
 def read_changed_clothes(root: Path) -> Source:
-    """Read VC-Clothes with the test pictures of cameras 3 and 4 only; raises like `read`."""
+    """Read VC-Clothes with test images of cameras 3 and 4 only; raises like `read`."""
     return _read_pair(root, "vcclothes_cc")
 
 
@@ -53,40 +53,23 @@ def _read_pair(root: Path, name: str) -> Source:
 
 def _read(root: Path, name: str, cameras: Sequence[int], rows: Sequence[Protocol]) -> Source:
     folder = find_folder(root, FOLDER_NAMES, ("train", "query", "gallery"), TREE)
-    train, query, gallery = (_items(folder, part) for part in ("train", "query", "gallery"))
-    check_disjoint(
-        train,
-        {"query": query, "gallery": gallery},
-        f"unpack {folder} again: VC-Clothes parts identities",
+    train, query, gallery = (
+        [
+            RawRecord((path,), match[1], int(match[2]) - 1, match[1] + match[3])
+            for path, match in match_images(folder, part, TREE, NAME, "0300-01-02-12.jpg")
+        ]
+        for part in ("train", "query", "gallery")
     )
-    records, identities, clothes = relabel(train)
-    return Source(
-        name=name,
-        folder=folder,
-        video=False,
-        train=records,
-        identities=identities,
-        clothes=clothes,
-        test=eval_split(
-            _seen_by(cameras, query, folder / "query"),
-            _seen_by(cameras, gallery, folder / "gallery"),
-            rows,
-        ),
-    )
-
-
-def _items(folder: Path, part: str) -> list[RawRecord]:
-    paths = list_images(folder, part, TREE, suffixes=(".jpg",))
-    matches = match_names(folder / part, paths, NAME, "0300-01-02-12.jpg")
-    return [
-        RawRecord((path,), match[1], int(match[2]) - 1, match[1] + match[3])
-        for path, match in zip(paths, matches, strict=True)
-    ]
-
-
-def _seen_by(cameras: Sequence[int], items: Sequence[RawRecord], home: Path) -> list[RawRecord]:
-    kept = [item for item in items if item.camera in cameras]
-    if not kept:
-        numbers = ", ".join(str(camera + 1) for camera in cameras)
-        raise UserError(f"{home} holds no picture of the cameras {numbers}", f"expected {TREE}")
-    return kept
+    evaluated = {"query": query, "gallery": gallery}
+    selected = {
+        part: [record for record in records if record.camera in cameras]
+        for part, records in evaluated.items()
+    }
+    for part, records in selected.items():
+        if not records:
+            numbers = ", ".join(str(camera + 1) for camera in cameras)
+            raise UserError(
+                f"{folder / part} contains no image of the cameras {numbers}", f"expected {TREE}"
+            )
+    test = eval_split(selected["query"], selected["gallery"], rows)
+    return make_source(name, folder, train, evaluated, test)
