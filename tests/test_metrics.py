@@ -135,10 +135,13 @@ def test_reranking_gives_the_distances_of_the_dense_formula() -> None:
         ({"query": QUERY[:, :8]}, r"query is \(12, 8\)"),
         ({"gallery": GALLERY[:0]}, "the gallery is empty"),
         ({"gallery": GALLERY[1:]}, "59 gallery features have 60 identities"),
-        ({"query": QUERY * np.float32(np.nan)}, "12 of 12 query features hold NaN"),
+        ({"query": QUERY * np.float32(np.nan)}, "12 of 12 query features are NaN"),
         ({"query_labels": {"camera": [1] * QUERIES}}, "labels have camera, no identity"),
         ({"query_labels": {"identity": [1] * QUERIES}}, "general needs camera"),
-        ({"query_labels": {**QUERY_LABELS, "camera": [1]}}, "'camera' has 1 entries, 12"),
+        (
+            {"query_labels": {**QUERY_LABELS, "camera": [1]}},
+            "'camera' of the query has 1 entries, expected 12",
+        ),
     ],
 )
 def test_an_invalid_search_is_an_error(change: dict[str, Any], error: str) -> None:

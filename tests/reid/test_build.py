@@ -17,7 +17,7 @@ from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build
 from ffreid.reid.data.records import EvalSplit, Record, Source
-from ffreid.reid.defaults import COSINES
+from ffreid.reid.defaults import COSINE_LOSSES
 from ffreid.reid.losses import CLASSIFICATION
 from ffreid.reid.model import backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
@@ -77,7 +77,7 @@ def saved(path: Path, cfg: CfgNode, people: int = IDENTITIES) -> Path:
 @pytest.mark.parametrize("loss", CLASSIFICATION)
 def test_losses_of_cosines_have_a_classifier_of_unit_weights(loss: str) -> None:
     head = built("LOSS.CLA_LOSS", loss).net.classifier
-    assert type(head) is (NormalizedClassifier if loss in COSINES else Classifier)
+    assert type(head) is (NormalizedClassifier if loss in COSINE_LOSSES else Classifier)
     assert head(torch.randn(2, 4096)).shape == (2, IDENTITIES)
 
 

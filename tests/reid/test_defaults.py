@@ -1,4 +1,4 @@
-"""Settings are what the rooms know, and what cannot work is refused before anything heavy."""
+"""Settings: defaults, choices, and errors before anything heavy is imported."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from ffreid.errors import UserError
 from ffreid.recipes import compose, recipes
 from ffreid.reid import defaults, model
 from ffreid.reid.data.readers import READERS
-from ffreid.reid.defaults import TREES
+from ffreid.reid.datasets import DATASETS
 from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE
 from ffreid.reid.losses.clothes import MEMORY_UPDATES
 from ffreid.reid.model.image import ImageResNet50
@@ -49,22 +49,13 @@ def refusal(**values: Any) -> UserError:
         ("TRAIN.OPTIMIZER.NAME", OPTIMISERS),
     ],
 )
-def test_choices_are_what_the_rooms_know(key: str, known: dict[str, Any]) -> None:
+def test_choices_are_those_implemented(key: str, known: dict[str, Any]) -> None:
     assert set(defaults.CHOICES[key]) == set(known)
     assert len(defaults.CHOICES[key]) == len(known)
 
 
-def test_networks_are_of_pictures_or_of_clips() -> None:
-    assert set(defaults.IMAGE_NETWORKS) == set(model.IMAGE_NETWORKS)
-    assert set(defaults.VIDEO_NETWORKS) == set(model.VIDEO_NETWORKS)
-    assert set(defaults.NON_LOCAL) <= set(defaults.VIDEO_NETWORKS)
-
-
-def test_layouts_are_the_readers_and_the_toys() -> None:
-    assert set(TREES) == set(READERS)
-    assert set(defaults.CHOICES["DATA.LAYOUT"]) == {*READERS, *defaults.TOYS}
-    assert set(defaults.VIDEO_LAYOUTS) <= set(defaults.CHOICES["DATA.LAYOUT"])
-    assert set(defaults.COSINES) < set(CLASSIFICATION)
+def test_cosine_losses_are_identity_losses() -> None:
+    assert set(defaults.COSINE_LOSSES) < set(CLASSIFICATION)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -107,9 +98,9 @@ def test_a_number_below_its_least_is_refused(key: str) -> None:
     assert error.hint == f"set {key} to {least} or more"
 
 
-@pytest.mark.parametrize("key", defaults.SHARES)
+@pytest.mark.parametrize("key", defaults.FRACTIONS)
 @pytest.mark.parametrize("value", [1.5, -0.1])
-def test_a_share_lies_between_0_and_1(key: str, value: float) -> None:
+def test_a_fraction_is_between_0_and_1(key: str, value: float) -> None:
     error = refusal(**{key.replace(".", "__"): value})
     assert error.message == f"{key} is {value}"
     assert error.hint == f"set {key} to a number from 0 to 1"
@@ -117,14 +108,14 @@ def test_a_share_lies_between_0_and_1(key: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "name", "read", "has"),
-    [("ltcc", "c2dres50", "clips", "pictures"), ("ccvid", "resnet50", "pictures", "tracklets")],
+    ("layout", "name", "takes", "has"),
+    [("ltcc", "c2dres50", "clips", "images"), ("ccvid", "resnet50", "images", "tracklets")],
 )
 def test_a_network_of_the_other_kind_is_refused(
-    layout: str, name: str, read: str, has: str
+    layout: str, name: str, takes: str, has: str
 ) -> None:
     error = refusal(DATA__LAYOUT=layout, MODEL__NAME=name)
-    assert f"{name} reads {read}" in error.message
+    assert f"{name} takes {takes}" in error.message
     assert f"has {has}" in error.message
     assert ("resnet50" in error.hint.split(": ")[1].split(", ")) is (layout == "ltcc")
 
@@ -149,16 +140,16 @@ def test_non_local_networks_need_pictures_of_some_size(
 )
 def test_a_batch_is_whole_groups_of_instances(batch: int, instances: int, advice: str) -> None:
     error = refusal(DATA__TRAIN_BATCH=batch, DATA__NUM_INSTANCES=instances)
-    assert f"{batch} is no multiple of DATA.NUM_INSTANCES {instances}" in error.message
-    assert f"set DATA.TRAIN_BATCH to {advice}, or" in error.hint
+    assert f"{batch} is not a multiple of DATA.NUM_INSTANCES {instances}" in error.message
+    assert f"set DATA.TRAIN_BATCH {advice}, or" in error.hint
 
 
 @pytest.mark.parametrize("dim", [2048, 512])
 def test_another_feature_length_is_refused(dim: int) -> None:
     error = refusal(MODEL__FEATURE_DIM=dim)
-    assert f"MODEL.FEATURE_DIM is {dim}, resnet50 with maxavg pooling gives 4096" in error.message
+    assert f"MODEL.FEATURE_DIM is {dim}, but resnet50 with maxavg pooling has 4096" in error.message
     error = refusal(DATA__LAYOUT="ccvid", MODEL__NAME="c2dres50", MODEL__FEATURE_DIM=512)
-    assert "c2dres50 gives 2048" in error.message
+    assert "c2dres50 has 2048" in error.message
 
 
 def test_a_start_epoch_is_refused_for_resuming() -> None:
@@ -181,12 +172,12 @@ def test_data_sets_without_a_validation_split_may_not(layout: str) -> None:
 )
 def test_only_toys_need_no_root(dataset: str, tmp_path: Path) -> None:
     cfg = compose(dataset)
-    if cfg.DATA.LAYOUT in defaults.TOYS:
+    if DATASETS[cfg.DATA.LAYOUT].is_toy:
         defaults.check_root(cfg)
         return
     with pytest.raises(UserError, match=f"no data folder for {dataset}") as caught:
         defaults.check_root(cfg)
-    assert TREES[cfg.DATA.LAYOUT] in caught.value.hint
+    assert DATASETS[cfg.DATA.LAYOUT].tree in caught.value.hint
     with pytest.raises(UserError, match="no folder"):
         defaults.check_root(compose(dataset, root=tmp_path / "gone"))
     defaults.check_root(compose(dataset, root=tmp_path))

@@ -88,7 +88,7 @@ def test_a_run_writes_results_and_queries_and_prints_the_table(
     for title in ("general", "SC", "CC", "valid queries"):
         assert title in printed.out
     assert "trained with MODEL.NAME other, evaluated with resnet50" in printed.err
-    assert "best on the test set" in printed.err
+    assert "selected on the test set" in printed.err
 
 
 def test_a_baseline_checkpoint_is_compared_with_the_baseline() -> None:
@@ -108,7 +108,7 @@ def test_validation_weights_are_not_said_to_be_selected_on_the_test_set(
     cfg.defrost()
     cfg.TEST.SELECT_ON = "val"
     evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
-    assert "best on the test set" not in capsys.readouterr().err
+    assert "selected on the test set" not in capsys.readouterr().err
 
 
 def test_saved_features_give_the_same_results_without_network_and_pictures(
@@ -134,7 +134,7 @@ def test_protocols_without_their_labels_are_left_out_with_a_word(
     payload = evaluate(cfg, ALONE, folder=tmp_path, weights=None, features=saved)
     assert list(payload["results"]) == ["general"]
     assert payload["left_out"] == {"SC": ["clothes"], "CC": ["clothes"]}
-    assert "note: SC is left out: clothes is not known" in capsys.readouterr().err
+    assert "note: SC is not evaluated: no clothes labels" in capsys.readouterr().err
 
 
 def test_only_saved_features_need_no_weights() -> None:
@@ -147,7 +147,7 @@ def test_what_needs_pictures_is_refused_with_features(
     tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="does nothing with --features"):
+    with pytest.raises(UserError, match="has no effect with --features"):
         evaluate(
             config(tmp_path),
             ALONE,
@@ -185,7 +185,7 @@ def test_rank_lists_are_drawn_and_those_of_an_earlier_run_removed(
     evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS, pictures=2)
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert [name[:6] for name in names] == ["000-ap", "001-ap", "sheet."]
-    assert "2 rank lists under CC" in capsys.readouterr().err
+    assert "2 rank lists (CC)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["query", "test"])
@@ -207,7 +207,7 @@ def test_unreadable_pictures_may_be_left_out_and_counted(
     found = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
     assert list(found["broken"]) == [path]
     assert found[side] == whole[side] - 1
-    assert f"note: 1 of {whole['queries'] + whole['gallery']} pictures" in capsys.readouterr().err
+    assert f"note: 1 of {whole['queries'] + whole['gallery']} images" in capsys.readouterr().err
 
 
 def test_tracklets_with_a_broken_frame_are_left_out(root: Path, tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_features_that_are_no_numbers_are_refused(
 
     net = Diverged(torch.zeros(3 * HEIGHT * WIDTH, 8))
     monkeypatch.setattr(build, "load_network", lambda *_: (net, {}))
-    with pytest.raises(UserError, match="query features hold NaN"):
+    with pytest.raises(UserError, match="query features are NaN"):
         evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS)
 
 

@@ -92,7 +92,7 @@ def test_numbers_that_were_not_verified_are_marked(
     evaluated("vcclothes_sc", tmp_path / "data", tmp_path)
     printed = capsys.readouterr()
     assert "(recalled)" in printed.out
-    assert "recalled is not verified" in printed.err
+    assert "recalled: not verified" in printed.err
 
 
 def test_re_ranking_works_on_few_items(tmp_path: Path) -> None:

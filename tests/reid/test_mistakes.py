@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ffreid.engine.checkpoints import io
-from ffreid.reid.defaults import TREES
+from ffreid.reid.datasets import DATASETS
 from tests.reid import dataset_trees
 from tests.reid.command_line import (
     PICTURES,
@@ -43,7 +43,7 @@ def test_a_root_that_nobody_named_is_told(capsys: pytest.CaptureFixture[str]) ->
     error, hint = mistake(capsys, "train --dataset ltcc")
     assert error == "no data folder for ltcc"
     assert "--root" in hint
-    assert TREES["ltcc"] in hint
+    assert DATASETS["ltcc"].tree in hint
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "data"])
@@ -53,7 +53,7 @@ def test_a_root_that_is_not_there_is_named(
     nowhere = tmp_path / "nowhere"
     error, hint = mistake(capsys, f"{command} --dataset ltcc --root {quoted(nowhere)}")
     assert error == f"no folder {nowhere}"
-    assert TREES["ltcc"] in hint
+    assert DATASETS["ltcc"].tree in hint
 
 
 def test_a_root_that_holds_something_else_is_told(
@@ -62,7 +62,7 @@ def test_a_root_that_holds_something_else_is_told(
     (tmp_path / "data/holiday").mkdir(parents=True)
     error, hint = mistake(capsys, run(tmp_path, "prcc"))
     assert "found holiday" in error
-    assert TREES["prcc"] in hint
+    assert DATASETS["prcc"].tree in hint
 
 
 def remove(path: str) -> Damage:
@@ -97,36 +97,41 @@ def append(path: str, text: str, *paths: str) -> Damage:
 STRANGE = [f"LTCC_ReID/train/copy {letter}.png" for letter in "gfedcba"]
 FIVE = ", ".join(f"copy {letter}.png" for letter in "abcde")
 DAMAGES: dict[str, tuple[str, Damage, str, str]] = {
-    "a missing split": ("ltcc", remove("LTCC_ReID/test"), "no folder ", TREES["ltcc"]),
+    "a missing split": ("ltcc", remove("LTCC_ReID/test"), "no folder ", DATASETS["ltcc"].tree),
     "a missing list": (
         "deepchange",
         remove("DeepChangeDataset/train-set-bbox.txt"),
         "no list ",
-        TREES["deepchange"],
+        DATASETS["deepchange"].tree,
     ),
-    "a missing list of tracklets": ("ccvid", remove("CCVID/query.txt"), "no list ", TREES["ccvid"]),
+    "a missing list of tracklets": (
+        "ccvid",
+        remove("CCVID/query.txt"),
+        "no list ",
+        DATASETS["ccvid"].tree,
+    ),
     "names that do not parse": (
         "ltcc",
         add(*STRANGE),
-        f"cannot make out 7 names: {FIVE}, …",
-        "expected such as ",
+        f"cannot parse 7 names: {FIVE}, …",
+        "expected names such as ",
     ),
     "an identity in the wrong split": (
         "ltcc",
         add("LTCC_ReID/query/005_1_c1_1.png"),
-        "in train and in query too: 1 identity: 005",
+        "in train and in query: 1 identity: 005",
         "LTCC",
     ),
     "one outfit under two identities": (
         "folder",
         append("records.csv", "e/1.jpg,eve,door,red,query\n", "e/1.jpg"),
-        "'red' are worn by 'anna' (line 2) and 'eve' (line 8)",
+        "'red' belong to 'anna' (line 2) and 'eve' (line 8)",
         "write eve_red",
     ),
     "an empty tracklet": (
         "ccvid",
         empty("CCVID/session1/001_04"),
-        "001_04 holds no picture",
+        "001_04 contains no image",
         "gallery.txt",
     ),
     "frames missing inside a tracklet": (
@@ -159,8 +164,8 @@ def test_a_batch_that_instances_do_not_divide_is_refused(
 ) -> None:
     dataset_trees.build("ltcc", tmp_path / "data")
     error, hint = mistake(capsys, run(tmp_path, "ltcc", more="DATA.NUM_INSTANCES 3"))
-    assert error == "DATA.TRAIN_BATCH 4 is no multiple of DATA.NUM_INSTANCES 3"
-    assert "set DATA.TRAIN_BATCH to 3" in hint
+    assert error == "DATA.TRAIN_BATCH 4 is not a multiple of DATA.NUM_INSTANCES 3"
+    assert "set DATA.TRAIN_BATCH 3" in hint
 
 
 def test_fewer_identity_groups_than_a_step_holds_are_told(
@@ -168,7 +173,7 @@ def test_fewer_identity_groups_than_a_step_holds_are_told(
 ) -> None:
     dataset_trees.build("ltcc", tmp_path / "data")
     error, hint = mistake(capsys, run(tmp_path, "ltcc", more="DATA.TRAIN_BATCH 8"))
-    assert error.startswith("3 identities give 3 groups of 2 pictures, and a step takes 8")
+    assert error.startswith("3 identities give 3 groups of 2 images, but a step needs 8")
     assert hint == "set DATA.TRAIN_BATCH 2 or less"
     assert ended(run(tmp_path, "ltcc", more="DATA.TRAIN_BATCH 2 DATA.NUM_WORKERS -1")) == 2
 
@@ -259,9 +264,9 @@ def test_saved_features_that_are_not_numbers_are_told(
     np.savez(tmp_path / "broken.npz", allow_pickle=False, **arrays)
     words = f"eval --dataset toy-reid --output {quoted(tmp_path)} --features"
     error, _ = mistake(capsys, f"{words} {quoted(tmp_path / 'broken.npz')}")
-    said = f"1 of {len(arrays['gallery_features'])} gallery features hold NaN or infinity"
+    said = f"1 of {len(arrays['gallery_features'])} gallery features are NaN or infinite"
     assert said in error
-    assert "the first is row 7" in error
+    assert "the first in row 7" in error
 
 
 def test_a_checkpoint_that_has_diverged_is_told(
@@ -272,14 +277,14 @@ def test_a_checkpoint_that_has_diverged_is_told(
     io.save(tmp_path / "diverged.pth", state)
     more = f"--checkpoint {quoted(tmp_path / 'diverged.pth')}"
     error, hint = mistake(capsys, line("eval", trained, "diverged", more))
-    assert f"{PICTURES['query']} of {PICTURES['query']} query features hold NaN" in error
-    assert "evaluate a checkpoint that has not diverged" in hint
+    assert f"{PICTURES['query']} of {PICTURES['query']} query features are NaN" in error
+    assert "use a checkpoint that has not diverged" in hint
 
 
 def test_training_that_diverges_is_told(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
     more = "TRAIN.OPTIMIZER.NAME sgd TRAIN.OPTIMIZER.LR 1e30 TRAIN.MAX_EPOCH 3"
     error, hint = mistake(capsys, line("train", trained, "diverges", more))
-    assert "NaN or infinity" in error
+    assert "NaN or infinite" in error
     assert "TRAIN.OPTIMIZER.LR" in hint
 
 
@@ -301,7 +306,7 @@ def test_a_checkpoint_that_is_cut_short_is_named(
         ("TEST.SELECT_ON val", "toy-reid has no validation split", "set TEST.SELECT_ON test"),
         ("TEST.SELECT_PROTOCOL XX", "TRAIN.SELECT: 'XX' is not a protocol", "general, SC, CC"),
         ("TRAIN.START_EPOCH 3", "TRAIN.START_EPOCH is 3", "--resume"),
-        ("MODEL.NAME c2dres50", "MODEL.NAME c2dres50 reads clips", "resnet50"),
+        ("MODEL.NAME c2dres50", "MODEL.NAME c2dres50 takes clips", "resnet50"),
         ("MODEL.BACKBONE gone.pth", "gone.pth", "MODEL.BACKBONE"),
     ],
 )
@@ -323,7 +328,7 @@ def test_training_that_begins_has_notes_and_one_that_is_refused_has_none(
     assert error.startswith("error: MODEL.BACKBONE: no file gone.pth")
     assert hint.startswith("hint: ")
     assert ended(line("train", trained, "noted", f"{more} random")) == 0
-    told = "note: LOSS.CLOTHES_CLA_LOSS crossentropy leaves the cosines unscaled"
+    told = "note: LOSS.CLOTHES_CLA_LOSS crossentropy does not scale the cosines"
     assert capsys.readouterr().err.count(told) == 1
 
 

@@ -164,10 +164,14 @@ def test_a_checkpoint_with_the_originals_entries_evaluates(
         (
             "FEATURE_DIM: 4096",
             "FEATURE_DIM: 2048",
-            "MODEL.FEATURE_DIM is 2048, resnet50 with maxavg pooling gives 4096",
+            "MODEL.FEATURE_DIM is 2048, but resnet50 with maxavg",
         ),
         ("FEATURE_DIM: 4096", "FEATURE_DIMS: 4096", "unknown key MODEL.FEATURE_DIMS"),
-        ("NAME: resnet50", "NAME: c2dres50", "MODEL.NAME c2dres50 reads clips, ltcc has pictures"),
+        (
+            "NAME: resnet50",
+            "NAME: c2dres50",
+            "MODEL.NAME c2dres50 takes clips, but ltcc has images",
+        ),
     ],
 )
 def test_invalid_values_in_a_file_are_refused(
@@ -183,7 +187,7 @@ def test_invalid_values_in_a_file_are_refused(
 def test_the_feature_size_follows_from_the_pooling(pooling: str) -> None:
     pairs = ["MODEL.POOLING.NAME", pooling]
     assert compose("ltcc", pairs=pairs).MODEL.FEATURE_DIM == 2048
-    with pytest.raises(UserError, match="gives 2048"):
+    with pytest.raises(UserError, match="has 2048"):
         compose("ltcc", pairs=[*pairs, "MODEL.FEATURE_DIM", "4096"])
 
 

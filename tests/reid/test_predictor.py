@@ -123,7 +123,7 @@ def test_a_damaged_picture_that_is_open_already_is_named(tmp_path: Path) -> None
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
     with (
         Image.open(tmp_path / "half.png") as picture,
-        pytest.raises(UserError, match=r"images\[0\] cannot be read: image file is truncated"),
+        pytest.raises(UserError, match=r"cannot read images\[0\]: image file is truncated"),
     ):
         model_of().embed([picture])
 
@@ -131,13 +131,13 @@ def test_a_damaged_picture_that_is_open_already_is_named(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("images", "error"),
     [
-        ([RGB, RGB.astype(np.float32)], r"images\[1\] is \(20, 10, 3\) float32"),
-        ([RGB[..., 0]], r"images\[0\] is \(20, 10\) uint8"),
-        ([RGB.transpose(2, 0, 1)], r"images\[0\] is \(3, 20, 10\) uint8"),
-        ([RGB[:0]], r"images\[0\] is \(0, 10, 3\): empty"),
-        ([torch.zeros(3, 4, 4)], r"images\[0\] holds a Tensor"),
+        ([RGB, RGB.astype(np.float32)], r"images\[1\] has shape \(20, 10, 3\) and type float32"),
+        ([RGB[..., 0]], r"images\[0\] has shape \(20, 10\) and type uint8"),
+        ([RGB.transpose(2, 0, 1)], r"images\[0\] has shape \(3, 20, 10\) and type uint8"),
+        ([RGB[:0]], r"images\[0\] has shape \(0, 10, 3\): it is empty"),
+        ([torch.zeros(3, 4, 4)], r"images\[0\] contains a Tensor"),
         ([Path("gone.png")], r"no image gone\.png"),
-        ("gone.png", "images is one str"),
+        ("gone.png", "images is a single str"),
     ],
 )
 def test_what_is_no_picture_is_named(images: Any, error: str) -> None:
@@ -148,10 +148,10 @@ def test_what_is_no_picture_is_named(images: Any, error: str) -> None:
 @pytest.mark.parametrize(
     ("images", "error"),
     [
-        (["a.png"], r"images\[0\] is one str, this network reads tracklets"),
-        ([RGB], r"images\[0\] is an array \(20, 10, 3\)"),
+        (["a.png"], r"images\[0\] is a str, but this network takes tracklets"),
+        ([RGB], r"images\[0\] has shape \(20, 10, 3\)"),
         ([[RGB], []], r"images\[1\] is a tracklet without frames"),
-        ([[RGB, RGB[..., 0]]], r"images\[0\] is \(20, 10\) uint8"),
+        ([[RGB, RGB[..., 0]]], r"images\[0\] has shape \(20, 10\) and type uint8"),
     ],
 )
 def test_what_is_no_tracklet_is_named(images: Any, error: str) -> None:
@@ -167,7 +167,7 @@ def test_a_batch_size_of_nothing_is_named() -> None:
 def test_a_diverged_network_is_named() -> None:
     model = model_of()
     torch.nn.init.constant_(model.net.get_parameter("last.bias"), torch.nan)
-    with pytest.raises(UserError, match="features hold NaN"):
+    with pytest.raises(UserError, match="features are NaN"):
         model.embed([RGB])
 
 

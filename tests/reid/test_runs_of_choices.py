@@ -245,7 +245,7 @@ def test_a_damaged_picture_is_left_out_of_the_evaluation_with_a_word(
     assert (results["queries"], results["gallery"]) == (11, 11)
     assert sorted(results["broken"]) == [f"query/{query}", f"test/{item}"]
     told = capsys.readouterr().err
-    assert "note: 2 of 24 pictures are left out, as they cannot be read: query/" in told
+    assert "note: 2 of 24 images are skipped, as they cannot be read: query/" in told
     error, hint = mistake(capsys, line("eval", place, "run"))
     assert query in error
     assert "DATA.SKIP_BROKEN True" in hint
@@ -272,7 +272,7 @@ def test_listed_pictures_that_are_missing_are_gone_on_without_where_they_may_be(
     more = "TRAIN.BN_GROUPS 1"
     error, hint = mistake(capsys, line("train", tmp_path, "strict", more, dataset))
     assert train in error
-    assert hint.endswith("set DATA.SKIP_BROKEN True to go on without them")
+    assert hint.endswith("set DATA.SKIP_BROKEN True to skip them")
     more += " DATA.SKIP_BROKEN true"
     assert ended(line("train", tmp_path, "skips", more, dataset)) == 0
     told = capsys.readouterr().err
@@ -319,7 +319,7 @@ def test_selection_on_the_validation_split_reports_best_and_last_on_the_test(
     heard = capsys.readouterr()
     assert "the best state, selected on the validation split:" in heard.err
     assert "the last state, selected on the validation split:" in heard.err
-    assert "chosen on the test set" not in heard.err
+    assert "selected on the test set" not in heard.err
     assert heard.out.count("CC, single-shot") == 2
 
 

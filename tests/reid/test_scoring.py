@@ -8,7 +8,7 @@ import torch
 
 from ffreid.errors import UserError
 from ffreid.reid.features import BASELINE
-from ffreid.reid.published import PublishedResult, notes, published
+from ffreid.reid.published import PublishedResult, publication_notes, published_results
 from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, between, label_columns
 from ffreid.reid.retrieval.ranking import cosine_distances, rank
 from ffreid.reid.retrieval.reranking import rerank
@@ -49,7 +49,7 @@ def test_small_galleries_give_mean_and_deviation() -> None:
     row = score_protocols(search, CPU)[1]
     parts = [
         score_protocols(
-            replace(search, gallery=search.gallery.some(torch.tensor(some)), single_shot=()), CPU
+            replace(search, gallery=search.gallery.select(torch.tensor(some)), single_shot=()), CPU
         )
         for some in TRIALS
     ]
@@ -77,7 +77,9 @@ def test_re_ranking_sees_only_what_takes_part() -> None:
     search = synthetic_features(protocols=(PAIR,))
     queries = (search.query.labels["camera"] == 0).nonzero().view(-1)
     items = (search.gallery.labels["camera"] != 0).nonzero().view(-1)
-    alone = replace(search, query=search.query.some(queries), gallery=search.gallery.some(items))
+    alone = replace(
+        search, query=search.query.select(queries), gallery=search.gallery.select(items)
+    )
     whole, part = (score_protocols(one, CPU, reranked=True)[0] for one in (search, alone))
     assert whole.scores == part.scores
     assert whole.ranking is not None and part.ranking is not None
@@ -106,7 +108,7 @@ def test_another_number_of_valid_queries_is_not_compared() -> None:
     for valid, compared in ((row.scores.n_valid, True), (10_000, False)):
         cells = table([row], {"CC": PublishedResult(0.401, 0.18, "paper", valid)})[0]
         difference = dict(zip(COLUMNS, cells, strict=True))["difference"]
-        assert (difference == "of 10000 queries") is not compared
+        assert (difference == "on 10000 queries") is not compared
 
 
 def test_the_interval_and_the_valid_queries_are_in_the_row() -> None:
@@ -120,7 +122,7 @@ def test_the_interval_and_the_valid_queries_are_in_the_row() -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "said"),
-    [(GENERAL, "none: 2 without a match"), (between("x", (5,), (0,)), "none takes part")],
+    [(GENERAL, "none: 2 without a match"), (between("x", (5,), (0,)), "none")],
 )
 def test_a_row_without_valid_query_says_so_instead_of_numbers(protocol: object, said: str) -> None:
     search = synthetic_features(protocols=(protocol,))  # type: ignore[arg-type]
@@ -159,36 +161,39 @@ def test_queries_are_listed_with_their_first_match_and_precision() -> None:
 
 
 def test_published_numbers_are_of_one_data_set_and_network() -> None:
-    assert published("ltcc", "resnet50")["CC"] == PublishedResult(0.401, 0.18, "paper", 392)
-    assert published("ltcc", "i3dres50") == {}
-    assert published("toy-reid", "resnet50") == {}
-    own, other = published("ccvid", "c2dres50")["CC"], published("ccvid", "ap3dres50")["CC"]
+    assert published_results("ltcc", "resnet50")["CC"] == PublishedResult(0.401, 0.18, "paper", 392)
+    assert published_results("ltcc", "i3dres50") == {}
+    assert published_results("toy-reid", "resnet50") == {}
+    own, other = (
+        published_results("ccvid", "c2dres50")["CC"],
+        published_results("ccvid", "ap3dres50")["CC"],
+    )
     assert (own.rank1, other.rank1) == pytest.approx((0.817, 0.836))
-    assert published("ccvid", "ap3dnlres50") == {}
-    assert published("ltcc", "resnet50", BASELINE)["CC"] == PublishedResult(
+    assert published_results("ccvid", "ap3dnlres50") == {}
+    assert published_results("ltcc", "resnet50", BASELINE)["CC"] == PublishedResult(
         0.281, 0.11, "paper", 392
     )
-    assert published("last", "resnet50", BASELINE) == {}
-    assert published("ccvid", "ap3dres50", BASELINE) == {}
+    assert published_results("last", "resnet50", BASELINE) == {}
+    assert published_results("ccvid", "ap3dres50", BASELINE) == {}
 
 
 @pytest.mark.parametrize(
     ("dataset", "network", "protocols", "said"),
     [
         ("ltcc", "resnet50", {"CC"}, "CVPR 2022"),
-        ("vcclothes_sc", "resnet50", {"SC (cameras 2 and 3)"}, "recalled is not verified"),
-        ("last", "other", {"general"}, "nothing is published of other on last"),
+        ("vcclothes_sc", "resnet50", {"SC (cameras 2 and 3)"}, "recalled: not verified"),
+        ("last", "other", {"general"}, "no published results of other on last"),
     ],
 )
 def test_where_published_numbers_come_from_is_said(
     dataset: str, network: str, protocols: set[str], said: str
 ) -> None:
-    assert any(said in line for line in notes(dataset, network, protocols))
+    assert any(said in line for line in publication_notes(dataset, network, protocols))
 
 
 @pytest.mark.parametrize("dataset", ["toy-reid", "market1501", "folder"])
 def test_nothing_is_said_of_unpublished_data_sets(dataset: str) -> None:
-    assert notes(dataset, "resnet50", {"general", "CC"}) == []
+    assert publication_notes(dataset, "resnet50", {"general", "CC"}) == []
 
 
 def test_labels_are_those_that_are_known() -> None:

@@ -13,7 +13,7 @@ from ffreid.engine.task import Progress
 from ffreid.engine.train_step import TrainStep
 from ffreid.reid.build import settings
 from ffreid.reid.data.batch import ReidBatch
-from ffreid.reid.defaults import COSINES, defaults
+from ffreid.reid.defaults import COSINE_LOSSES, defaults
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
@@ -51,7 +51,7 @@ class Run:
             owners[person, end - count : end] = True
         model = NETWORKS[SHORT.get(meta["model"], meta["model"])]()
         features, classes = int(model.feature_dim), owners.shape[1]
-        kind = NormalizedClassifier if cfg.LOSS.CLA_LOSS in COSINES else Classifier
+        kind = NormalizedClassifier if cfg.LOSS.CLA_LOSS in COSINE_LOSSES else Classifier
         head = kind(features, len(owners))
         fill(model)
         fill(head, "identity_classifier.")

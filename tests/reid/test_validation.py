@@ -257,7 +257,7 @@ def test_what_was_found_is_reported_of_the_best_and_the_last_state(
     assert "90.0" in best
     assert "40.0" in last
     assert "best state by CC rank-1" in heard.out
-    assert "chosen on the test set" in heard.err
+    assert "selected on the test set" in heard.err
 
 
 def plain(row: Scores) -> dict[str, Any]:
@@ -298,12 +298,12 @@ def test_the_rank_lists_of_the_same_queries_are_drawn_at_every_evaluation(
     for turned in (search, replace(search, gallery=replaced(search.gallery))):
         (row,) = (one for one in score_protocols(turned, CPU) if one.protocol == "CC")
         before = torch.get_rng_state()
-        found = validation.pictures(cfg, source, turned, row)
+        found = validation.images(cfg, source, turned, row)
         assert torch.equal(torch.get_rng_state(), before)
         shown.append(found)
         assert row.ranking is not None
         valid = {path for path, ok in zip(search.query.paths, row.ranking.valid, strict=True) if ok}
-        assert len(found) == min(validation.PICTURES, len(valid))
+        assert len(found) == min(validation.DRAWN, len(valid))
         assert set(found) <= valid
     assert list(shown[0]) == list(shown[1])
     assert any((shown[0][path] != shown[1][path]).any() for path in shown[0])

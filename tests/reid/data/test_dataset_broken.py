@@ -143,9 +143,7 @@ def test_an_identity_without_any_whole_picture_is_an_error(
     for number in range(PICTURES):
         cut_short(tmp_path / f"1/{number}.png")
     data = train_set(pictures, tmp_path, skip_broken=True)
-    with pytest.raises(
-        UserError, match=r"none of the 4 pictures tried of training identity 1 .*1/"
-    ):
+    with pytest.raises(UserError, match=r"any of 4 images of training identity 1: .*1/"):
         data[0, position_of(data, 6)]
 
 
@@ -170,7 +168,7 @@ def test_a_tracklet_whose_every_clip_is_broken_is_an_error(
         for name in record.frames:
             cut_short(tmp_path / name)
     data = train_set(tracklets, tmp_path, prepare=CLIPS, skip_broken=True)
-    with pytest.raises(UserError, match=r"none of the \d pictures tried of training identity"):
+    with pytest.raises(UserError, match=r"any of \d images of training identity"):
         data[0, 0]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.data.records import Record, Source
-from ffreid.reid.defaults import TREES
+from ffreid.reid.datasets import DATASETS
 from tests.reid import dataset_trees
 
 
@@ -28,8 +28,9 @@ def label_triples(records: tuple[Record, ...]) -> list[tuple[int, int, int]]:
     return [(record.identity, record.camera, record.clothes) for record in records]
 
 
-def test_every_reader_has_a_layout_and_the_other_way_round() -> None:
-    assert set(READERS) == set(TREES)
+def test_every_dataset_but_toys_has_a_reader_and_a_layout() -> None:
+    assert list(READERS) == [name for name, info in DATASETS.items() if not info.is_toy]
+    assert all(DATASETS[name].tree for name in READERS)
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -54,7 +54,7 @@ def test_columns_may_stand_in_any_order_and_others_are_told(tmp_path: Path) -> N
     lines = [f"x,{','.join(reversed(line.split(',')))}" for line in LINES]
     source = from_table(tmp_path, lines, "Day,split, clothes,camera,identity,path")
     assert source.train == from_table(tmp_path / "other", LINES).train
-    assert source.notes == ("columns not used: day",)
+    assert source.notes == ("unused columns: day",)
 
 
 @pytest.mark.parametrize("header", [HEADER, "path,identity,split,clothes"])
@@ -80,7 +80,7 @@ def test_without_outfits_everyone_trains_as_one_and_a_note_says_so(tmp_path: Pat
     assert source.columns == ("camera",)
     assert [protocol.name for protocol in source.test.protocols] == ["general"]
     assert source.clothes == source.identities == ("anna", "ben")
-    assert "SC and CC are left out" in source.notes[0]
+    assert "SC and CC are not evaluated" in source.notes[0]
 
 
 def test_folders_by_split_and_identity_are_read(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_folders_by_split_and_identity_are_read(tmp_path: Path) -> None:
 def test_folders_without_pictures_are_told(tmp_path: Path) -> None:
     dataset_trees.write(tmp_path, {}, ["train/a/1.jpg", "query/x/1.jpg", "gallery/x/2.jpg"])
     (tmp_path / "train/empty").mkdir()
-    assert "folders without pictures: train/empty" in READERS["folder"](tmp_path).notes
+    assert "folders without images: train/empty" in READERS["folder"](tmp_path).notes
 
 
 @pytest.mark.parametrize("name", ["records.csv", "labels.csv", "mine.csv"])
@@ -136,24 +136,24 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 def test_a_column_twice_is_named(tmp_path: Path) -> None:
     error = mistake(tmp_path, ["a.jpg,anna,train,train"], "path,identity,split,split")
-    assert "names the column 'split' twice" in error.message
+    assert "has two columns 'split'" in error.message
 
 
 def test_a_table_without_lines_is_told(tmp_path: Path) -> None:
-    assert "no line below its header" in mistake(tmp_path, []).message
+    assert "no lines below its header" in mistake(tmp_path, []).message
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("e/1.jpg,eve,door,grey", "line 8: 4 values, not 5"),
+        ("e/1.jpg,eve,door,grey", "line 8: 4 values, expected 5"),
         ("e/1.jpg,,door,grey,query", "line 8: no identity"),
-        ("e/1.jpg,eve,door,grey,probe", "line 8: the split 'probe'"),
+        ("e/1.jpg,eve,door,grey,probe", "line 8: unknown split 'probe'"),
         ("e/1.jpg,eve,,grey,query", "line 8: no camera, as in 1 of 7 lines"),
         ("e/1.jpg,eve,door,,query", "line 8: no clothes, as in 1 of 7 lines"),
         ("a/1.jpg,anna,door,red,train", "lines 2 and 8 are both a/1.jpg"),
-        ("e/1.jpg,eve,door,red,query", "'red' are worn by 'anna' (line 2) and 'eve' (line 8)"),
-        ("e/1.jpg,anna,door,red,query", "in train and in query too: 1 identity: anna"),
+        ("e/1.jpg,eve,door,red,query", "'red' belong to 'anna' (line 2) and 'eve' (line 8)"),
+        ("e/1.jpg,anna,door,red,query", "in train and in query: 1 identity: anna"),
     ],
 )
 def test_a_line_that_is_wrong_is_named(line: str, said: str, tmp_path: Path) -> None:
@@ -175,14 +175,14 @@ def test_a_query_may_stand_in_the_gallery_only_where_cameras_part_them(tmp_path:
 
 
 def test_an_empty_split_is_named(tmp_path: Path) -> None:
-    assert "nothing in the split query" in mistake(tmp_path, [*LINES[:3], *LINES[4:]]).message
+    assert "no images in the split query" in mistake(tmp_path, [*LINES[:3], *LINES[4:]]).message
 
 
 def test_listed_files_that_are_not_there_are_counted(tmp_path: Path) -> None:
     dataset_trees.build("folder", tmp_path)
     (tmp_path / "a/1.jpg").unlink()
     (tmp_path / "d/1.jpg").unlink()
-    with pytest.raises(UserError, match=r"lists 2 files: a/1.jpg, d/1.jpg that aren't") as caught:
+    with pytest.raises(UserError, match=r"lists 2 files: a/1.jpg, d/1.jpg missing in") as caught:
         READERS["folder"](tmp_path)
     assert "set DATA.SKIP_BROKEN True" in caught.value.hint
 
@@ -200,7 +200,7 @@ def test_listed_files_that_are_not_there_are_noted_where_broken_files_are_skippe
 
 def test_a_training_identity_in_the_gallery_folder_is_named(tmp_path: Path) -> None:
     dataset_trees.write(tmp_path, {}, ["train/a/1.jpg", "query/x/1.jpg", "gallery/a/2.jpg"])
-    with pytest.raises(UserError, match="in train and in gallery too: 1 identity: a"):
+    with pytest.raises(UserError, match="in train and in gallery: 1 identity: a"):
         READERS["folder"](tmp_path)
 
 

@@ -8,19 +8,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ffreid.errors import UserError
 from ffreid.reid.data.transforms import (
     ERASED,
     ClipEvaluation,
     ClipTraining,
     ImageEvaluation,
     ImageTraining,
-    should_flip_clip,
-    should_flip_image,
     normalised,
     random_crop,
     random_erasing,
     sample_random,
+    should_flip_clip,
+    should_flip_image,
 )
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -145,11 +144,6 @@ def test_a_clip_has_as_many_frames_as_asked_for(mode: str) -> None:
     frames = prepare.frames(30, sample_random(0))
     assert len(frames) == 4
     assert (np.diff(frames).tolist() == [2, 2, 2]) is (mode == "stride")
-
-
-def test_an_unknown_mode_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"AUG.TEMPORAL_SAMPLING_MODE 'begin' is unknown"):
-        ClipTraining(24, 12, mode="begin")  # type: ignore[arg-type]
 
 
 def test_normalised_pictures_are_contiguous_and_independent() -> None:

@@ -19,10 +19,10 @@ from ffreid.reid.data.transforms import (
     ImageEvaluation,
     ImageTraining,
     SampleRandom,
-    should_flip_clip,
-    should_flip_image,
     random_crop,
     random_erasing,
+    should_flip_clip,
+    should_flip_image,
 )
 from tests.golden import arrays, facts, recordings
 

@@ -21,7 +21,7 @@ def test_clips_are_averaged_before_the_length_is_set() -> None:
 
 
 def test_a_video_without_clips_is_named() -> None:
-    with pytest.raises(UserError, match="video 1 of 2 has no clips"):
+    with pytest.raises(UserError, match="tracklet 1 of 2 has no clips"):
         average_clips(torch.ones(2, 3), torch.tensor([[0, 2], [2, 2]]))
 
 

@@ -165,11 +165,11 @@ def test_broken_distances_are_refused(value: float) -> None:
     distances = torch.tensor([[0.1, value, 0.3]])
     labels = label_columns(identity=[1, 1, 2], camera=[0, 1, 1])
     query = label_columns(identity=[1], camera=[2])
-    with pytest.raises(UserError, match="NaN or infinity"):
+    with pytest.raises(UserError, match="NaN or infinite"):
         rank(distances, query, labels, [GENERAL])
 
 
 def test_columns_of_another_length_are_refused() -> None:
     labels = label_columns(identity=[1, 1], camera=[0, 1])
-    with pytest.raises(UserError, match="'camera' has 1 entries, 2"):
+    with pytest.raises(UserError, match="'camera' of the query has 1 entries, expected 2"):
         rank(torch.zeros(2, 2), labels | {"camera": labels["camera"][:1]}, labels, [GENERAL])
