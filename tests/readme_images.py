@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 import numpy.typing as npt
-from ffreid.reid.draw import BORDER, GAP, LINE, TILE_HEIGHT, TILE_WIDTH
+from ffreid.reid.visualization import BORDER, GAP, LINE, TILE_HEIGHT, TILE_WIDTH
 from PIL import Image as Pillow
 
 from ffreid.pose.draw import ROW

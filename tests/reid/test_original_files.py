@@ -170,7 +170,7 @@ def test_a_checkpoint_with_the_originals_entries_evaluates(
         (
             "NAME: resnet50",
             "NAME: c2dres50",
-            "MODEL.NAME c2dres50 takes clips, but ltcc has images",
+            "MODEL.NAME c2dres50 takes clips, but ltcc",
         ),
     ],
 )
