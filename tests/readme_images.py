@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 import numpy.typing as npt
-from ffreid.reid.visualization import BORDER, GAP, LINE, TILE_HEIGHT, TILE_WIDTH
 from PIL import Image as Pillow
 
 from ffreid.pose.draw import ROW
+from ffreid.reid.visualization import BORDER, GAP, LINE, TILE_HEIGHT, TILE_WIDTH
 
 Image = npt.NDArray[np.uint8]
 DOCS = Path(__file__).resolve().parents[1] / "docs"
