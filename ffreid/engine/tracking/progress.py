@@ -14,8 +14,8 @@ from typing import Self
 import torch
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
-from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -84,7 +84,8 @@ class ProgressBar:
         if not self.on_terminal or self.live is not None:
             return
         self.live = Live(
-            get_renderable=self.render,
+            # Space for ^C at the end of the last line, where it would wrap and move the cursor.
+            get_renderable=lambda: Constrain(self.render(), self.console.width - 3),
             console=self.console,
             auto_refresh=False,
             # Results that go to a file stay there: rich would send them to the terminal.
@@ -114,7 +115,7 @@ class ProgressBar:
         """Return what a terminal shows."""
         times = "  ".join(self.times())
         self.bar.update(self.task, completed=self.done, total=self.total, times=times)
-        return Padding(self.bar, (0, 3, 0, 0))  # room for ^C, which would wrap the line
+        return self.bar
 
     def line(self) -> str:
         """Return what is printed where there is no terminal."""

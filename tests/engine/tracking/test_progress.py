@@ -177,6 +177,15 @@ def test_the_cursor_stays_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
+def test_ctrl_c_fits_behind_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrapped, it would move the cursor, and a part of the bar would stay on the terminal."""
+    terminal = make_terminal(monkeypatch)
+    with trained(0.5) as run:
+        run.start()
+    text = re.sub(r"\x1b\[[\d;?]*\w", "", terminal.getvalue())
+    assert 70 < max(map(len, re.split(r"[\r\n]+", text))) <= 78
+
+
 def test_results_that_go_to_a_file_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = make_terminal(monkeypatch)
     results = StringIO()
