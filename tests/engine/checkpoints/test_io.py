@@ -14,6 +14,7 @@ from torch import nn
 
 from ffreid.engine.checkpoints import io as checkpoint_io
 from ffreid.errors import UserError
+from tests.engine.checkpoints.test_manager import raising
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -36,12 +37,7 @@ def test_numpy_numbers_in_original_files_are_read(tmp_path: Path, module: bytes)
 
 
 @pytest.mark.parametrize(
-    "error",
-    [
-        OSError(28, "No space left on device"),
-        RuntimeError("PytorchStreamWriter failed"),
-        KeyboardInterrupt(),
-    ],
+    "error", [OSError(28, "No space left"), RuntimeError("writer failed"), KeyboardInterrupt()]
 )
 def test_a_failed_or_killed_save_leaves_the_earlier_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
@@ -94,13 +90,10 @@ def test_the_first_error_is_reported_where_the_partial_file_stays(
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError(5, "Input/output error")
-
     path = tmp_path / "last.pth"
     checkpoint_io.save(path, {"step": 1})
     monkeypatch.setattr(torch, "save", full)
-    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "unlink", raising(OSError(5, "Input/output error")))
     with pytest.raises(UserError, match="No space left on device"):
         checkpoint_io.save(path, {"step": 2})
     assert checkpoint_io.load(path) == {"step": 1}
@@ -123,11 +116,8 @@ def test_a_file_is_flushed_before_it_is_renamed(
 
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(Path, "replace", rename)
-    saved = checkpoint_io.save(tmp_path / "last.pth", {"step": 1})
+    checkpoint_io.save(tmp_path / "last.pth", {"step": 1})
     assert done == ["last.pth.part", "renamed", tmp_path.name]
-    assert saved.name == "last.pth"
-    assert saved.megabytes == (tmp_path / "last.pth").stat().st_size / 1e6
-    assert saved.seconds > 0
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "text"])
@@ -166,7 +156,7 @@ def network() -> nn.Module:
 def test_matching_weights_are_loaded() -> None:
     net, other = network(), network()
     checkpoint_io.load_weights(net, other.state_dict(), "best.pth")
-    torch.testing.assert_close(dict(net.state_dict()), dict(other.state_dict()), rtol=0, atol=0)
+    assert all(torch.equal(net.state_dict()[k], v) for k, v in other.state_dict().items())
 
 
 def test_weights_that_do_not_fit_are_listed_by_module_and_change_nothing() -> None:
@@ -187,11 +177,9 @@ def test_weights_that_do_not_fit_are_listed_by_module_and_change_nothing() -> No
 
 def test_only_some_of_many_modules_are_listed() -> None:
     net = nn.Sequential(*[nn.Linear(1, 1) for _ in range(9)])
-    with pytest.raises(UserError) as caught:
-        checkpoint_io.load_weights(net, {}, "best.pth")
-    assert "18 missing" in caught.value.message
-    assert "…" in caught.value.message
-    assert len(caught.value.message) < 150
+    problems = checkpoint_io.compare(net, {}).problems()
+    assert "18 missing" in problems and "…" in problems
+    assert len(problems) < 150
 
 
 def test_keys_are_compared_and_grouped_by_module() -> None:

@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import resource
-import tarfile
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from ffreid.engine.checkpoints import reader
 from ffreid.engine.checkpoints.reader import NUMBERS, read
 from ffreid.errors import UserError
 from tests import fuzz
+from tests.engine.checkpoints.test_manager import raising
 from tests.fuzz import ffreid_state, is_equal, legacy_save, original_state, tar_save, zip_save
 
 FORMATS = (zip_save, legacy_save)
@@ -66,12 +66,6 @@ def repacked(content: bytes, change: Callable[[str, bytes], bytes], method: int 
     return written.getvalue()
 
 
-def zip_of_pickle(content: bytes) -> bytes:
-    """A checkpoint with one storage of 99 floats and this pickle."""
-    saved = zip_save({"weights": torch.zeros(99)})
-    return repacked(saved, lambda name, data: content if name.endswith("data.pkl") else data)
-
-
 @pytest.mark.parametrize("save", FORMATS)
 @pytest.mark.parametrize("make", [ffreid_state, original_state])
 def test_both_formats_of_torch_are_read(
@@ -101,8 +95,8 @@ def test_everything_that_state_dicts_hold_is_read(tmp_path: Path, save: Format) 
 def test_dtypes_without_a_storage_type_are_read(tmp_path: Path) -> None:
     state = {"a": torch.ones(3, dtype=torch.uint16), "b": torch.ones(3).to(torch.float8_e5m2)}
     (tmp_path / "a.pth").write_bytes(zip_save(state))
-    assert torch.equal(read(tmp_path / "a.pth")["a"], state["a"])
-    assert torch.equal(read(tmp_path / "a.pth")["b"].float(), torch.ones(3))
+    loaded = read(tmp_path / "a.pth")
+    assert torch.equal(loaded["a"], state["a"]) and torch.equal(loaded["b"].float(), torch.ones(3))
 
 
 @pytest.mark.parametrize("save", [*FORMATS, pickle.dumps])
@@ -120,13 +114,9 @@ def test_code_does_not_run_and_is_named(
     problem = refused(tmp_path, save({"step": 1, "code": Runs(call, argument)}))
     assert problem == f"its pickle asks for more than weights: {name}"
     assert not trace.exists()
-
-
-def test_refused_code_would_run_if_trusted(tmp_path: Path) -> None:
-    trace = tmp_path / "it ran"
-    (tmp_path / "bad.pth").write_bytes(zip_save({"code": Runs(os.mkdir, str(trace))}))
-    read(tmp_path / "bad.pth", trust=True)
-    assert trace.exists()
+    if save is not pickle.dumps:
+        read(tmp_path / "a.pth", trust=True)
+        assert trace.exists()
 
 
 @pytest.mark.parametrize("save", FORMATS)
@@ -155,57 +145,6 @@ def test_every_refused_name_is_listed(tmp_path: Path, save: Format) -> None:
             "torch.nn.modules.linear.Linear",
         ]
     )
-
-
-HOSTILE = {
-    "a name on the stack": (b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", "weights: builtins.eval"),
-    "a name in the memo": (
-        b"\x80\x04\x8c\x08builtins\x940\x8c\x04eval\x940h\x00h\x01\x93.",
-        "weights: builtins.eval",
-    ),
-    "a computed name": (
-        b"\x80\x04c_codecs\nencode\n\x8c\x02os\x8c\x06latin1\x86R\x8c\x06system\x93.",
-        "weights: a global whose name is computed",
-    ),
-    "a name of Python 2": (b"\x80\x02c__builtin__\neval\n.", "weights: builtins.eval"),
-    "an instance": (b"(iposix\nsystem\n.", "weights: posix.system"),
-    "an object": (b"(cposix\nsystem\no.", "weights: posix.system"),
-    "an extension": (b"\x80\x02\x82\x07.", "weights: copyreg extension 7"),
-    "a name for the terminal": (b"c\x1b[31m\nname\n.", r"weights: \x1b[31m.name"),
-    "a new storage": (
-        b"\x80\x02ctorch.storage\nUntypedStorage\nJ\xff\xff\xff\x7f\x85\x81.",
-        "damaged or truncated",
-    ),
-    "a called storage": (
-        b"\x80\x02ctorch.storage\nUntypedStorage\nM\xff\xff\x85R.",
-        "it holds a UntypedStorage",
-    ),
-    "a bare type": (b"\x80\x02ctorch\nFloatStorage\n.", "it holds a StorageType"),
-    "a shared dtype": (b"\x80\x02cnumpy\ndtype\nU\x02f8\x89\x89\x87R.", "damaged or truncated"),
-    "a dtype of another order": (
-        b"\x80\x02cnumpy\ndtype\nU\x02f8\x89\x88\x87R(K\x03U\x01<NNNK\x09K\x09K\x3ftb.",
-        "damaged or truncated",
-    ),
-    "deep tuples as a key": (b"\x80\x02}K\x00" + b"\x85" * 10**6 + b"Ns.", "damaged or truncated"),
-    "an attribute of a dict": (
-        b"\x80\x02ccollections\nOrderedDict\n)R}U\x05itemsK\x01sb.",
-        "a dict has attributes",
-    ),
-    "an index of billions": (b"\x80\x02}r\xff\xff\xff\xff.", "damaged or truncated"),
-    "a string of billions": (b"\x80\x02X\xff\xff\xff\x7fabc.", "damaged or truncated"),
-    "bytes beyond memory": (b"\x80\x05\x96" + b"\xff" * 7 + b"\x0fabc.", "damaged or truncated"),
-    "a mark in the wrong place": (b"\x80\x02(0.", "damaged or truncated"),
-    "protocol 4": (b"\x80\x04}.", "its pickle has protocol 4"),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_pickles_are_refused_before_they_take_memory(tmp_path: Path, case: str) -> None:
-    content, problem = HOSTILE[case]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert problem in refused(tmp_path, zip_of_pickle(content))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
-    assert np.dtype("f8").isnative
 
 
 def test_the_hint_names_trust_pickle_and_its_danger(tmp_path: Path) -> None:
@@ -243,90 +182,23 @@ def test_files_of_torchs_tar_format_are_read_only_with_trust(tmp_path: Path) -> 
     assert is_equal(read(tmp_path / "old.pth", trust=True), weights)
 
 
-def a_zip(*names: str) -> bytes:
-    written = io.BytesIO()
-    with zipfile.ZipFile(written, "w") as file:
-        for name in names:
-            file.writestr(name, b"...")
-    return written.getvalue()
-
-
-def a_tar() -> bytes:
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w:") as file:
-        file.addfile(tarfile.TarInfo("best.pth"))
-    return written.getvalue()
-
-
-PROGRAM = ("net/data.pkl", "net/constants.pkl", "net/code/__torch__.py")
-OTHER_FILES = {
-    "empty": (b"", "is empty", "download it again"),
-    "page": (b"\n <!doctype HTML><html>Sign in", "a web page", "in a browser"),
-    "xml": (b"<?xml version='1.0'?><Error>", "a web page", "in a browser"),
-    "drive": (b"<!DOCTYPE html><title>Google Drive - Virus", "Google Drive's", "in a browser"),
-    "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs", "git lfs pull"),
-    "zeros": (bytes(2000), "not written completely", "copy"),
-    "gzip": (b"\x1f\x8b\x08 and so on", "compressed archive", "unpack it"),
-    "tar": (a_tar(), "a tar archive", "unpack it"),
-    "images": (a_zip("a/1.png", "a/2.png"), "a zip of a/1.png, a/2.png", "checkpoint itself"),
-    "arrays": (a_zip("a.npy"), r"numpy arrays (.npz)", "torch.save"),
-    "array": (b"\x93NUMPY\x01", "numpy array (.npy)", "torch.save"),
-    "program": (a_zip(*PROGRAM), "a TorchScript program (constants.pkl, code/)", "state_dict()"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n", "HDF5", "torch.save"),
-    "pickle": (pickle.dumps({"a": 1}), "a pickle, but not one of torch.save", "torch.save"),
-    "text": (b"weights, they said\n" * 9, "unknown format", "another file"),
-    "cut zip": (zip_save(ffreid_state())[:-300], "damaged or truncated (", "copy"),
-    "cut stream": (legacy_save(ffreid_state())[:-30], "truncated: ", "copy"),
-    "cut pickle": (legacy_save(ffreid_state())[:300], "damaged or truncated", "copy"),
-}
-
-
-@pytest.mark.parametrize("kind", OTHER_FILES)
-def test_other_files_are_recognised(tmp_path: Path, kind: str) -> None:
-    content, what, hint = OTHER_FILES[kind]
-    assert what in refused(tmp_path, content)
-    assert hint in refusal(tmp_path / "a.pth")[1]
-
-
-def test_a_folder_lists_its_checkpoints(tmp_path: Path) -> None:
-    for name in ("last.pth", "best.pth", "log.txt"):
-        (tmp_path / name).touch()
-    assert refusal(tmp_path) == (
-        f"cannot read checkpoint {tmp_path}: it is a folder",
-        "use a file: best.pth, last.pth",
-    )
-
-
-def test_an_unpacked_checkpoint_shows_how_to_pack_it(tmp_path: Path) -> None:
-    (tmp_path / "best").mkdir()
-    (tmp_path / "best" / "data.pkl").touch()
-    message, hint = refusal(tmp_path / "best")
-    assert message.endswith("it is a folder, an unpacked checkpoint")
-    assert hint == f"pack it: cd {tmp_path} && zip -0 -r best.pth best"
-
-
 @pytest.mark.parametrize(
     "error", [PermissionError(13, "Permission denied"), OSError(5, "I/O error")]
 )
 def test_a_read_error_is_not_called_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
-    def refuse(*_: Any) -> None:
-        raise error
-
     (tmp_path / "a.pth").write_bytes(zip_save({}))
-    monkeypatch.setattr(zipfile.ZipFile, "testzip", refuse)
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", raising(error))
     assert refusal(tmp_path / "a.pth")[0] == f"cannot read {tmp_path / 'a.pth'}: {error.strerror}"
 
 
 def test_a_file_larger_than_memory_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")
-
+    error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")
     (tmp_path / "a.pth").write_bytes(legacy_save({}))
-    monkeypatch.setattr(torch, "load", fail)
+    monkeypatch.setattr(torch, "load", raising(error))
     assert refusal(tmp_path / "a.pth")[0].startswith("not enough memory to read ")
 
 
