@@ -25,12 +25,7 @@ from ffreid.reid.data.batch import collate_for_evaluation as collate_for_evaluat
 from ffreid.reid.data.dataset import EvalSet, TrainSet
 from ffreid.reid.data.records import Record, Source
 from ffreid.reid.data.sampler import IdentitySampler
-from ffreid.reid.data.transforms import (
-    ClipEvaluation,
-    ClipTraining,
-    ImageEvaluation,
-    ImageTraining,
-)
+from ffreid.reid.data.transforms import ClipEvaluation, ClipTraining, ImageEvaluation, ImageTraining
 from ffreid.reid.defaults import COSINE_LOSSES, is_video
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model.backbone import load_backbone

@@ -73,12 +73,7 @@ def compute_features(
     local: Tensor | None = None
     broken: list[UnreadableRecord] = []
     stream = evaluation_stream(
-        data,
-        collate_for_evaluation,
-        batch=batch,
-        workers=workers,
-        rank=world.rank,
-        size=world.size,
+        data, collate_for_evaluation, batch=batch, workers=workers, rank=world.rank, size=world.size
     )
     with evaluating(net), ProgressBar("extracting features", share, show=world.is_main) as bar:
         for items in stream:

@@ -72,10 +72,7 @@ def validate(
         name=f"{protocol} rank-1",
         value=rank1,
         higher_is_better=True,
-        results={
-            "selected_on": cfg.TEST.SELECT_ON,
-            "scores": [asdict(s) for s in scores.values()],
-        },
+        results={"selected_on": cfg.TEST.SELECT_ON, "scores": [asdict(s) for s in scores.values()]},
         measured={"rank1": rank1},
         images=lambda: images(cfg, source, features, by_name[protocol]),
     )

@@ -10,8 +10,10 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from yacs.config import CfgNode
 
+from ffreid.config import differing, lookup
 from ffreid.engine.batchnorm import GroupedBatchNorm
 from ffreid.engine.checkpoints import io
+from ffreid.engine.task import Plan
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.recipes import compose
@@ -267,3 +269,22 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | int
         path.write_bytes(content)
     missing = "no such file" if content is None else "cannot read checkpoint"
     assert missing in refusal(path, configuration()).message
+
+
+def test_a_single_milestone_trains_like_a_list_of_one() -> None:
+    rates = []
+    for text in ("20", "[20]"):
+        cfg = configuration("TRAIN.LR_SCHEDULER.STEPSIZE", text)
+        plan = Plan(batch=4, steps_per_epoch=2, total=100, workers=0)
+        rate = build.rates(cfg, plan)["net"]
+        rates.append([rate(step) for step in (0, 39, 40, 99)])
+    assert rates[0] == rates[1]
+    assert rates[0][0] == rates[0][1] == pytest.approx(10 * rates[0][2])
+
+
+@pytest.mark.parametrize("key", ["MODEL.POOLING.P", "MODEL.AP3D.TEMPERATURE"])
+def test_real_settings_with_round_defaults_take_any_number(key: str) -> None:
+    assert lookup(configuration(key, "2.5"), key) == 2.5
+    default = configuration()
+    dumped = f"{{{key.replace('.', ': {')}: {int(lookup(default, key))}{'}' * key.count('.')}}}"
+    assert differing(default, dumped) == []  # checkpoints with integers resume

@@ -135,8 +135,7 @@ def test_non_local_networks_need_pictures_of_some_size(
 
 
 @pytest.mark.parametrize(
-    ("batch", "instances", "advice"),
-    [(30, 8, "24"), (7, 2, "6"), (5, 8, "8")],
+    ("batch", "instances", "advice"), [(30, 8, "24"), (7, 2, "6"), (5, 8, "8")]
 )
 def test_a_batch_is_whole_groups_of_instances(batch: int, instances: int, advice: str) -> None:
     error = refusal(DATA__TRAIN_BATCH=batch, DATA__NUM_INSTANCES=instances)

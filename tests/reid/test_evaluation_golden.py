@@ -43,13 +43,7 @@ def source(data: Arrays, protocols: Sequence[Protocol], camera: int = 0) -> Sour
         query=records(data, "q", camera), gallery=records(data, "g"), protocols=tuple(protocols)
     )
     return Source(
-        name="recorded",
-        folder=Path(),
-        video=False,
-        train=(),
-        identities=(),
-        clothes=(),
-        test=test,
+        name="recorded", folder=Path(), video=False, train=(), identities=(), clothes=(), test=test
     )
 
 

@@ -45,13 +45,7 @@ def extracted(
 ) -> RecordFeatures:
     net = Projection(weight(), video=spans is not None)
     return compute_features(
-        data,
-        net,
-        World(rank, size, CPU),
-        dtype=torch.float32,
-        batch=batch,
-        workers=0,
-        spans=spans,
+        data, net, World(rank, size, CPU), dtype=torch.float32, batch=batch, workers=0, spans=spans
     )
 
 

@@ -167,11 +167,7 @@ def test_a_checkpoint_with_the_originals_entries_evaluates(
             "MODEL.FEATURE_DIM is 2048, but resnet50 with maxavg",
         ),
         ("FEATURE_DIM: 4096", "FEATURE_DIMS: 4096", "unknown key MODEL.FEATURE_DIMS"),
-        (
-            "NAME: resnet50",
-            "NAME: c2dres50",
-            "MODEL.NAME c2dres50 takes clips, but ltcc",
-        ),
+        ("NAME: resnet50", "NAME: c2dres50", "MODEL.NAME c2dres50 takes clips, but ltcc"),
     ],
 )
 def test_invalid_values_in_a_file_are_refused(

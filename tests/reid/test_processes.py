@@ -64,13 +64,7 @@ def trained(cfg: CfgNode, steps: int = STEPS) -> dict[str, Any]:
         seed=cfg.SEED,
         rank=group.rank(),
     )
-    keys = StepKeys(
-        start=0,
-        total=steps,
-        plan=plan,
-        rank=group.rank(),
-        size=group.size(),
-    )
+    keys = StepKeys(start=0, total=steps, plan=plan, rank=group.rank(), size=group.size())
     batches = stream(data, keys, build.collate, workers=0)
     logged = [
         train_step.step([damaged(batch)], Progress(step, plan.total, step // plan.steps_per_epoch))

@@ -121,8 +121,7 @@ def test_the_interval_and_the_valid_queries_are_in_the_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "said"),
-    [(GENERAL, "none: 2 without a match"), (between("x", (5,), (0,)), "none")],
+    ("protocol", "said"), [(GENERAL, "none: 2 without a match"), (between("x", (5,), (0,)), "none")]
 )
 def test_a_row_without_valid_query_says_so_instead_of_numbers(protocol: object, said: str) -> None:
     search = synthetic_features(protocols=(protocol,))  # type: ignore[arg-type]

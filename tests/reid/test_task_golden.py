@@ -23,12 +23,7 @@ from tests.reid.synthetic_weights import det_input, fill
 
 pytestmark = pytest.mark.golden
 SHORT = {"c2d": "c2dres50", "ap3dnl": "ap3dnlres50", "resnet50_maxavg": "resnet50"}
-TERMS = {
-    "cla": "classification",
-    "pair": "pair",
-    "clothes": "clothes",
-    "adv": "adversarial",
-}
+TERMS = {"cla": "classification", "pair": "pair", "clothes": "clothes", "adv": "adversarial"}
 
 
 def every_case() -> list[Any]:

@@ -162,12 +162,7 @@ class EvalSet(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
     """
 
     def __init__(
-        self,
-        records: Sequence[Record],
-        folder: Path,
-        *,
-        prepare: Evaluation,
-        skip_broken: bool,
+        self, records: Sequence[Record], folder: Path, *, prepare: Evaluation, skip_broken: bool
     ) -> None:
         self.records = tuple(records)
         self.folder = folder

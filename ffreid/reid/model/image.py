@@ -9,14 +9,7 @@ from torch import Tensor, nn
 
 from ffreid.engine.modules import Recomputed
 from ffreid.engine.precision import upcast_half
-from ffreid.reid.model.resnet import (
-    BLOCKS,
-    WIDTHS,
-    Bottleneck,
-    neck,
-    stage_channels,
-    stage_stride,
-)
+from ffreid.reid.model.resnet import BLOCKS, WIDTHS, Bottleneck, neck, stage_channels, stage_stride
 
 
 def plane_convolution(

@@ -8,14 +8,7 @@ from torch import Tensor, nn
 
 from ffreid.engine.modules import Recomputed
 from ffreid.reid.model.blocks import AP3D, I3D, NonLocal, frame_convolution
-from ffreid.reid.model.resnet import (
-    BLOCKS,
-    WIDTHS,
-    Bottleneck,
-    neck,
-    stage_channels,
-    stage_stride,
-)
+from ffreid.reid.model.resnet import BLOCKS, WIDTHS, Bottleneck, neck, stage_channels, stage_stride
 
 Middle = Callable[[int, int], nn.Module]
 """The middle convolution of a block from its channels and stride."""

@@ -78,10 +78,7 @@ class Ranking:
 
 
 def rank(
-    distances: Distances | Tensor,
-    query: Labels,
-    gallery: Labels,
-    protocols: Sequence[Protocol],
+    distances: Distances | Tensor, query: Labels, gallery: Labels, protocols: Sequence[Protocol]
 ) -> list[Ranking]:
     """Rank every query's gallery under each protocol.
 

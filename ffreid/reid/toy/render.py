@@ -189,12 +189,7 @@ class Figure:
         y = centre[1] + tall * radius * np.sin(turns)
         _fill(self.canvas, np.stack([x, y], axis=1), _bytes(colour))
 
-    def _limb(
-        self,
-        joints: tuple[Point, ...],
-        widths: tuple[float, ...],
-        colour: Colour,
-    ) -> None:
+    def _limb(self, joints: tuple[Point, ...], widths: tuple[float, ...], colour: Colour) -> None:
         """Draw straight segments between joints, tapered from one half width to the next."""
         for index in range(len(joints) - 1):
             start, end = np.asarray(joints[index]), np.asarray(joints[index + 1])

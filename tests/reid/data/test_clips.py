@@ -114,11 +114,7 @@ def test_recombination_uses_every_frame_and_repeats_in_the_last_clip_only(count:
 def test_dense_sampling_keeps_labels_and_order() -> None:
     first, second = tracklet(7), tracklet(2, name="b", identity=1)
     cut = dense_chunks([first, second], 3)
-    assert [record.frames for record in cut] == [
-        first.frames[:3],
-        first.frames[3:],
-        second.frames,
-    ]
+    assert [record.frames for record in cut] == [first.frames[:3], first.frames[3:], second.frames]
     assert [(r.identity, r.camera, r.clothes) for r in cut] == [(0, 3, 5), (0, 3, 5), (1, 3, 5)]
 
 

@@ -11,19 +11,10 @@ from PIL import Image
 
 from ffreid.engine.loading import StepKeys, evaluation_stream, stream
 from ffreid.engine.task import Plan
-from ffreid.reid.data.batch import (
-    EvalBatch,
-    EvalSample,
-    ReidBatch,
-    collate,
-    collate_for_evaluation,
-)
+from ffreid.reid.data.batch import EvalBatch, EvalSample, ReidBatch, collate, collate_for_evaluation
 from ffreid.reid.data.clips import clips_of_tracklets
 from ffreid.reid.data.records import Record
-from ffreid.reid.data.transforms import (
-    ClipEvaluation,
-    ImageTraining,
-)
+from ffreid.reid.data.transforms import ClipEvaluation, ImageTraining
 from tests.reid.data.synthetic_records import (
     CLIPS,
     FRAMES,

@@ -9,16 +9,10 @@ from PIL import Image
 
 from ffreid.engine.loading import stream
 from ffreid.errors import UserError
-from ffreid.reid.data.batch import (
-    EvalSample,
-    UnreadableRecord,
-)
+from ffreid.reid.data.batch import EvalSample, UnreadableRecord
 from ffreid.reid.data.clips import clips_of_tracklets
 from ffreid.reid.data.records import Record
-from ffreid.reid.data.transforms import (
-    ClipEvaluation,
-    ClipTraining,
-)
+from ffreid.reid.data.transforms import ClipEvaluation, ClipTraining
 from tests.reid.data.synthetic_records import (
     CLIPS,
     PICTURES,

@@ -12,16 +12,7 @@ from tests.reid.dataset_trees import write
 
 pytestmark = pytest.mark.golden
 
-NAMES = [
-    "ltcc",
-    "prcc",
-    "vcclothes",
-    "vcclothes_sc",
-    "vcclothes_cc",
-    "last",
-    "deepchange",
-    "ccvid",
-]
+NAMES = ["ltcc", "prcc", "vcclothes", "vcclothes_sc", "vcclothes_cc", "last", "deepchange", "ccvid"]
 PICTURES = [name for name in NAMES if name != "ccvid"]
 SORTED_BY_SYSTEM = ("prcc",)
 """Where the original's order depends on the file system."""
@@ -112,13 +103,7 @@ def test_single_shot_galleries_of_prcc_equal_the_recorded(recorded: Any, tmp_pat
 def test_tracklets_of_ccvid_equal_the_recorded(split: str, recorded: Any, tmp_path: Path) -> None:
     source = _read(recorded, "ccvid", tmp_path)
     ours = [
-        [
-            f"CCVID/{r.frames[0].rpartition('/')[0]}",
-            len(r.frames),
-            r.identity,
-            r.camera,
-            r.clothes,
-        ]
+        [f"CCVID/{r.frames[0].rpartition('/')[0]}", len(r.frames), r.identity, r.camera, r.clothes]
         for r in _splits(source)[split]
     ]
     assert ours == recorded["ccvid"]["expected"][split]

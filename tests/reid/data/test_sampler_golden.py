@@ -24,11 +24,7 @@ def stream(case: dict[str, Any], epoch: int, batch: int) -> list[int]:
     """What falls to the recorded rank when every rank takes batches of `batch`."""
     world, rank = case["world"], case["rank"]
     sampler = IdentitySampler(
-        case["pids"],
-        instances=case["num_instances"],
-        batch=batch,
-        groups=world,
-        seed=case["seed"],
+        case["pids"], instances=case["num_instances"], batch=batch, groups=world, seed=case["seed"]
     )
     return [
         sampler.index(epoch, (step * world + rank) * batch + offset)

@@ -6,14 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ffreid.reid.losses import (
-    CLASSIFICATION,
-    CLOTHES,
-    MEMORY_UPDATES,
-    PAIRWISE,
-    ClothesMemory,
-    cal,
-)
+from ffreid.reid.losses import CLASSIFICATION, CLOTHES, MEMORY_UPDATES, PAIRWISE, ClothesMemory, cal
 
 BATCH, FEATURES, CLASSES = 16, 2048, 8
 LABELS = torch.arange(BATCH) % CLASSES

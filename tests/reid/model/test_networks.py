@@ -37,10 +37,7 @@ PARAMETERS = {
 
 @pytest.mark.parametrize(("name", "options", "inputs", "expected"), RECORDED)
 def test_features_are_those_of_the_original(
-    name: str,
-    options: dict[str, Any],
-    inputs: tuple[str, tuple[int, ...]],
-    expected: list[float],
+    name: str, options: dict[str, Any], inputs: tuple[str, tuple[int, ...]], expected: list[float]
 ) -> None:
     net = NETWORKS[name](**options).eval()
     fill(net, split="public")

@@ -100,14 +100,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     assert inputs64.grad is not None
     gradients = {key: value.grad for key, value in net.named_parameters() if value.grad is not None}
     yield Run(
-        name,
-        recorded,
-        feature,
-        stages,
-        feature64.detach(),
-        loss.item(),
-        gradients,
-        inputs64.grad,
+        name, recorded, feature, stages, feature64.detach(), loss.item(), gradients, inputs64.grad
     )
 
 

@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 from pkgutil import resolve_name
+from typing import cast
 
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
 
-READERS: dict[str, Callable[..., Source]] = {
-    name: resolve_name(f"{__name__}.{info.reader}")
-    for name, info in DATASETS.items()
-    if info.reader
-}
-"""Datasets by name; each takes the dataset's folder or the one that contains it (a Path)."""
+Reader = Callable[..., Source]
+"""Takes the dataset's folder or the one that contains it (a Path)."""
+
+
+def find_reader(name: str) -> Reader:
+    """The reader of a dataset."""
+    return cast(Reader, resolve_name(f"{__name__}.{DATASETS[name].reader}"))
+
+
+READERS = {name: find_reader(name) for name, info in DATASETS.items() if not info.is_toy}

@@ -94,11 +94,7 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         train,
         {"query": query, "gallery": gallery},
         eval_split(
-            query,
-            gallery,
-            _protocols(known),
-            number=persons.__getitem__,
-            clothes_key=natural_key,
+            query, gallery, _protocols(known), number=persons.__getitem__, clothes_key=natural_key
         ),
         hint=f"in {source}, use each identity either in train or in query and gallery",
         identity_key=natural_key,
