@@ -1,4 +1,4 @@
-"""From the configuration to data sets, network, optimiser and voting."""
+"""From the configuration to datasets, network, optimiser and voting."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path

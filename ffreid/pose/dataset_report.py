@@ -1,4 +1,4 @@
-"""The table of ``ffreid data``: how many frames a data set has for training and testing."""
+"""The table of ``ffreid data``: how many frames a dataset has for training and testing."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from ffreid.pose.sources import Source
 
 
 def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
-    """Print the numbers of frames of data set `name`, and write them to `json_file`."""
+    """Print the numbers of frames of dataset `name`, and write them to `json_file`."""
     reader = source.reader
     train, real = len(reader.train_names), len(reader.real_train_names)
     frames = {

@@ -77,9 +77,9 @@ def defaults() -> CfgNode:
 
     c.DATA = CfgNode()
     c.DATA.LAYOUT = "ycb"  # one of LAYOUTS
-    c.DATA.ROOT = ""  # the data set's folder or its parent; --root or $FFREID_DATA
+    c.DATA.ROOT = ""  # the dataset's folder or its parent; --root or $FFREID_DATA
     c.DATA.CLS = ""  # LineMOD's object: one network per object
-    c.DATA.TRAIN_LIST = ""  # file of frame names that replaces the data set's
+    c.DATA.TRAIN_LIST = ""  # file of frame names that replaces the dataset's
     c.DATA.TEST_LIST = ""
     c.DATA.INTRINSICS = "ycb"  # the two YCB-Video cameras, or meta.mat's intrinsic_matrix
     c.DATA.SHRINK = 1  # read every n-th row and column; intrinsics follow

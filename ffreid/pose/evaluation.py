@@ -119,7 +119,7 @@ def evaluate_predictions(
     """
     if cfg.DATASET != "ycb":
         raise UserError(
-            f"--predictions works with data set ycb only, not {cfg.DATASET}", "use --dataset ycb"
+            f"--predictions works with dataset ycb only, not {cfg.DATASET}", "use --dataset ycb"
         )
     objects = ycb_objects()
     root = Path(cfg.DATA.ROOT)

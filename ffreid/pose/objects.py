@@ -1,4 +1,4 @@
-"""The object models of a data set: names, keypoints, corners, radii, symmetry."""
+"""The object models of a dataset: names, keypoints, corners, radii, symmetry."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ class ObjectModels:
     """The objects of one network; class id c (0 is background) is row c - 1.
 
     Attributes:
-        dataset: ``ycb``, ``linemod`` or the name of a data set in YCB-Video's layout.
+        dataset: ``ycb``, ``linemod`` or the name of a dataset in YCB-Video's layout.
         names: M class names.
-        numbers: the data set's object numbers (LineMOD's 1..15; elsewhere the class ids).
+        numbers: the dataset's object numbers (LineMOD's 1..15; elsewhere the class ids).
         keypoints: (M, K, 3) float32, metres, object frame.
         corners: (M, 8, 3) float32 box corners, metres; their mean is the object's "centre".
             LineMOD's are in another frame than its keypoints, as the authors shipped them.
-        radii: (M,) float32 metres, None where the data set has none.
+        radii: (M,) float32 metres, None where the dataset has none.
         diameters: (M,) float64 metres, None where they are computed from the mesh.
         symmetric: class ids scored by ADD-S in ADD(-S).
     """

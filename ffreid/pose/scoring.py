@@ -98,7 +98,7 @@ def score_frame(
 
 
 def diameters(objects: ObjectModels, mesh: Meshes) -> dict[int, float]:
-    """Diameter of each class, metres: the data set's, else the mesh's largest distance."""
+    """Diameter of each class, metres: the dataset's, else the mesh's largest distance."""
     if objects.diameters is not None:
         return {c: float(objects.diameters[c - 1]) for c in objects.class_ids}
     return {class_id: _largest_distance(points) for class_id, points in mesh.items()}

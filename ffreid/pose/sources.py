@@ -1,4 +1,4 @@
-"""The data sets of the pose task by DATA.LAYOUT: readers, objects, meshes, toy data.
+"""The datasets of the pose task by DATA.LAYOUT: readers, objects, meshes, toy data.
 
 A new layout is a reader, a `Layout` and a line in `ffreid.pose.defaults.LAYOUTS`.
 """
@@ -28,7 +28,7 @@ from ffreid.pose.toy.dataset import ensure_toy, toy_object_models
 
 @dataclass(frozen=True)
 class Source:
-    """An opened data set."""
+    """An opened dataset."""
 
     reader: Reader
     objects: ObjectModels
@@ -68,13 +68,13 @@ def _render_toy(cfg: CfgNode) -> Path:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the data sets of a layout are opened.
+    """How the datasets of a layout are opened.
 
     Attributes:
         reader: class with the members of `Reader`; its arguments are the folder, the objects,
             the paths ``train_list`` and ``test_list``, and `options`.
         objects: the object models.
-        folder: the data set's folder or its parent.
+        folder: the dataset's folder or its parent.
         options: further arguments of the reader.
     """
 
@@ -100,10 +100,10 @@ def layout_of(cfg: CfgNode) -> Layout:
 
 
 def open_source(cfg: CfgNode) -> Source:
-    """Open the data set of the configuration.
+    """Open the dataset of the configuration.
 
     Raises:
-        UserError: no folder is given, or it holds no such data set.
+        UserError: no folder is given, or it holds no such dataset.
     """
     check_root(cfg)
     layout = layout_of(cfg)
@@ -116,7 +116,7 @@ def open_source(cfg: CfgNode) -> Source:
 
 
 def synthetic_folder(cfg: CfgNode) -> Path | None:
-    """Folder of the data rendered on first use; None for other data sets."""
+    """Folder of the data rendered on first use; None for other datasets."""
     return toy_folder(cfg) if cfg.DATA.LAYOUT == "toy" else None
 
 
@@ -145,7 +145,7 @@ def check_source(cfg: CfgNode, source: Source) -> None:
 
 
 def notes(cfg: CfgNode, source: Source) -> list[str]:
-    """Notes for the user on the data set and the settings."""
+    """Notes for the user on the dataset and the settings."""
     return []
 
 

@@ -16,7 +16,7 @@ def results_table(
 
     Args:
         summary: from `summarise`.
-        published: the data set's entry of the published results, if any.
+        published: the dataset's entry of the published results, if any.
 
     Returns:
         Column names and rows: the classes and, unless there is only one, all instances pooled

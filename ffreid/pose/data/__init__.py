@@ -1,1 +1,1 @@
-"""RGB-D frames: readers of each data set's layout, augmentation, sampling, neighbours."""
+"""RGB-D frames: readers of each dataset's layout, augmentation, sampling, neighbours."""

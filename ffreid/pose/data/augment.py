@@ -19,7 +19,7 @@ from ffreid.pose.data.frame import Frame
 
 RgbImage = npt.NDArray[np.uint8]
 Policy = Literal["ycb", "linemod"]
-"""Which data set's augmentation of the original applies."""
+"""Which dataset's augmentation of the original applies."""
 
 # Ranges of the saturation and value factors; YCB-Video's always change the image.
 SATURATION = {"ycb": (1.25, 1.45), "linemod": (0.75, 1.25)}
@@ -60,7 +60,7 @@ def add_real_background(
         sizes = [" x ".join(map(str, f.depth.shape)) for f in (frame, real)]
         raise UserError(
             f"frame {frame.name} has {sizes[0]} pixels, the real frame {real.name} {sizes[1]}",
-            "bring all frames of the data set to one size, or set DATA.AUGMENT False",
+            "bring all frames of the dataset to one size, or set DATA.AUGMENT False",
         )
     outside = real.labels <= 0
     rgb = frame.rgb

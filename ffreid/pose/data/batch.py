@@ -1,4 +1,4 @@
-"""The batches that go from the data set to the network and the losses."""
+"""The batches that go from the dataset to the network and the losses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.data.sample import make_sample
 from ffreid.pose.objects import ObjectModels
 
-# After this many frames without depth in a row the data set is considered broken.
+# After this many frames without depth in a row the dataset is considered broken.
 MAX_TRIES = 100
 
 

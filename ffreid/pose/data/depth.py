@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ffreid.pose.data.frame import Frame
 
 Depth = npt.NDArray[np.float32]
-Whole = npt.NDArray[np.signedinteger[Any]]
+Integers = npt.NDArray[np.signedinteger[Any]]
 Mask = npt.NDArray[np.bool_]
 Blur = Literal["bilateral", "gaussian"]
 
@@ -149,7 +149,7 @@ def normals_from_depth(
     inner = (slice(radius, height - radius - 1), slice(radius, width - radius - 1))
     # Farther neighbours differ too much from every pixel used; small integers are faster.
     farthest = max_distance + max_difference
-    clipped: Whole = np.minimum(depth_mm.astype(np.int32), farthest)
+    clipped: Integers = np.minimum(depth_mm.astype(np.int32), farthest)
     if farthest < 2**15:
         clipped = clipped.astype(np.int16)
     det, slope_x, slope_y = _plane_sums(clipped, clipped[inner], radius, max_difference)
@@ -170,12 +170,12 @@ def normals_from_depth(
 
 
 def _plane_sums(
-    depth: Whole, centre: Whole, radius: int, max_difference: int
-) -> tuple[Whole, Whole, Whole]:
+    depth: Integers, centre: Integers, radius: int, max_difference: int
+) -> tuple[Integers, Integers, Integers]:
     """Determinant and both slopes of the least-squares plane through the neighbours in range."""
     rows, columns = centre.shape
     # Sums of xx, xy, yy, x delta, y delta, with x and y counted in steps of the radius.
-    sums: Whole = np.zeros((5, rows, columns), depth.dtype)
+    sums: Integers = np.zeros((5, rows, columns), depth.dtype)
     xx, xy, yy, xd, yd = sums
     for y in (-1, 0, 1):
         for x in (-1, 0, 1):

@@ -12,7 +12,7 @@ from ffreid.errors import UserError
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of any data set, before sampling and neighbour search.
+    """One frame of any dataset, before sampling and neighbour search.
 
     Attributes:
         name: the frame in errors, results and image files, e.g. ``data/0048/000001``.

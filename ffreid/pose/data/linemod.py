@@ -34,7 +34,7 @@ class LinemodReader:
     Lists are read when first used: testing needs no training list.
 
     Args:
-        folder: the data set's folder or its parent.
+        folder: the dataset's folder or its parent.
         objects: the object, from `linemod_objects`.
         train_list: file of real training frames, a number per line, instead of ``train.txt``.
         test_list: the same for ``test.txt``.

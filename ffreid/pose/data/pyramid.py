@@ -61,12 +61,12 @@ def build_pyramid(cloud: Points, point_map: Points, *, k: int = 16, workers: int
         run: Callable[..., Any] = pool.map if workers > 1 else map
         built = run(partial(_build, k), supports, supports.values())
         trees = dict(zip(supports, built, strict=True))
-        found = _search_all(run, trees, k)
+        results = _search_all(run, trees, k)
     kept = [
-        _nearest_kept(found[f"points{i}", f"points{i}"], trees[f"points{i + 1}"], cloud)
+        _nearest_kept(results[f"points{i}", f"points{i}"], trees[f"points{i + 1}"], cloud)
         for i in range(LEVELS)
     ]
-    return _arrange(found, kept, counts, {s: grid.shape[:2] for s, grid in grids.items()})
+    return _arrange(results, kept, counts, {s: grid.shape[:2] for s, grid in grids.items()})
 
 
 @dataclass(frozen=True)
@@ -129,13 +129,13 @@ def _search_all(
         source, target, count, chunk = task
         return _nearest(trees[target], trees[source].points[chunk], count)
 
-    found = {(s, t): np.empty((len(trees[s].points), n), np.int32) for s, t, n in searches}
+    results = {(s, t): np.empty((len(trees[s].points), n), np.int32) for s, t, n in searches}
     for (source, target, _, chunk), rows in zip(tasks, run(search, tasks), strict=True):
-        found[source, target][chunk] = rows
-    for (source, _), rows in found.items():
+        results[source, target][chunk] = rows
+    for (source, _), rows in results.items():
         if len(origin := trees[source].origin):
             rows[origin] = rows[origin[0]]
-    return found
+    return results
 
 
 def _chunks(tree: _Tree, size: int) -> list[Any]:
@@ -148,12 +148,12 @@ def _chunks(tree: _Tree, size: int) -> list[Any]:
 
 def _nearest(tree: _Tree, queries: Points, count: int) -> Indices:
     """(Q, count) rows of the tree's points; 0 where it has too few."""
-    found: npt.NDArray[np.intp]
-    _, found = tree.tree.query(queries, k=np.arange(1, count + 1))
-    missing = found == tree.tree.n if count > tree.tree.n else None
+    results: npt.NDArray[np.intp]
+    _, results = tree.tree.query(queries, k=np.arange(1, count + 1))
+    missing = results == tree.tree.n if count > tree.tree.n else None
     if missing is not None:
-        found[missing] = 0
-    rows = (found if tree.inside is None else tree.inside[found]).astype(np.int32)
+        results[missing] = 0
+    rows = (results if tree.inside is None else tree.inside[results]).astype(np.int32)
     if missing is not None:
         rows[missing] = 0
     return rows
@@ -175,7 +175,7 @@ def _nearest_kept(neighbours: Indices, kept: _Tree, cloud: Points) -> Indices:
 
 
 def _arrange(
-    found: dict[tuple[str, str], Indices],
+    results: dict[tuple[str, str], Indices],
     kept: Sequence[Indices],
     counts: Sequence[int],
     grids: dict[int, tuple[int, ...]],
@@ -184,18 +184,18 @@ def _arrange(
 
     def pixels(level: int, stride: int) -> Indices:
         source = {2: "points1", 4: "points1", 8: "points2"}[stride]
-        return found[source, f"pixels{stride}"][: counts[level]]
+        return results[source, f"pixels{stride}"][: counts[level]]
 
     def points(level: int, stride: int) -> Indices:
         finest = {1: 2, 2: 2, 3: 4, 4: 8}[level]
-        rows = found[f"pixels{finest}", f"points{level}"].reshape(grids[finest])
+        rows = results[f"pixels{finest}", f"points{level}"].reshape(grids[finest])
         step = stride // finest
         return np.ascontiguousarray(rows[::step, ::step]).reshape(-1, 1)
 
     down = list(zip(range(1, LEVELS + 1), STRIDES_DOWN, strict=True))
     up = list(zip((3, 2, 1), STRIDES_UP, strict=True))
     return Pyramid(
-        neighbours=tuple(found[f"points{i}", f"points{i}"] for i in range(LEVELS)),
+        neighbours=tuple(results[f"points{i}", f"points{i}"] for i in range(LEVELS)),
         nearest_kept=tuple(kept),
         pixels_down=tuple(pixels(level, stride) for level, stride in down),
         points_down=tuple(points(level, stride) for level, stride in down),

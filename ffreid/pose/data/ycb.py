@@ -1,4 +1,4 @@
-"""YCB-Video and data sets in its layout.
+"""YCB-Video and datasets in its layout.
 
 A frame is ``data/SSSS/FFFFFF-{color.png,depth.png,label.png,meta.mat}`` (photographed) or
 ``data_syn/FFFFFF-…`` (rendered); meta.mat holds ``cls_indexes`` (M, 1), ``poses`` (3, 4, M) in
@@ -53,7 +53,7 @@ def is_authors_list(lines: Sequence[str], split: Literal["train", "test"]) -> bo
 
 
 class YcbReader:
-    """Frames of YCB-Video, or of a data set in its layout.
+    """Frames of YCB-Video, or of a dataset in its layout.
 
     Frame lists: the files given; or ``dataset_config/{train,test}_data_list.txt`` in the folder or
     its parent; or the release's ``image_sets``: all of ``keyframe.txt`` to test, and to train
@@ -61,7 +61,7 @@ class YcbReader:
     when first used: testing needs no training list.
 
     Args:
-        folder: the data set's folder or its parent.
+        folder: the dataset's folder or its parent.
         objects: of the class ids.
         intrinsics: ``ycb`` for the two cameras of YCB-Video by sequence number, ``meta`` for every
             frame's ``intrinsic_matrix``.

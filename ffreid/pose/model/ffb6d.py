@@ -19,7 +19,7 @@ UP_POINT = (256, 128, 64)
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the three heads say of each point (C classes, K keypoints).
+    """Outputs of the three heads for each point (C classes, K keypoints).
 
     Attributes:
         segmentation: (B, C, N) logits.
@@ -48,7 +48,7 @@ class FFB6D(nn.Module):
 
     Args:
         classes: objects plus background.
-        keypoints: keypoints an object.
+        keypoints: per object.
     """
 
     def __init__(self, classes: int, keypoints: int = 8) -> None:
@@ -78,10 +78,7 @@ class FFB6D(nn.Module):
         self.kp_ofst_layer = _head(3 * keypoints)
 
     def forward(self, inputs: Inputs) -> Outputs:
-        """Run the network; `Inputs` says every shape, `Outputs` what comes back.
-
-        Height and width must be multiples of 8, and level 3 must hold k points (N / 64 >= k).
-        """
+        """Run the network; height and width must be multiples of 8, and N / 64 >= k."""
         colour = self.cnn_pre_stages(inputs.rgb)
         point = self.rndla_pre_stages(inputs.features).unsqueeze(3)
         skips = []
@@ -101,7 +98,7 @@ class FFB6D(nn.Module):
     def _down(
         self, level: int, colour: Tensor, point: Tensor, inputs: Inputs
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One encoder stage; gives colour and (pooled) points after fusion, points before both."""
+        """One encoder stage: fused colour, fused and pooled points, points before both."""
         indices = inputs.neighbours[level]
         points = inputs.features[:, :3, : indices.shape[1]].transpose(1, 2)
         colour = self.cnn_ds_stages[level](colour)
@@ -135,7 +132,7 @@ class FFB6D(nn.Module):
         point_of_pixel: Tensor,
         pixels_of_point: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Exchange features; both directions read what was there before the exchange."""
+        """Exchange features; both directions use the features before the exchange."""
 
         def layer(name: str) -> nn.Module:
             return cast(nn.ModuleList, getattr(self, f"{way}_fuse_{name}_layers"))[stage]
@@ -150,7 +147,7 @@ class FFB6D(nn.Module):
 
     def _heads(self, features: Tensor) -> Outputs:
         batch, _, points = features.shape
-        # In the original's order: the three gradients then add up to the very same bits.
+        # In the original's order: the sum of the three gradients is then bitwise equal.
         segmentation = self.rgbd_seg_layer(features)
         keypoint = self.kp_ofst_layer(features).view(batch, self.keypoints, 3, points)
         centre = self.ctr_ofst_layer(features).view(batch, 1, 3, points)
@@ -158,7 +155,7 @@ class FFB6D(nn.Module):
 
 
 def set_point_momentum(net: nn.Module, momentum: float) -> None:
-    """Set the share of a new batch in the running statistics of the point branch (RandLA)."""
+    """Set the batch-norm momentum of the point branch (RandLA)."""
     for name, module in net.named_modules():
         if name.startswith("rndla_") and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = momentum

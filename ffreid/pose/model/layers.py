@@ -1,4 +1,4 @@
-"""Small layers that both branches of FFB6D share, and gathering by neighbour index."""
+"""Layers shared by both branches of FFB6D, and gathering by neighbour index."""
 
 from collections import OrderedDict
 from typing import Literal
@@ -14,14 +14,14 @@ class Pointwise(nn.Module):
 
     The two families differ in names and constants: ``fusion`` (fusion layers and heads) has
     ``normlayer.bn`` with eps 1e-5, momentum 0.1 and ReLU; ``randla`` has ``bn.bn`` with eps 1e-6,
-    momentum 0.99 (running statistics are all but the last batch's) and LeakyReLU(0.2).
+    momentum 0.99 (running statistics are almost the last batch's) and LeakyReLU(0.2).
 
     Args:
         channels_in: input channels.
         channels_out: output channels.
         family: names and constants, see above.
         dimensions: 1 for (B, C, N), 2 for (B, C, N, k).
-        norm: False gives a plain convolution with bias.
+        norm: False has no batch norm but a bias.
         activation: whether the activation follows.
     """
 
@@ -44,20 +44,14 @@ class Pointwise(nn.Module):
             nn.init.zeros_(self.conv.bias)
         self.norm_name = "normlayer" if family == "fusion" else "bn"
         if norm:
-            layer = (
-                batch_norm(channels_out)
-                if family == "fusion"
-                else batch_norm(channels_out, eps=1e-6, momentum=0.99)
-            )
+            eps, momentum = (1e-5, 0.1) if family == "fusion" else (1e-6, 0.99)
+            layer = batch_norm(channels_out, eps=eps, momentum=momentum)
             self.add_module(self.norm_name, nn.Sequential(OrderedDict(bn=layer)))
         self.norm = norm
         self.activation: nn.Module = nn.Identity()
         if activation:
-            self.activation = (
-                nn.ReLU(inplace=True)
-                if family == "fusion"
-                else nn.LeakyReLU(negative_slope=0.2, inplace=True)
-            )
+            relu = nn.ReLU(inplace=True)
+            self.activation = relu if family == "fusion" else nn.LeakyReLU(0.2, inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C_in, ...) to (B, C_out, ...)."""
@@ -69,7 +63,7 @@ class Pointwise(nn.Module):
 
 
 def gather(features: Tensor, indices: Tensor) -> Tensor:
-    """Pick columns: (B, C, N) at (B, M, k) gives (B, C, M, k)."""
+    """Gather columns: (B, C, N) at (B, M, k) to (B, C, M, k)."""
     batch, channels, _ = features.shape
     _, rows, k = indices.shape
     flat = indices.reshape(batch, 1, rows * k).expand(-1, channels, -1)
@@ -77,6 +71,6 @@ def gather(features: Tensor, indices: Tensor) -> Tensor:
 
 
 def gather_max(features: Tensor, indices: Tensor) -> Tensor:
-    """Pool over neighbours: (B, C, N) at (B, M, k) gives (B, C, M, 1)."""
-    # max, not amax: ties send their gradient to one neighbour, as in the original.
+    """Pool over neighbours: (B, C, N) at (B, M, k) to (B, C, M, 1)."""
+    # max, not amax: with ties the gradient goes to one neighbour, as in the original.
     return gather(features, indices).max(dim=3, keepdim=True).values

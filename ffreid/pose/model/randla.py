@@ -10,14 +10,9 @@ from ffreid.pose.model.layers import Pointwise, gather
 
 
 def relative_positions(points: Tensor, indices: Tensor) -> Tensor:
-    """Describe each neighbour q of each point p: |p - q|, p - q, p, q (RandLA-Net, eq. 1).
+    """|p - q|, p - q, p, q for each neighbour q of each point p (RandLA-Net, eq. 1).
 
-    Args:
-        points: (B, N, 3) metres.
-        indices: (B, N, k) of the neighbours.
-
-    Returns:
-        (B, 10, N, k).
+    Maps (B, N, 3) metres and (B, N, k) indices of the neighbours to (B, 10, N, k).
     """
     centre = points.transpose(1, 2)
     neighbour = gather(centre, indices)
@@ -42,7 +37,7 @@ class AttentivePooling(nn.Module):
 
 
 class LocalAggregation(nn.Module):
-    """Two rounds of neighbour features beside position features, attentively pooled."""
+    """Two rounds of attentive pooling of neighbour features concatenated with positions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

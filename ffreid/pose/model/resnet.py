@@ -1,6 +1,6 @@
-"""The colour branch: ResNet-34 to stride 8 and PSPNet (Zhao et al., CVPR 2017), as FFB6D cuts them.
+"""The colour branch: ResNet-34 to stride 8 and PSPNet (Zhao et al., CVPR 2017), as in FFB6D.
 
-The original asks for dilated layers 3 and 4 and never gets them: they run undilated at stride 1.
+The original requests dilated layers 3 and 4, but they run undilated at stride 1.
 """
 
 from typing import cast
@@ -41,7 +41,7 @@ def _layer(channels_in: int, channels: int, blocks: int, stride: int = 1) -> nn.
 
 
 class CellMeans(nn.Module):
-    """Means over `cells` x `cells` cells of about equal size, as nn.AdaptiveAvgPool2d cuts them."""
+    """Means over `cells` x `cells` cells, as in nn.AdaptiveAvgPool2d."""
 
     def __init__(self, cells: int) -> None:
         super().__init__()
@@ -51,12 +51,12 @@ class CellMeans(nn.Module):
         """Map (B, C, h, w) to (B, C, cells, cells)."""
         if not torch.are_deterministic_algorithms_enabled():
             return F.adaptive_avg_pool2d(x, self.cells)
-        # Products, since the above has no deterministic gradient on a GPU.
+        # Matrix products: the above has no deterministic gradient on a GPU.
         rows, columns = (self._shares(length, x) for length in x.shape[2:])
         return rows @ x @ columns.T
 
     def _shares(self, length: int, like: Tensor) -> Tensor:
-        """Share of each of `length` places in each cell's mean, (cells, length)."""
+        """(cells, length) weight of each position in each cell's mean."""
         shares = like.new_zeros(self.cells, length)
         for cell in range(self.cells):
             first, behind = cell * length // self.cells, -(-(cell + 1) * length // self.cells)
@@ -65,7 +65,7 @@ class CellMeans(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Average over 1, 2, 3 and 6 cells a side, a 1 x 1 convolution each, then a bottleneck."""
+    """Means over 1, 2, 3 and 6 cells per side, a 1 x 1 convolution each, then a bottleneck."""
 
     def __init__(self, channels: int = 512, channels_out: int = 1024) -> None:
         super().__init__()
@@ -129,8 +129,8 @@ def down_stages() -> nn.ModuleList:
 def up_stages() -> nn.ModuleList:
     """Four stages: 256 at stride 4, 64 at 2, log-probabilities at 2, log-probabilities at 1.
 
-    The last convolution serves twice, with the same weights: as the whole third stage and after
-    the last upsampling; so it has two names in the state dict.
+    The last convolution is used twice, as the third stage and after the last upsampling, so it has
+    two names in the state dict.
     """
     dropout = nn.Dropout2d(0.15)
     final = nn.Sequential(nn.Conv2d(64, 64, 1), nn.LogSoftmax(dim=1))
@@ -145,7 +145,7 @@ def up_stages() -> nn.ModuleList:
 
 
 def backbone_name(torchvision_key: str) -> str | None:
-    """Name in FFB6D of an entry of torchvision's ``resnet34``; None for the classifier."""
+    """FFB6D's name of an entry of torchvision's ``resnet34``; None for the classifier."""
     head, _, rest = torchvision_key.partition(".")
     places = {
         "conv1": "cnn_pre_stages.0",

@@ -1,4 +1,4 @@
-"""A rendered data set in YCB-Video's layout, for trials and tests."""
+"""A rendered dataset in YCB-Video's layout, for trials and tests."""
 
 import io
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def ensure_toy(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Render a data set in YCB-Video's layout, unless `folder` contains exactly this one already.
+    """Render a dataset in YCB-Video's layout, unless `folder` contains exactly this one already.
 
     The same arguments give the same bytes, and a smaller dataset is the start of a larger one; see
     `ffreid.engine.synthetic.generate_once`.

@@ -1,1 +1,1 @@
-"""From per-point votes to poses: mean shift, rigid fit, and both for a whole frame."""
+"""From per-point votes to poses: mean shift, rigid fit, and both for a frame."""

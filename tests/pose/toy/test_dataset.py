@@ -1,4 +1,4 @@
-"""The toy data set: its layout, that labels, depth and poses agree, and when it is made anew."""
+"""The toy dataset: its layout, that labels, depth and poses agree, and when it is made anew."""
 
 from pathlib import Path
 from typing import Any, TypedDict
