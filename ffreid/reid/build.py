@@ -114,13 +114,7 @@ def build_optimisers(cfg: CfgNode, task: ReidTask) -> dict[str, Optimizer]:
 def original_entries(
     train_step: TrainStep, epoch: int, measured: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Entries of Simple-CCReID's checkpoints; tensors are shared.
-
-    Args:
-        train_step: its task is saved.
-        epoch: the last trained, from 0.
-        measured: ``rank1`` of the last evaluation, 0 to 1; missing before the first.
-    """
+    """Entries of Simple-CCReID's checkpoints; tensors are shared, `epoch` is the last, from 0."""
     task = train_step.task
     assert isinstance(task, ReidTask)
     net = unwrap(task.net)
@@ -138,9 +132,6 @@ def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Mod
 
     Returns:
         The network in evaluation mode, and the checkpoint.
-
-    Raises:
-        UserError: the file is unreadable or of another network.
     """
     state, line = convert.convert_any(io.load(path), path)
     if line and group.rank() == 0:
@@ -174,14 +165,7 @@ def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
 
 
 def multistep_rate(epoch: int, *, start: float, milestones: Sequence[int], decay: float) -> float:
-    """Learning rate of torch's MultiStepLR: multiplied by `decay` at each milestone.
-
-    Args:
-        epoch: from 0.
-        start: rate at epoch 0.
-        milestones: epochs.
-        decay: factor.
-    """
+    """Learning rate of torch's MultiStepLR: `start`, multiplied by `decay` at each milestone."""
     rate = start
     for _ in range(sum(milestone <= epoch for milestone in milestones)):
         rate *= decay  # one by one: rounding as in torch

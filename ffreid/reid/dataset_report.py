@@ -20,11 +20,6 @@ Row = dict[str, Any]
 def tell(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
     """Print the counts of a dataset with the published ones, and its notes.
 
-    Args:
-        name: of the published counts, e.g. ``ltcc``; others have none.
-        source: the dataset.
-        json_file: another file for the result.
-
     Returns:
         ``dataset``, ``folder``, ``rows`` of `statistics`, each with ``published``, ``difference``
         (counted - published) and ``mark`` if there are any, ``release``, ``notes``.

@@ -18,8 +18,7 @@ class DatasetInfo:
         tree: the files expected at or below the root.
         is_video: tracklets instead of images.
         has_val: whether it has a validation split.
-        has_lists: whether it is described by lists; its reader takes `skip_broken`, to accept lists
-            that name missing files.
+        has_lists: whether it has lists of files; its reader takes `skip_broken`.
         is_toy: generated on first use.
     """
 

@@ -119,18 +119,7 @@ def evaluate(
 def evaluate_split(
     cfg: CfgNode, world: World, source: Source, net: nn.Module, *, split: Literal["test", "val"]
 ) -> tuple[ExtractedFeatures, list[ResultRow]]:
-    """Evaluate a network during training; called by all processes, which all return the result.
-
-    Args:
-        cfg: sizes, clips, batch and workers.
-        world: this process's rank and device.
-        source: the dataset.
-        net: its training mode is restored.
-        split: ``test`` or ``val``.
-
-    Raises:
-        UserError: the dataset has no such split, or no protocol can be used.
-    """
+    """Evaluate a network on ``test`` or ``val`` during training; all processes return the result."""
     records = source.split(split)
     features = extract_features(cfg, world, source, net, records, "of the training run")
     return features, score_protocols(replace(features, single_shot=()), world.device)

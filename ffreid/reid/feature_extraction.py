@@ -103,16 +103,7 @@ def compute_features(
 def extract_features(
     cfg: CfgNode, world: World, source: Source, net: nn.Module, split: EvalSplit, weights: str
 ) -> ExtractedFeatures:
-    """Extract the features of a split; unreadable records are skipped with a note.
-
-    Args:
-        cfg: sizes, clips, batch and workers.
-        world: this process's rank and device.
-        source: the dataset of the split.
-        net: the network.
-        split: queries and gallery.
-        weights: where the network's weights come from.
-    """
+    """Extract the features of a split; unreadable records are skipped with a note."""
     records = (*split.query, *split.gallery)
     items, spans = records, None
     if source.video:

@@ -95,11 +95,7 @@ class ExtractedFeatures:
 
 
 def save(path: Path, search: ExtractedFeatures) -> None:
-    """Write `search` to exactly `path`, completely or not at all.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write `search` to exactly `path`, completely or not at all."""
     arrays: dict[str, npt.NDArray[Any]] = {
         "version": np.array(VERSION),
         "dataset": np.array(search.dataset),
@@ -125,12 +121,7 @@ def save(path: Path, search: ExtractedFeatures) -> None:
 
 
 def load(path: Path, dataset: str) -> ExtractedFeatures:
-    """Read a file of `save` for `dataset`; features that are not of length 1 are normalised.
-
-    Raises:
-        UserError: the file is missing, unreadable, incomplete or of another dataset, its arrays
-            have different lengths, or a feature is NaN or infinite.
-    """
+    """Read a file of `save` for `dataset`; features that are not of length 1 are normalised."""
     arrays = _read(path)
     parts = (f"{part}_{name}" for part in _PARTS for name in ("features", *COLUMNS, "path"))
     needed = ("version", "columns", *_TEXT_KEYS, *parts)

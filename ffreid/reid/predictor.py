@@ -186,11 +186,7 @@ class ReidModel(nn.Module):
 
 
 def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> ReidModel:
-    """Build the model of `cfg`; without a checkpoint its weights are random.
-
-    Raises:
-        UserError: the checkpoint is unreadable or of another network.
-    """
+    """Build the model of `cfg`; without a checkpoint its weights are random."""
     if checkpoint is None:
         net = build_network(cfg)
     else:

@@ -53,16 +53,7 @@ class ResultRow:
 def score_protocols(
     features: ExtractedFeatures, device: torch.device, *, reranked: bool = False
 ) -> list[ResultRow]:
-    """Score all usable protocols, then those of the single-shot galleries.
-
-    Args:
-        features: with their protocols.
-        device: where to compute.
-        reranked: order the gallery by `rerank` instead of the cosine.
-
-    Raises:
-        UserError: no protocol is usable, as labels are missing.
-    """
+    """Score all usable protocols, then those of the single-shot galleries."""
     protocols, missing = usable_protocols(features.protocols, *features.labels(device))
     if not protocols:
         needs = "; ".join(f"{name} needs {', '.join(columns)}" for name, columns in missing.items())
@@ -97,11 +88,7 @@ def score_protocols(
 
 
 def selecting_protocol(cfg: CfgNode, names: list[str]) -> str:
-    """Protocol that selects the best state: that of TRAIN.SELECT, else CC, else the first.
-
-    Raises:
-        UserError: the dataset has no such protocol.
-    """
+    """Protocol that selects the best state: that of TRAIN.SELECT, else CC, else the first."""
     protocol, *rest = cfg.TRAIN.SELECT.rsplit(" ", 2)
     if len(rest) < 2:  # at most a metric and a direction
         return ([name for name in names if name.partition(",")[0] == "CC"] or names)[0]

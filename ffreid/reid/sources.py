@@ -18,11 +18,7 @@ from ffreid.reid.toy.dataset import generate
 
 
 def open_source(cfg: CfgNode) -> Source:
-    """Read the dataset DATA.LAYOUT at DATA.ROOT; toy data are generated on first use.
-
-    Raises:
-        UserError: the dataset is missing, incomplete or inconsistent.
-    """
+    """Read the dataset DATA.LAYOUT at DATA.ROOT; toy data are generated on first use."""
     info = DATASETS[cfg.DATA.LAYOUT]
     if not info.is_toy:
         options = {"skip_broken": cfg.DATA.SKIP_BROKEN} if info.has_lists else {}
@@ -69,11 +65,7 @@ def class_names(source: Source) -> list[str]:
 
 
 def check_source(cfg: CfgNode, source: Source) -> None:
-    """Refuse early what would fail later.
-
-    Raises:
-        UserError: the processes cannot share a step, or TEST.SELECT_PROTOCOL is unknown.
-    """
+    """Check that the processes can share a step and that TRAIN.SELECT's protocol exists."""
     check_processes(cfg, group.size())
     selecting_protocol(cfg, source.protocol_names(cfg.TEST.SELECT_ON))
 

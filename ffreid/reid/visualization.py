@@ -28,19 +28,9 @@ ImageArray = npt.NDArray[np.uint8]
 def draw_rank_lists(
     source: Source, features: ExtractedFeatures, row: ResultRow, folder: Path, count: int
 ) -> int:
-    """Write the rank lists of `count` queries, worst first, as ``folder/*.png``.
+    """Write rank lists of `count` queries (or all valid ones) as ``folder/*.png``, worst first.
 
     Up to 20 are also stacked in ``sheet.png``. Images of an earlier run are removed.
-
-    Args:
-        source: dataset of the images.
-        features: of its test split.
-        row: its protocol defines junk and matches.
-        folder: is created.
-        count: number of queries, chosen by `evenly_spread_queries`.
-
-    Returns:
-        The number of lists drawn, less than `count` if fewer queries are valid.
     """
     assert row.ranking is not None
     for old in folder.glob("*.png"):
@@ -65,18 +55,7 @@ def rank_list_images(
     row: ResultRow,
     queries: Sequence[int],
 ) -> Iterator[ImageArray]:
-    """Draw the rank lists of some queries.
-
-    Args:
-        source: dataset of the images.
-        split: records of the features.
-        features: of the split.
-        row: its protocol defines junk and matches.
-        queries: their indices.
-
-    Yields:
-        (H, W, 3) uint8 each.
-    """
+    """Draw rank lists (H, W, 3) uint8 of the queries with these indices."""
     assert row.ranking is not None
     protocol = next(p for p in features.protocols if p.name == row.protocol)
     query_records = {record_path(record): record for record in split.query}
@@ -116,12 +95,6 @@ def top_matches(
     features: ExtractedFeatures, protocol: Protocol, query: int, length: int = LIST_LENGTH
 ) -> tuple[list[int], list[bool], list[float]]:
     """Find the gallery items nearest to a query, without junk.
-
-    Args:
-        features: of length 1, with labels.
-        protocol: defines junk and matches.
-        query: its index.
-        length: of the list at most.
 
     Returns:
         Their indices, whether they match, and their distances (1 - cosine).

@@ -23,11 +23,7 @@ MAX_TRIES = 100
 def read_frames(
     folder: Path, frames: Sequence[str], known_broken: Mapping[str, UserError] | None = None
 ) -> list[Image.Image]:
-    """Read a record's images, each file once.
-
-    Raises:
-        UnreadableError: a file is missing or broken, or in `known_broken`.
-    """
+    """Read a record's images, each file once; raise UnreadableError if one is missing or broken."""
     images: dict[str, Image.Image] = {}
     for path in dict.fromkeys(frames):
         if known_broken and path in known_broken:
@@ -40,12 +36,7 @@ def read_frames(
 
 
 class UnreadableError(Exception):
-    """A file of a record that cannot be read.
-
-    Args:
-        path: relative to the dataset's folder.
-        error: the reason.
-    """
+    """The file `path` of a record cannot be read, because of `error`."""
 
     def __init__(self, path: str, error: UserError) -> None:
         super().__init__(path)

@@ -69,11 +69,7 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> EvalSplit:
-        """The split ``test`` or ``val``.
-
-        Raises:
-            UserError: the dataset has no validation split.
-        """
+        """The split ``test`` or ``val``."""
         split = self.val if name == "val" else self.test
         if split is None:
             raise UserError(f"{self.name} has no validation split", "set TEST.SELECT_ON test")

@@ -23,12 +23,6 @@ def shuffled_groups(
     """Split each identity's shuffled images into groups of `instances`; shuffle the groups.
 
     An identity with fewer images gives one group with repetitions; incomplete groups are dropped.
-
-    Args:
-        members: the images of each identity.
-        instances: images per group.
-        rng: for shuffling.
-        numpy_rng: numpy's legacy generator, for the repetitions.
     """
     groups: list[list[int]] = []
     for images in members.values():
@@ -65,9 +59,6 @@ class IdentitySampler:
         batch: images per batch-norm group (DATA.TRAIN_BATCH).
         groups: batch-norm groups per step (TRAIN.BN_GROUPS).
         seed: of the order.
-
-    Raises:
-        UserError: the images do not fill a step.
     """
 
     def __init__(

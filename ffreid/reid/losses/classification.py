@@ -14,13 +14,7 @@ from ffreid.engine.precision import in_float32
 
 @in_float32
 def cross_entropy(scores: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """Mean cross entropy against targets (1 - e) one-hot + e / C (Szegedy et al., CVPR 2016).
-
-    Args:
-        scores: (B, C) logits.
-        labels: (B,) int64.
-        smoothing: e.
-    """
+    """Mean cross entropy against targets (1 - e) one-hot + e / C (Szegedy et al., CVPR 2016)."""
     return F.cross_entropy(scores, labels, label_smoothing=smoothing)
 
 

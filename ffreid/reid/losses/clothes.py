@@ -53,12 +53,6 @@ def update_one_by_one(memory: Tensor, features: Tensor, clothes: Tensor, blend: 
     """Blend each sample into its row, in batch order, as the authors' code does.
 
     A row with k samples in the batch is updated k times.
-
-    Args:
-        memory: (C, D), changed in place.
-        features: (B, D).
-        clothes: (B,) int64.
-        blend: new row from old row and feature.
     """
     # tolist: one synchronisation with the GPU instead of one per label.
     for feature, label in zip(features.unbind(), clothes.tolist(), strict=True):

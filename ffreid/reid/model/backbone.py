@@ -21,9 +21,6 @@ def load_backbone(net: nn.Module, source: str) -> None:
         net: the network.
         source: ``imagenet`` (torchvision's, downloaded or cached), ``random`` (no change), or the
             path of torchvision's file.
-
-    Raises:
-        UserError: the weights cannot be loaded, or are of another network.
     """
     if source == "random":
         return

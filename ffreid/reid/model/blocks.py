@@ -123,12 +123,6 @@ class AP3D(nn.Module):
     """1 x 3 x 3 convolution with a residual 3 x 1 x 1 convolution over aligned frames.
 
     The temporal part starts at zero, so the block starts as a 2D one.
-
-    Args:
-        channels: C of input and output.
-        stride: spatial.
-        temperature: see `AppearancePreservingModule`.
-        contrastive_attention: see `AppearancePreservingModule`.
     """
 
     def __init__(

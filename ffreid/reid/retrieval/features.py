@@ -23,9 +23,6 @@ def average_clips(clips: Tensor, spans: Tensor) -> Tensor:
     Args:
         clips: (N, D), not normalised.
         spans: (V, 2) int64, [start, end) of each tracklet's clips.
-
-    Raises:
-        UserError: a tracklet has no clips.
     """
     lengths = spans[:, 1] - spans[:, 0]
     if bool((lengths <= 0).any()):

@@ -90,9 +90,6 @@ def rank(
         query: columns (Q,) on the distances' device.
         gallery: columns (G,) on the distances' device.
         protocols: to evaluate.
-
-    Raises:
-        UserError: a distance is NaN or infinite; a column is missing or has a wrong length.
     """
     matrix = distances
     compute = (lambda start, stop: matrix[start:stop]) if isinstance(matrix, Tensor) else matrix

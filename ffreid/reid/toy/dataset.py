@@ -28,17 +28,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """An image, or the frames of a tracklet; identities, clothes and cameras from 0.
-
-    Attributes:
-        part: the split.
-        path: relative to the dataset's folder; ``{}`` is the number of the frame.
-        identity: of the person.
-        clothes: number among the person's.
-        camera: its number.
-        number: of the shot, among those of the same identity, clothes and camera.
-        frames: their number.
-    """
+    """An image, or the frames ``{}`` of a tracklet; identity, clothes and camera are numbers from 0."""
 
     part: str
     path: str
@@ -85,13 +75,6 @@ def generate(
         width: of each image.
         seed: of everything.
         progress: called with (images written, total) after each.
-
-    Returns:
-        `folder`.
-
-    Raises:
-        UserError: a number is out of range, `folder` holds something else, or a file cannot be
-            written.
     """
     name = VIDEO if video else IMAGES
     parameters: dict[str, int | str] = {

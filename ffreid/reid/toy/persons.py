@@ -49,20 +49,9 @@ STEPS = np.sqrt([2.0, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41])
 class Body:
     """A person's constant appearance. Lengths are relative to the person's height.
 
-    Attributes:
-        height: of the person, relative to the image's.
-        shoulders: half their width, seen from the front.
-        hips: half their width, relative to `shoulders`.
-        legs: length.
-        head: radius.
-        thigh: half the width of a thigh.
-        sleeves: fraction of the arms covered by the top.
-        hems: fraction of the legs covered by the bottom.
-        skin: RGB, 0 … 1.
-        hair: RGB, 0 … 1.
-        cut: of the hair, one of `CUTS`.
-        pattern: of all tops, one of `PATTERNS`.
-        repeats: of the pattern, per torso length.
+    `height` is relative to the image's; `shoulders`, `hips` (relative to `shoulders`) and `thigh` are
+    half widths; `sleeves` and `hems` fractions of the covered arms and legs; `cut` is in `CUTS`,
+    `pattern` in `PATTERNS` with `repeats` per torso length.
     """
 
     height: float
@@ -94,14 +83,9 @@ class Clothes:
 class Camera:
     """Appearance of a camera's images.
 
-    Attributes:
-        gains: factors of red, green and blue.
-        wall: RGB of the upper background.
-        floor: RGB of the lower background.
-        horizon: height of their border, relative to the image's height.
-        door: left edge of a darker area of the wall, relative to the image's width.
-        scale: of persons.
-        turn: from 0, persons seen from the front or back, to 1, from the side.
+    `gains` are factors of the colours; `horizon`, between `wall` and `floor`, is relative to the
+    image's height, `door`, the left edge of a darker area, to its width; `scale` is of persons;
+    `turn` goes from 0, persons seen from the front or back, to 1, from the side.
     """
 
     gains: Colour

@@ -29,16 +29,7 @@ SESSION_3_OFFSET = 12
 
 
 def read(root: Path, *, skip_broken: bool = False) -> Source:
-    """Read CCVID, in the order of its lists.
-
-    Args:
-        root: its folder, or the one that contains it.
-        skip_broken: accept tracklets with missing frames, and note their number.
-
-    Raises:
-        UserError: a list is missing, a line is malformed, a tracklet is missing, empty or lacks
-            frames, splits share an identity.
-    """
+    """Read CCVID in the order of its lists; `skip_broken` accepts tracklets that lack frames."""
     folder = find_folder(root, FOLDER_NAMES, ("train.txt", "query.txt", "gallery.txt"), TREE)
     gaps: list[str] | None = [] if skip_broken else None
     train, query, gallery = (_records(folder, part, gaps) for part in ("train", "query", "gallery"))
@@ -76,17 +67,7 @@ def _records(folder: Path, part: str, gaps: list[str] | None) -> list[RawRecord]
 def tracklet_frames(
     folder: Path, tracklet: str, source: Path, gaps: list[str] | None = None
 ) -> tuple[str, ...]:
-    """List a tracklet's frames in order, as paths relative to `folder`.
-
-    Args:
-        folder: of the dataset.
-        tracklet: folder of the frames.
-        source: the list that names it, for the error.
-        gaps: the tracklet's name is appended if it lacks frames; None raises an error instead.
-
-    Raises:
-        UserError: the folder is missing or empty, or frame numbers are missing.
-    """
+    """List a tracklet's frames in order; if it lacks some, add it to `gaps` or raise an error."""
     home = folder / tracklet
     if not home.is_dir():
         raise UserError(f"{source} lists {tracklet}, but there is no {home}", f"expected {TREE}")

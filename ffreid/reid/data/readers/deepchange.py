@@ -23,16 +23,7 @@ LINE = re.compile(r"((P(\d+))_C\d+_(\d+)_[^,]*),\s*(\d+)\s*$")
 
 
 def read(root: Path, *, skip_broken: bool = False) -> Source:
-    """Read DeepChange, in the order of its lists.
-
-    Args:
-        root: its folder, or the one that contains it.
-        skip_broken: keep listed files that are missing, and note their number.
-
-    Raises:
-        UserError: a folder, list or listed file is missing, a line is malformed, splits share an
-            identity.
-    """
+    """Read DeepChange, in the order of its lists; `skip_broken` keeps files that are missing."""
     lists = tuple(f"{part}-bbox.txt" for part in PARTS)
     folder = find_folder(root, FOLDER_NAMES, (*PARTS, *lists), TREE)
     missing: list[str] = []

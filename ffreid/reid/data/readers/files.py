@@ -23,18 +23,7 @@ def list_images(
     suffixes: Sequence[str] = IMAGE_SUFFIXES,
     nested: bool = False,
 ) -> list[str]:
-    """List a split's images as sorted paths relative to `folder`, without hidden files.
-
-    Args:
-        folder: of the dataset.
-        part: the split's folder below it, with ``/``.
-        tree: the expected layout, for the error.
-        suffixes: of images.
-        nested: images are in subfolders (one per identity) instead of the split's folder itself.
-
-    Raises:
-        UserError: the split's folder is missing or contains no image.
-    """
+    """List images of `folder`/`part` (or its subfolders) as sorted paths relative to `folder`."""
     home = folder / part
     if not home.is_dir():
         raise UserError(
@@ -62,11 +51,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def read_list(path: Path, tree: str, entry: str) -> list[str]:
-    """Read a split's list file.
-
-    Raises:
-        UserError: it is missing, unreadable or empty.
-    """
+    """Read a split's list file."""
     if not path.is_file():
         raise UserError(
             f"no list {path}: {path.parent}: {describe_folder(path.parent)}", f"expected {tree}"
@@ -77,17 +62,7 @@ def read_list(path: Path, tree: str, entry: str) -> list[str]:
 def match_names(
     source: Path, texts: Iterable[str], pattern: re.Pattern[str], example: str
 ) -> list[re.Match[str]]:
-    """Match the start of each line or name; of a path, the part after the last ``/``.
-
-    Args:
-        source: of the texts, for the error.
-        texts: file names, paths or lines.
-        pattern: to match.
-        example: a matching text, for the error.
-
-    Raises:
-        UserError: some do not match.
-    """
+    """Match the start of all lines or names; of a path, the part after the last ``/``."""
     names = [text.rpartition("/")[2] for text in texts]
     matches = [pattern.match(name) for name in names]
     if wrong := [name for name, match in zip(names, matches, strict=True) if match is None]:
@@ -107,16 +82,7 @@ def match_images(
     *,
     nested: bool = False,
 ) -> list[tuple[str, re.Match[str]]]:
-    """List a split's images, see `list_images`, with their names' matches, see `match_names`.
-
-    Args:
-        folder: of the dataset.
-        part: the split's folder below it.
-        tree: the expected layout, for the error.
-        pattern: of the names.
-        example: of a name; its suffix is that of images.
-        nested: images are in subfolders.
-    """
+    """List a split's images, see `list_images`, with the matches of their names; suffix as `example`."""
     suffixes = (Path(example).suffix,)
     paths = list_images(folder, part, tree, suffixes=suffixes, nested=nested)
     return list(zip(paths, match_names(folder / part, paths, pattern, example), strict=True))
@@ -125,17 +91,7 @@ def match_images(
 def check_exist(
     folder: Path, paths: Iterable[str], source: Path, *, skip_broken: bool = False
 ) -> list[str]:
-    """Check that listed files exist, by listing each folder once.
-
-    Args:
-        folder: of the paths.
-        paths: with ``/``.
-        source: the list, for the error.
-        skip_broken: return the missing ones instead of raising an error.
-
-    Raises:
-        UserError: some are missing.
-    """
+    """Check that listed files exist, or return the missing ones; each folder is listed once."""
     by_home: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         by_home[path.rpartition("/")[0]].append(path)

@@ -52,15 +52,6 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
 
     Without cameras, protocols do not exclude any; without clothes, protocols that need them are
     not evaluated and each identity has one clothes label in training.
-
-    Args:
-        root: the folder.
-        skip_broken: keep listed images that are missing, and note their number.
-
-    Raises:
-        UserError: there is neither a table nor split folders, a line or column is incomplete or
-            malformed, a file is missing, a split is empty, an identity is in train and elsewhere,
-            clothes have two identities.
     """
     table = _find_table(root)
     rows, notes = _read_folders(root) if table is None else _read_table(table, skip_broken)

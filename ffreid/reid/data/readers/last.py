@@ -22,9 +22,6 @@ def read(root: Path) -> Source:
 
     Each image has its own camera, so none is excluded from a ranking; in evaluation the clothes
     label is the identity.
-
-    Raises:
-        UserError: a folder is missing or empty, a name is malformed, splits share an identity.
     """
     folder = find_folder(root, FOLDER_NAMES, ("train", "val", "test"), TREE)
     train_images = match_images(

@@ -18,11 +18,7 @@ LIST = "info/cloth-change_id_test.txt"
 
 
 def read(root: Path) -> Source:
-    """Read LTCC.
-
-    Raises:
-        UserError: a folder is missing or empty, a name is malformed, splits share an identity.
-    """
+    """Read LTCC."""
     folder = find_folder(root, FOLDER_NAMES, ("train", "query", "test"), TREE)
     train, query, gallery = (
         [

@@ -18,11 +18,7 @@ JUNK = "-1"
 
 
 def read(root: Path) -> Source:
-    """Read Market-1501 without ``-1`` (bad boxes); ``0000`` are distractors in the gallery.
-
-    Raises:
-        UserError: a folder is missing or empty, a name is malformed, splits share an identity.
-    """
+    """Read Market-1501 without ``-1`` (bad boxes); ``0000`` are distractors in the gallery."""
     folder = find_folder(root, FOLDER_NAMES, PARTS, TREE)
     train, query, gallery = (
         [

@@ -26,11 +26,7 @@ TRIALS, SEED = 10, 3
 
 
 def read(root: Path) -> Source:
-    """Read PRCC; as in the test split, the validation queries are B and C and the gallery is A.
-
-    Raises:
-        UserError: a folder is missing or empty, a name is malformed, splits share an identity.
-    """
+    """Read PRCC; as in the test split, the validation queries are B and C and the gallery is A."""
     folder = find_folder(root, FOLDER_NAMES, ("rgb",), TREE)
     train, val = _mixed_cameras(folder, "rgb/train"), _mixed_cameras(folder, "rgb/val")
     by_camera = [_one_camera(folder, camera) for camera in CAMERAS]

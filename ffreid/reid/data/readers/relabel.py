@@ -48,22 +48,19 @@ def make_source(
     clothes_key: Key = str,
     **options: Any,
 ) -> Source:
-    """Create a dataset from its records.
+    """Create a dataset from its records; splits must not share identities with `train`.
 
     Args:
         name: of the dataset.
         folder: of the paths.
         train: numbered by `relabel`.
-        evaluated: records of the other splits by name, whose identities must not be in `train`.
+        evaluated: records of the other splits by name.
         test: the test split.
         hint: of the error; default: unpack the dataset again.
         identity_key: distinguishes identities in all splits.
         train_order: sorts the training identities.
         clothes_key: sorts clothes.
         options: further attributes of `Source`.
-
-    Raises:
-        UserError: an identity is in `train` and in another split.
     """
     trained = {identity_key(record.identity) for record in train}
     for split, records in evaluated.items():

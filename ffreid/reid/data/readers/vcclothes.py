@@ -27,22 +27,18 @@ PAIRS = {
 
 
 def read(root: Path) -> Source:
-    """Read VC-Clothes with all four cameras, and the rows with two.
-
-    Raises:
-        UserError: a folder is missing or empty, a name is malformed, splits share an identity.
-    """
+    """Read VC-Clothes with all four cameras, and the rows with two."""
     rows = (between(name, cameras, cameras) for name, cameras in PAIRS.values())
     return _read(root, "vcclothes", range(4), (*STANDARD, *rows))
 
 
 def read_same_clothes(root: Path) -> Source:
-    """Read VC-Clothes with test images of cameras 2 and 3 only; raises like `read`."""
+    """Read VC-Clothes with test images of cameras 2 and 3 only."""
     return _read_pair(root, "vcclothes_sc")
 
 
 def read_changed_clothes(root: Path) -> Source:
-    """Read VC-Clothes with test images of cameras 3 and 4 only; raises like `read`."""
+    """Read VC-Clothes with test images of cameras 3 and 4 only."""
     return _read_pair(root, "vcclothes_cc")
 
 
