@@ -119,7 +119,7 @@ def evaluate(
 def evaluate_split(
     cfg: CfgNode, world: World, source: Source, net: nn.Module, *, split: Literal["test", "val"]
 ) -> tuple[ExtractedFeatures, list[ResultRow]]:
-    """Evaluate a network on ``test`` or ``val`` during training; all processes return the result."""
+    """Evaluate a network on ``test`` or ``val`` during training; all processes call it."""
     records = source.split(split)
     features = extract_features(cfg, world, source, net, records, "of the training run")
     return features, score_protocols(replace(features, single_shot=()), world.device)

@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """An image, or the frames ``{}`` of a tracklet; identity, clothes and camera are numbers from 0."""
+    """An image, or the frames ``{}`` of a tracklet; identity, clothes, camera are from 0."""
 
     part: str
     path: str

@@ -49,8 +49,8 @@ STEPS = np.sqrt([2.0, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41])
 class Body:
     """A person's constant appearance. Lengths are relative to the person's height.
 
-    `height` is relative to the image's; `shoulders`, `hips` (relative to `shoulders`) and `thigh` are
-    half widths; `sleeves` and `hems` fractions of the covered arms and legs; `cut` is in `CUTS`,
+    `height` is relative to the image's; `shoulders`, `hips` (relative to `shoulders`) and `thigh`
+    are half widths; `sleeves` and `hems` covered fractions of arms and legs; `cut` is in `CUTS`,
     `pattern` in `PATTERNS` with `repeats` per torso length.
     """
 

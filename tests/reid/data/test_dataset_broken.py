@@ -25,8 +25,7 @@ from tests.reid.data.synthetic_records import (
 )
 
 
-@pytest.mark.parametrize("data_set", [train_set, eval_set])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("data_set", "workers"), [(train_set, 0), (eval_set, 0), (train_set, 1)])
 def test_a_damaged_picture_is_an_error_that_names_it(
     pictures: list[Record], tmp_path: Path, data_set: Any, workers: int
 ) -> None:

@@ -82,7 +82,7 @@ def match_images(
     *,
     nested: bool = False,
 ) -> list[tuple[str, re.Match[str]]]:
-    """List a split's images, see `list_images`, with the matches of their names; suffix as `example`."""
+    """List a split's images with the suffix of `example`, and the matches of their names."""
     suffixes = (Path(example).suffix,)
     paths = list_images(folder, part, tree, suffixes=suffixes, nested=nested)
     return list(zip(paths, match_names(folder / part, paths, pattern, example), strict=True))
