@@ -146,14 +146,7 @@ def convert_any(
     identify_network: Callable[[CheckpointContents], NetworkInfo | None],
     to_ffreid: Callable[..., tuple[dict[str, Any], list[str]]],
 ) -> tuple[dict[str, Any], str] | None:
-    """Convert any checkpoint to ffreid's layout; also return a note if it was another's.
-
-    Args:
-        raw: the checkpoint.
-        path: of its file.
-        task: of the network.
-        identify_network: the task's.
-        to_ffreid: the task's.
+    """Convert any checkpoint with a task's functions; see the task's ``convert_any``.
 
     Returns:
         None if it contains no network of the task.

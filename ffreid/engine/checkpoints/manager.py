@@ -46,8 +46,7 @@ class CheckpointManager:
         Args:
             name: of the file.
             state: its content.
-            epoch: number, from 1, of the epoch that has just ended, whose state is kept too every
-                N epochs.
+            epoch: that has just ended, from 1; its state is kept too if `keeps` says so.
 
         Raises:
             UserError: it cannot be written, or the folder is gone.
@@ -126,10 +125,6 @@ def latest_valid(
     ``last.pth`` first, then the epochs from the newest: an epoch's state was ``last.pth`` once, so
     this is the order of their steps. File times are not: copying a folder changes them.
 
-    Args:
-        folder: of the run.
-        log: called for each file that is skipped.
-
     Returns:
         The path and the content; None if the run has no checkpoint.
 
@@ -179,37 +174,35 @@ def check_resumable(
 
     Args:
         state: the checkpoint.
-        origin: its file, for the message.
+        origin: its file.
         cfg: of the run.
         classes: of the run.
         total: steps of the run.
         free: the task's settings that may differ, in addition to `defaults.FREE_TO_CHANGE`.
-
-    Raises:
-        UserError: saying what differs.
     """
     _check_complete(state, origin)
-    if state.get("dataset") not in (None, cfg.DATASET):
+    then, name = state.get("dataset"), cfg.DATASET
+    if then not in (None, name):
         raise UserError(
-            f"{origin} was trained on {state['dataset']}, not on {cfg.DATASET}",
-            f"use --dataset {state['dataset']}, or evaluate it with ffreid eval --checkpoint",
+            f"{origin} was trained on {then}, not on {name}",
+            f"use --dataset {then}, or evaluate it with ffreid eval --checkpoint",
         )
     if state.get("task") != cfg.TASK:
         raise UserError(
-            f"{origin} is of the task {state.get('task')}, {cfg.DATASET} of the task {cfg.TASK}",
+            f"{origin} is of the task {state.get('task')}, {name} of the task {cfg.TASK}",
             "resume a run of the same data set",
         )
     if state["classes"] != list(classes):
         raise UserError(
-            f"{origin} was trained on other classes than {cfg.DATASET} has "
+            f"{origin} was trained on other classes than {name} has "
             f"({len(state['classes'])} there, {len(classes)} here)",
             "resume a run of the same data set, or evaluate it with ffreid eval --checkpoint",
         )
-    for key, then, now in differing(cfg, state["config"]):
+    for key, old, new in differing(cfg, state["config"]):
         if not key.startswith((*FREE_TO_CHANGE, *free)):
             raise UserError(
-                f"{origin} was trained with {key} {then}, this run has {now}",
-                f"resume with {key} {then}, or train from scratch with --tag NAME",
+                f"{origin} was trained with {key} {old}, this run has {new}",
+                f"resume with {key} {old}, or train from scratch with --tag NAME",
             )
     if state["step"] > total:
         raise UserError(

@@ -1,7 +1,10 @@
 """What a pickle asks for, found with `pickletools` before anything in it is loaded.
 
 The scan follows numbers, strings, tuples and globals on the stack. Lists, dicts and results of
-calls are opaque to it: their content is checked after loading.
+calls are opaque to it: torch compares tensors with their storages, and the loaded content is
+checked once more. Refused although harmless, since torch.save writes none of these: globals whose
+names are computed, objects that are not rebuilt by functions, storage keys that are not ASCII, memo
+indices above the number of opcodes, and tuples nested deeper than `MAX_TUPLE_DEPTH`.
 """
 
 import pickle
