@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -62,15 +63,13 @@ def kill_often(train: Callable[[str], None], place: Path, *, count: int, seed: i
         Failure: a run ended with an error, or its result differs from that of ``place/whole``.
     """
     draw, tally = random.Random(seed), Tally()
-    started, saving = time.monotonic(), SaveTimer(place / "whole")
-    run(train, place / "whole", saving.update)
-    duration = time.monotonic() - started
+    duration, saving = measured(train, place / "whole")
     while sum(tally.kills) < count:
         folder, killed = place / f"killed-{tally.finished + 1}", False
         while sum(tally.kills) < count:
             kind = sum(tally.kills) % 2
-            moment = Saving(folder, draw, saving.longest) if kind else Moment(draw, duration)
-            if not run(train, folder, moment.is_reached):
+            aim = while_saving(folder, draw, saving) if kind else at_any_moment(draw, duration)
+            if not run(train, folder, aim):
                 break
             killed = True
             tally.kills[kind] += 1
@@ -83,55 +82,45 @@ def kill_often(train: Callable[[str], None], place: Path, *, count: int, seed: i
     return tally
 
 
-class SaveTimer:
-    """The longest time for which `folder` holds an incomplete checkpoint, in seconds."""
+def measured(train: Callable[[str], None], folder: Path) -> tuple[float, float]:
+    """Seconds of an uninterrupted run, and the most during which it holds an incomplete file."""
+    started, longest = time.monotonic(), 0.0
+    since: float | None = None
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.longest = folder, 0.0
-        self.since: float | None = None
-
-    def update(self) -> bool:
-        """Look at the folder; False, as a moment that is never reached."""
+    def observe() -> bool:
+        nonlocal since, longest
         now = time.monotonic()
-        self.since = (self.since or now) if parts(self.folder) else None
-        self.longest = max(self.longest, now - (self.since or now))
+        since = (since or now) if parts(folder) else None
+        longest = max(longest, now - (since or now))
         return False
 
-
-class Moment:
-    """Any moment within `duration` seconds from now."""
-
-    def __init__(self, draw: random.Random, duration: float) -> None:
-        self.at = time.monotonic() + draw.uniform(0, duration)
-
-    def is_reached(self) -> bool:
-        """Whether it is now or past."""
-        return time.monotonic() >= self.at
+    run(train, folder, observe)
+    return time.monotonic() - started, longest
 
 
-class Saving:
-    """A moment at which `folder` holds an incomplete checkpoint: at most `saving` seconds."""
+def at_any_moment(draw: random.Random, duration: float) -> Callable[[], bool]:
+    """Whether a random moment within `duration` seconds from now has come."""
+    at = time.monotonic() + draw.uniform(0, duration)
+    return lambda: time.monotonic() >= at
 
-    def __init__(self, folder: Path, draw: random.Random, saving: float) -> None:
-        self.folder, self.draw, self.saving = folder, draw, saving
-        self.left = draw.randint(1, 4)
-        self.before = parts(folder)  # left by an earlier kill
-        self.at: float | None = None
 
-    def is_reached(self) -> bool:
-        """Whether it is now."""
-        now, before = parts(self.folder), self.before
-        self.before = now
-        if self.at is not None:
-            if now and time.monotonic() >= self.at:
-                return True
-            if not now:  # written faster than expected: wait for the next one
-                self.at = None
-        elif now - before:
-            self.left -= 1
-            if self.left <= 0:
-                self.at = time.monotonic() + self.draw.uniform(0, self.saving)
-        return False
+def while_saving(folder: Path, draw: random.Random, saving: float) -> Callable[[], bool]:
+    """Whether it is a random moment at which `folder` holds an incomplete checkpoint."""
+    left, before = draw.randint(1, 4), parts(folder)  # of an earlier kill
+    at: float | None = None
+
+    def is_reached() -> bool:
+        nonlocal left, before, at
+        now = parts(folder)
+        new, before = now - before, now
+        if at is None and new:
+            left -= 1
+            at = time.monotonic() + draw.uniform(0, saving) if left <= 0 else None
+        elif not now:  # written faster than expected: wait for the next one
+            at = None
+        return at is not None and bool(now) and time.monotonic() >= at
+
+    return is_reached
 
 
 def run(train: Callable[[str], None], folder: Path, should_kill: Callable[[], bool]) -> bool:
@@ -169,11 +158,9 @@ def run(train: Callable[[str], None], folder: Path, should_kill: Callable[[], bo
 
 def kill(pid: int) -> None:
     """Kill the process and its group, which does not exist yet in its first moment."""
-    for send in (os.killpg, os.kill):
-        try:
-            send(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
 
 
 def _train_and_exit(work: Callable[[], None], log: Path) -> None:
