@@ -6,13 +6,13 @@ import torch
 
 
 def without_clocks(state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint without its configuration and the seconds that things took."""
+    """A checkpoint without configuration and times."""
     sums = {k: v for k, v in state["epoch_sums"].items() if k not in ("seconds", "waited")}
     return state | {"epoch_sums": sums, "config": ""}
 
 
 def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of metrics.jsonl without the seconds that things took, and without those of saves."""
+    """Rows of metrics.jsonl without times, and without rows of saves."""
     return [
         {key: row[key] for key in row if key not in ("seconds", "waited")}
         for row in rows
@@ -23,7 +23,7 @@ def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
     """Paths of all values in which two checkpoints differ."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        return [at for key in one for at in differences(one[key], other[key], f"{where}/{key}")]
+        return [path for key in one for path in differences(one[key], other[key], f"{where}/{key}")]
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return [] if torch.equal(one, other) else [where]
     return [] if one == other else [where]

@@ -1,4 +1,4 @@
-"""A run of either system, resumed after each of its steps, ends bitwise as the whole one."""
+"""A run of either task, resumed after each step, ends bitwise like an uninterrupted one."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -42,21 +42,21 @@ def trained(cfg: CfgNode, folder: Path, state: Any = None, stop_at: int | None =
 
 
 @pytest.mark.parametrize("dataset", SETTINGS)
-def test_a_run_resumed_after_every_step_is_bitwise_the_whole_one(
+def test_a_run_resumed_after_every_step_ends_bitwise_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str
 ) -> None:
-    held: dict[Path, Any] = {}
+    saved: dict[Path, Any] = {}
 
-    def hold(
+    def keep(
         self: CheckpointManager, name: str, state: dict[str, Any], *, epoch: int | None = None
     ) -> Saved:
-        """Keep a copy instead of a file: half a gigabyte a save."""
+        """Keep a copy instead of a file of half a gigabyte."""
         if state["evaluated"]:
-            held[self.folder / name] = deepcopy(state)
+            saved[self.folder / name] = deepcopy(state)
         (self.folder / name).touch()
         return Saved(name, 0.0, 0.0)
 
-    monkeypatch.setattr(CheckpointManager, "save", hold)
+    monkeypatch.setattr(CheckpointManager, "save", keep)
     use_tiny(monkeypatch)
     pairs = [*SETTINGS[dataset].split(), "TRAIN.STEPS", str(STEPS)]
     cfg = compose(
@@ -66,12 +66,12 @@ def test_a_run_resumed_after_every_step_is_bitwise_the_whole_one(
     trained(cfg, whole)
     trained(cfg, cut, stop_at=1)
     for step in range(1, STEPS):
-        state = deepcopy(held[cut / "last.pth"])
+        state = deepcopy(saved[cut / "last.pth"])
         assert state["step"] == step
         trained(cfg, cut, state, step + 1)
-    names = {path.name for path in held if path.parent == whole}
+    names = {path.name for path in saved if path.parent == whole}
     assert names >= {"last.pth", "best.pth"}
     for name in names:
-        one, other = without_clocks(held[cut / name]), without_clocks(held[whole / name])
+        one, other = without_clocks(saved[cut / name]), without_clocks(saved[whole / name])
         assert differences(one, other) == []
-    assert held[cut / "last.pth"]["step"] == STEPS
+    assert saved[cut / "last.pth"]["step"] == STEPS

@@ -1,11 +1,10 @@
-"""Processes, parts of a step and precision leave the losses of both systems what they are."""
+"""Processes, micro-batches and precision do not change the losses of either task."""
 
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from yacs.config import CfgNode
 
 from ffreid import tasks
 from ffreid.engine.distributed import group
@@ -24,8 +23,8 @@ SETTINGS = {
         "DATA.TOY.TRAIN 6 DATA.TOY.TEST 1 DATA.TOY.HEIGHT 48 DATA.TOY.WIDTH 64 DATA.WORKERS 0 "
         "TRAIN.BATCH 6 TRAIN.BATCH_NORM frozen MODEL.DROPOUT false TRAIN.LR_MAX 1e-4"
     ),
-    # Six batch-norm groups, which every cell shares out otherwise; ResNet-50 in two processes is
-    # compared in float64 in tests/reid/test_processes.py, here a small network takes its place.
+    # Six batch-norm groups, divided differently in each case; ResNet-50 in two processes is
+    # compared in float64 in tests/reid/test_processes.py, here a small network replaces it.
     "toy-reid": (
         "DATA.TOY.IDENTITIES 6 DATA.TOY.TEST_IDENTITIES 2 DATA.TOY.CAMERAS 2 DATA.TOY.PICTURES 2 "
         "DATA.HEIGHT 48 DATA.WIDTH 24 DATA.TRAIN_BATCH 4 DATA.NUM_INSTANCES 2 DATA.NUM_WORKERS 0 "
@@ -34,8 +33,8 @@ SETTINGS = {
     ),
 }
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
-"""Relative: what rounding becomes in a step of Adam."""
-CELLS = [
+"""Relative: effect of rounding in a step of Adam."""
+CASES = [
     (size, precision, parts)
     for size in (1, SIZE)
     for precision in ("fp32", "bf16")
@@ -43,67 +42,58 @@ CELLS = [
 ]
 
 
-def configuration(root: Path, dataset: str, precision: str, parts: int) -> CfgNode:
+def curve(root: Path, dataset: str, precision: str, count: int) -> list[float]:
+    """Every step's loss, and the first gradient norms, which Adam's steps do not show."""
     pairs = [*SETTINGS[dataset].split(), "TRAIN.STEPS", str(STEPS)]
-    pairs += ["TRAIN.PRECISION", precision, "TRAIN.ACCUMULATE", str(parts)]
-    return compose(dataset, root=root, output=root, pairs=pairs)
-
-
-def curve(root: Path, dataset: str, precision: str, parts: int) -> list[float]:
-    """Every step's loss, and the first gradients' lengths, which Adam's steps do not show."""
+    pairs += ["TRAIN.PRECISION", precision, "TRAIN.ACCUMULATE", str(count)]
+    cfg = compose(dataset, root=root, output=root, pairs=pairs)
+    world = World(group.rank(), group.size(), torch.device("cpu"))
     with pytest.MonkeyPatch.context() as patch:
         use_tiny(patch)
-        return curve_of(configuration(root, dataset, precision, parts), root)
-
-
-def curve_of(cfg: CfgNode, root: Path) -> list[float]:
-    parts = cfg.TRAIN.ACCUMULATE
-    world = World(group.rank(), group.size(), torch.device("cpu"))
-    trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), root)
+        trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), root)
     keys = StepKeys(
         start=0,
         total=STEPS,
         plan=trainer.plan,
-        micro_batches=parts,
+        micro_batches=count,
         rank=world.rank,
         size=world.size,
     )
     batches = stream(trainer.data, keys, trainer.build.collate, workers=0)
-    found = []
-    for step, cut in zip(keys.steps, group_by_step(batches, parts), strict=True):
-        stepped = trainer.train_step.step(cut, Progress(step, STEPS, 0))
-        found += [stepped.terms["loss"], *(stepped.norms.values() if step == 0 else ())]
-    return found
+    values = []
+    for step, micro_batches in zip(keys.steps, group_by_step(batches, count), strict=True):
+        result = trainer.train_step.step(micro_batches, Progress(step, STEPS, 0))
+        values += [result.terms["loss"], *(result.norms.values() if step == 0 else ())]
+    return values
 
 
-def curves(rank: int, root: Path, dataset: str) -> dict[str, list[float]]:
-    return {f"{cell}": curve(root, dataset, *cell[1:]) for cell in CELLS if cell[0] == SIZE}
+def curves_of(rank: int, root: Path, dataset: str, size: int) -> dict[str, list[float]]:
+    return {f"{case}": curve(root, dataset, *case[1:]) for case in CASES if case[0] == size}
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
-def found(
+def curves(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[float]]:
-    """Curves by cell; those of one process and one part are what the others are compared with."""
+    """Curves by case; all are compared with one process and one micro-batch."""
     root = tmp_path_factory.mktemp("data")
-    mine = {f"{cell}": curve(root, request.param, *cell[1:]) for cell in CELLS if cell[0] == 1}
-    work = partial(curves, root=root, dataset=request.param)
-    together, others = in_processes(work, tmp_path_factory.mktemp("two"))
-    assert together == others  # the processes agree on what they log
-    found: dict[str, list[float]] = mine | together
-    return found
+    alone = curves_of(0, root, request.param, 1)
+    work = partial(curves_of, root=root, dataset=request.param, size=SIZE)
+    first, second = in_processes(work, tmp_path_factory.mktemp("two"))
+    assert first == second  # the processes agree on what they log
+    return {**alone, **first}
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_the_curve_is_that_of_one_process_and_the_whole_step(
-    found: dict[str, list[float]], cell: tuple[int, str, int]
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_losses_are_those_of_one_process_and_one_micro_batch(
+    curves: dict[str, list[float]], case: tuple[int, str, int]
 ) -> None:
-    plain = found[f"{(1, cell[1], 1)}"]
-    assert len(set(plain)) > STEPS
-    assert found[f"{cell}"] == pytest.approx(plain, rel=TOLERANCE[cell[1]])
+    expected = curves[f"{(1, case[1], 1)}"]
+    assert len(set(expected)) > STEPS
+    assert curves[f"{case}"] == pytest.approx(expected, rel=TOLERANCE[case[1]])
 
 
-def test_half_precision_is_another_computation_of_the_same(found: dict[str, list[float]]) -> None:
-    half, single = (found[f"{(1, name, 1)}"] for name in ("bf16", "fp32"))
+def test_half_precision_differs_slightly(curves: dict[str, list[float]]) -> None:
+    half, single = (curves[f"{(1, name, 1)}"] for name in ("bf16", "fp32"))
     assert half != single
     assert half == pytest.approx(single, rel=0.1)

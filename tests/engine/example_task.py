@@ -70,7 +70,7 @@ def collate(samples: list[Points]) -> Points:
 
 
 class Fitter(Task):
-    """The net fits the targets; the head, stepped first, what the net leaves over."""
+    """The net fits the targets; the head, stepped first, fits the rest."""
 
     def __init__(self, dropout: float, groups: int, single: bool) -> None:
         super().__init__()
@@ -84,12 +84,12 @@ class Fitter(Task):
 
     def losses(self, batch: Points, at: Progress) -> Iterator[tuple[str, Losses]]:
         batchnorm.regroup(self.net, max(1, len(batch) * self.groups // 12))
-        found = self.net(batch.x)
+        output = self.net(batch.x)
         if "head" in self.optimized:
-            left = (batch.y - found).detach()
+            left = (batch.y - output).detach()
             yield "head", Losses(train={"left": (left - self.head(batch.x)).square().mean()})
-        fit = (batch.y - found).square().mean()
-        yield "net", Losses(train={"fit": fit}, log={"largest": found.abs().mean()})
+        fit = (batch.y - output).square().mean()
+        yield "net", Losses(train={"fit": fit}, log={"largest": output.abs().mean()})
 
 
 def defaults(folder: Path, *pairs: str) -> CfgNode:
@@ -109,7 +109,7 @@ def defaults(folder: Path, *pairs: str) -> CfgNode:
 
 
 class Sources:
-    """What ``pose/sources.py`` is to pose."""
+    """Like ``pose/sources.py``."""
 
     def open_source(self, cfg: CfgNode) -> Samples:
         return Samples(tuple(cfg.DATA.BAD))
@@ -128,7 +128,7 @@ class Sources:
 
 
 class Build:
-    """What ``pose/build.py`` is to pose."""
+    """Like ``pose/build.py``."""
 
     FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "DATA.BAD")
 
@@ -151,7 +151,7 @@ class Build:
     def build_task(
         self, cfg: CfgNode, source: Samples, device: torch.device, *, resumed: bool = False
     ) -> Task:
-        torch.manual_seed(cfg.SEED + resumed)  # what a checkpoint forgets would show
+        torch.manual_seed(cfg.SEED + resumed)  # values that a checkpoint lacks would differ
         task = Fitter(cfg.MODEL.DROPOUT, cfg.TRAIN.GROUPS, cfg.MODEL.SINGLE)
         return task.to(device, precision.dtype(cfg))
 
@@ -168,7 +168,7 @@ class Build:
 
 
 class Validation:
-    """What ``pose/validation.py`` is to pose."""
+    """Like ``pose/validation.py``."""
 
     def due(self, cfg: CfgNode, plan: Plan, done: int) -> bool:
         return bool(done % cfg.TEST.EVERY == 0)

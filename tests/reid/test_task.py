@@ -1,4 +1,4 @@
-"""What the task's losses are in half precision."""
+"""Losses of the task in half precision."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ SETTINGS = Settings(
 
 
 def task(memory: bool) -> ReidTask:
-    """A task whose pictures are features already."""
+    """A task whose images are features already."""
     torch.manual_seed(1)
     made = NetworkWithClassifier(nn.Identity(), NormalizedClassifier(FEATURES, IDENTITIES))
     owners = torch.arange(OUTFITS) // 2 == torch.arange(IDENTITIES)[:, None]
@@ -42,7 +42,7 @@ def task(memory: bool) -> ReidTask:
 
 
 def steps(memory: bool, half: torch.dtype | None) -> list[dict[str, float]]:
-    """Terms of two steps on the same batch, whose features float16 and bfloat16 cannot hold."""
+    """Terms of two steps on the same batch, whose features half precision cannot represent."""
     made = task(memory)
     optimisers = {
         name: torch.optim.SGD(made.get_submodule(name).parameters(), lr=0.1)
