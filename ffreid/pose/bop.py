@@ -30,9 +30,6 @@ def read_bop_csv(path: Path, objects: ObjectModels) -> dict[str, list[tuple[int,
 
     Returns:
         Class ids and (3, 4) poses in metres by frame ``<scene:04d>/<image:06d>``.
-
-    Raises:
-        UserError: a column is missing or a row is not a pose, naming file and row.
     """
     best: dict[tuple[str, int], tuple[float, Pose]] = {}
     with path.open(newline="", errors="replace") as file:

@@ -103,11 +103,7 @@ def build_task(
 
 
 def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tuple[nn.Module, Any]:
-    """Build the network for `objects` and load any FFB6D checkpoint; also return its contents.
-
-    Raises:
-        UserError: the file is unreadable, or of another network.
-    """
+    """Build the network for `objects` and load any FFB6D checkpoint; also return its contents."""
     state, line = convert.convert_any(io.load(path), path)
     if line and group.rank() == 0:
         log(line)

@@ -131,11 +131,7 @@ def defaults() -> CfgNode:
 
 
 def check(cfg: CfgNode) -> None:
-    """Refuse values that cannot work, before anything heavy is imported.
-
-    Raises:
-        UserError: naming key and value.
-    """
+    """Refuse values that cannot work, before anything heavy is imported."""
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
     engine_defaults.check(cfg)
@@ -159,10 +155,6 @@ def check_linemod_object(name: str) -> None:
 
 
 def check_root(cfg: CfgNode) -> None:
-    """Refuse a dataset whose folder is not given or does not exist; toy data need none.
-
-    Raises:
-        UserError: naming the option to use.
-    """
+    """Refuse a dataset whose folder is not given or does not exist; toy data need none."""
     if files := LAYOUTS[cfg.DATA.LAYOUT].files:
         check_folder(cfg, files)

@@ -37,9 +37,6 @@ def read_predictions(path: Path, objects: ObjectModels, frames_file: Path | None
         path: folder or file.
         objects: whose names or numbers the files use.
         frames_file: frames of the lines of text files; a CSV needs none.
-
-    Raises:
-        UserError: naming file and line.
     """
     if path.is_file():
         return read_bop_csv(path, objects)

@@ -82,17 +82,14 @@ def score_frame(
         predicted = np.zeros((3, 4)) if best is None else best.camera_from_object
         voted = np.zeros_like(keypoints) if best is None else best.keypoints[: len(keypoints)]
         points, tree = mesh[class_id], None if trees is None else trees[class_id]
+        errors = {
+            "add": add(points, predicted, pose),
+            "adds": adds(points, predicted, pose, tree=tree),
+            "keypoint_error": keypoint_error(voted, keypoints),
+        }
+        solved = best is not None and best.solved
         scores.append(
-            InstanceScore(
-                index=gt.index,
-                frame=gt.name,
-                class_id=class_id,
-                detected=best is not None,
-                solved=best is not None and best.solved,
-                add=add(points, predicted, pose),
-                adds=adds(points, predicted, pose, tree=tree),
-                keypoint_error=keypoint_error(voted, keypoints),
-            )
+            InstanceScore(gt.index, gt.name, class_id, best is not None, solved, **errors)
         )
     return scores
 

@@ -100,11 +100,7 @@ def layout_of(cfg: CfgNode) -> Layout:
 
 
 def open_source(cfg: CfgNode) -> Source:
-    """Open the dataset of the configuration.
-
-    Raises:
-        UserError: no folder is given, or it holds no such dataset.
-    """
+    """Open the dataset of the configuration."""
     check_root(cfg)
     layout = layout_of(cfg)
     objects = layout.objects(cfg)
@@ -135,11 +131,7 @@ def ycb_ground_truth(folder: Path, objects: ObjectModels, frames: Path | None) -
 
 
 def check_source(cfg: CfgNode, source: Source) -> None:
-    """Read the meshes now if images or scores need them later.
-
-    Raises:
-        UserError: a mesh is missing or in another unit.
-    """
+    """Read the meshes now if images or scores need them later."""
     if cfg.TRAIN.EVAL_POSES or cfg.TRAIN.TENSORBOARD:
         assert len(source.meshes) == len(source.objects)
 

@@ -110,11 +110,7 @@ class LinemodReader:
         return self.real_train_names[rng.randint(0, len(self.real_train_names))]
 
     def read(self, name: str) -> Frame:
-        """Read a frame by its name in one of the lists.
-
-        Raises:
-            UserError: a file of the frame is missing, damaged or contradicts another.
-        """
+        """Read a frame by its name in one of the lists."""
         if name.startswith("data/"):
             return self._read_real(name)
         return _read_pickle(self.folder / name, name, self.number)

@@ -26,11 +26,7 @@ XYZ_HINT = "write one vertex per line: x y z in metres"
 
 
 def read_xyz_meshes(folder: Path, objects: ObjectModels) -> Meshes:
-    """Read ``models/<class>/points.xyz`` of every class.
-
-    Raises:
-        UserError: a file is missing, malformed, or in millimetres.
-    """
+    """Read ``models/<class>/points.xyz`` of every class."""
     meshes = {}
     for class_id in objects.class_ids:
         path = folder / "models" / objects.name(class_id) / "points.xyz"
@@ -50,11 +46,7 @@ def read_xyz_meshes(folder: Path, objects: ObjectModels) -> Meshes:
 
 
 def read_linemod_mesh(folder: Path, number: int) -> npt.NDArray[np.float32]:
-    """Read ``models/obj_NN.ply`` (millimetres) of LineMOD object `number`: (P, 3) metres.
-
-    Raises:
-        UserError: the file is missing, of another format, or in metres.
-    """
+    """Read ``models/obj_NN.ply`` (millimetres) of LineMOD object `number`: (P, 3) metres."""
     path = folder / "models" / f"obj_{number:02d}.ply"
     vertices = read_ply(path)
     model_info = resource("linemod")["models_info_mm"].get(str(number))
@@ -79,11 +71,7 @@ def _check_unit(path: Path, points: npt.NDArray[np.floating], expected: float, u
 
 
 def read_ply(path: Path) -> npt.NDArray[np.float64]:
-    """Read the vertices of a .ply file: (P, 3) in the file's unit.
-
-    Raises:
-        UserError: the file is missing or cannot be read.
-    """
+    """Read the vertices of a .ply file: (P, 3) in the file's unit."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -47,9 +47,6 @@ def make_sample(
 
     Returns:
         The sample, or `SkippedFrame` where fewer than `MIN_POINTS` pixels have depth.
-
-    Raises:
-        UserError: the image size or `points` does not fit the network.
     """
     height, width = frame.depth.shape
     if height % 8 or width % 8:

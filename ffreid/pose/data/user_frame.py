@@ -20,9 +20,6 @@ def frame_from_arrays(
         depth: (H, W) numbers; 0, NaN or infinity where nothing was measured.
         intrinsics: (3, 3) camera matrix, pixels.
         depth_scale: units per metre.
-
-    Raises:
-        UserError: an argument has another shape, type or range.
     """
     colours, measured = _as_array("rgb", rgb), _as_array("depth", depth)
     matrix = _as_array("intrinsics", intrinsics)
@@ -65,11 +62,7 @@ def frame_from_arrays(
 
 
 def check_size(frame: Frame, downscale: int) -> None:
-    """Check that the network takes the frame, `downscale` times smaller.
-
-    Raises:
-        UserError: with a size to crop to.
-    """
+    """Check that the network takes the frame, `downscale` times smaller."""
     height, width = frame.depth.shape
     step = 8 * downscale
     if min(height, width) < step or height // downscale % 8 or width // downscale % 8:

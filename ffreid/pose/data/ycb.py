@@ -130,11 +130,7 @@ class YcbReader:
         return self.real_train_names[rng.randint(0, len(self.real_train_names))]
 
     def read(self, name: str) -> Frame:
-        """Read a frame, e.g. ``data/0048/000001``.
-
-        Raises:
-            UserError: a file of the frame is missing, damaged or contradicts another.
-        """
+        """Read a frame, e.g. ``data/0048/000001``."""
         paths = [self.folder / f"{name}-{part}.png" for part in ("color", "depth", "label")]
         rgb = read_image(paths[0])
         depth = read_single_channel(paths[1], "depth image")

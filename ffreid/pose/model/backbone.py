@@ -13,9 +13,6 @@ def load_backbone(net: nn.Module, source: str) -> None:
         net: the network.
         source: ``imagenet`` (torchvision's, downloaded or from its cache), ``random`` (no change),
             or the path of torchvision's file.
-
-    Raises:
-        UserError: the weights are not available, or of another network.
     """
     if source == "random":
         return
