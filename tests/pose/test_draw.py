@@ -1,4 +1,4 @@
-"""Pictures of poses: what is drawn where, at borders too."""
+"""Images of poses: what is drawn where, at borders too."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ from ffreid.pose.draw import Pose, class_colour, draw_poses
 from ffreid.pose.toy.scenes import toy_intrinsics
 from ffreid.pose.toy.shapes import Box, box_corners, surface_points
 
-Picture = npt.NDArray[np.uint8]
+RgbImage = npt.NDArray[np.uint8]
 BOX = surface_points(Box((0.05, 0.03, 0.04)), 300, np.random.default_rng(0))
 CUBE = surface_points(Box((0.03, 0.03, 0.03)), 300, np.random.default_rng(1))
 POINTS = {1: BOX, 2: CUBE}
@@ -19,26 +19,26 @@ def at(x: float, y: float, z: float) -> npt.NDArray[np.float64]:
     return np.column_stack([np.eye(3), [x, y, z]])
 
 
-def drawn(predicted: list[Pose], true: list[Pose] | None = None, rgb: Picture = GREY) -> Picture:
+def drawn(predicted: list[Pose], true: list[Pose] | None = None, rgb: RgbImage = GREY) -> RgbImage:
     camera = toy_intrinsics(*rgb.shape[:2])
     return draw_poses(rgb, camera, points=POINTS, predicted=predicted, true=true or [])
 
 
-def scene(picture: Picture) -> Picture:
-    """The picture below its legend."""
-    return picture[-480:]
+def scene(image: RgbImage) -> RgbImage:
+    """The image below its legend."""
+    return image[-480:]
 
 
-def test_small_pictures_are_enlarged_and_large_ones_kept() -> None:
+def test_small_images_are_enlarged_and_large_ones_kept() -> None:
     assert scene(drawn([])).shape == (480, 640, 3)
     assert drawn([], rgb=np.zeros((480, 640, 3), np.uint8)).shape[1] == 640
     assert drawn([], rgb=np.zeros((90, 300, 3), np.uint8)).shape[1] == 900
 
 
 def test_true_and_predicted_poses_stand_side_by_side() -> None:
-    picture = drawn([(1, at(0, 0, 0.6))], [(1, at(0.05, 0, 0.6))])
-    assert scene(picture).shape == (480, 1280, 3)
-    left, right = scene(picture)[:, :640], scene(picture)[:, 640:]
+    image = drawn([(1, at(0, 0, 0.6))], [(1, at(0.05, 0, 0.6))])
+    assert scene(image).shape == (480, 1280, 3)
+    left, right = scene(image)[:, :640], scene(image)[:, 640:]
     assert (left != 90).any()
     assert (left != right).any()
     assert (right > 170).all(axis=-1).sum() > 50
@@ -61,7 +61,7 @@ def test_enlarging_keeps_the_overlay_in_place() -> None:
     large = scene(drawn([(1, at(0, 0, 0.6))], rgb=np.full((480, 640, 3), 90, np.uint8)))
     small = scene(drawn([(1, at(0, 0, 0.6))]))
     centres = [np.argwhere((each != 90).any(axis=-1)).mean(axis=0) for each in (large, small)]
-    # A pixel of the small picture covers five by five, and its centre lies two further on.
+    # A pixel of the small image covers five by five, and its centre lies two further on.
     np.testing.assert_allclose(centres[1], centres[0] + 2, atol=0.5)
 
 
@@ -79,9 +79,9 @@ def test_what_is_out_of_view_is_not_drawn(pose: npt.NDArray[np.float64]) -> None
 def test_objects_across_the_border_or_the_camera_plane_are_drawn_in_part(
     x: float, z: float
 ) -> None:
-    picture = scene(drawn([(1, at(x, 0.02, z))]))
-    assert picture.shape == (480, 640, 3)
-    assert x != 0 or (picture != 90).any()
+    image = scene(drawn([(1, at(x, 0.02, z))]))
+    assert image.shape == (480, 640, 3)
+    assert x != 0 or (image != 90).any()
 
 
 def test_the_legend_names_each_object_in_its_colour() -> None:
@@ -100,16 +100,16 @@ def test_the_legend_names_each_object_in_its_colour() -> None:
     assert (legend > 200).all(axis=-1).sum() > (plain[:-480] > 200).all(axis=-1).sum()
 
 
-def test_a_long_legend_wraps_instead_of_leaving_the_picture() -> None:
+def test_a_long_legend_wraps_instead_of_leaving_the_image() -> None:
     points = dict.fromkeys(range(1, 22), BOX)
-    picture = draw_poses(
+    image = draw_poses(
         GREY,
         toy_intrinsics(96, 128),
         points=points,
         predicted=[(class_id, at(0, 0, 0.6)) for class_id in points],
         names=dict.fromkeys(points, "021_bleach_cleanser"),
     )
-    legend = picture[:-480]
+    legend = image[:-480]
     assert legend.shape[0] > 60
     for class_id in points:
         assert (legend == class_colour(class_id)).all(axis=-1).sum() >= 100

@@ -1,4 +1,4 @@
-"""Frames to scored poses: what is fed, what is skipped, what is drawn."""
+"""Frames to scored poses: what is sampled, what is skipped, what is drawn."""
 
 from pathlib import Path
 
@@ -26,13 +26,13 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ObjectModels]
 
 @pytest.fixture(scope="module")
 def results(scene: tuple[Path, ObjectModels]) -> list[FrameResult]:
-    """The first frame fed, the second skipped; true labels and offsets vote."""
+    """The first frame sampled, the second skipped; true labels and offsets vote."""
     folder, objects = scene
     reader = YcbReader(folder, objects, intrinsics="meta")
     samples = [EvalSet(reader, objects, names=NAMES, points=1024, seed=0)[i] for i in range(2)]
     assert not any(isinstance(sample, SkippedFrame) for sample in samples)
-    fed, left = samples
-    items = [(collate([fed]), [SkippedFrame(left.gt, "too few points")])]  # type: ignore[list-item]
+    sampled, left = samples
+    items = [(collate([sampled]), [SkippedFrame(left.gt, "too few points")])]  # type: ignore[list-item]
     return evaluate_frames(
         iter(items),
         None,
@@ -45,11 +45,11 @@ def results(scene: tuple[Path, ObjectModels]) -> list[FrameResult]:
 
 
 def test_true_offsets_find_every_object(results: list[FrameResult]) -> None:
-    fed = next(result for result in results if result.skipped is None)
-    assert fed.scores
+    sampled = next(result for result in results if result.skipped is None)
+    assert sampled.scores
     # An object may be seen in too few pixels for one of the 1,024 points.
-    seen = [score for score in fed.scores if score.detected]
-    assert len(seen) >= len(fed.scores) - 1
+    seen = [score for score in sampled.scores if score.detected]
+    assert len(seen) >= len(sampled.scores) - 1
     assert max(score.add for score in seen) < 1e-3
 
 
@@ -60,7 +60,7 @@ def test_a_skipped_frames_objects_count_as_missed(results: list[FrameResult]) ->
     assert not any(score.detected for score in skipped.scores)
 
 
-def test_only_the_pictures_asked_for_are_kept(results: list[FrameResult]) -> None:
+def test_only_the_images_asked_for_are_kept(results: list[FrameResult]) -> None:
     kept = {result.gt.index: result.rgb is not None for result in results}
     assert kept == {0: True, 1: False}
 

@@ -17,7 +17,7 @@ def test_each_point_is_the_farthest_from_those_before() -> None:
         assert chosen[step] == gaps.argmax()
 
 
-def test_it_begins_where_it_is_told_to() -> None:
+def test_the_first_point_can_be_chosen() -> None:
     assert farthest_points(LINE, 3, start=1).tolist() == [1, 3, 2]
 
 

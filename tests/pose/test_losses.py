@@ -101,8 +101,8 @@ def test_any_split_of_the_batch_gives_the_authors_gradient(
             authors
             + offset_loss(leaf[own], targets.keypoint_offsets[own], targets.labels[own]).sum()
         )
-    (theirs,) = torch.autograd.grad(authors / (BATCH // 3), leaf)
-    torch.testing.assert_close(ours, theirs)
+    (expected,) = torch.autograd.grad(authors / (BATCH // 3), leaf)
+    torch.testing.assert_close(ours, expected)
 
 
 def test_accuracy_is_the_share_of_right_points(case: tuple[Outputs, Targets]) -> None:

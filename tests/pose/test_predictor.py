@@ -1,4 +1,4 @@
-"""FFB6D as an object: its tensors are as told, and it predicts what an evaluation computes."""
+"""FFB6D as an object: its tensors are as reported, and it predicts what an evaluation computes."""
 
 import json
 import shlex
@@ -125,7 +125,7 @@ def test_other_seeds_draw_other_points(model: PoseModel, frames: list[Frame]) ->
     assert predicted(model, frames[0], index=1) != first
 
 
-def test_a_pose_is_told_whole(model: PoseModel, frames: list[Frame]) -> None:
+def test_a_pose_has_name_matrix_and_keypoints(model: PoseModel, frames: list[Frame]) -> None:
     frame = frames[0]
     poses = model.predict(frame.rgb, frame.depth, frame.intrinsics, frame.depth_scale)
     for pose in poses:
@@ -217,7 +217,7 @@ def test_a_frame_without_depth_is_refused(model: PoseModel) -> None:
         (RGB, DEPTH[1:], "rgb is .*, depth is"),
     ],
 )
-def test_a_frame_that_cannot_be_fed_is_named(
+def test_an_unusable_frame_is_refused(
     model: PoseModel, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.uint16], error: str
 ) -> None:
     with pytest.raises(UserError, match=error):

@@ -49,7 +49,7 @@ def test_a_pose_is_scored_by_its_class_and_its_first_k_keypoints() -> None:
     assert score.keypoint_error == pytest.approx(0.5)
 
 
-def test_a_missing_object_is_scored_at_zeros_and_told_apart() -> None:
+def test_a_missed_object_is_scored_at_zeros_and_marked() -> None:
     (score,) = score_frame(_gt(3), [], OBJECTS, {3: CUBE}, trees=mesh_trees({3: CUBE}))
     assert (score.detected, score.solved) == (False, False)
     expected = np.linalg.norm(CUBE + np.array([0, 0, 0.8]), axis=1).mean()
@@ -57,7 +57,7 @@ def test_a_missing_object_is_scored_at_zeros_and_told_apart() -> None:
     assert score.keypoint_error == pytest.approx(1.0)
 
 
-def test_an_unsolved_object_is_scored_as_given_and_told_apart() -> None:
+def test_an_unsolved_object_is_scored_as_it_is_and_marked() -> None:
     (score,) = score_frame(_gt(3), [_pose(3, solved=False)], OBJECTS, {3: CUBE})
     assert (score.detected, score.solved) == (True, False)
     assert score.add == pytest.approx(0.0, abs=1e-7)
@@ -69,7 +69,7 @@ def test_of_two_poses_of_a_class_the_first_counts() -> None:
     assert score.add == pytest.approx(0.01, abs=1e-7)
 
 
-def test_own_diameters_go_before_the_meshes() -> None:
+def test_known_diameters_are_used_before_the_meshes() -> None:
     objects = linemod_objects("ape")
     assert objects.diameters is not None
     assert diameters(objects, {1: CUBE}) == {1: objects.diameters[0]}
@@ -119,18 +119,18 @@ def test_an_empty_evaluation_has_a_summary() -> None:
     assert summary["pooled"]["keypoint_error_m"] is None
 
 
-def test_table_sets_published_numbers_beside_ours() -> None:
+def test_table_has_published_numbers_next_to_ours() -> None:
     published = resource("published")["ycb"]
     summary = summarise([_score(1, 0.01)], OBJECTS, {1: 0.15})
     columns, rows = results_table(summary, published)
     titles = [row[0] for row in rows]
-    theirs = columns.index("FFB6D ADD-S AUC")
+    expected = columns.index("FFB6D ADD-S AUC")
     assert titles[:2] == ["002_master_chef_can", "all instances"]
     assert {len(row) for row in rows} == {len(columns)}
-    assert rows[0][theirs] == published["per_object"]["002_master_chef_can"]["ADD-S_auc"]
-    assert rows[1][theirs] == published["ALL_pooled"]["ADD-S_auc"]
+    assert rows[0][expected] == published["per_object"]["002_master_chef_can"]["ADD-S_auc"]
+    assert rows[1][expected] == published["ALL_pooled"]["ADD-S_auc"]
     # Over one class, ours is not the mean that was published.
-    assert rows[2][theirs] is None
+    assert rows[2][expected] is None
     assert published["source"] in published_note(published)
 
 

@@ -92,15 +92,15 @@ def test_ycb_distances(stem: str, voted: bool) -> None:
 def test_ycb_tables(stem: str) -> None:
     recorded = facts("ffb6d", stem)
     summary = summarise(*_ycb_scores(stem, voted=True))
-    for ours, theirs in (("ADD", "add"), ("ADD-S", "adds"), ("ADD(-S)", "add_s")):
-        areas = recorded[f"{theirs}_auc_lst"]
+    for ours, original in (("ADD", "add"), ("ADD-S", "adds"), ("ADD(-S)", "add_s")):
+        areas = recorded[f"{original}_auc_lst"]
         rows = [summary["classes"].get(name, {}) for name in ycb_objects().names]
         found = [row.get(f"{ours}_auc", 0.0) for row in rows]
         assert found == pytest.approx(areas[1:], abs=0.01)
         assert summary["pooled"][f"{ours}_auc"] == pytest.approx(areas[0], abs=0.01)
         means = summary["mean_of_all_classes"], summary["mean_of_present_classes"]
         keys = "average_of_all_object", "average_over_present_classes_only"
-        expected = [recorded[key][f"{theirs}_auc_lst"] for key in keys]
+        expected = [recorded[key][f"{original}_auc_lst"] for key in keys]
         assert [mean[f"{ours}_auc"] for mean in means] == pytest.approx(expected, abs=0.01)
 
 

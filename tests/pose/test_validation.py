@@ -1,4 +1,4 @@
-"""Pictures at an evaluation show poses of the first frames, and do not disturb training."""
+"""Images at an evaluation show poses of the first frames, and do not disturb training."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,9 +74,7 @@ def test_the_first_frames_are_drawn_and_nothing_is_disturbed(
     assert np.random.get_state()[1].tolist() == numpy_state  # type: ignore[index]
 
 
-def test_a_frame_that_cannot_be_fed_is_left_out(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_skipped_frame_is_not_drawn(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = config(root, 2)
     source = sources.open_source(cfg)
     first, second = (build.evaluation_set(cfg, source, 2)[index] for index in range(2))

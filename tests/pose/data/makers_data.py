@@ -46,9 +46,9 @@ def write_ycb_lists(folder: Path, train: list[str], test: list[str]) -> None:
 
 def write_linemod_frame(home: Path, stem: str, *, rgb: Array, depth: Array, mask: Array) -> None:
     """Write ``{rgb,depth,mask}/<stem>.png`` below `home` (``…/data/NN``)."""
-    for part, picture in (("rgb", rgb), ("depth", depth.astype(np.uint16)), ("mask", mask)):
+    for part, image in (("rgb", rgb), ("depth", depth.astype(np.uint16)), ("mask", mask)):
         (home / part).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(home / part / f"{stem}.png")
+        Image.fromarray(image).save(home / part / f"{stem}.png")
 
 
 def write_linemod_lists(home: Path, train: list[str], test: list[str]) -> None:

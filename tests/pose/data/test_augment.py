@@ -18,7 +18,7 @@ from ffreid.pose.data.augment import (
 from ffreid.pose.data.frame import Frame
 
 
-def picture(seed: int = 0) -> npt.NDArray[np.uint8]:
+def image(seed: int = 0) -> npt.NDArray[np.uint8]:
     return np.random.RandomState(seed).randint(0, 256, (24, 32, 3)).astype(np.uint8)
 
 
@@ -28,7 +28,7 @@ def frame(name: str = "data_syn/000001", *, seed: int = 0, scale: float = 10000)
     labels[4:12, 4:16] = 1
     depth = rng.randint(5000, 9000, (24, 32)).astype(np.float32)
     depth[:, :3] = 0
-    return Frame(name, picture(seed), depth, scale, labels, np.eye(3), synthetic=True)
+    return Frame(name, image(seed), depth, scale, labels, np.eye(3), synthetic=True)
 
 
 def real_frame(scale: float = 10000) -> Frame:
@@ -37,7 +37,7 @@ def real_frame(scale: float = 10000) -> Frame:
     return replace(real, labels=np.roll(real.labels, 8, axis=1), depth=depth, synthetic=False)
 
 
-def test_ycb_noise_always_brightens_a_grey_picture() -> None:
+def test_ycb_noise_always_brightens_a_grey_image() -> None:
     grey = np.full((16, 16, 3), 100, np.uint8)
     means = [add_noise(grey, np.random.RandomState(s), policy="ycb").mean() for s in range(10)]
     assert min(means) > 105
@@ -60,7 +60,7 @@ def test_motion_blur_spreads_a_dot_along_its_line() -> None:
     assert blurred.any(axis=0).sum() == 5
 
 
-def test_ycb_background_is_the_real_picture_outside_of_both_frames_objects() -> None:
+def test_ycb_background_is_the_real_image_outside_of_both_frames_objects() -> None:
     synthetic, real = frame(), real_frame()
     result = add_real_background(synthetic, real, np.random.RandomState(0), policy="ycb")
     own, other = synthetic.labels > 0, real.labels > 0
@@ -108,7 +108,7 @@ def test_one_fused_frame_in_five_stays_as_it_is() -> None:
     assert np.mean([result is fused for result in results]) == pytest.approx(0.2, abs=0.05)
 
 
-def test_equal_seeds_give_equal_pictures_and_others_do_not() -> None:
+def test_equal_seeds_give_equal_images_and_others_do_not() -> None:
     one, same, other = (
         augment_synthetic(
             frame(), lambda _: real_frame(), np.random.RandomState(seed), policy="ycb"

@@ -10,11 +10,11 @@ from tests.golden import arrays, recordings
 
 pytestmark = pytest.mark.golden
 
-PICTURES = recordings("ffb6d", "augment*.npz")
+CASES = recordings("ffb6d", "augment*.npz")
 
 
 @pytest.mark.parametrize(("prefix", "policy"), [("ycb", "ycb"), ("lm", "linemod")])
-@pytest.mark.parametrize("stem", PICTURES)
+@pytest.mark.parametrize("stem", CASES)
 def test_noise_is_as_recorded(stem: str, prefix: str, policy: Policy) -> None:
     recorded = arrays("ffb6d", stem)
     keys = [key for key in recorded if re.fullmatch(rf"{prefix}_\d+", key)]
@@ -25,7 +25,7 @@ def test_noise_is_as_recorded(stem: str, prefix: str, policy: Policy) -> None:
         np.testing.assert_array_equal(noisy, recorded[key], err_msg=key)
 
 
-@pytest.mark.parametrize("stem", PICTURES)
+@pytest.mark.parametrize("stem", CASES)
 def test_motion_blur_is_as_recorded(stem: str) -> None:
     recorded = arrays("ffb6d", stem)
     keys = [key for key in recorded if re.fullmatch(r"blur_\d+_\d+", key)]

@@ -71,7 +71,7 @@ def test_worker_processes_give_the_very_same_samples(reader: YcbReader) -> None:
         assert torch.equal(batch.inputs.features, alone.inputs.features)
 
 
-def test_without_augmentation_pictures_stay_as_they_are(reader: YcbReader) -> None:
+def test_without_augmentation_images_stay_as_they_are(reader: YcbReader) -> None:
     sample = train_set(reader, augment=False)[0, 0]
     written = reader.read(sample.gt.name).rgb
     np.testing.assert_array_equal(sample.inputs.rgb.permute(1, 2, 0), written)
@@ -127,7 +127,7 @@ def test_evaluation_goes_through_its_frames_in_order(reader: YcbReader) -> None:
     assert isinstance(items[1], SkippedFrame)
 
 
-def test_pictures_can_be_fed_smaller(reader: YcbReader) -> None:
+def test_images_can_be_downscaled(reader: YcbReader) -> None:
     data = EvalSet(reader, OBJECTS, names=REAL, points=1024, seed=0, downscale=2)
     sample = data[0]
     assert isinstance(sample, Sample)

@@ -65,7 +65,7 @@ def test_narrow_and_wide_integers_give_the_same_normals(radius: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 40), (11, 40), (40, 11), (12, 12)])
-def test_pictures_too_small_for_a_normal_get_few_or_none(shape: tuple[int, int]) -> None:
+def test_images_too_small_for_a_normal_get_few_or_none(shape: tuple[int, int]) -> None:
     normals = normals_from_depth(np.full(shape, 500, np.uint16), 500.0, 500.0)
     assert normals.shape == (*shape, 3)
     # A 3x3 median removes what a lone pixel has.

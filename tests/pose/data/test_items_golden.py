@@ -72,8 +72,8 @@ def make_linemod(
     number, stem = fact["obj_id"], fact["item_name"]
     home = folder / "data" / f"{number:02d}"
     prefix = "real" if "rnd_typ" in fact else "in"
-    pictures = part(item, prefix, "rgb", "depth", "mask")
-    write_linemod_frame(home, stem, **pictures)
+    images = part(item, prefix, "rgb", "depth", "mask")
+    write_linemod_frame(home, stem, **images)
     write_linemod_lists(home, [stem], [stem])
     own = gt_entry(item[f"{prefix}_R"], item[f"{prefix}_t_m"], number)
     other = gt_entry(np.eye(3), np.array([0.1, 0.2, 0.9]), number + 1)
@@ -125,7 +125,7 @@ def test_points_are_chosen_as_recorded(made: Made) -> None:
     np.testing.assert_array_equal(sample.inputs.choose, item["out_choose"][0])
 
 
-def test_the_picture_is_as_recorded(made: Made) -> None:
+def test_the_image_is_as_recorded(made: Made) -> None:
     item, fact, _, sample = made
     rgb = sample.inputs.rgb.numpy()
     recorded = fact["checksums"]["rgb"]
@@ -164,7 +164,7 @@ def test_targets_are_as_recorded(made: Made) -> None:
         np.testing.assert_allclose(thinned(mine.numpy(), item[key]), item[key], atol=1e-6)
 
 
-def test_the_truth_holds_the_recorded_objects_without_padding(made: Made) -> None:
+def test_the_ground_truth_has_the_recorded_objects_without_padding(made: Made) -> None:
     item, _, _, sample = made
     gt = sample.gt
     ids = item["out_cls_ids"][:, 0]
@@ -193,5 +193,5 @@ def test_neighbours_are_as_far_as_recorded(made: Made, field: str) -> None:
         stored = item[f"{prefix}{level}"].astype(int)
         some = thinned(mine, stored)
         step = next(s for s in range(1, len(mine) + 1) if -(-len(mine) // s) == len(some))
-        theirs = distances(queries[::step], support, stored)
-        np.testing.assert_allclose(some, theirs, atol=1e-6)
+        expected = distances(queries[::step], support, stored)
+        np.testing.assert_allclose(some, expected, atol=1e-6)

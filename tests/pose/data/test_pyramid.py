@@ -46,15 +46,15 @@ def scene(
 
 def same_distances(first: Pyramid, second: Pyramid, cloud: Points, point_map: Points) -> None:
     ours = pyramid_distances(first, cloud, point_map)
-    theirs = pyramid_distances(second, cloud, point_map)
-    for name in theirs:
-        for mine, expected in zip(ours[name], theirs[name], strict=True):
-            np.testing.assert_allclose(mine, expected, atol=1e-6, err_msg=name)
+    expected = pyramid_distances(second, cloud, point_map)
+    for name in expected:
+        for mine, other in zip(ours[name], expected[name], strict=True):
+            np.testing.assert_allclose(mine, other, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("empty", [0.0, 0.002, 0.4, 0.93])
-def test_neighbours_are_as_far_as_plain_searches_find_them(empty: float, workers: int) -> None:
+def test_neighbours_are_as_far_as_in_plain_searches(empty: float, workers: int) -> None:
     cloud, point_map = scene(empty)
     pyramid = build_pyramid(cloud, point_map, workers=workers)
     same_distances(pyramid, reference_pyramid(cloud, point_map), cloud, point_map)

@@ -31,8 +31,8 @@ def test_duplicates_have_neighbours_at_the_recorded_distances(stem: str, kind: s
     assert found
     for indices in found.values():
         mine = tree_nearest(kind, support, support, indices.shape[1])
-        theirs = distances(support, support, indices)
-        np.testing.assert_allclose(distances(support, support, mine), theirs, atol=1e-6)
+        expected = distances(support, support, indices)
+        np.testing.assert_allclose(distances(support, support, mine), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["points", "pixels"])

@@ -85,7 +85,7 @@ def test_most_measured_pixels_of_a_table_have_a_normal_towards_the_camera() -> N
     assert (normals[..., 2][inside][measured[inside]] < -0.05).mean() > 0.9
 
 
-def test_neighbours_in_a_frame_with_holes_are_as_far_as_plain_searches_find_them() -> None:
+def test_neighbours_in_a_frame_with_holes_are_as_far_as_in_plain_searches() -> None:
     point_map = back_project(table(), CAMERA)[::2, ::2]
     points = point_map.reshape(-1, 3)
     chosen = choose_points(np.flatnonzero(points[:, 2] > 0), 4096, np.random.RandomState(0))

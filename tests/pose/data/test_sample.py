@@ -146,8 +146,8 @@ def test_depth_that_is_no_number_counts_as_missing() -> None:
     assert made.inputs.features.isfinite().all()
 
 
-@pytest.mark.parametrize(("valid", "fed"), [(399, False), (400, True)])
-def test_fewer_than_400_measured_pixels_are_not_fed(valid: int, fed: bool) -> None:
+@pytest.mark.parametrize(("valid", "sampled"), [(399, False), (400, True)])
+def test_frames_with_fewer_than_400_measured_pixels_are_skipped(valid: int, sampled: bool) -> None:
     made = make_sample(
         frame(valid=valid),
         OBJECTS,
@@ -156,14 +156,14 @@ def test_fewer_than_400_measured_pixels_are_not_fed(valid: int, fed: bool) -> No
         index=5,
         fill_holes=False,
     )
-    assert isinstance(made, Sample) is fed
+    assert isinstance(made, Sample) is sampled
     assert made.gt.index == 5
     if isinstance(made, SkippedFrame):
         assert made.reason == "399 pixels have depth, at least 400 are needed"
         assert made.gt.class_ids.tolist() == [7, 3]
 
 
-def test_a_frame_without_objects_is_fed() -> None:
+def test_a_frame_without_objects_is_a_sample() -> None:
     empty = replace(
         frame(),
         labels=np.zeros((64, 72), np.int32),
@@ -177,7 +177,7 @@ def test_a_frame_without_objects_is_fed() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 72), (64, 70)])
-def test_pictures_that_are_no_multiples_of_eight_are_refused(height: int, width: int) -> None:
+def test_images_that_are_no_multiples_of_eight_are_refused(height: int, width: int) -> None:
     with pytest.raises(UserError, match=r"data/0001/000001: .* multiples of 8") as raised:
         sample(frame(height=height, width=width))
     assert "DATA.SHRINK" in raised.value.hint

@@ -79,7 +79,7 @@ def test_what_is_wrong_is_named(change: dict[str, Any], error: str) -> None:
         (4, 8, 1, "(8, 8)"),
     ],
 )
-def test_a_size_that_does_not_fit_is_told_with_one_that_does(
+def test_a_size_that_does_not_fit_is_reported_with_one_that_does(
     height: int, width: int, downscale: int, fitting: str
 ) -> None:
     frame = frame_from_arrays(

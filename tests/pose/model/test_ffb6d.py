@@ -90,8 +90,8 @@ def test_point_momentum_is_set_in_the_point_branch_alone() -> None:
 def test_imagenet_weights_come_from_torchvisions_file(tmp_path: Path) -> None:
 
     file = tmp_path / "resnet34.pth"
-    theirs = resnet34(weights=None).state_dict()
-    torch.save(theirs, file)
+    expected = resnet34(weights=None).state_dict()
+    torch.save(expected, file)
     made = FFB6D(2)
     load_backbone(made, str(file))
     ours = made.state_dict()
@@ -101,7 +101,7 @@ def test_imagenet_weights_come_from_torchvisions_file(tmp_path: Path) -> None:
         "cnn_ds_stages.2.1.0.downsample.0.weight": "layer4.0.downsample.0.weight",
     }
     for own, name in pairs.items():
-        torch.testing.assert_close(ours[own], theirs[name], rtol=0, atol=0)
+        torch.testing.assert_close(ours[own], expected[name], rtol=0, atol=0)
 
 
 def test_another_networks_weights_are_refused(tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def stored(folder: Path) -> dict[str, bytes]:
 
 
 def read(folder: Path, name: str, kind: str) -> npt.NDArray[Any]:
-    picture = cv2.imread(str(folder / f"{name}-{kind}.png"), cv2.IMREAD_UNCHANGED)
-    assert picture is not None
-    return picture
+    image = cv2.imread(str(folder / f"{name}-{kind}.png"), cv2.IMREAD_UNCHANGED)
+    assert image is not None
+    return image
 
 
 def meta(folder: Path, name: str) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def test_lists_name_exactly_the_frames_on_disk(toy: Path) -> None:
     assert [name for name in names if name.startswith("data_syn/")] == listed(toy, "train")[-2:]
 
 
-def test_pictures_have_the_layout_s_types(toy: Path) -> None:
+def test_images_have_the_layout_s_types(toy: Path) -> None:
     name = listed(toy, "test")[0]
     assert read(toy, name, "color").shape == (96, 128, 3)
     assert read(toy, name, "depth").dtype == np.uint16
@@ -163,7 +163,7 @@ def test_poses_are_rigid_and_before_the_camera(toy: Path) -> None:
 def test_only_symmetric_objects_look_the_same_turned_about_z(thing: Any) -> None:
     tilt = np.array([[1.0, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
     half_turn = np.diag([-1.0, -1, 1])
-    pictures = [
+    images = [
         render(
             [Solid(thing.shape, thing.texture, np.column_stack([rotation, [0, 0, 0.5]]), 1)],
             toy_intrinsics(48, 64),
@@ -173,7 +173,7 @@ def test_only_symmetric_objects_look_the_same_turned_about_z(thing: Any) -> None
         ).rgb.astype(int)
         for rotation in (tilt, tilt @ half_turn)
     ]
-    difference = np.abs(pictures[0] - pictures[1]).sum(-1)
+    difference = np.abs(images[0] - images[1]).sum(-1)
     assert (difference.mean() < 1) == thing.symmetric
     assert thing.symmetric or difference.mean() > 5
 
@@ -222,15 +222,17 @@ def test_hardly_visible_objects_are_neither_listed_nor_labelled() -> None:
 def test_a_smaller_set_is_the_start_of_a_larger_one(tmp_path: Path) -> None:
     small = stored(ensure_toy(tmp_path / "small", **OTHER_FRAMES))
     large = stored(ensure_toy(tmp_path / "large", **SIZES))
-    pictures = [name for name in small if name.startswith("data") and name.endswith(".png")]
-    assert len(pictures) == 9
-    assert all(small[name] == large[name] for name in pictures)
+    images = [name for name in small if name.startswith("data") and name.endswith(".png")]
+    assert len(images) == 9
+    assert all(small[name] == large[name] for name in images)
 
 
-def test_progress_is_told_after_each_frame(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    ensure_toy(tmp_path / "toy", **SIZES, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+def test_progress_is_reported_after_each_frame(tmp_path: Path) -> None:
+    reported: list[tuple[int, int]] = []
+    ensure_toy(
+        tmp_path / "toy", **SIZES, progress=lambda done, total: reported.append((done, total))
+    )
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 @pytest.mark.parametrize(

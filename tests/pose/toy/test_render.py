@@ -22,7 +22,7 @@ def solid(shape: Shape, pose: Floats, label: int = 1) -> Solid:
     return Solid(shape, uniform((0.8, 0.4, 0.2)), pose, label)
 
 
-def picture(*solids: Solid) -> Rendering:
+def image(*solids: Solid) -> Rendering:
     return render(solids, CAMERA, height=HEIGHT, width=WIDTH, light=ABOVE)
 
 
@@ -39,7 +39,7 @@ def test_a_ball_straight_ahead_is_nearest_by_its_radius() -> None:
 
 def test_the_nearer_solid_hides_the_farther_whatever_their_order() -> None:
     near, far = solid(BALL, at((0, 0, 0.6)), 1), solid(BALL, at((0.06, 0, 0.9)), 2)
-    first, second = picture(near, far), picture(far, near)
+    first, second = image(near, far), image(far, near)
     np.testing.assert_array_equal(first.labels, second.labels)
     np.testing.assert_array_equal(first.depth, second.depth)
     assert set(np.unique(first.labels)) == {0, 1, 2}
@@ -50,7 +50,7 @@ def test_the_nearer_solid_hides_the_farther_whatever_their_order() -> None:
 def test_labelled_pixels_lie_on_the_surface_under_the_inverse_pose(thing: ToyObject) -> None:
     shape = thing.shape
     pose = at((0.01, -0.02, 0.7), random_rotation(np.random.default_rng(0)))
-    shown = picture(solid(shape, pose, 3))
+    shown = image(solid(shape, pose, 3))
     points = (pixel_rays(CAMERA, HEIGHT, WIDTH) * shown.depth[..., None])[shown.labels == 3]
     surface = (points - pose[:, 3]) @ pose[:, :3]
     assert len(surface) > 50
@@ -64,12 +64,12 @@ def test_the_bounding_rectangle_cuts_nothing_off(position: tuple[float, float, f
     pose = at(position, random_rotation(np.random.default_rng(1)))
     rays = pixel_rays(CAMERA, HEIGHT, WIDTH).reshape(-1, 3)
     met = np.isfinite(shape.intersect(-pose[:, :3].T @ pose[:, 3], rays @ pose[:, :3]))
-    np.testing.assert_array_equal(picture(solid(shape, pose)).labels.ravel(), met)
+    np.testing.assert_array_equal(image(solid(shape, pose)).labels.ravel(), met)
 
 
 def test_a_solid_that_reaches_behind_the_camera_is_drawn() -> None:
     floor = solid(Box((3, 0.01, 3)), at((0, 0.2, 0)))
-    shown = picture(floor)
+    shown = image(floor)
     assert not shown.labels[0].any()
     assert shown.labels[-1].all()
     row = (HEIGHT - 1 - CAMERA[1, 2]) / CAMERA[1, 1]
@@ -78,8 +78,8 @@ def test_a_solid_that_reaches_behind_the_camera_is_drawn() -> None:
 
 def test_a_ball_throws_a_shadow_on_the_floor_below_it() -> None:
     floor = solid(Box((1, 0.01, 1)), at((0, 0.1, 1)), 0)
-    bare = picture(floor)
-    shaded = picture(floor, solid(Ellipsoid((0.04, 0.01, 0.04)), at((0, 0.03, 0.9))))
+    bare = image(floor)
+    shaded = image(floor, solid(Ellipsoid((0.04, 0.01, 0.04)), at((0, 0.03, 0.9))))
     still_floor = (shaded.labels == 0) & (bare.depth > 0)
     darker = bare.rgb.astype(int).sum(-1) - shaded.rgb.astype(int).sum(-1)
     assert darker[still_floor].max() > 60
@@ -89,8 +89,8 @@ def test_a_ball_throws_a_shadow_on_the_floor_below_it() -> None:
 def test_a_texture_turns_with_its_solid() -> None:
     texture = patchwork(BALL, 0.3, np.random.default_rng(2))
     half_turn = np.diag([-1.0, 1, -1])
-    front = picture(Solid(BALL, texture, at((0, 0, 0.5)), 1))
-    back = picture(Solid(BALL, texture, at((0, 0, 0.5), half_turn), 1))
+    front = image(Solid(BALL, texture, at((0, 0, 0.5)), 1))
+    back = image(Solid(BALL, texture, at((0, 0, 0.5), half_turn), 1))
     np.testing.assert_allclose(front.depth, back.depth, atol=1e-12)
     difference = np.abs(front.rgb.astype(int) - back.rgb.astype(int)).sum(-1)
     assert np.median(difference[front.labels == 1]) > 40
