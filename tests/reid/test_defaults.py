@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from yacs.config import CfgNode
 
-from ffreid.config import keys, lookup
+from ffreid.config import keys
 from ffreid.engine.optim import OPTIMISERS
 from ffreid.errors import UserError
 from ffreid.recipes import compose, recipes
@@ -189,8 +189,3 @@ def test_composing_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_every_setting_is_looked_up_by_its_own_name() -> None:
-    cfg = defaults.defaults()
-    assert lookup(cfg, "MODEL.AP3D.CONTRACTIVE_ATT") is True

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from yacs.config import CfgNode
 
 from ffreid.engine.distributed.group import World
@@ -111,20 +111,6 @@ def test_validation_weights_are_not_said_to_be_selected_on_the_test_set(
     assert "selected on the test set" not in capsys.readouterr().err
 
 
-def test_saved_features_give_the_same_results_without_network_and_pictures(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saved, cfg = tmp_path / "features.npz", config(drawn)
-    first = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS, save_features=saved)
-    monkeypatch.delattr(build, "load_network")
-    monkeypatch.delattr(sources, "open_source")
-    again = evaluate(
-        config(tmp_path), ALONE, folder=tmp_path / "again", weights=None, features=saved
-    )
-    assert again["results"] == first["results"]
-    assert again["weights"] == "best.pth"
-
-
 def test_protocols_without_their_labels_are_left_out_with_a_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,12 +157,6 @@ def test_a_place_that_cannot_be_written_is_said_before_any_work(tmp_path: Path) 
     assert "--save-features" in caught.value.hint
 
 
-def test_re_ranking_adds_marked_rows(drawn: Path, tmp_path: Path) -> None:
-    payload = evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS, rerank=True)
-    marked = [f"{name}, with re-ranking" for name in ROWS]
-    assert list(payload["results"]) == [*ROWS, *marked]
-
-
 def test_rank_lists_are_drawn_and_those_of_an_earlier_run_removed(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,15 +166,6 @@ def test_rank_lists_are_drawn_and_those_of_an_earlier_run_removed(
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert [name[:6] for name in names] == ["000-ap", "001-ap", "sheet."]
     assert "2 rank lists (CC)" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("part", ["query", "test"])
-def test_an_unreadable_picture_is_an_error_that_names_it(
-    root: Path, tmp_path: Path, part: str
-) -> None:
-    path = break_picture(root, part)
-    with pytest.raises(UserError, match=path):
-        evaluate(config(root), ALONE, folder=tmp_path, weights=WEIGHTS)
 
 
 @pytest.mark.parametrize(("part", "side"), [("query", "queries"), ("test", "gallery")])
@@ -210,16 +181,6 @@ def test_unreadable_pictures_may_be_left_out_and_counted(
     assert f"note: 1 of {whole['queries'] + whole['gallery']} images" in capsys.readouterr().err
 
 
-def test_tracklets_with_a_broken_frame_are_left_out(root: Path, tmp_path: Path) -> None:
-    cfg = config(root, "DATA.SKIP_BROKEN", "true", dataset="toy-reid-video")
-    whole = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
-    query = sources.open_source(cfg).test.query[0]
-    (sources.open_source(cfg).folder / query.frames[-1]).write_bytes(b"no picture")
-    found = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
-    assert found["queries"] == whole["queries"] - 1
-    assert found["gallery"] == whole["gallery"]
-
-
 def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path) -> None:
     cfg = config(drawn)
     payload = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
@@ -233,19 +194,6 @@ def test_a_data_set_without_validation_split_says_so(drawn: Path) -> None:
     cfg = config(drawn)
     with pytest.raises(UserError, match="no validation split"):
         evaluate_split(cfg, ALONE, sources.open_source(cfg), network(), split="val")
-
-
-def test_features_that_are_no_numbers_are_refused(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Diverged(Projection):
-        def forward(self, images: Tensor) -> Tensor:
-            return super().forward(images) * torch.nan
-
-    net = Diverged(torch.zeros(3 * HEIGHT * WIDTH, 8))
-    monkeypatch.setattr(build, "load_network", lambda *_: (net, {}))
-    with pytest.raises(UserError, match="query features are NaN"):
-        evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS)
 
 
 def shared(root: Path, folder: Path, rank: int) -> str:

@@ -13,7 +13,6 @@ from yacs.config import CfgNode
 from ffreid.engine.distributed.group import World
 from ffreid.recipes import compose
 from ffreid.reid import build as reid_build
-from ffreid.reid.data.readers.relabel import NO_CLOTHES
 from ffreid.reid.evaluation import evaluate
 from tests.reid import dataset_trees
 from tests.reid.synthetic_features import Projection
@@ -106,26 +105,3 @@ def test_re_ranking_works_on_few_items(tmp_path: Path) -> None:
 def test_rank_lists_of_data_sets_with_many_folders(name: str, tmp_path: Path) -> None:
     evaluated(name, tmp_path / "data", tmp_path, pictures=1)
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 1
-
-
-@pytest.mark.parametrize("name", ["prcc", "ccvid"])
-def test_saved_features_bring_their_protocols_along(name: str, tmp_path: Path) -> None:
-    saved = tmp_path / "features.npz"
-    first = evaluated(name, tmp_path / "data", tmp_path, save_features=saved)
-    cfg = compose(name, root=tmp_path / "data")
-    again = evaluate(cfg, ALONE, folder=tmp_path, weights=None, features=saved)
-    assert again["results"] == first["results"]
-
-
-def test_rows_that_need_unknown_labels_are_left_out_with_a_word(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "data"
-    build("folder", root)
-    lines = [line.split(",") for line in (root / "records.csv").read_text().splitlines()]
-    bare = [lines[0], *([path, who, camera, "", part] for path, who, camera, _, part in lines[1:])]
-    (root / "records.csv").write_text("\n".join(map(",".join, bare)) + "\n")
-    cfg = compose("folder", root=root, pairs=["DATA.NUM_WORKERS", "0", *SMALL])
-    payload = evaluate(cfg, ALONE, folder=tmp_path, weights=Path("best.pth"))
-    assert list(payload["results"]) == ["general"]
-    assert NO_CLOTHES in capsys.readouterr().err

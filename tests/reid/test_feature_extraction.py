@@ -73,10 +73,6 @@ def test_a_broken_picture_is_left_out() -> None:
     assert torch.equal(found.features, extracted(TensorDataset(pictures)).features[found.kept])
 
 
-def test_a_batch_of_broken_pictures_is_left_out() -> None:
-    assert extracted(TensorDataset(images(4, 1, 2, 3), [0, 1]), batch=2).kept.tolist() == [2, 3]
-
-
 def test_a_broken_clip_leaves_its_whole_tracklet_out() -> None:
     clips = images(7, 1, 5, 2, 3)
     found = extracted(TensorDataset(clips, [4]), SPANS)

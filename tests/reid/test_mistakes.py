@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,8 +12,6 @@ from ffreid.reid.datasets import DATASETS
 from tests.reid import dataset_trees
 from tests.reid.command_line import (
     PICTURES,
-    SETTINGS,
-    TESTED,
     alone,
     ended,
     line,
@@ -159,25 +156,6 @@ def test_data_that_are_incomplete_or_wrong_are_told(
     assert hint in found[1]
 
 
-def test_a_batch_that_instances_do_not_divide_is_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    dataset_trees.build("ltcc", tmp_path / "data")
-    error, hint = mistake(capsys, run(tmp_path, "ltcc", more="DATA.NUM_INSTANCES 3"))
-    assert error == "DATA.TRAIN_BATCH 4 is not a multiple of DATA.NUM_INSTANCES 3"
-    assert "set DATA.TRAIN_BATCH 3" in hint
-
-
-def test_fewer_identity_groups_than_a_step_holds_are_told(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    dataset_trees.build("ltcc", tmp_path / "data")
-    error, hint = mistake(capsys, run(tmp_path, "ltcc", more="DATA.TRAIN_BATCH 8"))
-    assert error.startswith("3 identities give 3 groups of 2 images, but a step needs 8")
-    assert hint == "set DATA.TRAIN_BATCH 2 or less"
-    assert ended(run(tmp_path, "ltcc", more="DATA.TRAIN_BATCH 2 DATA.NUM_WORKERS -1")) == 2
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A place with toy data and a run of two people."""
@@ -248,27 +226,6 @@ def test_training_without_a_match_for_what_selects_says_so_and_keeps_the_last_st
     assert read(folder / "validation-best.json")["step"] == 4
 
 
-def saved_features(trained: Path, weights: Path, file: Path) -> dict[str, np.ndarray]:
-    more = f"--checkpoint {quoted(weights)} --save-features {quoted(file)}"
-    assert ended(line("eval", trained, "features", more)) == 0
-    with np.load(file) as held:
-        return dict(held)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_saved_features_that_are_not_numbers_are_told(
-    capsys: pytest.CaptureFixture[str], trained: Path, weights: Path, tmp_path: Path, value: float
-) -> None:
-    arrays = saved_features(trained, weights, tmp_path / "features.npz")
-    arrays["gallery_features"][7, 3] = value
-    np.savez(tmp_path / "broken.npz", allow_pickle=False, **arrays)
-    words = f"eval --dataset toy-reid --output {quoted(tmp_path)} --features"
-    error, _ = mistake(capsys, f"{words} {quoted(tmp_path / 'broken.npz')}")
-    said = f"1 of {len(arrays['gallery_features'])} gallery features are NaN or infinite"
-    assert said in error
-    assert "the first in row 7" in error
-
-
 def test_a_checkpoint_that_has_diverged_is_told(
     capsys: pytest.CaptureFixture[str], trained: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -300,24 +257,6 @@ def test_a_checkpoint_that_is_cut_short_is_named(
     assert "copy or download it again" in hint
 
 
-@pytest.mark.parametrize(
-    ("more", "error", "hint"),
-    [
-        ("TEST.SELECT_ON val", "toy-reid has no validation split", "set TEST.SELECT_ON test"),
-        ("TEST.SELECT_PROTOCOL XX", "TRAIN.SELECT: 'XX' is not a protocol", "general, SC, CC"),
-        ("TRAIN.START_EPOCH 3", "TRAIN.START_EPOCH is 3", "--resume"),
-        ("MODEL.NAME c2dres50", "MODEL.NAME c2dres50 takes clips", "resnet50"),
-        ("MODEL.BACKBONE gone.pth", "gone.pth", "MODEL.BACKBONE"),
-    ],
-)
-def test_settings_that_cannot_work_are_told(
-    capsys: pytest.CaptureFixture[str], trained: Path, more: str, error: str, hint: str
-) -> None:
-    found = mistake(capsys, line("train", trained, "settings", more))
-    assert error in found[0]
-    assert hint in found[1]
-
-
 def test_training_that_begins_has_notes_and_one_that_is_refused_has_none(
     capsys: pytest.CaptureFixture[str], trained: Path
 ) -> None:
@@ -330,8 +269,3 @@ def test_training_that_begins_has_notes_and_one_that_is_refused_has_none(
     assert ended(line("train", trained, "noted", f"{more} random")) == 0
     told = "note: LOSS.CLOTHES_CLA_LOSS crossentropy does not scale the cosines"
     assert capsys.readouterr().err.count(told) == 1
-
-
-def test_the_settings_of_these_tests_work(trained: Path) -> None:
-    assert SETTINGS
-    assert read(trained / "toy-reid/run/validation-last.json")["scores"][0]["n_valid"] == 4 * TESTED

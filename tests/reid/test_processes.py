@@ -20,7 +20,7 @@ from ffreid.reid import build, sources
 from ffreid.reid.data.batch import ReidBatch
 from tests.engine.processes import SIZE, in_processes
 
-STEPS = 3
+STEPS = 2
 SETTINGS = (
     "DATA.TOY.IDENTITIES 6 DATA.TOY.TEST_IDENTITIES 2 DATA.TOY.OUTFITS 3 "
     "DATA.TOY.CAMERAS 2 DATA.TOY.PICTURES 2 "

@@ -226,15 +226,6 @@ def test_damaged_pictures_are_counted_in_training_where_they_may_be(
     assert every > 1 or counted == sum(told)
 
 
-def test_a_damaged_picture_ends_training_where_it_may_not_be(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    damaged = damage(place, "train", PICTURES["train"])
-    error, hint = mistake(capsys, line("train", place, "strict"))
-    assert any(name in error for name in damaged)
-    assert "DATA.SKIP_BROKEN True" in hint
-
-
 def test_a_damaged_picture_is_left_out_of_the_evaluation_with_a_word(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

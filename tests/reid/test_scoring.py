@@ -9,7 +9,7 @@ import torch
 from ffreid.errors import UserError
 from ffreid.reid.features import BASELINE
 from ffreid.reid.published import PublishedResult, publication_notes, published_results
-from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, between, label_columns
+from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, between
 from ffreid.reid.retrieval.ranking import cosine_distances, rank
 from ffreid.reid.retrieval.reranking import rerank
 from ffreid.reid.scoring import score_protocols, unusable_protocols
@@ -85,11 +85,6 @@ def test_re_ranking_sees_only_what_takes_part() -> None:
     assert whole.ranking is not None and part.ranking is not None
     assert torch.equal(whole.ranking.first[queries], part.ranking.first)
     assert len(whole.ranking.first) == len(search.query)
-
-
-def test_re_ranking_without_queries_or_items_is_a_row() -> None:
-    search = synthetic_features(protocols=(between("nobody", (77,), (0,)),))
-    assert score_protocols(search, CPU, reranked=True)[0].scores.n_valid == 0
 
 
 def test_published_numbers_and_the_difference_stand_beside_ours() -> None:
@@ -193,9 +188,3 @@ def test_where_published_numbers_come_from_is_said(
 @pytest.mark.parametrize("dataset", ["toy-reid", "market1501", "folder"])
 def test_nothing_is_said_of_unpublished_data_sets(dataset: str) -> None:
     assert publication_notes(dataset, "resnet50", {"general", "CC"}) == []
-
-
-def test_labels_are_those_that_are_known() -> None:
-    query, gallery = synthetic_features(columns=("camera",)).labels(CPU)
-    assert set(query) == set(gallery) == {"identity", "camera"}
-    assert query["identity"].dtype == label_columns(identity=[1])["identity"].dtype

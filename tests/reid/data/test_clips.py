@@ -44,33 +44,6 @@ def test_crops_are_the_recorded_ones(
     assert drawn(count, length=length, stride=stride, seed=seed) == frames
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_long_tracklet_gives_every_stride_th_frame(seed: int) -> None:
-    frames = drawn(40, length=8, stride=4, seed=seed)
-    assert np.diff(frames).tolist() == [4] * 7
-    assert frames[0] >= 0
-    assert frames[-1] < 40
-
-
-def test_every_beginning_is_drawn() -> None:
-    begins = {drawn(35, length=8, stride=4, seed=seed)[0] for seed in range(200)}
-    assert begins == set(range(35 - 7 * 4))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_segments_give_a_frame_each(seed: int) -> None:
-    frames = drawn(35, length=8, seed=seed)
-    assert [frame // 4 for frame in frames] == list(range(8))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_tracklet_of_few_frames_repeats_some_in_order(seed: int) -> None:
-    frames = drawn(5, length=8, stride=4, seed=seed)
-    assert len(frames) == 8
-    assert frames == sorted(frames)
-    assert set(frames) <= set(range(5))
-
-
 @pytest.mark.parametrize(
     ("count", "step", "expected"),
     [
@@ -116,11 +89,6 @@ def test_dense_sampling_keeps_labels_and_order() -> None:
     cut = dense_chunks([first, second], 3)
     assert [record.frames for record in cut] == [first.frames[:3], first.frames[3:], second.frames]
     assert [(r.identity, r.camera, r.clothes) for r in cut] == [(0, 3, 5), (0, 3, 5), (1, 3, 5)]
-
-
-def test_a_step_of_zero_leaves_tracklets_whole() -> None:
-    records = (tracklet(7), tracklet(200))
-    assert dense_chunks(records, 0) == records
 
 
 def test_spans_say_which_clips_are_a_tracklets() -> None:

@@ -1,6 +1,5 @@
 """Samples as the DataLoader asks for them."""
 
-import pickle
 import random
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from ffreid.reid.data.transforms import ClipEvaluation, ImageTraining
 from tests.reid.data.synthetic_records import (
     CLIPS,
     FRAMES,
-    IDENTITIES,
     IMAGES,
     PLAIN,
     eval_set,
@@ -61,11 +59,6 @@ def test_positions_show_the_samplers_pictures_with_their_labels(
         labels = (sample.identity, sample.camera, sample.clothes)
         assert labels == (record.identity, record.camera, record.clothes)
         assert sample.broken == ()
-
-
-def test_the_length_is_the_samplers(pictures: list[Record], tmp_path: Path) -> None:
-    data = train_set(pictures, tmp_path)
-    assert len(data) == data.sampler.steps_per_epoch * 2 == 12
 
 
 @pytest.mark.parametrize("kind", ["pictures", "tracklets"])
@@ -149,11 +142,3 @@ def test_grey_and_transparent_pictures_are_read_as_rgb(tmp_path: Path) -> None:
     data = eval_set(records, tmp_path)
     items = [data[index] for index in range(3)]
     assert {item.images.shape for item in items if isinstance(item, EvalSample)} == {(3, 24, 12)}
-
-
-def test_data_sets_travel_to_worker_processes(tracklets: list[Record], tmp_path: Path) -> None:
-    train = train_set(tracklets, tmp_path, prepare=CLIPS)
-    copied = pickle.loads(pickle.dumps(train))
-    assert torch.equal(train[0, 0].images, copied[0, 0].images)
-    evaluation = eval_set(tracklets, tmp_path, prepare=ClipEvaluation(16, 8))
-    assert len(pickle.loads(pickle.dumps(evaluation))) == IDENTITIES
