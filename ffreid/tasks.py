@@ -134,12 +134,12 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
 def dataset_report(cfg: CfgNode, source: Any, json_file: Path | None) -> dict[str, Any]:
     """Print the sizes of a dataset."""
     if cfg.TASK == "pose":
-        from ffreid.pose.dataset_report import report_dataset
+        from ffreid.pose.dataset_report import report_dataset as report_pose
 
-        return report_dataset(cfg.DATASET, source, json_file)
-    from ffreid.reid.dataset_report import tell
+        return report_pose(cfg.DATASET, source, json_file)
+    from ffreid.reid.dataset_report import report_dataset as report_reid
 
-    return tell(cfg.DATASET, source, json_file)
+    return report_reid(cfg.DATASET, source, json_file)
 
 
 def converter(task: str) -> Converter:

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 """A split's name under ``split``, and quantities by name."""
 
 
-def tell(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
+def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
     """Print the counts of a dataset with the published ones, and its notes.
 
     Returns:

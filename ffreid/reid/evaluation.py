@@ -70,7 +70,12 @@ def evaluate(
                 raise UserError(error.message, "use --save-features with another file") from error
     source: Source | None = None
     if features is not None:
-        _refuse_image_options(pictures, save_features)
+        unused = ["--pictures"] * bool(pictures) + ["--save-features"] * (save_features is not None)
+        if unused:
+            raise UserError(
+                f"{', '.join(unused)} has no effect with --features, which reads no images",
+                f"remove {unused[0]}, or evaluate a checkpoint",
+            )
         extracted = saved_features.load(features, cfg.DATASET)
         origin: dict[str, Any] = {"features": features, "weights": extracted.weights}
     else:
@@ -155,15 +160,6 @@ def training_method(cfg: CfgNode, state: dict[str, Any]) -> str:
     """The method that trained a checkpoint, from its configuration, else from `cfg`."""
     trained = {key: then for key, then, _ in differing(cfg, state.get("config", "{}"))}
     return BASELINE if trained.get("LOSS.CAL", cfg.LOSS.CAL) == "none" else CAL
-
-
-def _refuse_image_options(pictures: int, save_features: Path | None) -> None:
-    unused = ["--pictures"] * bool(pictures) + ["--save-features"] * (save_features is not None)
-    if unused:
-        raise UserError(
-            f"{', '.join(unused)} has no effect with --features, which reads no images",
-            f"remove {unused[0]}, or evaluate a checkpoint",
-        )
 
 
 def _draw(

@@ -94,22 +94,22 @@ class ExtractedFeatures:
         return self.query.known(self.columns, device), self.gallery.known(self.columns, device)
 
 
-def save(path: Path, search: ExtractedFeatures) -> None:
-    """Write `search` to exactly `path`, completely or not at all."""
+def save(path: Path, features: ExtractedFeatures) -> None:
+    """Write `features` to exactly `path`, completely or not at all."""
     arrays: dict[str, npt.NDArray[Any]] = {
         "version": np.array(VERSION),
-        "dataset": np.array(search.dataset),
-        "network": np.array(search.network),
-        "weights": np.array(search.weights),
-        "method": np.array(search.method),
-        "columns": np.array(search.columns, np.str_),
-        "protocols": np.array(json.dumps([asdict(protocol) for protocol in search.protocols])),
-        "single_shot": np.array(json.dumps(search.single_shot)),
+        "dataset": np.array(features.dataset),
+        "network": np.array(features.network),
+        "weights": np.array(features.weights),
+        "method": np.array(features.method),
+        "columns": np.array(features.columns, np.str_),
+        "protocols": np.array(json.dumps([asdict(protocol) for protocol in features.protocols])),
+        "single_shot": np.array(json.dumps(features.single_shot)),
     }
-    for name, side in zip(_PARTS, (search.query, search.gallery), strict=True):
-        arrays[f"{name}_features"] = side.features.numpy()
-        arrays |= {f"{name}_{column}": side.labels[column].numpy() for column in COLUMNS}
-        arrays[f"{name}_path"] = np.array(side.paths, np.str_)
+    for name, part in zip(_PARTS, (features.query, features.gallery), strict=True):
+        arrays[f"{name}_features"] = part.features.numpy()
+        arrays |= {f"{name}_{column}": part.labels[column].numpy() for column in COLUMNS}
+        arrays[f"{name}_path"] = np.array(part.paths, np.str_)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:  # numpy would append .npz to a path

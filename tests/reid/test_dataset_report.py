@@ -8,7 +8,7 @@ import pytest
 
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.data.records import EvalSplit, Record, Source
-from ffreid.reid.dataset_report import compare, statistics, tell
+from ffreid.reid.dataset_report import compare, report_dataset, statistics
 from ffreid.reid.resources import resource
 from tests.reid import dataset_trees
 
@@ -122,7 +122,7 @@ def test_differences_and_marks_are_shown(
         test=ltcc.test,
         notes=ltcc.notes,
     )
-    payload = tell("ltcc", short, tmp_path / "counts.json")
+    payload = report_dataset("ltcc", short, tmp_path / "counts.json")
     shown = capsys.readouterr()
     line = next(text for text in shown.out.splitlines() if text.split()[:1] == ["train"])
     assert line.split() == [
@@ -156,7 +156,7 @@ def test_the_release_that_is_nearest_is_compared() -> None:
 def test_every_data_set_is_told_of(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    payload = tell(name, READERS[name](dataset_trees.build(name, tmp_path)), None)
+    payload = report_dataset(name, READERS[name](dataset_trees.build(name, tmp_path)), None)
     shown = capsys.readouterr()
     assert shown.out.splitlines()[0].startswith(name)
     assert ("≠" in shown.out) == (name != "folder")
@@ -166,7 +166,9 @@ def test_every_data_set_is_told_of(
 def test_a_data_set_without_published_counts_has_no_such_column(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    payload = tell("toy-reid", READERS["ltcc"](dataset_trees.build("ltcc", tmp_path)), None)
+    payload = report_dataset(
+        "toy-reid", READERS["ltcc"](dataset_trees.build("ltcc", tmp_path)), None
+    )
     assert payload["release"] is None
     assert "published" not in capsys.readouterr().out
 

@@ -1,1 +1,1 @@
-"""Toy data for re-identification: drawn people at the real layout."""
+"""Synthetic data for re-identification, in the layouts of LTCC and CCVID."""
