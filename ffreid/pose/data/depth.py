@@ -177,6 +177,7 @@ def _plane_sums(
     # Sums of xx, xy, yy, x delta, y delta, with x and y counted in steps of the radius.
     sums: Integers = np.zeros((5, rows, columns), depth.dtype)
     xx, xy, yy, xd, yd = sums
+    add_signed = {1: np.add, -1: np.subtract}
     for y in (-1, 0, 1):
         for x in (-1, 0, 1):
             if x == y == 0:
@@ -187,12 +188,12 @@ def _plane_sums(
             delta *= used
             if x:
                 xx += used
-                xd += x * delta
+                add_signed[x](xd, delta, out=xd)
             if y:
                 yy += used
-                yd += y * delta
+                add_signed[y](yd, delta, out=yd)
             if x and y:
-                xy += x * y * used
+                add_signed[x * y](xy, used, out=xy)
     # 36 r^4 bounds the determinant, which the caller multiplies by a depth.
     narrow = 36 * radius**4 * int(centre.max(initial=0)) < 2**31
     xx, xy, yy, xd, yd = sums.astype(np.int32) if narrow else sums.astype(np.int64)

@@ -31,9 +31,8 @@ class Scene:
 def toy_intrinsics(height: int, width: int) -> Floats:
     """(3, 3) YCB-Video's camera matrix scaled to an image of `height` x `width` pixels."""
     across, down = width / 640, height / 480
-    rows = [[YCB_FOCAL[0] * across, 0, YCB_CENTRE[0] * across]]
-    rows += [[0, YCB_FOCAL[1] * down, YCB_CENTRE[1] * down], [0, 0, 1]]
-    return np.array(rows)
+    first = [YCB_FOCAL[0] * across, 0, YCB_CENTRE[0] * across]
+    return np.array([first, [0, YCB_FOCAL[1] * down, YCB_CENTRE[1] * down], [0, 0, 1]])
 
 
 def toy_frame(
