@@ -30,12 +30,9 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest files first, lest one process ends long after the others.
-
-    A process alone keeps the order of the files, where what is quick fails first.
-    """
+    """Start the longest files first where several processes run tests."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     places = {TESTS / name: place for place, name in enumerate(LONGEST)}
-    assert all(path.is_file() for path in places), "LONGEST names a file that is gone"
+    assert all(path.is_file() for path in places), "LONGEST names a missing file"
     items.sort(key=lambda item: places.get(item.path, len(places)))

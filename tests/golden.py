@@ -1,4 +1,4 @@
-"""Where the numbers recorded from the originals lie, and how a test finds its files."""
+"""The numbers recorded from the originals: their folder and files."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ABSENT = f"no recorded numbers at {GOLDEN} (set FFREID_GOLDEN)"
 
 
 def recordings(system: str, pattern: str) -> list[Any]:
-    """Stems of the split's files that match `pattern`, as parameters; one skipped where none lie.
+    """Stems of the split's files that match `pattern`, as parameters; skipped if absent.
 
     Asserts that an existing folder holds at least one: a test never passes on nothing.
     """

@@ -1,6 +1,5 @@
-"""Tiny data sets in the real layouts, for the tests of every room."""
+"""Small datasets in the layouts of the real ones."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,196 +8,71 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from ffreid.pose.data.frame import Frame
 from ffreid.pose.toy.dataset import ensure_toy
-from ffreid.pose.toy.objects import ToyObject, patchwork, toy_objects
+from ffreid.pose.toy.objects import ToyObject, patchwork
 from ffreid.pose.toy.scenes import toy_frame
-from ffreid.pose.toy.shapes import Ellipsoid, Floats
+from ffreid.pose.toy.shapes import Ellipsoid
 
-APE = 1
-# LineMOD numbers of what stands beside the ape in fused pictures: can, cat.
-OTHERS = (5, 6)
-LINEMOD_CAMERA = np.array([[572.4114, 0, 325.2611], [0, 573.57043, 242.04899], [0, 0, 1]])
-BLENDER_CAMERA = np.array([[700.0, 0, 320], [0, 700, 240], [0, 0, 1]])
+CAMERA = np.array([[572.4114, 0, 325.2611], [0, 573.57043, 242.04899], [0, 0, 1]])
+"""LineMOD's."""
 
 
-def toy_folder(
-    folder: Path,
-    *,
-    frames: int = 4,
-    test_frames: int = 2,
-    synthetic: int = 2,
-    height: int = 96,
-    width: int = 128,
-    seed: int = 0,
-) -> Path:
-    """Write toy data in YCB-Video's layout to ``folder/toy`` and give that path."""
-    return ensure_toy(
-        folder / "toy",
-        frames=frames,
-        test_frames=test_frames,
-        synthetic=synthetic,
-        height=height,
-        width=width,
-        seed=seed,
-    )
+def toy_folder(folder: Path, **sizes: int) -> Path:
+    """Write toy data in YCB-Video's layout to ``folder/toy`` and return that path."""
+    options: dict[str, Any] = {"frames": 4, "test_frames": 2, "synthetic": 2, "seed": 0}
+    options |= {"height": 96, "width": 128, **sizes}
+    return ensure_toy(folder / "toy", **options)
 
 
-def linemod_folder(
-    folder: Path,
-    *,
-    frames: int = 3,
-    test_frames: int = 2,
-    renders: int = 0,
-    fused: int = 0,
-    height: int = 96,
-    width: int = 128,
-    seed: int = 0,
-) -> Path:
-    """Write an ellipsoid "ape" in LineMOD's layout and give ``folder/Linemod_preprocessed``.
+def linemod_folder(folder: Path) -> Path:
+    """Write an ellipsoid "ape" in LineMOD's layout: 3 training and 2 test frames.
 
-    The cameras are LineMOD's and, for renders, Blender's, as readers expect them; pictures of less
-    than 480 x 640 show the upper left corner of what such a camera sees, with the ape in it.
-
-    Args:
-        folder: where to.
-        frames: how many are listed in train.txt.
-        test_frames: how many more are listed in test.txt.
-        renders: how many ``renders/ape/*.pkl``.
-        fused: how many ``fuse/ape/*.pkl``.
-        height: rows of the pictures.
-        width: columns of the pictures.
-        seed: of all scenes.
+    The images are the upper left corner of what LineMOD's camera sees.
     """
     root = folder / "Linemod_preprocessed"
-    sequence = root / f"data/{APE:02d}"
+    sequence = root / "data/01"
     for part in ("rgb", "depth", "mask"):
         (sequence / part).mkdir(parents=True)
-    truth: dict[int, list[dict[str, Any]]] = {}
-    for number in range(frames + test_frames):
-        frame = _frame_with_ape(f"{number:04d}", [seed, number], LINEMOD_CAMERA, height, width)
-        truth[number] = [_write_linemod_frame(sequence, frame)]
-    info = {
-        number: {"cam_K": LINEMOD_CAMERA.ravel().tolist(), "depth_scale": 1.0} for number in truth
-    }
-    (sequence / "gt.yml").write_text(yaml.safe_dump(truth, default_flow_style=None))
-    (sequence / "info.yml").write_text(yaml.safe_dump(info, default_flow_style=None))
-    names = [f"{number:04d}\n" for number in truth]
-    (sequence / "train.txt").write_text("".join(names[:frames]))
-    (sequence / "test.txt").write_text("".join(names[frames:]))
+    shape = Ellipsoid((0.0379, 0.0388, 0.0459))
+    ape = ToyObject("ape", shape, patchwork(shape, 0.07, np.random.default_rng(1)))
+    ground_truth = {number: [_write_frame(sequence, ape, number)] for number in range(5)}
+    info = {number: {"cam_K": CAMERA.ravel().tolist(), "depth_scale": 1.0} for number in range(5)}
+    (sequence / "gt.yml").write_text(yaml.safe_dump(ground_truth))
+    (sequence / "info.yml").write_text(yaml.safe_dump(info))
+    (sequence / "train.txt").write_text("0000\n0001\n0002\n")
+    (sequence / "test.txt").write_text("0003\n0004\n")
     (root / "models").mkdir()
-    write_ape_mesh(root / f"models/obj_{APE:02d}.ply")
-    for kind, count in (("renders", renders), ("fuse", fused)):
-        if count:
-            (root / kind / "ape").mkdir(parents=True)
-        for number in range(count):
-            item = _synthetic_item(kind, [seed, 99, number], height=height, width=width)
-            (root / kind / "ape" / f"{number}.pkl").write_bytes(pickle.dumps(item))
+    points = np.random.default_rng(0).normal(size=(1000, 3))
+    vertices = points / np.linalg.norm(points, axis=1, keepdims=True) * shape.half_extents * 1000
+    header = ["ply", "format ascii 1.0", f"element vertex {len(vertices)}"]
+    header += [f"property float {axis}" for axis in "xyz"]
+    lines = [*header, "end_header", *(" ".join(map(str, vertex)) for vertex in vertices)]
+    (root / "models/obj_01.ply").write_text("\n".join(lines) + "\n")
     return root
 
 
-def ape() -> ToyObject:
-    """An ellipsoid of the LineMOD ape's size (92 mm), textured, in its mesh's frame."""
-    shape = Ellipsoid((0.0379, 0.0388, 0.0459))
-    return ToyObject("ape", shape, patchwork(shape, 0.07, np.random.default_rng(1)))
-
-
-def ape_vertices(rings: int = 30, around: int = 40) -> Floats:
-    """(rings * around, 3) vertices of the ape's mesh, millimetres, ring by ring."""
-    polar, azimuth = np.meshgrid(
-        np.linspace(0.02, np.pi - 0.02, rings),
-        np.arange(around) * 2 * np.pi / around,
-        indexing="ij",
-    )
-    unit = [np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)]
-    vertices: Floats = np.stack(unit, axis=-1).reshape(-1, 3) * ape().shape.half_extents * 1000
-    return vertices
-
-
-def write_ape_mesh(path: Path, rings: int = 30, around: int = 40) -> None:
-    """Write the ape as LineMOD's meshes are: ASCII PLY, millimetres, normals and colours."""
-    vertices = ape_vertices(rings, around)
-    normals = ape().shape.normals(vertices / 1000)
-    colours = np.rint(ape().texture(vertices / 1000).clip(0, 1) * 255).astype(int)
-    index = np.arange(rings * around).reshape(rings, around)
-    right, below = np.roll(index, -1, axis=1), np.roll(index, -1, axis=0)
-    corner = np.roll(right, -1, axis=0)
-    faces = np.concatenate(
-        [np.stack([index, below, corner], -1)[:-1], np.stack([index, corner, right], -1)[:-1]]
-    ).reshape(-1, 3)
-    header = ["ply", "format ascii 1.0", "comment made up", f"element vertex {len(vertices)}"]
-    header += [f"property float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")]
-    header += [f"property uchar {name}" for name in ("red", "green", "blue", "alpha")]
-    header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
-    lines = [*header, "end_header"]
-    for vertex, normal, colour in zip(vertices, normals, colours, strict=True):
-        numbers = " ".join(f"{value:.6g}" for value in (*vertex, *normal))
-        lines.append(f"{numbers} {' '.join(map(str, colour))} 255")
-    lines += [f"3 {a} {b} {c}" for a, b, c in faces]
-    path.write_text("\n".join(lines) + "\n")
-
-
-def _frame_with_ape(
-    name: str,
-    seed: list[int],
-    camera: Floats,
-    height: int,
-    width: int,
-    *,
-    others: tuple[ToyObject, ...] = (),
-    synthetic: bool = False,
-) -> Frame:
-    generator = np.random.default_rng(seed)
+def _write_frame(sequence: Path, ape: ToyObject, number: int) -> dict[str, Any]:
+    """Write the images of a frame; return its entry in gt.yml (millimetres)."""
+    generator, name = np.random.default_rng([0, number]), f"{number:04d}"
     while True:
         frame = toy_frame(
-            name,
-            (ape(), *others),
-            height=height,
-            width=width,
-            generator=generator,
-            synthetic=synthetic,
-            intrinsics=camera,
+            name, (ape,), height=96, width=128, generator=generator, intrinsics=CAMERA
         )
-        if 1 in frame.class_ids:
-            return frame
-
-
-def _write_linemod_frame(sequence: Path, frame: Frame) -> dict[str, Any]:
-    """Write one frame's pictures; give its entry in gt.yml (millimetres)."""
+        if len(frame.class_ids):
+            break
     mask = np.where(frame.labels == 1, 255, 0).astype(np.uint8)
-    _write_png(sequence / f"rgb/{frame.name}.png", frame.rgb[..., ::-1])
-    _write_png(sequence / f"depth/{frame.name}.png", np.rint(frame.depth / 10).astype(np.uint16))
-    _write_png(sequence / f"mask/{frame.name}.png", np.repeat(mask[..., None], 3, axis=2))
-    rows, columns = np.nonzero(mask)
-    left, top = int(columns.min()), int(rows.min())
+    images: dict[str, npt.NDArray[Any]] = {
+        "rgb": frame.rgb[..., ::-1],
+        "depth": np.rint(frame.depth / 10).astype(np.uint16),
+        "mask": np.repeat(mask[..., None], 3, axis=2),
+    }
+    for part, image in images.items():
+        assert cv2.imwrite(str(sequence / part / f"{name}.png"), image)
     pose = frame.camera_from_object[0].astype(np.float64)
+    left, top, width, height = cv2.boundingRect(mask)
     return {
         "cam_R_m2c": pose[:, :3].ravel().tolist(),
         "cam_t_m2c": (pose[:, 3] * 1000).tolist(),
-        "obj_bb": [left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1],
-        "obj_id": APE,
+        "obj_bb": [left, top, width, height],
+        "obj_id": 1,
     }
-
-
-def _synthetic_item(kind: str, seed: list[int], *, height: int, width: int) -> dict[str, Any]:
-    """What one pickle of ``renders`` (the ape alone) or ``fuse`` (beside others) holds."""
-    rendered = kind == "renders"
-    camera = BLENDER_CAMERA if rendered else LINEMOD_CAMERA
-    others = () if rendered else toy_objects()[1:3]
-    frame = _frame_with_ape(
-        kind, [*seed, rendered], camera, height, width, others=others, synthetic=rendered
-    )
-    numbers = np.array([0, 255 if rendered else APE, *OTHERS], np.uint8)
-    return {
-        "rgb": frame.rgb,
-        "depth": (frame.depth / frame.depth_scale).astype(np.float32),
-        "mask": numbers[frame.labels],
-        "K": frame.intrinsics,
-        "RT": frame.camera_from_object[0],
-        "cls_typ": "ape",
-        "rnd_typ": "render" if rendered else "fuse",
-    }
-
-
-def _write_png(path: Path, picture: npt.NDArray[Any]) -> None:
-    assert cv2.imwrite(str(path), picture)
