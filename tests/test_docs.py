@@ -268,7 +268,8 @@ def test_paths_of_the_repository_exist(doc: Path) -> None:
 
 @pytest.mark.parametrize("doc", DOCS, ids=lambda doc: str(doc.relative_to(ROOT)))
 def test_settings_and_flags_exist(doc: Path) -> None:
-    settings = {key for task in tasks.TASKS for key in config.keys(tasks.defaults(task).defaults())}
+    defaults = [tasks.defaults(task).defaults() for task in tasks.TASKS]
+    settings = {*chain.from_iterable(map(config.keys, defaults)), *config.RENAMED}
     for span in code_spans(doc):
         for key in re.findall(r"\b[A-Z][A-Z0-9_]*(?:\.[A-Z][A-Z0-9_]*)+\b", span):
             assert key in settings, span
