@@ -218,7 +218,10 @@ def _fit(value: Any, default: Any) -> Any:
                 value = yaml.load(value, yaml.BaseLoader)
         except yaml.YAMLError:
             raise ValueError("a list, e.g. [1, 2]") from None
-        return [_fit(item, like) for item in (value if isinstance(value, list) else [value])]
+        try:
+            return [_fit(item, like) for item in (value if isinstance(value, list) else [value])]
+        except ValueError as error:
+            raise ValueError(f"a list, each item {error}") from None
     if isinstance(default, str):
         if isinstance(value, str):
             return value

@@ -23,9 +23,9 @@ def recordings(system: str, pattern: str) -> list[Any]:
     folder = GOLDEN / system
     if not folder.is_dir():
         return [pytest.param("", marks=pytest.mark.skip(reason=ABSENT))]
-    found = sorted({path.stem for path in (folder / SPLIT).glob(pattern)})
-    assert found, f"no {pattern} in {folder / SPLIT}"
-    return found
+    stems = sorted({path.stem for path in (folder / SPLIT).glob(pattern)})
+    assert stems, f"no {pattern} in {folder / SPLIT}"
+    return stems
 
 
 def arrays(system: str, stem: str) -> dict[str, npt.NDArray[Any]]:

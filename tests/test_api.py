@@ -108,10 +108,10 @@ def test_an_old_checkpoints_weights_are_loaded(
     trained = create_model(dataset, cls=cls, settings={"SEED": 9}).net.state_dict()
     old = tmp_path / "best.pth.tar"
     torch.save({entry: {f"module.{key}": value for key, value in trained.items()}}, old)
-    found = create_model(dataset, old, cls=cls).net.state_dict()
+    loaded = create_model(dataset, old, cls=cls).net.state_dict()
     old.unlink()
-    assert list(found) == list(trained)
-    assert all(torch.equal(found[key], trained[key]) for key in trained)
+    assert list(loaded) == list(trained)
+    assert all(torch.equal(loaded[key], trained[key]) for key in trained)
     (line,) = capsys.readouterr().err.splitlines()
     assert str(old) in line
 

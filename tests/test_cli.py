@@ -85,9 +85,9 @@ MISTAKES = [
 def test_a_mistake_on_the_command_line_is_two_lines(
     capsys: pytest.CaptureFixture[str], command: str, error: str, hint: str
 ) -> None:
-    found = mistake(capsys, command)
-    assert found[0].startswith(error)
-    assert found[1].startswith(hint)
+    lines = mistake(capsys, command)
+    assert lines[0].startswith(error)
+    assert lines[1].startswith(hint)
 
 
 LIGHT = f"""

@@ -81,9 +81,9 @@ def test_values_take_the_type_of_the_default(key: str, text: str, value: Any) ->
         ("TRAIN.LR", "inf", "a finite number"),
         ("TRAIN.LR", "true", "a finite number"),
         ("TRAIN.AUGMENT", "1", "true or false"),
-        ("STEPS", "[20, x]", "an integer"),
+        ("STEPS", "[20, x]", "a list, each item an integer"),
         ("STEPS", "[20", "a list"),
-        ("STEPS", "0.5", "an integer"),
+        ("STEPS", "0.5", "a list, each item an integer"),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_an_example_that_works(

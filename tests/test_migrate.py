@@ -238,9 +238,9 @@ def test_a_flag_without_successor_is_removed_with_a_note(flag: str, part: str) -
     ],
 )
 def test_a_flag_with_successor_keeps_its_value(flag: str, words: str) -> None:
-    found = migrate.migrate(f"{EIGHT}train_ycb.py --gpus 8 {flag}").command
-    assert words in found
-    assert found.startswith(f"ffreid train {YCB}")
+    command = migrate.migrate(f"{EIGHT}train_ycb.py --gpus 8 {flag}").command
+    assert words in command
+    assert command.startswith(f"ffreid train {YCB}")
 
 
 @pytest.mark.parametrize(
