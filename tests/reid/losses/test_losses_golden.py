@@ -38,49 +38,41 @@ SETTINGS = {"s": "scale", "m": "margin", "e": "epsilon", "eps": "smoothing"}
 UPDATES = {"asis": "asis", "meanfix": "mean"}
 
 
-def cases(stem: str) -> list[Any]:
-    return sorted(facts("ccreid", stem)) if stem else []
-
-
 def every_case(pattern: str) -> list[Any]:
-    """(stem, case) of all recorded cases; one skipped where none lie."""
-    found = recordings("ccreid", pattern)
-    if not isinstance(found[0], str):
-        return [pytest.param("", "", marks=found[0].marks)]
-    return [(stem, case) for stem in found for case in cases(stem)]
+    """(stem, case) of all recorded cases; one skipped without recordings."""
+    stems = recordings("ccreid", pattern)
+    if not isinstance(stems[0], str):
+        return [pytest.param("", "", marks=stems[0].marks)]
+    return [(stem, case) for stem in stems for case in sorted(facts("ccreid", stem))]
 
 
 def prepared(case: str) -> Callable[..., Tensor]:
-    """The loss that a case names, at the settings that follow the name."""
-    settings = {SETTINGS[key]: float(value) for key, value in _settings(case)}
+    """The loss of a case, with the settings that follow its name."""
+    settings = re.findall(r"_(s|m|e|eps)(\d[\d.]*)(?=_|$)", case)
     name = re.sub(r"_(singleton|allsame)$", "", case)
     name = re.sub(r"(_(s|m|e|eps)[\d.]+)+$", "", name)
-    return partial(LOSSES[name], **settings)
-
-
-def _settings(case: str) -> list[tuple[str, str]]:
-    return re.findall(r"_(s|m|e|eps)(\d[\d.]*)(?=_|$)", case)
+    return partial(LOSSES[name], **{SETTINGS[key]: float(value) for key, value in settings})
 
 
 def as_argument(key: str, value: npt.NDArray[Any]) -> Tensor:
-    made = torch.from_numpy(value)
-    return made.bool() if key.endswith("posmask") else made
+    argument = torch.from_numpy(value)
+    return argument.bool() if key.endswith("posmask") else argument
 
 
 @pytest.mark.parametrize(("stem", "case"), every_case("losses.npz"))
 def test_values_and_gradients(stem: str, case: str) -> None:
     data, meta = arrays("ccreid", stem), facts("ccreid", stem)[case]
-    given = torch.from_numpy(data[meta["input"]]).double().requires_grad_()
-    loss = prepared(case)(given, *(as_argument(key, data[key]) for key in meta["args"]))
+    values = torch.from_numpy(data[meta["input"]]).double().requires_grad_()
+    loss = prepared(case)(values, *(as_argument(key, data[key]) for key in meta["args"]))
     torch.autograd.backward(loss)
-    assert given.grad is not None
+    assert values.grad is not None
     if meta["nan"]:
         assert loss.isfinite()
-        assert given.grad.isfinite().all()
-        assert given.grad.abs().max() > 0
+        assert values.grad.isfinite().all()
+        assert values.grad.abs().max() > 0
         return
     assert loss.item() == pytest.approx(float(data[f"{case}/loss_f64"]), rel=1e-9, abs=1e-12)
-    np.testing.assert_allclose(given.grad, data[f"{case}/grad_f64"], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(values.grad, data[f"{case}/grad_f64"], rtol=1e-9, atol=1e-9)
 
 
 def memory(meta: dict[str, Any], variant: str) -> ClothesMemory:
@@ -107,10 +99,8 @@ def steps(data: Arrays) -> list[tuple[Tensor, Tensor, Tensor]]:
 def test_memory_losses_gradients_and_state(stem: str, case: str) -> None:
     data, meta = arrays("ccreid", stem), facts("ccreid", stem)[case]
     module = memory(meta, case.rpartition("/")[2])
-    kept = {
-        key: [list(value.shape), str(value.dtype)] for key, value in module.state_dict().items()
-    }
-    assert kept == {key: [shape, dtype] for key, shape, dtype in meta["state_dict_keys"]}
+    entries = [[key, list(v.shape), str(v.dtype)] for key, v in module.state_dict().items()]
+    assert sorted(entries) == sorted(meta["state_dict_keys"])
     assert len(steps(data)) == meta["steps"]
     for step, (features, clothes, positives) in enumerate(steps(data)):
         features.requires_grad_()
@@ -124,7 +114,7 @@ def test_memory_losses_gradients_and_state(stem: str, case: str) -> None:
 
 
 def together(rank: int, stem: str, pair_cases: list[str], memory_cases: list[str]) -> Any:
-    """What this process gets for each case on its half of the rows."""
+    """Results of this process for each case on its half of the rows."""
     out: dict[str, Any] = {}
     data = arrays("ccreid", stem)
     count = len(data["inp/pids"]) // 2
@@ -135,7 +125,7 @@ def together(rank: int, stem: str, pair_cases: list[str], memory_cases: list[str
         torch.autograd.backward(loss)
         out[case] = {"loss": loss.detach(), "grad": features.grad}
     for case in memory_cases:
-        out[case] = _remembered(rank, case)
+        out[case] = with_memory(rank, case)
     out["rows"] = [
         gather_with_grad(torch.arange(5) + 100 * rank),
         gather_with_grad(torch.ones(5, 2) * rank),
@@ -143,7 +133,7 @@ def together(rank: int, stem: str, pair_cases: list[str], memory_cases: list[str
     return out
 
 
-def _remembered(rank: int, case: str) -> dict[str, Tensor]:
+def with_memory(rank: int, case: str) -> dict[str, Tensor]:
     momentum = case.partition("_m")[2]
     meta = next(
         value
@@ -151,17 +141,17 @@ def _remembered(rank: int, case: str) -> dict[str, Tensor]:
         if key.startswith(f"m{momentum}_") and key.endswith("/asis")
     )
     module = memory(meta, "asis")
-    seen: dict[str, list[Tensor]] = {"loss": [], "grad": [], "memory": []}
-    for whole in steps(arrays("ccreid", "memory_bank")):
-        features, clothes, positives = (part.chunk(2)[rank] for part in whole)
+    results: dict[str, list[Tensor]] = {"loss": [], "grad": [], "memory": []}
+    for step in steps(arrays("ccreid", "memory_bank")):
+        features, clothes, positives = (part.chunk(2)[rank] for part in step)
         features = features.clone().requires_grad_()
         loss = module(features, clothes, positives)
         torch.autograd.backward(loss)
         assert features.grad is not None
-        seen["loss"].append(loss.detach())
-        seen["grad"].append(features.grad)
-        seen["memory"].append(module.feature_memory.clone())
-    return {key: torch.stack(parts) for key, parts in seen.items()}
+        results["loss"].append(loss.detach())
+        results["grad"].append(features.grad)
+        results["memory"].append(module.feature_memory.clone())
+    return {key: torch.stack(parts) for key, parts in results.items()}
 
 
 @pytest.mark.parametrize("stem", recordings("ccreid", "world2.npz"))
@@ -174,17 +164,13 @@ def test_two_processes(stem: str, tmp_path: Path) -> None:
     assert pairs
     assert {*memories, *pairs, "concat_all_gather"} == set(names)
     work = partial(together, stem="losses", pair_cases=pairs, memory_cases=memories)
-    for rank, told in enumerate(in_processes(work, tmp_path)):
-        for name in pairs:
-            for key in ("loss", "grad"):
-                np.testing.assert_allclose(
-                    told[name][key], data[f"{name}/rank{rank}/{key}"], rtol=1e-9, atol=1e-9
-                )
-        for name in memories:
-            for key, near in (("loss", 1e-6), ("grad", 1e-6), ("memory", 0.0)):
-                np.testing.assert_allclose(
-                    told[name][key], data[f"{name}/rank{rank}/{key}"], rtol=near, atol=near
-                )
-        for index, rows in enumerate(told["rows"]):
+    near = {"loss": 1e-6, "grad": 1e-6, "memory": 0.0}
+    for rank, results in enumerate(in_processes(work, tmp_path)):
+        for name in pairs + memories:
+            for key, value in results[name].items():
+                tolerance = 1e-9 if name in pairs else near[key]
+                expected = data[f"{name}/rank{rank}/{key}"]
+                np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
+        for index, rows in enumerate(results["rows"]):
             recorded = data[f"concat_all_gather/rank{rank}/{index}"]
             np.testing.assert_array_equal(rows[: len(recorded)], recorded)
