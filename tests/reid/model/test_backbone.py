@@ -1,4 +1,4 @@
-"""ImageNet weights: pictures, inflated clips, and files that are none."""
+"""ImageNet weights in the image network and, inflated, in the clip networks."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, resnet50
 
 from ffreid.errors import UserError
-from ffreid.reid.model import IMAGE_NETWORKS, NETWORKS, VIDEO_NETWORKS
-from ffreid.reid.model.backbone import backbone_names, load_backbone
+from ffreid.reid.model import IMAGE_NETWORKS, VIDEO_NETWORKS
+from ffreid.reid.model.backbone import load_backbone
 
 
 @pytest.fixture(scope="module")
-def theirs() -> nn.Module:
-    """ResNet-50 of torchvision with statistics that are not all alike, without classifier."""
+def reference() -> nn.Module:
+    """ResNet-50 of torchvision with random statistics and another classifier."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         net: nn.Module = resnet50(weights=None).eval()
@@ -27,44 +27,39 @@ def theirs() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def file(theirs: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(reference: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
-    torch.save(theirs.state_dict(), path)
+    torch.save(reference.state_dict(), path)
     return path
 
 
-def test_features_of_pictures_are_those_of_torchvision(theirs: nn.Module, file: Path) -> None:
-    ours = IMAGE_NETWORKS["resnet50"](pooling="avg", last_stride=2).eval()
-    load_backbone(ours, str(file))
+def test_image_features_equal_those_of_torchvision(reference: nn.Module, file: Path) -> None:
+    net = IMAGE_NETWORKS["resnet50"](pooling="avg", last_stride=2).eval()
+    load_backbone(net, str(file))
     images = torch.randn(2, 3, 64, 48)
     with torch.inference_mode():
-        features = ours.globalpooling(ours.base(images))
-        torch.testing.assert_close(theirs.get_submodule("fc")(features), theirs(images))
+        features = net.globalpooling(net.base(images))
+        torch.testing.assert_close(reference.get_submodule("fc")(features), reference(images))
 
 
 @pytest.mark.parametrize("name", VIDEO_NETWORKS)
-def test_a_clip_of_equal_frames_has_the_features_of_the_picture(name: str, file: Path) -> None:
-    pictures = IMAGE_NETWORKS["resnet50"](pooling="max").eval()
-    clips = VIDEO_NETWORKS[name]().eval()
-    load_backbone(pictures, str(file))
-    load_backbone(clips, str(file))
-    clips.bn.load_state_dict(pictures.bn.state_dict())
+def test_a_clip_of_equal_frames_has_the_features_of_the_image(name: str, file: Path) -> None:
+    image_net = IMAGE_NETWORKS["resnet50"](pooling="max").eval()
+    clip_net = VIDEO_NETWORKS[name]().eval()
+    load_backbone(image_net, str(file))
+    load_backbone(clip_net, str(file))
+    clip_net.bn.load_state_dict(image_net.bn.state_dict())
     image = torch.randn(1, 3, 48, 32)
     with torch.inference_mode():
         torch.testing.assert_close(
-            clips(image[:, :, None].repeat(1, 1, 3, 1, 1)), pictures(image), rtol=1e-4, atol=1e-5
+            clip_net(image[:, :, None].expand(-1, -1, 3, -1, -1)),
+            image_net(image),
+            rtol=1e-4,
+            atol=1e-5,
         )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_entry_of_torchvision_has_one_place(name: str, theirs: nn.Module) -> None:
-    with torch.device("meta"):
-        places = backbone_names(NETWORKS[name]())
-    expected = [key for key in theirs.state_dict() if not key.startswith("fc.")]
-    assert sorted(places.values()) == sorted(expected)
-
-
-def test_slices_before_and_after_are_emptied(file: Path) -> None:
+def test_outer_slices_of_inflated_kernels_are_zero(file: Path) -> None:
     net = VIDEO_NETWORKS["i3dres50"]()
     weight: Tensor = net.get_parameter("layer2.0.conv2.conv3d.weight")
     nn.init.ones_(weight)
@@ -72,15 +67,15 @@ def test_slices_before_and_after_are_emptied(file: Path) -> None:
     assert not weight[:, :, [0, 2]].any() and weight[:, :, 1].any()
 
 
-def test_random_leaves_the_network_as_it_is() -> None:
+def test_random_keeps_the_initial_weights() -> None:
     net = IMAGE_NETWORKS["resnet50"]()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     load_backbone(net, "random")
     torch.testing.assert_close(net.state_dict(), before, rtol=0, atol=0)
 
 
-def test_files_without_step_counters_are_taken(theirs: nn.Module, tmp_path: Path) -> None:
-    state = {k: v for k, v in theirs.state_dict().items() if "num_batches_tracked" not in k}
+def test_files_without_step_counters_are_loaded(reference: nn.Module, tmp_path: Path) -> None:
+    state = {k: v for k, v in reference.state_dict().items() if "num_batches_tracked" not in k}
     torch.save(state, tmp_path / "old.pth")
     net = IMAGE_NETWORKS["resnet50"]()
     load_backbone(net, str(tmp_path / "old.pth"))
@@ -88,8 +83,10 @@ def test_files_without_step_counters_are_taken(theirs: nn.Module, tmp_path: Path
 
 
 @pytest.mark.parametrize("change", ["missing", "misshapen", "unknown", "no tensor"])
-def test_another_networks_file_is_refused(change: str, theirs: nn.Module, tmp_path: Path) -> None:
-    state: dict[str, object] = dict(theirs.state_dict())
+def test_weights_of_another_network_are_an_error(
+    change: str, reference: nn.Module, tmp_path: Path
+) -> None:
+    state: dict[str, object] = dict(reference.state_dict())
     key = "layer3.5.conv2.weight"
     if change == "missing":
         del state[key]
@@ -102,13 +99,13 @@ def test_another_networks_file_is_refused(change: str, theirs: nn.Module, tmp_pa
         load_backbone(IMAGE_NETWORKS["resnet50"](), str(tmp_path / "other.pth"))
 
 
-def test_a_missing_file_is_named() -> None:
+def test_a_missing_file_is_an_error() -> None:
     with pytest.raises(UserError, match=r"MODEL.BACKBONE: no file nowhere\.pth") as caught:
         load_backbone(IMAGE_NETWORKS["resnet50"](), "nowhere.pth")
     assert "MODEL.BACKBONE random" in caught.value.hint
 
 
-def test_weights_that_cannot_be_fetched_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("no\nroute")
 

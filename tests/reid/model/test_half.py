@@ -16,12 +16,12 @@ HALVES = [torch.bfloat16, torch.float16]
     [
         ("resnet50", torch.bfloat16),
         ("i3dres50", torch.bfloat16),
-        ("ap3dnlres50", torch.bfloat16),  # its blocks are those of all others for clips
+        ("ap3dnlres50", torch.bfloat16),  # has the blocks of all clip networks
         ("ap3dnlres50", torch.float16),
     ],
 )
 def test_features_and_gradients_are_finite(name: str, half: torch.dtype) -> None:
-    """Clips are larger than the least: of maps 2 x 2 x 2 torch 2.14 reads foreign memory."""
+    """Clips are not the smallest: for maps of 2 x 2 x 2 torch 2.14 reads out of bounds."""
     torch.manual_seed(0)
     net = NETWORKS[name]().train()
     with torch.autocast("cpu", half):
@@ -34,20 +34,20 @@ def test_features_and_gradients_are_finite(name: str, half: torch.dtype) -> None
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_pooling_is_that_of_the_rounded_map(pooling: str, half: torch.dtype) -> None:
-    """Cubes of these values are beyond float16."""
+def test_pooling_equals_that_of_the_rounded_map(pooling: str, half: torch.dtype) -> None:
+    """Cubes of these values exceed the range of float16."""
     layer = POOLINGS[pooling](3.0)
     x = (300.0 * torch.rand(2, 3, 4, 2)).to(half).requires_grad_()
     with torch.autocast("cpu", half):
-        found = layer(x)
-    torch.testing.assert_close(found.float(), layer(x.detach().float()), rtol=1e-2, atol=0)
-    found.float().sum().backward()
+        result = layer(x)
+    torch.testing.assert_close(result.float(), layer(x.detach().float()), rtol=1e-2, atol=0)
+    result.float().sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("half", HALVES)
 def test_attention_over_long_vectors_is_finite(half: torch.dtype) -> None:
-    """Products of these queries and keys are beyond float16."""
+    """Products of these queries and keys exceed the range of float16."""
     torch.manual_seed(0)
     block = NonLocal(256)
     nn.init.ones_(block.W.get_parameter("1.weight"))
@@ -56,15 +56,15 @@ def test_attention_over_long_vectors_is_finite(half: torch.dtype) -> None:
     assert (queries.transpose(1, 2) @ block.phi(clips).flatten(2)).abs().max() > 65504
     clips.requires_grad_()
     with torch.autocast("cpu", half):
-        found = block(clips)
-    found.float().square().mean().backward()
-    assert found.isfinite().all()
+        result = block(clips)
+    result.float().square().mean().backward()
+    assert result.isfinite().all()
     assert clips.grad is not None and clips.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_frames_of_nothing_are_registered(half: torch.dtype) -> None:
-    """The length 0 of what they mean is guarded by a number that float16 rounds to 0."""
+def test_frames_of_zeros_are_registered(half: torch.dtype) -> None:
+    """Their norm 0 is clamped to a number that float16 rounds to 0."""
     module = AppearancePreservingModule(32)
     clips = torch.randn(1, 32, 3, 2, 2)
     clips[:, :, 1] = 0.0

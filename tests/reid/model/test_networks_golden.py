@@ -1,11 +1,10 @@
-"""The networks and classifiers against the numbers recorded from the original."""
+"""The networks and classifiers against the recorded numbers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
@@ -43,7 +42,7 @@ PREFIXES = {"Classifier": "identity_classifier.", "NormalizedClassifier": "cloth
 
 @dataclass
 class Run:
-    """A network's results beside what was recorded of it."""
+    """Results of a network and what was recorded of it."""
 
     name: str
     recorded: dict[str, Any]
@@ -56,7 +55,7 @@ class Run:
 
 
 def build(name: str) -> nn.Module:
-    """The network of a recorded name: its own name, then the settings that differ."""
+    """Build the network of a recorded name: its name, then the settings that differ."""
     known, *settings = name.split("_")
     options: dict[str, Any] = {}
     for setting in settings:
@@ -84,8 +83,8 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     hooks = [
         module.register_forward_hook(lambda _, __, out, stage=stage: stages.update({stage: out}))
         for stage, names in STEM_AND_STAGES.items()
-        for own, module in net.named_modules()
-        if own in names
+        for name_, module in net.named_modules()
+        if name_ in names
     ]
     with torch.inference_mode():
         feature = net(inputs)
@@ -111,7 +110,7 @@ def test_every_recorded_network_is_compared(stem: str) -> None:
 
 
 @pytest.mark.parametrize("stem", RECORDED)
-def test_the_recipe_gives_the_recorded_weights_and_inputs(stem: str) -> None:
+def test_weights_and_inputs_equal_the_recorded(stem: str) -> None:
     check = facts("ccreid", stem)["recipe_check"]
     inputs = check.pop("__inputs__")
     assert check and inputs
@@ -125,106 +124,83 @@ def test_the_recipe_gives_the_recorded_weights_and_inputs(stem: str) -> None:
         assert abs(array.sum(dtype=np.float64) - fact["sum"]) <= 1e-6 * size
 
 
-def test_features_in_double_precision_are_the_recorded_ones(run: Run) -> None:
+def test_features_equal_the_recorded(run: Run) -> None:
     expected = arrays("ccreid", "models")[f"{run.name}/feature64"]
-    ours = run.feature64[:, : expected.shape[1]].numpy()
-    np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
-
-
-def test_features_in_single_precision_are_close_to_the_recorded_ones(run: Run) -> None:
+    in_double = run.feature64[:, : expected.shape[1]].numpy()
+    np.testing.assert_allclose(in_double, expected, rtol=1e-9, atol=1e-9)
     expected = arrays("ccreid", "models")[f"{run.name}/feature"]
     assert run.feature.shape == expected.shape
     difference = np.abs(run.feature.numpy() - expected).max() / np.abs(expected).max()
     assert difference <= FLOAT32.get(run.name, 5e-6)
 
 
-def test_stages_have_the_recorded_shapes_and_values(run: Run) -> None:
+def test_stages_equal_the_recorded(run: Run) -> None:
     assert set(run.recorded["stages"]) == set(run.stages)
     for stage, fact in run.recorded["stages"].items():
-        ours = run.stages[stage]
-        assert list(ours.shape) == fact["shape"], stage
+        output = run.stages[stage]
+        assert list(output.shape) == fact["shape"], stage
         bound = 1e-4 * fact["absmax"]
-        first = ours.flatten()[: len(fact["first8"])]
+        first = output.flatten()[: len(fact["first8"])]
         torch.testing.assert_close(first, torch.tensor(fact["first8"]), rtol=0, atol=bound)
-        assert ours.double().mean().item() == pytest.approx(fact["mean"], abs=bound)
+        assert output.double().mean().item() == pytest.approx(fact["mean"], abs=bound)
 
 
-def test_gradients_of_the_weights_are_the_recorded_ones(run: Run) -> None:
+def test_gradients_equal_the_recorded(run: Run) -> None:
     expected = run.recorded["param_grad_l2_f64"]
     assert expected and set(run.gradients64) == set(expected)
     floor = 1e-6 * max(expected.values())
-    ours = {key: value.norm().item() for key, value in run.gradients64.items()}
-    compared = [key for key, value in expected.items() if value > floor]
+    compared = {key: value for key, value in expected.items() if value > floor}
     assert compared
-    assert {key: ours[key] for key in compared} == pytest.approx(
-        {key: expected[key] for key in compared}, rel=1e-6
-    )
-
-
-def test_the_projection_and_its_input_gradient_are_the_recorded_ones(run: Run) -> None:
+    norms = {key: run.gradients64[key].norm().item() for key in compared}
+    assert norms == pytest.approx(compared, rel=1e-6)
     assert run.loss64 == pytest.approx(run.recorded["proj_loss_f64"], rel=1e-6)
     norm = run.input_gradient64.norm().item()
     assert norm == pytest.approx(run.recorded["input_grad_l2_f64"], rel=1e-6)
 
 
-def test_keys_their_order_and_shapes_are_the_originals(run: Run) -> None:
-    expected = manifest("ccreid", "manifests/state_dict_manifest.json")[run.name]
-    ours = build(run.name).state_dict()
-    described = [[k, list(v.shape), str(v.dtype).removeprefix("torch.")] for k, v in ours.items()]
-    assert described == expected
-
-
-def test_counts_are_the_originals(run: Run) -> None:
-    expected = manifest("ccreid", "manifests/param_counts.json")[run.name]
+def test_entries_of_the_state_dict_and_their_counts_equal_the_recorded(run: Run) -> None:
     net = build(run.name)
+    state = net.state_dict()
+    entries = [[k, list(v.shape), str(v.dtype).removeprefix("torch.")] for k, v in state.items()]
+    assert entries == manifest("ccreid", "manifests/state_dict_manifest.json")[run.name]
     assert {
         "params": sum(value.numel() for value in net.parameters()),
-        "state_entries": len(net.state_dict()),
+        "state_entries": len(state),
         "buffers": sum(value.numel() for value in net.buffers()),
         "trainable_tensors": sum(value.requires_grad for value in net.parameters()),
-    } == expected
+    } == manifest("ccreid", "manifests/param_counts.json")[run.name]
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
-def test_classifiers_have_the_originals_keys_and_counts(kind: str) -> None:
+def test_entries_of_the_classifiers_and_their_counts_equal_the_recorded(kind: str) -> None:
     keys = manifest("ccreid", "manifests/state_dict_manifest.json")
     counts = manifest("ccreid", "manifests/param_counts.json")
-    found = [name for name in keys if name.startswith(f"{kind}_")]
-    assert found
-    for name in found:
-        features, classes = map(int, name.removeprefix(f"{kind}_").split("x"))
-        made = CLASSIFIERS[kind](features, classes)
-        shapes = [[key, list(value.shape)] for key, value in made.state_dict().items()]
+    names = [name for name in keys if name.startswith(f"{kind}_")]
+    assert names
+    for name in names:
+        classifier = CLASSIFIERS[kind](*map(int, name.removeprefix(f"{kind}_").split("x")))
+        shapes = [[key, list(value.shape)] for key, value in classifier.state_dict().items()]
         assert shapes == [entry[:2] for entry in keys[name]]
-        assert sum(p.numel() for p in made.parameters()) == counts[name]["params"]
-
-
-def classified(stem: str, kind: str) -> tuple[Tensor, Tensor, nn.Module, dict[str, Any]]:
-    """Inputs that want gradients, the outputs, the classifier and the recorded arrays."""
-    recorded: dict[str, npt.NDArray[Any]] = arrays("ccreid", stem)
-    short = SHORT[kind]
-    batch, classes = recorded[f"{short}/out"].shape
-    features = recorded["normclassifier/grad_x"].shape[1]
-    made = CLASSIFIERS[kind](features, classes)
-    fill(made, PREFIXES[kind])
-    x = torch.from_numpy(det_input("clsfeat", (batch, features))).requires_grad_()
-    ours = {key: value for key, value in recorded.items() if key.startswith(f"{short}/")}
-    return x, made(x), made, {key.partition("/")[2]: value for key, value in ours.items()}
+        assert sum(p.numel() for p in classifier.parameters()) == counts[name]["params"]
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 @pytest.mark.parametrize("stem", RECORDED)
-def test_classifier_outputs_are_the_recorded_ones(stem: str, kind: str) -> None:
-    _, out, _, recorded = classified(stem, kind)
-    np.testing.assert_allclose(out.detach().numpy(), recorded["out"], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("stem", RECORDED)
-def test_cosine_classifier_gradients_are_the_recorded_ones(stem: str) -> None:
-    x, out, made, recorded = classified(stem, "NormalizedClassifier")
-    weights = torch.from_numpy(det_input("clsproj", tuple(out.shape)))
-    torch.autograd.backward((out * weights).sum())
-    (weight,) = made.parameters()
-    assert x.grad is not None and weight.grad is not None
-    np.testing.assert_allclose(x.grad.numpy(), recorded["grad_x"], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(weight.grad.numpy(), recorded["grad_w"], rtol=1e-4, atol=1e-6)
+def test_outputs_and_gradients_of_the_classifiers_equal_the_recorded(stem: str, kind: str) -> None:
+    recorded, short = arrays("ccreid", stem), SHORT[kind]
+    batch, classes = recorded[f"{short}/out"].shape
+    features = recorded["normclassifier/grad_x"].shape[1]
+    classifier = CLASSIFIERS[kind](features, classes)
+    fill(classifier, PREFIXES[kind])
+    x = torch.from_numpy(det_input("clsfeat", (batch, features))).requires_grad_()
+    out = classifier(x)
+    results = {"out": out.detach()}
+    if kind == "NormalizedClassifier":
+        weights = torch.from_numpy(det_input("clsproj", tuple(out.shape)))
+        torch.autograd.backward((out * weights).sum())
+        (weight,) = classifier.parameters()
+        assert x.grad is not None and weight.grad is not None
+        results |= {"grad_x": x.grad, "grad_w": weight.grad}
+    for name, value in results.items():
+        rtol = 1e-5 if name == "out" else 1e-4
+        np.testing.assert_allclose(value, recorded[f"{short}/{name}"], rtol=rtol, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Features that are compared: unit length, both views, all clips of a video."""
+"""Features of flipped images and of tracklets, at unit length, and finite."""
 
 import math
 
@@ -9,29 +9,29 @@ from ffreid.errors import UserError
 from ffreid.reid.retrieval.features import average_clips, check_finite, flip_and_sum
 
 
-def test_both_views_are_summed_before_the_length_is_set() -> None:
+def test_flipped_features_are_summed_before_normalisation() -> None:
     found = flip_and_sum(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]]))
     torch.testing.assert_close(found, torch.tensor([[0.6, 0.8]]))
 
 
-def test_clips_are_averaged_before_the_length_is_set() -> None:
+def test_clips_are_averaged_before_normalisation() -> None:
     clips = torch.tensor([[6.0, 0.0], [0.0, 8.0], [0.0, 5.0]])
     found = average_clips(clips, torch.tensor([[0, 2], [2, 3]]))
     torch.testing.assert_close(found, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
 
 
-def test_a_video_without_clips_is_named() -> None:
+def test_a_tracklet_without_clips_is_an_error() -> None:
     with pytest.raises(UserError, match="tracklet 1 of 2 has no clips"):
         average_clips(torch.ones(2, 3), torch.tensor([[0, 2], [2, 2]]))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_features_that_are_not_finite_are_counted_and_placed(value: float) -> None:
+def test_features_that_are_not_finite_are_an_error_with_number_and_row(value: float) -> None:
     features = torch.ones(5, 3)
     features[3, 1] = features[4, 0] = value
     with pytest.raises(UserError, match=r"2 of 5 gallery .* row 3"):
         check_finite(features, "gallery")
 
 
-def test_large_finite_features_pass() -> None:
+def test_large_finite_features_are_accepted() -> None:
     check_finite(torch.full((2, 3), 3e38), "query")

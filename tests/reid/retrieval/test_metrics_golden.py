@@ -1,4 +1,4 @@
-"""CMC, mAP and whole evaluations against values recorded from the original."""
+"""CMC, mAP and complete evaluations against the recorded values."""
 
 import re
 from typing import Any
@@ -31,7 +31,7 @@ def skipped(log: list[str]) -> int:
     return sum(int(line.split()[0]) for line in log if "do not have groundtruth" in line)
 
 
-def assert_as_recorded(found: Ranking, expected: dict[str, Any]) -> None:
+def assert_equal_to_recorded(found: Ranking, expected: dict[str, Any]) -> None:
     curve = found.curve(len(expected["cmc"])).numpy()
     np.testing.assert_allclose(curve, expected["cmc"], rtol=0, atol=1e-9)
     assert found.mean_average_precision == pytest.approx(expected["mAP"], abs=1e-9)
@@ -40,12 +40,12 @@ def assert_as_recorded(found: Ranking, expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("stem", METRICS)
-def test_curves_and_precision_of_every_case(stem: str) -> None:
+def test_curves_and_precisions_equal_the_recorded(stem: str) -> None:
     data, cases = arrays("ccreid", stem), facts("ccreid", stem)
-    known = {case: held["results"] for case, held in cases.items() if "results" in held}
-    known = {case: held for case, held in known.items() if f"{case}/q_pids" in data}
-    assert known
-    for case, results in known.items():
+    complete = [case for case in cases if "results" in cases[case] and f"{case}/q_pids" in data]
+    assert complete
+    for case in complete:
+        results = cases[case]["results"]
         found = rank(
             torch.from_numpy(data[f"{case}/dist"]),
             labels(data, case, "q"),
@@ -53,21 +53,21 @@ def test_curves_and_precision_of_every_case(stem: str) -> None:
             [PROTOCOLS[name] for name in results],
         )
         for ranking, expected in zip(found, results.values(), strict=True):
-            assert_as_recorded(ranking, expected)
+            assert_equal_to_recorded(ranking, expected)
 
 
 @pytest.mark.parametrize("stem", METRICS)
-def test_ties_are_as_a_stable_sort_has_them(stem: str) -> None:
+def test_ties_equal_a_recorded_stable_sort(stem: str) -> None:
     data, results = arrays("ccreid", stem), facts("ccreid", stem)["ties"]["results_stable_argsort"]
     assert results
     for name, expected in results.items():
         sides = labels(data, "ties", "q"), labels(data, "ties", "g")
         distances = torch.from_numpy(data["ties/dist"])
-        assert_as_recorded(rank(distances, *sides, [PROTOCOLS[name]])[0], expected)
+        assert_equal_to_recorded(rank(distances, *sides, [PROTOCOLS[name]])[0], expected)
 
 
 @pytest.mark.parametrize("stem", METRICS)
-def test_no_query_with_a_match_is_a_clear_row(stem: str) -> None:
+def test_without_matches_every_query_is_skipped(stem: str) -> None:
     distances = torch.from_numpy(arrays("ccreid", stem)["edge_none/dist"])
     queries, items = distances.shape
     query = label_columns(identity=[1] * queries, camera=[0] * queries, clothes=[1] * queries)
@@ -78,21 +78,21 @@ def test_no_query_with_a_match_is_a_clear_row(stem: str) -> None:
 
 
 def features(data: Arrays, side: str) -> Tensor:
-    pictures = torch.from_numpy(data[f"pipe/{side}_img"]).flatten(1)
+    images = torch.from_numpy(data[f"pipe/{side}_img"]).flatten(1)
     weight = torch.from_numpy(data["pipe/W"])
-    return flip_and_sum(pictures @ weight, pictures.flip(1) @ weight)
+    return flip_and_sum(images @ weight, images.flip(1) @ weight)
 
 
 @pytest.mark.parametrize("stem", METRICS)
 @pytest.mark.parametrize("side", ["q", "g"])
-def test_features_of_pictures(stem: str, side: str) -> None:
+def test_image_features_equal_the_recorded(stem: str, side: str) -> None:
     data = arrays("ccreid", stem)
     found = features(data, side).numpy()
     np.testing.assert_allclose(found, data[f"pipe/{side}_feature"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("stem", METRICS)
-def test_features_of_videos(stem: str) -> None:
+def test_tracklet_features_equal_the_recorded(stem: str) -> None:
     data = arrays("ccreid", stem)
     clips = torch.from_numpy(data["vid/clips"])
     frames = clips.flatten(3).mean(dim=2).flatten(1) @ torch.from_numpy(data["pipe/W"])
@@ -101,14 +101,14 @@ def test_features_of_videos(stem: str) -> None:
 
 
 def printed(log: list[str]) -> list[tuple[str, str, int]]:
-    """Give title, line of results and number of skipped queries of each setting in `log`."""
+    """Return title, line of results and number of skipped queries of each setting in `log`."""
     blocks = re.split(r"(?=Computing CMC)", "\n".join(log))[1:]
     lines = [block.split("\n") for block in blocks]
     return [(line[0], next(x for x in line if "top1" in x), skipped(line)) for line in lines]
 
 
 @pytest.mark.parametrize("stem", METRICS)
-def test_whole_evaluations_print_the_recorded_lines(stem: str) -> None:
+def test_complete_evaluations_print_the_recorded_lines(stem: str) -> None:
     data = arrays("ccreid", stem)
     runs = {name: run for name, run in facts("ccreid", stem)["pipeline"].items() if "log" in run}
     assert runs

@@ -1,4 +1,4 @@
-"""Rules over columns: which pairs are good, which are junk, which protocols can be used."""
+"""Matches and junk of each protocol, and protocols without their columns."""
 
 import pytest
 import torch
@@ -30,25 +30,25 @@ GALLERY = label_columns(identity=[1, 1, 1, 1, 2], camera=[0, 0, 1, 1, 1], clothe
     ],
     ids=lambda value: value.name if isinstance(value, Protocol) else "",
 )
-def test_good_and_junk(protocol: Protocol, good: list[int], junk: list[int]) -> None:
+def test_matches_and_junk(protocol: Protocol, good: list[int], junk: list[int]) -> None:
     found = [mask[0].nonzero().view(-1).tolist() for mask in match_masks(protocol, QUERY, GALLERY)]
     assert found == [good, junk]
 
 
-def test_protocols_without_their_columns_are_left_out_and_named() -> None:
-    bare = {name: values for name, values in GALLERY.items() if name != "clothes"}
-    assert usable_protocols(STANDARD, QUERY, bare) == (
+def test_protocols_without_their_columns_are_removed() -> None:
+    columns = {name: values for name, values in GALLERY.items() if name != "clothes"}
+    assert usable_protocols(STANDARD, QUERY, columns) == (
         [GENERAL],
         {"SC": ["clothes"], "CC": ["clothes"]},
     )
 
 
-def test_choices_let_only_their_values_through() -> None:
+def test_a_filter_selects_its_values() -> None:
     choice = (("camera", (1,)), ("clothes", (6, 7)))
     assert filter_mask(GALLERY, choice).tolist() == [False, False, False, True, False]
 
 
-def test_a_missing_column_is_named() -> None:
+def test_a_missing_column_is_an_error() -> None:
     with pytest.raises(UserError, match="column 'clothes'"):
         match_masks(
             CLOTHES_CHANGING,

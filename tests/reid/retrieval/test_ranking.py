@@ -1,4 +1,4 @@
-"""The evaluator against the plain form and against small cases worked by hand."""
+"""Rankings against the reference implementation and against small cases computed by hand."""
 
 import math
 
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ffreid.bench.reference_retrieval import reference_rank
+from ffreid.bench.reid import random_labels
 from ffreid.errors import UserError
 from ffreid.reid.data.records import Record, labels
-from ffreid.reid.retrieval import ranking as room
+from ffreid.reid.retrieval import ranking as module
 from ffreid.reid.retrieval.protocols import (
     GENERAL,
     STANDARD,
@@ -31,7 +32,7 @@ PROTOCOLS = (
 SPREADS = ("distinct", "few values", "one value", "far outlier")
 
 
-def made_up(seed: int, spread: str) -> tuple[Tensor, Labels, Labels]:
+def random_case(seed: int, spread: str) -> tuple[Tensor, Labels, Labels]:
     generator = np.random.default_rng(seed)
     queries, items = int(generator.integers(1, 20)), int(generator.integers(1, 400))
     identities = int(generator.integers(1, 40))
@@ -54,31 +55,35 @@ def made_up(seed: int, spread: str) -> tuple[Tensor, Labels, Labels]:
     return torch.from_numpy(distances.astype(kind)), labels[0], labels[1]
 
 
-def assert_as_plain(distances: Tensor, query: Labels, gallery: Labels) -> None:
-    for protocol, found in zip(PROTOCOLS, rank(distances, query, gallery, PROTOCOLS), strict=True):
+def assert_equal_to_reference(distances: Tensor, query: Labels, gallery: Labels) -> None:
+    for protocol, ranking in zip(
+        PROTOCOLS, rank(distances, query, gallery, PROTOCOLS), strict=True
+    ):
         expected = reference_rank(distances, query, gallery, protocol)
-        assert (found.name, found.n_skipped) == (protocol.name, expected.n_skipped)
-        assert found.n_valid == len(expected.precision)
+        assert (ranking.name, ranking.n_skipped) == (protocol.name, expected.n_skipped)
+        assert ranking.n_valid == len(expected.precision)
         pairs = (
-            (found.precision[found.valid], expected.precision),
-            (found.penalty[found.valid], expected.penalty),
-            (found.curve(len(expected.curve)), expected.curve),
+            (ranking.precision[ranking.valid], expected.precision),
+            (ranking.penalty[ranking.valid], expected.penalty),
+            (ranking.curve(len(expected.curve)), expected.curve),
         )
-        for ours, theirs in pairs:
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+        for values, expected_values in pairs:
+            np.testing.assert_allclose(values, expected_values, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("seed", range(8))
-def test_every_query_is_ranked_as_by_sorting(seed: int, spread: str) -> None:
-    assert_as_plain(*made_up(seed, spread))
+def test_rankings_equal_the_reference(seed: int, spread: str) -> None:
+    assert_equal_to_reference(*random_case(seed, spread))
 
 
 @pytest.mark.parametrize("spread", SPREADS)
-def test_chunks_change_nothing(spread: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_ON_CPU", 300)
-    monkeypatch.setattr(room, "_BLOCK_BYTES", 2000)
-    assert_as_plain(*made_up(4, spread))
+def test_rankings_in_chunks_equal_the_reference(
+    spread: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ON_CPU", 300)
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 2000)
+    assert_equal_to_reference(*random_case(4, spread))
 
 
 def by_hand(**overrides: list[float]) -> Ranking:
@@ -89,42 +94,33 @@ def by_hand(**overrides: list[float]) -> Ranking:
     return rank(distances, query, label_columns(**columns), [GENERAL])[0]
 
 
-def test_junk_is_taken_out_of_the_ranking() -> None:
-    assert int(by_hand().first[0]) == 2
-
-
-def test_average_precision_by_hand() -> None:
-    assert by_hand().mean_average_precision == pytest.approx((1 / 2 + 2 / 3) / 2, abs=1e-15)
-
-
-def test_inverse_penalty_by_hand() -> None:
-    assert by_hand().mean_inverse_penalty == pytest.approx(2 / 3, abs=1e-15)
-
-
-@pytest.mark.parametrize(("k", "share"), [(1, 0.0), (2, 1.0), (20, 1.0), (10**6, 1.0)])
-def test_cmc_holds_at_any_k_also_beyond_the_gallery(k: int, share: float) -> None:
-    assert by_hand().cmc(k) == share
+def test_scores_by_hand() -> None:
+    ranking = by_hand()
+    assert int(ranking.first[0]) == 2
+    assert ranking.mean_average_precision == pytest.approx((1 / 2 + 2 / 3) / 2, abs=1e-15)
+    assert ranking.mean_inverse_penalty == pytest.approx(2 / 3, abs=1e-15)
+    assert [ranking.cmc(k) for k in (1, 2, 20, 10**6)] == [0.0, 1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("first", [2**24, 2**53])
-def test_large_identities_stay_apart(first: int) -> None:
-    people = [Record((), identity, camera=1, clothes=0) for identity in (first + 1, first)]
+def test_large_identities_are_different(first: int) -> None:
+    records = [Record((), identity, camera=1, clothes=0) for identity in (first + 1, first)]
     query = labels([Record((), first, camera=0, clothes=0)], ["camera"])
-    gallery = labels(people, ["camera"])
+    gallery = labels(records, ["camera"])
     assert gallery["identity"].tolist() == [first + 1, first]
     found = rank(torch.tensor([[0.1, 0.2]]), query, gallery, [GENERAL])[0]
     assert (int(found.first[0]), found.mean_average_precision) == (2, 0.5)
 
 
-@pytest.mark.parametrize(("match", "place"), [(0, 1), (1, 2), (3, 4)])
-def test_equal_distances_rank_by_gallery_index(match: int, place: int) -> None:
+@pytest.mark.parametrize("match", [0, 1, 3])
+def test_equal_distances_rank_by_gallery_index(match: int) -> None:
     gallery = label_columns(identity=np.eye(4, dtype=int)[match], camera=[1] * 4)
     query = label_columns(identity=[1], camera=[0])
-    assert int(rank(torch.zeros(1, 4), query, gallery, [GENERAL])[0].first[0]) == place
+    assert int(rank(torch.zeros(1, 4), query, gallery, [GENERAL])[0].first[0]) == match + 1
 
 
 @pytest.mark.parametrize("identity", [[7, 8, 9, 7, 8], [1, 8, 9, 1, 8]], ids=["none", "junk only"])
-def test_no_valid_query_gives_nan_and_is_counted(identity: list[float]) -> None:
+def test_without_valid_query_the_scores_are_nan(identity: list[float]) -> None:
     found = by_hand(identity=identity, camera=[0] * 5)
     assert (found.n_valid, found.n_skipped) == (0, 1)
     assert math.isnan(found.mean_average_precision)
@@ -134,22 +130,22 @@ def test_no_valid_query_gives_nan_and_is_counted(identity: list[float]) -> None:
 
 
 @pytest.mark.parametrize(("queries", "items"), [(0, 5), (3, 0), (0, 0)])
-def test_nothing_to_rank_is_no_crash(queries: int, items: int) -> None:
+def test_an_empty_query_or_gallery_is_ranked(queries: int, items: int) -> None:
     query = label_columns(identity=[1] * queries, camera=[0] * queries)
     gallery = label_columns(identity=[1] * items, camera=[1] * items)
     found = rank(torch.zeros(queries, items), query, gallery, [GENERAL])[0]
     assert (found.n_valid, found.n_skipped) == (0, queries)
 
 
-def test_queries_outside_the_choice_are_not_counted_as_skipped() -> None:
+def test_queries_outside_the_protocol_are_not_counted_as_skipped() -> None:
     query = label_columns(identity=[1, 5, 5], camera=[0, 0, 2])
     gallery = label_columns(identity=[1], camera=[1])
     found = rank(torch.zeros(3, 1), query, gallery, [between("0 and 1", [0], [1])])[0]
     assert (found.n_valid, found.n_skipped) == (1, 1)
 
 
-def test_features_give_what_their_distances_give() -> None:
-    _, query, gallery = made_up(1, "distinct")
+def test_ranking_features_equals_ranking_their_distances() -> None:
+    _, query, gallery = random_case(1, "distinct")
     generator = torch.Generator().manual_seed(0)
     left, right = (
         torch.randn(len(labels["identity"]), 6, generator=generator, dtype=torch.float64)
@@ -160,16 +156,29 @@ def test_features_give_what_their_distances_give() -> None:
     torch.testing.assert_close(from_features.precision, from_matrix.precision, equal_nan=True)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_rankings_on_a_gpu_equal_those_on_the_cpu() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, gallery = (random_labels(count, 20, 4, generator) for count in (40, 900))
+    distances = torch.randn(40, 900, generator=generator)
+    expected = rank(distances, query, gallery, STANDARD)
+    query, gallery = ({name: v.cuda() for name, v in side.items()} for side in (query, gallery))
+    rankings = rank(distances.cuda(), query, gallery, STANDARD)
+    for on_gpu, on_cpu in zip(rankings, expected, strict=True):
+        torch.testing.assert_close(on_gpu.first, on_cpu.first)
+        torch.testing.assert_close(on_gpu.precision, on_cpu.precision, equal_nan=True)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_broken_distances_are_refused(value: float) -> None:
-    distances = torch.tensor([[0.1, value, 0.3]])
+def test_distances_that_are_not_finite_are_an_error(value: float) -> None:
     labels = label_columns(identity=[1, 1, 2], camera=[0, 1, 1])
     query = label_columns(identity=[1], camera=[2])
     with pytest.raises(UserError, match="NaN or infinite"):
-        rank(distances, query, labels, [GENERAL])
+        rank(torch.tensor([[0.1, value, 0.3]]), query, labels, [GENERAL])
 
 
-def test_columns_of_another_length_are_refused() -> None:
+def test_a_column_of_another_length_is_an_error() -> None:
     labels = label_columns(identity=[1, 1], camera=[0, 1])
     with pytest.raises(UserError, match="'camera' of the query has 1 entries, expected 2"):
         rank(torch.zeros(2, 2), labels | {"camera": labels["camera"][:1]}, labels, [GENERAL])

@@ -12,31 +12,31 @@ from ffreid.reid.retrieval.ranking import rank
 from ffreid.reid.retrieval.reranking import rerank
 
 
-def clusters(items: int, people: int, seed: int) -> Tensor:
+def clusters(items: int, identities: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(people, 16, generator=generator, dtype=torch.float64)
-    whose = torch.randint(people, (items,), generator=generator)
+    centres = torch.randn(identities, 16, generator=generator, dtype=torch.float64)
+    labels = torch.randint(identities, (items,), generator=generator)
     noise = torch.randn(items, 16, generator=generator, dtype=torch.float64)
-    return unit(centres[whose] + 0.7 * noise)
+    return unit(centres[labels] + 0.7 * noise)
 
 
 @pytest.mark.parametrize(
     ("items", "queries", "k1", "k2", "weight"),
     [(200, 20, 20, 6, 0.3), (150, 30, 7, 1, 0.0), (40, 5, 15, 20, 0.6), (2000, 60, 20, 6, 0.3)],
 )
-def test_sparse_form_equals_the_dense_formula(
+def test_distances_equal_the_dense_formula(
     items: int, queries: int, k1: int, k2: int, weight: float
 ) -> None:
     features = clusters(items, max(items // 20, 2), seed=items)
-    give = rerank(features[:queries], features[queries:], k1=k1, k2=k2, weight=weight)
+    distances = rerank(features[:queries], features[queries:], k1=k1, k2=k2, weight=weight)
     expected = reference_rerank(features.numpy(), queries, k1=k1, k2=k2, weight=weight)
-    np.testing.assert_allclose(give(0, queries).numpy(), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(distances(0, queries).numpy(), expected, rtol=0, atol=1e-6)
 
 
-def test_rows_can_be_asked_for_in_parts() -> None:
+def test_rows_can_be_computed_in_parts() -> None:
     features = clusters(80, 6, seed=1)
-    give = rerank(features[:10], features[10:])
-    torch.testing.assert_close(torch.cat([give(0, 3), give(3, 10)]), give(0, 10))
+    distances = rerank(features[:10], features[10:])
+    torch.testing.assert_close(torch.cat([distances(0, 3), distances(3, 10)]), distances(0, 10))
 
 
 @pytest.mark.parametrize("items", [2, 3, 8])
