@@ -1,8 +1,8 @@
-"""The readers of the published data sets, on small trees in their real layouts."""
+"""The readers of the datasets on small trees in the original layouts."""
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ def read(name: str, folder: Path) -> Source:
     return READERS[name](dataset_trees.build(name, folder))
 
 
-def written(name: str, folder: Path, texts: dict[str, str], empty: str) -> Source:
-    return READERS[name](dataset_trees.write(folder, texts, empty.split()))
+def with_images(name: str, folder: Path, *images: str) -> Source:
+    """Read a tree with some more images."""
+    dataset_trees.build(name, folder)
+    return READERS[name](dataset_trees.write(folder, {}, images))
 
 
-def label_triples(records: tuple[Record, ...]) -> list[tuple[int, int, int]]:
-    return [(record.identity, record.camera, record.clothes) for record in records]
+def triples(records: Sequence[Record]) -> str:
+    return " ".join(f"{r.identity}/{r.camera}/{r.clothes}" for r in records)
 
 
 def test_every_dataset_but_toys_has_a_reader_and_a_layout() -> None:
@@ -34,23 +36,18 @@ def test_every_dataset_but_toys_has_a_reader_and_a_layout() -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_every_data_set_is_read_from_its_layout(name: str, tmp_path: Path) -> None:
+def test_a_dataset_is_read_from_its_folder_or_the_parent(name: str, tmp_path: Path) -> None:
+    state = random.getstate()
     source = read(name, tmp_path)
     assert source.name == name
     records = source.train + source.test.query + source.test.gallery
     assert all((source.folder / frame).is_file() for r in records for frame in r.frames)
-    assert {r.identity for r in source.train} == set(range(len(source.identities)))
-    assert {r.clothes for r in source.train} == set(range(len(source.clothes)))
-
-
-@pytest.mark.parametrize("name", READERS)
-def test_the_root_may_be_the_data_sets_own_folder(name: str, tmp_path: Path) -> None:
-    source = read(name, tmp_path)
     assert READERS[name](source.folder) == source
+    assert random.getstate() == state
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "variant"),
+    ("name", "folder", "variant"),
     [
         ("ltcc", "LTCC_ReID", "LTCC"),
         ("ltcc", "LTCC_ReID", "ltcc"),
@@ -62,18 +59,18 @@ def test_the_root_may_be_the_data_sets_own_folder(name: str, tmp_path: Path) -> 
         ("ccvid", "CCVID", "ccvid"),
     ],
 )
-def test_known_variants_of_the_folders_name_are_found(
-    name: str, given: str, variant: str, tmp_path: Path
+def test_variants_of_the_folder_name_are_accepted(
+    name: str, folder: str, variant: str, tmp_path: Path
 ) -> None:
     dataset_trees.build(name, tmp_path)
-    (tmp_path / given).rename(tmp_path / variant)
+    (tmp_path / folder).rename(tmp_path / variant)
     source = READERS[name](tmp_path)
     assert source.folder == tmp_path / variant
     assert str(tmp_path / variant) in source.summary()
 
 
 @pytest.mark.parametrize(
-    ("name", "home"),
+    ("name", "root"),
     [
         ("ltcc", "my_cool_root"),
         ("vcclothes", "2022-01-02-03"),
@@ -83,14 +80,13 @@ def test_known_variants_of_the_folders_name_are_found(
         ("market1501", "0001_c1s1"),
     ],
 )
-def test_the_roots_own_path_says_nothing(name: str, home: str, tmp_path: Path) -> None:
-    plain, strange = read(name, tmp_path / "plain"), read(name, tmp_path / home)
-    assert strange.train == plain.train
-    assert strange.test == plain.test
+def test_the_path_of_the_root_is_not_parsed(name: str, root: str, tmp_path: Path) -> None:
+    expected, source = read(name, tmp_path / "root"), read(name, tmp_path / root)
+    assert (source.train, source.test) == (expected.train, expected.test)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_the_order_is_the_same_whatever_the_file_system_gives(
+def test_the_order_does_not_depend_on_the_file_system(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = read(name, tmp_path)
@@ -106,179 +102,153 @@ def test_the_order_is_the_same_whatever_the_file_system_gives(
 
 
 @pytest.mark.parametrize("name", ["ltcc", "prcc", "vcclothes", "last", "market1501"])
-def test_hidden_files_and_other_kinds_of_file_are_passed_over(name: str, tmp_path: Path) -> None:
+def test_hidden_and_other_files_are_ignored(name: str, tmp_path: Path) -> None:
     source = read(name, tmp_path)
-    home = (source.folder / source.train[0].frames[0]).parent
+    folder = (source.folder / source.train[0].frames[0]).parent
     for stray in ("._hidden.jpg", "._hidden.png", "Thumbs.db", "notes.txt"):
-        (home / stray).touch()
+        (folder / stray).touch()
     assert READERS[name](tmp_path) == source
 
 
-# Labels
+# Training identities and clothes, then identity/camera/clothes in training, query and gallery.
+LABELS = {
+    "ltcc": (
+        "005 012 094",
+        "005_1 012_10 012_2 094_1 094_2",
+        "0/0/0 0/2/0 1/11/1 1/0/2 2/9/3 2/3/4",
+        "3/8/0 44/5/2",
+        "3/9/0 3/10/1 44/3/2 44/5/3 150/9/4",
+    ),
+    "prcc": (
+        "001 002",
+        "001 001C 002 002C",
+        "0/0/0 0/1/0 0/2/1 1/0/2 1/1/2 1/2/3",
+        "4/1/0 37/1/2 4/2/1 37/2/3",
+        "4/0/0 4/0/0 37/0/2 37/0/2",
+    ),
+    "vcclothes": (
+        "0001 0009",
+        "000101 000102 000901",
+        "0/0/0 0/2/1 1/1/2 1/3/2",
+        "300/0/1 300/1/0 411/2/2 411/3/3",
+        "300/0/1 300/2/0 411/1/2 411/2/2 411/3/3",
+    ),
+    # Of two cameras in the test, all in training.
+    "vcclothes_sc": (
+        "0001 0009",
+        "000101 000102 000901",
+        "0/0/0 0/2/1 1/1/2 1/3/2",
+        "300/1/0 411/2/1",
+        "300/2/0 411/1/1 411/2/1",
+    ),
+    "vcclothes_cc": (
+        "0001 0009",
+        "000101 000102 000901",
+        "0/0/0 0/2/1 1/1/2 1/3/2",
+        "411/2/1 411/3/2",
+        "300/2/0 411/2/1 411/3/2",
+    ),
+    "last": (
+        "000000 000003",
+        "000000_0 000000_1 000003_0",
+        "0/0/0 0/1/1 1/2/2 1/3/2",
+        "5100/0/5100 5250/1/5250",
+        "5100/2/5100 5250/3/5250 999999/4/999999",
+    ),
+    # The clothes sort as text, P10... before P2..., the identities as numbers.
+    "deepchange": (
+        "2 10",
+        "P1020200102 P220190301 P220191224",
+        "1/1/0 0/2/1 0/3/2 0/3/2",
+        "400/15/0 400/16/2",
+        "400/19/1 999/23/3",
+    ),
+    "ccvid": (
+        "005 012",
+        "005_u0_l0_s0_c0_a0 005_u1_l1_s0_c0_a0 012_u0_l0_s0_c0_a0",
+        "1/1/2 0/2/1 0/17/0",
+        "1/23/0",
+        "1/4/0 1/2/1",
+    ),
+    # Text in sorted order, numbers by value.
+    "folder": ("anna ben", "blue green red", "0/0/2 0/1/1 1/0/0", "1/0/0", "1/1/0 0/1/1"),
+    # Without images of unknown persons, with distractors.
+    "market1501": ("0002 0007", "0002 0007", "0/0/0 0/1/0 1/2/1", "1/0/1", "0/0/0 1/1/1"),
+}
 
 
-def test_ltcc_labels_are_person_camera_from_zero_and_the_persons_outfit(tmp_path: Path) -> None:
-    source = read("ltcc", tmp_path)
-    assert [record.frames[0] for record in source.train[2:4]] == [
-        "train/012_10_c12_025509.png",
-        "train/012_2_c1_005609.png",
-    ]
-    assert label_triples(source.train[2:4]) == [(1, 11, 1), (1, 0, 2)]
-    assert source.identities == ("005", "012", "094")
-    assert source.clothes == ("005_1", "012_10", "012_2", "094_1", "094_2")
-    assert label_triples(source.test.query) == [(3, 8, 0), (44, 5, 2)]
-    assert label_triples(source.test.gallery)[-1] == (150, 9, 4)
+@pytest.mark.parametrize("name", READERS)
+def test_labels(name: str, tmp_path: Path) -> None:
+    source = read(name, tmp_path)
+    names = (" ".join(source.identities), " ".join(source.clothes))
+    splits = (source.train, source.test.query, source.test.gallery)
+    assert (*names, *map(triples, splits)) == LABELS[name]
+    assert source.columns == (("camera",) if name == "market1501" else ("camera", "clothes"))
+    assert source.video == (name == "ccvid")
 
 
-def test_an_outfit_belongs_to_its_person_alone(tmp_path: Path) -> None:
-    owners = read("ltcc", tmp_path).clothes_of_identity()
-    assert owners.astype(int).tolist() == [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
+def test_clothes_of_identity(tmp_path: Path) -> None:
+    mask = read("ltcc", tmp_path).clothes_of_identity()
+    assert mask.astype(int).tolist() == [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
+    assert np.array_equal(read("market1501", tmp_path / "b").clothes_of_identity(), np.eye(2) > 0)
 
 
-def test_prcc_cameras_a_and_b_share_an_outfit_and_c_has_another(tmp_path: Path) -> None:
-    source = read("prcc", tmp_path)
-    assert label_triples(source.train) == [
-        (0, 0, 0),
-        (0, 1, 0),
-        (0, 2, 1),
-        (1, 0, 2),
-        (1, 1, 2),
-        (1, 2, 3),
-    ]
-    assert source.clothes == ("001", "001C", "002", "002C")
-
-
-def test_prcc_queries_are_those_of_b_then_those_of_c(tmp_path: Path) -> None:
-    source = read("prcc", tmp_path)
-    assert label_triples(source.test.query) == [(4, 1, 0), (37, 1, 2), (4, 2, 1), (37, 2, 3)]
-    assert label_triples(source.test.gallery) == [(4, 0, 0), (4, 0, 0), (37, 0, 2), (37, 0, 2)]
-
-
-def test_prcc_outfits_are_numbered_by_person_even_where_c_saw_somebody_never(
+def test_prcc_clothes_are_numbered_by_identity_also_without_images_of_camera_c(
     tmp_path: Path,
 ) -> None:
     dataset_trees.build("prcc", tmp_path)
     (tmp_path / "prcc/rgb/test/C/004/cropped_rgb081.jpg").unlink()
-    assert label_triples(READERS["prcc"](tmp_path).test.query)[-1] == (37, 2, 3)
+    assert triples(READERS["prcc"](tmp_path).test.query[-1:]) == "37/2/3"
 
 
-def test_prcc_single_shot_galleries_are_the_originals(tmp_path: Path) -> None:
-    dataset_trees.build("prcc", tmp_path)
-    # With three pictures of the first person and two of each other, as recorded.
+def test_prcc_single_shot_galleries_equal_the_recorded(tmp_path: Path) -> None:
+    # With three images of the first identity and two of each other, as recorded.
     stems = ("004/cropped_rgb979", "113/cropped_rgb386", "113/cropped_rgb979")
-    empty = " ".join(f"prcc/rgb/test/A/{stem}.jpg" for stem in stems)
-    galleries = written("prcc", tmp_path, {}, empty).single_shot
+    source = with_images("prcc", tmp_path, *(f"prcc/rgb/test/A/{stem}.jpg" for stem in stems))
+    galleries = source.single_shot
     assert galleries[:5] == ((0, 3, 6), (2, 4, 5), (2, 3, 6), (1, 3, 5), (2, 4, 6))
     assert galleries[5:] == ((1, 3, 5), (2, 3, 6), (2, 3, 5), (0, 3, 6), (0, 4, 6))
 
 
-def test_prcc_draws_its_galleries_without_the_global_generator(tmp_path: Path) -> None:
-    random.seed(11)
-    expected = random.random()
-    random.seed(11)
-    read("prcc", tmp_path)
-    assert random.random() == expected
-
-
-def test_prcc_validates_like_it_tests_on_the_training_identities(tmp_path: Path) -> None:
-    val = read("prcc", tmp_path).val
+@pytest.mark.parametrize(
+    ("name", "query", "gallery", "protocols"),
+    [
+        ("prcc", "0/1/0 1/1/2 0/2/1", "0/0/0 1/0/2", ["SC", "CC"]),
+        ("last", "5001/0/5001", "5001/1/5001 999999/2/999999", ["general"]),
+        ("deepchange", "7/7/0 7/8/1", "7/11/0", ["general"]),
+    ],
+)
+def test_validation_split(
+    name: str, query: str, gallery: str, protocols: list[str], tmp_path: Path
+) -> None:
+    val = read(name, tmp_path).val
     assert val is not None
-    assert label_triples(val.gallery) == [(0, 0, 0), (1, 0, 2)]
-    assert label_triples(val.query) == [(0, 1, 0), (1, 1, 2), (0, 2, 1)]
-    assert [protocol.name for protocol in val.protocols] == ["SC", "CC"]
+    assert (triples(val.query), triples(val.gallery)) == (query, gallery)
+    assert [protocol.name for protocol in val.protocols] == protocols
 
 
-def test_vcclothes_outfits_sort_as_person_and_outfit_written_together(tmp_path: Path) -> None:
-    # '1' + '12' and '11' + '2' read alike and stay two outfits.
-    pictures = ["1-1-12-1", "11-1-2-1", "2-1-1-1"]
-    dataset_trees.build("vcclothes", tmp_path)
-    empty = " ".join(f"VC-Clothes/train/{stem}.jpg" for stem in pictures)
-    source = written("vcclothes", tmp_path, {}, empty)
+def test_vcclothes_labels_that_are_the_same_text_stay_different(tmp_path: Path) -> None:
+    # '1' + '12' and '11' + '2'.
+    stems = ("1-1-12-1", "11-1-2-1", "2-1-1-1")
+    source = with_images("vcclothes", tmp_path, *(f"VC-Clothes/train/{s}.jpg" for s in stems))
     assert source.clothes[-3:] == ("112", "112", "21")
     assert source.clothes_of_identity().sum(axis=0).tolist() == [1] * len(source.clothes)
 
 
-@pytest.mark.parametrize(
-    ("name", "cameras"),
-    [("vcclothes", {0, 1, 2, 3}), ("vcclothes_sc", {1, 2}), ("vcclothes_cc", {2, 3})],
-)
-def test_vcclothes_of_two_cameras_keeps_those_in_the_test_and_all_in_training(
-    name: str, cameras: set[int], tmp_path: Path
-) -> None:
-    source = read(name, tmp_path)
-    assert {record.camera for record in source.test.query + source.test.gallery} == cameras
-    assert {record.camera for record in source.train} == {0, 1, 2, 3}
-
-
-def test_vcclothes_outfits_are_numbered_within_the_two_cameras(tmp_path: Path) -> None:
-    assert label_triples(read("vcclothes_cc", tmp_path).test.gallery) == [
-        (300, 2, 0),
-        (411, 2, 1),
-        (411, 3, 2),
-    ]
-
-
-def test_last_cameras_run_on_from_queries_to_gallery_and_outfits_are_persons(
-    tmp_path: Path,
-) -> None:
-    source = read("last", tmp_path)
-    assert label_triples(source.test.query) == [(5100, 0, 5100), (5250, 1, 5250)]
-    assert label_triples(source.test.gallery) == [
-        (5100, 2, 5100),
-        (5250, 3, 5250),
-        (999999, 4, 999999),
-    ]
-    assert source.val is not None
-    assert label_triples(source.val.gallery) == [(5001, 1, 5001), (999999, 2, 999999)]
-
-
-def test_last_training_outfit_is_the_names_last_part(tmp_path: Path) -> None:
-    source = read("last", tmp_path)
-    assert source.clothes == ("000000_0", "000000_1", "000003_0")
-    assert label_triples(source.train) == [(0, 0, 0), (0, 1, 1), (1, 2, 2), (1, 3, 2)]
-
-
-def test_deepchange_camera_is_the_tracklet_and_outfit_the_day(tmp_path: Path) -> None:
-    source = read("deepchange", tmp_path)
-    # Outfits sort as text, P10… before P2…, identities as numbers; the list's order stays.
-    assert source.identities == ("2", "10")
-    assert source.clothes == ("P1020200102", "P220190301", "P220191224")
-    assert label_triples(source.train) == [(1, 1, 0), (0, 2, 1), (0, 3, 2), (0, 3, 2)]
-
-
-def test_ccvid_walks_are_cameras_and_session_three_has_its_own(tmp_path: Path) -> None:
-    source = read("ccvid", tmp_path)
-    assert label_triples(source.train) == [(1, 1, 2), (0, 2, 1), (0, 17, 0)]
-    assert label_triples(source.test.query) == [(1, 23, 0)]
-    assert source.identities == ("005", "012")
-    assert source.video
-    assert source.train[0].frames == tuple(f"session2/012_01/{n:05d}.jpg" for n in range(1, 6))
-
-
 def test_ccvid_frames_are_in_order_of_their_numbers(tmp_path: Path) -> None:
-    dataset_trees.build("ccvid", tmp_path)
-    home = tmp_path / "CCVID/session2/012_01"
-    for path in home.iterdir():
+    frames = read("ccvid", tmp_path).train[0].frames
+    assert frames == tuple(f"session2/012_01/{n:05d}.jpg" for n in range(1, 6))
+    folder = tmp_path / "CCVID/session2/012_01"
+    for path in folder.iterdir():
         path.unlink()
     for number in range(8, 12):
-        (home / f"{number}.jpg").touch()
+        (folder / f"{number}.jpg").touch()
     frames = READERS["ccvid"](tmp_path).train[0].frames
-    assert [frame.rpartition("/")[2] for frame in frames] == ["8.jpg", "9.jpg", "10.jpg", "11.jpg"]
-
-
-def test_market_leaves_bad_boxes_out_and_keeps_distractors(tmp_path: Path) -> None:
-    source = read("market1501", tmp_path)
-    assert label_triples(source.test.gallery) == [(0, 0, 0), (1, 1, 1)]
-    assert source.columns == ("camera",)
-    assert source.clothes == source.identities
-    assert np.array_equal(source.clothes_of_identity(), np.eye(2, dtype=bool))
-
-
-# Protocols
+    assert frames == tuple(f"session2/012_01/{n}.jpg" for n in range(8, 12))
 
 
 @pytest.mark.parametrize(
-    ("name", "rows"),
+    ("name", "protocols"),
     [
         ("ltcc", ["general", "SC", "CC", "CC, listed identities"]),
         ("prcc", ["SC", "CC"]),
@@ -292,29 +262,30 @@ def test_market_leaves_bad_boxes_out_and_keeps_distractors(tmp_path: Path) -> No
         ("folder", ["general", "SC", "CC"]),
     ],
 )
-def test_every_data_set_has_its_protocols(name: str, rows: list[str], tmp_path: Path) -> None:
-    assert [protocol.name for protocol in read(name, tmp_path).test.protocols] == rows
+def test_protocols(name: str, protocols: list[str], tmp_path: Path) -> None:
+    assert [protocol.name for protocol in read(name, tmp_path).test.protocols] == protocols
 
 
-def test_ltcc_row_of_listed_identities_is_of_those_alone(tmp_path: Path) -> None:
-    row = read("ltcc", tmp_path).test.protocols[-1]
-    assert row.queries == row.gallery == (("identity", (3, 44)),)
+@pytest.mark.parametrize(
+    ("name", "protocol", "column", "query", "gallery"),
+    [
+        ("ltcc", "CC, listed identities", "identity", (3, 44), (3, 44)),
+        ("prcc", "SC", "camera", (1,), (0,)),
+        ("prcc", "CC", "camera", (2,), (0,)),
+        ("vcclothes", "SC (cameras 2 and 3)", "camera", (1, 2), (1, 2)),
+        ("vcclothes", "CC (cameras 3 and 4)", "camera", (2, 3), (2, 3)),
+    ],
+)
+def test_filters_of_the_protocols(
+    name: str, protocol: str, column: str, query: Any, gallery: Any, tmp_path: Path
+) -> None:
+    (found,) = [p for p in read(name, tmp_path).test.protocols if p.name == protocol]
+    assert (found.queries, found.gallery) == (((column, query),), ((column, gallery),))
 
 
-def test_ltcc_without_the_list_says_which_row_it_does_without(tmp_path: Path) -> None:
+def test_ltcc_without_the_list_of_identities_has_a_note(tmp_path: Path) -> None:
     dataset_trees.build("ltcc", tmp_path)
     (tmp_path / "LTCC_ReID/info/cloth-change_id_test.txt").unlink()
     source = READERS["ltcc"](tmp_path)
     assert len(source.test.protocols) == 3
     assert "no info/cloth-change_id_test.txt" in source.notes[0]
-
-
-@pytest.mark.parametrize("name", ["prcc", "vcclothes"])
-def test_rows_of_certain_cameras_take_both_sides(name: str, tmp_path: Path) -> None:
-    by_name = {p.name: (p.queries, p.gallery) for p in read(name, tmp_path).test.protocols}
-    if name == "prcc":
-        assert by_name["SC"] == ((("camera", (1,)),), (("camera", (0,)),))
-        assert by_name["CC"] == ((("camera", (2,)),), (("camera", (0,)),))
-    else:
-        assert by_name["SC (cameras 2 and 3)"] == ((("camera", (1, 2)),),) * 2
-        assert by_name["CC (cameras 3 and 4)"] == ((("camera", (2, 3)),),) * 2
