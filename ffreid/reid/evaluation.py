@@ -57,9 +57,6 @@ def evaluate(
         save_features: file for the features.
         features: file of saved features, evaluated without network and images.
         rerank: add rows with k-reciprocal re-ranking.
-
-    Raises:
-        UserError: data, checkpoint or features cannot be used, or a file cannot be written.
     """
     if world.is_main:
         run_folder.create_folder(folder)

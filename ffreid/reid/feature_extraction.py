@@ -65,9 +65,6 @@ def compute_features(
         batch: images or clips at once.
         workers: data workers.
         spans: (V, 2) first and end index of each tracklet's clips.
-
-    Raises:
-        UserError: a file cannot be read and is not to be skipped, or no file can be read.
     """
     share = len(range(world.rank, len(data), world.size))
     local: Tensor | None = None

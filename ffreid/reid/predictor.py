@@ -105,10 +105,6 @@ class ReidModel(nn.Module):
     ) -> dict[str, Tensor]:
         """Run the network on preprocessed tensors (see `input_spec`), with gradients if enabled.
 
-        Args:
-            inputs: ``{"images": tensor}``, or use the keyword.
-            tensors: ``images``.
-
         Returns:
             ``features``, see `output_spec`.
 

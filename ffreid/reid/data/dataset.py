@@ -143,14 +143,7 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
 
 
 class EvalSet(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
-    """Images or clips to evaluate, in the records' order.
-
-    Args:
-        records: images, or clips of equal length.
-        folder: of the records' paths.
-        prepare: `ImageEvaluation` or `ClipEvaluation`.
-        skip_broken: return `UnreadableRecord` instead of raising an error (DATA.SKIP_BROKEN).
-    """
+    """Images, or clips of equal length, to evaluate; `skip_broken` returns `UnreadableRecord`."""
 
     def __init__(
         self, records: Sequence[Record], folder: Path, *, prepare: Evaluation, skip_broken: bool

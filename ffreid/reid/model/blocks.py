@@ -70,13 +70,7 @@ class I3D(nn.Module):
 
 
 class AppearancePreservingModule(nn.Module):
-    """Aligns the frames before and after with each frame (Gu et al., ECCV 2020).
-
-    Args:
-        channels: C of the input.
-        temperature: of the softmax over the positions of an adjacent frame.
-        contrastive_attention: weight each aligned position by its match.
-    """
+    """Aligns the frames before and after with each frame (Gu et al., ECCV 2020)."""
 
     def __init__(
         self, channels: int, *, temperature: float = 4.0, contrastive_attention: bool = True
