@@ -11,7 +11,7 @@ from ffreid.engine.signals import Stopped
 from ffreid.engine.task import Images, Plan
 from ffreid.engine.tracking import run_folder, run_state
 from ffreid.engine.tracking.progress import Best, StepRecord, TrainingProgress, main_rate
-from ffreid.engine.tracking.tensorboard import EventWriter, tagged
+from ffreid.engine.tracking.tensorboard import EventWriter
 from ffreid.errors import UserError
 
 STATE_EVERY = 30.0
@@ -90,10 +90,7 @@ class RunLogger:
             self._write_state()
 
     def log_epoch(self, number: int, line: str | None, seconds: float) -> None:
-        """Log the end of an epoch after `seconds`.
-
-        Its `line`, if the task has one, is printed and appended to log_train.log.
-        """
+        """Log the end of an epoch; its `line` is printed and appended to log_train.log."""
         if not self.main:
             return
         if line is not None:
@@ -143,8 +140,8 @@ class RunLogger:
     def log_checkpoint(self, done: int, name: str, *, seconds: float, megabytes: float) -> None:
         """Log that a checkpoint was saved after `done` steps."""
         if self.main:
-            sizes = {f"save/{name} seconds": seconds, f"save/{name} MB": megabytes}
-            self._write({"step": done} | sizes)
+            costs = {f"save/{name} seconds": seconds, f"save/{name} MB": megabytes}
+            self._write({"step": done} | costs)
             self._write_state()
 
     def set_state(self, state: str, **facts: Any) -> None:
@@ -155,13 +152,16 @@ class RunLogger:
     def _write_state(self) -> None:
         if self.main:
             self.status_written = time.monotonic()
-            steps = {"step": self.progress.done, "total": self.plan.total}
-            run_state.write(self.folder, {"state": None} | steps | self.status)
+            status = {"state": None, "step": self.progress.done, "total": self.plan.total}
+            run_state.write(self.folder, status | self.status)
 
     def _write(self, row: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> None:
         run_folder.append_metrics(self.folder, row)
         if self.events is not None:
-            self.events.add_scalars(row["step"], tagged(row, rates or {}))
+            scalars = {key: row[key] for key in row if key not in ("step", "skipped", "samples")}
+            if "lr" in scalars:  # each part's learning rate is lr/PART
+                scalars[f"lr/{main_rate(rates or {})}"] = scalars.pop("lr")
+            self.events.add_scalars(row["step"], scalars)
 
 
 def step_row(record: StepRecord) -> dict[str, Any]:

@@ -34,15 +34,9 @@ MAX_METRICS = 8
 
 
 class ProgressBar:
-    """Progress of long work.
+    """Progress of work of `total` units, `done` of which were done before.
 
     No thread refreshes the bar: forked data workers would inherit its locks.
-
-    Args:
-        title: what is being done.
-        total: units of work, if known from the start.
-        done: units done before.
-        show: False for processes other than the main one.
     """
 
     def __init__(
@@ -242,7 +236,7 @@ class TrainingProgress(ProgressBar):
 
     def _mean(self, name: str) -> float:
         """Return the mean of a loss's finite values in the last steps; NaN if there is none."""
-        values = [record.terms.get(name, math.nan) for record in self.records]
+        values = (record.terms.get(name, math.nan) for record in self.records)
         finite = list(filter(math.isfinite, values))
         return fmean(finite) if finite else math.nan
 

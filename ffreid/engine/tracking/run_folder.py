@@ -15,20 +15,16 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid import report
-from ffreid.atomic import atomic_write, to_json_data
+from ffreid.atomic import to_json_data
 from ffreid.engine import precision
 from ffreid.engine.distributed.group import World
 from ffreid.engine.task import Plan
-from ffreid.engine.tracking.run_state import now, write_errors
+from ffreid.engine.tracking.run_state import now, rewrite, write_errors
 from ffreid.errors import UserError
 
 
 def create_folder(folder: Path, hint: str = "choose another with --output FOLDER") -> Path:
-    """Create `folder` and check that it is writable.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Create `folder` and check that it is writable."""
     probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,18 +74,19 @@ def _git_state() -> dict[str, Any] | None:
 
 def write_start(folder: Path, cfg: CfgNode, facts: Mapping[str, Any]) -> None:
     """Write ``config.yaml`` and ``run.json`` atomically."""
-    _rewrite(folder / "config.yaml", cfg.dump().encode())
-    _rewrite(folder / "run.json", (json.dumps(to_json_data(facts), indent=1) + "\n").encode())
+    rewrite(folder / "config.yaml", cfg.dump())
+    rewrite(folder / "run.json", json.dumps(to_json_data(facts), indent=1) + "\n")
 
 
 def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
     """Append a row to ``metrics.jsonl``."""
-    _append(folder / "metrics.jsonl", json.dumps(to_json_data(row)))
+    append_line(folder, json.dumps(to_json_data(row)), name="metrics.jsonl")
 
 
-def append_line(folder: Path, line: str) -> None:
+def append_line(folder: Path, line: str, *, name: str = "log_train.log") -> None:
     """Append a line to ``log_train.log``."""
-    _append(folder / "log_train.log", line)
+    with write_errors(folder / name), (folder / name).open("a") as file:
+        file.write(f"{line}\n")
 
 
 def truncate_log(folder: Path, count: int) -> None:
@@ -123,17 +120,7 @@ def _filter(path: Path, select: Callable[[list[bytes]], list[bytes]]) -> None:
     if path.is_file():
         with write_errors(path):
             lines = path.read_bytes().splitlines(keepends=True)
-        _rewrite(path, b"".join(select([line for line in lines if line.endswith(b"\n")])))
-
-
-def _rewrite(path: Path, content: bytes) -> None:
-    with write_errors(path), atomic_write(path) as file:
-        file.write(content)
-
-
-def _append(path: Path, line: str) -> None:
-    with write_errors(path), path.open("ab") as file:
-        file.write(f"{line}\n".encode())
+        rewrite(path, b"".join(select([line for line in lines if line.endswith(b"\n")])))
 
 
 def start_run(
@@ -150,16 +137,7 @@ def start_run(
 ) -> None:
     """Write configuration and provenance, truncate the logs, and print a header.
 
-    Args:
-        cfg: configuration.
-        world: this process, the main one.
-        plan: length of training.
-        folder: run folder.
-        summary: of the data.
-        notes: of the task.
-        start: steps done before.
-        evaluation_pending: whether the evaluation after them is still to be done.
-        lines: lines of log_train.log written before.
+    A resumed run keeps the metrics of `start` steps, and `lines` lines of log_train.log.
     """
     facts = provenance(cfg.SEED, world.size, str(world.device))
     write_start(folder, cfg, facts | {"data": summary, "resumed_at": start or None})
@@ -171,15 +149,14 @@ def start_run(
         f"{world.device.type}, run folder {folder}"
     )
     report.log(f"data: {summary}")
-    common = []
     if half := precision.autocast_dtype(cfg, world.device):
-        common.append(f"mixed precision: {str(half).removeprefix('torch.')}")
+        report.log(f"note: mixed precision: {str(half).removeprefix('torch.')}")
     if cfg.TRAIN.ACCUMULATE > 1:
-        common.append(
-            f"gradient accumulation: {cfg.TRAIN.ACCUMULATE} micro-batches per step and process; "
-            "batch norm sees one at a time"
+        report.log(
+            f"note: gradient accumulation: {cfg.TRAIN.ACCUMULATE} micro-batches per step and "
+            "process; batch norm sees one at a time"
         )
     if cfg.TRAIN.OVERFIT:
-        common.append(f"overfitting the same {cfg.TRAIN.OVERFIT} samples")
-    for line in (*common, *notes):
-        report.log(f"note: {line}")
+        report.log(f"note: overfitting the same {cfg.TRAIN.OVERFIT} samples")
+    for note in notes:
+        report.log(f"note: {note}")

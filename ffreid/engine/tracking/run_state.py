@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,18 +38,18 @@ def write_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write(folder: Path, status: dict[str, Any]) -> None:
-    """Write the status of a run with the process and host that it runs on, atomically.
+def rewrite(path: Path, content: str | bytes) -> None:
+    """Replace a file of the run atomically."""
+    with write_errors(path), atomic_write(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
-    Raises:
-        UserError: the file cannot be written.
-    """
+
+def write(folder: Path, status: dict[str, Any]) -> None:
+    """Write the status of a run with the process and host that it runs on."""
     pid = os.getpid()
     owner = {"pid": pid, "host": socket.gethostname(), "process": _start_time(pid)}
-    content = json.dumps(to_json_data(status | owner | {"updated": now()}), indent=1) + "\n"
-    path = folder / NAME
-    with write_errors(path), atomic_write(path) as file:
-        file.write(content.encode())
+    content = to_json_data(status | owner | {"updated": now()})
+    rewrite(folder / NAME, json.dumps(content, indent=1) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -57,10 +57,9 @@ def read(folder: Path) -> dict[str, Any] | None:
 
     None if there is no readable file (runs of earlier versions).
     """
-    try:
+    status = None
+    with suppress(OSError, ValueError):
         status = json.loads((folder / NAME).read_text())
-    except (OSError, ValueError):
-        return None
     if not isinstance(status, dict):
         return None
     if status.get("state") == "running" and not _is_alive(status):
@@ -80,21 +79,18 @@ def _is_alive(status: dict[str, Any]) -> bool:
     pid = status.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it exists and belongs to another user
+    with suppress(PermissionError):  # it exists and belongs to another user
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
     # The number may belong to another process by now.
     return _start_time(pid) == status.get("process")
 
 
 def _start_time(pid: int) -> int | None:
     """Return a process's start in clock ticks since boot (proc(5), field 22); None if unknown."""
-    try:
+    with suppress(OSError):
         text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # The name in parentheses may hold blanks.
-    return int(text.rpartition(")")[2].split()[19])
+        return int(text.rpartition(")")[2].split()[19])  # the name in parentheses may hold blanks
+    return None

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,12 +26,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder.
-
-    Attributes:
-        folder: its path.
-        name: relative to the searched folder; the folder's name if it is that one.
-    """
+    """A run folder; its `name` is relative to the searched folder, or the folder's."""
 
     folder: Path
     name: str
@@ -39,23 +34,16 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Its configuration, by dotted key."""
-        path = self.folder / "config.yaml"
-        try:
-            return dict(_flatten(yaml.safe_load(path.read_text())))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise _unreadable(path) from error
+        return dict(_flatten(_read(self.folder / "config.yaml", yaml.safe_load)))
 
     @cached_property
     def metrics(self) -> Rows:
         """The complete rows of metrics.jsonl."""
-        try:
-            lines = (self.folder / "metrics.jsonl").read_text().splitlines()
-        except OSError:
-            return []
         rows: Rows = []
-        for line in lines:
-            with suppress(ValueError):
-                rows.append(json.loads(line))
+        with suppress(OSError):
+            for line in (self.folder / "metrics.jsonl").read_text().splitlines():
+                with suppress(ValueError):
+                    rows.append(json.loads(line))
         return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
 
     @cached_property
@@ -79,7 +67,7 @@ class Run:
         if isinstance(value, int | float) and name is not None:
             return str(name), float(value)
         # Earlier versions select by the least loss, or by what their file names.
-        selected = _read_json(self.folder / "validation-best.json").get("selected_by")
+        selected = _read(self.folder / "validation-best.json", json.loads).get("selected_by")
         name = str(selected or "loss")
         values = [value for _, value in self.values(f"validation/{name}") if value is not None]
         return (name, max(values) if selected else min(values)) if values else None
@@ -113,9 +101,6 @@ def list_runs(folders: Sequence[Path], *, json_file: Path | None) -> Rows:
 
     Returns:
         A row per run with all settings that differ, as written to `json_file`.
-
-    Raises:
-        UserError: no run is found, or the file cannot be written.
     """
     runs = find_runs(folders)
     if json_file is not None:
@@ -138,16 +123,14 @@ def differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     First those that differ between runs of one dataset: datasets differ by their recipes.
     """
 
-    def values(some: Sequence[Mapping[str, Any]], name: str) -> set[str]:
-        return {repr(one[name]) for one in some if name in one}
+    def count(key: str, group: Sequence[Mapping[str, Any]]) -> int:
+        return len({repr(one[key]) for one in group if key in one})
 
     datasets = {one.get("DATASET") for one in settings}
     groups = [[one for one in settings if one.get("DATASET") == name] for name in datasets]
-    names = dict.fromkeys(name for one in settings for name in one if name not in _IGNORED)
-    differing = [name for name in names if len(values(settings, name)) > 1]
-    return sorted(
-        differing, key=lambda name: -max((len(values(group, name)) for group in groups), default=0)
-    )
+    keys = dict.fromkeys(key for one in settings for key in one if key not in _IGNORED)
+    differing = [key for key in keys if count(key, settings) > 1]
+    return sorted(differing, key=lambda key: -max(count(key, group) for group in groups))
 
 
 def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
@@ -163,16 +146,16 @@ def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
         "best": best,
         "metric": metric,
         "loss": losses[-1] if losses else None,
-        "started": _read_json(run.folder / "run.json").get("started"),
+        "started": _read(run.folder / "run.json", json.loads).get("started"),
         "settings": {key: run.settings[key] for key in keys if key in run.settings},
     }
 
 
 def _cells(row: Mapping[str, Any], keys: Sequence[str]) -> list[report.Cell]:
-    total = "" if row["total"] is None else f"/{row['total']}"
-    cells: list[report.Cell] = [row[name] for name in ("run", "dataset", "state")]
-    cells += [f"{row['step']}{total}", row["best"], row["metric"], row["loss"]]
-    cells.append(str(row["started"] or "-")[:16].replace("T", " "))
+    step = str(row["step"]) if row["total"] is None else f"{row['step']}/{row['total']}"
+    started = str(row["started"] or "-")[:16].replace("T", " ")
+    cells: list[report.Cell] = [row["run"], row["dataset"], row["state"], step]
+    cells += [row["best"], row["metric"], row["loss"], started]
     for key in keys:
         text = str(row["settings"].get(key, "-"))
         # The end of a long value, which distinguishes paths.
@@ -188,24 +171,22 @@ def _run_folders(top: Path) -> Iterator[Path]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
 
 
-def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a file's object; empty if there is no file."""
+def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """Read a file's mapping; empty if there is no file."""
     try:
-        facts = json.loads(path.read_text())
+        content = parse(path.read_text())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise _unreadable(path) from error
-    return facts if isinstance(facts, dict) else {}
-
-
-def _unreadable(path: Path) -> UserError:
-    return UserError(f"cannot read {path}: it is truncated or invalid", "move that run elsewhere")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(
+            f"cannot read {path}: it is truncated or invalid", "move that run elsewhere"
+        ) from error
+    return content if isinstance(content, dict) else {}

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ffreid.engine.task import Images
-from ffreid.engine.tracking.progress import main_rate
 from ffreid.engine.tracking.run_state import write_errors
 from ffreid.errors import UserError
 
@@ -14,11 +13,7 @@ FOLDER = "tensorboard"
 
 
 def check_available() -> None:
-    """Check before training that the package is installed.
-
-    Raises:
-        UserError: tensorboard is not installed.
-    """
+    """Check before training that the package is installed."""
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
@@ -29,15 +24,7 @@ def check_available() -> None:
 
 
 class EventWriter:
-    """Writes the event files of a run.
-
-    Args:
-        folder: run folder.
-        start: step that training resumes from; events of later steps are purged.
-
-    Raises:
-        UserError: tensorboard is not installed, or a file cannot be written.
-    """
+    """Writes the event files of a run, and purges events after its `start`."""
 
     def __init__(self, folder: Path, *, start: int) -> None:
         check_available()
@@ -64,11 +51,3 @@ class EventWriter:
         """Write what is buffered."""
         with write_errors(self.folder):
             self.writer.close()
-
-
-def tagged(row: Mapping[str, Any], rates: Mapping[str, float]) -> dict[str, float]:
-    """Turn a row of metrics.jsonl into scalars: each part's learning rate is ``lr/PART``."""
-    scalars = {name: row[name] for name in row if name not in ("step", "skipped", "samples")}
-    if "lr" in scalars:
-        scalars[f"lr/{main_rate(rates)}"] = scalars.pop("lr")
-    return scalars
