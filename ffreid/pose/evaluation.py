@@ -101,12 +101,7 @@ def needs_weights(options: Mapping[str, Any]) -> bool:
 
 
 def evaluate_predictions(
-    cfg: CfgNode,
-    predictions: Path,
-    *,
-    gt: Path | None,
-    frames: Path | None,
-    json_file: Path | None,
+    cfg: CfgNode, predictions: Path, *, gt: Path | None, frames: Path | None, json_file: Path | None
 ) -> dict[str, Any]:
     """Score poses of another method, without images or network, and print the table.
 

@@ -30,8 +30,7 @@ def farthest_points(
     """
     if not 1 <= count <= len(points):
         raise UserError(
-            f"cannot choose {count} keypoints of {len(points)} points",
-            "choose fewer, at least 1",
+            f"cannot choose {count} keypoints of {len(points)} points", "choose fewer, at least 1"
         )
     cloud = points.astype(np.float32)
     centre = (cloud.max(axis=0) + cloud.min(axis=0)) / np.float32(2)

@@ -1,10 +1,13 @@
 """The object models of a dataset: names, keypoints, corners, radii, symmetry."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ffreid.engine.dataset_files import read_lines
+from ffreid.errors import UserError, flat
 from ffreid.pose.defaults import check_linemod_object
 from ffreid.pose.resources import resource
 
@@ -85,4 +88,40 @@ def linemod_objects(name: str) -> ObjectModels:
         radii=None,
         diameters=np.array([diameter]),
         symmetric=frozenset({1}) if number in facts["symmetric"] else frozenset(),
+    )
+
+
+def folder_objects(dataset_name: str, folder: Path) -> ObjectModels:
+    """Read the objects in the folder of a dataset in YCB-Video's layout.
+
+    ``dataset_config/`` has ``classes.txt`` (names), ``radius.txt`` (metres) and, optionally,
+    ``symmetric.txt`` (names); ``ycb_kps/`` has ``<class>_8_kps.txt`` and ``<class>_corners.txt``
+    (8 lines x y z, metres).
+    """
+
+    def read(file: str, *shape: int) -> Floats:
+        path = folder / file
+        try:
+            values = np.loadtxt(path, dtype=np.float32, ndmin=1)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {flat(str(error))}", "write numbers") from error
+        if values.shape != shape or not np.isfinite(values).all():
+            expected = " x ".join(map(str, shape))
+            raise UserError(f"{path}: shape {values.shape}", f"write {expected} numbers in metres")
+        return values
+
+    names = tuple(read_lines(folder / "dataset_config/classes.txt"))
+    symmetric_file = folder / "dataset_config/symmetric.txt"
+    symmetric = symmetric_file.read_text().split() if symmetric_file.is_file() else []
+    if unknown := set(symmetric) - set(names):
+        raise UserError(f"{symmetric_file}: unknown class {min(unknown)!r}", "see classes.txt")
+    return ObjectModels(
+        dataset=dataset_name,
+        names=names,
+        numbers=tuple(range(1, len(names) + 1)),
+        keypoints=np.stack([read(f"ycb_kps/{name}_8_kps.txt", 8, 3) for name in names]),
+        corners=np.stack([read(f"ycb_kps/{name}_corners.txt", 8, 3) for name in names]),
+        radii=read("dataset_config/radius.txt", len(names)),
+        diameters=None,
+        symmetric=frozenset(names.index(name) + 1 for name in symmetric),
     )

@@ -92,11 +92,7 @@ def predicted(
 
 
 def test_it_predicts_what_an_evaluation_computes(
-    toy: Path,
-    frames: list[Frame],
-    weights: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    toy: Path, frames: list[Frame], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)

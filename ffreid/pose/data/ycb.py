@@ -31,13 +31,7 @@ from ffreid.pose.defaults import LAYOUTS
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.resources import resource
 
-FOLDER_NAMES = (
-    "ycb/YCB_Video_Dataset",
-    "YCB_Video_Dataset",
-    "ycb",
-    "YCB-Video",
-    "ycbv",
-)
+FOLDER_NAMES = ("ycb/YCB_Video_Dataset", "YCB_Video_Dataset", "ycb", "YCB-Video", "ycbv")
 LAYOUT = LAYOUTS["ycb"].files
 # Of the release's training list every seventh frame of a sequence: neighbours look alike.
 FRAME_STEP = 7

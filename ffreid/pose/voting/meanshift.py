@@ -32,11 +32,7 @@ _TILE_ON_GPU = 1 << 26
 
 
 def mean_shift(
-    points: Tensor,
-    *,
-    bandwidth: float,
-    max_iterations: int = 300,
-    mask: Tensor | None = None,
+    points: Tensor, *, bandwidth: float, max_iterations: int = 300, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find the densest mode of each of F sets of points, and the points that converge to it.
 

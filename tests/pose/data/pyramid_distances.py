@@ -5,14 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.pose.data.pyramid import (
-    LEVELS,
-    STRIDES_DOWN,
-    STRIDES_UP,
-    Points,
-    _build,
-    _nearest,
-)
+from ffreid.pose.data.pyramid import LEVELS, STRIDES_DOWN, STRIDES_UP, Points, _build, _nearest
 
 
 def question_points(cloud: Points, point_map: Points) -> dict[str, list[tuple[Points, Points]]]:
