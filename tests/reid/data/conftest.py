@@ -1,18 +1,17 @@
-"""Small data sets on disk that several tests read."""
+"""Small datasets on disk."""
 
 from pathlib import Path
 
 import pytest
 
-from ffreid.reid.data.records import Record
-from tests.reid.data.synthetic_records import write_pictures, write_tracklets
+from tests.reid.data.synthetic_records import Records, write_images, write_tracklets
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Record]:
-    return write_pictures(tmp_path)
+def images(tmp_path: Path) -> Records:
+    return write_images(tmp_path)
 
 
 @pytest.fixture
-def tracklets(tmp_path: Path) -> list[Record]:
+def tracklets(tmp_path: Path) -> Records:
     return write_tracklets(tmp_path)
