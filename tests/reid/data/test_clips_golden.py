@@ -1,4 +1,4 @@
-"""Clips of tracklets as recorded from the original, in training and in evaluation."""
+"""Clips of tracklets in training and evaluation against the recorded ones."""
 
 import random
 import re
@@ -27,7 +27,7 @@ DATASETS = recordings("ccreid", "datasets.json")
 STEP, LENGTH, STRIDE = 64, 8, 4
 
 
-def spelt_out(clip: Any) -> list[int]:
+def expanded(clip: Any) -> list[int]:
     if isinstance(clip, list):
         return clip
     start, step, count = clip["r"]
@@ -35,19 +35,19 @@ def spelt_out(clip: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("stem", CLIPS)
-def test_recombination_is_as_recorded_for_every_number_of_frames(stem: str) -> None:
+def test_recombined_frames_equal_the_recorded(stem: str) -> None:
     settings = facts("ccreid", stem)["recombination"]
     assert settings
     for setting, by_count in settings.items():
         length, stride = (int(number) for number in re.findall(r"\d+", setting))
         assert by_count
         for count, clips in by_count.items():
-            expected = [spelt_out(clip) for clip in clips]
+            expected = [expanded(clip) for clip in clips]
             assert clip_indices(int(count), length, stride) == expected, (setting, count)
 
 
 @pytest.mark.parametrize("stem", CLIPS)
-def test_dense_sampling_is_as_recorded_for_every_number_of_frames(stem: str) -> None:
+def test_dense_chunks_equal_the_recorded(stem: str) -> None:
     settings = facts("ccreid", stem)["dense"]
     assert settings
     for setting, by_count in settings.items():
@@ -63,7 +63,7 @@ def test_dense_sampling_is_as_recorded_for_every_number_of_frames(stem: str) -> 
     ("name", "crop"),
     [("TemporalRandomCrop", crop_by_stride), ("TemporalDivisionCrop", crop_by_segment)],
 )
-def test_temporal_crops_are_as_recorded(
+def test_temporal_crops_equal_the_recorded(
     stem: str, name: str, crop: Callable[..., list[int]]
 ) -> None:
     cases = facts("ccreid", stem)[name]
@@ -92,7 +92,7 @@ def tracklets(rows: list[Any]) -> list[Record]:
 
 
 @pytest.mark.parametrize("stem", DATASETS)
-def test_training_tracklets_are_cut_as_recorded(stem: str) -> None:
+def test_training_tracklets_equal_the_recorded(stem: str) -> None:
     expected = facts("ccreid", stem)["ccvid"]["expected"]
     found = [
         (record.frames[0], record.frames[-1], record.identity, record.camera, record.clothes)
@@ -107,12 +107,12 @@ def test_training_tracklets_are_cut_as_recorded(stem: str) -> None:
 
 @pytest.mark.parametrize("stem", DATASETS)
 @pytest.mark.parametrize("side", ["query", "gallery"])
-def test_test_tracklets_are_recombined_as_recorded(stem: str, side: str) -> None:
+def test_evaluation_clips_equal_the_recorded(stem: str, side: str) -> None:
     expected = facts("ccreid", stem)["ccvid"]["expected"]
     clips, spans = clips_of_tracklets(tracklets(expected[side]), LENGTH, STRIDE)
     assert clips
     assert clips == tuple(
-        Record(tuple(frame(path, number) for number in numpy_rng), identity, camera, clothes)
-        for path, numpy_rng, identity, camera, clothes in expected[f"recombined_{side}"]
+        Record(tuple(frame(path, number) for number in numbers), identity, camera, clothes)
+        for path, numbers, identity, camera, clothes in expected[f"recombined_{side}"]
     )
     assert spans.tolist() == expected[f"{side}_vid2clip_index"]

@@ -1,4 +1,4 @@
-"""Transforms of pictures and clips as recorded from the original."""
+"""Transforms of images and clips against the recorded ones."""
 
 import random
 from pathlib import Path
@@ -35,10 +35,6 @@ def seeded(seed: int) -> SampleRandom:
     return SampleRandom(random.Random(seed), torch.Generator().manual_seed(seed), seed)
 
 
-def picture(pixels: npt.NDArray[Any]) -> Image.Image:
-    return Image.fromarray(pixels)
-
-
 def seed_of(facts: dict[str, Any], entry: dict[str, Any]) -> int:
     """The seed of an entry, which counts from the split's offset or from 0."""
     seed, offset = int(entry["seed"]), int(facts["seed_offset"])
@@ -51,21 +47,22 @@ def assert_close(found: torch.Tensor, expected: npt.NDArray[Any], message: str =
 
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
-def test_a_picture_for_evaluation(stem: str) -> None:
+def test_evaluation_images_and_frames(stem: str) -> None:
     data = arrays("ccreid", stem)
-    height, width = data["img_test"].shape[1:]
-    found = ImageEvaluation(height, width)([picture(data["raw"])])
-    assert_close(found, data["img_test"])
+    image = Image.fromarray(data["raw"])
+    assert_close(ImageEvaluation(*data["img_test"].shape[1:])([image]), data["img_test"])
+    clip = ClipEvaluation(*data["vid_test"].shape[1:])([image])
+    assert_close(clip[:, 0], data["vid_test"])
 
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
-def test_pictures_for_training(stem: str) -> None:
+def test_training_images(stem: str) -> None:
     data, known = arrays("ccreid", stem), facts("ccreid", stem)
     stored = 0
     for entry in known["img_train"]:
         sample = seeded(seed_of(known, entry))
         height, width = entry["shape"][1:]
-        found = ImageTraining(height, width)([picture(data["raw"])], sample)
+        found = ImageTraining(height, width)([Image.fromarray(data["raw"])], sample)
         exact = found.double().numpy()
         measured = [exact.mean(), exact.std(), exact.min(), exact.max(), *exact.mean((1, 2))]
         recorded = [entry[name] for name in ("mean", "std", "min", "max")] + entry["ch_mean"]
@@ -82,7 +79,7 @@ def test_random_crops(stem: str) -> None:
     data, known = arrays("ccreid", stem), facts("ccreid", stem)
     assert known["random_croping"]
     for entry in known["random_croping"]:
-        raw = picture(data["raw"])
+        raw = Image.fromarray(data["raw"])
         found = random_crop(raw, 1.0, random.Random(seed_of(known, entry)))
         np.testing.assert_array_equal(np.asarray(found), data[f"crop/seed{entry['seed']}"])
         left, top = entry["x1y1"]
@@ -105,37 +102,24 @@ def test_random_erasing(stem: str) -> None:
 
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
-def test_which_pictures_are_mirrored(stem: str) -> None:
+def test_flips_of_images_and_clips(stem: str) -> None:
     known = facts("ccreid", stem)
     expected = known["hflip_p0.5"]
     assert expected
     seeds = range(known["seed_offset"], known["seed_offset"] + len(expected))
-    found = [should_flip_image(0.5, torch.Generator().manual_seed(seed)) for seed in seeds]
-    assert found == expected
-
-
-@pytest.mark.parametrize("stem", TRANSFORMS)
-def test_a_frame_for_evaluation(stem: str) -> None:
-    data = arrays("ccreid", stem)
-    height, width = data["vid_test"].shape[1:]
-    found = ClipEvaluation(height, width)([picture(data["raw"])])
-    assert_close(found[:, 0], data["vid_test"])
-
-
-@pytest.mark.parametrize("stem", TRANSFORMS)
-def test_which_clips_are_mirrored(stem: str) -> None:
-    known = facts("ccreid", stem)
+    flips = [should_flip_image(0.5, torch.Generator().manual_seed(seed)) for seed in seeds]
+    assert flips == expected
     assert known["vid_flip"]
     for entry in known["vid_flip"]:
         assert should_flip_clip(random.Random(seed_of(known, entry))) is entry["flipped"]
 
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
-def test_a_mirrored_clip_for_training_is_the_mirrored_frame_resized(stem: str) -> None:
+def test_a_mirrored_training_clip_is_the_mirrored_frame_resized(stem: str) -> None:
     data, known = arrays("ccreid", stem), facts("ccreid", stem)
     height, width = data["vid_test"].shape[1:]
     train, evaluate = ClipTraining(height, width), ClipEvaluation(height, width)
-    raw = picture(data["raw"])
+    raw = Image.fromarray(data["raw"])
     mirrored = raw.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     entries = known["vid_flip"]
     assert any(entry["equals_flip_of_pil_before_resize_or_test"] for entry in entries)
@@ -153,7 +137,7 @@ def test_a_clip_read_from_its_files(stem: str, tmp_path: Path) -> None:
     assert frames
     names = tuple(f"{number}.png" for number in range(len(frames)))
     for key, name in zip(frames, names, strict=True):
-        picture(data[key]).save(tmp_path / name)
+        Image.fromarray(data[key]).save(tmp_path / name)
     expected = data["VideoDataset_clip"]
     prepare = ClipEvaluation(*expected.shape[-2:])
     item = EvalSet([Record(names, 0, 0, 0)], tmp_path, prepare=prepare, skip_broken=False)[0]
