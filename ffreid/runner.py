@@ -26,8 +26,7 @@ from ffreid.errors import UserError
 
 def run_folder(cfg: CfgNode) -> Path:
     """``<output>/<dataset>/<tag>``."""
-    folder: Path = Path(cfg.OUTPUT) / cfg.DATASET / cfg.TAG
-    return folder
+    return Path(cfg.OUTPUT, cfg.DATASET, cfg.TAG)
 
 
 def train(
@@ -40,7 +39,7 @@ def train(
     """Train with evaluations at the configured interval, and keep the best and the last state.
 
     Args:
-        cfg: frozen configuration.
+        cfg: configuration.
         resume: checkpoint to resume from, with bitwise the result of an uninterrupted run; "auto"
             is the run's latest, which processes restarted by torchrun use in any case.
         stop_at: save and return after this many steps; None trains to the end.
@@ -50,7 +49,6 @@ def train(
         The run folder.
 
     Raises:
-        UserError: the data, checkpoint or folder cannot be used.
         Stopped: by a signal, after saving.
     """
     folder = run_folder(cfg)
@@ -59,8 +57,12 @@ def train(
     with group.process_group() as world, worker_errors(), precision.flags(cfg):
         origin, state = _load_resumed(cfg, resume, world)
         if world.is_main:
-            if state is None or Path(origin).parent.resolve() != folder.resolve():
-                _refuse_to_overwrite(folder)
+            is_other = state is None or Path(origin).parent.resolve() != folder.resolve()
+            if is_other and (folder / "last.pth").is_file():
+                raise UserError(
+                    f"{folder} already contains a run",
+                    "resume it with --resume auto, or start another with --tag NAME",
+                )
             run_folders.create_folder(folder)
         trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
         del state
@@ -73,10 +75,6 @@ def dry_run(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> di
     """Build everything, run one training step and one evaluation batch, and print their cost.
 
     Writes nothing except toy data, in a temporary folder.
-
-    Args:
-        cfg: frozen configuration.
-        resume: checkpoint to load, see `train`.
     """
     if cfg.TRAIN.TENSORBOARD:
         tensorboard.check_available()
@@ -117,7 +115,7 @@ def _load_resumed(
             log(f"no checkpoint in {folder} yet: training from scratch")
     if resume is None or resume == "auto":
         return "", None
-    return str(resume), convert.load_any(Path(resume), cfg.TASK, log=world.is_main)
+    return str(resume), convert.load_any(resume, cfg.TASK, log=world.is_main)
 
 
 def finish(cfg: CfgNode) -> None:
@@ -136,16 +134,12 @@ def finish(cfg: CfgNode) -> None:
             "evaluate with ffreid eval and the same --dataset and --tag",
         )
 
-    with (
-        group.process_group() as world,
-        worker_errors(),
-        precision.flags(cfg),
-        signals.catch_signals(
-            verbose=world.is_main, run_has_failed=failures.group_has_failed
-        ) as caught,
-        caught.stop_immediately(stopped),
-    ):
-        tasks.finish(cfg, world, folder)
+    with group.process_group() as world, worker_errors(), precision.flags(cfg):
+        catcher = signals.SignalCatcher(
+            should_report=lambda: world.is_main and not failures.group_has_failed()
+        )
+        with signals.catch_signals(catcher), catcher.stop_immediately(stopped):
+            tasks.finish(cfg, world, folder)
 
 
 def evaluate(
@@ -158,16 +152,13 @@ def evaluate(
     """Evaluate a checkpoint, print the table, write results and images.
 
     Args:
-        cfg: frozen configuration.
+        cfg: configuration.
         weights: checkpoint; by default the run folder's best, or last if there is no best.
         json_file: additional file for the results.
         options: options of the task's ``evaluation.evaluate``.
 
     Returns:
         The results as JSON data.
-
-    Raises:
-        UserError: the data, checkpoint or folder cannot be used.
     """
     with group.process_group() as world, worker_errors(), precision.flags(cfg):
         evaluation = tasks.evaluation(cfg.TASK)
@@ -175,7 +166,12 @@ def evaluate(
             atomic.check_writable(json_file)
         folder = run_folder(cfg)
         if weights is None and evaluation.needs_weights(options):
-            weights = _best_or_last(folder)
+            files = [folder / name for name in ("best.pth", "last.pth")]
+            weights = next(filter(Path.is_file, files), None)
+            if weights is None:
+                raise UserError(
+                    f"no checkpoint in {folder}", "use --checkpoint FILE, or train first"
+                )
         results: dict[str, Any] = evaluation.evaluate(
             cfg, world, folder=folder, weights=weights, json_file=json_file, **options
         )
@@ -188,18 +184,3 @@ def describe_dataset(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str
         atomic.check_writable(json_file)
     source = tasks.modules(cfg.TASK).sources.open_source(cfg)
     return tasks.dataset_report(cfg, source, json_file)
-
-
-def _best_or_last(folder: Path) -> Path:
-    for name in ("best.pth", "last.pth"):
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"no checkpoint in {folder}", "use --checkpoint FILE, or train first")
-
-
-def _refuse_to_overwrite(folder: Path) -> None:
-    if (folder / "last.pth").is_file():
-        raise UserError(
-            f"{folder} already contains a run",
-            "resume it with --resume auto, or start another with --tag NAME",
-        )

@@ -22,19 +22,7 @@ class StepKeys:
 
     The global batch of step s holds the positions [i B, (i + 1) B) of its epoch, with i = s modulo
     the steps per epoch. Process r of n takes the r-th of n equal shares and splits it into micro
-    batches of complete batch-norm groups.
-
-    Args:
-        start: first step.
-        total: one past the last step.
-        plan: batch size, steps per epoch and batch-norm group.
-        micro_batches: micro batches per step; the last may hold fewer samples.
-        rank: rank of this process.
-        size: number of processes.
-
-    Attributes:
-        steps: the range of steps.
-        micro_batches: micro batches per step, each a list of keys.
+    batches of complete batch-norm groups, the last of which may hold fewer samples.
 
     Raises:
         UserError: the batch cannot be divided among the processes or into the micro batches.
@@ -92,29 +80,21 @@ def group_by_step(batches: Iterator[Any], micro_batches: int) -> Iterator[list[A
         yield step
 
 
-class _UserErrorsAsItems(Dataset[Any]):
-    """Return a UserError in place of the item: a DataLoader would turn it into text."""
+class _Batches(Dataset[Any]):
+    """Batches, or the UserError of one, which a DataLoader would turn into text."""
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any]) -> None:
+        self.dataset, self.collate = dataset, collate
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, keys: list[Any]) -> Any:
         try:
-            return self.dataset[key]
+            return self.collate([self.dataset[key] for key in keys])
         except UserError as error:
             return error
 
 
-class _CollateOrError:
-    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, items: list[Any]) -> Any:
-        errors = [item for item in items if isinstance(item, UserError)]
-        try:
-            return errors[0] if errors else self.collate(items)
-        except UserError as error:
-            return error
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 def stream(
@@ -130,9 +110,10 @@ def stream(
         UserError: raised by the dataset in any worker, or a worker died.
     """
     loader: DataLoader[Any] = DataLoader(
-        _UserErrorsAsItems(dataset),
-        batch_sampler=keys,
-        collate_fn=_CollateOrError(collate),
+        _Batches(dataset, collate),
+        batch_size=None,
+        sampler=keys,
+        collate_fn=_unchanged,
         # More workers than cores only wait for each other, and torch warns about them.
         num_workers=min(workers, cores()),
         worker_init_fn=_init_worker,

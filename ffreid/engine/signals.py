@@ -26,13 +26,7 @@ PARENT_CHECK = 1.0
 
 
 class Stopped(Exception):
-    """A run was stopped by a signal, after saving.
-
-    Args:
-        signal: number of the signal; the exit code is 128 + this number.
-        message: what was stopped, and where.
-        hint: how to continue.
-    """
+    """A run was stopped by a signal, after saving; the exit code is 128 + the signal's number."""
 
     def __init__(self, signal: int, message: str, hint: str) -> None:
         super().__init__(message)
@@ -43,28 +37,21 @@ class Stopped(Exception):
 
 
 class SignalCatcher:
-    """What `catch_signals` has caught.
+    """What `catch_signals` has caught: the first signal is `received`.
 
-    Attributes:
-        received: the first signal, or None.
+    Args:
+        should_report: whether this process reports it on stderr, asked when it is received.
     """
 
-    def __init__(self, *, verbose: bool, run_has_failed: Callable[[], bool]) -> None:
+    def __init__(self, *, should_report: Callable[[], bool] = lambda: True) -> None:
         self.received: signal.Signals | None = None
-        self._verbose, self._run_has_failed, self._pid = verbose, run_has_failed, os.getpid()
+        self._should_report, self._pid = should_report, os.getpid()
         self._make_error: Callable[[signal.Signals], Stopped] | None = None
         self._has_raised = False
 
     @contextmanager
     def stop_immediately(self, make_error: Callable[[signal.Signals], Stopped]) -> Iterator[None]:
-        """Stop within the block, since everything is saved.
-
-        Args:
-            make_error: makes the exception to raise from the signal.
-
-        Raises:
-            Stopped: a signal was received in the block or before it.
-        """
+        """Raise an error from a signal received in the block or before: everything is saved."""
         previous, self._make_error = self._make_error, make_error
         try:
             if self.received is not None:
@@ -84,10 +71,8 @@ class SignalCatcher:
     def listen(self, source: socket.socket) -> None:
         """Report the first signal and exit at the second one of a kind, in another thread.
 
-        The main thread handles signals only between two computations, and several as one.
-
-        Args:
-            source: yields the number of each signal, and 0 at the end.
+        The main thread handles signals only between two computations, and several as one. The
+        `source` yields the number of each signal, and 0 at the end.
         """
         first: dict[signal.Signals, float] = {}
         while number := source.recv(1)[0]:
@@ -105,30 +90,19 @@ class SignalCatcher:
                 os._exit(128 + kind)
 
     def _log(self, line: str) -> None:
-        if self._verbose and not self._run_has_failed():
+        if self._should_report():
             with suppress(OSError, ValueError):  # the terminal may be gone
                 report.log(line)
 
 
 @contextmanager
-def catch_signals(
-    catcher: SignalCatcher | None = None,
-    *,
-    verbose: bool = True,
-    run_has_failed: Callable[[], bool] = lambda: False,
-) -> Iterator[SignalCatcher]:
+def catch_signals(catcher: SignalCatcher | None = None) -> Iterator[SignalCatcher]:
     """Catch `STOP_SIGNALS`, which would end the process otherwise.
 
     Does nothing outside of the main thread, which alone receives signals in Python, and leaves a
     signal ignored that was ignored before, as in the background of a script.
-
-    Args:
-        catcher: handles the signals; by default a new one.
-        verbose: whether this process reports the first signal on stderr.
-        run_has_failed: whether another process of the run has failed: torchrun's signal that
-            follows needs no report.
     """
-    catcher = catcher or SignalCatcher(verbose=verbose, run_has_failed=run_has_failed)
+    catcher = catcher or SignalCatcher()
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {kind: signal.getsignal(kind) for kind in STOP_SIGNALS}

@@ -96,7 +96,7 @@ class Trainer:
         if state is not None:
             self._restore(state, Path(origin))
         self.signals = signals.SignalCatcher(
-            verbose=world.is_main, run_has_failed=failures.group_has_failed
+            should_report=lambda: world.is_main and not failures.group_has_failed()
         )
         self.logger = RunLogger(
             folder,

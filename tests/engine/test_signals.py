@@ -17,7 +17,13 @@ import pytest
 from ffreid import report
 from ffreid.engine import signals
 from ffreid.engine.loading import stream
-from ffreid.engine.signals import STOP_SIGNALS, Stopped, block_signals, catch_signals
+from ffreid.engine.signals import (
+    STOP_SIGNALS,
+    SignalCatcher,
+    Stopped,
+    block_signals,
+    catch_signals,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -100,10 +106,9 @@ def test_a_second_signal_ends_a_computation_during_which_no_handler_runs() -> No
 
 
 def test_other_processes_report_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    for options in ({"verbose": False}, {"run_has_failed": lambda: True}):
-        with catch_signals(**options) as caught:
-            signal.raise_signal(signal.SIGINT)
-            assert caught.received is signal.SIGINT
+    with catch_signals(SignalCatcher(should_report=lambda: False)) as caught:
+        signal.raise_signal(signal.SIGINT)
+        assert caught.received is signal.SIGINT
     assert messages(capsys) == []
 
 
