@@ -62,7 +62,7 @@ def convert(
         raise UserError("--legacy needs --to original", "add --to original")
     if to == "safetensors":
         import_safetensors("--to safetensors")
-    raw = _as_mapping(io.read(old, trust=trust_pickle), old)
+    raw = io.load(old, trust=trust_pickle)
     contents = _select_weights(identify(raw), weights, old)
     for task in tasks.TASKS:
         converter = tasks.converter(task)
@@ -112,21 +112,10 @@ def load_any(path: Path, task: str, *, log: bool = True) -> dict[str, Any]:
     Raises:
         UserError: it is unreadable, or contains no network of the task.
     """
-    state, note = tasks.converter(task).convert_any(_as_mapping(io.read(path), path), path)
+    state, note = tasks.converter(task).convert_any(io.load(path), path)
     if note and log:
         report.log(note)
     return state
-
-
-def _as_mapping(raw: Any, path: Path) -> Mapping[Any, Any]:
-    if isinstance(raw, nn.Module):  # a pickled module, and trusted
-        return {"state_dict": raw.state_dict()}
-    if not isinstance(raw, Mapping):
-        raise UserError(
-            f"{path} contains a {type(raw).__name__}, not a checkpoint",
-            "use a file with a state dict",
-        )
-    return raw
 
 
 def _select_weights(contents: CheckpointContents, weights: str, path: Path) -> CheckpointContents:

@@ -180,12 +180,5 @@ def add_class_names(state: Mapping[str, Any], names: Sequence[str], path: Path) 
 
 
 def convert_any(raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:
-    """Convert any checkpoint to ffreid's layout; also return a note if it was another's.
-
-    Raises:
-        UserError: it contains no FFB6D.
-    """
-    converted = checkpoints.convert_any(raw, path, "pose", identify_network, to_ffreid)
-    if converted is None:
-        raise checkpoints.no_network_error(path, "FFB6D")
-    return converted
+    """Convert any checkpoint to ffreid's layout; also return a note if it was another's."""
+    return checkpoints.convert_any(raw, path, "pose", "FFB6D", identify_network, to_ffreid)

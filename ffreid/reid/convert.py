@@ -14,6 +14,7 @@ from ffreid.engine.checkpoints import contents as checkpoints
 from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo
 from ffreid.engine.checkpoints.keys import State
 from ffreid.engine.checkpoints.repair import repair_state
+from ffreid.errors import UserError
 from ffreid.reid.defaults import IMAGE_NETWORKS
 from ffreid.reid.resources import resource
 
@@ -177,14 +178,11 @@ def _below(state: Mapping[str, Tensor], prefix: str) -> "OrderedDict[str, Tensor
 
 
 def convert_any(raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:
-    """Convert any checkpoint to ffreid's layout; also return a note if it was another's.
-
-    Raises:
-        UserError: it contains no network of Simple-CCReID.
-    """
-    converted = checkpoints.convert_any(raw, path, "reid", identify_network, to_ffreid)
-    if converted is None and isinstance(raw.get("model_state_dict"), Mapping):
+    """Convert any checkpoint to ffreid's layout; also return a note if it was another's."""
+    network = "re-identification network"
+    try:
+        return checkpoints.convert_any(raw, path, "reid", network, identify_network, to_ffreid)
+    except UserError:
+        if checkpoints.is_ffreid(raw) or not isinstance(raw.get(PARTS[0]), Mapping):
+            raise
         return dict(raw), ""  # of another network: loading it reports the keys that do not fit
-    if converted is None:
-        raise checkpoints.no_network_error(path, "re-identification network")
-    return converted

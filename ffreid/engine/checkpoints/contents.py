@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from ffreid.engine.checkpoints.keys import (
-    REASONS,
+    APEX,
     State,
     reason_to_drop,
     role_of,
@@ -34,14 +34,12 @@ class CheckpointContents:
     """What a checkpoint holds.
 
     Attributes:
-        kind: what the file is, as text.
+        kind: of the file, as text.
         weights: state dicts by role: ``model``, ``ema``, ``classifier``, ``clothes``, else the
             entry's name; without prefixes; ``ema`` is the last.
-        prefixes: what was removed from the keys, by role, outermost first.
+        prefixes: removed from the keys, by role, outermost first.
         numbers: entries that are one number: epoch, step, best value.
-        optimisers: states of optimisers by entry.
         dropped: entries that are not converted, with the reason.
-        is_ffreid: whether ffreid wrote it.
     """
 
     kind: str = ""
@@ -68,8 +66,6 @@ class NetworkInfo:
     """What keys and shapes tell about a network.
 
     Attributes:
-        task: ``pose`` or ``reid``.
-        name: of the network.
         facts: for display: classes, keypoints, pooling.
         settings: the configuration that follows from the file, by dotted key.
         unknown: settings that the file does not determine, and what does.
@@ -87,15 +83,14 @@ class NetworkInfo:
 def identify(raw: Mapping[Any, Any]) -> CheckpointContents:
     """Sort the entries of a checkpoint by what they hold."""
     sorter = _Sorter()
+    contents = sorter.contents
     tensors = {key: value for key, value in raw.items() if _is_weight(key, value)}
-    if any(value.dim() for value in tensors.values()):
-        sorter.add_state("model", tensors)
-    else:
+    if not any(value.dim() for value in tensors.values()):
         tensors = {}
+    sorter.add_state("model", tensors)
     for name, value in raw.items():
         if name not in tensors:
             sorter.add(str(name), value)
-    contents = sorter.contents
     contents.is_ffreid = is_ffreid(raw)
     if contents.is_ffreid:
         contents.kind = "a checkpoint of ffreid"
@@ -143,16 +138,14 @@ def convert_any(
     raw: Mapping[str, Any],
     path: Path,
     task: str,
+    network: str,
     identify_network: Callable[[CheckpointContents], NetworkInfo | None],
     to_ffreid: Callable[..., tuple[dict[str, Any], list[str]]],
-) -> tuple[dict[str, Any], str] | None:
-    """Convert any checkpoint with a task's functions; see the task's ``convert_any``.
-
-    Returns:
-        None if it contains no network of the task.
+) -> tuple[dict[str, Any], str]:
+    """Convert any checkpoint to ffreid's layout; also return a note if it was another's.
 
     Raises:
-        UserError: it is a checkpoint of ffreid of another task.
+        UserError: it contains no `network`, or is a checkpoint of ffreid of another task.
     """
     if is_ffreid(raw):
         if raw["task"] != task:
@@ -163,20 +156,15 @@ def convert_any(
         return dict(raw), ""
     contents = identify(raw)
     if (info := identify_network(contents)) is None:
-        return None
+        raise UserError(
+            f"{path} contains no {network}",
+            f"use best.pth or last.pth of a run; ffreid convert-ckpt {path} --dry-run shows what "
+            "the file contains",
+        )
     checkpoint, notes = to_ffreid(contents, info, {})
     facts = ", ".join(f"{name} {value}" for name, value in info.facts.items())
     more = f" ({len(notes)} notes: ffreid convert-ckpt --dry-run)" if notes else ""
     return checkpoint, f"{path} is {contents.kind}: loaded as {info.name} ({facts}){more}"
-
-
-def no_network_error(path: Path, network: str) -> UserError:
-    """Return the error for a file without a `network`."""
-    return UserError(
-        f"{path} contains no {network}",
-        f"use best.pth or last.pth of a run; ffreid convert-ckpt {path} --dry-run shows what the "
-        "file contains",
-    )
 
 
 def _is_weight(key: Any, value: Any) -> bool:
@@ -189,82 +177,73 @@ class _Sorter:
         self.seen: set[int] = set()
 
     def drop(self, name: str, reason: str) -> None:
-        self.contents.dropped.append((name, REASONS.get(reason, reason)))
+        self.contents.dropped.append((name, reason))
 
     def add(self, name: str, value: Any, depth: int = 0) -> None:
         """Put an entry where it belongs."""
         if isinstance(value, Mapping):
-            self.add_best_of_callbacks(value)
-        if (reason := reason_to_drop(name)) is not None and not _is_optimiser(value):
+            for state in value.values():  # Lightning keeps the best value among its callbacks
+                best = state.get("best_model_score") if isinstance(state, Mapping) else None
+                if (number := _as_number(best)) is not None:
+                    self.contents.numbers["best_model_score"] = number
+        if _is_optimiser(value):
+            self.contents.optimisers[name] = value
+        elif reason := reason_to_drop(name):
             self.drop(name, reason)
         elif (number := _as_number(value)) is not None:
             self.contents.numbers[name] = number
-        elif isinstance(value, Mapping):
-            self.add_mapping(name, value, depth + 1)
-        elif isinstance(value, list | tuple) and any(map(_is_optimiser, value)):
-            if self.is_new(name, value):
-                for index, item in enumerate(value):
-                    self.add(f"{name}.{index}", item, depth + 1)
-        else:
-            self.drop(
-                name, "text" if isinstance(value, str) else "empty" if value is None else "other"
-            )
-
-    def is_new(self, name: str, container: object) -> bool:
-        """Whether a container is seen for the first time: a small file may repeat one endlessly."""
-        if id(container) in self.seen:
-            self.drop(name, "duplicate")
-            return False
-        self.seen.add(id(container))
-        return True
-
-    def add_best_of_callbacks(self, callbacks: Mapping[Any, Any]) -> None:
-        """Take the best value that Lightning keeps among its callbacks."""
-        for state in callbacks.values():
-            best = state.get("best_model_score") if isinstance(state, Mapping) else None
-            if (number := _as_number(best)) is not None:
-                self.contents.numbers["best_model_score"] = number
-
-    def add_mapping(self, name: str, value: Mapping[Any, Any], depth: int) -> None:
-        if _is_optimiser(value):
-            self.contents.optimisers[name] = value
-        elif any(str(key).startswith("loss_scaler") for key in value):
-            self.drop(name, "amp")
-        elif not value:
+        elif isinstance(value, Mapping) and any(
+            str(key).startswith("loss_scaler") for key in value
+        ):
+            self.drop(name, APEX)
+        elif isinstance(value, Mapping | None) and not value:
             self.drop(name, "empty")
-        elif self.is_new(name, value):
-            tensors = {key: item for key, item in value.items() if _is_weight(key, item)}
-            if tensors:
-                self.add_state(role_of(name), tensors)
-            elif depth > MAX_DEPTH:
-                self.drop(name, "deep")
-                return
-            for key, item in value.items():
-                if key not in tensors:
-                    self.add(f"{name}.{key}", item, depth)
+        elif isinstance(value, Mapping) or (
+            isinstance(value, list | tuple) and any(map(_is_optimiser, value))
+        ):
+            self.add_items(name, value, depth + 1)
+        elif isinstance(value, str):
+            self.drop(name, "text: neither weights nor a number")
+        else:
+            self.drop(name, "neither weights nor a number")
+
+    def add_items(self, name: str, container: Any, depth: int) -> None:
+        """Add the items of a mapping or a list, once: a small file may repeat one endlessly."""
+        if id(container) in self.seen:
+            self.drop(name, "the same as an earlier entry")
+            return
+        self.seen.add(id(container))
+        items = dict(container if isinstance(container, Mapping) else enumerate(container))
+        tensors = {key: item for key, item in items.items() if _is_weight(key, item)}
+        if not tensors and depth > MAX_DEPTH:
+            self.drop(name, "nested too deeply for weights")
+            return
+        self.add_state(role_of(name), tensors)
+        for key, item in items.items():
+            if key not in tensors:
+                self.add(f"{name}.{key}", item, depth)
 
     def add_state(self, role: str, state: Mapping[str, Tensor]) -> None:
         """Add a state dict without prefixes, split if it holds several networks."""
         counts = [key for key in state if key.rpartition(".")[2] in PROFILER_BUFFERS]
         if counts:
-            self.drop(f"{len(counts)} x {counts[0]}", "profiler")
+            self.drop(f"{len(counts)} x {counts[0]}", "counts of the profiler thop")
         state, prefixes = strip_prefixes({k: v for k, v in state.items() if k not in counts})
-        for name, group in split_networks(state).items():
-            group, more = strip_prefixes(group)
-            self.add_network(role if name in ("", "model") else name, group, (*prefixes, *more))
-
-    def add_network(self, role: str, state: State, prefixes: tuple[str, ...]) -> None:
-        if not any(value.dim() for value in state.values()):
-            self.contents.numbers |= {key: value.item() for key, value in state.items()}
-            return
-        while role in self.contents.weights:
-            role += "'"
-        # Without gradients: a state dict may consist of parameters.
-        self.contents.weights[role] = {
-            key: value.detach() if value.requires_grad else value for key, value in state.items()
-        }
-        if prefixes:
-            self.contents.prefixes[role] = prefixes
+        for part, group in split_networks(state).items():
+            weights, more = strip_prefixes(group)
+            name = role if part in ("", "model") else part
+            if not any(value.dim() for value in weights.values()):
+                self.contents.numbers |= {key: value.item() for key, value in weights.items()}
+                continue
+            while name in self.contents.weights:
+                name += "'"
+            # Without gradients: a state dict may consist of parameters.
+            self.contents.weights[name] = {
+                key: value.detach() if value.requires_grad else value
+                for key, value in weights.items()
+            }
+            if prefixes or more:
+                self.contents.prefixes[name] = (*prefixes, *more)
 
 
 def _is_optimiser(value: Any) -> bool:

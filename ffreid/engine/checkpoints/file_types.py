@@ -8,13 +8,15 @@ from ffreid.errors import UserError
 
 AGAIN = "copy or download it again, or use another file"
 SAVED = "use a file that torch.save wrote"
-TAR_MEMBERS = {"storages", "tensors", "pickle"}
-"""What torch's tar format, the one before 0.1.10, consists of."""
+PAGE = "open the address in a browser, confirm, and save the file itself"
+UNPACK = "unpack it and use the file inside"
 FORMATS = (
+    (rb"\Z", "the file is empty", AGAIN),
+    (rb"\s*<.*Google Drive", "Google Drive's page on its virus scan", PAGE),
     (
         rb"\s*<(!doctype|html|head|\?xml|!--)",
         "a web page, as downloads give that ask for a confirmation first",
-        "open the address in a browser, confirm, and save the file itself",
+        PAGE,
     ),
     (
         rb"version https://git-lfs",
@@ -24,7 +26,7 @@ FORMATS = (
     (
         rb"\x1f\x8b|BZh|\xfd7zXZ\0|7z\xbc\xaf\x27\x1c|Rar!|\x28\xb5\x2f\xfd",
         "a compressed archive",
-        "unpack it and use the file inside",
+        UNPACK,
     ),
     (rb"PK\x05\x06", "an empty zip", AGAIN),
     (rb"\x93NUMPY", "a numpy array (.npy)", SAVED),
@@ -41,49 +43,35 @@ def unreadable(path: Path, problem: str, hint: str = AGAIN) -> UserError:
 
 def check_header(path: Path, head: bytes) -> None:
     """Raise if the first 512 bytes or more of a file are not a checkpoint's."""
-    if not head:
-        raise unreadable(path, "the file is empty")
     for first, what, hint in FORMATS:
-        if re.match(first, head, re.IGNORECASE):
-            is_drive = b"Google Drive" in head
-            raise unreadable(
-                path, "Google Drive's page on its virus scan" if is_drive else what, hint
-            )
+        if re.match(first, head, re.IGNORECASE | re.DOTALL):
+            raise unreadable(path, what, hint)
 
 
-def check_folder(path: Path) -> None:
-    """Raise for a folder, naming the files to use instead."""
-    message = f"cannot read checkpoint {path}: it is a folder"
+def folder_error(path: Path) -> UserError:
+    """Return the error for a folder, naming the files to use instead."""
     if (path / "data.pkl").is_file():
-        raise UserError(
-            f"{message}, an unpacked checkpoint",
-            f"pack it: cd {path.parent} && zip -0 -r {path.name}.pth {path.name}",
-        )
+        pack = f"pack it: cd {path.parent} && zip -0 -r {path.name}.pth {path.name}"
+        return unreadable(path, "it is a folder, an unpacked checkpoint", pack)
     files = sorted(item.name for item in path.iterdir() if item.suffix in (".pth", ".tar", ".pt"))
-    raise UserError(message, f"use a file: {', '.join(files[:4]) or 'FOLDER/best.pth'}")
+    use = f"use a file: {', '.join(files[:4]) or 'FOLDER/best.pth'}"
+    return unreadable(path, "it is a folder", use)
 
 
 def check_zip_members(path: Path, names: Collection[str]) -> None:
     """Raise if the names of a zip's members are not those of torch.save."""
-    root = next(iter(names), "").partition("/")[0]
     if any(name.endswith(("/constants.pkl", "/model.json")) or "/code/" in name for name in names):
         raise unreadable(
             path,
             "a TorchScript program (constants.pkl, code/)",
             "save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)",
         )
-    if f"{root}/data.pkl" in names:
+    if f"{next(iter(names), '').partition('/')[0]}/data.pkl" in names:
         return
     if names and all(name.endswith(".npy") for name in names):
         raise unreadable(path, "an archive of numpy arrays (.npz)", SAVED)
     first = ", ".join([printable(name) for name in names][:3]) + (", …" if len(names) > 3 else "")
     raise unreadable(path, f"a zip of {first}", "use the checkpoint itself")
-
-
-def check_tar_members(path: Path, names: Collection[str]) -> None:
-    """Raise if the names of a tar's members are not those of torch's tar format."""
-    if not TAR_MEMBERS.issubset(names):
-        raise unreadable(path, "a tar archive", "unpack it and use the file inside")
 
 
 def printable(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,7 @@ class Saved:
 
 
 def save(path: Path, state: Mapping[str, Any]) -> Saved:
-    """Write `state` to the disk atomically: a killed save leaves the earlier file.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write `state` to the disk atomically: a killed save leaves the earlier file."""
     started = time.monotonic()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,20 +51,22 @@ def _reason(error: BaseException) -> str:
     return flat(str(error))
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Load a checkpoint without running anything in it.
+def load(path: Path, *, trust: bool = False) -> dict[str, Any]:
+    """Load a checkpoint; nothing in it is run without `trust`.
 
     Raises:
         UserError: the file is missing, unreadable, or holds more than tensors, numbers (numpy's
             too) and text.
     """
-    state = read(path)
-    if not isinstance(state, dict):
+    state = read(path, trust=trust)
+    if isinstance(state, nn.Module):  # a pickled module, and trusted
+        return {"state_dict": state.state_dict()}
+    if not isinstance(state, Mapping):
         raise UserError(
             f"{path} contains a {type(state).__name__}, not a checkpoint",
-            "use a file that ffreid wrote",
+            "use a file with a state dict, such as best.pth of a run",
         )
-    return state
+    return dict(state)
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
@@ -85,12 +83,6 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     module.load_state_dict(state)
 
 
-def _group(keys: Sequence[str]) -> str:
-    groups = Counter(key.partition(".")[0] for key in keys)
-    first = [f"{name}.* {count}" for name, count in groups.most_common(4)]
-    return ", ".join(first) + (", …" if len(groups) > 4 else "")
-
-
 @dataclass(frozen=True)
 class Comparison:
     """Keys of a state dict against a network's; misshapen ones with the file's and its shape."""
@@ -98,33 +90,31 @@ class Comparison:
     total: int
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    misshapen: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    misshapen: dict[str, str]
 
     def problems(self) -> str:
         """Describe what does not match, by module; empty if every key and shape does."""
-        problems = [
-            f"{len(keys)} {kind} ({_group(keys)})"
-            for kind, keys in (("missing", self.missing), ("unexpected", self.unexpected))
-            if keys
-        ]
-        if shapes := self.shapes():
-            problems.append(f"{len(shapes)} misshapen ({'; '.join([*shapes.values()][:3])})")
+        problems = []
+        for kind, keys in (("missing", self.missing), ("unexpected", self.unexpected)):
+            groups = Counter(key.partition(".")[0] for key in keys)
+            first = [f"{name}.* {count}" for name, count in groups.most_common(4)]
+            first += ["…"] * (len(groups) > 4)
+            problems += [f"{len(keys)} {kind} ({', '.join(first)})"] if keys else []
+        if shapes := list(self.misshapen.values()):
+            problems.append(f"{len(shapes)} misshapen ({'; '.join(shapes[:3])})")
         return ", ".join(problems)
-
-    def shapes(self) -> dict[str, str]:
-        """Describe misshapen tensors, by key."""
-        return {key: f"{key} {shape} for {expected}" for key, shape, expected in self.misshapen}
 
     def rows(self) -> list[tuple[str, int, int, int, str]]:
         """Counts by module, with an example: (module, missing, unexpected, misshapen, key)."""
-        shapes = self.shapes()
-        problems = (self.missing, self.unexpected, tuple(shapes))
-        counts = [Counter(map(module_of, keys)) for keys in problems]
+        missing, unexpected, misshapen = (
+            Counter(map(module_of, keys))
+            for keys in (self.missing, self.unexpected, self.misshapen)
+        )
         examples: dict[str, str] = {}
-        for key in (key for keys in problems for key in keys):
-            examples.setdefault(module_of(key), shapes.get(key, key))
+        for key in (*self.missing, *self.unexpected, *self.misshapen):
+            examples.setdefault(module_of(key), self.misshapen.get(key, key))
         return [
-            (name, counts[0][name], counts[1][name], counts[2][name], example)
+            (name, missing[name], unexpected[name], misshapen[name], example)
             for name, example in examples.items()
         ]
 
@@ -136,11 +126,11 @@ def compare(module: nn.Module, state: Mapping[str, Tensor]) -> Comparison:
         len(expected),
         tuple(key for key in expected if key not in state),
         tuple(key for key in state if key not in expected),
-        tuple(
-            (key, tuple(state[key].shape), tuple(value.shape))
+        {
+            key: f"{key} {tuple(state[key].shape)} for {tuple(value.shape)}"
             for key, value in expected.items()
             if key in state and state[key].shape != value.shape
-        ),
+        },
     )
 
 

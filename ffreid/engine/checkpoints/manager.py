@@ -24,6 +24,7 @@ LAST = "last.pth"
 EPOCH = re.compile(r"epoch-(\d+)\.pth")
 NEEDED = ("step", "best", "parts", "optimisers", "classes", "total", "config")
 """Entries that resuming needs."""
+EVALUATE = "evaluate it with ffreid eval --checkpoint"
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,7 @@ class CheckpointManager:
     def save(self, name: str, state: Mapping[str, Any], *, epoch: int | None = None) -> Saved:
         """Write one checkpoint, and remove what a killed save has left.
 
-        Args:
-            name: of the file.
-            state: its content.
-            epoch: that has just ended, from 1; its state is kept too if `keeps` says so.
-
-        Raises:
-            UserError: it cannot be written, or the folder is gone.
+        If an `epoch`, counted from 1, has just ended, its state is kept too if `keeps` is true.
         """
         started = time.monotonic()
         if not self.folder.is_dir():
@@ -65,7 +60,16 @@ class CheckpointManager:
         # The epoch's file first: if killed in between, the resumed run writes both again.
         kept = self.folder / f"epoch-{epoch:04d}.pth"
         saved = io.save(kept, state)
-        self._remove_oldest(epoch)
+        # Later epochs stay: the run was taken back to an earlier one.
+        earlier = [path for path in epochs(self.folder) if _number(path) <= epoch]
+        for old in earlier[self.keep :] if self.keep else ():
+            try:
+                old.unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"cannot remove {old}, the oldest kept epoch: {error.strerror}",
+                    "make its folder writable, or keep all epochs with TRAIN.KEEP 0",
+                ) from error
         try:
             _link(kept, self.folder / name)
         except OSError as error:
@@ -78,18 +82,6 @@ class CheckpointManager:
     def keeps(self, epoch: int) -> bool:
         """Whether the state after `epoch`, counted from 1, is kept."""
         return self.every > 0 and epoch % self.every == 0
-
-    def _remove_oldest(self, epoch: int) -> None:
-        """Remove the oldest; keep later ones, of a run that was taken back to an earlier epoch."""
-        earlier = [path for path in epochs(self.folder) if _number(path) <= epoch]
-        for old in earlier[self.keep :] if self.keep else ():
-            try:
-                old.unlink(missing_ok=True)
-            except OSError as error:
-                raise UserError(
-                    f"cannot remove {old}, the oldest kept epoch: {error.strerror}",
-                    "make its folder writable, or keep all epochs with TRAIN.KEEP 0",
-                ) from error
 
 
 def epochs(folder: Path) -> list[Path]:
@@ -120,13 +112,10 @@ def _link(source: Path, path: Path) -> None:
 def latest_valid(
     folder: Path, log: Callable[[str], None] = report.log
 ) -> tuple[Path, dict[str, Any]] | None:
-    """Load the latest undamaged checkpoint of a run that it can resume from.
+    """Load the latest undamaged checkpoint of a run that it can resume from; None if it has none.
 
     ``last.pth`` first, then the epochs from the newest: an epoch's state was ``last.pth`` once, so
     this is the order of their steps. File times are not: copying a folder changes them.
-
-    Returns:
-        The path and the content; None if the run has no checkpoint.
 
     Raises:
         UserError: none of the checkpoints can be used, or one cannot be read.
@@ -140,9 +129,8 @@ def latest_valid(
         except UserError as error:
             if isinstance(error.__cause__, PermissionError):
                 # It may be valid: resuming from an older one would lose steps.
-                raise UserError(
-                    error.message, "make it readable, or name one: --resume FILE"
-                ) from error
+                hint = "make it readable, or name one: --resume FILE"
+                raise UserError(error.message, hint) from error
             log(f"note: skipped: {error.message}")
     if not candidates:
         return None
@@ -183,37 +171,31 @@ def check_resumable(
     _check_complete(state, origin)
     then, name = state.get("dataset"), cfg.DATASET
     if then not in (None, name):
-        raise UserError(
-            f"{origin} was trained on {then}, not on {name}",
-            f"use --dataset {then}, or evaluate it with ffreid eval --checkpoint",
-        )
-    if state.get("task") != cfg.TASK:
-        raise UserError(
-            f"{origin} is of the task {state.get('task')}, {name} of the task {cfg.TASK}",
-            "resume a run of the same data set",
-        )
-    if state["classes"] != list(classes):
-        raise UserError(
-            f"{origin} was trained on other classes than {name} has "
-            f"({len(state['classes'])} there, {len(classes)} here)",
-            "resume a run of the same data set, or evaluate it with ffreid eval --checkpoint",
-        )
-    for key, old, new in differing(cfg, state["config"]):
-        if not key.startswith((*FREE_TO_CHANGE, *free)):
-            raise UserError(
-                f"{origin} was trained with {key} {old}, this run has {new}",
-                f"resume with {key} {old}, or train from scratch with --tag NAME",
-            )
-    if state["step"] > total:
-        raise UserError(
-            f"{origin} was trained for {state['step']} steps, this run has {total}",
-            "train for more epochs, or evaluate it with ffreid eval --checkpoint",
-        )
-    if state["total"] != total:
-        raise UserError(
-            f"{origin} is of a run of {state['total']} steps, this one has {total}",
-            "the data set's lists have changed: restore them, or start another run with --tag NAME",
-        )
+        problem = f"was trained on {then}, not on {name}"
+        hint = f"use --dataset {then}, or {EVALUATE}"
+    elif state.get("task") != cfg.TASK:
+        problem = f"is of the task {state.get('task')}, {name} of the task {cfg.TASK}"
+        hint = "resume a run of the same data set"
+    elif state["classes"] != list(classes):
+        counts = f"({len(state['classes'])} there, {len(classes)} here)"
+        problem = f"was trained on other classes than {name} has {counts}"
+        hint = f"resume a run of the same data set, or {EVALUATE}"
+    elif changed := [
+        (f"{key} {old}", new)
+        for key, old, new in differing(cfg, state["config"])
+        if not key.startswith((*FREE_TO_CHANGE, *free))
+    ]:
+        problem = f"was trained with {changed[0][0]}, this run has {changed[0][1]}"
+        hint = f"resume with {changed[0][0]}, or train from scratch with --tag NAME"
+    elif state["step"] > total:
+        problem = f"was trained for {state['step']} steps, this run has {total}"
+        hint = f"train for more epochs, or {EVALUATE}"
+    elif state["total"] != total:
+        problem = f"is of a run of {state['total']} steps, this one has {total}"
+        hint = "the data set's lists have changed: restore them, or use another --tag NAME"
+    else:
+        return
+    raise UserError(f"{origin} {problem}", hint)
 
 
 def best_values(state: Mapping[str, Any]) -> dict[str, Best]:

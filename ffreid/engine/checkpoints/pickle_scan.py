@@ -51,15 +51,11 @@ class NestedTuple(tuple[Any, ...]):
 class PickleScan:
     """What a pickle asks for.
 
-    Args:
-        allowed: globals that it may use.
-
     Attributes:
-        refused: names of all other globals, in the order of the file; they could run any code.
+        allowed: globals that it may use.
+        refused: names of all other globals; they could run any code.
         storages: by key, the number of elements and the bytes of each.
-        strings: in the order of the file.
         value: its content if that is a number or a string.
-        protocol: of pickle.
         damage: why it cannot be followed to its end; None where it can.
     """
 
@@ -71,13 +67,8 @@ class PickleScan:
     protocol: int = 0
     damage: str | None = None
 
-    @property
-    def needs_trust(self) -> bool:
-        """Whether only running the pickle can load it."""
-        return bool(self.refused) or self.protocol > 3
-
     def refuse(self, name: str) -> None:
-        """Note what is not allowed."""
+        """Record what is not allowed."""
         if printable(name) not in self.refused:
             self.refused.append(printable(name))
 

@@ -29,13 +29,10 @@ def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
     Args:
         network: of `FILES`.
         source: ``imagenet`` (torchvision's, downloaded or cached), or the path of a file.
-
-    Raises:
-        UserError: the weights are not available.
     """
     if source != "imagenet":
         if not Path(source).is_file():
-            raise UserError(f"MODEL.BACKBONE: no file {source}", _hint(network))
+            raise _error(network, f"MODEL.BACKBONE: no file {source}")
         return io.load(Path(source))
     from torchvision import models
 
@@ -48,28 +45,23 @@ def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
         reason = flat(str(error))
         if "weights_only" in reason:  # torch's advice to switch safety off
             reason = "the file in torchvision's cache is damaged or holds more than weights"
-        raise UserError(
-            f"{_display_name(network)}'s ImageNet weights could not be downloaded: {reason}",
-            _hint(network),
-        ) from error
+        name = network.replace("ResNet", "ResNet-")
+        message = f"{name}'s ImageNet weights could not be downloaded: {reason}"
+        raise _error(network, message) from error
     return state
 
 
 def wrong_network_error(network: str, source: str, key: str) -> UserError:
     """Return the error for a `source` with another network's weights, as its entry `key` shows."""
+    name = network.replace("ResNet", "ResNet-")
+    return _error(network, f"MODEL.BACKBONE {source} is not a {name} (see {key})")
+
+
+def _error(network: str, message: str) -> UserError:
     return UserError(
-        f"MODEL.BACKBONE {source} is not a {_display_name(network)} (see {key})", _hint(network)
-    )
-
-
-def _display_name(network: str) -> str:
-    return network.replace("ResNet", "ResNet-")
-
-
-def _hint(network: str) -> str:
-    return (
+        message,
         f"download torchvision's {FILES[network]} and set MODEL.BACKBONE to its path, "
-        "or train from scratch with MODEL.BACKBONE random"
+        "or train from scratch with MODEL.BACKBONE random",
     )
 
 
@@ -77,13 +69,11 @@ def name_of_resnet(state: Mapping[str, Tensor]) -> str:
     """Name the ResNet of torchvision that has the keys of `state`; empty if there is none."""
     heads = {key.partition(".")[0] for key in state}
     stages = [f"layer{stage}" for stage in range(1, 5)]
-    if not {"conv1", "bn1", *stages} <= heads <= {"conv1", "bn1", "fc", *stages}:
-        return ""
     # Wide and grouped networks have another second convolution.
-    for key, shape in (("conv1", (64, 3, 7, 7)), ("layer1.0.conv2", (64, 64, 3, 3))):
-        weight = state.get(f"{key}.weight")
-        if weight is None or tuple(weight.shape) != shape:
-            return ""
+    first = [state.get(f"{key}.weight") for key in ("conv1", "layer1.0.conv2")]
+    shapes = [() if weight is None else tuple(weight.shape) for weight in first]
+    if heads - {"fc"} != {"conv1", "bn1", *stages} or shapes != [(64, 3, 7, 7), (64, 64, 3, 3)]:
+        return ""
     blocks = tuple(
         len({key.split(".")[1] for key in state if key.startswith(f"{stage}.")}) for stage in stages
     )

@@ -24,10 +24,10 @@ from torch import Tensor
 
 from ffreid.engine.checkpoints.file_types import (
     SAVED,
-    check_folder,
+    UNPACK,
     check_header,
-    check_tar_members,
     check_zip_members,
+    folder_error,
     printable,
     unreadable,
 )
@@ -42,8 +42,8 @@ MAX_EXPANDED = 2**20
 """Elements that a tensor may have although its storage has fewer (`Tensor.expand`)."""
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 """The two pickled numbers at the start of torch's format before 1.6."""
-NUMBERS = [*map(np.dtype, ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))]
-NUMBERS += [*map(np.dtype, ("f2", "f4", "f8", "c8", "c16"))]
+NUMBERS = [np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)]
+NUMBERS += [*map(np.dtype, ("?", "f2", "f4", "f8", "c8", "c16"))]
 """numpy's numbers, which checkpoints may hold."""
 SCALARS = (bool, int, float, complex, str, bytes, np.number, np.bool_, type(None))
 REFUSED = "its pickle asks for more than weights"
@@ -56,10 +56,8 @@ TRUST = (
 def read(path: Path, *, trust: bool = False) -> Any:
     """Read what torch.save (of any version) or safetensors wrote, onto the CPU.
 
-    Args:
-        path: the file.
-        trust: run the pickle if it asks for more than tensors, numbers, strings and containers;
-            for ``convert-ckpt --trust-pickle`` only.
+    With `trust`, for ``convert-ckpt --trust-pickle`` only, a pickle is run if it asks for more than
+    tensors, numbers, strings and containers.
 
     Raises:
         UserError: the file is missing, damaged or of another type, or its pickle asks for more,
@@ -67,21 +65,18 @@ def read(path: Path, *, trust: bool = False) -> Any:
     """
     try:
         if path.is_dir():
-            check_folder(path)
+            raise folder_error(path)
         with path.open("rb") as file:
             return _read(path, file, trust)
     except FileNotFoundError as error:
-        raise unreadable(
-            path, "no such file", "use an existing file, e.g. runs/DATASET/TAG/best.pth"
-        ) from error
+        hint = "use an existing file, e.g. runs/DATASET/TAG/best.pth"
+        raise unreadable(path, "no such file", hint) from error
     except OSError as error:
-        is_denied = isinstance(error, PermissionError)
-        raise UserError(
-            f"cannot read {path}: {error.strerror or type(error).__name__}",
-            f"make it readable: chmod u+r {path}"
-            if is_denied
-            else "check the disk, or copy the file to another one",
-        ) from error
+        hint = "check the disk, or copy the file to another one"
+        if isinstance(error, PermissionError):
+            hint = f"make it readable: chmod u+r {path}"
+        problem = error.strerror or type(error).__name__
+        raise UserError(f"cannot read {path}: {problem}", hint) from error
 
 
 def _read(path: Path, file: BinaryIO, trust: bool) -> Any:
@@ -90,20 +85,19 @@ def _read(path: Path, file: BinaryIO, trust: bool) -> Any:
     check_header(path, head)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         return _read_safetensors(path)
-    needs_trust = mmap = False
+    mmap = False
     if head.startswith(b"PK\x03\x04"):
-        scan, mmap = _scan_zip(path, file, trust)
-        needs_trust = scan.needs_trust
+        needs_trust, mmap = _check_zip(path, file, trust)
     elif head[257:262] == b"ustar":
         needs_trust = _check_tar(path, file, trust)
     else:
-        needs_trust = _scan_stream(path, file, trust).needs_trust
+        needs_trust = _check_stream(path, file, trust)
     file.seek(0)
     return _run(path, file) if needs_trust else _load(path, file, mmap=mmap)
 
 
-def _scan_zip(path: Path, file: BinaryIO, trust: bool) -> tuple[PickleScan, bool]:
-    """Check a zip's records and its pickle; also return whether to map it into memory."""
+def _check_zip(path: Path, file: BinaryIO, trust: bool) -> tuple[bool, bool]:
+    """Check a zip; return whether it must be run, and whether to map it into memory."""
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(file) as archive:
@@ -124,20 +118,22 @@ def _scan_zip(path: Path, file: BinaryIO, trust: bool) -> tuple[PickleScan, bool
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a seek to a wrong place
             raise
         raise unreadable(path, f"damaged or truncated ({size:,} bytes)") from error
-    _check_scan(path, scan, trust)
+    needs_trust = _check_scan(path, scan, trust)
     for key, (elements, item_size) in scan.storages.items():
         if sizes.get(f"{root}/data/{key}") != elements * item_size:
             raise unreadable(path, f"record data/{printable(key)} is missing or of wrong size")
     stored = all(item.compress_type == zipfile.ZIP_STORED for item in items)
-    return scan, stored and size >= MMAP_BYTES
+    return needs_trust, stored and size >= MMAP_BYTES
 
 
 def _check_tar(path: Path, file: BinaryIO, trust: bool) -> bool:
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
-            check_tar_members(path, archive.getnames())
+            names = archive.getnames()
     except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
         raise unreadable(path, "a damaged or truncated tar archive") from error
+    if not {"storages", "tensors", "pickle"}.issubset(names):
+        raise unreadable(path, "a tar archive", UNPACK)
     if not trust:
         raise unreadable(
             path,
@@ -152,9 +148,8 @@ def import_safetensors(what: str) -> Any:
     try:
         return importlib.import_module("safetensors.torch")
     except ImportError as error:
-        raise UserError(
-            f"{what} needs the package safetensors", "type: pip install 'ffreid[safetensors]'"
-        ) from error
+        hint = "type: pip install 'ffreid[safetensors]'"
+        raise UserError(f"{what} needs the package safetensors", hint) from error
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -167,7 +162,7 @@ def _read_safetensors(path: Path) -> Any:
         raise unreadable(path, "a damaged safetensors file") from error
 
 
-def _scan_stream(path: Path, file: BinaryIO, trust: bool) -> PickleScan:
+def _check_stream(path: Path, file: BinaryIO, trust: bool) -> bool:
     """Check torch's format before 1.6: pickles one after the other, then the storages."""
     magic = scan_pickle(file, set())
     if magic.refused:
@@ -177,13 +172,13 @@ def _scan_stream(path: Path, file: BinaryIO, trust: bool) -> PickleScan:
             raise unreadable(path, "an unknown format, or damaged at its start")
         raise unreadable(path, "a pickle, but not one of torch.save", SAVED)
     version, _, scan, keys = (scan_pickle(file, WEIGHTS) for _ in range(4))
-    _check_scan(path, scan, trust)
-    if scan.needs_trust:
-        return scan
+    if _check_scan(path, scan, trust):
+        return True
     size = path.stat().st_size
     if version.value != VERSION or sorted(keys.strings) != sorted(scan.storages):
         raise unreadable(path, f"damaged or truncated ({size:,} bytes)")
-    for elements, item_size in [scan.storages[key] for key in keys.strings]:
+    for key in keys.strings:
+        elements, item_size = scan.storages[key]
         count = file.read(8)  # followed by the elements
         end = file.tell() + elements * item_size
         if len(count) < 8 or end > size:
@@ -191,10 +186,11 @@ def _scan_stream(path: Path, file: BinaryIO, trust: bool) -> PickleScan:
         if struct.unpack("<q", count)[0] != elements:
             raise unreadable(path, "damaged: its sizes contradict each other")
         file.seek(end)
-    return scan
+    return False
 
 
-def _check_scan(path: Path, scan: PickleScan, trust: bool) -> None:
+def _check_scan(path: Path, scan: PickleScan, trust: bool) -> bool:
+    """Raise if a pickle must not be loaded; return whether only running it can load it."""
     if scan.refused and not trust:
         hint = TRUST.format("use a file that holds weights only", path)
         raise unreadable(path, f"{REFUSED}: {', '.join(scan.refused)}", hint)
@@ -206,6 +202,7 @@ def _check_scan(path: Path, scan: PickleScan, trust: bool) -> None:
             f"its pickle has protocol {scan.protocol}, and torch reads 2 without running it",
             TRUST.format("save it again without pickle_protocol", path),
         )
+    return bool(scan.refused) or scan.protocol > 3
 
 
 def _load(path: Path, file: BinaryIO, *, mmap: bool) -> Any:
@@ -236,11 +233,8 @@ def _run(path: Path, file: BinaryIO) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=False)
     except ImportError as error:
-        raise unreadable(
-            path,
-            f"its pickle needs the module {error.name}",
-            "add the folder of that module: PYTHONPATH=FOLDER ffreid convert-ckpt …",
-        ) from error
+        hint = "add the folder of that module: PYTHONPATH=FOLDER ffreid convert-ckpt …"
+        raise unreadable(path, f"its pickle needs the module {error.name}", hint) from error
     except Exception as error:  # whatever the pickle runs into
         raise _load_error(path, error, "its pickle fails") from error
 

@@ -26,25 +26,26 @@ MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 def repair_state(
     state: Mapping[str, Tensor], aliases: Mapping[str, str]
 ) -> tuple[State, list[str]]:
-    """Return a state dict under current names, with missing counters and aliases added.
+    """Return a state dict under current names, with missing counters and aliases, and notes.
 
     Args:
         state: without prefixes.
         aliases: second name of a tensor to its first.
-
-    Returns:
-        The state dict, and notes on what was changed.
     """
-    repaired, notes = {}, list[str]()
+    repaired: State = {}
+    renamed, added = list[str](), 0
     for key, value in state.items():
         module, _, last = key.rpartition(".")
         new = f"{module}.{RENAMED[last]}" if module and last in RENAMED else key
         if new != key and new not in state:
-            notes.append(f"{key} is now named {new}")
+            renamed.append(f"{key} is now named {new}")
             key = new
         repaired[key] = value
-    notes = notes[:1] + ([f"… and {len(notes) - 1} more"] if len(notes) > 1 else [])
-    repaired, added = _add_counters(repaired)
+        counter = key.removesuffix("running_var") + "num_batches_tracked"
+        if key.endswith("running_var") and counter not in state:
+            repaired[counter] = torch.tensor(0)
+            added += 1
+    notes = renamed[:1] + [f"… and {len(renamed) - 1} more"] * (len(renamed) > 1)
     if added:
         notes.append(
             f"{added} counters num_batches_tracked are set to 0; PyTorch before 1.0 had none"
@@ -54,8 +55,11 @@ def repair_state(
             if missing not in repaired and present in repaired:
                 repaired[missing] = repaired[present]
                 notes.append(f"{missing} is the same tensor as {present}: saved under both names")
-        if first in repaired and not _is_equal(repaired[first], repaired[second]):
-            repaired[first] = repaired[second]
+        one, other = repaired.get(first), repaired.get(second)
+        if one is None or other is None:
+            continue
+        if one.dtype != other.dtype or not torch.equal(one, other):
+            repaired[first] = other
             notes.append(
                 f"{first} and {second} are one tensor but differ in the file: the second is used, "
                 "as PyTorch does when loading them"
@@ -63,31 +67,12 @@ def repair_state(
     return repaired, notes
 
 
-def _is_equal(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and torch.equal(one, other)
-
-
-def _add_counters(state: State) -> tuple[State, int]:
-    """Add a zero after each running variance without a counter."""
-    counted: State = {}
-    for key, value in state.items():
-        counted[key] = value
-        counter = key.removesuffix("running_var") + "num_batches_tracked"
-        if key.endswith("running_var") and counter not in state:
-            counted[counter] = torch.tensor(0)
-    return counted, len(counted) - len(state)
-
-
 def complete_for_resume(
     state: Mapping[str, Any], *, classes: Sequence[str], total: int, steps_per_epoch: int
 ) -> dict[str, Any]:
     """Add what resuming needs to a converted checkpoint; others are returned unchanged.
 
-    Args:
-        state: in ffreid's layout.
-        classes: of the run; used where the file has the same number of them.
-        total: steps of the run.
-        steps_per_epoch: converts the file's epoch to a step.
+    The classes of the run are used where the file has the same number of them.
     """
     filled = dict(state)
     if "converted" not in state:
@@ -104,54 +89,50 @@ def match_optimiser(
 ) -> tuple[dict[str, Any] | None, str]:
     """Match an Adam state with the parameters of `module`, by position.
 
-    PyTorch before 1.5 named parameters by their addresses.
-
-    Args:
-        optimiser: its state.
-        module: the network.
-        keys: of the file's network, in their order.
+    PyTorch before 1.5 named parameters by their addresses. `keys` are of the file's network, in
+    their order.
 
     Returns:
         The state and an empty string, or None and why it does not match.
     """
     shapes = {name: value.shape for name, value in module.named_parameters()}
+    groups, states = optimiser["param_groups"], optimiser["state"]
+    group = groups[0] if len(groups) == 1 and isinstance(groups[0], Mapping) else {}
+    places = {name: place for place, name in enumerate(group.get("params", []))}
     if [key for key in keys if key in shapes] != list(shapes):
-        return None, "the network's parameters are in another order"
-    if problem := _find_mismatch(optimiser, list(shapes.values())):
+        problem = "the network's parameters are in another order"
+    elif len(groups) != 1:
+        problem = f"it has {len(groups)} parameter groups, ffreid has 1"
+    elif len(group.get("params", [])) != len(shapes):
+        problem = f"it has {len(group.get('params', []))} parameters, the network has {len(shapes)}"
+    elif "betas" not in group:
+        problem = "it is not Adam"
+    elif len(places) != len(shapes) or not states.keys() <= places.keys():
+        problem = "it has states of parameters that are in no group"
+    else:
+        by_place = {places[name]: entries for name, entries in states.items()}
+        problem = _find_mismatch(by_place, list(shapes.values()))
+    if problem:
         return None, problem
-    (group,) = optimiser["param_groups"]
-    places = {name: place for place, name in enumerate(group["params"])}
-    states = {places[name]: dict(entries) for name, entries in optimiser["state"].items()}
     return {
-        "state": dict(sorted(states.items())),
+        "state": {place: dict(by_place[place]) for place in sorted(by_place)},
         "param_groups": [{**group, "params": list(places.values())}],
     }, ""
 
 
-def _find_mismatch(optimiser: Mapping[str, Any], shapes: Sequence[torch.Size]) -> str:
-    """Return why an Adam state is not of parameters of these shapes; empty if it is."""
-    groups, states = optimiser["param_groups"], optimiser["state"]
-    if len(groups) != 1:
-        return f"it has {len(groups)} parameter groups, ffreid has 1"
-    names = groups[0].get("params", []) if isinstance(groups[0], Mapping) else []
-    if len(names) != len(shapes):
-        return f"it has {len(names)} parameters, the network has {len(shapes)}"
-    if "betas" not in groups[0]:
-        return "it is not Adam"
-    places = {name: place for place, name in enumerate(names)}
-    if len(places) != len(names) or not states.keys() <= places.keys():
-        return "it has states of parameters that are in no group"
-    for name, entries in states.items():
+def _find_mismatch(states: Mapping[int, Any], shapes: Sequence[torch.Size]) -> str:
+    """Return why states are not Adam's of parameters of these shapes; empty if they are."""
+    for place, entries in states.items():
         if not isinstance(entries, Mapping) or (entries and not entries.keys() >= MOMENTS):
             return "it is not Adam"
         step = entries.get("step", 0)
         if isinstance(step, Tensor) and step.numel() == 1:
             step = step.item()
         if not isinstance(step, int | float) or not math.isfinite(step):
-            return f"the step of parameter {places[name]} is not a number"
+            return f"the step of parameter {place} is not a number"
         for entry, value in entries.items():
-            if isinstance(value, Tensor) and value.dim() and value.shape != shapes[places[name]]:
-                return f"{entry} of parameter {places[name]} has another shape"
+            if isinstance(value, Tensor) and value.dim() and value.shape != shapes[place]:
+                return f"{entry} of parameter {place} has another shape"
     return ""
 
 

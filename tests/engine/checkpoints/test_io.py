@@ -143,7 +143,7 @@ def test_loading_never_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(checkpoint_io, "read", read)
     checkpoint_io.load(tmp_path / "best.pth")
-    assert calls == [((tmp_path / "best.pth",), {})]
+    assert calls == [((tmp_path / "best.pth",), {"trust": False})]
 
 
 def network() -> nn.Module:
