@@ -1,6 +1,7 @@
-"""The tables of timings are complete, and what is timed beside a reference computes the same."""
+"""The tables of timings are complete, and references compute the same."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,13 @@ from ffreid.reid.data.transforms import ImageTraining
 Rows = list[dict[str, Any]]
 
 
-def size_rows(quick: bool) -> Rows:
-    return reid.size_rows("toy", 5, 300, 20, 4, features=quick)
-
-
 @pytest.mark.parametrize(
     ("stage", "with_reference"),
     [
-        (size_rows, [True, False, False, False]),
+        (lambda _: reid.size_rows("toy", 5, 300, 20, 4, features=True), [True] + [False] * 3),
         (reid.reranking_rows, [True, False]),
         (feeding_rows, [True, False]),
-        (network_rows, [False, False, False, False]),
+        (network_rows, [False] * 4),
         (training_rows, [False, True]),
     ],
 )
@@ -54,17 +51,15 @@ def test_what_is_measured_in_a_fresh_process_can_be_called() -> None:
     reid.ranking_of_features(3, 60)()
 
 
-@pytest.mark.parametrize("position", range(8))
-def test_the_reference_training_image_is_the_same(tmp_path: Path, position: int) -> None:
+def test_training_images_equal_the_reference(tmp_path: Path) -> None:
     data = noise_dataset(tmp_path, ImageTraining(48, 24), frames=1)
-    image, expected = data[0, position].images, reference_sample(data, (0, position))
-    torch.testing.assert_close(image, expected, rtol=0, atol=1e-6)
+    for position in range(8):
+        expected = reference_sample(data, (0, position))
+        torch.testing.assert_close(data[0, position].images, expected, rtol=0, atol=1e-6)
 
 
 def test_operations_of_a_convolution_are_two_per_multiplication() -> None:
-    def make() -> torch.nn.Module:
-        return torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
-
+    make = partial(torch.nn.Conv2d, 3, 5, 3, padding=1, bias=False)
     assert operations(make, (2, 3, 8, 4)) == 2 * (2 * 8 * 4) * 5 * (3 * 9)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,33 +34,23 @@ def state(folder: Path, *names: str) -> list[Any]:
     return [status.get(name) for name in ("state", "step", *names)]
 
 
-def test_a_step_has_a_row_of_losses_rates_norms_and_times(tmp_path: Path) -> None:
-    with make_logger(tmp_path) as logger:
-        logger.log_step(record(1))
-    assert rows(tmp_path) == [
-        {
-            "step": 1,
-            "epoch": 0,
-            "lr": 1e-3,
-            "lr/clothes": 3.5e-4,
-            "seconds": 0.75,
-            "waited": 0.25,
-            "train/loss": 0.5,
-            "train/pair": 0.125,
-            "norm/net": 2.0,
-        }
-    ]
-
-
-def test_the_first_the_last_every_tenth_and_skipped_steps_are_written(tmp_path: Path) -> None:
+def test_the_first_last_every_tenth_and_skipped_steps_have_rows(tmp_path: Path) -> None:
     with make_logger(tmp_path) as logger:
         for done in range(1, 26):
-            if done == 13:
-                skipped = record(done, math.nan, skipped="loss is nan", names=("a.png",))
-                logger.log_step(skipped)
-            else:
-                logger.log_step(record(done))
+            skipped: dict[str, Any] = {"skipped": "loss is nan", "names": ("a.png",)}
+            logger.log_step(record(done, math.nan, **skipped) if done == 13 else record(done))
     written = rows(tmp_path)
+    assert written[0] == {
+        "step": 1,
+        "epoch": 0,
+        "lr": 1e-3,
+        "lr/clothes": 3.5e-4,
+        "seconds": 0.75,
+        "waited": 0.25,
+        "train/loss": 0.5,
+        "train/pair": 0.125,
+        "norm/net": 2.0,
+    }
     assert [row["step"] for row in written] == [1, 10, 13, 20, 25]
     assert [row.get("skipped") for row in written] == [None, None, "loss is nan", None, None]
     assert written[2]["train/loss"] is None
@@ -141,30 +132,27 @@ def test_the_state_is_written_every_half_minute(
     assert steps == {0, 10, 20}
 
 
-@pytest.mark.parametrize(("done", "ended"), [(24, "stopped"), (25, "finished")])
-def test_a_run_is_finished_after_its_last_step(tmp_path: Path, done: int, ended: str) -> None:
-    with make_logger(tmp_path) as logger:
-        logger.log_step(record(done))
-    assert state(tmp_path) == [ended, done]
-
-
 @pytest.mark.parametrize(
-    ("error", "ended", "message"),
+    ("done", "error", "final", "message"),
     [
-        (ValueError("broken"), "failed", "ValueError: broken"),
-        (KeyboardInterrupt(), "stopped", None),
-        (Stopped(15, "by SIGTERM", "resume"), "stopped", None),
+        (24, None, "stopped", None),
+        (25, None, "finished", None),
+        (24, ValueError("broken"), "failed", "ValueError: broken"),
+        (24, KeyboardInterrupt(), "stopped", None),
+        (24, Stopped(15, "by SIGTERM", "resume"), "stopped", None),
     ],
 )
-def test_the_state_after_an_error(
-    tmp_path: Path, error: BaseException, ended: str, message: str | None
+def test_final_state(
+    tmp_path: Path, done: int, error: BaseException | None, final: str, message: str | None
 ) -> None:
-    with pytest.raises(type(error)), make_logger(tmp_path):
-        raise error
-    assert state(tmp_path, "error") == [ended, 0, message]
+    with suppress(ValueError, KeyboardInterrupt, Stopped), make_logger(tmp_path) as logger:
+        logger.log_step(record(done))
+        if error:
+            raise error
+    assert state(tmp_path, "error") == [final, done, message]
 
 
-def test_a_state_that_was_set_outlasts_an_error(tmp_path: Path) -> None:
+def test_a_state_is_kept_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="broken"), make_logger(tmp_path) as logger:
         logger.set_state("stopped", step=7)
         raise ValueError("broken")

@@ -53,25 +53,21 @@ def test_smoothing_keeps_gaps() -> None:
     assert smoothed(values[:9]) == pytest.approx(values[:9])
 
 
-def test_the_default_file_is_in_the_run_or_above_several(tmp_path: Path) -> None:
+def test_default_file(tmp_path: Path) -> None:
     first, second = (run_folder(tmp_path / "toy" / name, SETTINGS) for name in "ab")
     assert default_file([first]) == first / "curves.png"
     assert default_file([first, second]) == tmp_path / "toy" / "curves.png"
 
 
-@pytest.mark.parametrize("row", [None, {"step": 1, "save/last.pth MB": 1.0}])
-def test_runs_without_metrics_are_an_error(tmp_path: Path, row: dict[str, Any] | None) -> None:
+def test_runs_without_metrics_and_an_unwritable_file_are_errors(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    run_folder(tmp_path / "run", SETTINGS, [row] if row else [])
+    empty = run_folder(tmp_path / "empty", SETTINGS)
+    run_folder(tmp_path / "without-metrics", SETTINGS, [{"step": 1, "save/last.pth MB": 1.0}])
     with pytest.raises(UserError, match="no metrics"):
         plot_runs([tmp_path], file=tmp_path / "curves.png")
-
-
-def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    folder = run_folder(tmp_path / "run", SETTINGS, [{"step": 1, "lr": 0.1}])
+    run_folder(tmp_path / "run", SETTINGS, [{"step": 1, "lr": 0.1}])
     with pytest.raises(UserError, match=r"run\.json/curves\.png"):
-        plot_runs([tmp_path], file=folder / "run.json" / "curves.png")
+        plot_runs([tmp_path], file=empty / "run.json" / "curves.png")
 
 
 def test_a_missing_package_is_an_error_with_the_command_to_install_it(

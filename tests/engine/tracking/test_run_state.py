@@ -21,15 +21,6 @@ def running(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def state_with(folder: Path, **facts: Any) -> str:
-    """Return the state that is read after changing some facts."""
-    path = folder / run_state.NAME
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
-    status = run_state.read(folder)
-    assert status is not None
-    return str(status["state"])
-
-
 def test_a_state_can_be_read_back(running: Path) -> None:
     status = run_state.read(running)
     assert status is not None
@@ -38,23 +29,29 @@ def test_a_state_can_be_read_back(running: Path) -> None:
     assert [path.name for path in running.iterdir()] == [run_state.NAME]
 
 
-@pytest.mark.parametrize("facts", [{"pid": DEAD}, {"pid": None}, {"process": -1}])
-def test_a_run_without_its_process_has_died(running: Path, facts: dict[str, Any]) -> None:
-    """Also if another process has its number by now."""
-    assert state_with(running, **facts) == "died"
+def updated(seconds_ago: float) -> dict[str, Any]:
+    text = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - seconds_ago))
+    return {"host": "elsewhere", "pid": 1, "updated": text}
 
 
-@pytest.mark.parametrize(("ago", "state"), [(60, "running"), (2 * run_state.TIMEOUT, "died")])
-def test_a_run_on_another_host_has_died_without_updates(
-    running: Path, ago: float, state: str
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        ({"pid": DEAD}, "died"),
+        ({"pid": None}, "died"),
+        ({"process": -1}, "died"),  # another process has its number by now
+        (updated(60), "running"),
+        (updated(2 * run_state.TIMEOUT), "died"),
+        *(({"state": state, "pid": DEAD}, state) for state in ("finished", "stopped", "failed")),
+    ],
+)
+def test_a_running_run_without_process_or_updates_has_died(
+    running: Path, facts: dict[str, Any], state: str
 ) -> None:
-    updated = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - ago))
-    assert state_with(running, host="elsewhere", pid=1, updated=updated) == state
-
-
-@pytest.mark.parametrize("state", ["finished", "stopped", "failed"])
-def test_a_run_that_ended_did_not_die(running: Path, state: str) -> None:
-    assert state_with(running, state=state, pid=DEAD) == state
+    path = running / run_state.NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    status = run_state.read(running)
+    assert status is not None and status["state"] == state
 
 
 @pytest.mark.parametrize("content", [None, "", "[1]", '{"sta'])

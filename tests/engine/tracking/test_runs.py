@@ -97,7 +97,7 @@ def test_settings_that_differ_within_a_data_set_come_first() -> None:
     ("metrics", "state", "step"),
     [(ROWS, "finished", 20), (ROWS[:1], "unknown", 10), ([], "unknown", 0)],
 )
-def test_the_state_of_an_earlier_versions_run_follows_from_its_last_step(
+def test_state_of_a_run_of_an_earlier_version(
     tmp_path: Path, metrics: list[dict[str, Any]], state: str, step: int
 ) -> None:
     run_folder(tmp_path / "old", SETTINGS, metrics)
@@ -109,14 +109,16 @@ def test_the_state_of_an_earlier_versions_run_follows_from_its_last_step(
     ("selected", "best"),
     [(None, ("loss", 2.0)), ("CC rank-1", ("CC rank-1", 0.5)), ("CC mAP", None)],
 )
-def test_the_best_value_of_an_earlier_versions_run_is_read_from_the_metrics(
+def test_best_value_of_a_run_of_an_earlier_version(
     tmp_path: Path, selected: str | None, best: tuple[str, float] | None
 ) -> None:
     folder = run_folder(tmp_path / "old", SETTINGS, ROWS)
     if selected is not None:
         (folder / "validation-best.json").write_text(json.dumps({"selected_by": selected}))
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 30, "train/lo')  # is ignored
     (run,) = find_runs([tmp_path])
-    assert run.best == best
+    assert (run.best, run.metrics) == (best, ROWS)
 
 
 def test_a_killed_run_has_died(tmp_path: Path) -> None:
@@ -128,15 +130,7 @@ def test_a_killed_run_has_died(tmp_path: Path) -> None:
     assert rows(tmp_path)[0]["state"] == "died"
 
 
-def test_an_incomplete_row_is_ignored(tmp_path: Path) -> None:
-    folder = run_folder(tmp_path / "running", SETTINGS, ROWS)
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 30, "train/lo')
-    (run,) = find_runs([tmp_path])
-    assert run.metrics == ROWS
-
-
-def test_a_folder_may_be_a_run_and_be_passed_twice(tmp_path: Path) -> None:
+def test_folders_may_overlap_and_hide_runs(tmp_path: Path) -> None:
     first = run_folder(tmp_path / "toy" / "first", SETTINGS)
     run_folder(first / "last", SETTINGS)
     run_folder(tmp_path / "toy" / ".hidden", SETTINGS)
@@ -144,27 +138,24 @@ def test_a_folder_may_be_a_run_and_be_passed_twice(tmp_path: Path) -> None:
 
 
 def test_runs_with_the_same_name_are_listed_with_their_path(tmp_path: Path) -> None:
-    for parent in ("here", "there"):
-        run_folder(tmp_path / parent / "toy" / "run", SETTINGS)
-    runs = find_runs([tmp_path / "here", tmp_path / "there"])
-    assert [run.name for run in runs] == [str(run.folder) for run in runs]
+    folders = [run_folder(tmp_path / name / "toy" / "run", SETTINGS) for name in "ab"]
+    runs = find_runs([tmp_path / "a", tmp_path / "b"])
+    assert [run.name for run in runs] == list(map(str, folders))
 
 
-@pytest.mark.parametrize(("exists", "message"), [(True, "no run in"), (False, "no folder")])
-def test_a_folder_without_runs_is_an_error(tmp_path: Path, exists: bool, message: str) -> None:
-    folder = tmp_path / "empty"
-    if exists:
-        folder.mkdir()
-    with pytest.raises(UserError, match=f"{message} .*empty"):
-        rows(folder)
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "run.json"])
-def test_an_unreadable_file_is_an_error(tmp_path: Path, name: str) -> None:
+def test_a_missing_folder_one_without_runs_and_an_unreadable_file_are_errors(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match=r"no folder .*empty"):
+        rows(tmp_path / "empty")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no run in .*empty"):
+        rows(tmp_path / "empty")
     folder = run_folder(tmp_path / "broken", SETTINGS)
-    (folder / name).write_text("{")
-    with pytest.raises(UserError, match=f"cannot read .*{name}"):
-        rows(tmp_path)
+    for name in ("run.json", "config.yaml"):
+        (folder / name).write_text("{")
+        with pytest.raises(UserError, match=f"cannot read .*{name}"):
+            rows(tmp_path)
 
 
 def test_listing_needs_no_torch() -> None:

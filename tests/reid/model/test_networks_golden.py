@@ -1,7 +1,5 @@
 """The networks and classifiers against the recorded numbers."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,20 +38,6 @@ SHORT = {"Classifier": "classifier", "NormalizedClassifier": "normclassifier"}
 PREFIXES = {"Classifier": "identity_classifier.", "NormalizedClassifier": "clothes_classifier."}
 
 
-@dataclass
-class Run:
-    """Results of a network and what was recorded of it."""
-
-    name: str
-    recorded: dict[str, Any]
-    feature: Tensor
-    stages: dict[str, Tensor]
-    feature64: Tensor
-    loss64: float
-    gradients64: dict[str, Tensor]
-    input_gradient64: Tensor
-
-
 def build(name: str) -> nn.Module:
     """Build the network of a recorded name: its name, then the settings that differ."""
     known, *settings = name.split("_")
@@ -69,38 +53,6 @@ def build(name: str) -> nn.Module:
             assert setting.startswith("T"), setting
             options["temperature"] = float(setting.removeprefix("T"))
     return NETWORKS[known](**options)
-
-
-@pytest.fixture(scope="module", params=MODELS if isinstance(RECORDED[0], str) else RECORDED)
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    name: str = request.param
-    recorded = facts("ccreid", "models")["models"][name]
-    net = build(name)
-    fill(net)
-    net.eval()
-    inputs = torch.from_numpy(det_input(recorded["input_name"], tuple(recorded["input_shape"])))
-    stages: dict[str, Tensor] = {}
-    hooks = [
-        module.register_forward_hook(lambda _, __, out, stage=stage: stages.update({stage: out}))
-        for stage, names in STEM_AND_STAGES.items()
-        for name_, module in net.named_modules()
-        if name_ in names
-    ]
-    with torch.inference_mode():
-        feature = net(inputs)
-    for hook in hooks:
-        hook.remove()
-    net.double()
-    inputs64 = inputs.double().requires_grad_()
-    feature64 = net(inputs64)
-    weights = torch.from_numpy(det_input(f"{name}:proj", tuple(feature64.shape))).double()
-    loss = (feature64 * weights).sum() / feature64.numel() ** 0.5
-    loss.backward()
-    assert inputs64.grad is not None
-    gradients = {key: value.grad for key, value in net.named_parameters() if value.grad is not None}
-    yield Run(
-        name, recorded, feature, stages, feature64.detach(), loss.item(), gradients, inputs64.grad
-    )
 
 
 @pytest.mark.parametrize("stem", RECORDED)
@@ -124,51 +76,69 @@ def test_weights_and_inputs_equal_the_recorded(stem: str) -> None:
         assert abs(array.sum(dtype=np.float64) - fact["sum"]) <= 1e-6 * size
 
 
-def test_features_equal_the_recorded(run: Run) -> None:
-    expected = arrays("ccreid", "models")[f"{run.name}/feature64"]
-    in_double = run.feature64[:, : expected.shape[1]].numpy()
-    np.testing.assert_allclose(in_double, expected, rtol=1e-9, atol=1e-9)
-    expected = arrays("ccreid", "models")[f"{run.name}/feature"]
-    assert run.feature.shape == expected.shape
-    difference = np.abs(run.feature.numpy() - expected).max() / np.abs(expected).max()
-    assert difference <= FLOAT32.get(run.name, 5e-6)
-
-
-def test_stages_equal_the_recorded(run: Run) -> None:
-    assert set(run.recorded["stages"]) == set(run.stages)
-    for stage, fact in run.recorded["stages"].items():
-        output = run.stages[stage]
+@pytest.mark.parametrize("name", MODELS if isinstance(RECORDED[0], str) else RECORDED)
+def test_features_stages_and_gradients_equal_the_recorded(name: str) -> None:
+    recorded, expected = facts("ccreid", "models")["models"][name], arrays("ccreid", "models")
+    net = build(name)
+    fill(net)
+    net.eval()
+    inputs = torch.from_numpy(det_input(recorded["input_name"], tuple(recorded["input_shape"])))
+    stages: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_hook(lambda _, __, out, stage=stage: stages.update({stage: out}))
+        for stage, modules in STEM_AND_STAGES.items()
+        for module_name, module in net.named_modules()
+        if module_name in modules
+    ]
+    with torch.inference_mode():
+        feature = net(inputs).numpy()
+    for hook in hooks:
+        hook.remove()
+    known = expected[f"{name}/feature"]
+    assert feature.shape == known.shape
+    assert np.abs(feature - known).max() / np.abs(known).max() <= FLOAT32.get(name, 5e-6)
+    assert set(recorded["stages"]) == set(stages)
+    for stage, fact in recorded["stages"].items():
+        output = stages[stage]
         assert list(output.shape) == fact["shape"], stage
         bound = 1e-4 * fact["absmax"]
         first = output.flatten()[: len(fact["first8"])]
         torch.testing.assert_close(first, torch.tensor(fact["first8"]), rtol=0, atol=bound)
         assert output.double().mean().item() == pytest.approx(fact["mean"], abs=bound)
 
+    net.double()
+    inputs = inputs.double().requires_grad_()
+    feature64 = net(inputs)
+    known = expected[f"{name}/feature64"]
+    in_double = feature64[:, : known.shape[1]].detach().numpy()
+    np.testing.assert_allclose(in_double, known, rtol=1e-9, atol=1e-9)
+    weights = torch.from_numpy(det_input(f"{name}:proj", tuple(feature64.shape))).double()
+    loss = (feature64 * weights).sum() / feature64.numel() ** 0.5
+    loss.backward()
+    assert loss.item() == pytest.approx(recorded["proj_loss_f64"], rel=1e-6)
+    assert inputs.grad is not None
+    norm = inputs.grad.norm().item()
+    assert norm == pytest.approx(recorded["input_grad_l2_f64"], rel=1e-6)
+    norms = {k: v.grad.norm().item() for k, v in net.named_parameters() if v.grad is not None}
+    known_norms = recorded["param_grad_l2_f64"]
+    assert known_norms and set(norms) == set(known_norms)
+    floor = 1e-6 * max(known_norms.values())
+    compared = {key: value for key, value in known_norms.items() if value > floor}
+    assert compared and {key: norms[key] for key in compared} == pytest.approx(compared, rel=1e-6)
 
-def test_gradients_equal_the_recorded(run: Run) -> None:
-    expected = run.recorded["param_grad_l2_f64"]
-    assert expected and set(run.gradients64) == set(expected)
-    floor = 1e-6 * max(expected.values())
-    compared = {key: value for key, value in expected.items() if value > floor}
-    assert compared
-    norms = {key: run.gradients64[key].norm().item() for key in compared}
-    assert norms == pytest.approx(compared, rel=1e-6)
-    assert run.loss64 == pytest.approx(run.recorded["proj_loss_f64"], rel=1e-6)
-    norm = run.input_gradient64.norm().item()
-    assert norm == pytest.approx(run.recorded["input_grad_l2_f64"], rel=1e-6)
 
-
-def test_entries_of_the_state_dict_and_their_counts_equal_the_recorded(run: Run) -> None:
-    net = build(run.name)
+@pytest.mark.parametrize("name", MODELS if isinstance(RECORDED[0], str) else RECORDED)
+def test_entries_of_the_state_dict_and_their_counts_equal_the_recorded(name: str) -> None:
+    net = build(name)
     state = net.state_dict()
     entries = [[k, list(v.shape), str(v.dtype).removeprefix("torch.")] for k, v in state.items()]
-    assert entries == manifest("ccreid", "manifests/state_dict_manifest.json")[run.name]
+    assert entries == manifest("ccreid", "manifests/state_dict_manifest.json")[name]
     assert {
         "params": sum(value.numel() for value in net.parameters()),
         "state_entries": len(state),
         "buffers": sum(value.numel() for value in net.buffers()),
         "trainable_tensors": sum(value.requires_grad for value in net.parameters()),
-    } == manifest("ccreid", "manifests/param_counts.json")[run.name]
+    } == manifest("ccreid", "manifests/param_counts.json")[name]
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
