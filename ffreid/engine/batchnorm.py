@@ -11,27 +11,32 @@ from torch import Tensor, nn
 from torch.distributed.nn import functional as dist_functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ffreid.engine.precision import in_float32
+
 all_reduce: Callable[[Tensor], Tensor] = dist_functional.all_reduce  # differentiable
 Norm = TypeVar("Norm", bound=_BatchNorm)
 
 
-class GatheredBatchNorm(_BatchNorm):
+class _AnyBatchNorm(_BatchNorm):
+    """Batch norm of inputs (B, C, ...)."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        assert input.dim() >= 2
+
+
+class GatheredBatchNorm(_AnyBatchNorm):
     """Batch norm with the statistics of all processes' samples, on any device.
 
     torch.nn.SyncBatchNorm computes the same but refuses CPU tensors.
     """
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        assert input.dim() >= 2
-
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, ...) over B and ... of all processes, never in half precision."""
         if not self.training or not dist.is_initialized():
             return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
-            wide = x if x.dtype == torch.float64 else x.float()
-            return self._normalise(wide).to(x.dtype)
+        return self._normalise(x).to(x.dtype)
 
+    @in_float32
     def _normalise(self, x: Tensor) -> Tensor:
         axes = [0, *range(2, x.dim())]
         shape = [1, -1, *[1] * (x.dim() - 2)]
@@ -54,16 +59,13 @@ class GatheredBatchNorm(_BatchNorm):
         return normal
 
 
-class GroupedBatchNorm(_BatchNorm):
+class GroupedBatchNorm(_AnyBatchNorm):
     """Batch norm of each of `groups` equal parts of the batch; running statistics of the first.
 
     One process with two groups trains as two processes with separate batch norms do.
     """
 
     groups = 1
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        assert input.dim() >= 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, ...) over B / groups and ...; B must be a multiple of the groups."""
@@ -95,9 +97,9 @@ def group(module: nn.Module, groups: int) -> None:
 
 def regroup(module: nn.Module, groups: int) -> None:
     """Set the number of groups, which is lower in a short batch."""
-    for child in module.modules():
-        if isinstance(child, GroupedBatchNorm):
-            child.groups = groups
+    for norm in norms_of(module):
+        if isinstance(norm, GroupedBatchNorm):
+            norm.groups = groups
 
 
 def _replace(module: nn.Module, kind: type[Norm]) -> None:
@@ -112,26 +114,27 @@ def _replace(module: nn.Module, kind: type[Norm]) -> None:
                 setattr(parent, name, new.train(old.training))
 
 
-def _norms(module: nn.Module) -> list[_BatchNorm]:
+def norms_of(module: nn.Module) -> list[_BatchNorm]:
+    """Every batch norm of a module."""
     return [child for child in module.modules() if isinstance(child, _BatchNorm)]
 
 
 def freeze(module: nn.Module) -> None:
     """Put every batch norm in evaluation mode: running statistics are used and kept."""
-    for norm in _norms(module):
+    for norm in norms_of(module):
         norm.eval()
 
 
 def set_momentum(module: nn.Module, momentum: float) -> None:
     """Set the weight of a new batch in the running statistics of every batch norm."""
-    for norm in _norms(module):
+    for norm in norms_of(module):
         norm.momentum = momentum
 
 
 @contextmanager
 def keep_statistics(module: nn.Module, keep: bool = True) -> Iterator[None]:
     """Let no training batch norm change its running statistics in the block, if `keep`."""
-    norms = [norm for norm in _norms(module) if keep and norm.track_running_stats]
+    norms = [norm for norm in norms_of(module) if keep and norm.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:

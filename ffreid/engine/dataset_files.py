@@ -14,29 +14,18 @@ from PIL import Image
 
 from ffreid.errors import UserError, flat
 
-DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""Errors that Pillow raises for damaged files."""
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+"""Errors that Pillow raises for damaged files, besides `Image.DecompressionBombError`."""
 
 
 def find_folder(root: Path, names: Sequence[str], evidence: Sequence[str], layout: str) -> Path:
-    """Find a dataset's folder.
+    """Find a dataset's folder: `root`, or one of the `names` below it.
 
     Args:
-        root: that folder, or its parent.
+        root: of the search.
         names: of the folder below `root`.
         evidence: files or folders of which it contains at least one.
         layout: the expected files in one line, for the error.
-
-    Raises:
-        UserError: it is not there.
     """
     # Below the root first: many a folder has a "data" in it.
     for folder in (*(root / name for name in names), root):
@@ -46,7 +35,7 @@ def find_folder(root: Path, names: Sequence[str], evidence: Sequence[str], layou
 
 
 def describe_folder(folder: Path) -> str:
-    """The content of a folder in a few words, for an error."""
+    """The content of a folder, for an error."""
     if not folder.exists():
         return "it does not exist"
     if not folder.is_dir():
@@ -56,15 +45,7 @@ def describe_folder(folder: Path) -> str:
 
 
 def read_lines(path: Path, entry: str = "frame") -> list[str]:
-    """Lines of a list file, stripped, without empty ones.
-
-    Args:
-        path: of the list.
-        entry: what a line names, for the error.
-
-    Raises:
-        UserError: the file is missing, unreadable or empty.
-    """
+    """Lines of a list file, stripped, without empty ones; each names an `entry`."""
     try:
         lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -79,32 +60,22 @@ def read_lines(path: Path, entry: str = "frame") -> list[str]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Read an RGB image of any file type.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """Read an RGB image of any file type."""
     with _open(path, "image") as image:
         return image.convert("RGB")
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an RGB image as (H, W, 3); errors as of `open_image`."""
+    """Read an RGB image as (H, W, 3)."""
     return np.array(open_image(path))
 
 
 def read_single_channel(
     path: Path, kind: str, *, first_of_several: bool = False
 ) -> npt.NDArray[Any]:
-    """Read a one-channel image (H, W) as stored.
+    """Read a one-channel image (H, W) as stored, or the first of several channels.
 
-    Args:
-        path: of the file.
-        kind: e.g. "label image", for the error.
-        first_of_several: take the first channel if there are several.
-
-    Raises:
-        UserError: the file is missing, damaged or has several channels.
+    `kind` is e.g. "label image", for errors.
     """
     with _open(path, kind) as image:
         array = np.array(image)
@@ -126,7 +97,7 @@ def _open(path: Path, kind: str) -> Iterator[Image.Image]:
         raise UserError(
             f"no {kind} {path}", "complete the dataset, or remove the sample from its list"
         ) from error
-    except DAMAGED as error:
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         raise UserError(
             f"cannot read {path}: {_reason(error)}", "the file is damaged: copy or extract it again"
         ) from error
@@ -137,11 +108,7 @@ def _reason(error: Exception) -> str:
 
 
 def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
-    """Write an RGB image (H, W, 3) as PNG or JPEG, by the suffix; create its folder.
-
-    Raises:
-        UserError: another suffix, or the file cannot be written.
-    """
+    """Write an RGB image (H, W, 3) as PNG or JPEG, by the suffix; create its folder."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"cannot write an image to {path}", "use a name that ends in .png or .jpg")
     encoded, content = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(rgb[..., ::-1]))

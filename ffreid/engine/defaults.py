@@ -62,11 +62,7 @@ def add(train: CfgNode) -> None:
 
 
 def check(cfg: CfgNode) -> None:
-    """Refuse values that cannot work.
-
-    Raises:
-        UserError: naming key and value.
-    """
+    """Refuse values that cannot work."""
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
     for key in keys(cfg):

@@ -1,6 +1,6 @@
 """`--dry-run`: one training step and one evaluation batch, and their costs."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -23,34 +23,39 @@ MEGABYTE = 1 << 20
 
 def dry_run(
     train_step: TrainStep,
-    micro_batches: Iterable[Any],
+    steps: Iterator[list[Any]],
     at: Progress,
     evaluate: Callable[[], object],
 ) -> dict[str, Any]:
-    """Load the micro-batches of one step, train on them and evaluate one batch.
-
-    Args:
-        train_step: changed by the step.
-        micro_batches: loaded when iterated, which is timed.
-        at: the step.
-        evaluate: loads and evaluates one batch.
+    """Load the micro-batches of one of the `steps`, train on them and evaluate one batch.
 
     Returns:
         ``batch``, ``network`` and ``costs``: rows of `BATCH`, `NETWORK` and `COSTS`;
         ``micro_batches`` and ``samples``: their numbers; ``parameters`` and ``trainable`` of all
         networks; ``terms`` of the loss; ``skipped``: why the step was skipped, or None.
     """
-    task, costs = train_step.task, Rows()
+    task, device = train_step.task, train_step.device
+    on_device, costs = device.type == "cuda", Rows()
 
     def run(work: str, call: Callable[[], Any]) -> Any:
-        result, row = _run(work, call, train_step.device)
-        costs.append(row)
+        def synchronised() -> Any:
+            result = call()
+            if on_device:
+                torch.cuda.synchronize(device)
+            return result
+
+        if on_device:
+            torch.cuda.reset_peak_memory_stats(device)
+        result, cost = measure(synchronised)
+        peak = torch.cuda.max_memory_allocated(device) / MEGABYTE if on_device else None
+        costs.append([work, cost.milliseconds / 1000, cost.megabytes, peak])
         return result
 
-    batches = run("load a batch", partial(list, micro_batches))
+    batches = run("load a batch", partial(next, steps))
     with _output_shapes(task) as shapes:
         step = run("train a step", partial(train_step.step, batches, at))
     run("evaluate a batch", evaluate)
+    total, trainable = _parameters(task)
     return {
         "batch": describe(batches[0]),
         "micro_batches": len(batches),
@@ -58,8 +63,9 @@ def dry_run(
         "network": [
             [name, *_parameters(module), shapes.get(name)] for name, module in _parts(task)
         ],
-        **dict(zip(("parameters", "trainable"), _parameters(task), strict=True)),
-        "terms": dict(step.terms),
+        "parameters": total,
+        "trainable": trainable,
+        "terms": step.terms,
         "skipped": step.skipped,
         "costs": costs,
     }
@@ -70,8 +76,7 @@ def show(result: dict[str, Any]) -> None:
     count = result["micro_batches"]
     split = f", the first of {count} micro-batches" if count > 1 else ""
     show_table(f"A batch of {result['samples']} samples{split}", BATCH, result["batch"])
-    total, trainable = result["parameters"], result["trainable"]
-    title = f"Networks: {total:,} parameters, {trainable:,} trainable"
+    title = "Networks: {parameters:,} parameters, {trainable:,} trainable".format(**result)
     show_table(title, NETWORK, result["network"])
     skipped = f", which was skipped: {result['skipped']}" if result["skipped"] else ""
     rows: Rows = [[name, value] for name, value in result["terms"].items()]
@@ -92,10 +97,8 @@ def describe(batch: object, name: str = "") -> Rows:
         members = batch
     elif isinstance(batch, list | tuple):
         members = dict(enumerate(batch))
-    rows = [
-        describe(value, f"{name}.{key}" if name else str(key)) for key, value in members.items()
-    ]
-    return sum(rows, Rows())
+    prefix = name and f"{name}."
+    return [row for key, value in members.items() for row in describe(value, f"{prefix}{key}")]
 
 
 def _parameters(module: nn.Module) -> tuple[int, int]:
@@ -126,27 +129,10 @@ def _output_shapes(task: Task) -> Iterator[dict[str, str]]:
     handles = [
         module.register_forward_hook(partial(hook, name))
         for name, part in _parts(task)
-        for module in (part.children() if isinstance(part, nn.ModuleList) else [part])
+        for module in (part if isinstance(part, nn.ModuleList) else [part])
     ]
     try:
         yield shapes
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _run(work: str, call: Callable[[], Any], device: torch.device) -> tuple[Any, list[Cell]]:
-    """Result of `call`, and its row of `COSTS`."""
-    results = []
-    on_device = device.type == "cuda"
-
-    def synchronised() -> None:
-        results.append(call())
-        if on_device:
-            torch.cuda.synchronize(device)
-
-    if on_device:
-        torch.cuda.reset_peak_memory_stats(device)
-    cost = measure(synchronised)
-    peak = torch.cuda.max_memory_allocated(device) / MEGABYTE if on_device else None
-    return results[0], [work, cost.milliseconds / 1000, cost.megabytes, peak]

@@ -12,18 +12,14 @@ class Averages:
 
     Integers (batch norm's count) are copied. torch's own AveragedModel would keep a second copy
     of the modules and give other checkpoint keys.
-
-    Args:
-        modules: averaged modules by name, unwrapped.
-        decay: share of the average that stays, in (0, 1).
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], decay: float) -> None:
         self.modules, self.decay = dict(modules), decay
-        self.averages = {key: value.clone() for key, value in self._current().items()}
+        self.averages = {key: value.clone() for key, value in self.current().items()}
 
-    def _current(self) -> dict[str, Tensor]:
-        """Every parameter and buffer once, even if it has several names."""
+    def current(self) -> dict[str, Tensor]:
+        """The modules' parameters and buffers, each once, even if it has several names."""
         current: dict[str, Tensor] = {}
         for name, module in self.modules.items():
             current |= {f"{name}.{key}": value.data for key, value in module.named_parameters()}
@@ -33,7 +29,7 @@ class Averages:
     @torch.no_grad()
     def update(self) -> None:
         """Add the modules' current values."""
-        current = self._current()
+        current = self.current()
         floating = [key for key in current if current[key].is_floating_point()]
         torch._foreach_lerp_(
             [self.averages[key] for key in floating],
@@ -46,7 +42,7 @@ class Averages:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Put the averages into the modules for the block."""
-        current = self._current()
+        current = self.current()
         saved = {key: value.clone() for key, value in current.items()}
         self._copy(self.averages, current)
         try:
@@ -54,16 +50,12 @@ class Averages:
         finally:
             self._copy(saved, current)
 
-    def reset(self) -> None:
-        """Start from the modules' current values."""
-        self._copy(self._current(), self.averages)
-
     def state_dict(self) -> dict[str, Tensor]:
         """The averages, by module and name."""
         return self.averages
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         self._copy(state, self.averages)
 
     @torch.no_grad()

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+from ffreid.engine.batchnorm import norms_of
+
 MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """Channels last, by the dimensions of a convolution's weight."""
 
@@ -27,16 +28,10 @@ class Recomputed(nn.Sequential):
 
 
 def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():
-        # Compiled code repeats no change of a buffer, and cannot enter our context.
-        output: Tensor = checkpoint(block, x, use_reentrant=False)
-    else:
-        output = checkpoint(
-            block,
-            x,
-            use_reentrant=False,
-            context_fn=lambda: (nullcontext(), _copied_statistics(block)),
-        )
+    options: dict[str, Any] = {}
+    if not torch.compiler.is_compiling():  # compiled code repeats no change of a buffer
+        options["context_fn"] = lambda: (nullcontext(), _copied_statistics(block))
+    output: Tensor = checkpoint(block, x, use_reentrant=False, **options)
     return output
 
 
@@ -46,17 +41,14 @@ def _copied_statistics(block: nn.Module) -> Iterator[None]:
 
     Switching the update off would change what autograd saves, which must be the same both times.
     """
-    norms = [child for child in block.modules() if isinstance(child, _BatchNorm)]
-    saved = [{name: getattr(norm, name) for name in STATISTICS} for norm in norms]
+    buffers = [(norm, *item) for norm in norms_of(block) for item in norm.named_buffers()]
     try:
-        for norm, values in zip(norms, saved, strict=True):
-            for name, value in values.items():
-                setattr(norm, name, None if value is None else value.clone())
+        for norm, name, value in buffers:
+            setattr(norm, name, value.clone())
         yield
     finally:
-        for norm, values in zip(norms, saved, strict=True):
-            for name, value in values.items():
-                setattr(norm, name, value)
+        for norm, name, value in buffers:
+            setattr(norm, name, value)
 
 
 def channels_last(module: nn.Module) -> None:

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
@@ -16,9 +16,10 @@ HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 """Dtypes of autocast by the values of TRAIN.PRECISION."""
 NOT_DETERMINISTIC = "does not have a deterministic implementation"
 """torch's message after the operation's name."""
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+"""Read by cuBLAS when CUDA starts."""
 
 Arguments = ParamSpec("Arguments")
-Value = TypeVar("Value")
 
 
 def dtype(cfg: CfgNode) -> torch.dtype:
@@ -30,9 +31,6 @@ def autocast_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
     """Dtype of autocast; None is off.
 
     TRAIN.PRECISION amp is bfloat16, which needs no loss scaling, or float16 on GPUs without it.
-
-    Raises:
-        UserError: TRAIN.PRECISION is bf16 and the GPU has none.
     """
     choice = cfg.TRAIN.PRECISION
     has_bfloat16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
@@ -46,37 +44,27 @@ def autocast_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
     return HALVES.get(choice)
 
 
-def upcast_half(value: Value) -> Value:
+def upcast_half(value: Any) -> Any:
     """Half-precision tensors as float32, anything else unchanged."""
-    result: Any = value
-    if isinstance(value, Tensor) and value.dtype in HALVES.values():
-        result = value.float()
-    return cast(Value, result)
+    is_half = isinstance(value, Tensor) and value.dtype in HALVES.values()
+    return value.float() if is_half else value
 
 
 def in_float32(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
-    """Decorate a function of tensors to never compute in half precision.
-
-    Half-precision arguments become float32, and autocast is off inside.
-    """
+    """Decorate a function of tensors to never compute in half precision."""
 
     @wraps(function)
     def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         with torch.autocast(tensors[0].device.type, enabled=False):
-            wide: Any = [upcast_half(value) for value in args]
-            named: Any = {name: upcast_half(value) for name, value in kwargs.items()}
-            return function(*wide, **named)
+            wide = {name: upcast_half(value) for name, value in kwargs.items()}
+            return function(*map(upcast_half, args), **wide)
 
     return wrapper
 
 
 def check_compiler(backend: str) -> None:
-    """Refuse an unknown backend of torch.compile; "" is none.
-
-    Raises:
-        UserError: naming the known ones.
-    """
+    """Refuse an unknown backend of torch.compile; "" is none."""
     if backend and backend not in torch.compiler.list_backends(exclude_tags=()):
         raise UserError(
             f"TRAIN.COMPILE is {backend!r}, which is not a backend of torch.compile",
@@ -92,22 +80,14 @@ def flags(cfg: CfgNode) -> Iterator[None]:
         UserError: with TRAIN.DETERMINISTIC, an operation has no deterministic implementation.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
+    switches = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    mode, sets_workspace = torch.get_deterministic_debug_mode(), False
     matmul.allow_tf32 = cudnn.allow_tf32 = bool(cfg.TRAIN.TF32)
-    try:
-        with _deterministic() if cfg.TRAIN.DETERMINISTIC else nullcontext():
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    cudnn, workspace = torch.backends.cudnn, "CUBLAS_WORKSPACE_CONFIG"
-    before = torch.get_deterministic_debug_mode(), cudnn.benchmark, os.environ.get(workspace)
-    os.environ.setdefault(workspace, ":4096:8")  # read by cuBLAS when CUDA starts
-    torch.use_deterministic_algorithms(True)
-    cudnn.benchmark = False
+    if cfg.TRAIN.DETERMINISTIC:
+        sets_workspace = WORKSPACE not in os.environ
+        os.environ.setdefault(WORKSPACE, ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        cudnn.benchmark = False
     try:
         yield
     except RuntimeError as error:
@@ -119,7 +99,7 @@ def _deterministic() -> Iterator[None]:
             "remove --deterministic (TRAIN.DETERMINISTIC)",
         ) from error
     finally:
-        torch.set_deterministic_debug_mode(before[0])
-        cudnn.benchmark = before[1]
-        if before[2] is None:
-            os.environ.pop(workspace, None)
+        torch.set_deterministic_debug_mode(mode)
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = switches
+        if sets_workspace:
+            os.environ.pop(WORKSPACE, None)

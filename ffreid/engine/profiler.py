@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.autograd.profiler_util import FunctionEventAvg
@@ -22,11 +23,7 @@ def profile_steps(count: int, folder: Path) -> Iterator[Callable[[], None]]:
     """Profile `count` training steps after `WARM_UP` others; call the result after each step.
 
     When they are done, or the block ends, the most expensive operations are printed as a table,
-    and the trace is written to ``folder/profile/trace.json``.
-
-    Args:
-        count: steps; 0 profiles nothing.
-        folder: of the run.
+    and the trace is written to ``folder/profile/trace.json``. With 0 steps nothing happens.
 
     Raises:
         UserError: the trace cannot be written.
@@ -35,11 +32,12 @@ def profile_steps(count: int, folder: Path) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     path = folder / "profile" / "trace.json"
+    hint = "use another folder: --output FOLDER"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(path, error.strerror) from error
+        raise UserError(f"cannot write {path}: {error.strerror}", hint) from error
     cuda = torch.cuda.is_available()
 
     def report(profiler: profile) -> None:
@@ -47,7 +45,7 @@ def profile_steps(count: int, folder: Path) -> Iterator[Callable[[], None]]:
             return
         profiler.export_chrome_trace(str(path))
         if not path.is_file():  # the profiler does not raise
-            raise _unwritable(path, "no trace was written")
+            raise UserError(f"cannot write {path}: no trace was written", hint)
         columns, rows = most_expensive(list(profiler.key_averages()), steps, on_device=cuda)
         show_table(f"Most expensive operations of {steps} training steps", columns, rows)
         log(f"profile: {path} (open it in chrome://tracing or ui.perfetto.dev)")
@@ -70,32 +68,16 @@ def most_expensive(
 ) -> tuple[list[str], list[list[Cell]]]:
     """Columns and rows of the `SHOWN` operations with the longest self time, in ms a step.
 
-    Args:
-        events: one for each operation's name.
-        steps: how many were recorded.
-        on_device: sort by the time on the CUDA device, and show the CPU's as well.
+    With `on_device` they are sorted by the time on the CUDA device, and the CPU's is shown too.
     """
-    events = [event for event in events if not str(event.key).startswith("ProfilerStep")]
-    kinds = {"CPU": "self_cpu_time_total"}
-    if on_device:
-        kinds = {"device": "self_device_time_total"} | kinds
-
-    def times(event: FunctionEventAvg) -> list[float]:
-        return [float(getattr(event, attribute)) for attribute in kinds.values()]
-
-    total = sum(times(event)[0] for event in events) or 1.0
+    kinds = {"device": "self_device_time_total"} if on_device else {}
+    kinds |= {"CPU": "self_cpu_time_total"}
     columns = ["operation", "calls a step", *(f"{kind} ms a step" for kind in kinds), "share %"]
-    rows: list[list[Cell]] = [
-        [
-            event.key,
-            event.count / steps,
-            *(microseconds / steps / 1000 for microseconds in times(event)),
-            100 * times(event)[0] / total,
-        ]
-        for event in sorted(events, key=lambda event: times(event)[0], reverse=True)[:SHOWN]
+    events = [event for event in events if not str(event.key).startswith("ProfilerStep")]
+    times = [[float(getattr(event, kind)) for kind in kinds.values()] for event in events]
+    total = sum(first for first, *_ in times) or 1.0
+    rows: list[list[Any]] = [
+        [event.key, event.count / steps, *(t / steps / 1000 for t in ts), 100 * ts[0] / total]
+        for event, ts in zip(events, times, strict=True)
     ]
-    return columns, rows
-
-
-def _unwritable(path: Path, reason: str | None) -> UserError:
-    return UserError(f"cannot write {path}: {reason}", "use another folder: --output FOLDER")
+    return columns, sorted(rows, key=lambda row: row[2], reverse=True)[:SHOWN]

@@ -14,13 +14,7 @@ Size = int | str
 
 @dataclass(frozen=True, kw_only=True)
 class Symbol:
-    """A size that the caller chooses.
-
-    Attributes:
-        meaning: what it counts.
-        least: its minimum.
-        multiple_of: what it must be a multiple of.
-    """
+    """A size that the caller chooses: `least` or more, a multiple of `multiple_of`."""
 
     meaning: str
     least: int = 1
@@ -35,11 +29,8 @@ class TensorSpec:
     """An input or output tensor.
 
     Attributes:
-        name: of the tensor.
         shape: sizes, e.g. ``("B", 3, "H // 8", "W // 8")``.
-        dtype: of the tensor.
         unit: of its values, e.g. ``m``; ``1`` for none.
-        meaning: of its values.
         range: (minimum, bound) of its values v: ``minimum <= v < bound``; None if unbounded.
         symbols: those in shape and range.
     """
@@ -78,7 +69,7 @@ def checked_inputs(
     known = [spec.name for spec in specs]
     missing = [name for name in known if name not in tensors]
     unknown = [str(name) for name in tensors if name not in known]
-    for problem, names in (("missing", missing), ("unknown", unknown)):
+    for problem, names in {"missing": missing, "unknown": unknown}.items():
         if names:
             raise UserError(
                 f"{problem} input of forward: {', '.join(names)}",
@@ -92,30 +83,26 @@ def checked_inputs(
 
 def _check(spec: TensorSpec, tensor: object, device: torch.device, sizes: dict[str, int]) -> None:
     """Check one tensor against its spec and the `sizes` of symbols in earlier ones; add its own."""
-    expected = f"expected: {spec}"
+    name, expected = spec.name, f"expected: {spec}"
     if not isinstance(tensor, Tensor):
-        raise UserError(f"{spec.name} is a {type(tensor).__name__}, not a tensor", expected)
+        raise UserError(f"{name} is a {type(tensor).__name__}, not a tensor", expected)
     if tensor.dtype != spec.dtype:
-        raise UserError(f"{spec.name} has dtype {tensor.dtype}", expected)
+        raise UserError(f"{name} has dtype {tensor.dtype}", expected)
     if tensor.device != device:
         raise UserError(
-            f"{spec.name} is on {tensor.device}, the network on {device}",
-            f'use {spec.name}.to("{device}"), or model.to("{tensor.device}")',
+            f"{name} is on {tensor.device}, the network on {device}",
+            f'use {name}.to("{device}"), or model.to("{tensor.device}")',
         )
-    if tensor.dim() != len(spec.shape):
-        raise UserError(f"{spec.name} has shape {tuple(tensor.shape)}", expected)
-    for size, value in zip(spec.shape, tensor.shape, strict=True):
-        symbol = spec.symbols.get(str(size))
-        if symbol is not None and (value < symbol.least or value % symbol.multiple_of):
+    shape = tuple(tensor.shape)
+    pairs = zip(spec.shape, shape, strict=False)
+    if len(shape) != len(spec.shape) or any(isinstance(n, int) and n != size for n, size in pairs):
+        raise UserError(f"{name} has shape {shape}", expected)
+    for size, value in zip(spec.shape, shape, strict=True):
+        if (symbol := spec.symbols.get(str(size))) is None:
+            continue
+        problem = f"{name}: {size} ({symbol.meaning}) is {value}"
+        if value < symbol.least or value % symbol.multiple_of:
             multiple = f", a multiple of {symbol.multiple_of}" * (symbol.multiple_of > 1)
-            raise UserError(
-                f"{spec.name}: {size} ({symbol.meaning}) is {value}",
-                f"expected: {symbol.least} or more{multiple}",
-            )
-        if isinstance(size, int) and value != size:
-            raise UserError(f"{spec.name} has shape {tuple(tensor.shape)}", expected)
-        if symbol is not None and value != (other := sizes.setdefault(str(size), value)):
-            raise UserError(
-                f"{spec.name}: {size} ({symbol.meaning}) is {value}, in other inputs {other}",
-                expected,
-            )
+            raise UserError(problem, f"expected: {symbol.least} or more{multiple}")
+        if value != (other := sizes.setdefault(str(size), value)):
+            raise UserError(f"{problem}, in other inputs {other}", expected)

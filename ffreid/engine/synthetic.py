@@ -30,13 +30,7 @@ def cache_folder() -> Path:
 
 
 def toy_folder(root: str, dataset: str, name: str) -> Path:
-    """Folder of a toy dataset.
-
-    Args:
-        root: a folder of toy data, or the one to put them into; "" for the cache.
-        dataset: the dataset's name.
-        name: of the folder; it differs with all parameters.
-    """
+    """Folder `name` of a toy dataset in `root`, which may be it already, or in the cache."""
     if root and Path(root, INFO_FILE).is_file():
         return Path(root)
     return Path(root or cache_folder(), dataset, name)
@@ -56,17 +50,18 @@ def generate_once(
         parameters: all that the data depend on; kinds of toy data differ in ``kind``.
         parts: files and folders below `folder` that `write` makes; removed before.
 
-    Returns:
-        `folder`.
-
     Raises:
         UserError: `folder` holds something else, or a file cannot be written.
     """
     complete = {**parameters, "finished": True}
-    if _read_info(folder) == complete:
+    if (existing := _read_info(folder)) == complete:
         return folder
-    _check_replaceable(folder, parameters)
-    info = folder / INFO_FILE
+    info, hint = folder / INFO_FILE, "use a new folder for the toy data"
+    # The file is looked for last: another process that has just started writes it first.
+    if folder.is_dir() and any(folder.iterdir()) and not info.is_file():
+        raise UserError(f"{folder} is not empty and holds no toy data ({INFO_FILE})", hint)
+    if existing and existing.get("kind") != parameters.get("kind"):
+        raise UserError(f"{folder} holds toy data of another kind ({INFO_FILE})", hint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with info.open("a") as lock:
@@ -90,16 +85,6 @@ def generate_once(
             "use another folder: --root FOLDER or FFREID_CACHE",
         ) from error
     return folder
-
-
-def _check_replaceable(folder: Path, parameters: Parameters) -> None:
-    hint = "use a new folder for the toy data"
-    # The file is looked for last: another process that has just started writes it first.
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / INFO_FILE).is_file():
-        raise UserError(f"{folder} is not empty and holds no toy data ({INFO_FILE})", hint)
-    info = _read_info(folder)
-    if info and info.get("kind") != parameters.get("kind"):
-        raise UserError(f"{folder} holds toy data of another kind ({INFO_FILE})", hint)
 
 
 def _read_info(folder: Path) -> dict[str, Any]:

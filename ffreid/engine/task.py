@@ -32,13 +32,9 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Length of training and size of its steps.
+    """Length of training and size of its steps, over all processes.
 
     Attributes:
-        batch: samples a step, over all processes.
-        steps_per_epoch: steps of an epoch.
-        total: steps of the run.
-        workers: data loading processes.
         batch_norm_group: samples that one batch norm sees together; micro-batches never split it.
     """
 
@@ -51,13 +47,10 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationResult:
-    """Outcome of an evaluation during training.
+    """Outcome of an evaluation during training; `name` and `value` select the best state.
 
     Attributes:
         row: numbers for metrics.jsonl.
-        name: of the number that selects the best state.
-        value: of that number.
-        higher_is_better: whether the best state has the largest value.
         results: everything, for validation-*.json; None if the row is all.
         measured: numbers for checkpoints, which keep them until the next evaluation.
         images: draws examples; called in the first process, if at all.
@@ -75,9 +68,6 @@ class ValidationResult:
         """Select by another number of the row: ``NAME max`` or ``NAME min``; "" changes nothing.
 
         The name may lack the default's beginning: ``mAP`` is ``CC mAP`` if that is ``CC rank-1``.
-
-        Raises:
-            UserError: the row has no such number.
         """
         if not selection:
             return self
@@ -97,11 +87,7 @@ class ValidationResult:
 
 
 def check_selection(selection: str, known: Sequence[str]) -> None:
-    """Refuse ``NAME max`` or ``NAME min`` of a number that evaluations do not give.
-
-    Raises:
-        UserError: naming those that they do.
-    """
+    """Refuse ``NAME max`` or ``NAME min`` of a number that evaluations do not give."""
     name = selection.rpartition(" ")[0]
     if not any(number == name or number.endswith(f" {name}") for number in known):
         raise UserError(
@@ -126,12 +112,9 @@ class Batch(Protocol):
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalar losses of one training phase, by name.
+    """Scalar losses of one training phase, by name: the sum of `train` is minimised.
 
-    Attributes:
-        train: their sum is minimised.
-        log: logged only.
-        count: logged only; summed over micro-batches and processes, where others are averaged.
+    Means over micro-batches and processes are logged, and sums of `count`.
     """
 
     train: Mapping[str, Tensor]
@@ -140,15 +123,12 @@ class Losses:
 
 
 class Task(nn.Module):
-    """Networks and the losses that train them.
-
-    Attributes:
-        optimized: names of the attributes with an optimiser each, in the order of their phases.
-        extra_state: names of further attributes that training changes, without an optimiser.
-    """
+    """Networks and the losses that train them."""
 
     optimized: tuple[str, ...]
+    """Names of the attributes with an optimiser each, in the order of their phases."""
     extra_state: tuple[str, ...] = ()
+    """Names of further attributes that training changes."""
 
     def losses(self, batch: Any, at: Progress) -> Iterator[tuple[str, Losses]]:
         """Yield (optimised attribute, losses) of each phase, which is stepped before the next.
@@ -211,7 +191,7 @@ class Build(Protocol):
     def original_entries(
         self, train_step: Any, epoch: int, measured: Mapping[str, float]
     ) -> dict[str, Any]:
-        """Further checkpoint entries, under the names of the reference implementation."""
+        """Further checkpoint entries, named as those of the reference implementation."""
 
 
 class Validation(Protocol):

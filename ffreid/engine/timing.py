@@ -7,19 +7,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
+Result = TypeVar("Result")
 _PROCESS = Path("/proc/self")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a call.
-
-    Attributes:
-        milliseconds: wall time.
-        megabytes: rise of the process's resident memory; None except on Linux.
-    """
+    """Wall time of a call and the rise of resident memory, which is None except on Linux."""
 
     milliseconds: float
     megabytes: float | None
@@ -56,37 +52,37 @@ def milliseconds(call: Callable[[], object], repeats: int) -> float:
     """Median wall time of `call`, with a warm-up call if `repeats` > 1."""
     if repeats > 1:
         call()
-    return median(_time(call) for _ in range(repeats))
+    return median(_timed(call)[1] for _ in range(repeats))
 
 
-def measure_alone(prepare: Callable[..., Callable[[], object]], *args: Any, **kwargs: Any) -> Cost:
+def measure_alone(prepare: Callable[..., Callable[[], object]], *args: Any) -> Cost:
     """Measure the call that `prepare` returns in a fresh process, where nothing raised the peak.
 
     `prepare` must be importable by name, and its arguments picklable.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_prepare_and_measure, prepare, *args, **kwargs).result()
+        return pool.submit(_prepare_and_measure, prepare, *args).result()
 
 
-def _prepare_and_measure(
-    prepare: Callable[..., Callable[[], object]], *args: Any, **kwargs: Any
-) -> Cost:
-    return measure(prepare(*args, **kwargs))
+def _prepare_and_measure(prepare: Callable[..., Callable[[], object]], *args: Any) -> Cost:
+    return measure(prepare(*args))[1]
 
 
-def measure(call: Callable[[], object]) -> Cost:
+def measure(call: Callable[[], Result]) -> tuple[Result, Cost]:
     """Measure a call in this process; memory freed by earlier calls hides some of its own."""
     if not (_PROCESS / "clear_refs").exists():
-        return Cost(_time(call), None)
+        result, time = _timed(call)
+        return result, Cost(time, None)
     (_PROCESS / "clear_refs").write_text("5")  # resets the peak to the current value: proc(5)
     before = _megabytes("VmRSS")
-    return Cost(_time(call), max(_megabytes("VmHWM") - before, 0.0))
+    result, time = _timed(call)
+    return result, Cost(time, max(_megabytes("VmHWM") - before, 0.0))
 
 
-def _time(call: Callable[[], object]) -> float:
+def _timed(call: Callable[[], Result]) -> tuple[Result, float]:
     start = perf_counter()
-    call()
-    return (perf_counter() - start) * 1000
+    result = call()
+    return result, (perf_counter() - start) * 1000
 
 
 def _megabytes(name: str) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class StepResult:
     """Outcome of a step.
 
     Attributes:
-        terms: means over the samples of all processes; ``loss`` is the sum of the minimised ones.
+        terms: ``loss`` and its terms, means over the samples of all processes.
         norms: gradient norm of each optimised part, before clipping.
         skipped: why nothing was trained; None if the step was taken.
         names: of a skipped step, the samples of the processes whose losses are not finite.
@@ -44,12 +45,12 @@ class StepResult:
 
 
 class TrainStep:
-    """Steps a task's optimisers; its state is the task, the optimisers and the step number.
+    """Steps the optimisers of a task's optimised attributes, which it compiles and wraps in place.
 
     Args:
-        task: on its device; its optimised attributes are wrapped for distributed training here.
-        optimisers: optimiser of each optimised attribute.
-        rates: learning rate of each optimised attribute as a function of the step.
+        task: on its device.
+        optimisers: by optimised attribute.
+        rates: learning rates as functions of the step, by optimised attribute.
         device: of the batches.
         dtype: of the batches' floating point tensors.
         autocast: dtype of autocast, torch.bfloat16 or torch.float16; None is off.
@@ -57,7 +58,7 @@ class TrainStep:
         rank: of this process.
         clip_norm: largest gradient norm of an optimised part; 0 is off.
         ema_decay: of an average of all weights and buffers; 0 is off.
-        backend: of torch.compile, which compiles the optimised attributes in place; "" is off.
+        backend: of torch.compile; "" is off.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class TrainStep:
         ema_decay: float = 0.0,
         backend: str = "",
     ) -> None:
-        self.task, self.optimisers, self.rates = task, dict(optimisers), dict(rates)
+        self.task = task
+        self.optimisers = {name: optimisers[name] for name in task.optimized}
+        self.rates = {name: rates[name] for name in task.optimized}
         self.device, self.dtype, self.autocast = device, dtype, autocast
         self.seed, self.rank, self.clip_norm = seed, rank, clip_norm
         self.scaler = torch.amp.GradScaler(device.type, enabled=autocast == torch.float16)
@@ -89,11 +92,6 @@ class TrainStep:
         self._saved_buffers = [buffer.clone() for buffer in self._buffers]
         self._saved_parts: dict[str, tuple[list[Tensor], dict[str, Any]]] = {}
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The optimised attributes."""
-        return self.task.optimized
-
     def step(
         self, micro_batches: Sequence[Batch], at: Progress, *, stop: bool = False
     ) -> StepResult:
@@ -106,7 +104,7 @@ class TrainStep:
         Args:
             micro_batches: this process's samples in the order of the batch; a loss is weighted by
                 its micro-batch's share of them.
-            at: the step.
+            at: the current step.
             stop: whether this process was asked to stop.
         """
         self.task.train()
@@ -121,7 +119,8 @@ class TrainStep:
             phase_means = mean_over_processes(terms_and_stop, self.device)
             result.stop = phase_means.pop(("count", "stop")) > 0 or result.stop
             means |= phase_means
-            result.skipped = self._advance(name, loss_of(phase_means), at, result.norms)
+            loss = with_loss(phase_means)["loss"]
+            result.skipped = self._advance(name, loss, at, result.norms)
             if result.skipped is not None:
                 result.names = _suspects(terms, micro_batches)
                 break
@@ -151,8 +150,7 @@ class TrainStep:
         first process's count.
         """
         samples, last = sum(map(len, micro_batches)), len(micro_batches) - 1
-        phase = 0
-        while True:
+        for phase in count():
             name, sums = "", Terms()
             for index, batch in enumerate(micro_batches):
                 with (
@@ -172,15 +170,13 @@ class TrainStep:
             with self._synchronised(""), batchnorm.keep_statistics(self.task):
                 if next(phases, None) is None:
                     return
-            phase += 1
 
     def _rerun_to_phase(
         self, batch: Batch, at: Progress, phase: int
     ) -> Iterator[tuple[str, Losses]]:
-        """Give the phases from number `phase` on.
+        """Compute the phases before `phase` once more, and return those from it on.
 
-        The phases before it are computed once more, a forward pass each: keeping their graphs for
-        all micro-batches would take the memory that accumulation saves.
+        Keeping their graphs for all micro-batches would take the memory that accumulation saves.
         """
         phases = self._phases(batch, at)
         for _ in range(phase):
@@ -213,7 +209,7 @@ class TrainStep:
     def _synchronised(self, name: str) -> ExitStack:
         """Let no optimised part but `name` exchange gradients with other processes."""
         stack = ExitStack()
-        for other in self.names:
+        for other in self.optimisers:
             module = getattr(self.task, other)
             if other != name and isinstance(module, DistributedDataParallel):
                 stack.enter_context(module.no_sync())
@@ -235,7 +231,7 @@ class TrainStep:
             return f"the gradient norm of {name} is {norms[name]}"
         if self.clip_norm:
             clip_grads_with_norm_(parameters, self.clip_norm, norm)
-        if name != self.names[-1]:
+        if name != self.task.optimized[-1]:
             weights = [parameter.detach().clone() for parameter in parameters]
             self._saved_parts[name] = weights, deepcopy(optimiser.state_dict())
         self.scaler.step(optimiser)
@@ -254,42 +250,32 @@ class TrainStep:
         modules = stateful_modules(self.task)
         state: dict[str, Any] = {
             "parts": {name: module.state_dict() for name, module in modules.items()},
-            "optimisers": {name: self.optimisers[name].state_dict() for name in self.names},
+            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
             "scaler": self.scaler.state_dict(),
         }
         return state if self.averages is None else state | {"averages": self.averages.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Load what `state` gave.
-
-        Converted checkpoints may lack states of optimisers, the scaler and the averages: these
-        start from scratch.
-        """
+        """Load what `state` returned; optimisers, scaler and averages may be missing in it."""
         for name, module in stateful_modules(self.task).items():
             module.load_state_dict(state["parts"][name])
-        for name in self.names:
+        for name, optimiser in self.optimisers.items():
             if name in state["optimisers"]:
-                self.optimisers[name].load_state_dict(state["optimisers"][name])
+                optimiser.load_state_dict(state["optimisers"][name])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
-        if self.averages is not None and "averages" in state:
-            self.averages.load_state_dict(state["averages"])
-        elif self.averages is not None:
-            self.averages.reset()
+        if self.averages is not None:
+            self.averages.load_state_dict(state.get("averages") or self.averages.current())
 
     def prepare_evaluation(self) -> None:
         """Put the task in evaluation mode, with the first process's statistics everywhere."""
         self.task.eval()
-        for name in self.names:
+        for name in self.optimisers:
             group_module.broadcast_buffers(unwrap(getattr(self.task, name)))
 
     @torch.no_grad()
     def evaluate(self, batches: Iterator[Any], at: Progress) -> dict[str, float]:
-        """Average all terms over the samples of all processes, in evaluation mode.
-
-        Returns:
-            ``loss`` and every term by name; nothing where there are no samples.
-        """
+        """Average ``loss`` and every term over the samples of all processes, if there are any."""
         self.prepare_evaluation()
         sums: dict[tuple[str, str], float] = {}
         samples = 0
@@ -313,14 +299,10 @@ def mean_over_processes(terms: Terms, device: torch.device) -> dict[tuple[str, s
     return {k: mean * group_module.size() if k[0] == "count" else mean for k, mean in means}
 
 
-def loss_of(means: Mapping[tuple[str, str], float]) -> float:
-    """Sum the minimised terms."""
-    return math.fsum(value for (kind, _), value in means.items() if kind == "train")
-
-
 def with_loss(means: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    """Give terms by name, after ``loss``, the sum of those that are minimised."""
-    return {"loss": loss_of(means)} | {name: value for (_, name), value in means.items()}
+    """Terms by name, after ``loss``, the sum of those that are minimised."""
+    loss = math.fsum(value for (kind, _), value in means.items() if kind == "train")
+    return {"loss": loss} | {name: value for (_, name), value in means.items()}
 
 
 def _suspects(terms: Terms, micro_batches: Sequence[Batch]) -> tuple[str, ...]:
@@ -347,7 +329,7 @@ def _copy(source: list[Tensor], target: list[Tensor]) -> None:
 
 
 def timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
-    """Give each batch with the seconds waited for it."""
+    """Yield each batch with the seconds waited for it."""
     asked = time.monotonic()
     for batch in batches:
         yield batch, time.monotonic() - asked
@@ -356,14 +338,7 @@ def timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
 
 @dataclass
 class AverageMeter:
-    """Sums over the steps of an epoch; ``vars`` of it restore it.
-
-    Attributes:
-        steps: their number.
-        seconds: their duration, with loading.
-        waited: seconds of these that were spent waiting for batches.
-        sums: of each term, by name.
-    """
+    """Sums over the steps of an epoch: its seconds, those spent waiting for batches, its terms."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -371,7 +346,7 @@ class AverageMeter:
     sums: dict[str, float] = field(default_factory=dict)
 
     def add(self, terms: Mapping[str, float], *, waited: float, seconds: float) -> None:
-        """Add a step: its terms, the seconds waited for its batch and the seconds after that."""
+        """Add a step; `seconds` are those after its batch was loaded."""
         self.steps += 1
         self.waited += waited
         self.seconds += waited + seconds
@@ -379,5 +354,5 @@ class AverageMeter:
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def means(self) -> dict[str, float]:
-        """Mean of every term over the steps."""
+        """Mean of every term."""
         return {name: total / self.steps for name, total in self.sums.items()}

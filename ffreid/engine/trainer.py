@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +28,10 @@ from ffreid.errors import UserError
 
 SELECTION_KEYS = ("TEST.SELECT_ON", "TRAIN.SELECT")
 """Prefixes of the settings that choose the number which selects the best state."""
-SHOWN = 8
-"""Samples of a skipped step that are named on the screen."""
 
 
 class Trainer:
-    """One training run.
-
-    Args:
-        cfg: frozen configuration.
-        world: this process among all.
-        modules: the task's.
-        folder: of the run.
-        state: checkpoint to resume from.
-        origin: its file.
-
-    Raises:
-        UserError: the data or the checkpoint cannot be used.
-    """
+    """One training run in `folder`, resumed from the checkpoint `state` of the file `origin`."""
 
     def __init__(
         self,
@@ -84,14 +69,12 @@ class Trainer:
             )
         if cfg.TRAIN.SELECT:
             check_selection(cfg.TRAIN.SELECT, self.validation.numbers(cfg, self.source))
-        self.rates = self.build.rates(cfg, self.plan)
         self.train_step = self._build_train_step(resumed=state is not None)
         self.manager = CheckpointManager(folder, every=cfg.TRAIN.KEEP_EVERY, keep=cfg.TRAIN.KEEP)
         self.start = self.skipped = self.lines = 0
         self.best: dict[str, Best] = {}
         self.measured: dict[str, float] = {}
-        self.evaluation_pending = False
-        self.epoch = AverageMeter()
+        self.evaluation_pending, self.epoch = False, AverageMeter()
         self.saved: tuple[Path, int] | None = None
         if state is not None:
             self._restore(state, Path(origin))
@@ -118,7 +101,7 @@ class Trainer:
         return TrainStep(
             task,
             self.build.build_optimisers(cfg, task),
-            self.rates,
+            self.build.rates(cfg, self.plan),
             device=device,
             dtype=precision.dtype(cfg),
             autocast=precision.autocast_dtype(cfg, device),
@@ -133,7 +116,10 @@ class Trainer:
         if "converted" in state:
             for name, module in stateful_modules(self.train_step.task).items():
                 load_weights(module, state["parts"].get(name, {}), f"{origin}, its part {name},")
-            if self.world.is_main and state["optimisers"].keys() != set(self.train_step.names):
+            if (
+                self.world.is_main
+                and state["optimisers"].keys() != self.train_step.optimisers.keys()
+            ):
                 report.log(f"note: {origin} holds no optimiser state: optimisers start from zero")
         self.train_step.load_state(state)
         self.saved = (origin, state["step"])
@@ -150,7 +136,7 @@ class Trainer:
             self.best = {n: value for n, value in best if (self.folder / f"{n}.pth").is_file()}
 
     def fit(self, stop_at: int | None = None, *, profiled_steps: int = 0) -> Path:
-        """Train to the last step, or to `stop_at`; give the run folder.
+        """Train to the last step, or to `stop_at`; return the run folder.
 
         Raises:
             UserError: a file cannot be read or written, or too many steps in a row were skipped.
@@ -158,7 +144,7 @@ class Trainer:
         """
         cfg, plan, world = self.cfg, self.plan, self.world
         end = plan.total if stop_at is None else min(stop_at, plan.total)
-        keys = self._keys(self.start, end)
+        batches = self._batches(self.start, end)
         if world.is_main:
             run_folder.start_run(
                 cfg,
@@ -183,8 +169,8 @@ class Trainer:
             )
             if self.evaluation_pending or done_without_checkpoint:
                 self._validate(self.start)
-            steps = group_by_step(self._batches(keys), keys.micro_batches)
-            for step, (micro_batches, waited) in zip(keys.steps, timed(steps), strict=True):
+            steps = zip(range(self.start, end), timed(batches), strict=True)
+            for step, (micro_batches, waited) in steps:
                 result = self._step(step, micro_batches, waited)
                 profile_step()
                 self._after_step(step + 1, stop=result.stop)
@@ -194,26 +180,21 @@ class Trainer:
 
     def dry_run(self) -> dict[str, Any]:
         """Run one step and one batch of the evaluation and describe both; write nothing."""
-        keys = self._keys(0, 1)
         return dry_run.dry_run(
             self.train_step,
-            islice(self._batches(keys), keys.micro_batches),
+            self._batches(0, 1),
             self._at(0),
             lambda: self.validation.one_batch(self.cfg, self.world, self.source, self.train_step),
         )
 
-    def _keys(self, start: int, end: int) -> StepKeys:
-        return StepKeys(
-            start=start,
-            total=end,
-            plan=self.plan,
-            micro_batches=self.cfg.TRAIN.ACCUMULATE,
-            rank=self.world.rank,
-            size=self.world.size,
+    def _batches(self, start: int, end: int) -> Iterator[list[Any]]:
+        """Load the micro-batches of each step."""
+        rank, size, count = self.world.rank, self.world.size, self.cfg.TRAIN.ACCUMULATE
+        keys = StepKeys(
+            start=start, total=end, plan=self.plan, micro_batches=count, rank=rank, size=size
         )
-
-    def _batches(self, keys: StepKeys) -> Iterator[Any]:
-        return stream(self.data, keys, self.build.collate, workers=self.plan.workers)
+        batches = stream(self.data, keys, self.build.collate, workers=self.plan.workers)
+        return group_by_step(batches, count)
 
     def _at(self, step: int) -> Progress:
         return Progress(step, self.plan.total, step // self.plan.steps_per_epoch)
@@ -231,7 +212,7 @@ class Trainer:
                 done=step + 1,
                 epoch=at.epoch,
                 terms=result.terms,
-                rates={name: self.rates[name](step) for name in self.train_step.names},
+                rates={name: rate(step) for name, rate in self.train_step.rates.items()},
                 norms=result.norms,
                 waited=waited,
                 seconds=seconds,
@@ -249,7 +230,7 @@ class Trainer:
             self.skipped = 0
             return
         self.skipped += 1
-        samples = ", ".join(result.names[:SHOWN]) + ", …" * (len(result.names) > SHOWN)
+        samples = ", ".join(result.names[:8]) + ", …" * (len(result.names) > 8)
         terms = ", ".join(f"{name} {value:g}" for name, value in result.terms.items())
         self.logger.log(
             f"note: step {done} is skipped, weights stay as they were: {result.skipped} ({terms}); "
@@ -319,8 +300,7 @@ class Trainer:
         result = self.validation.validate(
             self.cfg, self.world, self.source, self.train_step, self._at(done - 1)
         ).selected_by(self.cfg.TRAIN.SELECT)
-        best = self.best.get(name)
-        better = result.better_than(best.value if best else None)
+        better = result.better_than(self.best[name].value if name in self.best else None)
         if better:
             self.best[name] = Best(name=result.name, value=result.value, step=done)
         if not ema:

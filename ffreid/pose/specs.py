@@ -26,39 +26,26 @@ _SYMBOLS = {
 
 
 def inputs(dtype: torch.dtype) -> tuple[TensorSpec, ...]:
-    """Inputs of FFB6D; images and features have `dtype`."""
-    colours = TensorSpec(
-        name="rgb",
-        shape=("B", 3, "H", "W"),
-        dtype=dtype,
-        unit="0 … 255",
-        meaning="RGB image, not normalised",
-        range=(0, 256),
-        symbols=_symbols("B", "H", "W"),
+    """Inputs of FFB6D, in the order of `Inputs`; images and features have `dtype`."""
+    colours = _spec(
+        "rgb", ("B", 3, "H", "W"), dtype, "0 … 255", "RGB image, not normalised", (0, 256)
     )
-    features = TensorSpec(
-        name="features",
-        shape=("B", 9, "N"),
-        dtype=dtype,
-        unit="m, 0 … 255, 1",
-        meaning="x y z in the camera's frame, r g b, and the surface's normal of each point; the "
+    features = _spec(
+        "features",
+        ("B", 9, "N"),
+        dtype,
+        "m, 0 … 255, 1",
+        "x y z in the camera's frame, r g b, and the surface's normal of each point; the "
         "first N // 4^i of the points, in random order, are those of level i",
-        symbols=_symbols("B", "N"),
     )
-    choose = _index("choose", ("N",), "H * W", "pixel of each point: row * W + column")
-    return (colours, features, choose, *_levels())
-
-
-def _levels() -> list[TensorSpec]:
-    """All neighbour indices, in the order of `Inputs`."""
+    indices = [_index("choose", ("N",), "H * W", "pixel of each point: row * W + column")]
     k, pixels = NEIGHBOURS, "pixels, row by row, of the grid of rows and columns 0, {0}, 2 x {0} …"
-    specs = []
     for i in range(4):
         meaning = f"the {k} nearest points of level {i} to each of them, itself first"
-        specs.append(_index(f"neighbours_{i}", (_points(i), k), _points(i), meaning))
+        indices.append(_index(f"neighbours_{i}", (_points(i), k), _points(i), meaning))
     for i in range(4):
         meaning = f"the nearest point of level {i + 1} to each of level {i}"
-        specs.append(_index(f"nearest_kept_{i}", (_points(i), 1), _points(i + 1), meaning))
+        indices.append(_index(f"nearest_kept_{i}", (_points(i), 1), _points(i + 1), meaning))
     ways = {
         "down": [(i + 1, stride) for i, stride in enumerate(STRIDES_DOWN)],
         "up": [(3 - i, stride) for i, stride in enumerate(STRIDES_UP)],
@@ -66,33 +53,23 @@ def _levels() -> list[TensorSpec]:
     for way, levels in ways.items():
         for i, (level, stride) in enumerate(levels):
             meaning = f"the {k} nearest {pixels.format(stride)} to each point of level {level}"
-            bound = _pixels(stride)
-            specs.append(_index(f"pixels_{way}_{i}", (_points(level), k), bound, meaning))
+            shape, bound = (_points(level), k), _pixels(stride)
+            indices.append(_index(f"pixels_{way}_{i}", shape, bound, meaning))
         for i, (level, stride) in enumerate(levels):
             meaning = f"the nearest point of level {level} to each of the {pixels.format(stride)}"
-            bound = _points(level)
-            specs.append(_index(f"points_{way}_{i}", (_pixels(stride), 1), bound, meaning))
-    return specs
+            shape, bound = (_pixels(stride), 1), _points(level)
+            indices.append(_index(f"points_{way}_{i}", shape, bound, meaning))
+    return (colours, features, *indices)
 
 
 def outputs(classes: int, keypoints: int, dtype: torch.dtype) -> tuple[TensorSpec, ...]:
     """Outputs of the three heads, per point."""
-    symbols = _symbols("B", "N")
-
-    def head(name: str, shape: tuple[Size, ...], unit: str, meaning: str) -> TensorSpec:
-        return TensorSpec(
-            name=name, shape=shape, dtype=dtype, unit=unit, meaning=meaning, symbols=symbols
-        )
-
+    names = "logits of the classes; 0 is the background, c the object objects.names[c - 1]"
+    keypoint, centre = "point minus its keypoint", "point minus its object's centre"
     return (
-        head(
-            "segmentation",
-            ("B", classes, "N"),
-            "1",
-            "logits of the classes; 0 is the background, c the object objects.names[c - 1]",
-        ),
-        head("keypoint_offsets", ("B", keypoints, "N", 3), "m", "point minus its keypoint"),
-        head("centre_offsets", ("B", 1, "N", 3), "m", "point minus its object's centre"),
+        _spec("segmentation", ("B", classes, "N"), dtype, "1", names),
+        _spec("keypoint_offsets", ("B", keypoints, "N", 3), dtype, "m", keypoint),
+        _spec("centre_offsets", ("B", 1, "N", 3), dtype, "m", centre),
     )
 
 
@@ -106,17 +83,24 @@ def _pixels(stride: int) -> str:
 
 def _index(name: str, shape: tuple[Size, ...], bound: str, meaning: str) -> TensorSpec:
     """Indices of shape (B, *shape) below `bound`."""
-    words = " ".join(map(str, ("B", *shape, bound))).split()
+    return _spec(name, ("B", *shape), torch.int64, "index", meaning, (0, bound))
+
+
+def _spec(
+    name: str,
+    shape: tuple[Size, ...],
+    dtype: torch.dtype,
+    unit: str,
+    meaning: str,
+    range: tuple[int, Size] | None = None,
+) -> TensorSpec:
+    words = " ".join(map(str, (*shape, *(range or ())))).split()
     return TensorSpec(
         name=name,
-        shape=("B", *shape),
-        dtype=torch.int64,
-        unit="index",
+        shape=shape,
+        dtype=dtype,
+        unit=unit,
         meaning=meaning,
-        range=(0, bound),
-        symbols=_symbols(*(symbol for symbol in _SYMBOLS if symbol in words)),
+        range=range,
+        symbols={name: symbol for name, symbol in _SYMBOLS.items() if name in words},
     )
-
-
-def _symbols(*names: str) -> dict[str, Symbol]:
-    return {name: _SYMBOLS[name] for name in names}

@@ -45,12 +45,7 @@ class PoseTask(Task):
 
     def losses(self, batch: PoseBatch, at: Progress) -> Iterator[tuple[str, Losses]]:
         """Yield the network's three terms once."""
-        net = self.net if self.training else unwrap(self.net)
-        outputs = net(batch.inputs)
-        yield (
-            "net",
-            Losses(
-                train=pose_losses(outputs, batch.targets, self.offset_samples),
-                log={"accuracy": segmentation_accuracy(outputs, batch.targets)},
-            ),
-        )
+        outputs = (self.net if self.training else unwrap(self.net))(batch.inputs)
+        losses = pose_losses(outputs, batch.targets, self.offset_samples)
+        accuracy = segmentation_accuracy(outputs, batch.targets)
+        yield "net", Losses(train=losses, log={"accuracy": accuracy})

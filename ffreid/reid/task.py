@@ -17,12 +17,7 @@ from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE, ClothesMemory,
 
 
 class NetworkWithClassifier(nn.Module):
-    """A network and the classifier of identities that trains it.
-
-    Args:
-        model: images or clips to features (B, D).
-        classifier: features to identity scores (B, C).
-    """
+    """A network and the classifier of identities that trains it."""
 
     def __init__(self, model: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
@@ -39,15 +34,11 @@ class Settings:
     """Losses, their weights and the epochs from which they train.
 
     Attributes:
-        identity: name in `CLASSIFICATION`.
-        clothes: name in `CLOTHES`.
+        identity: name in `CLASSIFICATION`, with `scale` of cosines and `margin`.
+        clothes: name in `CLOTHES`, with `scale` of cosines.
         pair: name in `PAIRWISE`.
         pair_weight: with 0 the pairwise loss is logged only.
         pair_gradient: see `engine.distributed.group.gather_with_grad`.
-        scale: of cosines in the identity and clothes losses.
-        margin: of the identity loss.
-        pair_scale: of cosines in the pairwise loss.
-        pair_margin: of the pairwise loss.
         epsilon: of CAL.
         clothes_from: epoch from which the clothes classifier trains.
         adversarial_from: epoch from which CAL trains the network.
@@ -105,22 +96,34 @@ class ReidTask(Task):
 
         Losses that do not train are computed without gradient, for the log.
         """
-        batchnorm.regroup(self.net, self._groups(batch))
+        s, adversarial = self.settings, at.epoch >= self.settings.adversarial_from
+        groups, rest = divmod(len(batch), s.group or len(batch))
+        groups = 1 if rest else groups
+        batchnorm.regroup(self.net, groups)
         features, scores = self.net(batch.images)
-        train = {"classification": self._identity_loss(scores, batch)}
-        log = {"accuracy": _accuracy(scores, batch.identities)}
-        pair = self._pairwise_loss(features, batch)
-        if self.settings.pair_weight:
-            train["weighted_pair"] = self.settings.pair_weight * pair
-        log["pair"] = pair.detach()
-        adversarial = at.epoch >= self.settings.adversarial_from
+        identity = CLASSIFICATION[s.identity]
+        train = {
+            "classification": identity(scores, batch.identities, scale=s.scale, margin=s.margin)
+        }
+        with nullcontext() if s.pair_weight else torch.no_grad():
+            pair = PAIRWISE[s.pair](
+                features,
+                batch.identities,
+                scale=s.pair_scale,
+                margin=s.pair_margin,
+                gradient=s.pair_gradient,
+                groups=groups,
+            )
+        if s.pair_weight:
+            train["weighted_pair"] = s.pair_weight * pair
+        log = {"accuracy": _accuracy(scores, batch.identities), "pair": pair.detach()}
         if self.clothes is not None:
-            clothes = self._clothes_loss(features, batch, at)
-            if at.epoch >= self.settings.clothes_from:
+            clothes = self._clothes_loss(self.clothes, features, batch, at)
+            if at.epoch >= s.clothes_from:
                 yield "clothes", Losses(train={"clothes": clothes})
             else:
                 log["clothes"] = clothes
-            cosines, loss = self._adversarial_loss(features, batch, at)
+            cosines, loss = self._adversarial_loss(self.clothes, features, batch, at)
             log["clothes_accuracy"] = _accuracy(cosines, batch.clothes)
             (train if adversarial else log)["adversarial"] = loss
         if self.memory is not None:
@@ -133,55 +136,26 @@ class ReidTask(Task):
         broken = torch.tensor(float(len(batch.broken)), device=features.device)
         yield "net", Losses(train, log, count={"broken": broken})
 
-    def _groups(self, batch: ReidBatch) -> int:
-        """Number of the reference implementation's processes in a batch, 1 if not a multiple."""
-        groups, rest = divmod(len(batch), self.settings.group or len(batch))
-        return 1 if rest else groups
-
-    def _identity_loss(self, scores: Tensor, batch: ReidBatch) -> Tensor:
-        s = self.settings
-        loss = CLASSIFICATION[s.identity]
-        return loss(scores, batch.identities, scale=s.scale, margin=s.margin)
-
-    def _pairwise_loss(self, features: Tensor, batch: ReidBatch) -> Tensor:
-        s = self.settings
-        with nullcontext() if s.pair_weight else torch.no_grad():
-            return PAIRWISE[s.pair](
-                features,
-                batch.identities,
-                scale=s.pair_scale,
-                margin=s.pair_margin,
-                gradient=s.pair_gradient,
-                groups=self._groups(batch),
-            )
-
-    def _clothes_loss(self, features: Tensor, batch: ReidBatch, at: Progress) -> Tensor:
-        assert self.clothes is not None
+    def _clothes_loss(
+        self, classifier: nn.Module, features: Tensor, batch: ReidBatch, at: Progress
+    ) -> Tensor:
         trains = at.epoch >= self.settings.clothes_from
         # DistributedDataParallel must not run forward without running backward.
-        head = self.clothes if trains else unwrap(self.clothes)
+        head = classifier if trains else unwrap(classifier)
         with nullcontext() if trains else torch.no_grad():
-            cosines = head(features.detach())
             loss = CLOTHES[self.settings.clothes]
-            return loss(cosines, batch.clothes, scale=self.settings.scale)
+            return loss(head(features.detach()), batch.clothes, scale=self.settings.scale)
 
     def _adversarial_loss(
-        self, features: Tensor, batch: ReidBatch, at: Progress
+        self, classifier: nn.Module, features: Tensor, batch: ReidBatch, at: Progress
     ) -> tuple[Tensor, Tensor]:
         """Cosines and CAL of the updated clothes classifier, whose weights are constants here."""
-        assert self.clothes is not None
-        head = unwrap(self.clothes)
+        s, head = self.settings, unwrap(classifier)
         fixed: dict[str, Any] = {name: p.detach() for name, p in head.named_parameters()}
-        trains = at.epoch >= self.settings.adversarial_from
-        with nullcontext() if trains else torch.no_grad():
+        with nullcontext() if at.epoch >= s.adversarial_from else torch.no_grad():
             cosines = functional_call(head, fixed, (features,))
-            loss = cal(
-                cosines,
-                batch.clothes,
-                self.clothes_of_identity[batch.identities],
-                scale=self.settings.scale,
-                epsilon=self.settings.epsilon,
-            )
+            allowed = self.clothes_of_identity[batch.identities]
+            loss = cal(cosines, batch.clothes, allowed, scale=s.scale, epsilon=s.epsilon)
         return cosines, loss
 
 

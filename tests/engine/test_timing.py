@@ -23,7 +23,7 @@ def test_several_repeats_are_warmed_up_once(repeats: int, expected: int) -> None
     assert len(calls) == expected
 
 
-def filling(before: int, megabytes: int, *, kept: int = 0) -> Callable[[], object]:
+def filling(before: int, megabytes: int, kept: int) -> Callable[[], object]:
     """Fill and drop `before` MB, keep `kept`, and give a call that fills `megabytes`."""
     filled(before)
     rest = filled(kept)
@@ -37,7 +37,7 @@ def filled(megabytes: int) -> bytes:
 @on_linux
 def test_memory_is_what_a_call_adds_in_a_fresh_process() -> None:
     parent = filled(300)  # does not count
-    cost = measure_alone(filling, 200, 100, kept=50)
+    cost = measure_alone(filling, 200, 100, 50)
     assert len(parent) == 300 << 20
     assert cost.milliseconds > 0
     assert cost.megabytes is not None

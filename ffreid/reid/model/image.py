@@ -49,7 +49,7 @@ class GeneralisedMeanPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, C)."""
         # float32: 41^3 overflows float16.
-        powers = upcast_half(x).clamp(min=1e-6) ** self.p
+        powers: Tensor = upcast_half(x).clamp(min=1e-6) ** self.p
         return powers.mean((2, 3)) ** (1.0 / self.p)
 
 
