@@ -41,17 +41,24 @@ def draw(share: str, axes: str) -> tuple[Tensor, Tensor]:
     return batch, torch.randn(shape, dtype=torch.float64, generator=generator)
 
 
-def trained(net: nn.Module, batch: Tensor, weights: Tensor) -> dict[str, Tensor]:
-    """Two training passes: the last outputs and gradients, and the statistics after both."""
-    for _ in range(2):
+def trained(
+    net: nn.Module,
+    batch: Tensor,
+    weights: Tensor,
+    *,
+    passes: int = 2,
+    autocast: torch.dtype | None = None,
+) -> dict[str, Tensor]:
+    """Training passes: the last outputs and gradients, and the statistics after all."""
+    for _ in range(passes):
         net.zero_grad()
         inputs = batch.clone().requires_grad_()
-        outputs = net(inputs)
-        (outputs.pow(2) * weights).sum().backward()
-    assert inputs.grad is not None
+        with torch.autocast("cpu", autocast, enabled=autocast is not None):
+            outputs = net(inputs)
+        (outputs.to(weights.dtype).pow(2) * weights).sum().backward()
     gradients = {f"gradient of {name}": p.grad for name, p in net.named_parameters()}
-    found = {"outputs": outputs.detach(), "gradient": inputs.grad, **net.state_dict(), **gradients}
-    return {key: value for key, value in found.items() if value is not None}
+    results = {"outputs": outputs.detach(), "gradient": inputs.grad, **net.state_dict()}
+    return {key: value for key, value in (results | gradients).items() if value is not None}
 
 
 def large(dtype: torch.dtype) -> Tensor:
@@ -59,66 +66,63 @@ def large(dtype: torch.dtype) -> Tensor:
     return (100 * draw("unequal", "images")[0]).to(dtype)
 
 
-def share_of(rank: int, share: str) -> slice:
-    return slice(0, SHARES[share][0]) if rank == 0 else slice(SHARES[share][0], None)
-
-
 def work(rank: int) -> dict[Any, dict[str, Tensor]]:
-    found = {}
+    """This process's results of every case and of both half precisions."""
+
+    def local(share: str, batch: Tensor) -> Tensor:
+        return torch.split(batch, list(SHARES[share]))[rank]
+
+    results: dict[Any, dict[str, Tensor]] = {}
     for share, axes in CASES:
         batch, weights = draw(share, axes)
-        mine = share_of(rank, share)
         net = batchnorm.synchronise(network(axes), CPU)
-        found[share, axes] = trained(net, batch[mine], weights[mine])
-    return found | {str(dtype): under_autocast(rank, dtype) for dtype in HALF}
-
-
-def under_autocast(rank: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    net = batchnorm.synchronise(network("images").float(), CPU)
-    inputs = large(dtype)[share_of(rank, "unequal")].requires_grad_()
-    with torch.autocast("cpu", dtype):
-        outputs = net(inputs)
-    outputs.float().pow(2).sum().backward()
-    assert inputs.grad is not None
-    return {"outputs": outputs.detach(), "gradient": inputs.grad, **net.state_dict()}
+        results[share, axes] = trained(net, local(share, batch), local(share, weights))
+    for dtype in HALF:
+        net = batchnorm.synchronise(network("images").float(), CPU)
+        inputs = local("unequal", large(dtype))
+        ones = torch.ones(inputs.shape)
+        results[str(dtype)] = trained(net, inputs, ones, passes=1, autocast=dtype)
+    return results
 
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, list[Any]]:
-    found = in_processes(work, tmp_path_factory.mktemp("norm"))
-    return {case: [found[rank][case] for rank in range(SIZE)] for case in found[0]}
+    results = in_processes(work, tmp_path_factory.mktemp("norm"))
+    return {case: [results[rank][case] for rank in range(SIZE)] for case in results[0]}
+
+
+def joined(first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Outputs and gradients of both parts of a batch."""
+    results = {key: torch.cat([first[key], second[key]]) for key in ("outputs", "gradient")}
+    return results | {key: first[key] + second[key] for key in PARAMETERS}
 
 
 @pytest.mark.parametrize(("share", "axes"), CASES)
 def test_two_processes_normalise_as_one_with_the_joined_batch(
     processes: dict[Any, list[Any]], share: str, axes: str
 ) -> None:
-    first, second = processes[share, axes]
-    joined = trained(network(axes), *draw(share, axes))
-    found = {key: torch.cat([first[key], second[key]]) for key in ("outputs", "gradient")}
-    found |= {key: first[key] + second[key] for key in PARAMETERS}
-    for statistics in (first, second):
-        for key, value in (found | {key: statistics[key] for key in STATISTICS}).items():
-            torch.testing.assert_close(value, joined[key], rtol=1e-10, atol=1e-10)
+    expected = trained(network(axes), *draw(share, axes))
+    for one in processes[share, axes]:
+        results = joined(*processes[share, axes]) | {key: one[key] for key in STATISTICS}
+        for key, value in results.items():
+            torch.testing.assert_close(value, expected[key], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_statistics_stay_in_float32_under_autocast(
     processes: dict[Any, list[Any]], dtype: torch.dtype
 ) -> None:
-    joined = network("images")
-    expected = joined(large(dtype).double()).detach()
-    found = processes[str(dtype)]
-    outputs = torch.cat([mine["outputs"] for mine in found])
+    net = network("images")
+    expected = net(large(dtype).double()).detach()
+    outputs = torch.cat([one["outputs"] for one in processes[str(dtype)]])
     assert outputs.dtype == dtype
     torch.testing.assert_close(outputs.double(), expected, rtol=1e-2, atol=1e-2)
-    for mine in found:
-        assert mine["gradient"].dtype == dtype
-        assert mine["gradient"].isfinite().all()
+    for one in processes[str(dtype)]:
+        assert one["gradient"].dtype == dtype
+        assert one["gradient"].isfinite().all()
         for key in STATISTICS[:2]:
-            assert mine[key].dtype == torch.float32
-            value = joined.state_dict()[key]
-            torch.testing.assert_close(mine[key].double(), value, rtol=1e-5, atol=1e-5)
+            value = net.state_dict()[key].float()  # which checks the dtype
+            torch.testing.assert_close(one[key], value, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("axes", AXES)
@@ -145,9 +149,9 @@ def test_frozen_statistics_stay_and_parameters_train() -> None:
     net = network("clouds").train()
     batchnorm.freeze(net)
     before = deepcopy(net.state_dict())
-    found = trained(net, *draw("equal", "clouds"))
+    results = trained(net, *draw("equal", "clouds"))
     assert all(torch.equal(before[key], net.state_dict()[key]) for key in before)
-    assert found["gradient of 0.weight"].abs().min() > 0
+    assert results["gradient of 0.weight"].abs().min() > 0
 
 
 def test_momentum_is_set_in_every_batch_norm() -> None:
@@ -161,16 +165,9 @@ def test_groups_are_normalised_separately_with_the_statistics_of_the_first(axes:
     grouped, alone = network(axes), network(axes)
     batchnorm.group(grouped, 2)
     batch, weights = draw("equal", axes)
-    found = trained(grouped, batch, weights)
+    results = trained(grouped, batch, weights)
     first = trained(alone, batch[:3], weights[:3])
     second = trained(network(axes), batch[3:], weights[3:])
-    expected = {key: torch.cat([first[key], second[key]]) for key in ("outputs", "gradient")}
-    expected |= {key: first[key] + second[key] for key in PARAMETERS} | alone.state_dict()
-    torch.testing.assert_close({key: found[key] for key in expected}, expected)
-
-
-def test_groups_make_no_difference_in_evaluation() -> None:
-    grouped, alone = network("clouds").eval(), network("clouds").eval()
-    batchnorm.group(grouped, 3)
-    batch, _ = draw("equal", "clouds")
-    assert torch.equal(grouped(batch), alone(batch))
+    expected = joined(first, second) | alone.state_dict()
+    torch.testing.assert_close({key: results[key] for key in expected}, expected)
+    assert torch.equal(grouped.eval()(batch), alone.eval()(batch))

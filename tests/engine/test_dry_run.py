@@ -1,7 +1,6 @@
 """A dry run describes the batch, the networks, the losses and the costs of a step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,21 +10,9 @@ from torch import Tensor, nn
 from ffreid.engine.dry_run import describe, dry_run, show
 from ffreid.engine.task import Losses, Progress, Task
 from ffreid.engine.train_step import TrainStep
+from tests.engine.example_task import ALONE, Points
 
-
-@dataclass(frozen=True)
-class Batch:
-    """Inputs (B, 3) and labels (B,)."""
-
-    x: Tensor
-    labels: Tensor
-    names: tuple[str, ...] = ("one", "two")
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
-        return Batch(self.x.to(device, dtype), self.labels.to(device))
+BATCH = Points(torch.ones(2, 3), torch.zeros(2, 1024, dtype=torch.int64), ("one", "two"))
 
 
 class Network(nn.Module):
@@ -47,43 +34,36 @@ class Toy(Task):
         super().__init__()
         self.net, self.weight = Network(), weight
 
-    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
+    def losses(self, batch: Points, at: Progress) -> Iterator[tuple[str, Losses]]:
         five, six = self.net(batch.x)
         losses = {"five": self.weight * five.square().mean(), "six": six.square().mean()}
         yield "net", Losses(losses)
 
 
-def run(count: int = 1, weight: float = 1.0) -> tuple[dict[str, Any], Task, list[str]]:
-    """The result with `count` micro-batches, the task, and the order of events."""
-    task, events = Toy(weight), list[str]()
+def run(count: int, weight: float = 1.0) -> tuple[dict[str, Any], Task]:
+    """The result with `count` micro-batches, and the task."""
+    task = Toy(weight)
     optimisers: Any = {"net": torch.optim.SGD(task.net.parameters())}
     rates = {"net": lambda step: 0.1}
-    train_step = TrainStep(task, optimisers, rates, device=torch.device("cpu"), seed=0)
-
-    def load() -> Iterator[list[Any]]:
-        events.append("loaded")
-        yield [Batch(torch.ones(2, 3), torch.zeros(2, dtype=torch.int64))] * count
-
-    result = dry_run(train_step, load(), Progress(0, 1, 0), lambda: events.append("evaluated"))
-    return result, task, events
+    train_step = TrainStep(task, optimisers, rates, device=ALONE.device, seed=0)
+    return dry_run(train_step, iter([[BATCH] * count]), Progress(0, 1, 0), list), task
 
 
 def test_every_tensor_of_a_batch_has_a_row() -> None:
-    inner = Batch(torch.zeros(512, 1024), torch.zeros(2, dtype=torch.int64))
-    rows = describe({"inputs": inner, "levels": (torch.zeros(1, 2), [torch.zeros(()).double()])})
-    assert rows == [
-        ["inputs.x", "512 x 1024", "float32", 2.0],
-        ["inputs.labels", "2", "int64", 16 / 2**20],
+    assert describe(
+        {"inputs": BATCH, "levels": (torch.zeros(1, 2), [torch.zeros(()).double()])}
+    ) == [
+        ["inputs.x", "2 x 3", "float32", 24 / 2**20],
+        ["inputs.y", "2 x 1024", "int64", 16 / 2**10],
         ["levels.0", "1 x 2", "float32", 8 / 2**20],
         ["levels.1.0", "one number", "float64", 8 / 2**20],
     ]
 
 
 def test_one_step_of_all_micro_batches_and_one_evaluation_batch_are_described() -> None:
-    result, task, events = run(3)
-    assert events == ["loaded", "evaluated"]
+    result, task = run(3)
     assert (result["micro_batches"], result["samples"]) == (3, 6)
-    assert [row[:2] for row in result["batch"]] == [["x", "2 x 3"], ["labels", "2"]]
+    assert [row[:2] for row in result["batch"]] == [["x", "2 x 3"], ["y", "2 x 1024"]]
     assert result["network"] == [
         ["net", 16 + 25 + 30 + 56, 16 + 25 + 30, "2 x 5, 2 x 6"],
         ["net.first", 16, 16, "2 x 4"],

@@ -20,26 +20,21 @@ PARAMETERS = {"version": 1, "count": 3}
 OTHERS = {"version": 1, "count": 4}
 
 
-def writer(folder: Path, text: str = "new") -> Callable[[], None]:
-    """Write one file below a part, and a line to a log next to `folder`."""
-
-    def write() -> None:
-        (folder / "part").mkdir()
-        (folder / "part/file").write_text(text)
-        with (folder.parent / "log").open("a") as log:
-            log.write(text + "\n")
-
-    return write
-
-
 def generate(
     folder: Path,
     parameters: synthetic.Parameters = PARAMETERS,
-    write: Callable[[], None] | None = None,
+    before: Callable[[], object] = lambda: None,
 ) -> Path:
-    return synthetic.generate_once(
-        folder, write or writer(folder), parameters=parameters, parts=("part", "list.txt")
-    )
+    """Generate one file below a part, and a line in a log next to `folder`."""
+
+    def write() -> None:
+        (folder / "part").mkdir()
+        before()
+        (folder / "part/file").write_text(str(parameters["count"]))
+        with (folder.parent / "log").open("a") as log:
+            log.write("written\n")
+
+    return synthetic.generate_once(folder, write, parameters=parameters, parts=("part", "list.txt"))
 
 
 def info(folder: Path) -> object:
@@ -74,25 +69,22 @@ def test_data_of_other_parameters_are_replaced_and_other_files_kept(tmp_path: Pa
     folder = generate(tmp_path / "toy")
     for name in ("part/old", "list.txt", "notes"):
         (folder / name).write_text("mine")
-    generate(folder, OTHERS, writer(folder, "other"))
+    generate(folder, OTHERS)
     assert {path.name for path in folder.rglob("*")} == {"part", "file", "notes", "toy.json"}
-    assert (folder / "part/file").read_text() == "other"
+    assert (folder / "part/file").read_text() == "4"
     assert info(folder) == {**OTHERS, "finished": True}
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError("no", "none"), OSError("full")])
-def test_incomplete_data_are_replaced(
-    tmp_path: Path, error: type[BaseException] | BaseException
-) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("no", "none"), OSError("full")])
+def test_incomplete_data_are_replaced(tmp_path: Path, error: BaseException) -> None:
     folder = tmp_path / "toy"
 
     def stop() -> None:
-        (folder / "part").mkdir()
         (folder / "part/half").write_text("")
         raise error
 
     with pytest.raises((KeyboardInterrupt, UserError)):
-        generate(folder, write=stop)
+        generate(folder, before=stop)
     assert info(folder) == {**PARAMETERS, "finished": False}
     generate(folder)
     assert [path.name for path in (folder / "part").iterdir()] == ["file"]
@@ -128,13 +120,12 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) 
 def test_a_second_thread_waits_for_the_first(tmp_path: Path, second: synthetic.Parameters) -> None:
     folder, started, finish = tmp_path / "toy", Event(), Event()
 
-    def slowly() -> None:
+    def wait() -> None:
         started.set()
         assert finish.wait(10)
-        writer(folder)()
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(generate, folder, PARAMETERS, slowly)
+        first = pool.submit(generate, folder, PARAMETERS, wait)
         assert started.wait(10)
         waiting = pool.submit(generate, folder, second)
         with pytest.raises(TimeoutError):
@@ -149,11 +140,9 @@ SECOND = """
 import sys
 from pathlib import Path
 from ffreid.engine import synthetic
-def write():
-    raise SystemExit("writes as well")
 print("waiting", flush=True)
 parameters = {"version": 1, "count": 3}
-folder = synthetic.generate_once(Path(sys.argv[1]), write, parameters=parameters, parts=["part"])
+folder = synthetic.generate_once(Path(sys.argv[1]), exit, parameters=parameters, parts=["part"])
 print((folder / "part/file").read_text())
 """
 
@@ -162,17 +151,16 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     folder = tmp_path / "toy"
     waiting: list[subprocess.Popen[str]] = []
 
-    def slowly() -> None:
+    def start_second() -> None:
         command = [sys.executable, "-c", SECOND, str(folder)]
         waiting.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         assert waiting[0].stdout is not None
         assert waiting[0].stdout.readline() == "waiting\n"
         with pytest.raises(subprocess.TimeoutExpired):
             waiting[0].wait(0.2)
-        writer(folder)()
 
-    generate(folder, write=slowly)
-    assert waiting[0].communicate(timeout=10)[0] == "new\n"
+    generate(folder, before=start_second)
+    assert waiting[0].communicate(timeout=10)[0] == "3\n"
     assert waiting[0].returncode == 0
 
 

@@ -1,8 +1,10 @@
 """Each part of a task is stepped after the one before; evaluations weigh samples alike."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from copy import deepcopy
+from dataclasses import asdict
 from math import inf, nan
+from typing import Any
 
 import pytest
 import torch
@@ -10,27 +12,10 @@ from torch import Tensor, nn
 
 from ffreid.engine.task import Losses, Progress, Task, ValidationResult
 from ffreid.engine.train_step import AverageMeter, TrainStep, timed
+from tests.engine.example_task import ALONE, Points, collate
 
-CPU, DTYPE = torch.device("cpu"), torch.float64
+DTYPE = torch.float64
 AT = Progress(0, 1, 0)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Inputs (B, 3) and targets (B, 2)."""
-
-    x: Tensor
-    y: Tensor
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(map(str, range(len(self.x))))
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
-        return Batch(self.x.to(device, dtype), self.y.to(device, dtype))
 
 
 class Pair(Task):
@@ -44,22 +29,20 @@ class Pair(Task):
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.first, self.second = nn.Linear(3, 2).to(DTYPE), nn.Linear(3, 2).to(DTYPE)
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(3, 2, dtype=DTYPE), nn.Linear(3, 2, dtype=DTYPE)
         self.dropout, self.memory = nn.Dropout(dropout), nn.Module()
-        for parameter in self.parameters():
-            parameter.data = torch.randn(parameter.shape, dtype=DTYPE, generator=generator)
         self.memory.register_buffer("steps", torch.zeros(()))
-        self.calls: list[tuple[str, Progress | bool]] = []
+        self.calls: list[Progress | bool] = []
 
     def adjust_modes(self) -> None:
-        self.calls.append(("adjust_modes", self.training))
+        self.calls.append(self.training)
 
     def before_step(self, at: Progress) -> None:
-        self.calls.append(("before_step", at))
+        self.calls.append(at)
         self.memory.get_buffer("steps").add_(1)
 
-    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
+    def losses(self, batch: Points, at: Progress) -> Iterator[tuple[str, Losses]]:
         rest = batch.y - self.first(self.dropout(batch.x))
         small = 0.1 * self.first.weight.square().sum()
         train = {"fit": rest.square().mean(), "small": small}
@@ -72,23 +55,23 @@ class Pair(Task):
 RATES = {"first": lambda step: 0.1 / (1 + step), "second": lambda step: 0.2 + 0.1 * step}
 
 
-def train_step(task: Task, *, seed: int = 0, rank: int = 0) -> TrainStep:
+def train_step(task: Task, **options: Any) -> TrainStep:
     optimisers = {
         name: torch.optim.Adam(task.get_submodule(name).parameters()) for name in task.optimized
     }
-    return TrainStep(task, optimisers, RATES, device=CPU, dtype=DTYPE, seed=seed, rank=rank)
+    return TrainStep(
+        task, optimisers, RATES, device=ALONE.device, **{"dtype": DTYPE, "seed": 0, **options}
+    )
 
 
-def batches(*sizes: int) -> list[Batch]:
+def batches(*sizes: int) -> list[Points]:
     generator = torch.Generator().manual_seed(3)
-    return [
-        Batch(torch.randn(size, 3, generator=generator), torch.randn(size, 2, generator=generator))
-        for size in sizes
-    ]
+    data = [torch.randn(size, 5, generator=generator) for size in sizes]
+    return [Points(rows[:, :3], rows[:, 3:], ("a name",) * len(rows)) for rows in data]
 
 
-def by_hand(steps: list[Batch]) -> tuple[Pair, list[dict[str, float]]]:
-    """The same two parts trained by a plain loop."""
+def by_hand(steps: list[Points]) -> tuple[Pair, list[dict[str, float]]]:
+    """The same two parts trained by a simple loop."""
     task = Pair()
     first = torch.optim.Adam(task.first.parameters())
     second = torch.optim.Adam(task.second.parameters())
@@ -116,11 +99,6 @@ def states(task: Task) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in task.state_dict().items()}
 
 
-def assert_same(one: Task, other: Task | dict[str, Tensor], tolerance: float = 0.0) -> None:
-    expected = other if isinstance(other, dict) else states(other)
-    torch.testing.assert_close(states(one), expected, rtol=tolerance, atol=tolerance)
-
-
 def test_parts_are_stepped_one_after_the_other_as_by_hand() -> None:
     steps = batches(4, 4, 4, 4)
     expected, rows = by_hand(steps)
@@ -129,13 +107,12 @@ def test_parts_are_stepped_one_after_the_other_as_by_hand() -> None:
     for step, batch in enumerate(steps):
         terms = stepper.step([batch], Progress(step, 4, 0)).terms
         assert terms == pytest.approx(rows[step], rel=1e-12)
-    assert_same(task, expected, 1e-12)
+    torch.testing.assert_close(states(task), states(expected), rtol=1e-12, atol=1e-12)
 
 
 def test_counts_are_summed_and_losses_averaged_over_micro_batches() -> None:
-    whole, parts = batches(6), batches(6)
-    parts = [Batch(parts[0].x[i : i + 2], parts[0].y[i : i + 2]) for i in (0, 2, 4)]
-    expected = train_step(Pair()).step(whole, AT).terms
+    parts = batches(2, 2, 2)
+    expected = train_step(Pair()).step([collate(parts)], AT).terms
     terms = train_step(Pair()).step(parts, AT).terms
     assert terms == pytest.approx(expected | {"n": 3}, rel=1e-12)
 
@@ -144,12 +121,12 @@ def test_hooks_of_the_task_are_called_before_its_losses() -> None:
     task, at = Pair(), Progress(5, 9, 2)
     task.eval()
     train_step(task).step(batches(4), at)
-    assert task.calls == [("adjust_modes", True), ("before_step", at)]
+    assert task.calls == [True, at]
 
 
 def test_a_part_that_is_not_stepped_keeps_its_parameters() -> None:
     class First(Pair):
-        def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
+        def losses(self, batch: Points, at: Progress) -> Iterator[tuple[str, Losses]]:
             yield next(super().losses(batch, at))
 
     task = First()
@@ -161,60 +138,57 @@ def test_a_part_that_is_not_stepped_keeps_its_parameters() -> None:
 
 def test_evaluation_weighs_batches_by_their_samples() -> None:
     parts = batches(5, 2, 1)
-    whole = Batch(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))
     stepper = train_step(Pair())
-    found = stepper.evaluate(iter(parts), AT)
-    assert found == pytest.approx(stepper.evaluate(iter([whole]), AT), rel=1e-12)
-    assert found["loss"] == pytest.approx(found["fit"] + found["small"] + found["rest"])
-    assert found["logged"] == pytest.approx(1e6 * found["small"])
+    terms = stepper.evaluate(iter(parts), AT)
+    assert terms == pytest.approx(stepper.evaluate(iter([collate(parts)]), AT), rel=1e-12)
+    assert terms["loss"] == pytest.approx(terms["fit"] + terms["small"] + terms["rest"])
+    assert terms["logged"] == pytest.approx(1e6 * terms["small"])
     assert stepper.evaluate(iter([]), AT) == {}
 
 
 def test_evaluation_is_without_dropout_and_changes_no_later_step() -> None:
     first, second = batches(4, 4)
     tasks = Pair(dropout=0.5), Pair(dropout=0.5)
-    for task, evaluates in zip(tasks, (False, True), strict=True):
+    for task in tasks:
         stepper = train_step(task)
         stepper.step([first], Progress(0, 2, 0))
-        assert stepper.task.training
-        if evaluates:
-            before = states(task)
-            plain = Pair()
-            plain.load_state_dict(before)
-            found = stepper.evaluate(iter([second]), Progress(1, 2, 0))
-            assert found == train_step(plain).evaluate(iter([second]), Progress(1, 2, 0))
+        if task is tasks[1]:
+            without_dropout = Pair()
+            without_dropout.load_state_dict(before := states(task))
+            evaluated = stepper.evaluate(iter([second]), AT)
+            assert evaluated == train_step(without_dropout).evaluate(iter([second]), AT)
             assert not task.training
-            assert_same(task, before)
+            torch.testing.assert_close(states(task), before, rtol=0, atol=0)
         torch.rand(5)
         stepper.step([second], Progress(1, 2, 0))
-    assert_same(*tasks)
+    torch.testing.assert_close(*map(states, tasks), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
     ("changed", "same"), [({}, True), ({"rank": 1}, False), ({"seed": 1}, False)]
 )
 def test_dropout_depends_on_seed_step_and_process(changed: dict[str, int], same: bool) -> None:
-    batch = batches(64)
-    usual = train_step(Pair(dropout=0.5)).step(batch, AT).terms["fit"]
-    assert (train_step(Pair(dropout=0.5), **changed).step(batch, AT).terms["fit"] == usual) is same
+    fits = [
+        train_step(Pair(dropout=0.5), **options).step(batches(64), AT).terms["fit"]
+        for options in ({}, changed)
+    ]
+    assert (fits[0] == fits[1]) is same
 
 
 def test_a_restored_state_trains_on_bitwise() -> None:
     steps = batches(4, 4, 4, 4)
-    whole, started, resumed = (Pair(dropout=0.3) for _ in range(3))
-    for task, count in ((whole, 4), (started, 2)):
-        stepper = train_step(task)
-        for step in range(count):
-            stepper.step([steps[step]], Progress(step, 4, 0))
-    state = stepper.state()
-    assert list(state["parts"]) == ["first", "second", "memory"]
-    assert list(state["optimisers"]) == ["first", "second"]
-    stepper = train_step(resumed)
-    stepper.load_state(state)
-    assert resumed.memory.get_buffer("steps") == 2
-    for step in range(2, 4):
-        stepper.step([steps[step]], Progress(step, 4, 0))
-    assert_same(resumed, whole)
+    complete, resumed = Pair(dropout=0.3), Pair(dropout=0.3)
+    steppers = train_step(complete), train_step(resumed)
+    for step, batch in enumerate(steps):
+        if step == 2:
+            state = deepcopy(steppers[0].state())
+            assert list(state["parts"]) == ["first", "second", "memory"]
+            assert list(state["optimisers"]) == ["first", "second"]
+            steppers[1].load_state(state)
+            assert resumed.memory.get_buffer("steps") == 2
+        for stepper in steppers[: 1 + (step >= 2)]:
+            stepper.step([batch], Progress(step, 4, 0))
+    torch.testing.assert_close(states(complete), states(resumed), rtol=0, atol=0)
 
 
 class Chain(Task):
@@ -227,7 +201,7 @@ class Chain(Task):
         self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
         self.outputs: list[Tensor] = []
 
-    def losses(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
+    def losses(self, batch: Points, at: Progress) -> Iterator[tuple[str, Losses]]:
         output = self.first(batch.x)
         yield "first", Losses({"fit": output.square().mean()})
         self.outputs = [output.detach(), self.first(batch.x).detach()]
@@ -236,12 +210,8 @@ class Chain(Task):
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16, torch.float16])
 def test_each_part_sees_updated_weights_also_under_autocast(autocast: torch.dtype | None) -> None:
-    task, batch = Chain(), batches(8)[0]
-    optimisers = {
-        name: torch.optim.SGD(task.get_submodule(name).parameters()) for name in task.optimized
-    }
-    rates = dict.fromkeys(task.optimized, lambda step: 0.5)
-    stepper = TrainStep(task, optimisers, rates, device=CPU, autocast=autocast, seed=0)
+    task, (batch,) = Chain(), batches(8)
+    stepper = train_step(task, dtype=torch.float32, autocast=autocast)
     assert stepper.scaler.is_enabled() is bool(stepper.state()["scaler"])
     assert stepper.scaler.is_enabled() is (autocast == torch.float16)
     stepper.step([batch], AT)
