@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -108,35 +109,22 @@ def defaults(folder: Path, *pairs: str) -> CfgNode:
     return cfg
 
 
-class Sources:
-    """Like ``pose/sources.py``."""
-
-    def open_source(self, cfg: CfgNode) -> Samples:
-        return Samples(tuple(cfg.DATA.BAD))
-
-    def check_source(self, cfg: CfgNode, source: Samples) -> None:
-        pass
-
-    def notes(self, cfg: CfgNode, source: Samples) -> list[str]:
-        return []
-
-    def class_names(self, source: Samples) -> list[str]:
-        return ["sum", "product"]
-
-    def synthetic_folder(self, cfg: CfgNode) -> Path | None:
-        return None
+SOURCES: Any = SimpleNamespace(
+    open_source=lambda cfg: Samples(tuple(cfg.DATA.BAD)),
+    check_source=lambda cfg, source: None,
+    notes=lambda cfg, source: [],
+    class_names=lambda source: ["sum", "product"],
+)
 
 
 class Build:
     """Like ``pose/build.py``."""
 
     FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "DATA.BAD")
+    collate = staticmethod(collate)
 
     def training_set(self, cfg: CfgNode, source: Samples) -> Samples:
         return source
-
-    def collate(self, samples: Any) -> Points:
-        return collate(samples)
 
     def plan(self, cfg: CfgNode, data: Samples) -> Plan:
         batch = cfg.TRAIN.BATCH
@@ -187,10 +175,8 @@ class Validation:
     def numbers(self, cfg: CfgNode, source: Samples) -> tuple[str, ...]:
         return ("loss", "largest", "fit", "left")
 
-    def one_batch(
-        self, cfg: CfgNode, world: World, source: Samples, train_step: TrainStep
-    ) -> object:
-        return train_step.evaluate(iter([collate([Samples()[0]])]), Progress(0, 1, 0))
+    def one_batch(self, cfg: CfgNode, world: World, source: Samples, train_step: TrainStep) -> Any:
+        return train_step.evaluate(iter([source[0]]), Progress(0, 1, 0))
 
     def epoch_line(
         self, means: dict[str, float], epoch: int, seconds: float, waited: float
@@ -198,7 +184,7 @@ class Validation:
         return f"epoch {epoch + 1}: {means['fit']!r}"
 
 
-MODULES = TaskModules(Sources(), Build(), Validation())
+MODULES = TaskModules(SOURCES, Build(), Validation())
 
 
 def trainer(cfg: CfgNode, folder: Path, state: Any = None, world: World = ALONE) -> Trainer:
