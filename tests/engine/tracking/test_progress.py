@@ -137,15 +137,21 @@ def test_a_bar_is_redrawn_four_times_per_second_at_most(
         assert 1 < terminal.getvalue().count("training") <= 1 + 2 / progress.REFRESH_EVERY
 
 
-def test_messages_are_printed_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_are_printed_above_the_bar_and_results_to_their_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     terminal = make_terminal(monkeypatch)
+    monkeypatch.setattr(sys, "stdout", results := StringIO())
     with trained() as run:
         run.start()
         run.step(record(1))
         report.log("a message [in brackets]")
+        sys.stdout.write("a result\n")
     assert sys.stderr is terminal
     text = terminal.getvalue()
     assert text.index("a message [in brackets]") < text.rindex("training")
+    assert results.getvalue() == "a result\n"
+    assert "a result" not in text
 
 
 def test_an_erased_bar_leaves_the_terminal_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,17 +179,6 @@ def test_the_cursor_stays_visible_and_ctrl_c_fits_behind_the_last_line(
         assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     text = re.sub(r"\x1b\[[\d;?]*\w", "", terminal.getvalue())
     assert 70 < max(map(len, re.split(r"[\r\n]+", text))) <= 78
-
-
-def test_results_that_go_to_a_file_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = make_terminal(monkeypatch)
-    monkeypatch.setattr(sys, "stdout", results := StringIO())
-    with trained() as run:
-        run.start()
-        sys.stdout.write("a result\n")
-    assert results.getvalue() == "a result\n"
-    assert "a result" not in terminal.getvalue()
-    assert "training" in terminal.getvalue()
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ffreid.bench.reference_retrieval import reference_rank
-from ffreid.bench.reid import random_labels
 from ffreid.errors import UserError
 from ffreid.reid.data.records import Record, labels
 from ffreid.reid.retrieval import ranking as module
@@ -55,35 +54,26 @@ def random_case(seed: int, spread: str) -> tuple[Tensor, Labels, Labels]:
     return torch.from_numpy(distances.astype(kind)), labels[0], labels[1]
 
 
-def assert_equal_to_reference(distances: Tensor, query: Labels, gallery: Labels) -> None:
-    for protocol, ranking in zip(
-        PROTOCOLS, rank(distances, query, gallery, PROTOCOLS), strict=True
-    ):
-        expected = reference_rank(distances, query, gallery, protocol)
+@pytest.mark.parametrize("in_chunks", [False, True])
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("seed", range(8))
+def test_rankings_equal_the_reference(
+    seed: int, spread: str, in_chunks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if in_chunks:
+        monkeypatch.setattr(module, "_ON_CPU", 300)
+        monkeypatch.setattr(module, "_BLOCK_BYTES", 2000)
+    case = random_case(seed, spread)
+    for protocol, ranking in zip(PROTOCOLS, rank(*case, PROTOCOLS), strict=True):
+        expected = reference_rank(*case, protocol)
         assert (ranking.name, ranking.n_skipped) == (protocol.name, expected.n_skipped)
         assert ranking.n_valid == len(expected.precision)
-        pairs = (
+        for values, expected_values in (
             (ranking.precision[ranking.valid], expected.precision),
             (ranking.penalty[ranking.valid], expected.penalty),
             (ranking.curve(len(expected.curve)), expected.curve),
-        )
-        for values, expected_values in pairs:
+        ):
             np.testing.assert_allclose(values, expected_values, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("spread", SPREADS)
-@pytest.mark.parametrize("seed", range(8))
-def test_rankings_equal_the_reference(seed: int, spread: str) -> None:
-    assert_equal_to_reference(*random_case(seed, spread))
-
-
-@pytest.mark.parametrize("spread", SPREADS)
-def test_rankings_in_chunks_equal_the_reference(
-    spread: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_ON_CPU", 300)
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 2000)
-    assert_equal_to_reference(*random_case(4, spread))
 
 
 def by_hand(**overrides: list[float]) -> Ranking:
@@ -158,10 +148,9 @@ def test_ranking_features_equals_ranking_their_distances() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_rankings_on_a_gpu_equal_those_on_the_cpu() -> None:
-    generator = torch.Generator().manual_seed(0)
-    query, gallery = (random_labels(count, 20, 4, generator) for count in (40, 900))
-    distances = torch.randn(40, 900, generator=generator)
+@pytest.mark.parametrize("spread", SPREADS)
+def test_rankings_on_a_gpu_equal_those_on_the_cpu(spread: str) -> None:
+    distances, query, gallery = random_case(0, spread)
     expected = rank(distances, query, gallery, STANDARD)
     query, gallery = ({name: v.cuda() for name, v in side.items()} for side in (query, gallery))
     rankings = rank(distances.cuda(), query, gallery, STANDARD)
@@ -170,15 +159,12 @@ def test_rankings_on_a_gpu_equal_those_on_the_cpu() -> None:
         torch.testing.assert_close(on_gpu.precision, on_cpu.precision, equal_nan=True)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_distances_that_are_not_finite_are_an_error(value: float) -> None:
-    labels = label_columns(identity=[1, 1, 2], camera=[0, 1, 1])
-    query = label_columns(identity=[1], camera=[2])
-    with pytest.raises(UserError, match="NaN or infinite"):
-        rank(torch.tensor([[0.1, value, 0.3]]), query, labels, [GENERAL])
-
-
-def test_a_column_of_another_length_is_an_error() -> None:
-    labels = label_columns(identity=[1, 1], camera=[0, 1])
-    with pytest.raises(UserError, match="'camera' of the query has 1 entries, expected 2"):
-        rank(torch.zeros(2, 2), labels | {"camera": labels["camera"][:1]}, labels, [GENERAL])
+@pytest.mark.parametrize("value", [math.nan, math.inf, None])
+def test_distances_that_are_not_finite_and_incomplete_columns_are_errors(
+    value: float | None,
+) -> None:
+    gallery = label_columns(identity=[1, 1, 2], camera=[0, 1, 1])
+    query = label_columns(identity=[1, 1], camera=[2, 2] if value else [2])
+    message = "NaN or infinite" if value else "'camera' of the query has 1 entries, expected 2"
+    with pytest.raises(UserError, match=message):
+        rank(torch.tensor([[0.1, value or 0.2, 0.3]] * 2), query, gallery, [GENERAL])
