@@ -96,9 +96,7 @@ def steps(data: Arrays) -> list[Step]:
     ]
 
 
-def results(
-    module: ClothesMemory, batches: list[tuple[Tensor, Tensor, Tensor]]
-) -> dict[str, Tensor]:
+def results(module: ClothesMemory, batches: list[Step]) -> dict[str, Tensor]:
     """Loss, gradient and memory of each step."""
     kept: dict[str, list[Tensor]] = {"loss": [], "grad": [], "memory": [], "label_memory": []}
     for values, clothes, positives in batches:
