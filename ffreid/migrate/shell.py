@@ -12,7 +12,8 @@ from ffreid.errors import UserError
 CONTINUED = re.compile(r"[ \t]*\\\r?\n[ \t]*")
 TOKEN = re.compile(
     r"""(?P<comment>\#.*)|(?P<redirection>(?:\d?>>?|&>>?)(?:&\d)?|<(?=\s))|(?P<control>&&|\|\||[;|&])|
-    (?P<word>(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|`[^`]*`|\$\(\(.*?\)\)|\$\([^)]*\)|[^\s\\'"`;|&])+)""",
+    (?P<word>(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|`[^`]*`|\$\(\(.*?\)\)|\$\([^)]*\)|[^\s\\'"`;|&])+)|
+    (?P<unclosed>\S.*)""",
     re.VERBOSE,
 )
 UNQUOTED = re.compile(r"[\w@%+=:,./<>-]+")
@@ -39,16 +40,15 @@ class Flag:
 class Command:
     """Words before the interpreter, the launcher's flags, the script, its arguments."""
 
-    before: tuple[str, ...]
+    before: Sequence[str]
     launcher: Mapping[str, Flag]
     script: str
-    arguments: tuple[str, ...]
+    arguments: Sequence[str]
 
     @property
     def processes(self) -> str:
         """Processes per machine: a number, a variable, ``gpu`` or ``auto``."""
-        flag = self.launcher.get("nproc_per_node")
-        return "1" if flag is None else plain(flag.value)
+        return plain(self.launcher.get("nproc_per_node", Flag("", "1")).value)
 
     @property
     def has_known_size(self) -> bool:
@@ -59,25 +59,17 @@ class Command:
 
 
 def commands(line: str) -> list[tuple[list[str], list[str]]]:
-    """Split a line into its commands: (words, redirections, operator and comment after them).
-
-    Raises:
-        UserError: a quote is not closed.
-    """
+    """Split a line into its commands: (words, redirections, operator and comment after them)."""
     parts: list[tuple[list[str], list[str]]] = [([], [])]
-    place, ended = 0, False
-    while line[place:].strip():
-        place += len(line[place:]) - len(line[place:].lstrip())
-        token = TOKEN.match(line, place)
-        if token is None:
-            raise UserError(f"unclosed quote: {line[place:]}", "close the quote")
-        place = token.end()
+    ended = False
+    for token in TOKEN.finditer(line):
+        if token.lastgroup == "unclosed":
+            raise UserError(f"unclosed quote: {token.group()}", "close the quote")
         if ended and token.lastgroup != "comment":
             parts.append(([], []))
         ended = token.lastgroup == "control"
         words, tail = parts[-1]
-        in_tail = tail or token.lastgroup != "word"
-        (tail if in_tail else words).append(token.group().rstrip())
+        (tail if tail or token.lastgroup != "word" else words).append(token.group().rstrip())
     return parts
 
 
@@ -87,7 +79,7 @@ def varies(word: str) -> bool:
 
 
 def plain(word: str) -> str:
-    """The word without its quotes, unless the shell replaces something in it."""
+    """Remove the quotes, unless the shell replaces something in the word."""
     try:
         return word if varies(word) else "".join(shlex.split(word))
     except ValueError:
@@ -95,15 +87,14 @@ def plain(word: str) -> str:
 
 
 def tidy(word: str) -> str:
-    """The word without quotes that it does not need."""
+    """Remove quotes that the word does not need."""
     return plain(word) if not varies(word) and UNQUOTED.fullmatch(plain(word)) else word
 
 
 def script_name(word: str) -> str:
     """``train_lm`` of ``ffb6d/train_lm.py``, ``ycb_dataset`` of ``datasets.ycb.ycb_dataset``."""
-    if not SCRIPT.fullmatch(plain(word)):
-        return ""
-    return PurePosixPath(plain(word)).name.removesuffix(".py").rpartition(".")[2]
+    is_path = SCRIPT.fullmatch(plain(word))
+    return PurePosixPath(plain(word)).name.removesuffix(".py").rpartition(".")[2] if is_path else ""
 
 
 def read(words: Sequence[str], scripts: Iterable[str]) -> Command | None:
@@ -113,16 +104,15 @@ def read(words: Sequence[str], scripts: Iterable[str]) -> Command | None:
         UserError: no script follows the launcher, or one of its flags has no value.
     """
     for place, word in enumerate(words):
-        before = tuple(words[:place])
+        before, launcher, rest = words[:place], dict[str, Flag](), list(words[place:])
         if PYTHON.fullmatch(plain(word)):
-            launcher, rest = _launcher(word, list(words[place + 1 :]))
-            known = script_name(rest[0]) in scripts
-            return Command(before, launcher, rest[0], tuple(rest[1:])) if known else None
-        programs = [part for part in before if not re.match(r"\w+=", part)]
-        if word.endswith(".py") and script_name(word) in scripts:
-            if programs and programs[0] not in STARTERS:
-                return None  # such as vim main.py
-            return Command(before, {}, word, tuple(words[place + 1 :]))
+            launcher, rest = _launcher(word, rest[1:])
+        elif not (word.endswith(".py") and script_name(word) in scripts):
+            continue
+        elif not {*[part for part in before if not re.match(r"\w+=", part)][:1]} <= STARTERS:
+            return None  # such as vim main.py
+        is_known = script_name(rest[0]) in scripts
+        return Command(before, launcher, rest[0], rest[1:]) if is_known else None
     return None
 
 
@@ -131,21 +121,17 @@ def _launcher(program: str, rest: list[str]) -> tuple[dict[str, Flag], list[str]
     launcher: dict[str, Flag] = {}
     launches = plain(program).endswith("torchrun")
     while rest and rest[0].startswith("-"):
-        flag = rest.pop(0)
-        if flag in ("-m", "--module"):
+        word = rest.pop(0)
+        if word in ("-m", "--module"):
             if launches or not rest or plain(rest[0]) not in LAUNCHERS:
                 break
             rest.pop(0)
             launches = True
         elif launches:
-            name, _, value = flag.lstrip("-").partition("=")
-            name = name.replace("-", "_")
-            if not value and name not in SWITCHES:
-                value = _next_value(flag, rest)
-                flag = f"{flag} {value}"
-            launcher[name] = Flag(flag, value)
-        elif flag in ("-W", "-X"):
-            _next_value(flag, rest)
+            name = _name(word)
+            launcher[name] = _flag(word, rest, has_value=name not in SWITCHES)
+        elif word in ("-W", "-X"):
+            _flag(word, rest, has_value=True)
     if not rest:
         raise UserError(f"no script after {program}", "use the complete old command")
     return launcher, rest
@@ -158,9 +144,6 @@ def read_flags(
 
     Returns:
         Flags by name, of several the last; variables that may contain more; notes on the rest.
-
-    Raises:
-        UserError: a flag has no value.
     """
     flags: dict[str, Flag] = {}
     variables: list[str] = []
@@ -168,38 +151,42 @@ def read_flags(
     rest = [_unquote_flag(word) for word in arguments]
     while rest:
         word = rest.pop(0)
-        dashed, has_value, value = word.partition("=")
-        name = dashed.lstrip("-").replace("-", "_")
-        if dashed.startswith("--") and name not in takes_value:
+        name = _name(word)
+        if word.startswith("--") and name not in takes_value:
             longer = [known for known in takes_value if known.startswith(name)]
             name = longer[0] if len(longer) == 1 else name
-        if not word.startswith("-"):
-            if varies(word):
-                variables.append(word)
-            kept = "kept; flags in it are not translated" if varies(word) else "removed: not a flag"
-            notes.append(f"{word}: {kept}")
-        elif name not in takes_value:
-            if not has_value and rest and not rest[0].startswith("-"):
+        if name in takes_value and word.startswith("-"):
+            flags[name] = _flag(word, rest, has_value=takes_value[name])
+        elif word.startswith("-"):
+            if "=" not in word and rest and not rest[0].startswith("-"):
                 word = f"{word} {rest.pop(0)}"
             close = get_close_matches(name, list(takes_value), n=1)
             guess = f" (did you mean {close[0]}?)" if close else ""
             notes.append(f"{word}: removed: not a flag of the original{guess}")
+        elif varies(word):
+            variables.append(word)
+            notes.append(f"{word}: kept; flags in it are not translated")
         else:
-            if takes_value[name] and not value:
-                value = _next_value(word, [] if has_value else rest)
-                word = f"{word} {value}"
-            flags[name] = Flag(word, value)
+            notes.append(f"{word}: removed: not a flag")
     return flags, variables, notes
 
 
-def _next_value(flag: str, rest: list[str]) -> str:
-    if not rest or (rest[0].startswith("-") and not rest[0].lstrip("-").isdecimal()):
+def _name(word: str) -> str:
+    return word.partition("=")[0].lstrip("-").replace("-", "_")
+
+
+def _flag(word: str, rest: list[str], *, has_value: bool) -> Flag:
+    """Read a flag, whose value may be the first word of `rest`, which is then removed."""
+    _, assigned, value = word.partition("=")
+    if value or not has_value:
+        return Flag(word, value)
+    if assigned or not rest or (rest[0][:1] == "-" and not rest[0].lstrip("-").isdecimal()):
         raise UserError(
-            f"{flag} has no value",
+            f"{word} has no value",
             "quote the old command with single quotes: in double quotes your shell replaces "
             "$variables",
         )
-    return rest.pop(0)
+    return Flag(f"{word} {rest[0]}", rest.pop(0))
 
 
 def _unquote_flag(word: str) -> str:
