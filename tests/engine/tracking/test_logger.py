@@ -107,28 +107,22 @@ def test_other_processes_write_and_show_nothing(
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_state_is_running_with_step_and_best_value(tmp_path: Path) -> None:
-    facts = ("total", "best", "best_name", "best_step", "started")
-    with make_logger(tmp_path, start=5) as logger:
-        *before, started = state(tmp_path, *facts)
-        logger.log_step(record(6))
-        logger.log_validation(6, {"loss": 0.25}, best=BEST)
-        after = state(tmp_path, *facts)
-    assert before == ["running", 5, 25, None, None, None]
-    assert after == ["running", 6, 25, 0.25, "loss", 6, started]
-
-
-def test_the_state_is_written_every_half_minute(
+def test_the_state_is_written_every_half_minute_and_after_a_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    facts = ("total", "best", "best_name", "best_step", "started")
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     steps = set()
     with make_logger(tmp_path) as logger:
-        for done in range(1, 26):
+        *before, started = state(tmp_path, *facts)
+        assert before == ["running", 0, 25, None, None, None]
+        for done in range(1, 25):
             now[0] = done * module.STATE_EVERY / 10
             logger.log_step(record(done))
             steps.add(state(tmp_path)[1])
+        logger.log_validation(24, {"loss": 0.25}, best=BEST)
+        assert state(tmp_path, *facts) == ["running", 24, 25, 0.25, "loss", 6, started]
     assert steps == {0, 10, 20}
 
 

@@ -61,18 +61,15 @@ def test_a_resumed_run_purges_later_steps(tmp_path: Path) -> None:
     assert scalars(load(tmp_path), "train/loss") == expected
 
 
-def test_a_missing_package_is_an_error_with_the_command_to_install_it(
+def test_a_missing_package_and_unwritable_files_are_errors(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / FOLDER).touch()
+    with pytest.raises(UserError, match=r"cannot write .*tensorboard"):
+        EventWriter(tmp_path, start=0)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match="--tensorboard") as caught:
         check_available()
     assert "pip install 'ffreid[tensorboard]'" in caught.value.hint
     with pytest.raises(UserError, match="--tensorboard"):
-        EventWriter(tmp_path, start=0)
-
-
-def test_event_files_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
-    (tmp_path / FOLDER).touch()
-    with pytest.raises(UserError, match=r"cannot write .*tensorboard"):
         EventWriter(tmp_path, start=0)
