@@ -1,7 +1,8 @@
 """Converting old checkpoints to ffreid's format and back, on the command line and when loading."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,16 @@ def convert(
         import_safetensors("--to safetensors")
     raw = io.load(old, trust=trust_pickle)
     contents = _select_weights(identify(raw), weights, old)
+    write = partial(_write, old, new, to=to, legacy=legacy, force=force)
     for task in tasks.TASKS:
         converter = tasks.converter(task)
         if (info := converter.identify_network(contents)) is not None:
             break
     else:
-        return _convert_backbone(old, new, contents, raw, to=to, force=force, dry_run=dry_run)
+        return _convert_backbone(old, contents, raw, to, None if dry_run else write)
     cfg = _configuration(info, settings)
     user_settings = {key: lookup(cfg, key) for key in settings[::2]}
-    checkpoint, state, notes = dict(raw), contents.weights[info.role], list[str]()
+    checkpoint, state, notes = raw, contents.weights[info.role], list[str]()
     if not contents.is_ffreid:
         checkpoint, notes = converter.to_ffreid(contents, info, user_settings)
         checkpoint["converted"]["file"] = old.name
@@ -93,25 +95,14 @@ def convert(
     if contents.is_ffreid and to == "ffreid":
         report.log(f"{old} is already a checkpoint of ffreid: nothing to convert")
     elif not dry_run:
-        target = _target(old, new, to, force=force)
-        payload = converter.to_original(checkpoint) if to == "original" else checkpoint
-        _write(target, _unshared(state) if to == "safetensors" else payload, to=to, legacy=legacy)
+        target = write(converter.to_original(checkpoint) if to == "original" else checkpoint, state)
         report.log(f"written: {target}")
         result = replace(result, written=target)
     return result
 
 
 def load_any(path: Path, task: str, *, log: bool = True) -> dict[str, Any]:
-    """Load a checkpoint of `task`, converting an old one in memory.
-
-    Args:
-        path: of the file.
-        task: pose or reid.
-        log: whether this process logs a conversion.
-
-    Raises:
-        UserError: it is unreadable, or contains no network of the task.
-    """
+    """Load a checkpoint of `task`, converting an old one in memory; log this if `log`."""
     state, note = tasks.converter(task).convert_any(io.load(path), path)
     if note and log:
         report.log(note)
@@ -122,15 +113,11 @@ def _select_weights(contents: CheckpointContents, weights: str, path: Path) -> C
     if not weights:
         return contents
     if contents.is_ffreid:
-        raise UserError(
-            f"{path} is a checkpoint of ffreid, which saves EMA weights in separate files",
-            "use best-ema.pth",
-        )
+        message = f"{path} is a checkpoint of ffreid, which saves EMA weights in separate files"
+        raise UserError(message, "use best-ema.pth")
     if weights not in contents.weights:
-        raise UserError(
-            f"{path} contains no weights {weights!r}",
-            f"choose one of: {', '.join(contents.weights) or 'none'}",
-        )
+        roles = ", ".join(contents.weights) or "none"
+        raise UserError(f"{path} contains no weights {weights!r}", f"choose one of: {roles}")
     return contents.with_weights(weights)
 
 
@@ -138,14 +125,13 @@ def _configuration(info: NetworkInfo, pairs: Sequence[str]) -> CfgNode:
     """Return the task's defaults with the settings of the file and the user."""
     defaults = tasks.defaults(info.task)
     cfg = defaults.defaults()
-    merge_pairs(cfg, [word for key, v in info.settings.items() for word in (key, str(v))])
+    for key, value in info.settings.items():
+        merge_pairs(cfg, [key, str(value)])
     merge_pairs(cfg, pairs)
     for key, value in info.settings.items():
-        if lookup(cfg, key) != value:
-            raise UserError(
-                f"{key} is {lookup(cfg, key)}, but the file's keys are of {value}",
-                f"remove {key}",
-            )
+        if (other := lookup(cfg, key)) != value:
+            message = f"{key} is {other}, but the file's keys are of {value}"
+            raise UserError(message, f"remove {key}")
     check_choices(cfg, defaults.CHOICES)
     return cfg
 
@@ -169,13 +155,10 @@ def _check_forward(
 
 def _convert_backbone(
     old: Path,
-    new: Path | None,
     contents: CheckpointContents,
     raw: Mapping[Any, Any],
-    *,
     to: str,
-    force: bool,
-    dry_run: bool,
+    write: Callable[..., Path] | None,
 ) -> ConversionReport:
     """Report a file without a network of FFB6D or Simple-CCReID; refuse all but backbones."""
     result = ConversionReport(contents=contents)
@@ -187,34 +170,13 @@ def _convert_backbone(
         raise unsupported_error(old, contents, name)
     report.log(f"{old} is torchvision's {name}: a backbone to start training from")
     is_bare = "model" not in contents.prefixes and all(key in raw for key in state)
-    if not dry_run and (to == "safetensors" or not is_bare):
-        target = _target(old, new, to, force=force)
-        _write(target, _unshared(state) if to == "safetensors" else state, to=to, legacy=False)
-        result = replace(result, written=target)
+    if write is not None and (to == "safetensors" or not is_bare):
+        result = replace(result, written=write(state, state))
     report.log(
         f"use it with: ffreid train … MODEL.BACKBONE {result.written or old} "
         f"(data sets of {usable[name]})"
     )
     return result
-
-
-def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy shared tensors, which safetensors refuses."""
-    return {key: value.clone().contiguous() for key, value in state.items()}
-
-
-def _target(old: Path, new: Path | None, to: str, *, force: bool) -> Path:
-    """Return the path to write to, which must not exist unless `force` is given."""
-    target = new or default_target(old, to)
-    if target.is_dir():
-        raise UserError(
-            f"{target} is a folder", f"name a file: {target / default_target(old, to).name}"
-        )
-    if target.exists() and old.samefile(target):
-        raise UserError(f"{target} is the old file", "choose another name for the new one")
-    if target.exists() and not force:
-        raise UserError(f"{target} already exists", "add --force, or name another file: OLD NEW")
-    return target
 
 
 def default_target(old: Path, to: str) -> Path:
@@ -225,21 +187,41 @@ def default_target(old: Path, to: str) -> Path:
     return old.with_name(stem + new)
 
 
-def _write(path: Path, payload: Mapping[str, Any], *, to: str, legacy: bool) -> None:
+def _write(
+    old: Path,
+    new: Path | None,
+    payload: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    to: str,
+    legacy: bool,
+    force: bool,
+) -> Path:
+    """Write `payload`, or `state` as safetensors, and return the path."""
+    path = new or default_target(old, to)
+    if path.is_dir():
+        use = path / default_target(old, to).name
+        raise UserError(f"{path} is a folder", f"name a file: {use}")
+    if path.exists() and old.samefile(path):
+        raise UserError(f"{path} is the old file", "choose another name for the new one")
+    if path.exists() and not force:
+        raise UserError(f"{path} already exists", "add --force, or name another file: OLD NEW")
     hint = "free some space or name another file: OLD NEW"
     try:
         if to != "safetensors" and not legacy:
             io.save(path, payload)
-            return
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.atomic_write(path) as file:
             if legacy:
                 torch.save(dict(payload), file, _use_new_zipfile_serialization=False)
             else:
-                file.write(
-                    import_safetensors("--to safetensors").save(payload, metadata={"format": "pt"})
-                )
+                # Copied: safetensors refuses shared tensors.
+                tensors = {key: value.clone().contiguous() for key, value in state.items()}
+                save = import_safetensors("--to safetensors").save
+                file.write(save(tensors, metadata={"format": "pt"}))
     except UserError as error:  # its hint is for training
         raise UserError(error.message, hint) from error
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}", hint) from error
+    return path

@@ -1,6 +1,6 @@
 """What convert-ckpt prints about a file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,9 @@ REQUIRED_KEYS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionReport:
-    """What a file is, and how it was converted.
+    """What a file is, and how it was converted; backbones have no `network` or `comparison`.
 
-    Attributes:
-        contents: of the file.
-        network: None for a backbone.
-        comparison: of its keys with the network's; None for a backbone.
-        notes: on what was changed.
-        forward: shapes of the outputs of ``--check`` by name; None without it.
-        written: the new file; None if there is none.
+    `forward` has the shapes of the outputs of ``--check`` by name.
     """
 
     contents: CheckpointContents
@@ -57,7 +51,22 @@ def print_report(
         settings: the user's, by key.
     """
     contents, network, comparison = result.contents, result.network, result.comparison
-    rows = [*_rows(result, state), *(("setting", f"{key} {v}") for key, v in settings.items())]
+    rows = [("file", contents.kind)]
+    if network is not None:
+        rows += [("network", network.name), *((k, str(v)) for k, v in network.facts.items())]
+    for role, weights in contents.weights.items():
+        values = list(weights.values())
+        types = {str(v.dtype).removeprefix("torch.") for v in values if v.is_floating_point()}
+        size = f"{len(values)} tensors, {count_numbers(values):,} numbers"
+        rows.append((f"weights: {role}", ", ".join([size, *sorted(types)])))
+    if network is None and state:
+        shapes = [f"{key} {tuple(value.shape)}" for key, value in state.items()]
+        rows.append(("first and last key", f"{shapes[0]} … {shapes[-1]}"))
+    for role, prefixes in contents.prefixes.items():
+        rows.append((f"prefixes: {role}", f"{' '.join(prefixes)} removed"))
+    rows += [("number", f"{name} {value}") for name, value in contents.numbers.items()]
+    rows += [("optimiser", name) for name in contents.optimisers]
+    rows += [("setting", f"{key} {value}") for key, value in settings.items()]
     if comparison is not None and not comparison.problems():
         rows.append(("keys", f"all {comparison.total} match"))
     report.show_table(str(path), ("what", "value"), rows)
@@ -73,37 +82,8 @@ def print_report(
         report.log(f"note: {note}")
 
 
-def _rows(result: ConversionReport, state: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    contents, network = result.contents, result.network
-    yield "file", contents.kind
-    if network is not None:
-        yield "network", network.name
-        yield from ((name, str(value)) for name, value in network.facts.items())
-    for role, weights in contents.weights.items():
-        values = list(weights.values())
-        types = {str(v.dtype).removeprefix("torch.") for v in values if v.is_floating_point()}
-        size = f"{len(values)} tensors, {count_numbers(values):,} numbers"
-        yield f"weights: {role}", ", ".join([size, *sorted(types)])
-    if network is None and state:
-        keys = list(state)
-        yield (
-            "first and last key",
-            " … ".join(f"{key} {tuple(state[key].shape)}" for key in (keys[0], keys[-1])),
-        )
-    for role, prefixes in contents.prefixes.items():
-        yield f"prefixes: {role}", f"{' '.join(prefixes)} removed"
-    yield from (("number", f"{name} {value}") for name, value in contents.numbers.items())
-    yield from (("optimiser", name) for name in contents.optimisers)
-
-
 def unsupported_error(path: Path, contents: CheckpointContents, resnet: str) -> UserError:
-    """Return the error for a file without a supported network.
-
-    Args:
-        path: of the file.
-        contents: of the file.
-        resnet: its name, if it is one of torchvision's.
-    """
+    """Return the error for a file without a supported network, or with torchvision's `resnet`."""
     if not contents.weights:
         return UserError(f"{path} contains no weights", "use a file with a state dict")
     if resnet:
