@@ -36,10 +36,12 @@ LOSS_SCALE = {"loss_scaler0": {"loss_scale": 1.0, "unskipped": 0}}
 
 def identify_network(contents: CheckpointContents) -> NetworkInfo | None:
     """Describe the FFB6D in a file; None where there is none."""
-    role = next((name for name, state in contents.weights.items() if _is_ffb6d(state)), None)
-    if role is None:
+    heads = (SEGMENTATION, KEYPOINTS)
+    weights = contents.weights
+    roles = [r for r, s in weights.items() if all(k in s and s[k].dim() == 3 for k in heads)]
+    if not roles:
         return None
-    state = contents.weights[role]
+    role, state = roles[0], weights[roles[0]]
     classes, offsets = state[SEGMENTATION].shape[0], state[KEYPOINTS].shape[0]
     facts: dict[str, Any] = {"classes": classes, "keypoints": offsets // 3}
     unknown = [("VOTE.*, MODEL.POINTS", "the recipe; no part of the weights")]
@@ -50,10 +52,6 @@ def identify_network(contents: CheckpointContents) -> NetworkInfo | None:
     if classes in DATASETS:
         facts["data set"] = DATASETS[classes]
     return NetworkInfo(task="pose", name="FFB6D", facts=facts, unknown=tuple(unknown), role=role)
-
-
-def _is_ffb6d(state: Mapping[str, Tensor]) -> bool:
-    return all(key in state and state[key].dim() == 3 for key in (SEGMENTATION, KEYPOINTS))
 
 
 def build(info: NetworkInfo, cfg: CfgNode) -> nn.Module:
@@ -97,20 +95,25 @@ def to_ffreid(
 ) -> tuple[dict[str, Any], list[str]]:
     """Convert to ffreid's layout; also return notes.
 
-    Args:
-        contents: of the file.
-        info: of its network.
-        settings: the user's, by dotted key; ``DATA.CLS`` is LineMOD's object.
-
-    Raises:
-        UserError: ``DATA.CLS`` is not an object, or the network is not of one object.
+    `settings` are the user's, by dotted key; ``DATA.CLS`` is LineMOD's object.
     """
+    count, name = int(info.facts["classes"]) - 1, settings.get("DATA.CLS", "")
+    if name and count != 1:
+        raise UserError(
+            f"DATA.CLS is {name}, but the file's network is for {count} objects",
+            "remove DATA.CLS (or --cls); LineMOD's networks are for one object",
+        )
+    classes: dict[str, Any] = {"class_count": count}
+    if name:
+        classes["classes"] = list(linemod_objects(name).names)
+    elif count == YCB_CLASSES - 1:
+        classes["classes"] = list(ycb_objects().names)
     state, notes = repair_state(contents.weights[info.role], ALIASES)
     numbers = contents.numbers
     checkpoint: dict[str, Any] = {
         "task": "pose",
         "dataset": info.facts.get("data set"),
-        **_classes(int(info.facts["classes"]) - 1, settings.get("DATA.CLS", "")),
+        **classes,
         "step": contents.first_count(STEPS),
         "best": next((numbers[name] for name in BEST if name in numbers), None),
         "converted": {"from": contents.kind, **numbers},
@@ -128,21 +131,6 @@ def to_ffreid(
     if "ema" in contents.weights and info.role != "ema":
         notes.append(checkpoints.EMA_NOTE)
     return checkpoint, notes
-
-
-def _classes(count: int, name: str) -> dict[str, Any]:
-    """Entries on the classes, without the background."""
-    if name and count != 1:
-        raise UserError(
-            f"DATA.CLS is {name}, but the file's network is for {count} objects",
-            "remove DATA.CLS (or --cls); LineMOD's networks are for one object",
-        )
-    entries: dict[str, Any] = {"class_count": count}
-    if name:
-        entries["classes"] = list(linemod_objects(name).names)
-    elif count == YCB_CLASSES - 1:
-        entries["classes"] = list(ycb_objects().names)
-    return entries
 
 
 def to_original(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,11 +151,7 @@ def to_original(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def add_class_names(state: Mapping[str, Any], names: Sequence[str], path: Path) -> dict[str, Any]:
-    """Add the data set's object names to a converted checkpoint without class names.
-
-    Raises:
-        UserError: it has another number of objects.
-    """
+    """Add the data set's object names to a converted checkpoint without class names."""
     count = state.get("class_count")
     if "classes" in state or count is None:
         return dict(state)

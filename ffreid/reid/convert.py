@@ -30,23 +30,21 @@ BEST = ("rank1", "best_rank1", "best_prec1")
 
 def identify_network(contents: CheckpointContents) -> NetworkInfo | None:
     """Describe the network of Simple-CCReID in a file; None where there is none."""
-    role = next((name for name, state in contents.weights.items() if _network(state)), None)
-    if role is None:
+    names = {role: _network(state) for role, state in contents.weights.items()}
+    if (role := next((role for role, name in names.items() if name), None)) is None:
         return None
-    state = contents.weights[role]
-    name = _network(state)
+    state, name = contents.weights[role], names[role]
     features = state["bn.running_var"].numel()
     settings: dict[str, Any] = {"MODEL.NAME": name}
     facts: dict[str, int | float | str] = {"features": features}
     unknown = []
     if name in IMAGE_NETWORKS:
-        pooling = "gem" if "globalpooling.p" in state else None
-        if pooling is None and features == 2 * _length(state["base.7.2.conv3.weight"]):
-            pooling = "maxavg"
-        if pooling is None:
-            unknown.append(("MODEL.POOLING.NAME", "the recipe; avg and max have the same keys"))
+        if "globalpooling.p" in state:
+            settings["MODEL.POOLING.NAME"] = facts["pooling"] = "gem"
+        elif features == 2 * _length(state["base.7.2.conv3.weight"]):
+            settings["MODEL.POOLING.NAME"] = facts["pooling"] = "maxavg"
         else:
-            settings["MODEL.POOLING.NAME"] = facts["pooling"] = pooling
+            unknown.append(("MODEL.POOLING.NAME", "the recipe; avg and max have the same keys"))
     elif name.startswith("ap3d"):
         settings["MODEL.AP3D.CONTRACTIVE_ATT"] = any("contrastive_att" in key for key in state)
         facts["contrastive attention"] = "yes" if settings["MODEL.AP3D.CONTRACTIVE_ATT"] else "no"
@@ -124,10 +122,7 @@ def to_ffreid(
 ) -> tuple[dict[str, Any], list[str]]:
     """Convert to ffreid's layout; also return notes.
 
-    Args:
-        contents: of the file.
-        info: of its network.
-        settings: the user's, by dotted key, with which it was trained.
+    `settings` are the user's, by dotted key, with which it was trained.
     """
     model, notes = repair_state(contents.weights[info.role], ALIASES)
     classifier, clothes = (contents.weights.get(name, {}) for name in ("classifier", "clothes"))
@@ -162,19 +157,16 @@ def to_ffreid(
 def to_original(state: Mapping[str, Any]) -> dict[str, Any]:
     """Convert from ffreid's layout to that of the original's code, keys in their order."""
     parts = state["parts"]
+    model, classifier = (
+        OrderedDict((k.removeprefix(p), v) for k, v in parts["net"].items() if k.startswith(p))
+        for p in ("model.", "classifier.")
+    )
+    clothes = OrderedDict(parts.get("clothes") or parts.get("memory") or {})
     return {
-        PARTS[0]: _below(parts["net"], "model."),
-        PARTS[1]: _below(parts["net"], "classifier."),
-        PARTS[2]: OrderedDict(parts.get("clothes") or parts.get("memory") or {}),
+        **dict(zip(PARTS, (model, classifier, clothes), strict=True)),
         "rank1": state.get("rank1", math.nan),
         "epoch": state.get("epoch", 0),
     }
-
-
-def _below(state: Mapping[str, Tensor], prefix: str) -> "OrderedDict[str, Tensor]":
-    return OrderedDict(
-        (key.removeprefix(prefix), value) for key, value in state.items() if key.startswith(prefix)
-    )
 
 
 def convert_any(raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:
