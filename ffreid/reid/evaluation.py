@@ -20,9 +20,9 @@ from ffreid.reid import features as saved_features
 from ffreid.reid.data.records import Source
 from ffreid.reid.feature_extraction import extract_features
 from ffreid.reid.features import BASELINE, CAL, ExtractedFeatures
-from ffreid.reid.published import publication_notes, published_results
+from ffreid.reid.published import published_results
 from ffreid.reid.scoring import ResultRow, score_protocols, unusable_protocols
-from ffreid.reid.table import COLUMNS, as_json, query_rows, table
+from ffreid.reid.table import as_json, query_rows, show_results
 from ffreid.reid.visualization import draw_rank_lists, row_to_draw
 
 
@@ -43,20 +43,11 @@ def evaluate(
     features: Path | None = None,
     rerank: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate a checkpoint or saved features, and print the table.
+    """Evaluate the checkpoint `weights` or saved `features`, and print the table.
 
-    The first process writes ``results.json``, ``queries.json`` and ``pictures/*.png`` to `folder`.
-
-    Args:
-        cfg: frozen configuration.
-        world: this process's rank and device.
-        folder: of the run.
-        weights: checkpoint; None with `features`.
-        pictures: number of queries whose rank lists are drawn.
-        json_file: another file for the results.
-        save_features: file for the features.
-        features: file of saved features, evaluated without network and images.
-        rerank: add rows with k-reciprocal re-ranking.
+    The first process writes ``results.json`` (also to `json_file`), ``queries.json`` and the rank
+    lists of `pictures` queries, ``pictures/*.png``, to `folder`. `rerank` adds rows with
+    k-reciprocal re-ranking.
     """
     if world.is_main:
         run_folder.create_folder(folder)
@@ -100,10 +91,7 @@ def evaluate(
     if not world.is_main:
         return payload
     title = f"{extracted.dataset}: {extracted.network}, percent; pairs are rank-1 / mAP"
-    report.show_table(title, COLUMNS, table(rows, published), digits=1)
-    shown = {row.protocol for row in rows}
-    for line in publication_notes(extracted.dataset, extracted.network, shown, extracted.method):
-        report.log(line)
+    show_results(title, rows, extracted.dataset, extracted.network, extracted.method)
     for name, missing in unusable.items():
         report.log(f"note: {name} is not evaluated: no {', '.join(missing)} labels")
     atomic.write_json(folder / "results.json", payload)
@@ -114,7 +102,15 @@ def evaluate(
     if save_features is not None:
         report.log(f"features: {save_features}")
     if pictures and source is not None:
-        _draw(source, extracted, rows, folder / "pictures", pictures)
+        row = row_to_draw(rows)
+        if row is None:
+            report.log("note: no rank lists are drawn, as no query has a match")
+        else:
+            drawn = draw_rank_lists(source, extracted, row, folder / "pictures", pictures)
+            report.log(
+                f"{drawn} rank lists ({row.protocol}), from the worst to the best average "
+                f"precision: {folder / 'pictures'}"
+            )
     return payload
 
 
@@ -157,17 +153,3 @@ def training_method(cfg: CfgNode, state: dict[str, Any]) -> str:
     """The method that trained a checkpoint, from its configuration, else from `cfg`."""
     trained = {key: then for key, then, _ in differing(cfg, state.get("config", "{}"))}
     return BASELINE if trained.get("LOSS.CAL", cfg.LOSS.CAL) == "none" else CAL
-
-
-def _draw(
-    source: Source, features: ExtractedFeatures, rows: list[ResultRow], folder: Path, count: int
-) -> None:
-    row = row_to_draw(rows)
-    if row is None:
-        report.log("note: no rank lists are drawn, as no query has a match")
-        return
-    drawn = draw_rank_lists(source, features, row, folder, count)
-    report.log(
-        f"{drawn} rank lists ({row.protocol}), from the worst to the best average precision: "
-        f"{folder}"
-    )

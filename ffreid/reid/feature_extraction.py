@@ -55,16 +55,9 @@ def compute_features(
     workers: int,
     spans: Tensor | None = None,
 ) -> RecordFeatures:
-    """Compute the features of a dataset with all processes; each returns all of them.
+    """Compute the features of an `EvalSet` with all processes; each returns all of them.
 
-    Args:
-        data: `EvalSet` of images, or of clips if `spans` is given.
-        net: maps a batch to (B, D).
-        world: this process's rank and device.
-        dtype: of images and features.
-        batch: images or clips at once.
-        workers: data workers.
-        spans: (V, 2) first and end index of each tracklet's clips.
+    `spans` (V, 2), for an `EvalSet` of clips, are the first and end index of each tracklet's.
     """
     share = len(range(world.rank, len(data), world.size))
     local: Tensor | None = None

@@ -20,14 +20,15 @@ from torch import Tensor
 from ffreid.atomic import atomic_write
 from ffreid.errors import UserError
 from ffreid.reid.retrieval.features import check_finite, unit
-from ffreid.reid.retrieval.protocols import ColumnFilter, Labels, Protocol
+from ffreid.reid.retrieval.protocols import Labels, Protocol
 
 VERSION = 1
 CAL, BASELINE = "CAL", "CAL's baseline"
 """Methods with published results."""
 COLUMNS = ("identity", "camera", "clothes")
 _PARTS = ("query", "gallery")
-_TEXT_KEYS = ("dataset", "network", "weights", "method", "protocols", "single_shot")
+_NAMES = ("dataset", "network", "weights", "method")
+_TEXT_KEYS = (*_NAMES, "protocols", "single_shot")
 _UNIT_TOLERANCE = 1e-3
 _REWRITE = "write the file again with --save-features FILE"
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -35,12 +36,10 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledFeatures:
-    """Features of images or tracklets with their labels.
+    """Features (N, D) of images or tracklets, of length 1 and on the CPU, with their labels.
 
-    Attributes:
-        features: (N, D) of length 1, on the CPU.
-        labels: columns (N,) ``identity``, ``camera``, ``clothes``, known or not.
-        paths: image files or tracklet folders, relative to the dataset's folder.
+    `labels` are the columns ``identity``, ``camera``, ``clothes``, known or not; `paths` are image
+    files or tracklet folders, relative to the dataset's folder.
     """
 
     features: Tensor
@@ -68,11 +67,8 @@ class ExtractedFeatures:
     """Features of queries and gallery, and the protocols of their evaluation.
 
     Attributes:
-        dataset: name of the dataset.
-        network: e.g. ``resnet50``.
         weights: where the network's weights come from.
         columns: known labels besides the identity.
-        protocols: rows of the table.
         single_shot: galleries of one image per identity, as indices into the gallery.
         broken: reasons by path of the files that could not be read.
         method: how the network was trained, `CAL` or `BASELINE`.
@@ -98,10 +94,7 @@ def save(path: Path, features: ExtractedFeatures) -> None:
     """Write `features` to exactly `path`, completely or not at all."""
     arrays: dict[str, npt.NDArray[Any]] = {
         "version": np.array(VERSION),
-        "dataset": np.array(features.dataset),
-        "network": np.array(features.network),
-        "weights": np.array(features.weights),
-        "method": np.array(features.method),
+        **{name: np.array(getattr(features, name)) for name in _NAMES},
         "columns": np.array(features.columns, np.str_),
         "protocols": np.array(json.dumps([asdict(protocol) for protocol in features.protocols])),
         "single_shot": np.array(json.dumps(features.single_shot)),
@@ -131,7 +124,7 @@ def load(path: Path, dataset: str) -> ExtractedFeatures:
         raise UserError(f"{path} lacks {', '.join(missing)}", _REWRITE)
     if arrays["version"].tolist() != VERSION:
         raise UserError(f"{path} has version {arrays['version']}, expected {VERSION}", _REWRITE)
-    texts = {name: str(arrays[name]) for name in _TEXT_KEYS}
+    texts: dict[str, Any] = {name: str(arrays[name]) for name in _TEXT_KEYS}
     if texts["dataset"] != dataset:
         raise UserError(
             f"{path} contains features of {texts['dataset']}, not of {dataset}",
@@ -152,10 +145,7 @@ def load(path: Path, dataset: str) -> ExtractedFeatures:
     if any(not 0 <= index < len(gallery) for trial in single_shot for index in trial):
         raise UserError(f"{path}: single_shot has indices beyond the gallery", _REWRITE)
     return ExtractedFeatures(
-        dataset=texts["dataset"],
-        network=texts["network"],
-        weights=texts["weights"],
-        method=texts["method"],
+        **{name: texts[name] for name in _NAMES},
         columns=columns,
         protocols=protocols,
         query=query,
@@ -209,10 +199,8 @@ def _protocol(row: Mapping[str, Any]) -> Protocol:
         name=str(row["name"]),
         same=tuple(row["same"]),
         other=tuple(row["other"]),
-        queries=_column_filter(row["queries"]),
-        gallery=_column_filter(row["gallery"]),
+        **{
+            part: tuple((str(column), tuple(map(int, values))) for column, values in row[part])
+            for part in ("queries", "gallery")
+        },
     )
-
-
-def _column_filter(rows: Sequence[tuple[str, Sequence[int]]]) -> ColumnFilter:
-    return tuple((str(column), tuple(map(int, values))) for column, values in rows)

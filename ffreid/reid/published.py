@@ -12,13 +12,9 @@ _MARKS = {"secondary": "from a table in a later paper", "recalled": "not verifie
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """A published row; values from 0 to 1.
+    """A published row, from 0 to 1; `confidence` is ``paper``, ``secondary`` or ``recalled``.
 
-    Attributes:
-        rank1: rank-1 accuracy.
-        mAP: mean average precision.
-        confidence: ``paper``, ``secondary`` or ``recalled``.
-        valid: number of queries with a match in the published evaluation; None if unknown.
+    `valid` is the number of queries with a match in the published evaluation; None if unknown.
     """
 
     rank1: float

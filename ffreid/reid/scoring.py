@@ -12,7 +12,6 @@ from ffreid.errors import UserError
 from ffreid.reid.features import ExtractedFeatures, LabelledFeatures
 from ffreid.reid.retrieval.protocols import (
     ColumnFilter,
-    Labels,
     Protocol,
     filter_mask,
     usable_protocols,
@@ -24,14 +23,11 @@ from ffreid.reid.retrieval.scores import RANKS, Scores, scores
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRow:
-    """A row of the table.
+    """A row of the table: a protocol on the complete gallery or on single-shot galleries.
 
     Attributes:
-        title: the protocol's name and the deviations from it.
-        protocol: the protocol's name.
-        scores: of the protocol; means over the trials, if any.
-        ranking: ranks of each query's matches; None with trials.
-        reranked: with k-reciprocal re-ranking.
+        scores: means over the trials, if any.
+        ranking: None with trials.
         trials: number of single-shot galleries; 0: the complete gallery.
         deviation: standard deviation of rank-1 and of mAP over the trials.
     """
@@ -62,6 +58,11 @@ def score_protocols(
             "add the missing labels of its query and gallery",
         )
     suffix = ", with re-ranking" if reranked else ""
+    galleries = [torch.tensor(gallery, dtype=torch.int64) for gallery in features.single_shot]
+    complete, *trials = (
+        rank_protocols(features, gallery, protocols, device, reranked=reranked)
+        for gallery in (features.gallery, *map(features.gallery.select, galleries))
+    )
     rows = [
         ResultRow(
             title=ranking.name + suffix,
@@ -70,19 +71,7 @@ def score_protocols(
             ranking=ranking,
             reranked=reranked,
         )
-        for ranking in rank_protocols(
-            features, features.gallery, protocols, device, reranked=reranked
-        )
-    ]
-    trials = [
-        rank_protocols(
-            features,
-            features.gallery.select(torch.tensor(gallery, dtype=torch.int64)),
-            protocols,
-            device,
-            reranked=reranked,
-        )
-        for gallery in features.single_shot
+        for ranking in complete
     ]
     return rows + [_mean_row(t, suffix, reranked=reranked) for t in zip(*trials, strict=True)]
 
@@ -134,7 +123,11 @@ def rank_protocols(
             v if len(i) == len(v) else v[i] for v, i in zip(values, (rows, items), strict=True)
         ]
         method = rerank if len(rows) and len(items) else cosine_distances
-        results = rank(method(*selected), _take(labels[0], rows), _take(labels[1], items), group)
+        query, known = (
+            {name: column[i] for name, column in columns.items()}
+            for columns, i in zip(labels, (rows, items), strict=True)
+        )
+        results = rank(method(*selected), query, known, group)
         rankings |= {r.name: _expand(r, rows.cpu(), len(features.query)) for r in results}
     return [rankings[protocol.name] for protocol in protocols]
 
@@ -162,10 +155,6 @@ def _mean_row(trials: Sequence[Ranking], suffix: str, *, reranked: bool) -> Resu
         if len(trials) > 1
         else None,
     )
-
-
-def _take(labels: Labels, rows: torch.Tensor) -> Labels:
-    return {name: values[rows] for name, values in labels.items()}
 
 
 def _expand(ranking: Ranking, rows: torch.Tensor, count: int) -> Ranking:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ffreid import report
 from ffreid.reid.features import ExtractedFeatures
-from ffreid.reid.published import PublishedResult
+from ffreid.reid.published import PublishedResult, publication_notes, published_results
 from ffreid.reid.retrieval.scores import RANKS
 from ffreid.reid.scoring import ResultRow
 from ffreid.report import Cell
@@ -20,6 +21,17 @@ COLUMNS: Sequence[str] = (
     "95 % interval",
     "valid queries",
 )
+
+
+def show_results(
+    title: str, rows: Sequence[ResultRow], dataset: str, network: str, method: str
+) -> None:
+    """Print the table of the rows, with notes on the published results."""
+    published = published_results(dataset, network, method)
+    report.show_table(title, COLUMNS, table(rows, published), digits=1)
+    protocols = {row.protocol for row in rows}
+    for line in publication_notes(dataset, network, protocols, method):
+        report.log(line)
 
 
 def table(rows: Sequence[ResultRow], published: Mapping[str, PublishedResult]) -> list[list[Cell]]:

@@ -17,12 +17,12 @@ from ffreid.reid.data.records import Source
 from ffreid.reid.evaluation import evaluate, evaluate_split
 from ffreid.reid.feature_extraction import extract_features
 from ffreid.reid.features import BASELINE, CAL, ExtractedFeatures
-from ffreid.reid.published import publication_notes, published_results
 from ffreid.reid.retrieval.scores import RANKS, Scores
 from ffreid.reid.scoring import ResultRow, selecting_protocol
-from ffreid.reid.table import COLUMNS, table
+from ffreid.reid.table import show_results
 from ffreid.reid.visualization import rank_list_images
 
+METRICS = (*(f"rank-{k}" for k in RANKS), "mAP")
 DRAWN = 4
 """Rank lists drawn at an evaluation, with TRAIN.TENSORBOARD."""
 
@@ -30,13 +30,8 @@ DRAWN = 4
 def due(cfg: CfgNode, plan: Plan, done: int) -> bool:
     """Whether to evaluate after `done` steps: every TEST.EVAL_STEP epochs."""
     epochs, rest = divmod(done, plan.steps_per_epoch)
-    test = cfg.TEST
-    return bool(
-        rest == 0
-        and test.EVAL_STEP > 0
-        and epochs > test.START_EVAL
-        and epochs % test.EVAL_STEP == 0
-    )
+    every = cfg.TEST.EVAL_STEP
+    return rest == 0 and every > 0 and epochs > cfg.TEST.START_EVAL and epochs % every == 0
 
 
 def validate(
@@ -62,11 +57,10 @@ def validate(
             )
     return ValidationResult(
         row={
-            f"{name} {key}": number
+            f"{name} {metric}": value
             for name, s in scores.items()
-            for key, number in (
-                *((f"rank-{k}", s.cmc[k]) for k in RANKS),
-                ("mAP", s.mean_average_precision),
+            for metric, value in zip(
+                METRICS, (*s.cmc.values(), s.mean_average_precision), strict=True
             )
         },
         name=f"{protocol} rank-1",
@@ -90,9 +84,9 @@ def images(cfg: CfgNode, source: Source, features: ExtractedFeatures, row: Resul
 def numbers(cfg: CfgNode, source: Source) -> list[str]:
     """Names of the numbers in an evaluation's row."""
     return [
-        f"{name} {number}"
+        f"{name} {metric}"
         for name in source.protocol_names(cfg.TEST.SELECT_ON)
-        for number in (*(f"rank-{k}" for k in RANKS), "mAP")
+        for metric in METRICS
     ]
 
 
@@ -146,12 +140,8 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
     ]
     selected_by = results["best"]["selected_by"]
     method = BASELINE if cfg.LOSS.CAL == "none" else CAL
-    published = published_results(cfg.DATASET, cfg.MODEL.NAME, method)
     title = f"{cfg.DATASET}: best state by {selected_by}; percent, pairs are rank-1 / mAP"
-    report.show_table(title, COLUMNS, table(rows, published), digits=1)
-    shown = {row.protocol for row in rows}
-    for line in publication_notes(cfg.DATASET, cfg.MODEL.NAME, shown, method):
-        report.log(line)
+    show_results(title, rows, cfg.DATASET, cfg.MODEL.NAME, method)
     report.log(
         "note: the best state was selected on the test set, as in Simple-CCReID; "
         "the last state was not selected"

@@ -121,20 +121,9 @@ def draw_rank_list(
 ) -> ImageArray:
     """Draw a query on the left and its gallery images to the right, the nearest first.
 
-    Matches have a green border, others a red one, the query a white one. Images are scaled to one
-    tile size with their aspect ratio.
-
-    Args:
-        query: (H, W, 3) uint8 RGB, of any size.
-        gallery: such images in the order of the ranking; perhaps none.
-        is_match: whether each is a match.
-        distances: of each, written below it with its rank.
-        label: text below the query; ``\\n`` separates lines.
-        labels: texts below the gallery images; none, or one each.
-        title: text above everything.
-
-    Returns:
-        (H', W', 3) uint8 RGB; lists of equal length have equal widths.
+    Images are (H, W, 3) uint8 RGB of any size, scaled to one tile size with their aspect ratio;
+    lists of equal length have equal widths. Matches have a green border, others a red one, the
+    query a white one. `label` and `labels` (none or one each) are written below them.
     """
     ranked = zip(gallery, is_match, distances, labels or [""] * len(gallery), strict=True)
     tiles = [_tile(query, QUERY, ["query", *label.splitlines()])]

@@ -47,15 +47,7 @@ class UnreadableRecord:
 
 @dataclass(frozen=True)
 class ReidBatch:
-    """B training samples.
-
-    Attributes:
-        images: (B, 3, H, W) or (B, 3, T, H, W), normalised.
-        identities: (B,) int64.
-        clothes: (B,) int64.
-        broken: unreadable files that samples replace.
-        names: B files, the first of each sample.
-    """
+    """B training samples: images (B, 3, H, W) or (B, 3, T, H, W), and labels (B,) int64."""
 
     images: Tensor
     identities: Tensor
@@ -78,12 +70,9 @@ class ReidBatch:
 
 @dataclass(frozen=True)
 class EvalBatch:
-    """The readable and the unreadable records of an evaluation batch.
+    """The B readable records of an evaluation batch, perhaps 0, and the unreadable ones.
 
-    Attributes:
-        index: (B,) int64 of the readable records; B may be 0.
-        images: (B, 3, H, W) or (B, 3, T, H, W), normalised; (0,) if B is 0.
-        broken: the unreadable records.
+    `index` is (B,) int64, `images` (B, 3, H, W) or (B, 3, T, H, W), or (0,) if B is 0.
     """
 
     index: Tensor

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ffreid.engine.modules import Recomputed
 from ffreid.engine.precision import upcast_half
-from ffreid.reid.model.resnet import BLOCKS, WIDTHS, Bottleneck, neck, stage_channels, stage_stride
+from ffreid.reid.model.resnet import BLOCKS, OUTPUT_CHANNELS, neck, stage
 
 
 def plane_convolution(
@@ -23,20 +23,22 @@ def plane_convolution(
     return convolution
 
 
-class MaxPooling(nn.Module):
-    """Maximum of each channel."""
+class Pooling(nn.Module):
+    """Maximum of each channel (``max``), mean (``avg``), or both (``maxavg``)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, C)."""
-        return _channel_max(x)
-
-
-class AveragePooling(nn.Module):
-    """Mean of each channel."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, C)."""
-        return F.adaptive_avg_pool2d(x, 1).flatten(1)
+        """Map (B, C, h, w) to (B, C); ``maxavg`` to (B, 2C): maxima of all channels, then means."""
+        pooled = []
+        if "max" in self.name:
+            # Not adaptive_max_pool2d: its gradient is not deterministic on a GPU.
+            pooled.append(x.flatten(2).max(2).values)
+        if "avg" in self.name:
+            pooled.append(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return torch.cat(pooled, 1)
 
 
 class GeneralisedMeanPooling(nn.Module):
@@ -53,24 +55,11 @@ class GeneralisedMeanPooling(nn.Module):
         return powers.mean((2, 3)) ** (1.0 / self.p)
 
 
-class MaxAveragePooling(nn.Module):
-    """Maxima of all channels, then their means."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, 2C)."""
-        return torch.cat([_channel_max(x), F.adaptive_avg_pool2d(x, 1).flatten(1)], 1)
-
-
-def _channel_max(x: Tensor) -> Tensor:
-    # Not adaptive_max_pool2d: its gradient is not deterministic on a GPU.
-    return x.flatten(2).max(2).values
-
-
 POOLINGS: dict[str, Callable[[float], nn.Module]] = {
-    "avg": lambda _: AveragePooling(),
-    "max": lambda _: MaxPooling(),
+    "avg": lambda _: Pooling("avg"),
+    "max": lambda _: Pooling("max"),
     "gem": GeneralisedMeanPooling,
-    "maxavg": lambda _: MaxAveragePooling(),
+    "maxavg": lambda _: Pooling("maxavg"),
 }
 
 
@@ -96,15 +85,15 @@ class ImageResNet50(nn.Module):
     ) -> None:
         super().__init__()
         sequence = Recomputed if recompute else nn.Sequential
-        self.feature_dim = stage_channels(len(BLOCKS)) * (2 if pooling == "maxavg" else 1)
+        self.feature_dim = OUTPUT_CHANNELS * (2 if pooling == "maxavg" else 1)
         self.base = nn.Sequential(
             plane_convolution(3, 64, 7, 2),
             nn.BatchNorm2d(64),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, padding=1),
             *(
-                sequence(*_stage(stage, stage_stride(stage, last_stride)))
-                for stage in range(len(BLOCKS))
+                sequence(*stage(i, last_stride, convolve=plane_convolution, norm=nn.BatchNorm2d))
+                for i in range(len(BLOCKS))
             ),
         )
         self.globalpooling = POOLINGS[pooling](gem_power)
@@ -113,16 +102,3 @@ class ImageResNet50(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised RGB images (B, 3, H, W) to features (B, D)."""
         return cast(Tensor, self.bn(self.globalpooling(self.base(images))))
-
-
-def _stage(stage: int, stride: int) -> list[nn.Module]:
-    return [
-        Bottleneck(
-            stage_channels(stage + (block > 0)),
-            WIDTHS[stage],
-            stride if block == 0 else 1,
-            convolve=plane_convolution,
-            normalise=nn.BatchNorm2d,
-        )
-        for block in range(BLOCKS[stage])
-    ]

@@ -8,9 +8,12 @@ from torch import Tensor, nn
 BLOCKS = (3, 4, 6, 3)
 WIDTHS = (64, 128, 256, 512)
 EXPANSION = 4
+OUTPUT_CHANNELS = EXPANSION * WIDTHS[-1]
 
 Convolution = Callable[[int, int, int, int], nn.Module]
 """A convolution from input channels, output channels, kernel size and stride."""
+Middle = Callable[[int, int], nn.Module]
+"""The middle convolution of a block, from its channels and stride."""
 
 
 class Bottleneck(nn.Module):
@@ -58,14 +61,43 @@ class Bottleneck(nn.Module):
         return cast(Tensor, self.relu(self.bn3(self.conv3(x)) + shortcut))
 
 
-def stage_channels(stage: int) -> int:
-    """Input channels of stage 0 to 3; 4: output channels of the last."""
-    return 64 if stage == 0 else EXPANSION * WIDTHS[stage - 1]
+def stage(
+    index: int,
+    last_stride: int,
+    *,
+    convolve: Convolution,
+    norm: Callable[[int], nn.Module],
+    middle: Middle | None = None,
+    between: Callable[[int], nn.Module] | None = None,
+) -> list[nn.Module]:
+    """Build the blocks of stage 0 to 3.
 
-
-def stage_stride(stage: int, last_stride: int) -> int:
-    """Stride of the first block of stage 0 to 3."""
-    return (1, 2, 2, last_stride)[stage]
+    Args:
+        index: of the stage.
+        last_stride: stride of stage 3.
+        convolve: 2D or 3D convolutions.
+        norm: 2D or 3D batch norms.
+        middle: replaces the middle convolution of even blocks.
+        between: module after each odd block, from its channels.
+    """
+    width, modules = WIDTHS[index], list[nn.Module]()
+    for block in range(BLOCKS[index]):
+        first = EXPANSION * WIDTHS[index - 1] if index else 64
+        stride = 1 if block else (1, 2, 2, last_stride)[index]
+        replaced = middle(width, stride) if middle is not None and block % 2 == 0 else None
+        modules.append(
+            Bottleneck(
+                EXPANSION * width if block else first,
+                width,
+                stride,
+                convolve=convolve,
+                normalise=norm,
+                middle=replaced,
+            )
+        )
+        if between is not None and block % 2 == 1:
+            modules.append(between(EXPANSION * width))
+    return modules
 
 
 def neck(channels: int) -> nn.BatchNorm1d:

@@ -1,6 +1,5 @@
 """The networks for clips: ResNet-50 with a time axis and temporal blocks."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -8,13 +7,7 @@ from torch import Tensor, nn
 
 from ffreid.engine.modules import Recomputed
 from ffreid.reid.model.blocks import AP3D, I3D, NonLocal, frame_convolution
-from ffreid.reid.model.resnet import BLOCKS, WIDTHS, Bottleneck, neck, stage_channels, stage_stride
-
-Middle = Callable[[int, int], nn.Module]
-"""The middle convolution of a block from its channels and stride."""
-
-TEMPORAL_STAGES = (1, 2)
-"""Stages with temporal blocks (even blocks) and non-local blocks (after odd blocks)."""
+from ffreid.reid.model.resnet import OUTPUT_CHANNELS, Middle, neck, stage
 
 
 class VideoResNet50(nn.Module):
@@ -46,17 +39,20 @@ class VideoResNet50(nn.Module):
         super().__init__()
         ap3d = partial(AP3D, temperature=temperature, contrastive_attention=contrastive_attention)
         middles: dict[str, Middle | None] = {"c2d": None, "i3d": I3D, "ap3d": ap3d}
-        middle = middles[temporal]
         sequence = Recomputed if recompute else nn.Sequential
-        self.feature_dim = stage_channels(len(BLOCKS))
+        self.feature_dim = OUTPUT_CHANNELS
         self.conv1 = frame_convolution(3, 64, 7, 2)
         self.bn1 = nn.BatchNorm3d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), padding=(0, 1, 1))
-        self.layer1, self.layer2, self.layer3, self.layer4 = (
-            sequence(*_stage(stage, stage_stride(stage, last_stride), middle, non_local))
-            for stage in range(len(BLOCKS))
+        blocks = partial(stage, convolve=frame_convolution, norm=nn.BatchNorm3d)
+        temporal_blocks = partial(
+            blocks, middle=middles[temporal], between=NonLocal if non_local else None
         )
+        self.layer1 = sequence(*blocks(0, last_stride))
+        self.layer2 = sequence(*temporal_blocks(1, last_stride))
+        self.layer3 = sequence(*temporal_blocks(2, last_stride))
+        self.layer4 = sequence(*blocks(3, last_stride))
         self.bn = neck(self.feature_dim)
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -65,24 +61,3 @@ class VideoResNet50(nn.Module):
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         pooled = x.flatten(3).max(3).values.mean(2)
         return cast(Tensor, self.bn(pooled))
-
-
-def _stage(stage: int, stride: int, middle: Middle | None, non_local: bool) -> list[nn.Module]:
-    is_temporal = stage in TEMPORAL_STAGES
-    modules: list[nn.Module] = []
-    for block in range(BLOCKS[stage]):
-        step = stride if block == 0 else 1
-        temporal = middle if is_temporal and block % 2 == 0 else None
-        modules.append(
-            Bottleneck(
-                stage_channels(stage + (block > 0)),
-                WIDTHS[stage],
-                step,
-                convolve=frame_convolution,
-                normalise=nn.BatchNorm3d,
-                middle=None if temporal is None else temporal(WIDTHS[stage], step),
-            )
-        )
-        if non_local and is_temporal and block % 2 == 1:
-            modules.append(NonLocal(stage_channels(stage + 1)))
-    return modules

@@ -17,15 +17,8 @@ RANKS = (1, 5, 10, 20)
 class Scores:
     """Scores of a protocol, from 0 to 1; NaN if no query is valid.
 
-    Attributes:
-        name: of the protocol.
-        cmc: fraction of the valid queries with a match among the first k, by k.
-        mean_average_precision: mAP.
-        mean_inverse_penalty: mINP.
-        n_valid: queries with a match.
-        n_skipped: queries without one.
-        rank1_interval: 95 % interval of rank-1; None if no query is valid.
-        precision_interval: 95 % interval of mAP; None if no query is valid.
+    `cmc` is the fraction of the valid queries with a match among the first k, by k. The 95 %
+    intervals, of rank-1 and of mAP, are None if no query is valid.
     """
 
     name: str
@@ -70,12 +63,6 @@ def interval(
 
     Identities are drawn with replacement, each with all its queries, as images of one person are
     not independent (Efron and Tibshirani 1993, chapter 8).
-
-    Args:
-        values: (N,) of the valid queries.
-        identities: (N,) of the valid queries.
-        draws: number of bootstrap samples.
-        seed: of the draws.
     """
     if not len(values):
         return None

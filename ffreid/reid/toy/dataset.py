@@ -1,7 +1,7 @@
 """A synthetic dataset of persons in LTCC's or CCVID's layout."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +26,7 @@ PHASE_STEP = 0.4
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shot:
+class Shot(NamedTuple):
     """An image, or the frames ``{}`` of a tracklet; identity, clothes, camera are from 0."""
 
     part: str
@@ -64,8 +63,8 @@ def generate(
     Args:
         folder: new, empty or of these toy data; will contain ``LTCC_ReID`` or ``CCVID``.
         video: tracklets in CCVID's layout instead of images in LTCC's.
-        identities: persons for training.
-        test_identities: other persons, for the test.
+        identities: for training.
+        test_identities: others, for the test.
         clothes: maximum per person; 2 or more, for tracklets 2 or 3.
         cameras: 2 or more; for tracklets at most 12, and the third session has others.
         images: per person, clothes and camera; for tracklets their number per person and clothes,
@@ -135,20 +134,11 @@ class Person(NamedTuple):
 
 def _image_shots(persons: Sequence[Person], cameras: int, images: int) -> Iterator[Shot]:
     for person in persons:
-        for clothes, camera, number in product(
-            range(person.clothes), range(cameras), range(images)
-        ):
+        shots = product(range(person.clothes), range(cameras), range(images))
+        for clothes, camera, number in shots:
             part = "train" if person.training else "test" if number else "query"
             name = f"{person.identity + 1:03d}_{clothes + 1}_c{camera + 1}_{number + 1:06d}"
-            yield Shot(
-                part=part,
-                path=f"{part}/{name}.png",
-                identity=person.identity,
-                clothes=clothes,
-                camera=camera,
-                number=number,
-                frames=1,
-            )
+            yield Shot(part, f"{part}/{name}.png", person.identity, clothes, camera, number, 1)
 
 
 def _tracklet_shots(
@@ -159,16 +149,9 @@ def _tracklet_shots(
             # All queries of a person come from one camera, the gallery from the others.
             camera = (person.identity + number) % cameras
             offset = THIRD_SESSION_CAMERAS if clothes == SESSIONS - 1 else 0
-            name = f"session{clothes + 1}/{person.identity + 1:03d}_{camera + 1:02d}"
-            yield Shot(
-                part="train" if person.training else "gallery" if number else "query",
-                path=f"{name}/{{}}.jpg",
-                identity=person.identity,
-                clothes=clothes,
-                camera=camera + offset,
-                number=number,
-                frames=frames,
-            )
+            part = "train" if person.training else "gallery" if number else "query"
+            path = f"session{clothes + 1}/{person.identity + 1:03d}_{camera + 1:02d}/{{}}.jpg"
+            yield Shot(part, path, person.identity, clothes, camera + offset, number, frames)
 
 
 def _render(shot: Shot, height: int, width: int, seed: int) -> Iterator[ImageArray]:
@@ -189,22 +172,21 @@ def _render(shot: Shot, height: int, width: int, seed: int) -> Iterator[ImageArr
 def _write_ltcc(folder: Path, persons: Sequence[Person]) -> None:
     for part in (*LTCC_PARTS, "info"):
         (folder / part).mkdir(parents=True)
-    training = [person for person in persons if person.training]
-    testing = [person for person in persons if not person.training]
-    for name, members in (("train", training), ("test", testing)):
-        lines = [str(person.identity + 1) for person in members if person.clothes > 1]
+    for name, training in (("train", True), ("test", False)):
+        members = [p for p in persons if p.training is training and p.clothes > 1]
+        lines = [str(person.identity + 1) for person in members]
         _write_lines(folder / f"info/cloth-change_id_{name}.txt", lines)
 
 
 def _write_ccvid(folder: Path, shots: Sequence[Shot]) -> None:
     folder.mkdir()
     for name in CCVID_LISTS:
-        lines = []
-        for shot in shots:
-            if shot.part == name:
-                clothes = f"u{shot.clothes}_l{shot.clothes}_s0_c0_a0"
-                path = shot.path.rpartition("/")[0]
-                lines.append(f"{path}\t{shot.identity + 1:03d}\t{clothes}")
+        lines = [
+            f"{shot.path.rpartition('/')[0]}\t{shot.identity + 1:03d}\t"
+            f"u{shot.clothes}_l{shot.clothes}_s0_c0_a0"
+            for shot in shots
+            if shot.part == name
+        ]
         _write_lines(folder / f"{name}.txt", lines)
 
 

@@ -130,10 +130,10 @@ class Figure:
         self._limb(neck, (0.45 * self.radius,) * 2, self.body.skin)
         mask = np.zeros(self.canvas.shape[:2], np.uint8)
         _fill(mask, corners, (255,))
-        top, left, rows, columns = _box(mask)
-        area = self.canvas[top : top + rows, left : left + columns]
-        cover = mask[top : top + rows, left : left + columns, None] / 255.0
-        y, x = np.mgrid[top : top + rows, left : left + columns] + 0.5
+        left, top, columns, rows = cv2.boundingRect(mask)
+        box = np.s_[top : top + rows, left : left + columns]
+        area, cover = self.canvas[box], mask[box][..., None] / 255.0
+        y, x = np.mgrid[box] + 0.5
         length = self.hip - self.shoulder
         across, down = (x - self.x) / length, (y - self.shoulder) / length
         dark = np.clip(PATTERNS[self.body.pattern](across, down, self.body.repeats), 0, 1)
@@ -221,12 +221,6 @@ def _interpolate(start: Point, end: Point, share: float) -> Point:
 def _fill(canvas: npt.NDArray[np.uint8], corners: npt.ArrayLike, colour: tuple[int, ...]) -> None:
     points = np.rint(np.asarray(corners) * 2**SHIFT - 2 ** (SHIFT - 1)).astype(np.int32)
     cv2.fillPoly(canvas, [points], colour, cv2.LINE_AA, SHIFT)
-
-
-def _box(mask: npt.NDArray[np.uint8]) -> tuple[int, int, int, int]:
-    """Top, left, rows and columns of the nonzero area."""
-    left, top, columns, rows = cv2.boundingRect(mask)
-    return top, left, rows, columns
 
 
 def _bytes(colour: Colour) -> tuple[int, int, int]:

@@ -20,14 +20,7 @@ Key = Callable[[str], Any]
 
 @dataclass(frozen=True, slots=True)
 class RawRecord:
-    """An image or tracklet with its labels as text.
-
-    Attributes:
-        frames: paths relative to the dataset's folder.
-        identity: the person's name.
-        camera: number.
-        clothes: their name; clothes of different identities always differ.
-    """
+    """A `Record` with its labels as text; clothes of different identities always differ."""
 
     frames: tuple[str, ...]
     identity: str
@@ -48,19 +41,10 @@ def make_source(
     clothes_key: Key = str,
     **options: Any,
 ) -> Source:
-    """Create a dataset from its records; splits must not share identities with `train`.
+    """Create a dataset; `evaluated` splits must not share identities with `train`.
 
-    Args:
-        name: of the dataset.
-        folder: of the paths.
-        train: numbered by `relabel`.
-        evaluated: records of the other splits by name.
-        test: the test split.
-        hint: of the error; default: unpack the dataset again.
-        identity_key: distinguishes identities in all splits.
-        train_order: sorts the training identities.
-        clothes_key: sorts clothes.
-        options: further attributes of `Source`.
+    `identity_key` distinguishes identities in all splits; `train_order` and `clothes_key` sort
+    those of training, see `relabel`. `options` are further attributes of `Source`.
     """
     trained = {identity_key(record.identity) for record in train}
     for split, records in evaluated.items():
