@@ -37,10 +37,11 @@ def test_numpy_numbers_in_original_files_are_read(tmp_path: Path, module: bytes)
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(28, "No space left"), RuntimeError("writer failed"), KeyboardInterrupt()]
+    "error", [OSError(28, "No space left"), RuntimeError("No space left"), KeyboardInterrupt()]
 )
+@pytest.mark.parametrize("stays", [False, True])
 def test_a_failed_or_killed_save_leaves_the_earlier_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, stays: bool
 ) -> None:
     path = tmp_path / "last.pth"
     checkpoint_io.save(path, {"step": 1})
@@ -50,13 +51,16 @@ def test_a_failed_or_killed_save_leaves_the_earlier_file(
         raise error
 
     monkeypatch.setattr(torch, "save", fail)
+    if stays:  # the partial file cannot be removed; the first error is reported
+        monkeypatch.setattr(Path, "unlink", raising(OSError(5, "Input/output error")))
     with pytest.raises((UserError, KeyboardInterrupt)) as caught:
         checkpoint_io.save(path, {"step": 2})
     if isinstance(caught.value, UserError):
-        assert "last.pth" in caught.value.message
+        assert caught.value.message == f"cannot write {path}: No space left"
         assert "earlier checkpoints are intact" in caught.value.hint
     assert checkpoint_io.load(path) == {"step": 1}
-    assert [left.name for left in tmp_path.iterdir()] == ["last.pth"]
+    parts = ["last.pth", *["last.pth.part"] * stays]
+    assert sorted(left.name for left in tmp_path.iterdir()) == parts
 
 
 def write_to_a_full_disk(path: Path, output: Path) -> None:
@@ -83,23 +87,6 @@ def test_a_full_disk_is_reported_and_leaves_the_earlier_file(tmp_path: Path) -> 
     assert not (tmp_path / "last.pth.part").exists()
 
 
-def test_the_first_error_is_reported_where_the_partial_file_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(state: Any, file: Any) -> None:
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    path = tmp_path / "last.pth"
-    checkpoint_io.save(path, {"step": 1})
-    monkeypatch.setattr(torch, "save", full)
-    monkeypatch.setattr(Path, "unlink", raising(OSError(5, "Input/output error")))
-    with pytest.raises(UserError, match="No space left on device"):
-        checkpoint_io.save(path, {"step": 2})
-    assert checkpoint_io.load(path) == {"step": 1}
-    assert (tmp_path / "last.pth.part").read_bytes() == b"half"
-
-
 def test_a_file_is_flushed_before_it_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,30 +107,13 @@ def test_a_file_is_flushed_before_it_is_renamed(
     assert done == ["last.pth.part", "renamed", tmp_path.name]
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "text"])
-def test_an_unreadable_file_is_named(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "text").write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(UserError, match=rf"cannot read checkpoint .*{kind}"):
-        checkpoint_io.load(tmp_path / kind)
-
-
-def test_a_file_without_a_dict_is_not_a_checkpoint(tmp_path: Path) -> None:
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(UserError, match="contains a list"):
+@pytest.mark.parametrize(("content", "message"), [([1], "contains a list"), (nn.ReLU(), "more")])
+def test_a_file_without_a_dict_or_with_code_is_refused(
+    tmp_path: Path, content: Any, message: str
+) -> None:
+    torch.save(content, tmp_path / "list.pth")
+    with pytest.raises(UserError, match=message):
         checkpoint_io.load(tmp_path / "list.pth")
-
-
-def test_loading_never_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-
-    def read(*args: Any, **options: Any) -> dict[str, Any]:
-        calls.append((args, options))
-        return {}
-
-    monkeypatch.setattr(checkpoint_io, "read", read)
-    checkpoint_io.load(tmp_path / "best.pth")
-    assert calls == [((tmp_path / "best.pth",), {"trust": False})]
 
 
 def network() -> nn.Module:
@@ -151,12 +121,6 @@ def network() -> nn.Module:
     net.first = nn.Linear(2, 3)
     net.second = nn.Linear(3, 4)
     return net
-
-
-def test_matching_weights_are_loaded() -> None:
-    net, other = network(), network()
-    checkpoint_io.load_weights(net, other.state_dict(), "best.pth")
-    assert all(torch.equal(net.state_dict()[k], v) for k, v in other.state_dict().items())
 
 
 def test_weights_that_do_not_fit_are_listed_by_module_and_change_nothing() -> None:
