@@ -77,18 +77,15 @@ def original_state() -> dict[str, Any]:
     }
 
 
-def zip_save(state: Any) -> bytes:
+def zip_save(state: Any, *, is_zip: bool = True) -> bytes:
     """Save in the format of torch 1.6 and later."""
     written = io.BytesIO()
-    torch.save(state, written)
+    torch.save(state, written, _use_new_zipfile_serialization=is_zip)
     return written.getvalue()
 
 
-def legacy_save(state: Any) -> bytes:
-    """Save in the format before torch 1.6."""
-    written = io.BytesIO()
-    torch.save(state, written, _use_new_zipfile_serialization=False)
-    return written.getvalue()
+legacy_save = partial(zip_save, is_zip=False)
+"""Save in the format before torch 1.6."""
 
 
 def tar_save(weights: Mapping[str, Tensor]) -> bytes:
@@ -105,11 +102,12 @@ def tar_save(weights: Mapping[str, Tensor]) -> bytes:
         tensors.write(struct.pack(f"<{2 * value.dim() + 1}q", *value.shape, *value.stride(), 0))
         # A tensor is a persistent id, written as text: SHORT_BINSTRING key, PERSID, SETITEM.
         content += b"U%c%bP%d\ns" % (len(key), key.encode(), 100 + number)
+    content += b"."
     pickle.dump([], storages, 2)
     written = io.BytesIO()
+    parts = {"storages": storages.getvalue(), "tensors": tensors.getvalue(), "pickle": content}
     with tarfile.open(fileobj=written, mode="w:", format=tarfile.PAX_FORMAT) as archive:
-        parts = (storages.getvalue(), tensors.getvalue(), content + b".")
-        for name, part in zip(("storages", "tensors", "pickle"), parts, strict=True):
+        for name, part in parts.items():
             item = tarfile.TarInfo(name)
             item.size = len(part)
             archive.addfile(item, io.BytesIO(part))
@@ -215,9 +213,7 @@ def check_content(value: Any) -> None:
         assert value.numel() <= 2**20
         value.clone()
     elif isinstance(value, Mapping):
-        for key, item in value.items():
-            check_content(key)
-            check_content(item)
+        check_content([*value.keys(), *value.values()])
     elif isinstance(value, list | tuple | set):
         for item in value:
             check_content(item)
@@ -228,12 +224,7 @@ def check_content(value: Any) -> None:
 def attempt(path: Path, expected: Any = None) -> str:
     """Read a damaged file and return ``valid``, or why it is refused.
 
-    Args:
-        path: the file.
-        expected: its content if it is read; None for anything.
-
-    Raises:
-        AssertionError: the message or the content is not as it must be.
+    If it is read, its content must be the `expected`, unless that is None.
     """
     try:
         state = checkpoint_io.read(path)
@@ -254,11 +245,7 @@ def attempt(path: Path, expected: Any = None) -> str:
 
 
 def run_cases(seed: int, cases: range, folder: Path, current: Any = None) -> Counter[str]:
-    """Damage and read files; count the outcomes.
-
-    Raises:
-        AssertionError: naming the case that went wrong.
-    """
+    """Damage and read files; count the outcomes. An AssertionError names the case."""
     outcomes: Counter[str] = Counter()
     files, states = [*sources().items()], {"ffreid": ffreid_state(), "original": original_state()}
     path = folder / "damaged.pth"

@@ -25,61 +25,51 @@ YCB, APE = "--dataset ycb --root datasets", "--dataset linemod --cls ape --root 
 ANY = "--dataset linemod --cls $cls --root datasets"
 
 FFB6D = {
-    f"{EIGHT}train_ycb.py --gpus=8": f"ffreid train {YCB} --gpus 8",
+    f"{EIGHT}train_ycb.py --gpus=8": f"train {YCB} --gpus 8",
     "python3 -m torch.distributed.launch --nproc_per_node=$n_gpu train_lm.py --gpus=$n_gpu "
-    "--cls=$cls": f"ffreid train {ANY} --gpus $n_gpu TRAIN.BATCH $((3 * $n_gpu))",
-    f"{EIGHT}train_lm.py --gpus=8 --cls=ape": f"ffreid train {APE} --gpus 8",
-    f"{EIGHT}train_lm.py --gpus=8 --cls=ape --opt_level=O1": f"ffreid train {APE} --gpus 8 --amp",
-    "python3 train_ycb.py --gpu='0' --gpus=1": f"ffreid train {YCB} --gpu 0 TRAIN.BATCH 3",
-    f"{ONE}train_ycb.py --gpu '0' {EVALUATED}": f"ffreid eval {YCB} --checkpoint $tst_mdl --gpu 0",
-    f"{ONE}train_ycb.py --gpu '0' {EVALUATED} -debug": (
-        f"ffreid eval {YCB} --checkpoint $tst_mdl --gpu 0"
-    ),
-    f"{ONE}train_ycb.py --gpu '0' {EVALUATED} -test_gt": f"ffreid eval {YCB} --test-gt --gpu 0",
+    "--cls=$cls": f"train {ANY} --gpus $n_gpu TRAIN.BATCH $((3 * $n_gpu))",
+    f"{EIGHT}train_lm.py --gpus=8 --cls=ape": f"train {APE} --gpus 8",
+    f"{EIGHT}train_lm.py --gpus=8 --cls=ape --opt_level=O1": f"train {APE} --gpus 8 --amp",
+    "python3 train_ycb.py --gpu='0' --gpus=1": f"train {YCB} --gpu 0 TRAIN.BATCH 3",
+    f"{ONE}train_ycb.py --gpu '0' {EVALUATED}": f"eval {YCB} --checkpoint $tst_mdl --gpu 0",
+    f"{ONE}train_ycb.py --gpu '0' {EVALUATED} -debug": f"eval {YCB} --checkpoint $tst_mdl --gpu 0",
+    f"{ONE}train_ycb.py --gpu '0' {EVALUATED} -test_gt": f"eval {YCB} --test-gt --gpu 0",
     f"{ONE}train_lm.py --gpu '0' --cls $cls {EVALUATED}": (
-        f"ffreid eval {ANY} --checkpoint $tst_mdl --gpu 0"
+        f"eval {ANY} --checkpoint $tst_mdl --gpu 0"
     ),
-    f"{ONE}train_lm.py --gpu '0' --cls $cls {EVALUATED} -test_gt": (
-        f"ffreid eval {ANY} --test-gt --gpu 0"
-    ),
+    f"{ONE}train_lm.py --gpu '0' --cls $cls {EVALUATED} -test_gt": f"eval {ANY} --test-gt --gpu 0",
     "python3 -m demo -checkpoint $tst_mdl -dataset ycb": (
-        f"ffreid eval {YCB} --checkpoint $tst_mdl --pictures 20"
+        f"eval {YCB} --checkpoint $tst_mdl --pictures 20"
     ),
     "python3 -m demo -dataset linemod -checkpoint $tst_mdl -cls $cls -show": (
-        f"ffreid eval {ANY} --checkpoint $tst_mdl --pictures 20"
+        f"eval {ANY} --checkpoint $tst_mdl --pictures 20"
     ),
-    "python3 -m datasets.ycb.ycb_dataset": (
-        f"ffreid eval {YCB} --test-gt --pictures 20 TEST.LIMIT 20"
-    ),
+    "python3 -m datasets.ycb.ycb_dataset": f"eval {YCB} --test-gt --pictures 20 TEST.LIMIT 20",
     "python3 -m datasets.linemod.linemod_dataset": (
-        f"ffreid eval {APE} --test-gt --pictures 20 TEST.LIMIT 20"
+        f"eval {APE} --test-gt --pictures 20 TEST.LIMIT 20"
     ),
+}
+RECIPES = dict.fromkeys(("ltcc", "prcc", "vcclothes"), CAL) | {
+    "deepchange": f"{CAL4} --amp",
+    "last": f"{TRIPLET} --amp",
+    "ccvid": "--cfg configs/c2dres50_ce_cal.yaml",
 }
 CCREID = {
     f"{TWO}--dataset {name} {recipe} --gpu 0,1": (
-        f"ffreid train --dataset {name} --gpus 2 --gpu 0,1{' --amp' * ('--amp' in recipe)}"
+        f"train --dataset {name} --gpus 2 --gpu 0,1{' --amp' * ('--amp' in recipe)}"
     )
-    for name, recipe in {
-        "ltcc": CAL,
-        "prcc": CAL,
-        "vcclothes": CAL,
-        "deepchange": f"{CAL4} --amp",
-        "last": f"{TRIPLET} --amp",
-        "ccvid": "--cfg configs/c2dres50_ce_cal.yaml",
-    }.items()
-} | {
-    f"{TWO}--dataset {name} {CAL} --gpu 0,1 --eval --resume {BEST}": (
-        f"ffreid eval --dataset {name} --checkpoint {BEST} --gpu 0"
+    for name, recipe in RECIPES.items()
+}
+for name in ("vcclothes_cc", "vcclothes_sc"):
+    CCREID[f"{TWO}--dataset {name} {CAL} --gpu 0,1 --eval --resume {BEST}"] = (
+        f"eval --dataset {name} --checkpoint {BEST} --gpu 0"
     )
-    for name in ("vcclothes_cc", "vcclothes_sc")
+SINGLE = f"python main.py --dataset ltcc {CAL} --gpu 0"
+CCREID |= {
+    SINGLE: "train --dataset ltcc --gpu 0",
+    f"{SINGLE} --amp": "train --dataset ltcc --gpu 0 --amp",
 }
-SINGLE = {
-    f"python main.py --dataset ltcc {CAL} --gpu 0": "ffreid train --dataset ltcc --gpu 0",
-    f"python main.py --dataset ltcc {CAL} --gpu 0 --amp": (
-        "ffreid train --dataset ltcc --gpu 0 --amp"
-    ),
-}
-PUBLISHED = FFB6D | CCREID | SINGLE
+PUBLISHED = {old: f"ffreid {new}" for old, new in (FFB6D | CCREID).items()}
 SHELL = """
 n_gpu=2 cls=ape tst_mdl=model.pth.tar
 ffreid() { printf '%s\\n' "$@"; }
@@ -290,15 +280,14 @@ def test_shell_syntax_launchers_and_defaults(old: str, new: str) -> None:
     assert migrate.migrate(old).command == new
 
 
+FOUR = f"torchrun --nproc-per-node 4 main.py --dataset prcc {CAL}"
+
+
 @pytest.mark.parametrize(
     ("old", "start", "part"),
     [
-        (
-            f"torchrun --nproc-per-node 4 main.py --dataset prcc {CAL}",
-            "TRAIN.BN_GROUPS 4: ",
-            "32 samples",
-        ),
-        (next(iter(SINGLE)), "one process: ", "TRAIN.BN_GROUPS 1 DATA.TRAIN_BATCH 64"),
+        (FOUR, "TRAIN.BN_GROUPS 4: ", "32 samples"),
+        (SINGLE, "one process: ", "TRAIN.BN_GROUPS 1 DATA.TRAIN_BATCH 64"),
         ("python main.py --cfg a.yaml", "--cfg a.yaml: kept", "no file a.yaml"),
         ("python main.py --cfgg a", "--cfgg a: removed", "not a flag of the original"),
         ("python train_ycb.py --n_sample=3", "--n_sample=3: removed", "not a flag"),
@@ -384,5 +373,7 @@ def test_the_output_is_a_script(capsys: pytest.CaptureFixture[str]) -> None:
     migrate.print_migration(["\n".join([*FFB6D, "python gen_obj_info.py"])])
     printed = capsys.readouterr().out
     subprocess.run(["bash", "-n", "-c", printed], check=True)
-    assert [line for line in printed.splitlines() if line[0] != "#"] == list(FFB6D.values())
+    assert [line for line in printed.splitlines() if line[0] != "#"] == [
+        PUBLISHED[old] for old in FFB6D
+    ]
     assert "# removed: python gen_obj_info.py" in printed

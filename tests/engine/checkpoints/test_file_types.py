@@ -20,13 +20,7 @@ def a_zip(*names: str) -> bytes:
     return written.getvalue()
 
 
-def a_tar() -> bytes:
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w:") as file:
-        file.addfile(tarfile.TarInfo("best.pth"))
-    return written.getvalue()
-
-
+TAR = tarfile.TarInfo("best.pth").tobuf() + bytes(1024)
 PROGRAM = ("net/data.pkl", "net/constants.pkl", "net/code/__torch__.py")
 OTHER_FILES = {
     "empty": (b"", "is empty", "download it again"),
@@ -36,7 +30,7 @@ OTHER_FILES = {
     "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs", "git lfs pull"),
     "zeros": (bytes(2000), "not written completely", "copy"),
     "gzip": (b"\x1f\x8b\x08 and so on", "compressed archive", "unpack it"),
-    "tar": (a_tar(), "a tar archive", "unpack it"),
+    "tar": (TAR, "a tar archive", "unpack it"),
     "images": (a_zip("a/1.png", "a/2.png"), "a zip of a/1.png, a/2.png", "checkpoint itself"),
     "arrays": (a_zip("a.npy"), r"numpy arrays (.npz)", "torch.save"),
     "array": (b"\x93NUMPY\x01", "numpy array (.npy)", "torch.save"),
@@ -55,6 +49,12 @@ def test_other_files_are_recognised(tmp_path: Path, kind: str) -> None:
     content, what, hint = OTHER_FILES[kind]
     assert what in refused(tmp_path, content)
     assert hint in refusal(tmp_path / "a.pth")[1]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    message, hint = refusal(tmp_path / "none.pth")
+    assert message == f"cannot read checkpoint {tmp_path / 'none.pth'}: no such file"
+    assert "runs/DATASET/TAG/best.pth" in hint
 
 
 def test_a_folder_lists_its_checkpoints_or_how_to_pack_it(tmp_path: Path) -> None:
