@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,21 @@ from ffreid.pose.model.backbone import load_backbone
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.reid.model import NETWORKS
 from tests import old_files
+from tests.fuzz import is_equal
 from tests.pose.realdata import real_folder
 
-STATE: dict[str, Tensor] = {}
 
-
+@cache
 def state() -> dict[str, Tensor]:
     """Weights of FFB6D for one object, whose files are small."""
-    if not STATE:
-        STATE.update(old_files.light(FFB6D(2).state_dict()))
-    return dict(STATE)
+    return old_files.light(FFB6D(2).state_dict())
+
+
+def written(path: Path, new: Path | None = None, **options: Any) -> Path:
+    """The path of the converted file."""
+    result = convert(path, new, **options)
+    assert result.written is not None
+    return result.written
 
 
 @pytest.fixture
@@ -66,7 +72,7 @@ def test_nothing_is_overwritten_without_force(old: Path) -> None:
         convert(old, taken)
     assert "--force" in caught.value.hint
     assert taken.read_text() == "existing"
-    assert convert(old, taken, force=True).written == taken
+    assert written(old, taken, force=True) == taken
     with pytest.raises(UserError, match="is the old file"):
         convert(old, old, force=True)
     with pytest.raises(UserError, match="is a folder") as caught:
@@ -114,9 +120,7 @@ def test_keys_that_do_not_match_are_shown_by_module(
 def test_a_setting_adds_what_the_file_does_not_contain(
     old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = convert(old, settings=["DATA.CLS", "duck"])
-    assert result.written is not None
-    new = io.load(result.written)
+    new = io.load(written(old, settings=["DATA.CLS", "duck"]))
     assert (new["classes"], new["config"]) == (["duck"], "DATA:\n  CLS: duck\n")
     assert "setting DATA.CLS duck" in " ".join(capsys.readouterr().out.split())
 
@@ -136,10 +140,9 @@ def test_a_setting_cannot_contradict_the_file(tmp_path: Path) -> None:
 def test_ema_weights_are_converted_on_request(tmp_path: Path) -> None:
     ema = state() | {"rgbd_seg_layer.3.conv.bias": torch.ones(2)}
     old = old_files.write(tmp_path / "old.pth", {"model": state(), "model_ema": ema})
-    result = convert(old, weights="ema")
-    assert result.written is not None and result.notes == ()
-    net = io.load(result.written)["parts"]["net"]
+    net = io.load(written(old, weights="ema"))["parts"]["net"]
     assert torch.equal(net["rgbd_seg_layer.3.conv.bias"], torch.ones(2))
+    assert convert(old, weights="ema", dry_run=True).notes == ()
     with pytest.raises(UserError, match="contains no weights 'swa'"):
         convert(old, weights="swa")
 
@@ -147,20 +150,18 @@ def test_ema_weights_are_converted_on_request(tmp_path: Path) -> None:
 def test_a_checkpoint_of_ffreid_is_only_converted_back(
     old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ours = convert(old).written
-    assert ours is not None
-    assert convert(ours).written is None
+    new = written(old)
+    assert convert(new).written is None
     assert "nothing to convert" in capsys.readouterr().err
     with pytest.raises(UserError, match="saves EMA weights in separate files"):
-        convert(ours, to="original", weights="ema")
-    back = convert(ours, to="original").written
+        convert(new, to="original", weights="ema")
+    back = written(new, to="original")
     assert back == old.parent / "old.original.pth.tar"
     assert list(io.load(back)) == list(io.load(old))
 
 
 def test_a_file_is_converted_to_the_legacy_format_in_one_step(old: Path) -> None:
-    back = convert(old, to="original", legacy=True).written
-    assert back is not None
+    back = written(old, to="original", legacy=True)
     assert not back.read_bytes().startswith(b"PK")
     assert list(io.load(back)["model_state"]) == list(state())
 
@@ -188,11 +189,10 @@ def test_safetensors_is_an_extra(old: Path, monkeypatch: pytest.MonkeyPatch) -> 
     importlib.util.find_spec("safetensors") is None, reason="safetensors is not installed"
 )
 def test_safetensors_holds_the_weights_under_all_their_names(old: Path) -> None:
-    written = convert(old, to="safetensors").written
-    assert written == old.parent / "old.safetensors"
-    loaded = importlib.import_module("safetensors.torch").load_file(written)
-    assert loaded.keys() == state().keys()
-    assert all(torch.equal(loaded[key], value) for key, value in state().items())
+    new = written(old, to="safetensors")
+    assert new == old.parent / "old.safetensors"
+    loaded = importlib.import_module("safetensors.torch").load_file(new)
+    assert is_equal(dict(sorted(loaded.items())), dict(sorted(state().items())))
 
 
 def test_a_resnet_of_torchvision_is_a_backbone(
@@ -203,10 +203,8 @@ def test_a_resnet_of_torchvision_is_a_backbone(
     assert convert(old).written is None
     assert f"MODEL.BACKBONE {old} (data sets of pose)" in capsys.readouterr().err
     wrapped = {"state_dict": old_files.prefixed(weights, "module.")}
-    written = convert(old_files.write(tmp_path / "mine.pth", wrapped)).written
-    assert written is not None
     net = FFB6D(2)
-    load_backbone(net, str(written))
+    load_backbone(net, str(written(old_files.write(tmp_path / "mine.pth", wrapped))))
     assert torch.equal(net.state_dict()["cnn_pre_stages.0.weight"], weights["conv1.weight"])
 
 
@@ -224,10 +222,9 @@ def test_other_resnets_and_files_without_weights_are_refused(tmp_path: Path) -> 
 def test_old_and_converted_files_load_alike(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = load_any(old, "pose")
     assert capsys.readouterr().err.count("\n") == 1
-    written = convert(old).written
-    assert written is not None
+    path = written(old)
     capsys.readouterr()
-    again = load_any(written, "pose")
+    again = load_any(path, "pose")
     assert capsys.readouterr().err == ""
     assert again["parts"]["net"].keys() == new["parts"]["net"].keys()
     with pytest.raises(UserError, match="contains no re-identification network"):

@@ -1,6 +1,7 @@
 """FFB6D's checkpoints in ffreid's layout and back, in memory."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ from ffreid.pose import convert
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ycb_objects
 from tests import old_files
+from tests.fuzz import is_equal
 
-STATES: dict[int, dict[str, Tensor]] = {}
+
+@cache
+def _state(classes: int) -> dict[str, Tensor]:
+    return dict(FFB6D(classes).state_dict())
 
 
 def state(classes: int = 2) -> dict[str, Tensor]:
-    """One network's weights for all tests, which do not change them."""
-    if classes not in STATES:
-        STATES[classes] = dict(FFB6D(classes).state_dict())
-    return dict(STATES[classes])
+    return dict(_state(classes))
 
 
 def identified(raw: Mapping[str, Any]) -> NetworkInfo:
@@ -99,8 +101,8 @@ def test_dropped_optimisers_and_ema_weights_are_noted() -> None:
 def test_an_alias_that_a_file_lacks_is_the_same_tensor() -> None:
     lacking = {key: value for key, value in state().items() if key not in convert.ALIASES}
     new, notes = converted({"model_state": lacking})
-    net = new["parts"]["net"]
     assert len(notes) == len(convert.ALIASES) == 2
+    net = new["parts"]["net"]
     assert all(net[second] is net[first] for second, first in convert.ALIASES.items())
     assert net.keys() == state().keys()
 
@@ -111,10 +113,8 @@ def test_converting_back_gives_the_same_entries() -> None:
     assert list(back) == list(raw)
     assert same(back["model_state"], raw["model_state"])
     assert all(back[key] == raw[key] for key in ("epoch", "it", "best_prec"))
-    then, now = (entry["optimizer_state"]["state"].values() for entry in (raw, back))
-    assert [list(entries) for entries in then] == [list(entries) for entries in now]
-    for one, other in zip(then, now, strict=True):
-        assert one["step"] == other["step"] and one["exp_avg"] is other["exp_avg"]
+    then, now = ([*entry["optimizer_state"]["state"].values()] for entry in (raw, back))
+    assert is_equal(then, now)
     back = convert.to_original({"parts": {"net": state()}, "step": 5, "best": None})
     assert (back["it"], back["optimizer_state"]) == (5, None)
     assert list(back["amp"]) == ["loss_scaler0"]

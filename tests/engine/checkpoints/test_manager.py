@@ -77,27 +77,18 @@ def test_the_newest_of_every_n_epochs_are_kept(
         assert io.load(tmp_path / f"epoch-{number:04d}.pth")["step"] == 10 * number
 
 
-def test_an_epoch_takes_no_space_until_the_next_save(tmp_path: Path) -> None:
-    keep(tmp_path, 1)
-    assert (tmp_path / "last.pth").samefile(tmp_path / "epoch-0001.pth")
-    CheckpointManager(tmp_path).save("last.pth", state(11))
-    assert io.load(tmp_path / "epoch-0001.pth")["step"] == 10
-
-
-def test_an_epoch_is_copied_where_links_are_not_supported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_links", [True, False])
+def test_an_epoch_takes_no_space_until_the_next_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
 ) -> None:
-    monkeypatch.setattr(os, "link", raising(OSError(errno.EPERM, "Operation not permitted")))
-    keep(tmp_path, 1)
-    assert names(tmp_path) == ["epoch-0001.pth", "last.pth"]
-    assert not (tmp_path / "last.pth").samefile(tmp_path / "epoch-0001.pth")
-    assert io.load(tmp_path / "epoch-0001.pth")["step"] == 10
-
-
-def test_an_epoch_saved_twice_is_kept_once(tmp_path: Path) -> None:
+    if not has_links:  # it is copied
+        monkeypatch.setattr(os, "link", raising(OSError(errno.EPERM, "Operation not permitted")))
     keep(tmp_path, 1).save("last.pth", state(12), epoch=1)
     assert names(tmp_path) == ["epoch-0001.pth", "last.pth"]
+    assert (tmp_path / "last.pth").samefile(tmp_path / "epoch-0001.pth") is has_links
     assert {io.load(path)["step"] for path in tmp_path.iterdir()} == {12}
+    CheckpointManager(tmp_path).save("last.pth", state(13))
+    assert io.load(tmp_path / "epoch-0001.pth")["step"] == 12
 
 
 def test_an_epoch_killed_before_it_is_the_last_state_is_saved_again(
@@ -131,13 +122,9 @@ def test_a_run_taken_back_to_an_earlier_epoch_keeps_its_new_epochs(tmp_path: Pat
     ]
 
 
-def test_a_folder_without_checkpoints_has_no_latest(tmp_path: Path) -> None:
-    (tmp_path / "best.pth").write_bytes(b"no state to resume from")
-    assert latest_valid(tmp_path) is None
-    assert latest_valid(tmp_path / "none") is None
-
-
 def test_the_last_state_is_the_latest(tmp_path: Path) -> None:
+    (tmp_path / "best.pth").write_bytes(b"no state to resume from")
+    assert latest_valid(tmp_path) is latest_valid(tmp_path / "none") is None
     keep(tmp_path, 1, 2).save("last.pth", state(21))
     os.utime(tmp_path / "last.pth", (0, 0))  # as in a copy of the folder
     messages: list[str] = []
