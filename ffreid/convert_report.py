@@ -44,11 +44,7 @@ def print_report(
 ) -> None:
     """Print what a file is, what is dropped, what it does not determine, and which keys fit.
 
-    Args:
-        path: of the file.
-        result: of reading it.
-        state: the network's state dict.
-        settings: the user's, by key.
+    `state` is the network's state dict, `settings` are the user's, by key.
     """
     contents, network, comparison = result.contents, result.network, result.comparison
     rows = [("file", contents.kind)]

@@ -30,15 +30,9 @@ class Migration(NamedTuple):
 
 
 def migrate(command: str) -> Migration:
-    """Translate a command line of FFB6D or Simple-CCReID.
+    """Translate a command line of FFB6D or Simple-CCReID, as typed in a shell.
 
     Words before the interpreter, redirections, variables and comments are kept.
-
-    Args:
-        command: as typed in a shell, with several commands or continued lines.
-
-    Raises:
-        UserError: it runs none of the known scripts, or cannot be read.
     """
     line = CONTINUED.sub(" ", command).strip()
     if (migration := _migrate_line(line)) is None:
@@ -70,8 +64,7 @@ def migrate_script(text: str) -> str:
 def print_migration(arguments: Sequence[str]) -> None:
     """Print the new command with notes as comments, so that the output can be run.
 
-    Args:
-        arguments: a command as one argument (quoted) or several, or a shell script's file.
+    The arguments are a command as one argument (quoted) or several, or a shell script's file.
     """
     after_shell = len(arguments) > 1 and arguments[0] in ("bash", "sh", "source", ".")
     names = arguments[1:] if after_shell else arguments

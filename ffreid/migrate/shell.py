@@ -98,11 +98,7 @@ def script_name(word: str) -> str:
 
 
 def read(words: Sequence[str], scripts: Iterable[str]) -> Command | None:
-    """Read a command that runs one of `scripts`; None for any other.
-
-    Raises:
-        UserError: no script follows the launcher, or one of its flags has no value.
-    """
+    """Read a command that runs one of `scripts`; None for any other."""
     for place, word in enumerate(words):
         before, launcher, rest = words[:place], dict[str, Flag](), list(words[place:])
         if PYTHON.fullmatch(plain(word)):

@@ -67,8 +67,8 @@ class NetworkInfo:
 
     Attributes:
         facts: for display: classes, keypoints, pooling.
-        settings: the configuration that follows from the file, by dotted key.
-        unknown: settings that the file does not determine, and what does.
+        settings: that follow from the file, by dotted key.
+        unknown: settings that do not, and what determines them.
         role: of its weights in `CheckpointContents.weights`.
     """
 
@@ -84,7 +84,7 @@ def identify(raw: Mapping[Any, Any]) -> CheckpointContents:
     """Sort the entries of a checkpoint by what they hold."""
     sorter = _Sorter()
     contents = sorter.contents
-    tensors = {key: value for key, value in raw.items() if _is_weight(key, value)}
+    tensors = _weights(raw)
     if not any(value.dim() for value in tensors.values()):
         tensors = {}
     sorter.add_state("model", tensors)
@@ -149,10 +149,8 @@ def convert_any(
     """
     if is_ffreid(raw):
         if raw["task"] != task:
-            raise UserError(
-                f"{path} is a {raw['task']} checkpoint, not a {task} checkpoint",
-                f"use a checkpoint of the task {task}",
-            )
+            message = f"{path} is a {raw['task']} checkpoint, not a {task} checkpoint"
+            raise UserError(message, f"use a checkpoint of the task {task}")
         return dict(raw), ""
     contents = identify(raw)
     if (info := identify_network(contents)) is None:
@@ -167,8 +165,8 @@ def convert_any(
     return checkpoint, f"{path} is {contents.kind}: loaded as {info.name} ({facts}){more}"
 
 
-def _is_weight(key: Any, value: Any) -> bool:
-    return isinstance(key, str) and isinstance(value, Tensor)
+def _weights(items: Mapping[Any, Any]) -> State:
+    return {k: v for k, v in items.items() if isinstance(k, str) and isinstance(v, Tensor)}
 
 
 class _Sorter:
@@ -214,7 +212,7 @@ class _Sorter:
             return
         self.seen.add(id(container))
         items = dict(container if isinstance(container, Mapping) else enumerate(container))
-        tensors = {key: item for key, item in items.items() if _is_weight(key, item)}
+        tensors = _weights(items)
         if not tensors and depth > MAX_DEPTH:
             self.drop(name, "nested too deeply for weights")
             return

@@ -36,11 +36,7 @@ DROPPED = {
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> tuple[State, tuple[str, ...]]:
-    """Remove wrappers' prefixes from the keys: those of all keys, and those inside keys.
-
-    Returns:
-        The state dict, and the prefixes, outermost first.
-    """
+    """Remove wrappers' prefixes, of all keys and inside keys; also return them, outermost first."""
     keys, removed = list(state), list[str]()
     while keys:
         prefix = next((p for p in WRAPPERS if all(key.startswith(p) for key in keys)), None)

@@ -21,7 +21,6 @@ from ffreid.engine.tracking.progress import Best
 from ffreid.errors import UserError
 
 LAST = "last.pth"
-EPOCH = re.compile(r"epoch-(\d+)\.pth")
 NEEDED = ("step", "best", "parts", "optimisers", "classes", "total", "config")
 """Entries that resuming needs."""
 EVALUATE = "evaluate it with ffreid eval --checkpoint"
@@ -73,10 +72,8 @@ class CheckpointManager:
         try:
             _link(kept, self.folder / name)
         except OSError as error:
-            raise UserError(
-                f"cannot write {self.folder / name}: {error.strerror}",
-                f"free some space, then use --resume {kept}",
-            ) from error
+            message = f"cannot write {self.folder / name}: {error.strerror}"
+            raise UserError(message, f"free some space, then use --resume {kept}") from error
         return Saved(name, time.monotonic() - started, saved.megabytes)
 
     def keeps(self, epoch: int) -> bool:
@@ -86,12 +83,13 @@ class CheckpointManager:
 
 def epochs(folder: Path) -> list[Path]:
     """List the kept states of epochs, newest epoch first."""
-    paths = [path for path in folder.glob("epoch-*.pth") if EPOCH.fullmatch(path.name)]
+    paths = [path for path in folder.glob("epoch-*.pth") if _number(path) >= 0]
     return sorted(paths, key=_number, reverse=True)
 
 
 def _number(path: Path) -> int:
-    return int(path.stem.removeprefix("epoch-"))
+    match = re.fullmatch(r"epoch-(\d+)\.pth", path.name)
+    return int(match[1]) if match else -1
 
 
 def _link(source: Path, path: Path) -> None:
@@ -116,9 +114,6 @@ def latest_valid(
 
     ``last.pth`` first, then the epochs from the newest: an epoch's state was ``last.pth`` once, so
     this is the order of their steps. File times are not: copying a folder changes them.
-
-    Raises:
-        UserError: none of the checkpoints can be used, or one cannot be read.
     """
     candidates = [path for path in (folder / LAST, *epochs(folder)) if path.is_file()]
     for path in candidates:
@@ -160,13 +155,7 @@ def check_resumable(
 ) -> None:
     """Refuse a checkpoint from which this run cannot continue as if never interrupted.
 
-    Args:
-        state: the checkpoint.
-        origin: its file.
-        cfg: of the run.
-        classes: of the run.
-        total: steps of the run.
-        free: the task's settings that may differ, in addition to `defaults.FREE_TO_CHANGE`.
+    `free` are the task's settings that may differ, in addition to `defaults.FREE_TO_CHANGE`.
     """
     _check_complete(state, origin)
     then, name = state.get("dataset"), cfg.DATASET

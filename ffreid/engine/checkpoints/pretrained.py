@@ -24,11 +24,9 @@ DEPTHS: dict[tuple[tuple[int, ...], bool], str] = {
 
 
 def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
-    """Load a ResNet's ImageNet weights (version 1) under torchvision's names.
+    """Load ImageNet weights (version 1) of a network of `FILES` under torchvision's names.
 
-    Args:
-        network: of `FILES`.
-        source: ``imagenet`` (torchvision's, downloaded or cached), or the path of a file.
+    `source` is ``imagenet`` (torchvision's, downloaded or cached), or the path of a file.
     """
     if source != "imagenet":
         if not Path(source).is_file():

@@ -28,9 +28,7 @@ def repair_state(
 ) -> tuple[State, list[str]]:
     """Return a state dict under current names, with missing counters and aliases, and notes.
 
-    Args:
-        state: without prefixes.
-        aliases: second name of a tensor to its first.
+    `aliases` maps the second name of a tensor to its first.
     """
     repaired: State = {}
     renamed, added = list[str](), 0
@@ -47,9 +45,8 @@ def repair_state(
             added += 1
     notes = renamed[:1] + [f"… and {len(renamed) - 1} more"] * (len(renamed) > 1)
     if added:
-        notes.append(
-            f"{added} counters num_batches_tracked are set to 0; PyTorch before 1.0 had none"
-        )
+        counters = f"{added} counters num_batches_tracked"
+        notes.append(f"{counters} are set to 0; PyTorch before 1.0 had none")
     for second, first in aliases.items():
         for missing, present in ((second, first), (first, second)):
             if missing not in repaired and present in repaired:
@@ -90,10 +87,7 @@ def match_optimiser(
     """Match an Adam state with the parameters of `module`, by position.
 
     PyTorch before 1.5 named parameters by their addresses. `keys` are of the file's network, in
-    their order.
-
-    Returns:
-        The state and an empty string, or None and why it does not match.
+    their order. Returns the state and an empty string, or None and why it does not match.
     """
     shapes = {name: value.shape for name, value in module.named_parameters()}
     groups, states = optimiser["param_groups"], optimiser["state"]

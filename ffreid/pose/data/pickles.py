@@ -37,12 +37,8 @@ class _Unpickler(pickle.Unpickler):
 def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     """Read a pickled dict of arrays without running code from it.
 
-    Args:
-        path: the pickle.
-        needed: keys that it must have.
-
     Raises:
-        UserError: the file is missing, damaged, lacks a key, or asks for anything but arrays.
+        UserError: the file is missing, damaged, lacks a `needed` key, or asks for more than arrays.
     """
     try:
         content = path.read_bytes()
