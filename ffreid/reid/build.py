@@ -164,14 +164,6 @@ def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def multistep_rate(epoch: int, *, start: float, milestones: Sequence[int], decay: float) -> float:
-    """Learning rate of torch's MultiStepLR: `start`, multiplied by `decay` at each milestone."""
-    rate = start
-    for _ in range(sum(milestone <= epoch for milestone in milestones)):
-        rate *= decay  # one by one: rounding as in torch
-    return rate
-
-
 FREE_TO_CHANGE: tuple[str, ...] = (
     "RECIPE",
     "GPU",
@@ -212,25 +204,15 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
         groups=cfg.TRAIN.BN_GROUPS,
         seed=cfg.SEED,
     )
-    return TrainSet(
-        records,
-        source.folder,
-        sampler,
-        prepare=prepare,
-        seed=cfg.SEED,
-        skip_broken=data.SKIP_BROKEN,
-    )
+    options = {"seed": cfg.SEED, "skip_broken": data.SKIP_BROKEN}
+    return TrainSet(records, source.folder, sampler, prepare=prepare, **options)
 
 
 def evaluation_set(cfg: CfgNode, records: Sequence[Record], folder: Path) -> EvalSet:
     """Images, or clips (see `clips.clips_of_tracklets`), for feature extraction."""
     make = ClipEvaluation if is_video(cfg) else ImageEvaluation
-    return EvalSet(
-        records,
-        folder,
-        prepare=make(cfg.DATA.HEIGHT, cfg.DATA.WIDTH),
-        skip_broken=cfg.DATA.SKIP_BROKEN,
-    )
+    prepare = make(cfg.DATA.HEIGHT, cfg.DATA.WIDTH)
+    return EvalSet(records, folder, prepare=prepare, skip_broken=cfg.DATA.SKIP_BROKEN)
 
 
 def plan(cfg: CfgNode, data: TrainSet) -> Plan:
@@ -250,11 +232,11 @@ def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
     o, schedule = cfg.TRAIN.OPTIMIZER, cfg.TRAIN.LR_SCHEDULER
 
     def net(step: int) -> float:
-        return multistep_rate(
-            step // plan.steps_per_epoch,
-            start=o.LR,
-            milestones=schedule.STEPSIZE,
-            decay=schedule.DECAY_RATE,
-        )
+        """Learning rate of torch's MultiStepLR."""
+        rate: float = o.LR
+        for milestone in schedule.STEPSIZE:
+            if step // plan.steps_per_epoch >= milestone:
+                rate *= schedule.DECAY_RATE  # one by one: rounding as in torch
+        return rate
 
     return {"net": net, "clothes": lambda step: float(o.LR)}

@@ -43,16 +43,11 @@ def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[st
 
 
 def statistics(source: Source, facts: Mapping[str, Any] | None = None) -> list[Row]:
-    """Count the content of each split and of the dataset.
+    """Count the content of each split and of the dataset; None for unknown quantities.
 
-    Args:
-        source: the dataset.
-        facts: its entry of ``counts.json``: labels without meaning (LaST's cameras), and whether
-            the validation identities are those of training.
-
-    Returns:
-        Rows ``train``, ``query``, ``gallery``, ``test`` (both), ``val query``, ``val gallery``,
-        ``val``, ``total``; None for unknown quantities.
+    The dataset's entry in ``counts.json``, `facts`, lists labels without meaning (LaST's cameras)
+    and whether the validation identities are those of training. The rows are ``train``, ``query``,
+    ``gallery``, ``test`` (both), ``val query``, ``val gallery``, ``val`` and ``total``.
     """
     facts = facts or {}
     splits: dict[str, tuple[Record, ...]] = {"train": source.train}
@@ -65,11 +60,7 @@ def statistics(source: Source, facts: Mapping[str, Any] | None = None) -> list[R
 
 
 def compare(rows: Sequence[Row], releases: Sequence[Mapping[str, Any]]) -> str | None:
-    """Add the published counts of the nearest release to `rows`.
-
-    Returns:
-        The source of those counts, None if there are none.
-    """
+    """Add the published counts of the nearest release, if any, to `rows`; return their source."""
     if not releases:
         return None
     nearest = min(releases, key=lambda release: _distance(rows, release["rows"]))

@@ -32,13 +32,7 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class RecordFeatures:
-    """Features of those records that can be read.
-
-    Attributes:
-        features: (N, D) of length 1, on the CPU.
-        kept: (N,) indices of their records.
-        broken: unreadable images or clips, with their index in the data.
-    """
+    """Features (N, D), on the CPU, of the readable records, whose indices are `kept` (N,)."""
 
     features: Tensor
     kept: Tensor
@@ -68,13 +62,13 @@ def compute_features(
     with evaluating(net), ProgressBar("extracting features", share, show=world.is_main) as bar:
         for items in stream:
             broken += items.broken
-            if len(items):
-                images = items.to(world.device, dtype).images
+            if len(items.index):
+                images = items.images.to(world.device, dtype, non_blocking=True)
                 features = batch_features(net, images, flip=spans is None)
                 if local is None:
                     local = torch.empty(share, features.shape[1], dtype=dtype)
-                local[items.index.cpu() // world.size] = features.to(local.device, dtype)
-            bar.advance(len(items) + len(items.broken))
+                local[items.index // world.size] = features.to(local.device, dtype)
+            bar.advance(len(items.index) + len(items.broken))
     broken = sorted(group.gather_rows(broken), key=lambda item: item.index)
     if len(broken) == len(data):
         first = f": {broken[0].path}: {broken[0].reason}" if broken else ""
@@ -152,13 +146,9 @@ def _labelled(features: Tensor, records: Sequence[Record], name: str) -> Labelle
 
 @torch.inference_mode()
 def batch_features(net: nn.Module, images: Tensor, *, flip: bool) -> Tensor:
-    """Compute the features (B, D) of a batch.
+    """Compute the features (B, D) of normalised images (B, 3, H, W) or clips (B, 3, T, H, W).
 
-    Args:
-        net: in evaluation mode.
-        images: (B, 3, H, W), or (B, 3, T, H, W), normalised, on the network's device.
-        flip: for images, add the features of the mirror image and normalise to length 1; those of
-            clips are left as the network computes them.
+    With `flip` the features of mirror images are added and the sums normalised to length 1.
     """
     features: Tensor = net(images)
     return flip_and_sum(features, net(images.flip(-1))) if flip else features

@@ -34,11 +34,8 @@ Tracklet = Sequence[ImageInput] | npt.NDArray[np.uint8]
 class ReidModel(nn.Module):
     """A network of CAL with its preprocessing and feature extraction, in evaluation mode.
 
-    Created by `ffreid.create_model`.
-
-    Args:
-        net: the network.
-        cfg: uses DATA.HEIGHT, DATA.WIDTH and, for tracklets, AUG.SEQ_LEN and AUG.SAMPLING_STRIDE.
+    Created by `ffreid.create_model`. It uses DATA.HEIGHT, DATA.WIDTH and, for tracklets,
+    AUG.SEQ_LEN and AUG.SAMPLING_STRIDE.
 
     Example:
         >>> model = ffreid.create_model("ltcc", checkpoint="best.pth", device="cuda")
@@ -71,34 +68,30 @@ class ReidModel(nn.Module):
             "H": Symbol(meaning=f"height; {data.HEIGHT} in the recipe", least=least),
             "W": Symbol(meaning=f"width; {data.WIDTH} in the recipe", least=least),
         }
-        shape: tuple[str | int, ...] = ("B", 3, "H", "W")
         if self.video:
-            shape = ("B", 3, "T", "H", "W")
             length = self.cfg.AUG.SEQ_LEN
             symbols["T"] = Symbol(meaning=f"frames per clip; {length} in the recipe")
-        return (
-            TensorSpec(
-                name="images",
-                shape=shape,
-                dtype=self.dtype,
-                unit="standard deviations",
-                meaning=f"{symbols['B']}, RGB, normalised by ImageNet's mean and deviation",
-                symbols=symbols,
-            ),
+        spec = TensorSpec(
+            name="images",
+            shape=("B", 3, *["T"] * self.video, "H", "W"),
+            dtype=self.dtype,
+            unit="standard deviations",
+            meaning=f"{symbols['B']}, RGB, normalised by ImageNet's mean and deviation",
+            symbols=symbols,
         )
+        return (spec,)
 
     def output_spec(self) -> tuple[TensorSpec, ...]:
         """Tensors that `forward` returns."""
-        return (
-            TensorSpec(
-                name="features",
-                shape=("B", self.cfg.MODEL.FEATURE_DIM),
-                dtype=self.dtype,
-                unit="1",
-                meaning="features of any length, compared by their cosine",
-                symbols={"B": Symbol(meaning="clips" if self.video else "images")},
-            ),
+        spec = TensorSpec(
+            name="features",
+            shape=("B", self.cfg.MODEL.FEATURE_DIM),
+            dtype=self.dtype,
+            unit="1",
+            meaning="features of any length, compared by their cosine",
+            symbols={"B": Symbol(meaning="clips" if self.video else "images")},
         )
+        return (spec,)
 
     def forward(
         self, inputs: Mapping[str, Tensor] | None = None, **tensors: Tensor

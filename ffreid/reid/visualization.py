@@ -94,11 +94,7 @@ def evenly_spread_queries(ranking: Ranking, count: int) -> list[int]:
 def top_matches(
     features: ExtractedFeatures, protocol: Protocol, query: int, length: int = LIST_LENGTH
 ) -> tuple[list[int], list[bool], list[float]]:
-    """Find the gallery items nearest to a query, without junk.
-
-    Returns:
-        Their indices, whether they match, and their distances (1 - cosine).
-    """
+    """Indices, matches and distances (1 - cosine) of a query's nearest items, without junk."""
     labels, gallery = features.labels(torch.device("cpu"))
     row = {name: values[query : query + 1] for name, values in labels.items()}
     is_match, junk = (mask[0] for mask in match_masks(protocol, row, gallery))

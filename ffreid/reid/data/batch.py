@@ -79,17 +79,6 @@ class EvalBatch:
     images: Tensor
     broken: tuple[UnreadableRecord, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "EvalBatch":
-        """Move to `device`; images become `dtype`, indices stay int64."""
-        return replace(
-            self,
-            index=self.index.to(device, non_blocking=True),
-            images=self.images.to(device, dtype, non_blocking=True),
-        )
-
 
 def collate(samples: Sequence[Sample]) -> ReidBatch:
     """Stack samples."""

@@ -1,6 +1,6 @@
 """Datasets of torch's DataLoader for training and evaluation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Protocol
@@ -60,26 +60,16 @@ class Training(Protocol):
         """The input of the network."""
 
 
-class Evaluation(Protocol):
-    """Preprocessing of a record's images."""
-
-    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """The input of the network."""
+Evaluation = Callable[[Sequence[Image.Image]], Tensor]
+"""Preprocessing of a record's images to the network's input."""
 
 
 class TrainSet(torch.utils.data.Dataset[Sample]):
     """Training images or clips in the sampler's order.
 
     Keys are (epoch, position); a sample depends on (seed, epoch, position) only, in any process.
-
-    Args:
-        records: with labels from 0.
-        folder: of the records' paths.
-        sampler: the order of the records.
-        prepare: `ImageTraining` or `ClipTraining`.
-        seed: of the augmentation.
-        skip_broken: replace an unreadable record by another of the same identity, or by another
-            clip, instead of raising an error (DATA.SKIP_BROKEN).
+    With `skip_broken` an unreadable record is replaced by another of the same identity, or by
+    another clip.
     """
 
     def __init__(
@@ -92,12 +82,8 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
         seed: int,
         skip_broken: bool,
     ) -> None:
-        self.records = tuple(records)
-        self.folder = folder
-        self.sampler = sampler
-        self.prepare = prepare
-        self.seed = seed
-        self.skip_broken = skip_broken
+        self.records, self.folder, self.sampler = tuple(records), folder, sampler
+        self.prepare, self.seed, self.skip_broken = prepare, seed, skip_broken
 
     def __len__(self) -> int:
         return self.sampler.steps_per_epoch * self.sampler.batch * self.sampler.groups
@@ -117,14 +103,8 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
                 broken[error.path] = error.error
                 continue
             images = self.prepare(frames, sample)
-            return Sample(
-                images,
-                record.identity,
-                record.camera,
-                record.clothes,
-                tuple(broken),
-                record.frames[chosen[0]],
-            )
+            labels = record.identity, record.camera, record.clothes
+            return Sample(images, *labels, tuple(broken), record.frames[chosen[0]])
         raise UserError(
             f"cannot read any of {len(broken)} images of training identity "
             f"{self.records[first].identity}: {next(iter(broken.values())).message}",
@@ -148,10 +128,8 @@ class EvalSet(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
     def __init__(
         self, records: Sequence[Record], folder: Path, *, prepare: Evaluation, skip_broken: bool
     ) -> None:
-        self.records = tuple(records)
-        self.folder = folder
-        self.prepare = prepare
-        self.skip_broken = skip_broken
+        self.records, self.folder = tuple(records), folder
+        self.prepare, self.skip_broken = prepare, skip_broken
 
     def __len__(self) -> int:
         return len(self.records)

@@ -43,13 +43,10 @@ class Source:
     """A dataset on disk.
 
     Attributes:
-        name: of the dataset.
-        folder: the records' paths are relative to it.
         video: whether the records are tracklets.
         train: labelled from 0.
         identities: names of the training identities, by label.
         clothes: names of the training clothes, by label.
-        test: the split of the published results.
         val: for model selection, if the dataset has one.
         columns: known labels of the test records besides the identity.
         single_shot: galleries of one image per identity, as indices into the test gallery (PRCC).

@@ -27,13 +27,7 @@ ERASED = (0.4914, 0.4822, 0.4465)
 
 @dataclass
 class SampleRandom:
-    """Random generators of one sample's augmentation.
-
-    Attributes:
-        rng: for cropping, erasing, clips and their flip.
-        flip_generator: for the flip of an image.
-        seed: of `numpy_rng`.
-    """
+    """Random generators of one sample's augmentation; `seed` is that of `numpy_rng`."""
 
     rng: random.Random
     flip_generator: torch.Generator
@@ -66,10 +60,7 @@ def random_crop(image: Image.Image, probability: float, rng: random.Random) -> I
 def random_erasing(images: Tensor, probability: float, rng: random.Random) -> None:
     """Fill a random rectangle with a colour, in place (Zhong et al. 2020).
 
-    Args:
-        images: (3, H, W), or (3, T, H, W) with the same rectangle in all frames.
-        probability: of erasing.
-        rng: for decision, size and position.
+    In clips (3, T, H, W) it is the same in all frames.
     """
     if rng.uniform(0, 1) >= probability:
         return
@@ -116,13 +107,7 @@ def _clip(images: Sequence[Image.Image], height: int, width: int, *, flip: bool 
 
 @dataclass(frozen=True)
 class ImageTraining:
-    """Augmentation of a training image, resized to `height` x `width`.
-
-    Attributes:
-        crop: probability of a random crop (AUG.RC_PROB).
-        flip: probability of a horizontal flip (AUG.RF_PROB).
-        erase: probability of random erasing (AUG.RE_PROB).
-    """
+    """Augmentation of a training image, resized to `height` x `width`, with probabilities."""
 
     height: int
     width: int
@@ -163,12 +148,7 @@ class ClipTraining:
 
     Simple-CCReID never erases in clips, because of an inverted flag. Here `erase` above 0 does,
     with one rectangle per clip.
-
-    Attributes:
-        erase: probability of random erasing (AUG.RE_PROB).
-        mode: "stride", or "tsn": one frame from each segment (AUG.TEMPORAL_SAMPLING_MODE).
-        length: frames per clip (AUG.SEQ_LEN).
-        stride: between frames (AUG.SAMPLING_STRIDE).
+    The `mode` "tsn" takes one frame from each of `length` segments, "stride" every `stride`-th.
     """
 
     height: int

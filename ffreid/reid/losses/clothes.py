@@ -75,13 +75,8 @@ class ClothesMemory(nn.Module):
         feature_memory: (C, D) float, zeros until a class is seen.
         label_memory: (C,) int64, the class's number once it is seen, -1 before.
 
-    Args:
-        clothes: number of classes C.
-        features: length D.
-        scale: see `cal`.
-        epsilon: see `cal`.
-        momentum: weight of the old row, once every class was seen.
-        update: of `MEMORY_UPDATES`.
+    `momentum` is the weight of the old row, once every class was seen; for the others see `cal`
+    and `MEMORY_UPDATES`.
     """
 
     feature_memory: Tensor
@@ -104,14 +99,9 @@ class ClothesMemory(nn.Module):
         self.register_buffer("label_memory", torch.full((clothes,), -1))
 
     def forward(self, features: Tensor, clothes: Tensor, positives: Tensor) -> Tensor:
-        """Update the memory with all processes' features, then compute the loss of these.
+        """Update the memory with all processes' features (B, D), then compute the loss of these.
 
-        Classes not yet seen count neither as positives nor as negatives.
-
-        Args:
-            features: (B, D), of any length.
-            clothes: (B,) int64.
-            positives: (B, C) bool, the clothes classes of the sample's identity.
+        Classes not yet seen count neither as positives nor as negatives; see `cal`.
         """
         self._update_memory(features.detach(), clothes)
         cosines = cosine_matrix(features, self.feature_memory)

@@ -6,7 +6,7 @@ theirs. With `gradient` "own" a part's loss has gradients for the part's feature
 Simple-CCReID; with "full" for all (see `gather_with_grad`).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +102,15 @@ def pair_circle(
     return F.softplus(total).mean()
 
 
-def _pairs(features: Tensor, identities: Tensor, gradient: Gradient, groups: int) -> "_Pairs":
+class _Pairs(NamedTuple):
+    """Cosines (B, G) of this process's features with all, and the positive and negative pairs."""
+
+    cosines: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+def _pairs(features: Tensor, identities: Tensor, gradient: Gradient, groups: int) -> _Pairs:
     gallery = gather_with_grad(features, gradient)
     same = identities.unsqueeze(1) == gather_with_grad(identities)
     rows = torch.arange(len(features), device=features.device) + rank() * len(features)
@@ -114,12 +122,3 @@ def _pairs(features: Tensor, identities: Tensor, gradient: Gradient, groups: int
         together = rows.unsqueeze(1) // part == columns // part
         cosines = torch.where(together, cosines, cosine_matrix(features, gallery.detach()))
     return _Pairs(cosines, positive=same & ~itself, negative=~same)
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Cosines (B, G) of this process's features with all, and the positive and negative pairs."""
-
-    cosines: Tensor
-    positive: Tensor
-    negative: Tensor

@@ -15,12 +15,8 @@ def load_backbone(net: nn.Module, source: str) -> None:
     """Load ResNet-50's ImageNet weights (version 1) into a re-identification network.
 
     A 2D kernel becomes the middle slice of a 3D one, whose other slices become zero (I3D). Weights
-    that ResNet-50 does not have (temporal, non-local, neck) stay.
-
-    Args:
-        net: the network.
-        source: ``imagenet`` (torchvision's, downloaded or cached), ``random`` (no change), or the
-            path of torchvision's file.
+    that ResNet-50 does not have (temporal, non-local, neck) stay. `source` is ``imagenet``
+    (torchvision's, downloaded or cached), ``random`` (no change), or torchvision's file.
     """
     if source == "random":
         return

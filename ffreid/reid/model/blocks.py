@@ -30,16 +30,7 @@ def frame_convolution(
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Dot-product attention without scaling.
-
-    Args:
-        queries: (..., N, D).
-        keys: (..., M, D).
-        values: (..., M, C).
-
-    Returns:
-        (..., N, C).
-    """
+    """Unscaled attention of (..., N, D) to (..., M, D) and values (..., M, C): (..., N, C)."""
     # Not the fused kernels: they are not deterministic on a GPU.
     return _weights(queries, keys).to(values.dtype) @ values
 

@@ -72,7 +72,7 @@ class ImageResNet50(nn.Module):
         pooling: a name in `POOLINGS`; ``maxavg`` doubles D.
         gem_power: initial p of ``gem``.
         last_stride: of the last stage, whose map is (H/16, W/16) with 1, (H/32, W/32) with 2.
-        recompute: activation checkpointing, see `engine.modules.Recomputed`.
+        recompute: activation checkpointing.
     """
 
     def __init__(

@@ -19,13 +19,8 @@ Middle = Callable[[int, int], nn.Module]
 class Bottleneck(nn.Module):
     """1 x 1, k x k and 1 x 1 convolution with a shortcut; the middle one has the stride.
 
-    Args:
-        channels_in: of the input.
-        width: inner channels; the output has four times as many.
-        stride: of the middle convolution and the shortcut.
-        convolve: 2D or 3D convolutions.
-        normalise: 2D or 3D batch norms.
-        middle: replaces the middle convolution, with the same channels and stride.
+    `width` are the inner channels; the output has four times as many. `middle` replaces the middle
+    convolution.
     """
 
     def __init__(
@@ -70,15 +65,10 @@ def stage(
     middle: Middle | None = None,
     between: Callable[[int], nn.Module] | None = None,
 ) -> list[nn.Module]:
-    """Build the blocks of stage 0 to 3.
+    """Build the blocks of stage 0 to 3, with 2D or 3D convolutions and batch norms.
 
-    Args:
-        index: of the stage.
-        last_stride: stride of stage 3.
-        convolve: 2D or 3D convolutions.
-        norm: 2D or 3D batch norms.
-        middle: replaces the middle convolution of even blocks.
-        between: module after each odd block, from its channels.
+    `middle` replaces the middle convolution of even blocks; `between` makes a module from the
+    channels after each odd block.
     """
     width, modules = WIDTHS[index], list[nn.Module]()
     for block in range(BLOCKS[index]):

@@ -18,12 +18,7 @@ def flip_and_sum(features: Tensor, flipped: Tensor) -> Tensor:
 
 
 def average_clips(clips: Tensor, spans: Tensor) -> Tensor:
-    """Average the features of each tracklet's clips, then normalise: (V, D).
-
-    Args:
-        clips: (N, D), not normalised.
-        spans: (V, 2) int64, [start, end) of each tracklet's clips.
-    """
+    """Average clips' features (N, D) over spans [start, end) (V, 2), then normalise: (V, D)."""
     lengths = spans[:, 1] - spans[:, 0]
     if bool((lengths <= 0).any()):
         empty = int((lengths <= 0).nonzero()[0])

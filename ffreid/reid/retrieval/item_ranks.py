@@ -87,16 +87,11 @@ def _places(
     distance: Tensor,
     item: Tensor,
 ) -> Tensor:
-    """Number of a row's selected items before each of C items, by binary search.
+    """Number (C,) of a row's selected items before each of C items, by binary search.
 
-    Args:
-        start: (C,) lower bound of the number.
-        bits: bit length of the number of selected items to search.
-        values: (R, M) their distances, increasing, then infinity.
-        index: (R, M) their indices, increasing for equal distances.
-        row: (C,) row of each item.
-        distance: (C,) of each item.
-        item: (C,) index of each item.
+    The search adds up to `bits` bits to the lower bounds `start`. The selected items have the
+    distances `values` (R, M), increasing, then infinity, and for equal distances increasing `index`
+    (R, M). `row`, `distance` and `item` (C,) are row, distance and index of the C items.
     """
     pad = (0, 1 << bits)
     values = torch.nn.functional.pad(values, pad, value=torch.inf)

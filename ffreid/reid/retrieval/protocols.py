@@ -4,7 +4,7 @@ Gallery items of the query's identity are matches if they agree and differ with 
 protocol's columns; otherwise they are junk and excluded from the query's ranking.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,6 @@ class Protocol:
     """One row of an evaluation table.
 
     Attributes:
-        name: of the row.
         same: columns in which a match agrees with the query, besides the identity.
         other: columns in which a match differs from the query.
         queries: filter of the queries.
@@ -74,22 +73,12 @@ def on_identities(protocol: Protocol, name: str, identities: Iterable[int]) -> P
 
 
 def usable_protocols(
-    protocols: Iterable[Protocol], query: Labels, gallery: Labels
+    protocols: Sequence[Protocol], query: Labels, gallery: Labels
 ) -> tuple[list[Protocol], dict[str, list[str]]]:
-    """Separate the protocols whose columns are known from the others.
-
-    Returns:
-        The usable protocols, and the missing columns of the others by name.
-    """
+    """The protocols whose columns are known, and the missing columns of the others by name."""
     known = set(query) & set(gallery)
-    usable, unusable = [], {}
-    for protocol in protocols:
-        missing = sorted(protocol.columns - known)
-        if missing:
-            unusable[protocol.name] = missing
-        else:
-            usable.append(protocol)
-    return usable, unusable
+    missing = {p.name: sorted(columns) for p in protocols if (columns := p.columns - known)}
+    return [protocol for protocol in protocols if protocol.columns <= known], missing
 
 
 def filter_mask(labels: Labels, column_filter: ColumnFilter) -> Tensor:

@@ -28,7 +28,6 @@ class Ranking:
     """Ranks of each query's matches under one protocol, on the CPU.
 
     Attributes:
-        name: of the protocol.
         participates: (Q,) booleans, the protocol's queries.
         first: (Q,) int64, 1-based rank of the first match; 0 without a match.
         precision: (Q,) float64 average precision; NaN without a match.
@@ -83,13 +82,8 @@ def rank(
     """Rank every query's gallery under each protocol.
 
     Ties are broken by the gallery index, as in a stable sort. Except for the features and a few
-    numbers per query, memory does not depend on the number of queries.
-
-    Args:
-        distances: (Q, G), or a function of its rows such as `cosine_distances`.
-        query: columns (Q,) on the distances' device.
-        gallery: columns (G,) on the distances' device.
-        protocols: to evaluate.
+    numbers per query, memory does not depend on the number of queries. The labels, (Q,) and (G,),
+    are on the device of the distances (Q, G), which may be a function, see `cosine_distances`.
     """
     matrix = distances
     compute = (lambda start, stop: matrix[start:stop]) if isinstance(matrix, Tensor) else matrix
@@ -202,8 +196,7 @@ class _ProtocolGroup:
         total = hits[:, -1]
         precision = torch.where(match, hits.double() / ranks, 0.0).sum(dim=1) / total
         last = torch.where(match, ranks, 0).amax(dim=1)
-        first = torch.where(match & (hits == 1), ranks, 0).amax(dim=1)
-        self.first[index, queries] = first
+        self.first[index, queries] = torch.where(match & (hits == 1), ranks, 0).amax(dim=1)
         self.precision[index, queries] = precision
         self.penalty[index, queries] = total.double() / last
 

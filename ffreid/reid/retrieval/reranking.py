@@ -29,14 +29,8 @@ def rerank(
 
     The distance is ``weight * d + (1 - weight) * jaccard`` (eq. 12), where d is the squared
     Euclidean distance over the query's largest one, and jaccard the Jaccard distance of the
-    weighted k-reciprocal neighbours (eq. 7 to 10).
-
-    Args:
-        query: features of length 1.
-        gallery: features of length 1, same dtype and device.
-        k1: number of neighbours that must be mutual.
-        k2: number of nearest items whose encodings are averaged.
-        weight: of the original distance (lambda).
+    weighted k-reciprocal neighbours (eq. 7 to 10), among `k1`. The encodings of the `k2` nearest
+    items are averaged; `weight` is lambda.
     """
     count, items = len(query), len(query) + len(gallery)
     neighbours, furthest = nearest(query, gallery, min(max(k1 + 1, k2), items))

@@ -70,8 +70,8 @@ def generate(
         images: per person, clothes and camera; for tracklets their number per person and clothes,
             with different cameras; 2 or more, as the first is a query in the test.
         frames: per tracklet.
-        height: of each image.
-        width: of each image.
+        height: in pixels.
+        width: in pixels.
         seed: of everything.
         progress: called with (images written, total) after each.
     """
@@ -92,10 +92,8 @@ def generate(
     minimum = {"outfits": 2, "cameras": 2, "pictures": 2, "height": 16, "width": 8, "seed": 0}
     maximum = {"outfits": SESSIONS, "cameras": THIRD_SESSION_CAMERAS, "pictures": cameras}
     for key, value in parameters.items():
-        if isinstance(value, str):
-            continue
         low, high = minimum.get(key, 1), maximum.get(key) if video else None
-        if value < low or (high is not None and value > high):
+        if not isinstance(value, str) and not low <= value <= (value if high is None else high):
             raise UserError(
                 f"cannot generate toy data with {value} {key.replace('_', ' ')}",
                 f"use {low}{' or more' if high is None else f' to {high}'}",

@@ -24,11 +24,7 @@ def render_person(
     width: int,
     generator: np.random.Generator,
 ) -> ImageArray:
-    """Render a person as seen by a camera, with noise from `generator`.
-
-    Returns:
-        (height, width, 3) uint8 RGB.
-    """
+    """Render a person, (height, width, 3) uint8 RGB, with noise from `generator`."""
     canvas = _background(camera, capture, height * CANVAS, width * CANVAS)
     Figure(canvas, body, clothes, camera, capture).draw()
     small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)

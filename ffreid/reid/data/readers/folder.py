@@ -6,8 +6,9 @@ value and before other text.
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ffreid.engine.dataset_files import describe_folder
 from ffreid.errors import UserError, flat
@@ -37,8 +38,7 @@ NO_CAMERAS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     line: int
     path: str
     identity: str
@@ -105,12 +105,8 @@ def _protocols(known: Sequence[str]) -> tuple[Protocol, ...]:
     if "camera" in known:
         return protocols
     return tuple(
-        Protocol(
-            name=protocol.name + WITHOUT_CAMERAS,
-            same=protocol.same,
-            other=tuple(column for column in protocol.other if column != "camera"),
-        )
-        for protocol in protocols
+        replace(p, name=p.name + WITHOUT_CAMERAS, other=tuple(c for c in p.other if c != "camera"))
+        for p in protocols
     )
 
 
@@ -186,14 +182,9 @@ def _row(table: Path, header: Sequence[str], line: int, cells: Sequence[str]) ->
             f"{table}, line {line}: unknown split {values['split']!r}",
             f"use one of {', '.join(SPLITS)}",
         )
-    return _Row(
-        line,
-        values["path"].removeprefix("./"),
-        values["identity"],
-        values.get("camera", ""),
-        values.get("clothes", ""),
-        split,
-    )
+    camera, clothes = values.get("camera", ""), values.get("clothes", "")
+    path = values["path"].removeprefix("./")
+    return _Row(line, path, values["identity"], camera, clothes, split)
 
 
 def _check_rows(table: Path, rows: Sequence[_Row]) -> None:
