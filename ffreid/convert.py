@@ -118,7 +118,8 @@ def _select_weights(contents: CheckpointContents, weights: str, path: Path) -> C
     if weights not in contents.weights:
         roles = ", ".join(contents.weights) or "none"
         raise UserError(f"{path} contains no weights {weights!r}", f"choose one of: {roles}")
-    return contents.with_weights(weights)
+    rest = {role: s for role, s in contents.weights.items() if role not in (weights, "model")}
+    return replace(contents, weights={"model": contents.weights[weights], **rest})
 
 
 def _configuration(info: NetworkInfo, pairs: Sequence[str]) -> CfgNode:

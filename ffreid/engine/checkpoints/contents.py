@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,6 @@ class CheckpointContents:
         """Return the first finite number of these names as an int; None if there is none."""
         values = (self.numbers[name] for name in names if name in self.numbers)
         return next((int(value) for value in values if math.isfinite(value)), None)
-
-    def with_weights(self, role: str) -> "CheckpointContents":
-        """Use the weights of `role` as the network's."""
-        rest = {name: s for name, s in self.weights.items() if name not in (role, "model")}
-        return replace(self, weights={"model": self.weights[role], **rest})
 
 
 @dataclass(frozen=True, kw_only=True)

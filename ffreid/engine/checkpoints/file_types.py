@@ -1,6 +1,5 @@
 """Files that are mistaken for checkpoints: what they are, and how to get the checkpoint itself."""
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -39,13 +38,6 @@ FORMATS = (
 def unreadable(path: Path, problem: str, hint: str = AGAIN) -> UserError:
     """Return the error for a file that is no readable checkpoint."""
     return UserError(f"cannot read checkpoint {path}: {problem}", hint)
-
-
-def check_header(path: Path, head: bytes) -> None:
-    """Raise if the first 512 bytes or more of a file are not a checkpoint's."""
-    for first, what, hint in FORMATS:
-        if re.match(first, head, re.IGNORECASE | re.DOTALL):
-            raise unreadable(path, what, hint)
 
 
 def folder_error(path: Path) -> UserError:

@@ -67,16 +67,16 @@ class PickleScan:
     protocol: int = 0
     damage: str | None = None
 
-    def refuse(self, name: str) -> None:
-        """Record what is not allowed."""
+    def refuse(self, name: str) -> Any:
+        """Record what is not allowed, whose value is not known."""
         if printable(name) not in self.refused:
             self.refused.append(printable(name))
+        return _OPAQUE
 
     def find_global(self, module: Any, name: Any) -> Any:
         """Note a global; its name is not known where the pickle computes it."""
         if not isinstance(module, str) or not isinstance(name, str):
-            self.refuse("a global whose name is computed")
-            return _OPAQUE
+            return self.refuse("a global whose name is computed")
         # Names of Python 2, which protocol 2 keeps.
         full = f"{'builtins' if module == '__builtin__' else module}.{name}"
         if full not in self.allowed:
@@ -89,8 +89,7 @@ class PickleScan:
             return _OPAQUE
         code, *copied = arguments
         if not isinstance(code, str) or not _NUMBER.fullmatch(code):
-            self.refuse(f"numpy.dtype({code!r})")
-            return _OPAQUE
+            return self.refuse(f"numpy.dtype({code!r})")
         _require(copied == [False, True])
         return _DTYPE
 
@@ -144,8 +143,7 @@ def _follow(file: BinaryIO, scan: PickleScan) -> None:
             case "STACK_GLOBAL":
                 stack.append(scan.find_global(*items))
             case "EXT1" | "EXT2" | "EXT4":
-                scan.refuse(f"copyreg extension {argument}")
-                stack.append(_OPAQUE)
+                stack.append(scan.refuse(f"copyreg extension {argument}"))
             case "INST" | "OBJ" | "NEWOBJ" | "NEWOBJ_EX":
                 if name == "INST":
                     scan.find_global(*argument.split(" ", 1))

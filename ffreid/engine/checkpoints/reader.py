@@ -10,6 +10,7 @@ import errno
 import importlib
 import io
 import itertools
+import re
 import struct
 import tarfile
 import warnings
@@ -23,9 +24,9 @@ import torch
 from torch import Tensor
 
 from ffreid.engine.checkpoints.file_types import (
+    FORMATS,
     SAVED,
     UNPACK,
-    check_header,
     check_zip_members,
     folder_error,
     printable,
@@ -82,18 +83,36 @@ def read(path: Path, *, trust: bool = False) -> Any:
 def _read(path: Path, file: BinaryIO, trust: bool) -> Any:
     head = file.read(4096)
     file.seek(0)
-    check_header(path, head)
+    for first, what, hint in FORMATS:
+        if re.match(first, head, re.IGNORECASE | re.DOTALL):
+            raise unreadable(path, what, hint)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return _read_safetensors(path)
-    mmap = False
+        package = import_safetensors(str(path))
+        try:
+            return package.load_file(path)
+        except OSError:
+            raise
+        except Exception as error:  # the package has an error type of its own
+            raise unreadable(path, "a damaged safetensors file") from error
+    needs_trust = mmap = False
     if head.startswith(b"PK\x03\x04"):
         needs_trust, mmap = _check_zip(path, file, trust)
-    elif head[257:262] == b"ustar":
-        needs_trust = _check_tar(path, file, trust)
-    else:
+    elif head[257:262] != b"ustar":
         needs_trust = _check_stream(path, file, trust)
+    else:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                names = archive.getnames()
+        except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
+            raise unreadable(path, "a damaged or truncated tar archive") from error
+        if not {"storages", "tensors", "pickle"}.issubset(names):
+            raise unreadable(path, "a tar archive", UNPACK)
+        if not trust:
+            what = "a tar of torch before 0.1.10 (2017), which only running its pickles can read"
+            raise unreadable(path, what, TRUST.format("use a newer file", path))
+        needs_trust = True
     file.seek(0)
-    return _run(path, file) if needs_trust else _load(path, file, mmap=mmap)
+    return _run(path, file) if needs_trust and trust else _load(path, file, mmap=mmap)
 
 
 def _check_zip(path: Path, file: BinaryIO, trust: bool) -> tuple[bool, bool]:
@@ -126,23 +145,6 @@ def _check_zip(path: Path, file: BinaryIO, trust: bool) -> tuple[bool, bool]:
     return needs_trust, stored and size >= MMAP_BYTES
 
 
-def _check_tar(path: Path, file: BinaryIO, trust: bool) -> bool:
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            names = archive.getnames()
-    except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
-        raise unreadable(path, "a damaged or truncated tar archive") from error
-    if not {"storages", "tensors", "pickle"}.issubset(names):
-        raise unreadable(path, "a tar archive", UNPACK)
-    if not trust:
-        raise unreadable(
-            path,
-            "a tar of torch before 0.1.10 (2017), which only running its pickles can read",
-            TRUST.format("use a newer file", path),
-        )
-    return True
-
-
 def import_safetensors(what: str) -> Any:
     """Import the package that `what` needs."""
     try:
@@ -150,16 +152,6 @@ def import_safetensors(what: str) -> Any:
     except ImportError as error:
         hint = "type: pip install 'ffreid[safetensors]'"
         raise UserError(f"{what} needs the package safetensors", hint) from error
-
-
-def _read_safetensors(path: Path) -> Any:
-    package = import_safetensors(str(path))
-    try:
-        return package.load_file(path)
-    except OSError:
-        raise
-    except Exception as error:  # the package has an error type of its own
-        raise unreadable(path, "a damaged safetensors file") from error
 
 
 def _check_stream(path: Path, file: BinaryIO, trust: bool) -> bool:
@@ -197,11 +189,9 @@ def _check_scan(path: Path, scan: PickleScan, trust: bool) -> bool:
     if scan.damage and not scan.refused:
         raise unreadable(path, f"its pickle is damaged or truncated ({scan.damage})")
     if scan.protocol > 3 and not trust:
-        raise unreadable(
-            path,
-            f"its pickle has protocol {scan.protocol}, and torch reads 2 without running it",
-            TRUST.format("save it again without pickle_protocol", path),
-        )
+        what = f"its pickle has protocol {scan.protocol}, and torch reads 2 without running it"
+        hint = TRUST.format("save it again without pickle_protocol", path)
+        raise unreadable(path, what, hint)
     return bool(scan.refused) or scan.protocol > 3
 
 
