@@ -1,11 +1,14 @@
-"""Small data sets in memory and searches with made-up features, for the tests of evaluations."""
+"""Small datasets in memory and synthetic features, for the tests of evaluations."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ffreid.reid.data.batch import EvalSample, UnreadableRecord
+from ffreid.reid.data.records import EvalSplit, Source
 from ffreid.reid.features import ExtractedFeatures, LabelledFeatures
 from ffreid.reid.retrieval.features import unit
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol, label_columns
@@ -80,3 +83,16 @@ def synthetic_features(
         gallery=sides[1],
         single_shot=single_shot,
     )
+
+
+def empty_source(test: EvalSplit, **options: Any) -> Source:
+    """A dataset of nothing but its test split and `options`."""
+    attributes: dict[str, Any] = {
+        "name": "toy",
+        "folder": Path(),
+        "video": False,
+        "train": (),
+        "identities": (),
+        "clothes": (),
+    }
+    return Source(**attributes | {"test": test} | options)

@@ -25,6 +25,7 @@ from ffreid.reid.model import backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.task import ReidTask
 from tests.reid.command_line import Tiny, use_tiny
+from tests.reid.synthetic_features import empty_source
 
 CPU = torch.device("cpu")
 IDENTITIES, OUTFITS = 3, 5
@@ -43,14 +44,11 @@ def source(people: int = IDENTITIES) -> Source:
         for outfit, owner in enumerate(OWNERS)
         if owner < people
     )
-    return Source(
-        name="toy",
-        folder=Path(),
-        video=False,
+    return empty_source(
+        EvalSplit(query=(), gallery=(), protocols=()),
         train=train,
         identities=tuple("abc"[:people]),
         clothes=tuple(f"outfit{record.clothes}" for record in train),
-        test=EvalSplit(query=(), gallery=(), protocols=()),
     )
 
 
@@ -208,16 +206,10 @@ def test_a_run_that_begins_fetches_the_backbones_weights() -> None:
 
 
 @pytest.mark.usefixtures("offline")
-def test_a_run_that_goes_on_fetches_no_weights() -> None:
-    cfg = configuration("MODEL.BACKBONE", "imagenet")
-    task = build.build_task(cfg, source(), CPU, resumed=True)
-    assert isinstance(task.net.model, Tiny)
-
-
-@pytest.mark.usefixtures("offline")
-def test_an_evaluation_fetches_no_weights(tmp_path: Path) -> None:
+def test_resumed_runs_and_evaluations_fetch_no_weights(tmp_path: Path) -> None:
     path = saved(tmp_path / "last.pth", configuration())
     cfg = configuration("MODEL.BACKBONE", "imagenet")
+    assert isinstance(build.build_task(cfg, source(), CPU, resumed=True).net.model, Tiny)
     assert isinstance(build.load_network(path, cfg, CPU)[0], Tiny)
 
 

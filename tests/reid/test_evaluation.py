@@ -134,26 +134,15 @@ def test_what_needs_pictures_is_refused_with_features(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="has no effect with --features"):
-        evaluate(
-            config(tmp_path),
-            ALONE,
-            folder=tmp_path,
-            weights=None,
-            features=tmp_path / "f.npz",
-            **options,
-        )
+        file = tmp_path / "f.npz"
+        evaluate(config(tmp_path), ALONE, folder=tmp_path, weights=None, features=file, **options)
 
 
 def test_a_place_that_cannot_be_written_is_said_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    file = tmp_path / "file/f.npz"
     with pytest.raises(UserError, match="cannot write") as caught:
-        evaluate(
-            config(tmp_path),
-            ALONE,
-            folder=tmp_path / "run",
-            weights=WEIGHTS,
-            save_features=tmp_path / "file/f.npz",
-        )
+        evaluate(config(tmp_path), ALONE, folder=tmp_path, weights=WEIGHTS, save_features=file)
     assert "--save-features" in caught.value.hint
 
 

@@ -21,7 +21,7 @@ from ffreid.reid.feature_extraction import (
 from ffreid.reid.retrieval.features import flip_and_sum, unit
 from ffreid.reid.retrieval.protocols import GENERAL
 from tests.engine.processes import SIZE, in_processes
-from tests.reid.synthetic_features import Projection, TensorDataset
+from tests.reid.synthetic_features import Projection, TensorDataset, empty_source
 
 CPU = torch.device("cpu")
 SPANS = torch.tensor([[0, 2], [2, 3], [3, 7]])
@@ -41,11 +41,12 @@ def extracted(
     *,
     rank: int = 0,
     size: int = 1,
-    batch: int = 3,
+    net: Projection | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> RecordFeatures:
-    net = Projection(weight(), video=spans is not None)
+    net = net or Projection(weight(), video=spans is not None)
     return compute_features(
-        data, net, World(rank, size, CPU), dtype=torch.float32, batch=batch, workers=0, spans=spans
+        data, net, World(rank, size, CPU), dtype=dtype, batch=3, workers=0, spans=spans
     )
 
 
@@ -85,20 +86,6 @@ def test_nothing_readable_is_an_error_that_names_a_file() -> None:
         extracted(TensorDataset(images(2, 1, 2, 3), [0, 1]))
 
 
-def test_each_module_is_in_its_own_mode_afterwards() -> None:
-    net = Projection(weight()).train()
-    net.inner.eval()
-    compute_features(
-        TensorDataset(images(2, 1, 2, 3)),
-        net,
-        World(0, 1, CPU),
-        dtype=torch.float32,
-        batch=2,
-        workers=0,
-    )
-    assert (net.training, net.inner.training) == (True, False)
-
-
 def test_the_network_is_in_evaluation_mode_meanwhile() -> None:
     class Watched(Projection):
         def forward(self, pictures: Tensor) -> Tensor:
@@ -106,48 +93,31 @@ def test_the_network_is_in_evaluation_mode_meanwhile() -> None:
             assert torch.is_inference_mode_enabled()
             return super().forward(pictures)
 
-    compute_features(
-        TensorDataset(images(2, 1, 2, 3)),
-        Watched(weight()).train(),
-        World(0, 1, CPU),
-        dtype=torch.float32,
-        batch=2,
-        workers=0,
-    )
+    net = Watched(weight()).train()
+    net.inner.eval()
+    extracted(TensorDataset(images(2, 1, 2, 3)), net=net)
+    assert (net.training, net.inner.training) == (True, False)
 
 
 def test_double_precision_is_kept() -> None:
     net = Projection(weight().double())
-    found = compute_features(
-        TensorDataset(images(2, 1, 2, 3)),
-        net,
-        World(0, 1, CPU),
-        dtype=torch.float64,
-        batch=2,
-        workers=0,
-    )
+    found = extracted(TensorDataset(images(2, 1, 2, 3)), net=net, dtype=torch.float64)
     assert found.features.dtype == torch.float64
 
 
-def shared(rank: int) -> list[Tensor]:
-    """Features of an odd number of pictures, of one, and of clips, some unreadable."""
+def shared(rank: int, size: int = SIZE) -> list[Tensor]:
+    """Features of an odd number of images, of one, and of clips, some unreadable."""
     runs = [
-        extracted(TensorDataset(images(7, 1, 2, 3)), rank=rank, size=SIZE),
-        extracted(TensorDataset(images(1, 1, 2, 3)), rank=rank, size=SIZE),
-        extracted(TensorDataset(images(5, 1, 2, 3), [1, 3]), rank=rank, size=SIZE),
-        extracted(TensorDataset(images(7, 1, 5, 2, 3), [4]), SPANS, rank=rank, size=SIZE),
+        extracted(TensorDataset(images(7, 1, 2, 3)), rank=rank, size=size),
+        extracted(TensorDataset(images(1, 1, 2, 3)), rank=rank, size=size),
+        extracted(TensorDataset(images(5, 1, 2, 3), [1, 3]), rank=rank, size=size),
+        extracted(TensorDataset(images(7, 1, 5, 2, 3), [4]), SPANS, rank=rank, size=size),
     ]
     return [tensor for run in runs for tensor in (run.features, run.kept)]
 
 
 def test_two_processes_give_every_item_once_and_in_order(tmp_path: Path) -> None:
-    alone = [
-        extracted(TensorDataset(images(7, 1, 2, 3))),
-        extracted(TensorDataset(images(1, 1, 2, 3))),
-        extracted(TensorDataset(images(5, 1, 2, 3), [1, 3])),
-        extracted(TensorDataset(images(7, 1, 5, 2, 3), [4]), SPANS),
-    ]
-    expected = [tensor for run in alone for tensor in (run.features, run.kept)]
+    expected = shared(0, 1)
     for found in in_processes(shared, tmp_path):
         torch.testing.assert_close(found, expected)
 
@@ -164,14 +134,8 @@ def single_shot_source() -> Source:
     """Two queries and four gallery pictures, with two small galleries of two each."""
     rows = [Record((f"{i}.png",), i % 2, i, 0) for i in range(6)]
     search = EvalSplit(query=tuple(rows[:2]), gallery=tuple(rows[2:]), protocols=(GENERAL,))
-    return Source(
-        name="made",
-        folder=Path(),
-        video=False,
-        train=(),
-        identities=(),
-        clothes=(),
-        test=search,
+    return empty_source(
+        search,
         val=replace(search, query=search.query[:1]),
         columns=("camera",),
         single_shot=((0, 1), (2, 3)),

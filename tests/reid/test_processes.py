@@ -129,18 +129,23 @@ def test_groups_matter(root: Path) -> None:
     assert grouped["classification"] != pytest.approx(whole["classification"], rel=1e-3)
 
 
-def test_more_processes_than_groups_are_told_what_to_set(root: Path) -> None:
-    cfg = configuration(root, FIRST, "TRAIN.BN_GROUPS", "1")
-    with pytest.raises(UserError, match="2 processes cannot share 1 batch-norm group") as caught:
-        sources.check_processes(cfg, SIZE)
-    assert "TRAIN.BN_GROUPS 2" in caught.value.hint
-    assert "TRAIN.BATCH_NORM sync" in caught.value.hint
+@pytest.mark.parametrize(
+    ("more", "error", "hint"),
+    [
+        ("", "2 processes cannot share 1 batch-norm group", "TRAIN.BATCH_NORM sync"),
+        ("TRAIN.BATCH_NORM sync", "PAIR_GRADIENT own", "set LOSS.PAIR_GRADIENT full"),
+    ],
+)
+def test_processes_that_cannot_share_a_step_are_refused(
+    root: Path, more: str, error: str, hint: str
+) -> None:
+    with pytest.raises(UserError, match=error) as caught:
+        sources.check_processes(
+            configuration(root, FIRST, "TRAIN.BN_GROUPS", "1", *more.split()), SIZE
+        )
+    assert hint in caught.value.hint
 
 
-def test_processes_that_cut_a_group_need_the_whole_gradient(root: Path) -> None:
+def test_processes_may_split_a_group_without_a_pairwise_loss(root: Path) -> None:
     more = ("TRAIN.BN_GROUPS", "1", "TRAIN.BATCH_NORM", "sync")
-    cfg = configuration(root, FIRST, *more)
-    with pytest.raises(UserError, match="PAIR_GRADIENT own") as caught:
-        sources.check_processes(cfg, SIZE)
-    assert caught.value.hint == "set LOSS.PAIR_GRADIENT full"
     sources.check_processes(configuration(root, "cal before the clothes train", *more), SIZE)

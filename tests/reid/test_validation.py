@@ -19,27 +19,16 @@ from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import validation
-from ffreid.reid.data.records import EvalSplit, Record, Source
-from ffreid.reid.features import ExtractedFeatures, LabelledFeatures
+from ffreid.reid.data.records import EvalSplit, Record
+from ffreid.reid.features import ExtractedFeatures
 from ffreid.reid.retrieval.protocols import STANDARD, Protocol
 from ffreid.reid.retrieval.scores import RANKS, Scores
 from ffreid.reid.scoring import ResultRow, score_protocols, selecting_protocol
 from ffreid.reid.sources import check_source
-from tests.reid.synthetic_features import synthetic_features
+from tests.reid.synthetic_features import empty_source, synthetic_features
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
-
-
-def epochs(count: int, steps: int = 7) -> Plan:
-    return Plan(batch=64, steps_per_epoch=steps, total=count * steps, workers=0)
-
-
-def evaluated(*pairs: str, count: int = 12) -> list[float]:
-    """After which epochs, also parts of them, an evaluation is due."""
-    cfg, plan = compose("ltcc", pairs=pairs), epochs(count)
-    found = [done for done in range(1, plan.total + 1) if validation.due(cfg, plan, done)]
-    return [done / plan.steps_per_epoch for done in found]
 
 
 @pytest.mark.parametrize(
@@ -53,10 +42,13 @@ def evaluated(*pairs: str, count: int = 12) -> list[float]:
         (("TEST.EVAL_STEP", "-1"), []),
     ],
 )
-def test_evaluations_are_due_at_the_end_of_every_so_many_epochs(
+def test_evaluations_are_due_at_the_end_of_every_nth_epoch(
     pairs: tuple[str, ...], expected: list[int]
 ) -> None:
-    assert evaluated(*pairs) == expected
+    cfg = compose("ltcc", pairs=pairs)
+    plan = Plan(batch=64, steps_per_epoch=7, total=84, workers=0)
+    due = [done for done in range(1, plan.total + 1) if validation.due(cfg, plan, done)]
+    assert [done / plan.steps_per_epoch for done in due] == expected
 
 
 @pytest.mark.parametrize(
@@ -89,16 +81,7 @@ def test_a_protocol_that_cannot_select_is_told_before_training(
 ) -> None:
     rows = (Protocol(name="general", other=()), *STANDARD[1:])
     search = EvalSplit(query=(), gallery=(), protocols=rows)
-    source = Source(
-        name="folder",
-        folder=Path(),
-        video=False,
-        train=(),
-        identities=(),
-        clothes=(),
-        test=search,
-        columns=columns,
-    )
+    source = empty_source(search, columns=columns)
     cfg = compose("folder", pairs=["TRAIN.SELECT", "CC rank-1 max"])
     if works:
         check_source(cfg, source)
@@ -243,14 +226,18 @@ def test_the_line_of_a_run_with_memory_lacks_what_it_has_not() -> None:
     )
 
 
-def test_what_was_found_is_reported_of_the_best_and_the_last_state(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_reports_the_best_and_the_last_state(
+    rank: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, epoch, row in (("best", 5, FOUND[0]), ("last", 10, FOUND[1])):
         facts = {"epoch": epoch, "selected_by": "CC rank-1", "scores": [plain(row)]}
         (tmp_path / f"validation-{name}.json").write_text(json.dumps(facts))
-    validation.finish(compose("prcc"), ALONE, tmp_path)
+    validation.finish(compose("prcc"), World(rank, 2, CPU), tmp_path)
     heard = capsys.readouterr()
+    if rank:
+        assert not heard.out
+        return
     lines = heard.out.splitlines()
     (best,) = (line for line in lines if "best, epoch 5" in line)
     (last,) = (line for line in lines if "last, epoch 10" in line)
@@ -265,37 +252,22 @@ def plain(row: Scores) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_one_process_reports(rank: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    facts = {"epoch": 5, "selected_by": "CC rank-1", "scores": [plain(FOUND[1])]}
-    for name in ("best", "last"):
-        (tmp_path / f"validation-{name}.json").write_text(json.dumps(facts))
-    validation.finish(compose("prcc"), World(rank, 2, CPU), tmp_path)
-    assert bool(capsys.readouterr().out) is (rank == 0)
-
-
 @pytest.mark.parametrize("split", ["test", "val"])
 def test_the_rank_lists_of_the_same_queries_are_drawn_at_every_evaluation(
     split: str, tmp_path: Path
 ) -> None:
     search = synthetic_features()
-    people, nobody = (
-        drawn_people(search, tmp_path),
-        EvalSplit(query=(), gallery=(), protocols=STANDARD),
-    )
-    source = Source(
-        name="ltcc",
+    people = drawn_people(search, tmp_path)
+    nobody = EvalSplit(query=(), gallery=(), protocols=STANDARD)
+    source = empty_source(
+        people if split == "test" else nobody,
         folder=tmp_path,
-        video=False,
-        train=(),
-        identities=(),
-        clothes=(),
-        test=people if split == "test" else nobody,
         val=people if split == "val" else None,
     )
     cfg = compose("prcc", pairs=["TEST.SELECT_ON", split])
     shown = []
-    for turned in (search, replace(search, gallery=replaced(search.gallery))):
+    flipped = replace(search.gallery, features=search.gallery.features.flip(0))
+    for turned in (search, replace(search, gallery=flipped)):
         (row,) = (one for one in score_protocols(turned, CPU) if one.protocol == "CC")
         before = torch.get_rng_state()
         found = validation.images(cfg, source, turned, row)
@@ -308,11 +280,6 @@ def test_the_rank_lists_of_the_same_queries_are_drawn_at_every_evaluation(
     assert list(shown[0]) == list(shown[1])
     assert any((shown[0][path] != shown[1][path]).any() for path in shown[0])
     assert all(picture.dtype == np.uint8 for picture in shown[0].values())
-
-
-def replaced(side: LabelledFeatures) -> LabelledFeatures:
-    """The same items under each other's features: another order of the search."""
-    return replace(side, features=side.features.flip(0))
 
 
 def drawn_people(search: ExtractedFeatures, folder: Path) -> EvalSplit:

@@ -1,9 +1,9 @@
-"""Toy people: layouts, names, who is where, bytes; that people, clothes and cameras show."""
+"""Toy data: layout, names, labels and bytes; visible identities, clothes and cameras."""
 
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,9 @@ from ffreid.reid.toy.dataset import generate
 from ffreid.reid.toy.persons import (
     CUTS,
     PATTERNS,
+    Body,
     Capture,
+    Clothes,
     make_body,
     make_camera,
     make_clothes,
@@ -26,42 +28,22 @@ from ffreid.reid.toy.persons import (
 )
 from ffreid.reid.toy.render import render_person
 
-
-class Sizes(TypedDict):
-    video: bool
-    identities: int
-    test_identities: int
-    clothes: int
-    cameras: int
-    images: int
-    frames: int
-    height: int
-    width: int
-    seed: int
-
-
-PICTURES = Sizes(
-    video=False,
-    identities=3,
-    test_identities=2,
-    clothes=3,
-    cameras=2,
-    images=2,
-    frames=1,
-    height=32,
-    width=16,
-    seed=5,
-)
-TRACKLETS = PICTURES.copy()
-TRACKLETS["video"], TRACKLETS["cameras"], TRACKLETS["frames"] = True, 3, 3
+Sizes = dict[str, Any]
+PICTURES: Sizes = {
+    "video": False,
+    "identities": 3,
+    "test_identities": 2,
+    "clothes": 3,
+    "cameras": 2,
+    "images": 2,
+    "frames": 1,
+    "height": 32,
+    "width": 16,
+    "seed": 5,
+}
+TRACKLETS = PICTURES | {"video": True, "cameras": 3, "frames": 3}
 BOTH = pytest.mark.parametrize("sizes", [PICTURES, TRACKLETS], ids=["ltcc", "ccvid"])
 STILL = Capture(phase=0.7, heading=1, x=0, y=0, scale=1)
-
-
-def changed(sizes: Sizes, **values: Any) -> Sizes:
-    other = sizes.copy()
-    other.update(values)  # type: ignore[typeddict-item]
-    return other
 
 
 def stored(folder: Path) -> dict[str, bytes]:
@@ -74,18 +56,21 @@ def source(folder: Path, sizes: Sizes) -> Source:
 
 
 def seen(
-    *, identity: int = 0, clothes: int = 0, camera: int = 0, capture: Capture = STILL
+    body: Body | None = None,
+    clothes: Clothes | None = None,
+    *,
+    camera: int = 0,
+    capture: Capture = STILL,
 ) -> npt.NDArray[np.float64]:
-    picture = render_person(
-        make_body(0, identity),
-        make_clothes(0, identity, clothes),
+    return render_person(
+        body or make_body(0, 0),
+        clothes or make_clothes(0, 0, 0),
         make_camera(0, camera),
         capture,
         height=64,
         width=32,
         generator=np.random.default_rng(0),
-    )
-    return picture.astype(np.float64)
+    ).astype(np.float64)
 
 
 def colours(path: Path) -> npt.NDArray[np.float64]:
@@ -104,11 +89,7 @@ def test_pictures_lie_and_are_called_as_in_ltcc(tmp_path: Path) -> None:
     folder = generate(tmp_path, **PICTURES) / "LTCC_ReID"
     names = {part: sorted((folder / part).iterdir()) for part in ("train", "query", "test")}
     # Outfits 3, 2, 3 to train with and 2, 3 to search, by 2 cameras, 2 pictures each.
-    assert {part: len(paths) for part, paths in names.items()} == {
-        "train": 32,
-        "query": 10,
-        "test": 10,
-    }
+    assert [len(paths) for paths in names.values()] == [32, 10, 10]
     pattern = re.compile(r"\d{3}_[1-3]_c[12]_\d{6}\.png")
     assert all(pattern.fullmatch(path.name) for paths in names.values() for path in paths)
     assert (folder / "info/cloth-change_id_test.txt").read_text() == "4\n5\n"
@@ -166,7 +147,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
 ) -> None:
     first, again, other = (
         stored(generate(tmp_path / name, **each))
-        for name, each in (("1", sizes), ("2", sizes), ("3", changed(sizes, seed=6)))
+        for name, each in (("1", sizes), ("2", sizes), ("3", sizes | {"seed": 6}))
     )
     assert first == again
     assert first.keys() == other.keys()
@@ -177,7 +158,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
 
 def test_more_test_people_and_outfits_leave_the_pictures_of_the_others(tmp_path: Path) -> None:
     small = stored(generate(tmp_path / "small", **PICTURES))
-    sizes = changed(PICTURES, test_identities=3, clothes=4, cameras=3, images=3)
+    sizes = PICTURES | {"test_identities": 3, "clothes": 4, "cameras": 3, "images": 3}
     large = stored(generate(tmp_path / "large", **sizes))
     images = [name for name in small if name.endswith(".png")]
     assert all(small[name] == large[name] for name in images)
@@ -202,23 +183,20 @@ def test_finished_data_of_the_wanted_sizes_are_reused(tmp_path: Path, sizes: Siz
 )
 def test_data_of_other_sizes_are_replaced(tmp_path: Path, value: dict[str, int]) -> None:
     generate(tmp_path / "toy", **PICTURES)
-    generate(tmp_path / "toy", **changed(PICTURES, **value))
-    generate(tmp_path / "new", **changed(PICTURES, **value))
+    for name in ("toy", "new"):
+        generate(tmp_path / name, **PICTURES | value)
     assert stored(tmp_path / "toy") == stored(tmp_path / "new")
 
 
-def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "LTCC_ReID").mkdir()
-    (tmp_path / "LTCC_ReID/real.png").write_text("")
-    with pytest.raises(UserError, match="not empty"):
-        generate(tmp_path, **PICTURES)
-    assert list(stored(tmp_path)) == ["LTCC_ReID/real.png"]
-
-
-def test_pictures_do_not_replace_tracklets(tmp_path: Path) -> None:
-    generate(tmp_path, **TRACKLETS)
+def test_images_replace_neither_tracklets_nor_something_else(tmp_path: Path) -> None:
+    generate(tmp_path / "toy", **TRACKLETS)
     with pytest.raises(UserError, match="another kind"):
-        generate(tmp_path, **PICTURES)
+        generate(tmp_path / "toy", **PICTURES)
+    (tmp_path / "real/LTCC_ReID").mkdir(parents=True)
+    (tmp_path / "real/LTCC_ReID/real.png").write_text("")
+    with pytest.raises(UserError, match="not empty"):
+        generate(tmp_path / "real", **PICTURES)
+    assert list(stored(tmp_path / "real")) == ["LTCC_ReID/real.png"]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +217,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(
     tmp_path: Path, sizes: Sizes, value: dict[str, int], message: str, hint: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        generate(tmp_path / "toy", **changed(sizes, **value))
+        generate(tmp_path / "toy", **sizes | value)
     assert message in caught.value.message
     assert hint in caught.value.hint
     assert not (tmp_path / "toy").exists()
@@ -255,7 +233,7 @@ def test_a_body_does_not_depend_on_the_outfit_and_differs_between_people() -> No
 
 
 def test_colours_alone_find_the_same_clothes_but_not_changed_ones(tmp_path: Path) -> None:
-    found = source(tmp_path, changed(PICTURES, identities=1, test_identities=12, cameras=3))
+    found = source(tmp_path, PICTURES | {"identities": 1, "test_identities": 12, "cameras": 3})
     columns = ("camera", "clothes")
     query, gallery = (labels(each, columns) for each in (found.test.query, found.test.gallery))
     asked, searched = (
@@ -282,18 +260,8 @@ def test_cameras_have_backgrounds_and_tints_of_their_own() -> None:
 def test_a_pattern_shows_in_every_outfit(pattern: str) -> None:
     body = replace(make_body(0, 0), pattern=pattern)
     for number in range(3):
-        woven, plain = (
-            render_person(
-                each,
-                replace(make_clothes(0, 0, number), bag=None),
-                make_camera(0, 0),
-                STILL,
-                height=64,
-                width=32,
-                generator=np.random.default_rng(0),
-            ).astype(float)
-            for each in (body, replace(body, pattern="plain"))
-        )
+        clothes = replace(make_clothes(0, 0, number), bag=None)
+        woven, plain = (seen(each, clothes) for each in (body, replace(body, pattern="plain")))
         changed_pixels = np.abs(woven - plain).max(axis=-1) > 30
         assert 20 < changed_pixels.sum() < 600
 
