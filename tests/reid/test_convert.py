@@ -18,6 +18,7 @@ from ffreid.reid.defaults import defaults
 from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from tests import old_files
+from tests.fuzz import is_equal
 
 
 @lru_cache(maxsize=2)
@@ -104,11 +105,7 @@ def test_a_training_checkpoint_is_converted_and_back(part: str) -> None:
     assert same(new["parts"][part], head)
     assert (new["epoch"], new["rank1"], new["measured"]) == (54, 0.401, {"rank1": 0.401})
     assert type(new["rank1"]) is float
-    back = convert.to_original(new)
-    assert list(back) == list(raw)
-    for entry in list(raw)[:3]:
-        assert same(back[entry], raw[entry])
-    assert (back["epoch"], back["rank1"]) == (54, 0.401)
+    assert is_equal(convert.to_original(new), raw | {"rank1": 0.401})
 
 
 def test_a_network_and_its_classifier_in_one_state_dict_are_split() -> None:
