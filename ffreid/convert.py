@@ -81,15 +81,11 @@ def convert(
         state = repair_state(state, converter.ALIASES)[0]
     net = converter.build(info, cfg)
     comparison = compare(net, state)
-    result = ConversionReport(
-        contents=contents, network=info, comparison=comparison, notes=tuple(notes)
-    )
+    result = ConversionReport(contents, info, comparison, tuple(notes))
     print_report(old, result, state, user_settings)
     if problems := comparison.problems():
-        raise UserError(
-            f"{old} does not match the network: {problems}",
-            "its network was modified, or a KEY VALUE is wrong",
-        )
+        message = f"{old} does not match the network: {problems}"
+        raise UserError(message, "its network was modified, or a KEY VALUE is wrong")
     if check:
         result = replace(result, forward=_check_forward(converter, net, cfg, state))
     if contents.is_ffreid and to == "ffreid":
@@ -142,8 +138,7 @@ def _check_forward(
 ) -> dict[str, tuple[int, ...]]:
     net.load_state_dict(state)
     outputs = converter.run(net, cfg)
-    broken = [name for name, value in outputs.items() if not value.isfinite().all()]
-    if broken:
+    if broken := [name for name, value in outputs.items() if not value.isfinite().all()]:
         raise UserError(
             f"the network's {', '.join(broken)} is not finite on random input",
             "the weights are damaged: copy the file again, or use an earlier one",
@@ -162,7 +157,7 @@ def _convert_backbone(
     write: Callable[..., Path] | None,
 ) -> ConversionReport:
     """Report a file without a network of FFB6D or Simple-CCReID; refuse all but backbones."""
-    result = ConversionReport(contents=contents)
+    result = ConversionReport(contents)
     state = contents.weights.get("model", {})
     print_report(old, result, state, {})
     name = pretrained.name_of_resnet(state)
@@ -173,10 +168,8 @@ def _convert_backbone(
     is_bare = "model" not in contents.prefixes and all(key in raw for key in state)
     if write is not None and (to == "safetensors" or not is_bare):
         result = replace(result, written=write(state, state))
-    report.log(
-        f"use it with: ffreid train … MODEL.BACKBONE {result.written or old} "
-        f"(data sets of {usable[name]})"
-    )
+    use = f"ffreid train … MODEL.BACKBONE {result.written or old}"
+    report.log(f"use it with: {use} (data sets of {usable[name]})")
     return result
 
 
@@ -201,8 +194,8 @@ def _write(
     """Write `payload`, or `state` as safetensors, and return the path."""
     path = new or default_target(old, to)
     if path.is_dir():
-        use = path / default_target(old, to).name
-        raise UserError(f"{path} is a folder", f"name a file: {use}")
+        hint = f"name a file: {path / default_target(old, to).name}"
+        raise UserError(f"{path} is a folder", hint)
     if path.exists() and old.samefile(path):
         raise UserError(f"{path} is the old file", "choose another name for the new one")
     if path.exists() and not force:

@@ -24,7 +24,7 @@ REQUIRED_KEYS = {
 """Keys that a state dict of each supported network has."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ConversionReport:
     """What a file is, and how it was converted; backbones have no `network` or `comparison`.
 

@@ -61,14 +61,8 @@ def build(info: NetworkInfo, cfg: CfgNode) -> nn.Module:
 
 
 def run(net: nn.Module, cfg: CfgNode) -> dict[str, Tensor]:
-    """Run one forward on random input; outputs by name."""
-    with torch.inference_mode():
-        outputs = net.eval()(_toy_inputs())
-    return {field.name: getattr(outputs, field.name) for field in fields(outputs)}
-
-
-def _toy_inputs(side: int = 32, points: int = 1024, neighbours: int = 16) -> Inputs:
-    """Random inputs of one frame, as small as the network allows."""
+    """Run one forward on random input, one frame as small as FFB6D allows; outputs by name."""
+    side, points, neighbours = 32, 1024, 16
     draw = torch.Generator().manual_seed(0)
     counts = [points // 4**level for level in range(5)]
 
@@ -77,7 +71,7 @@ def _toy_inputs(side: int = 32, points: int = 1024, neighbours: int = 16) -> Inp
 
     pixels = [(side // stride) ** 2 for stride in (4, 8, 8, 8)]
     up = [(side // stride) ** 2 for stride in (4, 2, 2)]
-    return Inputs(
+    inputs = Inputs(
         rgb=255 * torch.rand(1, 3, side, side, generator=draw),
         features=torch.rand(1, 9, points, generator=draw),
         choose=torch.randint(side * side, (1, points), generator=draw),
@@ -88,6 +82,9 @@ def _toy_inputs(side: int = 32, points: int = 1024, neighbours: int = 16) -> Inp
         pixels_up=tuple(pick(up[i], counts[3 - i], neighbours) for i in range(3)),
         points_up=tuple(pick(counts[3 - i], up[i], 1) for i in range(3)),
     )
+    with torch.inference_mode():
+        outputs = net.eval()(inputs)
+    return {field.name: getattr(outputs, field.name) for field in fields(outputs)}
 
 
 def to_ffreid(
