@@ -18,11 +18,9 @@ Row = dict[str, Any]
 
 
 def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
-    """Print the counts of a dataset with the published ones, and its notes.
+    """Print and return the counts of a dataset with the published ones, and its notes.
 
-    Returns:
-        ``dataset``, ``folder``, ``rows`` of `statistics`, each with ``published``, ``difference``
-        (counted - published) and ``mark`` if there are any, ``release``, ``notes``.
+    The ``difference`` in a row is counted - published.
     """
     facts = resource("counts").get(name, {})
     rows = statistics(source, facts)
@@ -80,12 +78,9 @@ def compare(rows: Sequence[Row], releases: Sequence[Mapping[str, Any]]) -> str |
 
 
 def _count(split: str, records: Sequence[Record], source: Source, facts: Mapping[str, Any]) -> Row:
-    row: Row = {
-        "split": split,
-        "identities": len({record.identity for record in records}),
-        "outfits": len({record.clothes for record in records}),
-        "cameras": len({record.camera for record in records}),
-    }
+    row: Row = {"split": split}
+    for name, label in (("identities", "identity"), ("outfits", "clothes"), ("cameras", "camera")):
+        row[name] = len({getattr(record, label) for record in records})
     unknown = list(facts.get("unknown", {}).get("all", ()))
     if split != "train":
         unknown += facts.get("unknown", {}).get("searched", ())

@@ -67,11 +67,11 @@ class ExtractedFeatures:
     """Features of queries and gallery, and the protocols of their evaluation.
 
     Attributes:
-        weights: where the network's weights come from.
+        weights: path of the checkpoint.
         columns: known labels besides the identity.
         single_shot: galleries of one image per identity, as indices into the gallery.
-        broken: reasons by path of the files that could not be read.
-        method: how the network was trained, `CAL` or `BASELINE`.
+        broken: reasons by path of the unreadable files.
+        method: of training, `CAL` or `BASELINE`.
     """
 
     dataset: str

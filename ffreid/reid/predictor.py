@@ -123,12 +123,11 @@ class ReidModel(nn.Module):
             batch_size: images or clips at once; default DATA.TEST_BATCH.
 
         Returns:
-            (N, D) float32 of length 1 on the CPU; cosines are ``a @ b.T``. (float64 with
-            TRAIN.PRECISION fp64.)
+            (N, D) float32 (float64 with TRAIN.PRECISION fp64) of length 1 on the CPU; cosines are
+            ``a @ b.T``.
 
         Raises:
-            UserError: an item is no image or cannot be read, a tracklet is empty, or features are
-                not finite.
+            UserError: an item is no readable image or tracklet, or features are not finite.
 
         Example:
             >>> model.embed(["a.png", PIL.Image.open("b.png"), array]).shape

@@ -159,11 +159,14 @@ def _mean_row(trials: Sequence[Ranking], suffix: str, *, reranked: bool) -> Resu
 
 def _expand(ranking: Ranking, rows: torch.Tensor, count: int) -> Ranking:
     """Turn a ranking of the queries `rows` into one of all `count`; the others take no part."""
-    nan = torch.full((count,), torch.nan, dtype=torch.float64)
+
+    def expand(values: torch.Tensor, fill: float) -> torch.Tensor:
+        return values.new_full((count,), fill).index_copy(0, rows, values)
+
     return Ranking(
         name=ranking.name,
-        participates=torch.zeros(count, dtype=torch.bool).index_copy(0, rows, ranking.participates),
-        first=torch.zeros(count, dtype=torch.int64).index_copy(0, rows, ranking.first),
-        precision=nan.index_copy(0, rows, ranking.precision),
-        penalty=nan.index_copy(0, rows, ranking.penalty),
+        participates=expand(ranking.participates, False),
+        first=expand(ranking.first, 0),
+        precision=expand(ranking.precision, torch.nan),
+        penalty=expand(ranking.penalty, torch.nan),
     )

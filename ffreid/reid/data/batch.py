@@ -9,15 +9,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sample:
-    """A training image or clip with its labels.
+    """A training image (3, H, W) or clip (3, T, H, W), float32 and normalised, with its labels.
 
-    Attributes:
-        images: (3, H, W) or (3, T, H, W) float32, normalised.
-        identity: label from 0.
-        camera: the dataset's number.
-        clothes: label from 0.
-        broken: unreadable files that this sample replaces.
-        name: file of its first image.
+    `broken` are unreadable files that it replaces, `name` is the file of its first image.
     """
 
     images: Tensor

@@ -4,7 +4,7 @@ Attribute names are those of Simple-CCReID's state dicts.
 """
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -110,18 +110,9 @@ class AP3D(nn.Module):
     The temporal part starts at zero, so the block starts as a 2D one.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        stride: int,
-        *,
-        temperature: float = 4.0,
-        contrastive_attention: bool = True,
-    ) -> None:
+    def __init__(self, channels: int, stride: int, **options: Any) -> None:
         super().__init__()
-        self.APM = AppearancePreservingModule(
-            channels, temperature=temperature, contrastive_attention=contrastive_attention
-        )
+        self.APM = AppearancePreservingModule(channels, **options)
         self.spatial_conv3d = frame_convolution(channels, channels, 3, stride)
         self.temporal_conv3d = nn.Conv3d(channels, channels, (3, 1, 1), (3, 1, 1), bias=False)
         nn.init.zeros_(self.temporal_conv3d.weight)

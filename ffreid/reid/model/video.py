@@ -23,7 +23,7 @@ class VideoResNet50(nn.Module):
         last_stride: of the last stage, whose map is (H/16, W/16) with 1, (H/32, W/32) with 2.
         temperature: of ``ap3d``.
         contrastive_attention: of ``ap3d``.
-        recompute: activation checkpointing, see `engine.modules.Recomputed`.
+        recompute: activation checkpointing.
     """
 
     def __init__(

@@ -88,8 +88,13 @@ def rank(
     matrix = distances
     compute = (lambda start, stop: matrix[start:stop]) if isinstance(matrix, Tensor) else matrix
     queries, items = len(query["identity"]), len(gallery["identity"])
-    _check_lengths(query, queries, "query")
-    _check_lengths(gallery, items, "gallery")
+    for name, labels, count in (("query", query, queries), ("gallery", gallery, items)):
+        for column, values in labels.items():
+            if len(values) != count:
+                raise UserError(
+                    f"column {column!r} of the {name} has {len(values)} entries, expected {count}",
+                    "use one entry per item in every column",
+                )
     by_gallery: dict[ColumnFilter, list[Protocol]] = {}
     for protocol in protocols:
         by_gallery.setdefault(protocol.gallery, []).append(protocol)
@@ -109,15 +114,6 @@ def rank(
 def cosine_distances(query: Tensor, gallery: Tensor) -> Distances:
     """Minus the cosines of unit features (Q, D) and (G, D), by rows."""
     return lambda start, stop: -(query[start:stop] @ gallery.T)
-
-
-def _check_lengths(labels: Labels, count: int, name: str) -> None:
-    for column, values in labels.items():
-        if len(values) != count:
-            raise UserError(
-                f"column {column!r} of the {name} has {len(values)} entries, expected {count}",
-                "use one entry per item in every column",
-            )
 
 
 def _check_finite(distances: Tensor) -> Tensor:
@@ -153,8 +149,8 @@ class _ProtocolGroup:
         participates = torch.stack(self.participates).any(dim=0)
         self.count = torch.where(participates, end - self.start, 0)
         shape = (len(protocols), len(self.count))
-        self.first = torch.zeros(shape, dtype=torch.int64, device=identity.device)
-        self.precision = torch.full(shape, torch.nan, dtype=torch.float64, device=identity.device)
+        self.first = self.count.new_zeros(shape)
+        self.precision = self.first.double() * torch.nan
         self.penalty = self.precision.clone()
 
     def is_empty(self, start: int, stop: int) -> bool:

@@ -49,13 +49,10 @@ def rerank(
 
 
 def nearest(query: Tensor, gallery: Tensor, count: int) -> tuple[Indices, Tensor]:
-    """Find each item's `count` nearest items (N, count), including itself, nearest first.
+    """Find each item's `count` nearest items (N, count), and its largest squared distance (N,).
 
     The N items are the queries, then the gallery; they are not copied to one tensor, which would
-    need most of the memory with 4,096 dimensions.
-
-    Returns:
-        Their indices, and (N,) each item's largest squared distance.
+    need most of the memory with 4,096 dimensions. The nearest is the item itself.
     """
     block = max(1, _BLOCK_BYTES // (query.element_size() * max(len(query) + len(gallery), 1)))
     indices, furthest = [], []

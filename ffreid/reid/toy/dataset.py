@@ -60,20 +60,10 @@ def generate(
     Every second person has one set of clothes less, but at least two. Each query has matches from
     another camera in the same and in other clothes. See also `ffreid.engine.synthetic`.
 
-    Args:
-        folder: new, empty or of these toy data; will contain ``LTCC_ReID`` or ``CCVID``.
-        video: tracklets in CCVID's layout instead of images in LTCC's.
-        identities: for training.
-        test_identities: others, for the test.
-        clothes: maximum per person; 2 or more, for tracklets 2 or 3.
-        cameras: 2 or more; for tracklets at most 12, and the third session has others.
-        images: per person, clothes and camera; for tracklets their number per person and clothes,
-            with different cameras; 2 or more, as the first is a query in the test.
-        frames: per tracklet.
-        height: in pixels.
-        width: in pixels.
-        seed: of everything.
-        progress: called with (images written, total) after each.
+    `folder` will contain ``LTCC_ReID`` or, with `video`, ``CCVID``. `clothes` is the maximum per
+    person. `images` is their number per person, clothes and camera, or that of tracklets per person
+    and clothes, with different cameras; the first is a query in the test. `progress` is called with
+    (images written, total).
     """
     name = VIDEO if video else IMAGES
     parameters: dict[str, int | str] = {
@@ -172,24 +162,20 @@ def _write_ltcc(folder: Path, persons: Sequence[Person]) -> None:
         (folder / part).mkdir(parents=True)
     for name, training in (("train", True), ("test", False)):
         members = [p for p in persons if p.training is training and p.clothes > 1]
-        lines = [str(person.identity + 1) for person in members]
-        _write_lines(folder / f"info/cloth-change_id_{name}.txt", lines)
+        text = "".join(f"{person.identity + 1}\n" for person in members)
+        (folder / f"info/cloth-change_id_{name}.txt").write_text(text)
 
 
 def _write_ccvid(folder: Path, shots: Sequence[Shot]) -> None:
     folder.mkdir()
     for name in CCVID_LISTS:
-        lines = [
+        lines = (
             f"{shot.path.rpartition('/')[0]}\t{shot.identity + 1:03d}\t"
-            f"u{shot.clothes}_l{shot.clothes}_s0_c0_a0"
+            f"u{shot.clothes}_l{shot.clothes}_s0_c0_a0\n"
             for shot in shots
             if shot.part == name
-        ]
-        _write_lines(folder / f"{name}.txt", lines)
-
-
-def _write_lines(path: Path, lines: Sequence[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines))
+        )
+        (folder / f"{name}.txt").write_text("".join(lines))
 
 
 def _store(path: Path, image: ImageArray) -> None:
