@@ -20,7 +20,7 @@ from ffreid.engine.timing import milliseconds
 from ffreid.engine.train_step import TrainStep
 from ffreid.reid.build import build_optimisers, build_task
 from ffreid.reid.data.batch import ReidBatch
-from ffreid.reid.data.dataset import Training, TrainSet
+from ffreid.reid.data.dataset import TrainSet
 from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import (
@@ -66,7 +66,7 @@ def feeding_rows(quick: bool) -> list[dict[str, Any]]:
     ]
 
 
-def noise_dataset(folder: Path, prepare: Training, *, frames: int) -> TrainSet:
+def noise_dataset(folder: Path, prepare: ImageTraining | ClipTraining, *, frames: int) -> TrainSet:
     """Write JPG images of coarse noise: 8 samples of 2 identities."""
     rng = np.random.default_rng(_SEED)
     records = []

@@ -69,7 +69,26 @@ def evaluate(
     else:
         assert weights is not None, "neither weights nor features"
         source = group.main_process_first(lambda: sources.open_source(cfg))
-        extracted, origin = _extract(cfg, world, source, weights)
+        net, state = build.load_network(weights, cfg, world.device)
+        origin = {
+            "weights": weights,
+            "origin": contents.describe_origin(state, weights),
+            "data": source.summary(),
+        }
+        if world.is_main:
+            report.log(f"evaluating {origin['origin']}")
+            report.log(f"data: {origin['data']}")
+            for line in (*source.notes, *build.changed_settings(cfg, state)):
+                report.log(f"note: {line}")
+            if cfg.TEST.SELECT_ON == "test":
+                report.log(
+                    "note: best weights are selected on the test set, as in Simple-CCReID; "
+                    "TEST.SELECT_ON val selects on a validation split, if there is one"
+                )
+        extracted = extract_features(cfg, world, source, net, source.test, str(weights))
+        extracted = replace(extracted, method=training_method(cfg, state))
+        origin |= {"step": state["step"]} if "step" in state else {}
+        origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
         if save_features is not None and world.is_main:
             saved_features.save(save_features, extracted)
     rows = score_protocols(extracted, world.device)
@@ -121,32 +140,6 @@ def evaluate_split(
     records = source.split(split)
     features = extract_features(cfg, world, source, net, records, "of the training run")
     return features, score_protocols(replace(features, single_shot=()), world.device)
-
-
-def _extract(
-    cfg: CfgNode, world: World, source: Source, weights: Path
-) -> tuple[ExtractedFeatures, dict[str, Any]]:
-    """Features of the test split by the checkpoint's network, and their origin."""
-    net, state = build.load_network(weights, cfg, world.device)
-    if world.is_main:
-        report.log(f"evaluating {contents.describe_origin(state, weights)}")
-        report.log(f"data: {source.summary()}")
-        for line in (*source.notes, *build.changed_settings(cfg, state)):
-            report.log(f"note: {line}")
-        if cfg.TEST.SELECT_ON == "test":
-            report.log(
-                "note: best weights are selected on the test set, as in Simple-CCReID; "
-                "TEST.SELECT_ON val selects on a validation split, if there is one"
-            )
-    features = extract_features(cfg, world, source, net, source.test, str(weights))
-    origin: dict[str, Any] = {
-        "weights": weights,
-        "origin": contents.describe_origin(state, weights),
-        "data": source.summary(),
-    }
-    origin |= {"step": state["step"]} if "step" in state else {}
-    origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
-    return replace(features, method=training_method(cfg, state)), origin
 
 
 def training_method(cfg: CfgNode, state: dict[str, Any]) -> str:

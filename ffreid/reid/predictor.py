@@ -44,10 +44,9 @@ class ReidModel(nn.Module):
 
     def __init__(self, net: nn.Module, cfg: CfgNode) -> None:
         super().__init__()
-        self.net, self.cfg = net, cfg
-        self.video = is_video(cfg)
-        make = ClipEvaluation if self.video else ImageEvaluation
-        self.prepare = make(cfg.DATA.HEIGHT, cfg.DATA.WIDTH)
+        self.net, self.cfg, self.video = net, cfg, is_video(cfg)
+        prepare = ClipEvaluation if self.video else ImageEvaluation
+        self.prepare = prepare(cfg.DATA.HEIGHT, cfg.DATA.WIDTH)
         self.eval()
 
     @property

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from PIL import Image
@@ -14,7 +13,12 @@ from ffreid.errors import UserError
 from ffreid.reid.data.batch import EvalSample, Sample, UnreadableRecord
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.sampler import IdentitySampler
-from ffreid.reid.data.transforms import SampleRandom, sample_random
+from ffreid.reid.data.transforms import (
+    ClipTraining,
+    ImageTraining,
+    SampleRandom,
+    sample_random,
+)
 
 MAX_TRIES = 100
 """Records tried in place of an unreadable one."""
@@ -50,16 +54,6 @@ class UnreadableError(Exception):
         )
 
 
-class Training(Protocol):
-    """Choice of a record's frames and their augmentation."""
-
-    def frames(self, count: int, sample: SampleRandom) -> list[int]:
-        """Choose some of a record's `count` images."""
-
-    def __call__(self, images: Sequence[Image.Image], sample: SampleRandom) -> Tensor:
-        """The input of the network."""
-
-
 Evaluation = Callable[[Sequence[Image.Image]], Tensor]
 """Preprocessing of a record's images to the network's input."""
 
@@ -78,7 +72,7 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
         folder: Path,
         sampler: IdentitySampler,
         *,
-        prepare: Training,
+        prepare: ImageTraining | ClipTraining,
         seed: int,
         skip_broken: bool,
     ) -> None:
