@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
 
 @dataclass(frozen=True)
 class Comparison:
-    """Keys of a state dict against a network's; misshapen ones with the file's and its shape."""
+    """Keys of a state dict against a network's `total`; of misshapen ones, both shapes as text."""
 
     total: int
     missing: tuple[str, ...]
@@ -106,12 +107,10 @@ class Comparison:
 
     def rows(self) -> list[tuple[str, int, int, int, str]]:
         """Counts by module, with an example: (module, missing, unexpected, misshapen, key)."""
-        missing, unexpected, misshapen = (
-            Counter(map(module_of, keys))
-            for keys in (self.missing, self.unexpected, self.misshapen)
-        )
+        kinds = (self.missing, self.unexpected, tuple(self.misshapen))
+        missing, unexpected, misshapen = (Counter(map(module_of, keys)) for keys in kinds)
         examples: dict[str, str] = {}
-        for key in (*self.missing, *self.unexpected, *self.misshapen):
+        for key in chain(*kinds):
             examples.setdefault(module_of(key), self.misshapen.get(key, key))
         return [
             (name, missing[name], unexpected[name], misshapen[name], example)

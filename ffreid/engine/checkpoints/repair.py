@@ -92,16 +92,17 @@ def match_optimiser(
     shapes = {name: value.shape for name, value in module.named_parameters()}
     groups, states = optimiser["param_groups"], optimiser["state"]
     group = groups[0] if len(groups) == 1 and isinstance(groups[0], Mapping) else {}
-    places = {name: place for place, name in enumerate(group.get("params", []))}
+    names = group.get("params", [])
+    places = {name: place for place, name in enumerate(names)}
     if [key for key in keys if key in shapes] != list(shapes):
         problem = "the network's parameters are in another order"
     elif len(groups) != 1:
         problem = f"it has {len(groups)} parameter groups, ffreid has 1"
-    elif len(group.get("params", [])) != len(shapes):
-        problem = f"it has {len(group.get('params', []))} parameters, the network has {len(shapes)}"
+    elif len(names) != len(shapes):
+        problem = f"it has {len(names)} parameters, the network has {len(shapes)}"
     elif "betas" not in group:
         problem = "it is not Adam"
-    elif len(places) != len(shapes) or not states.keys() <= places.keys():
+    elif len(places) != len(names) or not states.keys() <= places.keys():
         problem = "it has states of parameters that are in no group"
     else:
         by_place = {places[name]: entries for name, entries in states.items()}
