@@ -14,19 +14,10 @@ from ffreid.reid.task import NetworkWithClassifier, ReidTask, Settings
 FEATURES, IDENTITIES, OUTFITS, BATCH = 32, 4, 8, 16
 CPU = torch.device("cpu")
 SETTINGS = Settings(
-    identity="cosface",
-    clothes="cosface",
-    pair="circle",
-    pair_weight=1.0,
-    pair_gradient="own",
-    scale=16.0,
-    margin=0.1,
-    pair_scale=64.0,
-    pair_margin=0.3,
-    epsilon=0.1,
-    clothes_from=0,
-    adversarial_from=0,
-)
+    identity="cosface", clothes="cosface", pair="circle", pair_weight=1.0, pair_gradient="own",
+    scale=16.0, margin=0.1, pair_scale=64.0, pair_margin=0.3, epsilon=0.1,
+    clothes_from=0, adversarial_from=0,
+)  # fmt: skip
 
 
 def task(memory: bool) -> ReidTask:
