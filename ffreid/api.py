@@ -74,7 +74,7 @@ def create_model(
     pairs = {key: str(value) for key, value in (settings or {}).items()}
     if pairs.get("MODEL.BACKBONE", "random") != "random":
         raise UserError(
-            "MODEL.BACKBONE only initializes training", "remove it, and pass a checkpoint"
+            "MODEL.BACKBONE is used only for training", "remove it and pass a checkpoint"
         )
     config = compose(
         dataset,

@@ -53,7 +53,7 @@ def train(
     start = flags.checkpoint_to_resume(resume or config.MODEL.get("RESUME") or None)
     if gpus is not None and failures.LAUNCHED not in os.environ:
         if "WORLD_SIZE" in os.environ:
-            raise UserError("--gpus cannot be used inside torchrun", "remove --gpus or torchrun")
+            raise UserError("--gpus cannot be used under torchrun", "remove --gpus or torchrun")
         from ffreid.engine.distributed.launch import launch
 
         sys.exit(launch(gpus, context.obj))
@@ -133,7 +133,7 @@ def data(
     json: flags.JsonFile = None,
     pairs: flags.Pairs = None,
 ) -> None:
-    """Check a dataset and print the size of each split beside the published numbers."""
+    """Check a dataset and compare the size of each split with the published numbers."""
     config = _compose(dataset, root, cls, cfg, None, None, pairs, {})
     from ffreid import runner
 
@@ -142,7 +142,9 @@ def data(
 
 @app.command()
 def smoke(
-    keep: Annotated[Path | None, option("Keep data and images in this folder.")] = None,
+    keep: Annotated[
+        Path | None, option("Keep the generated data and images in this folder.")
+    ] = None,
     json: flags.JsonFile = None,
 ) -> None:
     """Test the installation on synthetic data and print a table of the checks."""
@@ -158,10 +160,10 @@ def runs(
         list[str],
         typer.Argument(metavar="[plot] FOLDER", help="Run folders, or folders that contain them."),
     ],
-    output: Annotated[Path | None, option("PNG file written by plot.")] = None,
+    output: Annotated[Path | None, option("PNG file that plot writes.")] = None,
     json: flags.JsonFile = None,
 ) -> None:
-    """List runs with state, best metric and differing settings; plot draws their curves."""
+    """List runs with their state, best metric and differing settings, or plot them."""
     if arguments[0] != "plot":
         if output is not None:
             raise UserError("--output has no effect without plot", "remove --output")
@@ -171,7 +173,8 @@ def runs(
         return
     if not arguments[1:] or json is not None:
         raise UserError(
-            "plot needs at least one folder, and has no --json", "use ffreid runs plot FOLDER..."
+            "plot needs at least one folder and does not support --json",
+            "use ffreid runs plot FOLDER...",
         )
     from ffreid.engine.tracking.plot import default_file, plot_runs
 
@@ -183,13 +186,15 @@ def runs(
 def convert_checkpoint(
     old: Annotated[
         Path,
-        typer.Argument(metavar="OLD", help="Checkpoint of FFB6D, Simple-CCReID, a fork or ffreid."),
+        typer.Argument(
+            metavar="OLD", help="Checkpoint of FFB6D, Simple-CCReID, a fork of either, or ffreid."
+        ),
     ],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[NEW] [KEY VALUE]",
-            help="File to write, and settings that the checkpoint does not contain.",
+            help="Output file, and settings that are missing from the checkpoint.",
             callback=flags.accept_negative_numbers,
         ),
     ] = None,
@@ -202,12 +207,14 @@ def convert_checkpoint(
     ] = False,
     to: Annotated[str, option("Format to write: ffreid, original or safetensors.")] = "ffreid",
     legacy: Annotated[
-        bool, option("With --to original, write for PyTorch older than 1.6.", "--legacy")
+        bool, option("With --to original: use the file format of PyTorch before 1.6.", "--legacy")
     ] = False,
-    weights: Annotated[str, option("Weights to take if the file has several, e.g. ema.")] = "",
+    weights: Annotated[
+        str, option("Weights to convert if the file has several sets, e.g. ema.")
+    ] = "",
     trust_pickle: Annotated[
         bool,
-        option("Run code in the file; a pickle can do anything that you can.", "--trust-pickle"),
+        option("Let the pickle execute code; only for files that you trust.", "--trust-pickle"),
     ] = False,
 ) -> None:
     """Describe a checkpoint and convert it to ffreid's or the original authors' format."""
@@ -234,7 +241,9 @@ def convert_checkpoint(
 def migrate(
     command: Annotated[
         list[str],
-        typer.Argument(metavar="COMMAND", help="Old command, quoted or not, or a shell script."),
+        typer.Argument(
+            metavar="COMMAND", help="Old command (quotes are optional), or a shell script."
+        ),
     ],
 ) -> None:
     """Translate an old command or script of FFB6D or Simple-CCReID, with notes on changes."""
@@ -245,12 +254,12 @@ def migrate(
 
 @app.command()
 def bench(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Task to time: pose or reid.")],
-    quick: Annotated[bool, option("Use small inputs and few runs.", "--quick")] = False,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Task to benchmark: pose or reid.")],
+    quick: Annotated[bool, option("Use small inputs and few repetitions.", "--quick")] = False,
     json: flags.JsonFile = None,
 ) -> None:
-    """Time each stage, and the reference implementation of each optimized one."""
-    titles = {"pose": "pose: time per stage of a frame", "reid": "reid: time per stage of a search"}
+    """Benchmark each stage; optimized stages also against their reference implementation."""
+    titles = {"pose": "pose: time per stage", "reid": "reid: time per stage"}
     if task not in titles:
         raise UserError(f"unknown task {task!r}", "use ffreid bench pose or ffreid bench reid")
     from ffreid import atomic, report

@@ -85,7 +85,7 @@ def convert(
     print_report(old, result, state, user_settings)
     if problems := comparison.problems():
         message = f"{old} does not match the network: {problems}"
-        raise UserError(message, "its network was modified, or a KEY VALUE is wrong")
+        raise UserError(message, "the network was modified, or a KEY VALUE is wrong")
     if check:
         result = replace(result, forward=_check_forward(converter, net, cfg, state))
     if contents.is_ffreid and to == "ffreid":
@@ -113,7 +113,7 @@ def _select_weights(contents: CheckpointContents, weights: str, path: Path) -> C
         raise UserError(message, "use best-ema.pth")
     if weights not in contents.weights:
         roles = ", ".join(contents.weights) or "none"
-        raise UserError(f"{path} contains no weights {weights!r}", f"choose one of: {roles}")
+        raise UserError(f"{path} contains no weights named {weights!r}", f"choose one of: {roles}")
     rest = {role: s for role, s in contents.weights.items() if role not in (weights, "model")}
     return replace(contents, weights={"model": contents.weights[weights], **rest})
 
@@ -127,7 +127,7 @@ def _configuration(info: NetworkInfo, pairs: Sequence[str]) -> CfgNode:
     merge_pairs(cfg, pairs)
     for key, value in info.settings.items():
         if (other := lookup(cfg, key)) != value:
-            message = f"{key} is {other}, but the file's keys are of {value}"
+            message = f"{key} is {other}, but the file's keys imply {value}"
             raise UserError(message, f"remove {key}")
     check_choices(cfg, defaults.CHOICES)
     return cfg
@@ -140,12 +140,12 @@ def _check_forward(
     outputs = converter.run(net, cfg)
     if broken := [name for name, value in outputs.items() if not value.isfinite().all()]:
         raise UserError(
-            f"the network's {', '.join(broken)} is not finite on random input",
-            "the weights are damaged: copy the file again, or use an earlier one",
+            f"the network's {', '.join(broken)} is not finite for random input",
+            "the weights are damaged: copy the file again or use an earlier checkpoint",
         )
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    report.log(f"checked: loaded strictly, one forward, all outputs finite: {listed}")
+    report.log(f"check passed: loaded strictly, one forward pass, all outputs finite: {listed}")
     return shapes
 
 
@@ -164,12 +164,12 @@ def _convert_backbone(
     usable = dict(tasks.converter(task).BACKBONE for task in tasks.TASKS)
     if name not in usable or to == "original":
         raise unsupported_error(old, contents, name)
-    report.log(f"{old} is torchvision's {name}: a backbone to start training from")
+    report.log(f"{old} is torchvision's {name}: a pretrained backbone")
     is_bare = "model" not in contents.prefixes and all(key in raw for key in state)
     if write is not None and (to == "safetensors" or not is_bare):
         result = replace(result, written=write(state, state))
     use = f"ffreid train … MODEL.BACKBONE {result.written or old}"
-    report.log(f"use it with: {use} (data sets of {usable[name]})")
+    report.log(f"use it with: {use} ({usable[name]} datasets)")
     return result
 
 
@@ -194,13 +194,13 @@ def _write(
     """Write `payload`, or `state` as safetensors, and return the path."""
     path = new or default_target(old, to)
     if path.is_dir():
-        hint = f"name a file: {path / default_target(old, to).name}"
+        hint = f"use a file, e.g. {path / default_target(old, to).name}"
         raise UserError(f"{path} is a folder", hint)
     if path.exists() and old.samefile(path):
-        raise UserError(f"{path} is the old file", "choose another name for the new one")
+        raise UserError(f"{path} is the input file", "choose another name for the new one")
     if path.exists() and not force:
-        raise UserError(f"{path} already exists", "add --force, or name another file: OLD NEW")
-    hint = "free some space or name another file: OLD NEW"
+        raise UserError(f"{path} already exists", "add --force, or use another output file")
+    hint = "free disk space or use another output file"
     try:
         if to != "safetensors" and not legacy:
             io.save(path, payload)

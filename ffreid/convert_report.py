@@ -72,7 +72,7 @@ def print_report(
         unknown = [row for row in network.unknown if not set(row[0].split(", ")) & settings.keys()]
         report.show_table("not in the file", ("what", "set by"), unknown)
     if comparison is not None and comparison.problems():
-        columns = ("module", "missing", "unexpected", "misshapen", "example")
+        columns = ("module", "missing", "unexpected", "wrong shape", "example")
         report.show_table("keys that do not match", columns, comparison.rows())
     for note in result.notes:
         report.log(f"note: {note}")
@@ -85,7 +85,7 @@ def unsupported_error(path: Path, contents: CheckpointContents, resnet: str) -> 
     if resnet:
         return UserError(
             f"{path} is torchvision's {resnet}, not a network of FFB6D or Simple-CCReID",
-            "backbones are ResNet-34 for pose, ResNet-50 for reid: MODEL.BACKBONE FILE",
+            "use it as MODEL.BACKBONE FILE (ResNet-34 for pose, ResNet-50 for reid)",
         )
     keys = {key for state in contents.weights.values() for key in state}
     missing = [
@@ -94,6 +94,6 @@ def unsupported_error(path: Path, contents: CheckpointContents, resnet: str) -> 
         if not keys.issuperset(required)
     ]
     return UserError(
-        f"{path} is not a supported network: {', '.join(missing) or 'its shapes differ'}",
-        "convert-ckpt converts checkpoints of FFB6D and Simple-CCReID and of their forks",
+        f"{path} is not a supported network: {', '.join(missing) or 'wrong tensor shapes'}",
+        "convert-ckpt converts checkpoints of FFB6D, Simple-CCReID and their forks",
     )

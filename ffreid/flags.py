@@ -58,27 +58,28 @@ def accept_negative_numbers(context: typer.Context, values: list[str] | None) ->
 Dataset = Annotated[str, option(f"Dataset: {', '.join(recipes())}.", panel=DATA)]
 Root = Annotated[
     Path | None,
-    option("The dataset's folder or the one that contains it; default $FFREID_DATA.", panel=DATA),
+    option("The dataset's folder or the one that contains it; default: $FFREID_DATA.", panel=DATA),
 ]
-Cls = Annotated[str | None, option("Object of LineMOD, e.g. ape.", panel=DATA)]
+Cls = Annotated[str | None, option("LineMOD object, e.g. ape.", panel=DATA)]
 Recipe = Annotated[
-    Path | None, option("YAML file of settings, or name of a recipe.", "--cfg", panel=RUN)
+    Path | None, option("YAML file with settings, or the name of a recipe.", "--cfg", panel=RUN)
 ]
-Output = Annotated[Path | None, option("Folder of all runs; default runs.", panel=RUN)]
+Output = Annotated[Path | None, option("Folder for runs; default: runs.", panel=RUN)]
 Tag = Annotated[str | None, option("Name of the run; results go to OUTPUT/DATASET/TAG.", panel=RUN)]
 Resume = Annotated[
-    str | None, option("Checkpoint to resume from, or auto: the latest of this run.", panel=RUN)
+    str | None,
+    option("Checkpoint to resume from, or auto for the latest one of this run.", panel=RUN),
 ]
 Checkpoint = Annotated[
     Path | None,
     option(
-        "Checkpoint to evaluate; default best.pth of the run, else last.pth.",
+        "Checkpoint to evaluate; default: best.pth of the run, else last.pth.",
         "--checkpoint",
         "--resume",
         panel=RUN,
     ),
 ]
-Gpu = Annotated[str | None, option("GPUs that may be used, e.g. 0 or 0,1.", panel=RUN)]
+Gpu = Annotated[str | None, option("GPUs to use, e.g. 0 or 0,1.", panel=RUN)]
 Gpus = Annotated[int | None, option("Number of processes to launch, one per device.", panel=RUN)]
 TensorBoard = Annotated[
     bool, option("Also write TensorBoard event files.", "--tensorboard", panel=RUN)
@@ -88,7 +89,7 @@ EvaluateOnly = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    option("Data type: fp32 (default), fp64, or mixed with fp16 or bf16.", panel=NUMBERS),
+    option("Data type: fp32 (default) or fp64; fp16 or bf16 for mixed precision.", panel=NUMBERS),
 ]
 Amp = Annotated[
     bool,
@@ -96,12 +97,12 @@ Amp = Annotated[
 ]
 OptLevel = Annotated[
     str | None,
-    option("Deprecated option of apex; O1 to O3 are --amp.", "--opt_level", panel=NUMBERS),
+    option("Deprecated apex option; O1 to O3 mean --amp.", "--opt_level", panel=NUMBERS),
 ]
 Deterministic = Annotated[
-    bool, option("Use deterministic GPU kernels only; slower.", "--deterministic", panel=NUMBERS)
+    bool, option("Use only deterministic GPU kernels (slower).", "--deterministic", panel=NUMBERS)
 ]
-Overfit = Annotated[int | None, option("Train on this number of samples only.", panel=DEBUG, min=1)]
+Overfit = Annotated[int | None, option("Train on only this many samples.", panel=DEBUG, min=1)]
 DryRun = Annotated[
     bool,
     option(
@@ -112,12 +113,12 @@ Profile = Annotated[
     int, option("Number of steps to trace with torch.profiler.", panel=DEBUG, min=0)
 ]
 Pictures = Annotated[
-    int, option("Number of images to draw: frames with poses, or rank lists.", min=0)
+    int, option("Number of images to draw: frames with their poses, or rank lists.", min=0)
 ]
 JsonFile = Annotated[Path | None, option("Also write the results to this JSON file.", "--json")]
 TestGt = Annotated[
     bool,
-    option("Vote with ground-truth labels and offsets, not predictions.", "--test-gt", panel=POSE),
+    option("Use ground-truth labels and offsets instead of predictions.", "--test-gt", panel=POSE),
 ]
 Predictions = Annotated[
     Path | None,
@@ -130,7 +131,7 @@ SaveFeatures = Annotated[
 ]
 Features = Annotated[
     Path | None,
-    option("Features to evaluate, from --save-features; needs no network.", panel=REID),
+    option("Features to evaluate instead of a checkpoint, from --save-features.", panel=REID),
 ]
 Rerank = Annotated[
     bool, option("Also evaluate with k-reciprocal re-ranking.", "--rerank", panel=REID)
@@ -163,7 +164,7 @@ def choose_devices(gpu: str | None, *, several: str = "") -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
     if len(names) > 1 and "WORLD_SIZE" not in os.environ and several:
         log(
-            f"note: one process uses one device, the first of --gpu {gpu}; to use all, "
+            f"note: one process uses only one device, the first of --gpu {gpu}; to use all, "
             f"{several.format(count=len(names))}"
         )
 
@@ -176,7 +177,7 @@ def precision(amp: bool, name: str | None, opt_level: str | None) -> list[str]:
     """
     options = {"--precision": name, "--amp": amp, "--opt_level": opt_level}
     if len(given := [option for option, value in options.items() if value]) > 1:
-        raise UserError(f"{given[0]} and {given[1]} exclude each other", f"remove {given[1]}")
+        raise UserError(f"{given[0]} and {given[1]} cannot be combined", f"remove {given[1]}")
     if opt_level is not None:
         if opt_level not in ("O0", "O1", "O2", "O3"):
             raise UserError(f"unknown --opt_level {opt_level!r}", "use --amp, or O0 to O3")

@@ -135,7 +135,9 @@ def _check_poses(
         raise UserError("predicted contains infinity", "use NaN for undetected objects")
     for name in (*names, *symmetric):
         if name not in models:
-            raise UserError(f"no model of {name!r}", f"models has: {', '.join(models) or 'none'}")
+            raise UserError(
+                f"no model of {name!r}", f"models contains: {', '.join(models) or 'nothing'}"
+            )
     for name, points in models.items():
         shape = np.shape(points)
         if len(shape) != 2 or shape[0] == 0 or shape[1] != 3:
@@ -189,8 +191,8 @@ def score_search(
     for name, features in (("query", queries), ("gallery", items)):
         if len(features) != len(labels[name]["identity"]):
             raise UserError(
-                f"{len(features)} {name} features have {len(labels[name]['identity'])} identities",
-                "pass a label per feature",
+                f"{len(features)} {name} features, {len(labels[name]['identity'])} identities",
+                "pass one identity per feature",
             )
     distances = reranking.rerank(queries, items) if reranked else cosine_distances(queries, items)
     return {
@@ -246,7 +248,7 @@ def _features(
     shapes = [tuple(features.shape) for features in tensors.values()]
     if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
         raise UserError(
-            f"query is {shapes[0]}, gallery {shapes[1]}", "pass features (Q, D) and (G, D)"
+            f"query has shape {shapes[0]}, gallery {shapes[1]}", "pass features (Q, D) and (G, D)"
         )
     double = any(features.dtype == torch.float64 for features in tensors.values())
     for name, features in tensors.items():
@@ -260,7 +262,7 @@ def _features(
 def _labels(labels: Mapping[str, npt.ArrayLike], name: str) -> Labels:
     if "identity" not in labels:
         raise UserError(
-            f"the {name} labels have {', '.join(labels) or 'nothing'}, no identity",
-            "pass identity, and if known camera and clothes",
+            f"the {name} labels have {', '.join(labels) or 'nothing'}, but no identity",
+            "pass identity, and camera and clothes if known",
         )
     return label_columns(**labels)

@@ -43,7 +43,7 @@ def compose(
         file: YAML file that replaces the recipe named in the dataset's YAML, or the name of a
             shipped recipe, with any folder, as commands of Simple-CCReID have it.
         pairs: KEY VALUE pairs; they override everything else.
-        root: the dataset's folder or the one that contains it; default $FFREID_DATA.
+        root: the dataset's folder or the one that contains it; default: $FFREID_DATA.
         output: folder of runs.
         tag: name of this run; prefixed with `cls`.
         cls: the object, for datasets with one network per object (LineMOD).
@@ -89,7 +89,9 @@ def compose(
         cfg.TAG = tag
     merge_pairs(cfg, pairs)
     if (task, dataset) != (cfg.TASK, cfg.DATASET):
-        raise UserError("TASK and DATASET follow from --dataset", "remove them from the settings")
+        raise UserError(
+            "TASK and DATASET are determined by --dataset", "remove them from the settings"
+        )
     if cfg.DATA.get("CLS"):
         cfg.TAG = cfg.DATA.CLS if cfg.TAG == "default" else f"{cfg.DATA.CLS}-{cfg.TAG}"
     defaults.check(cfg)

@@ -129,8 +129,8 @@ def finish(cfg: CfgNode) -> None:
     def stopped(received: signal.Signals) -> signals.Stopped:
         return signals.Stopped(
             received,
-            f"by {received.name} in the evaluation after training; the training is saved in "
-            f"{folder}",
+            f"by {received.name} during the evaluation after training; the trained "
+            f"checkpoints are in {folder}",
             "evaluate with ffreid eval and the same --dataset and --tag",
         )
 

@@ -210,7 +210,7 @@ def _search(cfg: CfgNode, folder: Path) -> str:
     file = folder / "features.npz"
     results = runner.evaluate(cfg, pictures=2, save_features=file)["results"]
     if results != runner.evaluate(cfg, features=file)["results"]:
-        raise CheckFailed("saved features give other results")
+        raise CheckFailed("saved features give different results")
     if not results["SC"]["n_valid"] or not results["CC"]["n_valid"]:
         raise CheckFailed("no query has a match")
     rank1 = ", ".join(f"{name} {results[name]['rank1']:.0%}" for name in ("SC", "CC"))

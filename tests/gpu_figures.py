@@ -28,7 +28,7 @@ from ffreid.report import show_table
 from tests.pose.model.recipes import as_inputs, as_targets, raw_inputs
 from tests.variants import VARIANTS, switched, train, trainer_of
 
-COLUMNS = ("training", "ms a step", "samples/s", "times as fast", "peak GiB", "of fp32's")
+COLUMNS = ("training", "ms per step", "samples/s", "times as fast", "peak GiB", "of fp32's")
 CLASSES, IDENTITIES, OUTFITS = 22, 77, 256
 
 

@@ -137,7 +137,7 @@ def test_precision_is_a_setting() -> None:
         ({"device": "cpu:7x"}, "cannot use device 'cpu:7x'"),
         ({"checkpoint": "gone.pth"}, r"cannot read checkpoint gone\.pth"),
         ({"settings": {"DATA.HIGHT": 3}}, r"unknown key DATA\.HIGHT"),
-        ({"settings": {"MODEL.BACKBONE": "imagenet"}}, r"MODEL\.BACKBONE only initializes"),
+        ({"settings": {"MODEL.BACKBONE": "imagenet"}}, r"MODEL\.BACKBONE is used only"),
         ({"cls": "ape", "dataset": "ycb"}, "not for ape alone"),
         ({"dataset": "linemod"}, "no LineMOD object given"),
     ],

@@ -60,7 +60,7 @@ MISTAKES = [
     (f"{TRAIN} TRAIN.BATCH 2.5", "TRAIN.BATCH is '2.5' on the command line", "use e.g. TRAIN.B"),
     (f"{TRAIN} TRAIN.BATCH 0", "TRAIN.BATCH is 0", "set TRAIN.BATCH to 1 or more"),
     (f"{TRAIN} --precision fp8", "TRAIN.PRECISION is 'fp8'", "choose one of: "),
-    (f"{TRAIN} --amp --precision fp16", "--precision and --amp exclude each other", "remove --"),
+    (f"{TRAIN} --amp --precision fp16", "--precision and --amp cannot be combined", "remove --"),
     (f"{TRAIN} --cfg no.yaml", "cannot read no.yaml", "use --cfg FILE"),
     (f"{TRAIN} --gpu cuda:0", "--gpu 'cuda:0' is not a list of devices", "use e.g. --gpu 0"),
     (f"{TRAIN} --resume gone.pth", "no checkpoint gone.pth", "use an existing file"),
@@ -180,7 +180,10 @@ def test_an_unreadable_checkpoint_is_named(
     ("command", "error"),
     [
         (f"{EVAL} --checkpoint", "is for 2 objects (can, bowl), the dataset has 5 ("),
-        (f"{TRAIN} --resume", "was trained on other classes than toy-pose has (2 there, 5 here)"),
+        (
+            f"{TRAIN} --resume",
+            "was trained on other classes than those of toy-pose (2 there, 5 here)",
+        ),
     ],
 )
 def test_a_checkpoint_of_other_classes_is_refused(

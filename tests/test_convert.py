@@ -73,7 +73,7 @@ def test_nothing_is_overwritten_without_force(old: Path) -> None:
     assert "--force" in caught.value.hint
     assert taken.read_text() == "existing"
     assert written(old, taken, force=True) == taken
-    with pytest.raises(UserError, match="is the old file"):
+    with pytest.raises(UserError, match="is the input file"):
         convert(old, old, force=True)
     with pytest.raises(UserError, match="is a folder") as caught:
         convert(old, old.parent, force=True)
@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_written_is_reported_with_the_commands_arguments(
     (old.parent / "taken").write_text("a file, no folder")
     with pytest.raises(UserError, match=r"cannot write .*new\.pth") as caught:
         convert(old, old.parent / "taken/new.pth", **arguments)
-    assert caught.value.hint == "free some space or name another file: OLD NEW"
+    assert caught.value.hint == "free disk space or use another output file"
 
 
 def test_the_check_runs_the_network(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +97,7 @@ def test_the_check_runs_the_network(old: Path, capsys: pytest.CaptureFixture[str
         "keypoint_offsets": (1, 8, 1024, 3),
         "centre_offsets": (1, 1, 1024, 3),
     }
-    assert "loaded strictly, one forward, all outputs finite" in capsys.readouterr().err
+    assert "loaded strictly, one forward pass, all outputs finite" in capsys.readouterr().err
 
 
 def test_the_check_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_setting_cannot_contradict_the_file(tmp_path: Path) -> None:
         tmp_path / "old.pth", old_files.light(NETWORKS["resnet50"]().state_dict())
     )
     with pytest.raises(
-        UserError, match=r"MODEL\.POOLING\.NAME is gem, but the file's keys are of maxavg"
+        UserError, match=r"MODEL\.POOLING\.NAME is gem, but the file's keys imply maxavg"
     ):
         convert(old, settings=["MODEL.POOLING.NAME", "gem"])
     with pytest.raises(UserError, match="unknown key"):
@@ -200,7 +200,7 @@ def test_a_resnet_of_torchvision_is_a_backbone(
     weights = resnet34(num_classes=10).state_dict()
     old = old_files.write(tmp_path / "resnet34.pth", weights)
     assert convert(old).written is None
-    assert f"MODEL.BACKBONE {old} (data sets of pose)" in capsys.readouterr().err
+    assert f"MODEL.BACKBONE {old} (pose datasets)" in capsys.readouterr().err
     wrapped = {"state_dict": old_files.prefixed(weights, "module.")}
     net = FFB6D(2)
     load_backbone(net, str(written(old_files.write(tmp_path / "mine.pth", wrapped))))

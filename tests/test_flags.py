@@ -134,8 +134,8 @@ def test_options_of_precision_are_one_setting(
     [
         (False, None, "O4", "unknown --opt_level 'O4'"),
         (False, None, "o1", "unknown --opt_level 'o1'"),
-        (True, "fp16", None, "--precision and --amp exclude each other"),
-        (True, None, "O1", "--amp and --opt_level exclude each other"),
+        (True, "fp16", None, "--precision and --amp cannot be combined"),
+        (True, None, "O1", "--amp and --opt_level cannot be combined"),
     ],
 )
 def test_contradicting_options_of_precision_are_refused(

@@ -74,7 +74,7 @@ def test_flags_are_settings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pair", [("TASK", "reid"), ("DATASET", "ycb")])
 def test_task_and_dataset_cannot_be_set(pair: tuple[str, str]) -> None:
-    with pytest.raises(UserError, match="follow from --dataset"):
+    with pytest.raises(UserError, match="are determined by --dataset"):
         recipes.compose("toy-pose", pairs=pair)
 
 

@@ -83,7 +83,8 @@ def read_single_channel(
         array = array[..., 0]
     if array.ndim != 2:
         raise UserError(
-            f"{path} has shape {array.shape}, not one channel", f"store a {kind} as one-channel PNG"
+            f"{path} has shape {array.shape}, not one channel",
+            f"store a {kind} as a single-channel PNG",
         )
     return array
 

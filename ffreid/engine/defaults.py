@@ -46,7 +46,7 @@ def add(train: CfgNode) -> None:
     train.TF32 = False  # let GPUs round float32 matrix products to TF32
     train.ACCUMULATE = 1  # micro-batches a step: less memory
     train.CLIP_NORM = 0.0  # largest gradient norm; 0 is off
-    train.EMA = 0.0  # decay of averaged weights, e.g. 0.999; 0 is off
+    train.EMA = 0.0  # decay of averaged weights, e.g. 0.999; 0 disables it
     train.COMPILE = ""  # backend of torch.compile, e.g. inductor (needs a compiler); "" is off
     train.CHANNELS_LAST = False  # memory format: faster with autocast on GPUs
     train.FUSED = False  # fused optimiser kernels
@@ -69,9 +69,11 @@ def check(cfg: CfgNode) -> None:
         if isinstance(value := lookup(cfg, key), float) and not math.isfinite(value):
             raise UserError(f"{key} is {value}", f"set {key} to a finite number")
     if cfg.TRAIN.EMA >= 1:
-        raise UserError(f"TRAIN.EMA is {cfg.TRAIN.EMA}", "set it below 1, e.g. 0.999; 0 is off")
+        raise UserError(
+            f"TRAIN.EMA is {cfg.TRAIN.EMA}", "set it below 1, e.g. 0.999; 0 disables it"
+        )
     if (select := cfg.TRAIN.SELECT) and not select.endswith((" max", " min")):
         raise UserError(
-            f"TRAIN.SELECT {select!r} has no direction",
+            f"TRAIN.SELECT {select!r} does not end in max or min",
             "use e.g. TRAIN.SELECT 'accuracy max', with a name from the run's metrics.jsonl",
         )

@@ -17,7 +17,7 @@ from ffreid.report import Cell, show_table
 Rows = list[list[Cell]]
 BATCH = ["tensor", "shape", "type", "MB"]
 NETWORK = ["part", "parameters", "trainable", "output"]
-COSTS = ["work", "seconds", "raises memory by MB", "device peak MB"]
+COSTS = ["work", "seconds", "memory increase MB", "device peak MB"]
 MEGABYTE = 1 << 20
 
 
@@ -51,10 +51,10 @@ def dry_run(
         costs.append([work, cost.milliseconds / 1000, cost.megabytes, peak])
         return result
 
-    batches = run("load a batch", partial(next, steps))
+    batches = run("data loading", partial(next, steps))
     with _output_shapes(task) as shapes:
-        step = run("train a step", partial(train_step.step, batches, at))
-    run("evaluate a batch", evaluate)
+        step = run("training step", partial(train_step.step, batches, at))
+    run("evaluation batch", evaluate)
     total, trainable = _parameters(task)
     return {
         "batch": describe(batches[0]),

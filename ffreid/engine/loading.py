@@ -142,7 +142,7 @@ def worker_errors() -> Iterator[None]:
             raise
         raise UserError(
             f"a data worker died: {flat(str(error))}",
-            "memory or /dev/shm is often the cause: use fewer data workers, or 0 to load in the "
+            "often for lack of memory or of space in /dev/shm: reduce DATA.WORKERS; 0 loads in the "
             "main process",
         ) from error
 

@@ -39,7 +39,7 @@ def autocast_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
     if choice == "bf16" and not has_bfloat16:
         raise UserError(
             f"TRAIN.PRECISION is bf16, which {torch.cuda.get_device_name(device)} does not support",
-            "use --precision fp16, or --amp, which chooses",
+            "use --precision fp16, or --amp to choose automatically",
         )
     return HALVES.get(choice)
 

@@ -60,19 +60,19 @@ def profile_steps(count: int, folder: Path) -> Iterator[Callable[[], None]]:
             yield profiler.step
         finally:
             if (steps := profiler.step_num) <= WARM_UP:
-                log(f"nothing was profiled: {WARM_UP} steps warm up, and only {steps} were run")
+                log(f"nothing was profiled: {WARM_UP} steps are warm-up, and only {steps} ran")
 
 
 def most_expensive(
     events: list[FunctionEventAvg], steps: int, *, on_device: bool
 ) -> tuple[list[str], list[list[Cell]]]:
-    """Columns and rows of the `SHOWN` operations with the longest self time, in ms a step.
+    """Columns and rows of the `SHOWN` operations with the longest self time, in ms per step.
 
     With `on_device` they are sorted by the time on the CUDA device, and the CPU's is shown too.
     """
     kinds = {"device": "self_device_time_total"} if on_device else {}
     kinds |= {"CPU": "self_cpu_time_total"}
-    columns = ["operation", "calls a step", *(f"{kind} ms a step" for kind in kinds), "share %"]
+    columns = ["operation", "calls per step", *(f"{kind} ms per step" for kind in kinds), "share %"]
     events = [event for event in events if not str(event.key).startswith("ProfilerStep")]
     times = [[float(getattr(event, kind)) for kind in kinds.values()] for event in events]
     total = sum(first for first, *_ in times) or 1.0

@@ -80,11 +80,13 @@ class SignalCatcher:
                 continue
             kind, now = signal.Signals(number), time.monotonic()
             if not (first or self._make_error or self._has_raised):
-                self._log(f"{kind.name}: finishing this step and saving; repeat it to exit at once")
+                self._log(
+                    f"{kind.name}: saving a checkpoint after this step; repeat to exit immediately"
+                )
             if now - first.setdefault(kind, now) > SAME_WITHIN:
                 below_display = "\n" * sys.stderr.isatty()
                 self._log(
-                    f"{kind.name} again: exiting at once; resume from the last checkpoint with "
+                    f"{kind.name} again: exiting immediately; resume from the last checkpoint with "
                     f"--resume auto{below_display}"
                 )
                 os._exit(128 + kind)

@@ -62,8 +62,8 @@ def checked_inputs(
     """
     if inputs is not None and not isinstance(inputs, Mapping):
         raise UserError(
-            f"forward got a {type(inputs).__name__}",
-            f"name the tensors: forward({specs[0].name}=…), or pass a dict",
+            f"forward received a {type(inputs).__name__}",
+            f"pass the tensors by name: forward({specs[0].name}=…), or pass a dict",
         )
     tensors = {**(inputs or {}), **keywords}
     known = [spec.name for spec in specs]

@@ -59,9 +59,9 @@ def generate_once(
     info, hint = folder / INFO_FILE, "use a new folder for the toy data"
     # The file is looked for last: another process that has just started writes it first.
     if folder.is_dir() and any(folder.iterdir()) and not info.is_file():
-        raise UserError(f"{folder} is not empty and holds no toy data ({INFO_FILE})", hint)
+        raise UserError(f"{folder} is not empty and contains no toy data ({INFO_FILE})", hint)
     if existing and existing.get("kind") != parameters.get("kind"):
-        raise UserError(f"{folder} holds toy data of another kind ({INFO_FILE})", hint)
+        raise UserError(f"{folder} contains toy data of another kind ({INFO_FILE})", hint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with info.open("a") as lock:

@@ -115,12 +115,14 @@ class Trainer:
     def _restore(self, state: Mapping[str, Any], origin: Path) -> None:
         if "converted" in state:
             for name, module in stateful_modules(self.train_step.task).items():
-                load_weights(module, state["parts"].get(name, {}), f"{origin}, its part {name},")
+                load_weights(module, state["parts"].get(name, {}), f"{origin}, entry {name!r},")
             if (
                 self.world.is_main
                 and state["optimisers"].keys() != self.train_step.optimisers.keys()
             ):
-                report.log(f"note: {origin} holds no optimiser state: optimisers start from zero")
+                report.log(
+                    f"note: {origin} contains no optimiser state: the optimisers start from scratch"
+                )
         self.train_step.load_state(state)
         self.saved = (origin, state["step"])
         self.start, self.measured = state["step"], state.get("measured", {})
@@ -233,14 +235,18 @@ class Trainer:
         samples = ", ".join(result.names[:8]) + ", …" * (len(result.names) > 8)
         terms = ", ".join(f"{name} {value:g}" for name, value in result.terms.items())
         self.logger.log(
-            f"note: step {done} is skipped, weights stay as they were: {result.skipped} ({terms}); "
+            f"note: step {done} skipped, weights unchanged: {result.skipped} ({terms}); "
             f"samples: {samples}"
         )
         if self.skipped >= self.cfg.TRAIN.MAX_SKIPPED:
             path, step = self.saved or (None, 0)
-            good = f"the last checkpoint is {path} (step {step})" if path else "nothing was saved"
+            good = (
+                f"the last checkpoint is {path} (step {step})"
+                if path
+                else "no checkpoint was saved"
+            )
             raise UserError(
-                f"{self.skipped} step{'s' * (self.skipped > 1)} in a row had to be skipped: "
+                f"{self.skipped} step{'s' * (self.skipped > 1)} in a row were skipped: "
                 f"{result.skipped} in step {done}",
                 f"{good}; try a lower learning rate, TRAIN.CLIP_NORM 1 or --precision fp32 in a "
                 "new run: --tag NAME",
@@ -296,7 +302,7 @@ class Trainer:
         """Evaluate the current weights; save them as `name` if they are the best."""
         ema = name.removeprefix("best")
         if ema:
-            self.logger.log("with the averaged weights:")
+            self.logger.log("with EMA weights:")
         result = self.validation.validate(
             self.cfg, self.world, self.source, self.train_step, self._at(done - 1)
         ).selected_by(self.cfg.TRAIN.SELECT)

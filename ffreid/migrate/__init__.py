@@ -113,8 +113,8 @@ def _translate(old: Command) -> tuple[list[str], list[str]]:
     script = shell.script_name(old.script)
     if script == "gen_obj_info":
         return [], [
-            f"{plain(old.script)}: no command makes keypoints; those of YCB-Video and LineMOD come "
-            "with the package, others from Python: ffreid.pose.keypoints.farthest_points"
+            f"{plain(old.script)}: keypoints of YCB-Video and LineMOD are included; for other "
+            "objects use ffreid.pose.keypoints.farthest_points in Python"
         ]
     dataset, rules = SCRIPTS[script]
     flags, variables, notes = shell.read_flags(
@@ -124,7 +124,7 @@ def _translate(old: Command) -> tuple[list[str], list[str]]:
     if "dataset" in flags:
         dataset = plain(flags["dataset"].value)
     elif "dataset" in rules:
-        notes.append(f"--dataset {dataset}: the default of the original")
+        notes.append(f"--dataset {dataset}: the original's default")
     if "weight_decay" in flags and plain(flags["weight_decay"].value) in ("0", "0.0"):
         del flags["weight_decay"]
     new = _New(old, "eval" if is_eval else "train", dataset, flags, variables, notes)
@@ -153,7 +153,7 @@ def _translate(old: Command) -> tuple[list[str], list[str]]:
             new.options["--test-gt"] = ""
             new.settings += ["TEST.LIMIT", "20"]
     elif is_eval and not {"--checkpoint", "--test-gt"} & new.options.keys():
-        new.note("checkpoint", "not given; best.pth of the run, else last.pth, is evaluated")
+        new.note("checkpoint", "not set; best.pth of the run, else last.pth, is evaluated")
     options = sorted(new.options.items(), key=lambda option: ORDER.split().index(option[0]))
     words = [word for option in options for word in option if word]
     return [*old.before, new.program, new.action, *words, *new.settings], new.notes
@@ -182,7 +182,7 @@ class _New:
             flags = [(f"--{name.replace('_', '-')}", flag.value) for name, flag in launcher.items()]
             words = [f"{name}={value}" if value else name for name, value in flags]
             self.program = " ".join(["torchrun", *words, "-m ffreid"])
-            self.note("the launcher", "now torchrun, whose flags have dashes")
+            self.note("launcher", "now torchrun, whose flags use dashes")
         else:
             for name, flag in launcher.items():
                 if name != "nproc_per_node" or count == "1":
@@ -192,7 +192,7 @@ class _New:
                     self.note(flag.spelled, f"now --gpus {count}")
                 else:
                     share = f"torchrun --nproc-per-node {count} -m ffreid eval …"
-                    text = f"one process gives the same numbers; {share} shares the work"
+                    text = f"one process gives the same results; {share} uses all"
                     self.note(flag.spelled, text)
         devices = plain(self.options.get("--gpu", ""))
         is_alone = not is_train or (count == "1" and self.old.has_known_size)
@@ -208,9 +208,9 @@ class _New:
             self.note(self.flags["cls"].spelled, text)
         elif self.dataset != "ycb" and "cls" not in self.flags:
             options["--cls"] = "ape"
-            self.note("--cls ape", "the default of the original")
+            self.note("--cls ape", "the original's default")
         options["--root"] = "datasets"
-        text = "FFB6D's data folder, seen from its folder ffb6d/; or use your own"
+        text = "FFB6D's data folder, relative to ffb6d/; change it if yours is elsewhere"
         self.note("--root datasets", text)
         if "--test-gt" in options and options.pop("--checkpoint", ""):
             text = "removed: ground-truth labels need no network"
@@ -226,8 +226,11 @@ class _New:
         elif varies(count) or int(count) * SHARE != BATCH:
             size = f"$(({SHARE} * {count}))" if varies(count) else str(SHARE * int(count))
             self.settings += ["TRAIN.BATCH", size]
-            default = f"default {BATCH} as with eight; TRAIN.ACCUMULATE 8 saves memory"
-            self.note(f"TRAIN.BATCH {size}", f"frames per step, {SHARE} per old process; {default}")
+            default = f"the default {BATCH} is for eight; TRAIN.ACCUMULATE 8 saves memory"
+            self.note(
+                f"TRAIN.BATCH {size}",
+                f"frames per step, {SHARE} per process of the original; {default}",
+            )
 
     def choose_recipe(self) -> None:
         """Add ``--cfg`` and the number of batch-norm groups unless the dataset implies them."""
@@ -245,7 +248,7 @@ class _New:
         file = Path(plain(flag.value)) if flag is not None else None
         try:
             if varies(dataset) or varies(str(file)):
-                raise UserError("a variable may name any recipe", "")
+                raise UserError("the variable can be any recipe", "")
             expected = compose(dataset, file=file, pairs=many)
         except UserError as error:
             if flag is not None:
@@ -271,13 +274,13 @@ class _New:
         self.settings += pairs
         old_groups, batch = expected.TRAIN.BN_GROUPS, expected.DATA.TRAIN_BATCH
         if pairs:
-            text = f"one batch-norm group of {batch} samples per old process"
+            text = f"one batch-norm group of {batch} samples per process of the original"
             self.note(" ".join(pairs), text)
         elif count == "1" and self.action == "train":
             text = (
                 f"TRAIN.BN_GROUPS 1 DATA.TRAIN_BATCH {old_groups * batch} normalizes all together"
             )
             if old_groups == 1:
-                text = "the authors' two GPUs are TRAIN.BN_GROUPS 2 and half a doubled TRAIN_BATCH"
-            text = f"{old_groups} batch-norm group(s) of {batch} samples a step; {text}"
+                text = "TRAIN.BN_GROUPS 2 is equivalent to the authors' two GPUs"
+            text = f"{old_groups} batch-norm group(s) of {batch} samples per step; {text}"
             self.note("one process", text)

@@ -18,16 +18,16 @@ class Rule(NamedTuple):
 
 DEAD = "had no effect in the original"
 BATCH_NORM = f"{DEAD}; TRAIN.BN_MOMENTUM_SCHEDULE true enables the schedule"
-CYCLE = "not needed: the learning rate's cycle follows from the data"
+CYCLE = "not needed: the length of the cyclic schedule is known from the data"
 NODES = "not needed; for several machines use torchrun --nnodes N --node-rank R -m ffreid train"
-FOR_TRAINING = "removed: evaluation is in float32 and does not train"
+FOR_TRAINING = "removed: has no effect on evaluation, which is in float32"
 FOR_EVALUATION = "removed: has no effect on training; use ffreid eval"
 POSES = "not needed: ffreid eval always estimates and scores poses"
-OLD_FILES = "now --checkpoint; old files are read"
-RESUMES = "--resume continues at its step; the original restarted its 25 epochs"
+OLD_FILES = "now --checkpoint; old files can be read"
+RESUMES = "--resume continues from its step; the original started another 25 epochs"
 REPEATS = (
-    "continues with the next epoch, at its learning rate; the original repeated the stored epoch, "
-    "at the first rate"
+    "continues with the next epoch and its learning rate; the original repeated the saved epoch "
+    "with the initial rate"
 )
 FFB6D = {
     "eval_net": Rule(False, note="now ffreid eval"),
@@ -42,12 +42,12 @@ FFB6D = {
     "weight_decay": Rule(True, "TRAIN.WEIGHT_DECAY", "", "now TRAIN.WEIGHT_DECAY", FOR_TRAINING),
     "gpus": Rule(note=CYCLE),
     "g": Rule(note=CYCLE),
-    "lr": Rule(note=f"{DEAD}: the cycle overwrote it; see TRAIN.LR_MIN and TRAIN.LR_MAX"),
-    "lr_decay": Rule(note=f"{DEAD}; the cycle has no decay"),
+    "lr": Rule(note=f"{DEAD}: the cyclic schedule overwrote it; see TRAIN.LR_MIN and TRAIN.LR_MAX"),
+    "lr_decay": Rule(note=f"{DEAD}; the cyclic schedule has no decay"),
     "decay_step": Rule(note=BATCH_NORM),
     "bn_momentum": Rule(note=BATCH_NORM),
     "bn_decay": Rule(note=BATCH_NORM),
-    "epochs": Rule(note=f"{DEAD}, which always trained 25; see TRAIN.EPOCHS"),
+    "epochs": Rule(note=f"{DEAD}, which always trained for 25; see TRAIN.EPOCHS"),
     "cal_metrics": Rule(False, note=DEAD),
     "view_dpt": Rule(False, note=DEAD),
     "debug": Rule(False, note="no windows are shown; ffreid eval --pictures N writes image files"),
@@ -87,7 +87,7 @@ SCRIPTS = {
 """Scripts and modules of the originals: their default dataset and flags."""
 VIEW = "no windows are shown; ground-truth poses are drawn as image files. See also ffreid data"
 VIEWERS = {
-    "demo": "draws 20 frames, spread evenly, and scores all; TEST.LIMIT 20 takes the first",
+    "demo": "draws 20 evenly spaced frames, evaluates all; TEST.LIMIT 20 evaluates the first 20",
     "ycb_dataset": VIEW,
     "linemod_dataset": VIEW,
 }

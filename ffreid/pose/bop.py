@@ -45,7 +45,7 @@ def read_bop_csv(path: Path, objects: ObjectModels) -> dict[str, list[tuple[int,
     farthest = max(float(np.linalg.norm(pose[:, 3])) for _, pose in best.values())
     if farthest * 1000 < _NEAREST_MM:
         raise UserError(
-            f"{path}: all objects are nearer than {farthest * 1000:.2g} mm",
+            f"{path}: all objects are closer than {farthest * 1000:.2g} mm",
             "write t in millimetres, as BOP does",
         )
     poses: dict[str, list[tuple[int, Pose]]] = {}

@@ -44,11 +44,11 @@ def identify_network(contents: CheckpointContents) -> NetworkInfo | None:
     role, state = roles[0], weights[roles[0]]
     classes, offsets = state[SEGMENTATION].shape[0], state[KEYPOINTS].shape[0]
     facts: dict[str, Any] = {"classes": classes, "keypoints": offsets // 3}
-    unknown = [("VOTE.*, MODEL.POINTS", "the recipe; no part of the weights")]
+    unknown = [("VOTE.*, MODEL.POINTS", "the recipe; not stored in the weights")]
     if classes == LINEMOD_CLASSES:
-        unknown.insert(0, ("the object", "DATA.CLS NAME here, or --cls NAME in eval"))
+        unknown.insert(0, ("object", "DATA.CLS NAME here, or --cls NAME in eval"))
     elif classes != YCB_CLASSES:
-        unknown.insert(0, ("the objects' names", "the data set; it must have as many objects"))
+        unknown.insert(0, ("object names", "the dataset; it must have the same number of objects"))
     if classes in DATASETS:
         facts["data set"] = DATASETS[classes]
     return NetworkInfo(task="pose", name="FFB6D", facts=facts, unknown=tuple(unknown), role=role)
@@ -154,8 +154,8 @@ def add_class_names(state: Mapping[str, Any], names: Sequence[str], path: Path) 
         return dict(state)
     if count != len(names):
         raise UserError(
-            f"{path} is for {count} objects, the data set has {len(names)}",
-            "use a checkpoint of this data set (and, for LineMOD, of this --cls)",
+            f"{path} is for {count} objects, the dataset has {len(names)}",
+            "use a checkpoint of this dataset (and, for LineMOD, of this --cls)",
         )
     return {**state, "classes": list(names)}
 

@@ -63,7 +63,7 @@ def draw_poses(
     panels: list[tuple[str, RgbImage]] = []
     if true:
         panels.append(("true", _panel(canvas, camera, points, true, below=())))
-    title = "predicted (white: true)" if true else "predicted"
+    title = "predicted (white: ground truth)" if true else "predicted"
     panels.append((title, _panel(canvas, camera, points, predicted, below=true)))
     shown = sorted({class_id for class_id, _ in [*true, *predicted] if class_id in points})
     labels = {class_id: (names or {}).get(class_id, str(class_id)) for class_id in shown}

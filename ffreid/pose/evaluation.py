@@ -123,7 +123,7 @@ def evaluate_predictions(
     if gt is None:
         gts = sources.ycb_ground_truth(root, objects, frames)
     elif frames is None:
-        raise UserError("--truth needs the list of its frames", "add --frames FILE")
+        raise UserError("--truth needs a list of frames", "add --frames FILE")
     else:
         gts = gt_from_folder(gt, frames, objects)
     poses = read_predictions(predictions, objects, frames)
@@ -158,7 +158,7 @@ def _print_results(
     if published:
         report.log(f"published: {published_note(published)}")
     for name, reason in skipped.items():
-        report.log(f"skipped frame, its objects count as missed: {name}: {reason}")
+        report.log(f"skipped frame {name} (its objects count as missed): {reason}")
 
 
 def _write_images(folder: Path, results: list[FrameResult], source: sources.Source) -> None:

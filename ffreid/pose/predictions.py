@@ -41,7 +41,7 @@ def read_predictions(path: Path, objects: ObjectModels, frames_file: Path | None
     if path.is_file():
         return read_bop_csv(path, objects)
     if frames_file is None:
-        raise UserError(f"{path}: the frames of its lines are unknown", "add --frames FILE")
+        raise UserError(f"{path}: the frame of each line is unknown", "add --frames FILE")
     return read_text_poses(path, read_frames(frames_file), objects)
 
 

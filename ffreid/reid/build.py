@@ -150,7 +150,11 @@ def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Mod
             for key, then, _ in differing(cfg, state.get("config", "{}"))
             if key.startswith("MODEL.") and key not in (*_INITIAL_WEIGHTS, "MODEL.FEATURE_DIM")
         ]
-        hint = f"it is of another network: add {' '.join(changed)}" if changed else error.hint
+        hint = (
+            f"the network was trained with other settings: add {' '.join(changed)}"
+            if changed
+            else error.hint
+        )
         raise UserError(error.message, hint) from error
     return net.to(device, dtype(cfg)).eval(), state
 

@@ -44,14 +44,14 @@ def identify_network(contents: CheckpointContents) -> NetworkInfo | None:
         elif features == 2 * _length(state["base.7.2.conv3.weight"]):
             settings["MODEL.POOLING.NAME"] = facts["pooling"] = "maxavg"
         else:
-            unknown.append(("MODEL.POOLING.NAME", "the recipe; avg and max have the same keys"))
+            unknown.append(("MODEL.POOLING.NAME", "the recipe; keys are the same for avg and max"))
     elif name.startswith("ap3d"):
         settings["MODEL.AP3D.CONTRACTIVE_ATT"] = any("contrastive_att" in key for key in state)
         facts["contrastive attention"] = "yes" if settings["MODEL.AP3D.CONTRACTIVE_ATT"] else "no"
-        unknown.append(("MODEL.AP3D.TEMPERATURE", "the recipe; it has no weights"))
+        unknown.append(("MODEL.AP3D.TEMPERATURE", "the recipe; not stored in the weights"))
     unknown += [
-        ("MODEL.RES4_STRIDE", "the recipe; it changes no shape"),
-        ("DATA.HEIGHT, DATA.WIDTH", "the recipe; any size fits"),
+        ("MODEL.RES4_STRIDE", "the recipe; has no effect on shapes"),
+        ("DATA.HEIGHT, DATA.WIDTH", "the recipe; any size works"),
     ]
     facts |= _head_sizes(contents)
     return NetworkInfo(

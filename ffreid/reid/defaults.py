@@ -180,7 +180,7 @@ def check(cfg: CfgNode) -> None:
     engine_defaults.check(cfg)
     for key in FRACTIONS:
         if not 0 <= (value := lookup(cfg, key)) <= 1:
-            raise UserError(f"{key} is {value}", f"set {key} to a number from 0 to 1")
+            raise UserError(f"{key} is {value}", f"set {key} between 0 and 1")
     _check_network(cfg)
     if not cfg.is_frozen():
         cfg.MODEL.FEATURE_DIM = _feature_dim(cfg)
@@ -212,7 +212,7 @@ def check(cfg: CfgNode) -> None:
     if cfg.TRAIN.START_EPOCH:
         raise UserError(
             f"TRAIN.START_EPOCH is {cfg.TRAIN.START_EPOCH}",
-            "leave it 0; --resume FILE continues at the epoch of the checkpoint",
+            "set it to 0; --resume FILE continues at the epoch of the checkpoint",
         )
     if cfg.TEST.SELECT_ON == "val" and not DATASETS[cfg.DATA.LAYOUT].has_val:
         raise UserError(

@@ -52,7 +52,7 @@ def validate(
         report.log(f"epoch {at.epoch + 1}: rank-1 / mAP: {', '.join(pairs)}")
         if math.isnan(rank1):
             report.log(
-                f"note: no query has a match under {protocol}, so the last state is the best; "
+                f"note: no query has a match under {protocol}, so the last checkpoint is the best; "
                 f"use another protocol: TRAIN.SELECT '{next(iter(scores))} rank-1 max'"
             )
     return ValidationResult(
@@ -124,7 +124,7 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
     if cfg.TEST.SELECT_ON != "test":
         for name in states:
             if world.is_main:
-                report.log(f"the {name} state, selected on the validation split:")
+                report.log(f"the {name} checkpoint, selected on the validation split:")
             target = folder if name == "best" else folder / name
             evaluate(cfg, world, folder=target, weights=folder / f"{name}.pth")
         return
@@ -140,11 +140,11 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
     ]
     selected_by = results["best"]["selected_by"]
     method = BASELINE if cfg.LOSS.CAL == "none" else CAL
-    title = f"{cfg.DATASET}: best state by {selected_by}; percent, pairs are rank-1 / mAP"
+    title = f"{cfg.DATASET}: best checkpoint by {selected_by}; percent, pairs are rank-1 / mAP"
     show_results(title, rows, cfg.DATASET, cfg.MODEL.NAME, method)
     report.log(
-        "note: the best state was selected on the test set, as in Simple-CCReID; "
-        "the last state was not selected"
+        "note: the best checkpoint was selected on the test set, as in Simple-CCReID; "
+        "the last one was not"
     )
 
 

@@ -51,7 +51,7 @@ def test_an_average_needs_a_decay_below_one(value: str) -> None:
 
 
 def test_a_selection_needs_a_direction() -> None:
-    with pytest.raises(UserError, match="'accuracy' has no direction"):
+    with pytest.raises(UserError, match="'accuracy' does not end in max or min"):
         compose("toy-pose", pairs=["TRAIN.SELECT", "accuracy"])
 
 

@@ -75,7 +75,7 @@ def test_one_step_of_all_micro_batches_and_one_evaluation_batch_are_described() 
     assert task.get_parameter("net.first.weight").grad is not None
     terms, costs = result["terms"], result["costs"]
     assert terms["loss"] == pytest.approx(terms["five"] + terms["six"])
-    assert [row[0] for row in costs] == ["load a batch", "train a step", "evaluate a batch"]
+    assert [row[0] for row in costs] == ["data loading", "training step", "evaluation batch"]
     assert all(row[1] > 0 and row[3] is None for row in costs)  # there is no CUDA device
 
 
@@ -87,5 +87,5 @@ def test_the_result_is_printed(
     printed = capsys.readouterr().out
     assert "A batch of 4 samples, the first of 2 micro-batches" in printed
     assert "Networks: 127 parameters, 71 trainable" in printed
-    assert all(text in printed for text in ("2 x 3", "net.branches", "five", "train a step"))
+    assert all(text in printed for text in ("2 x 3", "net.branches", "five", "training step"))
     assert ("Losses of the step, which was skipped: the loss is inf" in printed) == skipped

@@ -132,7 +132,7 @@ def test_a_bug_in_a_worker_is_not_reported_as_its_death(workers: int) -> None:
 def test_a_killed_worker_is_a_user_error() -> None:
     with pytest.raises(UserError, match="a data worker died") as caught:
         list(stream(Numbers(bad={0: "killed"}), [[0], [1]], list, workers=1))
-    assert "fewer data workers" in caught.value.hint
+    assert "reduce DATA.WORKERS" in caught.value.hint
     assert "\n" not in caught.value.message
 
 

@@ -46,7 +46,7 @@ def test_a_run_that_ends_in_the_warm_up_profiles_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], steps: int
 ) -> None:
     run(tmp_path, 3, steps)
-    message = f"nothing was profiled: {WARM_UP} steps warm up, and only {steps} were run\n"
+    message = f"nothing was profiled: the first {WARM_UP} steps are warm-up, and only {steps} ran\n"
     assert capsys.readouterr() == ("", message)
     assert not list((tmp_path / "profile").iterdir())
 
@@ -86,10 +86,10 @@ def test_operations_are_sorted_by_self_time_of_the_device_if_there_is_one() -> N
         event("add", 2, 3000.0, 2000.0),
     ]
     columns, rows = most_expensive(events, 2, on_device=False)
-    assert columns == ["operation", "calls a step", "CPU ms a step", "share %"]
+    assert columns == ["operation", "calls per step", "CPU ms per step", "share %"]
     assert rows == [["add", 1.0, 1.5, 75.0], ["mm", 3.0, 0.5, 25.0]]
     columns, rows = most_expensive(events, 2, on_device=True)
-    assert columns[2:] == ["device ms a step", "CPU ms a step", "share %"]
+    assert columns[2:] == ["device ms per step", "CPU ms per step", "share %"]
     assert rows == [["mm", 3.0, 3.0, 0.5, 75.0], ["add", 1.0, 1.0, 1.5, 25.0]]
     many = [event(str(number), 1, float(number), 0.0) for number in range(100)]
     _, rows = most_expensive(many, 1, on_device=False)

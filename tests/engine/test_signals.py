@@ -60,7 +60,7 @@ def test_the_first_signal_is_stored_and_reported_once(
         signal.raise_signal(signal.SIGTERM)
         assert caught.received is kind
     assert messages(capsys) == [
-        f"{kind.name}: finishing this step and saving; repeat it to exit at once"
+        f"{kind.name}: saving a checkpoint after this step; repeat to exit immediately"
     ]
 
 

@@ -71,7 +71,7 @@ def test_wrong_inputs_are_refused_by_name(changed: dict[str, Any], error: str) -
     ("given", "error", "hint"),
     [
         ({"image": torch.zeros(2, 8)}, "missing input of forward: index", "image, index"),
-        (torch.zeros(2, 8), "forward got a Tensor", "image="),
+        (torch.zeros(2, 8), "forward received a Tensor", "image="),
     ],
 )
 def test_missing_tensors_and_those_without_a_name_are_refused(

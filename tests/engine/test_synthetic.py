@@ -100,7 +100,7 @@ def test_data_with_a_broken_info_file_are_replaced(tmp_path: Path, text: str) ->
 
 def test_folders_of_other_content_and_kinds_are_refused(tmp_path: Path) -> None:
     (tmp_path / "part").mkdir()
-    with pytest.raises(UserError, match=f"{tmp_path} is not empty and holds no toy data"):
+    with pytest.raises(UserError, match=f"{tmp_path} is not empty and contains no toy data"):
         generate(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["part"]
     for first, second in (({}, {"kind": "a"}), ({"kind": "a"}, {"kind": "b"})):

@@ -210,7 +210,7 @@ def test_a_skipped_step_is_logged_with_its_samples(
     trainer(tmp_path, "DATA.BAD", "[1/3]").fit(3)
     (row,) = rows(tmp_path, "skipped")
     assert (row["step"], row["train/left"], "1/3" in row["samples"]) == (3, None, True)
-    message = "step 3 is skipped, weights stay as they were: the loss is nan"
+    message = "step 3 skipped, weights unchanged: the loss is nan"
     assert message in capsys.readouterr().err
     state = io.load(tmp_path / "last.pth")
     values = [value for tensors in state["parts"].values() for value in tensors.values()]
@@ -230,7 +230,7 @@ def test_all_samples_are_named_if_only_the_gradient_is_not_finite(tmp_path: Path
 def test_too_many_skipped_steps_end_the_run_and_name_the_last_checkpoint(tmp_path: Path) -> None:
     bad = [f"{epoch}/{position}" for epoch in (1, 2) for position in range(24)]
     pairs = ["DATA.BAD", str(bad), "TRAIN.MAX_SKIPPED", "3", "TRAIN.SAVE_EVERY", "2"]
-    with pytest.raises(UserError, match="3 steps in a row had to be skipped") as caught:
+    with pytest.raises(UserError, match="3 steps in a row were skipped") as caught:
         trained(tmp_path, *pairs, "TEST.EVERY", "100")
     assert f"the last checkpoint is {tmp_path / 'last.pth'} (step 4)" in caught.value.hint
     assert json.loads((tmp_path / "state.json").read_text())["state"] == "failed"

@@ -55,7 +55,7 @@ def test_the_network_of_another_data_set_has_no_data_set() -> None:
     }
     info = identified({"model": other})
     assert info.facts == {"classes": 6, "keypoints": 9}
-    assert info.unknown[0][0] == "the objects' names"
+    assert info.unknown[0][0] == "object names"
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.module."])
@@ -82,7 +82,7 @@ def test_object_names_of_ycb_are_known_and_of_linemod_are_set_by_the_user() -> N
 def test_the_data_set_names_the_objects_of_a_converted_file() -> None:
     new, _ = converted({"model_state": state()})
     assert convert.add_class_names(new, ["duck"], Path("a.pth"))["classes"] == ["duck"]
-    with pytest.raises(UserError, match=r"a\.pth is for 1 objects, the data set has 2"):
+    with pytest.raises(UserError, match=r"a\.pth is for 1 objects, the dataset has 2"):
         convert.add_class_names(new, ["duck", "ape"], Path("a.pth"))
     named = {"classes": ["x"], "class_count": 1}
     assert convert.add_class_names(named, ["duck"], Path("a.pth")) == named

@@ -240,15 +240,15 @@ def test_a_checkpoint_of_something_else_is_reported(
 def test_a_network_of_other_pooling_is_told_with_what_to_set(tmp_path: Path) -> None:
     path = saved(tmp_path / "avg.pth", configuration("MODEL.POOLING.NAME", "avg"))
     error = refusal(path, configuration())
-    assert "does not fit this network: 2 misshapen" in error.message
-    assert error.hint == "it is of another network: add MODEL.POOLING.NAME avg"
+    assert "does not match this network: 2 misshapen" in error.message
+    assert error.hint == "the network was trained with other settings: add MODEL.POOLING.NAME avg"
 
 
 def test_weights_of_another_network_without_a_configuration_are_told(tmp_path: Path) -> None:
     state = {"model_state_dict": nn.Linear(2, 2).state_dict()}
     io.save(tmp_path / "linear.pth", state)
     error = refusal(tmp_path / "linear.pth", configuration())
-    assert "does not fit this network: 9 missing" in error.message
+    assert "does not match this network: 9 missing" in error.message
     assert "2 unexpected" in error.message
 
 

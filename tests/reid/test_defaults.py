@@ -99,7 +99,7 @@ def test_a_number_below_its_least_is_refused(key: str) -> None:
 def test_a_fraction_is_between_0_and_1(key: str, value: float) -> None:
     error = refusal(**{key.replace(".", "__"): value})
     assert error.message == f"{key} is {value}"
-    assert error.hint == f"set {key} to a number from 0 to 1"
+    assert error.hint == f"set {key} between 0 and 1"
     defaults.check(changed(**{key.replace(".", "__"): 1.0}))
 
 

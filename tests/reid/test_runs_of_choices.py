@@ -308,8 +308,8 @@ def test_selection_on_the_validation_split_reports_best_and_last_on_the_test(
         assert (results["queries"], results["gallery"]) == (4, 4)
         assert results["selected_on"] == "val"
     heard = capsys.readouterr()
-    assert "the best state, selected on the validation split:" in heard.err
-    assert "the last state, selected on the validation split:" in heard.err
+    assert "the best checkpoint, selected on the validation split:" in heard.err
+    assert "the last checkpoint, selected on the validation split:" in heard.err
     assert "selected on the test set" not in heard.err
     assert heard.out.count("CC, single-shot") == 2
 

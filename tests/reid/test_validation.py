@@ -243,7 +243,7 @@ def test_the_first_process_reports_the_best_and_the_last_state(
     (last,) = (line for line in lines if "last, epoch 10" in line)
     assert "90.0" in best
     assert "40.0" in last
-    assert "best state by CC rank-1" in heard.out
+    assert "best checkpoint by CC rank-1" in heard.out
     assert "selected on the test set" in heard.err
 
 

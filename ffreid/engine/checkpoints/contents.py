@@ -22,7 +22,9 @@ from ffreid.errors import UserError
 
 Number = int | float
 
-EMA_NOTE = "the file also holds EMA weights, which are dropped; --weights ema takes them instead"
+EMA_NOTE = (
+    "the file also contains EMA weights, which are dropped; use --weights ema to convert them"
+)
 PROFILER_BUFFERS = ("total_ops", "total_params")
 """Buffers that the profiler thop leaves in networks."""
 MAX_DEPTH = 6
@@ -92,7 +94,7 @@ def identify(raw: Mapping[Any, Any]) -> CheckpointContents:
     elif tensors:
         contents.kind = "a bare state dict"
     elif "pytorch-lightning_version" in raw:
-        contents.kind = "a checkpoint of Lightning"
+        contents.kind = "a Lightning checkpoint"
     else:
         entries = ", ".join(map(str, list(raw)[:8]))
         contents.kind = f"a checkpoint with {entries}" + " …" * (len(raw) > 8)
@@ -117,7 +119,11 @@ def describe_origin(state: Mapping[str, Any], path: Path) -> str:
     source = state.get("converted")
     if source is None:
         step = f", step {state['step']}" if "step" in state else ""
-        return f"{path}, trained by ffreid{step}" if is_ffreid(state) else f"{path}, not by ffreid"
+        return (
+            f"{path}, trained by ffreid{step}"
+            if is_ffreid(state)
+            else f"{path}, not trained by ffreid"
+        )
     numbers = [f"{key} {n:g}" for key, n in source.items() if isinstance(n, int | float)]
     file = source.get("file", path.name)
     values = f" ({', '.join(numbers)})" if numbers else ""
@@ -145,7 +151,7 @@ def convert_any(
     if is_ffreid(raw):
         if raw["task"] != task:
             message = f"{path} is a {raw['task']} checkpoint, not a {task} checkpoint"
-            raise UserError(message, f"use a checkpoint of the task {task}")
+            raise UserError(message, f"use a {task} checkpoint")
         return dict(raw), ""
     contents = identify(raw)
     if (info := identify_network(contents)) is None:
@@ -220,7 +226,10 @@ class _Sorter:
         """Add a state dict without prefixes, split if it holds several networks."""
         counts = [key for key in state if key.rpartition(".")[2] in PROFILER_BUFFERS]
         if counts:
-            self.drop(f"{len(counts)} x {counts[0]}", "counts of the profiler thop")
+            self.drop(
+                f"{len(counts)} x {counts[0]}",
+                "operation counts of the profiler thop",
+            )
         state, prefixes = strip_prefixes({k: v for k, v in state.items() if k not in counts})
         for part, group in split_networks(state).items():
             weights, more = strip_prefixes(group)

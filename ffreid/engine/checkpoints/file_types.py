@@ -6,21 +6,21 @@ from pathlib import Path
 from ffreid.errors import UserError
 
 AGAIN = "copy or download it again, or use another file"
-SAVED = "use a file that torch.save wrote"
-PAGE = "open the address in a browser, confirm, and save the file itself"
+SAVED = "use a file written by torch.save"
+PAGE = "open the URL in a browser, confirm, and save the file itself"
 UNPACK = "unpack it and use the file inside"
 FORMATS = (
     (rb"\Z", "the file is empty", AGAIN),
-    (rb"\s*<.*Google Drive", "Google Drive's page on its virus scan", PAGE),
+    (rb"\s*<.*Google Drive", "Google Drive's virus-scan warning", PAGE),
     (
         rb"\s*<(!doctype|html|head|\?xml|!--)",
-        "a web page, as downloads give that ask for a confirmation first",
+        "a web page, probably of a download that asks for confirmation",
         PAGE,
     ),
     (
         rb"version https://git-lfs",
         "a git-lfs pointer instead of the file",
-        "type in its repository: git lfs pull",
+        "run git lfs pull in its repository",
     ),
     (
         rb"\x1f\x8b|BZh|\xfd7zXZ\0|7z\xbc\xaf\x27\x1c|Rar!|\x28\xb5\x2f\xfd",
@@ -29,7 +29,7 @@ FORMATS = (
     ),
     (rb"PK\x05\x06", "an empty zip", AGAIN),
     (rb"\x93NUMPY", "a numpy array (.npy)", SAVED),
-    (rb"\x89HDF\r\n", "an HDF5 file, as Keras writes", SAVED),
+    (rb"\x89HDF\r\n", "an HDF5 file, e.g. of Keras", SAVED),
     (rb"\0{512}", "it starts with zeros: it was not written completely", AGAIN),
 )
 """First bytes of a file, what it is, and what to do."""

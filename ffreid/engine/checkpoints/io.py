@@ -36,7 +36,7 @@ def save(path: Path, state: Mapping[str, Any]) -> Saved:
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"cannot write {path}: {_reason(error)}",
-            "free some space or choose another folder with --output FOLDER; "
+            "free disk space or use another folder with --output FOLDER; "
             "earlier checkpoints are intact",
         ) from error
     return Saved(path.name, time.monotonic() - started, size / 1e6)
@@ -78,8 +78,8 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     """
     if problems := compare(module, state).problems():
         raise UserError(
-            f"{origin} does not fit this network: {problems}",
-            "use a checkpoint of the same task, data set and classes",
+            f"{origin} does not match this network: {problems}",
+            "use a checkpoint of the same task, dataset and classes",
         )
     module.load_state_dict(state)
 
@@ -102,7 +102,7 @@ class Comparison:
             first += ["…"] * (len(groups) > 4)
             problems += [f"{len(keys)} {kind} ({', '.join(first)})"] if keys else []
         if shapes := list(self.misshapen.values()):
-            problems.append(f"{len(shapes)} misshapen ({'; '.join(shapes[:3])})")
+            problems.append(f"{len(shapes)} of wrong shape ({'; '.join(shapes[:3])})")
         return ", ".join(problems)
 
     def rows(self) -> list[tuple[str, int, int, int, str]]:

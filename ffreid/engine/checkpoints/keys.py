@@ -20,10 +20,10 @@ ROLES = {
     "clothes": {"clothes_classifier", "clothes", "memory", "clothes_memory"},
 }
 """Names of entries by what they hold, without the suffixes ``_state_dict`` and ``_state``."""
-APEX = "apex loss scaler: a new run finds its own scale"
+APEX = "apex loss scaler: the scale is estimated again"
 DROPPED = {
     APEX: {"amp"},
-    "loss scaler: a new run finds its own scale": {"scaler", "grad_scaler", "loss_scaler"}
+    "loss scaler: the scale is estimated again": {"scaler", "grad_scaler", "loss_scaler"}
     | {"native_amp_scaling_state"},
     "learning rates follow from the configuration and the step": {"scheduler", "lr_scheduler"}
     | {"lr_schedulers", "lr_sched"},

@@ -48,8 +48,8 @@ class CheckpointManager:
         started = time.monotonic()
         if not self.folder.is_dir():
             raise UserError(
-                f"cannot write {self.folder / name}: its folder is gone",
-                "restore the disk or the folder, then use --resume auto",
+                f"cannot write {self.folder / name}: its folder no longer exists",
+                "restore the folder, then use --resume auto",
             )
         for part in self.folder.glob("*.part"):
             with suppress(OSError):  # it only takes space
@@ -66,14 +66,14 @@ class CheckpointManager:
                 old.unlink(missing_ok=True)
             except OSError as error:
                 raise UserError(
-                    f"cannot remove {old}, the oldest kept epoch: {error.strerror}",
+                    f"cannot remove {old}, the oldest epoch checkpoint: {error.strerror}",
                     "make its folder writable, or keep all epochs with TRAIN.KEEP 0",
                 ) from error
         try:
             _link(kept, self.folder / name)
         except OSError as error:
             message = f"cannot write {self.folder / name}: {error.strerror}"
-            raise UserError(message, f"free some space, then use --resume {kept}") from error
+            raise UserError(message, f"free disk space, then use --resume {kept}") from error
         return Saved(name, time.monotonic() - started, saved.megabytes)
 
     def keeps(self, epoch: int) -> bool:
@@ -124,23 +124,23 @@ def latest_valid(
         except UserError as error:
             if isinstance(error.__cause__, PermissionError):
                 # It may be valid: resuming from an older one would lose steps.
-                hint = "make it readable, or name one: --resume FILE"
+                hint = "make it readable, or use --resume FILE"
                 raise UserError(error.message, hint) from error
-            log(f"note: skipped: {error.message}")
+            log(f"note: skipped a checkpoint: {error.message}")
     if not candidates:
         return None
     raise UserError(
         f"cannot resume from {folder}, all its checkpoints are damaged: "
         f"{', '.join(path.name for path in candidates)}",
-        f"move them away to train from scratch in {folder}, or start another run with --tag NAME",
+        f"move them to train from scratch in {folder}, or start another run with --tag NAME",
     )
 
 
 def _check_complete(state: Mapping[str, Any], origin: str) -> None:
     if missing := [name for name in NEEDED if name not in state]:
         raise UserError(
-            f"cannot resume from {origin}: it has no {', '.join(missing)}",
-            "use a last.pth of ffreid; ffreid eval --checkpoint evaluates other files",
+            f"cannot resume from {origin}: it lacks {', '.join(missing)}",
+            "use last.pth of a run; others can only be evaluated: ffreid eval --checkpoint FILE",
         )
 
 
@@ -164,11 +164,11 @@ def check_resumable(
         hint = f"use --dataset {then}, or {EVALUATE}"
     elif state.get("task") != cfg.TASK:
         problem = f"is of the task {state.get('task')}, {name} of the task {cfg.TASK}"
-        hint = "resume a run of the same data set"
+        hint = "use a checkpoint of the same dataset"
     elif state["classes"] != list(classes):
         counts = f"({len(state['classes'])} there, {len(classes)} here)"
-        problem = f"was trained on other classes than {name} has {counts}"
-        hint = f"resume a run of the same data set, or {EVALUATE}"
+        problem = f"was trained on other classes than those of {name} {counts}"
+        hint = f"use a checkpoint of the same dataset, or {EVALUATE}"
     elif changed := [
         (f"{key} {old}", new)
         for key, old, new in differing(cfg, state["config"])
@@ -180,8 +180,8 @@ def check_resumable(
         problem = f"was trained for {state['step']} steps, this run has {total}"
         hint = f"train for more epochs, or {EVALUATE}"
     elif state["total"] != total:
-        problem = f"is of a run of {state['total']} steps, this one has {total}"
-        hint = "the data set's lists have changed: restore them, or use another --tag NAME"
+        problem = f"is from a run of {state['total']} steps, this run has {total}"
+        hint = "the dataset's lists have changed: restore them, or use another --tag NAME"
     else:
         return
     raise UserError(f"{origin} {problem}", hint)

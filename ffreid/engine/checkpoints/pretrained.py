@@ -42,7 +42,7 @@ def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
     except Exception as error:  # of urllib, socket, the hash or the file
         reason = flat(str(error))
         if "weights_only" in reason:  # torch's advice to switch safety off
-            reason = "the file in torchvision's cache is damaged or holds more than weights"
+            reason = "the file in torchvision's cache is damaged or contains more than weights"
         name = network.replace("ResNet", "ResNet-")
         message = f"{name}'s ImageNet weights could not be downloaded: {reason}"
         raise _error(network, message) from error

@@ -47,7 +47,7 @@ NUMBERS = [np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)]
 NUMBERS += [*map(np.dtype, ("?", "f2", "f4", "f8", "c8", "c16"))]
 """numpy's numbers, which checkpoints may hold."""
 SCALARS = (bool, int, float, complex, str, bytes, np.number, np.bool_, type(None))
-REFUSED = "its pickle asks for more than weights"
+REFUSED = "its pickle contains more than weights"
 TRUST = (
     "{}; or, only if you trust its author, type: ffreid convert-ckpt {} --trust-pickle "
     "(a pickle can run any program as you)"
@@ -108,7 +108,9 @@ def _read(path: Path, file: BinaryIO, trust: bool) -> Any:
         if not {"storages", "tensors", "pickle"}.issubset(names):
             raise unreadable(path, "a tar archive", UNPACK)
         if not trust:
-            what = "a tar of torch before 0.1.10 (2017), which only running its pickles can read"
+            what = (
+                "a tar file of torch before 0.1.10 (2017), readable only by executing its pickles"
+            )
             raise unreadable(path, what, TRUST.format("use a newer file", path))
         needs_trust = True
     file.seek(0)
@@ -128,7 +130,7 @@ def _check_zip(path: Path, file: BinaryIO, trust: bool) -> tuple[bool, bool]:
             if len({name.lower() for name in sizes}) < len(items):
                 raise unreadable(path, "its zip has two records of the same name")
             if (damaged := archive.testzip()) is not None:  # torch does not look at check sums
-                raise unreadable(path, f"wrong check sum of its record {printable(damaged)}")
+                raise unreadable(path, f"wrong checksum of record {printable(damaged)}")
             root = next(iter(sizes)).partition("/")[0]
             scan = scan_pickle(io.BytesIO(archive.read(f"{root}/data.pkl")), WEIGHTS)
     except (UserError, PermissionError):
@@ -140,7 +142,7 @@ def _check_zip(path: Path, file: BinaryIO, trust: bool) -> tuple[bool, bool]:
     needs_trust = _check_scan(path, scan, trust)
     for key, (elements, item_size) in scan.storages.items():
         if sizes.get(f"{root}/data/{key}") != elements * item_size:
-            raise unreadable(path, f"record data/{printable(key)} is missing or of wrong size")
+            raise unreadable(path, f"record data/{printable(key)} is missing or has the wrong size")
     stored = all(item.compress_type == zipfile.ZIP_STORED for item in items)
     return needs_trust, stored and size >= MMAP_BYTES
 
@@ -150,7 +152,7 @@ def import_safetensors(what: str) -> Any:
     try:
         return importlib.import_module("safetensors.torch")
     except ImportError as error:
-        hint = "type: pip install 'ffreid[safetensors]'"
+        hint = "run: pip install 'ffreid[safetensors]'"
         raise UserError(f"{what} needs the package safetensors", hint) from error
 
 
@@ -161,8 +163,8 @@ def _check_stream(path: Path, file: BinaryIO, trust: bool) -> bool:
         raise unreadable(path, f"{REFUSED}: {', '.join(magic.refused)}", SAVED)
     if magic.value != MAGIC:
         if magic.damage:
-            raise unreadable(path, "an unknown format, or damaged at its start")
-        raise unreadable(path, "a pickle, but not one of torch.save", SAVED)
+            raise unreadable(path, "unknown format, or damaged header")
+        raise unreadable(path, "a pickle that was not written by torch.save", SAVED)
     version, _, scan, keys = (scan_pickle(file, WEIGHTS) for _ in range(4))
     if _check_scan(path, scan, trust):
         return True
@@ -176,7 +178,7 @@ def _check_stream(path: Path, file: BinaryIO, trust: bool) -> bool:
         if len(count) < 8 or end > size:
             raise unreadable(path, f"truncated: {size:,} of {end:,} or more bytes")
         if struct.unpack("<q", count)[0] != elements:
-            raise unreadable(path, "damaged: its sizes contradict each other")
+            raise unreadable(path, "damaged: its sizes are inconsistent")
         file.seek(end)
     return False
 
@@ -184,12 +186,12 @@ def _check_stream(path: Path, file: BinaryIO, trust: bool) -> bool:
 def _check_scan(path: Path, scan: PickleScan, trust: bool) -> bool:
     """Raise if a pickle must not be loaded; return whether only running it can load it."""
     if scan.refused and not trust:
-        hint = TRUST.format("use a file that holds weights only", path)
+        hint = TRUST.format("use a file that contains only weights", path)
         raise unreadable(path, f"{REFUSED}: {', '.join(scan.refused)}", hint)
     if scan.damage and not scan.refused:
         raise unreadable(path, f"its pickle is damaged or truncated ({scan.damage})")
     if scan.protocol > 3 and not trust:
-        what = f"its pickle has protocol {scan.protocol}, and torch reads 2 without running it"
+        what = f"its pickle has protocol {scan.protocol}; without executing it, torch reads only 2"
         hint = TRUST.format("save it again without pickle_protocol", path)
         raise unreadable(path, what, hint)
     return bool(scan.refused) or scan.protocol > 3
@@ -226,7 +228,7 @@ def _run(path: Path, file: BinaryIO) -> Any:
         hint = "add the folder of that module: PYTHONPATH=FOLDER ffreid convert-ckpt …"
         raise unreadable(path, f"its pickle needs the module {error.name}", hint) from error
     except Exception as error:  # whatever the pickle runs into
-        raise _load_error(path, error, "its pickle fails") from error
+        raise _load_error(path, error, "its pickle raised an error") from error
 
 
 def _load_error(path: Path, error: Exception, problem: str) -> UserError:
@@ -249,7 +251,7 @@ def find_problem(content: Any, *more: type) -> str:
         if isinstance(item, Tensor):
             stored = item.untyped_storage().nbytes() // item.element_size()
             if item.numel() > max(stored, MAX_EXPANDED):
-                return f"a tensor of {item.numel():,} elements has a storage of {stored:,}"
+                return f"a tensor of {item.numel():,} elements has a storage of only {stored:,}"
             if item._backward_hooks:
                 return "a tensor has hooks"
         elif type(item) in (dict, OrderedDict, Counter):
@@ -259,5 +261,5 @@ def find_problem(content: Any, *more: type) -> str:
         elif isinstance(item, list | tuple | set):
             queue += item
         elif not isinstance(item, (*SCALARS, torch.dtype, torch.device, *more)):
-            return f"it holds a {type(item).__name__}"
+            return f"it contains a {type(item).__name__}"
     return ""

@@ -58,7 +58,7 @@ def repair_state(
         if one.dtype != other.dtype or not torch.equal(one, other):
             repaired[first] = other
             notes.append(
-                f"{first} and {second} are one tensor but differ in the file: the second is used, "
+                f"{first} and {second} share a tensor but differ in the file: the second is used, "
                 "as PyTorch does when loading them"
             )
     return repaired, notes

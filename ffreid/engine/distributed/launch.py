@@ -60,7 +60,7 @@ def launch(
                 if first.exitcode < 0:
                     how = f"was killed by {first.signal_name()}"
                 if first.signal_name() == "SIGKILL":
-                    how += ", perhaps for lack of memory"
+                    how += ", probably out of memory"
                 log(f"error: process {rank} of {count} {how}\nhint: {RESUME}")
             return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode
         except SignalException as error:

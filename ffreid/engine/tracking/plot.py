@@ -48,7 +48,7 @@ def plot_runs(folders: Sequence[Path], *, file: Path) -> Path:
         from matplotlib.lines import Line2D
     except ImportError as error:
         raise UserError(
-            f"ffreid runs plot needs a package: {error}", "pip install 'ffreid[plot]'"
+            f"ffreid runs plot needs another package: {error}", "pip install 'ffreid[plot]'"
         ) from error
     runs = [run for run in find_runs(folders) if run.metrics]
     names = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
@@ -61,7 +61,9 @@ def plot_runs(folders: Sequence[Path], *, file: Path) -> Path:
     }
     groups = _panels(runs, names, styles)
     if not groups:
-        raise UserError("the runs have no metrics yet", "wait for their first steps")
+        raise UserError(
+            "the runs have no metrics yet", "wait until they have logged their first steps"
+        )
     colored = list(zip(runs, cycle(_COLORS), strict=False))
     columns = min(_COLUMNS, max(map(len, groups)))
     rows = [group[i : i + columns] for group in groups for i in range(0, len(group), columns)]

@@ -23,7 +23,7 @@ from ffreid.engine.tracking.run_state import now, rewrite, write_errors
 from ffreid.errors import UserError
 
 
-def create_folder(folder: Path, hint: str = "choose another with --output FOLDER") -> Path:
+def create_folder(folder: Path, hint: str = "use another folder with --output FOLDER") -> Path:
     """Create `folder` and check that it is writable."""
     probe = folder / ".writable"
     try:
@@ -154,9 +154,9 @@ def start_run(
     if cfg.TRAIN.ACCUMULATE > 1:
         report.log(
             f"note: gradient accumulation: {cfg.TRAIN.ACCUMULATE} micro-batches per step and "
-            "process; batch norm sees one at a time"
+            "process; batch norm normalizes each separately"
         )
     if cfg.TRAIN.OVERFIT:
-        report.log(f"note: overfitting the same {cfg.TRAIN.OVERFIT} samples")
+        report.log(f"note: overfitting on {cfg.TRAIN.OVERFIT} samples")
     for note in notes:
         report.log(f"note: {note}")

@@ -33,7 +33,7 @@ def write_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}",
-            "free some space or restore the folder, then resume with --resume auto; "
+            "free disk space or restore the folder, then resume with --resume auto; "
             "checkpoints are intact",
         ) from error
 

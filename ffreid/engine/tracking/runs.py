@@ -187,6 +187,6 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(
-            f"cannot read {path}: it is truncated or invalid", "move that run elsewhere"
+            f"cannot read {path}: it is truncated or invalid", "move or delete that run"
         ) from error
     return content if isinstance(content, dict) else {}

@@ -18,7 +18,7 @@ def check_available() -> None:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"--tensorboard needs a package: {error}",
+            f"--tensorboard needs another package: {error}",
             "pip install 'ffreid[tensorboard]', or remove --tensorboard",
         ) from error
 

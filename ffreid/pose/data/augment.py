@@ -60,7 +60,7 @@ def add_real_background(
         sizes = [" x ".join(map(str, f.depth.shape)) for f in (frame, real)]
         raise UserError(
             f"frame {frame.name} has {sizes[0]} pixels, the real frame {real.name} {sizes[1]}",
-            "bring all frames of the dataset to one size, or set DATA.AUGMENT False",
+            "resize all frames of the dataset to one size, or set DATA.AUGMENT False",
         )
     outside = real.labels <= 0
     rgb = frame.rgb

@@ -92,7 +92,7 @@ class LinemodReader:
         text = f"{len(self.real_train_names)} real, {counts} training frames"
         text += f", {len(self.test_names)} test frames"
         if not self.render_names and not self.fuse_names:
-            text += "; WITHOUT renders/ and fuse/ the published accuracy cannot be reached"
+            text += "; the published accuracy needs renders/ and fuse/, which are missing"
         return text
 
     def draw(self, rng: np.random.RandomState) -> str:

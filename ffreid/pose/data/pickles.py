@@ -38,19 +38,19 @@ def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     """Read a pickled dict of arrays without running code from it.
 
     Raises:
-        UserError: the file is missing, damaged, lacks a `needed` key, or asks for more than arrays.
+        UserError: the file is missing, damaged, lacks a `needed` key, or contains more than arrays.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"no file {path}", "complete the data set") from error
+        raise UserError(f"no file {path}", "complete the dataset") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the file") from error
     scan = scan_pickle(io.BytesIO(content), {*GLOBALS})
     if scan.refused:
         raise UserError(
-            f"{path} asks for more than arrays: {', '.join(sorted(scan.refused))}",
-            "such a pickle may run code: save rgb, depth, mask, K and RT as numpy arrays",
+            f"{path} contains more than arrays: {', '.join(sorted(scan.refused))}",
+            "such a pickle can execute code: save rgb, depth, mask, K and RT as numpy arrays",
         )
     try:
         if scan.damage:

@@ -86,7 +86,7 @@ def test_other_entries_are_dropped_with_a_reason() -> None:
 
 def test_lightnings_other_modules_and_settings_are_not_weights_of_the_network() -> None:
     contents = identify(lightning(state()))
-    assert contents.kind == "a checkpoint of Lightning"
+    assert contents.kind == "a Lightning checkpoint"
     assert contents.numbers == {"epoch": 7, "global_step": 1234, "best_model_score": 0.25}
     assert list(contents.optimisers) == ["optimizer_states.0"]
     assert list(contents.weights) == ["model", "criterion"]
@@ -145,7 +145,7 @@ def test_only_finite_numbers_are_counts(value: float, count: int | None) -> None
 def test_buffers_of_a_profiler_are_dropped() -> None:
     contents = identify({**state(), "0.total_ops": torch.zeros(1), "total_params": torch.zeros(1)})
     assert is_equal(contents.weights["model"], state())
-    assert contents.dropped == [("2 x 0.total_ops", "counts of the profiler thop")]
+    assert contents.dropped == [("2 x 0.total_ops", "operation counts of the profiler thop")]
 
 
 def test_roles_follow_from_names() -> None:
@@ -171,7 +171,7 @@ def test_settings_are_written_as_a_tree() -> None:
     ("checkpoint", "text"),
     [
         ({"parts": {}, "task": "pose", "step": 7}, "a.pth, trained by ffreid, step 7"),
-        ({"model_state_dict": {}}, "a.pth, not by ffreid"),
+        ({"model_state_dict": {}}, "a.pth, not trained by ffreid"),
         (
             {"converted": {"from": "a state dict", "epoch": 3, "file": "old.pth.tar"}, "step": 9},
             "a.pth, converted from old.pth.tar: a state dict (epoch 3)",

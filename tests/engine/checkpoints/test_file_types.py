@@ -36,7 +36,7 @@ OTHER_FILES = {
     "array": (b"\x93NUMPY\x01", "numpy array (.npy)", "torch.save"),
     "program": (a_zip(*PROGRAM), "a TorchScript program (constants.pkl, code/)", "state_dict()"),
     "hdf5": (b"\x89HDF\r\n\x1a\n", "HDF5", "torch.save"),
-    "pickle": (pickle.dumps({"a": 1}), "a pickle, but not one of torch.save", "torch.save"),
+    "pickle": (pickle.dumps({"a": 1}), "a pickle that was not written by torch.save", "torch.save"),
     "text": (b"weights, they said\n" * 9, "unknown format", "another file"),
     "cut zip": (zip_save(ffreid_state())[:-300], "damaged or truncated (", "copy"),
     "cut stream": (legacy_save(ffreid_state())[:-30], "truncated: ", "copy"),

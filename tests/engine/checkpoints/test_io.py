@@ -82,7 +82,7 @@ def test_a_full_disk_is_reported_and_leaves_the_earlier_file(tmp_path: Path) -> 
     process.join()
     message, hint = output.read_text().splitlines()
     assert message == f"cannot write {path}: File too large"
-    assert hint.startswith("free some space or ")
+    assert hint.startswith("free disk space or ")
     assert checkpoint_io.load(path) == {"step": 1}
     assert not (tmp_path / "last.pth.part").exists()
 
@@ -133,7 +133,7 @@ def test_weights_that_do_not_fit_are_listed_by_module_and_change_nothing() -> No
     with pytest.raises(UserError) as caught:
         checkpoint_io.load_weights(net, state, "best.pth")
     assert caught.value.message == (
-        "best.pth does not fit this network: 2 missing (first.* 2), 1 unexpected (third.* 1), "
+        "best.pth does not match this network: 2 missing (first.* 2), 1 unexpected (third.* 1), "
         "1 misshapen (second.weight (4, 5) for (4, 3))"
     )
     torch.testing.assert_close(dict(net.state_dict()), before, rtol=0, atol=0)

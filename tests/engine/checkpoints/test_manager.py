@@ -59,7 +59,7 @@ def test_a_save_is_measured_and_removes_what_a_killed_one_left(tmp_path: Path) -
 
 
 def test_a_missing_folder_is_not_created_again(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone/last\.pth: its folder is gone"):
+    with pytest.raises(UserError, match=r"gone/last\.pth: its folder no longer exists"):
         CheckpointManager(tmp_path / "gone").save("last.pth", state(1))
     assert names(tmp_path) == []
 
@@ -150,7 +150,7 @@ def of_another_program(path: Path) -> None:
 
 DAMAGES = {
     cut: "damaged or truncated",
-    zeroed: "wrong check sum of its record .*/data/0",
+    zeroed: "wrong checksum of record .*/data/0",
     of_another_program: "it has no step, best, parts",
 }
 

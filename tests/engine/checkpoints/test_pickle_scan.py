@@ -38,9 +38,9 @@ HOSTILE = {
     ),
     "a called storage": (
         b"\x80\x02ctorch.storage\nUntypedStorage\nM\xff\xff\x85R.",
-        "it holds a UntypedStorage",
+        "it contains a UntypedStorage",
     ),
-    "a bare type": (b"\x80\x02ctorch\nFloatStorage\n.", "it holds a StorageType"),
+    "a bare type": (b"\x80\x02ctorch\nFloatStorage\n.", "it contains a StorageType"),
     "a shared dtype": (b"\x80\x02cnumpy\ndtype\nU\x02f8\x89\x89\x87R.", "damaged or truncated"),
     "a dtype of another order": (
         b"\x80\x02cnumpy\ndtype\nU\x02f8\x89\x88\x87R(K\x03U\x01<NNNK\x09K\x09K\x3ftb.",

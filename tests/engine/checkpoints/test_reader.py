@@ -112,7 +112,7 @@ def test_code_does_not_run_and_is_named(
         call.__name__, f"import os; os.mkdir({str(trace)!r})"
     )
     problem = refused(tmp_path, save({"step": 1, "code": Runs(call, argument)}))
-    assert problem == f"its pickle asks for more than weights: {name}"
+    assert problem == f"its pickle contains more than weights: {name}"
     assert not trace.exists()
     if save is not pickle.dumps:
         read(tmp_path / "a.pth", trust=True)
@@ -130,7 +130,7 @@ def test_every_refused_name_is_listed(tmp_path: Path, save: Format) -> None:
         "code": [Runs(eval, "1"), Runs(builtins.exec, "1")],
     }
     problem, _, names = refused(tmp_path, save(state)).rpartition(": ")
-    assert problem == "its pickle asks for more than weights"
+    assert problem == "its pickle contains more than weights"
     assert sorted(names.split(", ")) == [
         "argparse.Namespace",
         "builtins.eval",
@@ -149,7 +149,7 @@ def test_every_refused_name_is_listed(tmp_path: Path, save: Format) -> None:
 def test_the_hint_names_trust_pickle_and_its_danger(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(zip_save({"code": Runs(eval, "1")}))
     assert refusal(tmp_path / "a.pth")[1] == (
-        "use a file that holds weights only; or, only if you trust its author, type: "
+        "use a file that contains only weights; or, only if you trust its author, type: "
         f"ffreid convert-ckpt {tmp_path / 'a.pth'} --trust-pickle "
         "(a pickle can run any program as you)"
     )
@@ -176,7 +176,7 @@ def test_files_of_torchs_tar_format_are_read_only_with_trust(tmp_path: Path) -> 
     weights = {"weight": torch.arange(6.0).reshape(2, 3)}
     (tmp_path / "old.pth").write_bytes(tar_save(weights))
     message, hint = refusal(tmp_path / "old.pth")
-    assert "a tar of torch before 0.1.10 (2017)" in message
+    assert "a tar file of torch before 0.1.10 (2017)" in message
     assert "--trust-pickle (a pickle can run any program as you)" in hint
     assert is_equal(read(tmp_path / "old.pth", trust=True), weights)
 
@@ -232,7 +232,7 @@ def test_a_damaged_record_is_found_by_its_check_sum(tmp_path: Path) -> None:
     damaged = content.replace(b"\0\0\x40\x40" * 9, b"\0\0\x40\x40" * 8 + b"\0\0\x40\x41", 1)
     assert len(damaged) == len(content) and damaged != content
     problem = refused(tmp_path, damaged)
-    assert problem == "wrong check sum of its record archive/data/0"
+    assert problem == "wrong checksum of record archive/data/0"
 
 
 @pytest.mark.parametrize("save", FORMATS)
@@ -257,7 +257,7 @@ def test_claimed_sizes_are_checked(tmp_path: Path, save: Format, which: int) -> 
 
 def test_a_tensor_that_repeats_its_numbers_too_often_is_refused(tmp_path: Path) -> None:
     content = zip_save({"weights": torch.ones(1).expand(2**40)})
-    assert "elements has a storage of 1" in refused(tmp_path, content)
+    assert "elements has a storage of only 1" in refused(tmp_path, content)
 
 
 def test_hooks_of_a_tensor_are_refused(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 def test_safetensors_need_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
     (tmp_path / "a.pth").write_bytes(a_safetensors_file())
-    assert refusal(tmp_path / "a.pth")[1] == "type: pip install 'ffreid[safetensors]'"
+    assert refusal(tmp_path / "a.pth")[1] == "run: pip install 'ffreid[safetensors]'"
 
 
 def test_pickles_are_run_in_one_place_only() -> None:

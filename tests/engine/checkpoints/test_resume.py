@@ -68,7 +68,7 @@ def test_a_run_resumes_from_its_state_and_from_those_of_older_versions() -> None
 def test_a_checkpoint_that_lacks_an_entry_is_refused(name: str) -> None:
     incomplete = {key: value for key, value in state().items() if key != name}
     text = refusal(incomplete)
-    assert f"it has no {name} | use a last.pth of ffreid; ffreid eval --checkpoint" in text
+    assert f"it lacks {name} | use last.pth of a run; others can only be evaluated" in text
 
 
 DIFFERENT: list[tuple[dict[str, Any], str]] = [
@@ -76,10 +76,13 @@ DIFFERENT: list[tuple[dict[str, Any], str]] = [
     ({"dataset": "other", "task": "pose"}, "was trained on other, not on ltcc | use --dataset o"),
     ({"task": "pose"}, "is of the task pose, ltcc of the task reid"),
     ({"task": None}, "is of the task None, ltcc of the task reid"),
-    ({"classes": ["anna"]}, "(1 there, 2 here) | resume a run of the same data set, or evaluate"),
+    (
+        {"classes": ["anna"]},
+        "(1 there, 2 here) | use a checkpoint of the same dataset, or evaluate",
+    ),
     ({"classes": ["ben", "anna"]}, "(2 there, 2 here)"),
     ({"classes": ["anna", "ben", "carl"]}, "(3 there, 2 here)"),
-    ({"total": 12}, "is of a run of 12 steps, this one has 10"),
+    ({"total": 12}, "is from a run of 12 steps, this run has 10"),
     ({"step": 11, "total": 12}, "was trained for 11 steps, this run has 10"),
 ]
 

@@ -59,7 +59,7 @@ def test_a_killed_process_is_reported_by_the_launcher(
 ) -> None:
     assert launch(2, ["killed-early", str(tmp_path)], program=PROGRAM) == 128 + signal.SIGKILL
     assert messages(capfd) == [
-        "error: process 1 of 2 was killed by SIGKILL, perhaps for lack of memory",
+        "error: process 1 of 2 was killed by SIGKILL, probably out of memory",
         "hint: resume from the last checkpoint with --resume auto",
     ]
 

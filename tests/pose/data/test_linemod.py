@@ -118,7 +118,7 @@ def test_a_pickled_frame_is_read_in_millimetres_with_its_camera(
 
 
 def test_lists_contain_each_kind(folder: Path) -> None:
-    assert "WITHOUT renders/ and fuse/" in LinemodReader(folder, APE).summary()
+    assert "accuracy needs renders/ and fuse/" in LinemodReader(folder, APE).summary()
     for name in ("renders/ape/1", "renders/ape/0", "fuse/ape/0"):
         write_pickle(folder / f"{name}.pkl", rendered())
     reader = LinemodReader(folder, APE)

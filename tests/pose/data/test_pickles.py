@@ -57,7 +57,7 @@ def test_arrays_of_every_protocol_and_numpy_are_read(
 
 def test_code_is_refused_by_name_and_does_not_run(tmp_path: Path) -> None:
     content = {"rgb": Harmful(tmp_path / "it ran"), "half": fractions.Fraction(1, 2)}
-    with pytest.raises(UserError, match=r"a.pkl asks for more than arrays") as raised:
+    with pytest.raises(UserError, match=r"a.pkl contains more than arrays") as raised:
         read(tmp_path, pickle.dumps(content), "rgb")
     assert not (tmp_path / "it ran").exists()
     assert "posix.mkdir" in raised.value.message or "nt.mkdir" in raised.value.message

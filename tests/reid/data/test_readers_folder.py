@@ -48,7 +48,7 @@ def test_without_cameras_the_protocols_do_not_use_them(has_column: bool, tmp_pat
         ("SC, without cameras", ("clothes",), ()),
         ("CC, without cameras", (), ("clothes",)),
     ]
-    assert "no cameras" in source.notes[0]
+    assert "no camera labels" in source.notes[0]
 
 
 def test_without_clothes_each_identity_has_one_label_and_a_note_says_so(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         train_order=str,
         video=True,
         notes=(
-            "CCVID has no cameras: the walk's number (+12 in session 3) is used; most queries have "
-            "no match under SC",
+            "CCVID has no camera labels: walk numbers (+12 in session 3) are used; most queries "
+            "have no match under SC",
             *([f"frames are missing in {first_few(gaps, 'tracklet')}"] if gaps else []),
         ),
     )

@@ -38,7 +38,7 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         eval_split(query, gallery, (GENERAL,)),
         val=eval_split(val_query, val_gallery, (GENERAL,)),
         notes=(
-            "clothes labels are a person's days and cameras are tracklets: matches of the query's "
+            "clothes labels are recording days and cameras are tracklets: matches of the query's "
             "camera count, except those of its tracklet",
             *([f"missing: {first_few(missing, 'file')}"] if missing else []),
         ),

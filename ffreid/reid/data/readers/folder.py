@@ -33,8 +33,8 @@ REQUIRED, OPTIONAL = ("path", "identity", "split"), ("camera", "clothes")
 COLUMNS = "path,identity,camera,clothes,split"
 WITHOUT_CAMERAS = ", without cameras"
 NO_CAMERAS = (
-    "no cameras: general, SC and CC, which exclude the query's camera, are not evaluated; rows "
-    f"'…{WITHOUT_CAMERAS}' exclude none"
+    "no camera labels: general, SC and CC, which exclude the query's camera, are not evaluated; "
+    f"rows '…{WITHOUT_CAMERAS}' exclude no images"
 )
 
 
@@ -116,7 +116,9 @@ def _find_table(root: Path) -> Path | None:
     tables = named or sorted(root.glob("*.csv"))
     if len(tables) > 1 and not named:
         names = ", ".join(path.name for path in tables)
-        raise UserError(f"{root} has several tables: {names}", f"rename the right one {TABLES[0]}")
+        raise UserError(
+            f"{root} has several tables: {names}", f"rename the one to use to {TABLES[0]}"
+        )
     if not tables and not any((root / split).is_dir() for split in SPLITS):
         raise UserError(
             f"no dataset in {root}: {describe_folder(root)}", f"expected layout: {TREE}"
@@ -215,5 +217,5 @@ def _check_clothes(source: Path, rows: Sequence[_Row]) -> None:
             raise UserError(
                 f"{source}: the clothes {row.clothes!r} belong to {other.identity!r} (line "
                 f"{other.line}) and {row.identity!r} (line {row.line})",
-                f"clothes belong to one identity: write {row.identity}_{row.clothes}",
+                f"use different clothes labels, e.g. {row.identity}_{row.clothes}",
             )

@@ -55,5 +55,5 @@ def read(root: Path) -> Source:
         evaluated,
         splits["test"],
         val=splits["val"],
-        notes=("LaST has no cameras: each image has its own, so none is excluded from a ranking",),
+        notes=("LaST has no camera labels: no image is excluded from a ranking",),
     )

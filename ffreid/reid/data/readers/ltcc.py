@@ -36,11 +36,11 @@ def read(root: Path) -> Source:
 def _protocols(folder: Path) -> tuple[tuple[Protocol, ...], tuple[str, ...]]:
     path = folder / LIST
     if not path.is_file():
-        return STANDARD, (f"no {LIST}: the row of its identities is not evaluated",)
+        return STANDARD, (f"no {LIST}: the protocol 'CC, listed identities' is not evaluated",)
     listed = [token for line in read_lines(path, "identity") for token in line.split()]
     wrong = [token for token in listed if not token.isdecimal()]
     if wrong:
         raise UserError(f"{path}: {wrong[0]!r} is not an identity", "write one number per line: 3")
     row = on_identities(CLOTHES_CHANGING, "CC, listed identities", map(int, listed))
-    note = f"'CC' covers all test identities, as published; {row.name!r} those in {LIST}"
+    note = f"'CC' covers all test identities, as published; {row.name!r} only those in {LIST}"
     return (*STANDARD, row), (note,)

@@ -52,7 +52,9 @@ def read(root: Path) -> Source:
         EvalSplit(query=b + c, gallery=a, protocols=PROTOCOLS),
         val=EvalSplit(query=val_b + val_c, gallery=val_a, protocols=PROTOCOLS),
         single_shot=_single_shot(a),
-        notes=("the validation images (queries B and C, gallery A) show the training identities",),
+        notes=(
+            "the validation images (queries B and C, gallery A) are of the training identities",
+        ),
     )
 
 
