@@ -4,6 +4,7 @@
 that ``import ffreid`` and the command line do not wait for torch.
 """
 
+# ruff: noqa: F403, F405
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ffreid import metrics
-    from ffreid.api import (
-        Pose,
-        PoseModel,
-        ReidModel,
-        Symbol,
-        TensorSpec,
-        UserError,
-        create_model,
-        create_pose_model,
-        create_reid_model,
-        load_checkpoint,
-    )
+    from ffreid.api import *
 
 __all__ = [
     "Pose",

@@ -1,8 +1,7 @@
 """The Python API: models by dataset name, and checkpoints."""
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -12,8 +11,10 @@ from ffreid import convert, tasks
 from ffreid.engine.checkpoints import io as checkpoints
 from ffreid.engine.specs import Symbol, TensorSpec
 from ffreid.errors import UserError, flat
+from ffreid.pose import predictor as pose
 from ffreid.pose.predictor import Pose, PoseModel
 from ffreid.recipes import compose
+from ffreid.reid import predictor as reid
 from ffreid.reid.predictor import ReidModel
 from ffreid.tasks import TaskName
 
@@ -83,8 +84,11 @@ def create_model(
         cls=cls,
     )
     file = None if checkpoint is None else Path(checkpoint)
-    with _seeded(config.SEED):
-        return tasks.create_predictor(config, file, _available(device))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.SEED)  # torch.manual_seed would seed GPUs too
+        if config.TASK == "pose":
+            return pose.create(config, file, _available(device))
+        return reid.create(config, file, _available(device))
 
 
 def create_pose_model(
@@ -110,13 +114,8 @@ def create_reid_model(
 def load_checkpoint(path: str | Path, task: TaskName | None = None) -> dict[str, Any]:
     """Read a checkpoint of ffreid, the authors or a fork; no code in it is executed.
 
-    Args:
-        path: the file.
-        task: convert an old file to the current layout of this task, with a note; None returns
-            the file's entries unchanged.
-
-    Returns:
-        Tensors, on the CPU, numbers and text by name.
+    With `task`, an old file is converted to that task's layout, with a note; else its entries are
+    returned unchanged: tensors on the CPU, numbers and text by name.
 
     Raises:
         UserError: the file is missing, unreadable, contains code, or is not one of `task`.
@@ -130,17 +129,6 @@ def load_checkpoint(path: str | Path, task: TaskName | None = None) -> dict[str,
     if task not in tasks.TASKS:
         raise UserError(f"task is {task!r}", f"choose one of: {', '.join(tasks.TASKS)}")
     return convert.load_any(Path(path), task)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the CPU's random numbers inside the block; restore the caller's afterwards."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
 
 
 def _available(device: str | torch.device) -> torch.device:

@@ -46,9 +46,10 @@ def train(
     settings += ["TRAIN.DETERMINISTIC", "true"] if deterministic else []
     settings += ["TRAIN.TENSORBOARD", "true"] if tensorboard else []
     settings += ["TRAIN.OVERFIT", str(overfit)] if overfit else []
-    options = {"--dry-run": dry_run, "--profile": profile, "--eval": evaluate_only}
     settings += pairs or []
-    config = _compose(dataset, root, cls, cfg, output, tag, settings, options)
+    config = _compose(
+        context, dataset, root=root, cls=cls, file=cfg, output=output, tag=tag, pairs=settings
+    )
     flags.choose_devices(gpu, several="" if gpus else "add --gpus {count}")
     start = flags.checkpoint_to_resume(resume or config.MODEL.get("RESUME") or None)
     if gpus is not None and failures.LAUNCHED not in os.environ:
@@ -72,6 +73,7 @@ def train(
 
 @app.command(name="eval", context_settings=flags.PAIRS)
 def evaluate(
+    context: typer.Context,
     dataset: flags.Dataset,
     root: flags.Root = None,
     cls: flags.Cls = None,
@@ -92,18 +94,9 @@ def evaluate(
     pairs: flags.Pairs = None,
 ) -> None:
     """Evaluate a checkpoint, ground-truth labels, saved features or predicted poses."""
-    options = {
-        "--checkpoint": checkpoint,
-        "--pictures": pictures,
-        "--test-gt": test_gt,
-        "--predictions": predictions,
-        "--truth": truth,
-        "--frames": frames,
-        "--save-features": save_features,
-        "--features": features,
-        "--rerank": rerank,
-    }
-    config = _compose(dataset, root, cls, cfg, output, tag, pairs, options)
+    config = _compose(
+        context, dataset, root=root, cls=cls, file=cfg, output=output, tag=tag, pairs=pairs or []
+    )
     flags.check_file(checkpoint, "checkpoint", "best.pth")
     flags.check_file(features, "features", "one written by --save-features")
     flags.choose_devices(
@@ -126,6 +119,7 @@ def evaluate(
 
 @app.command(context_settings=flags.PAIRS)
 def data(
+    context: typer.Context,
     dataset: flags.Dataset,
     root: flags.Root = None,
     cls: flags.Cls = None,
@@ -134,7 +128,7 @@ def data(
     pairs: flags.Pairs = None,
 ) -> None:
     """Check a dataset and compare the size of each split with the published numbers."""
-    config = _compose(dataset, root, cls, cfg, None, None, pairs, {})
+    config = _compose(context, dataset, root=root, cls=cls, file=cfg, pairs=pairs or [])
     from ffreid import runner
 
     runner.describe_dataset(config, json_file=json)
@@ -142,9 +136,7 @@ def data(
 
 @app.command()
 def smoke(
-    keep: Annotated[
-        Path | None, option("Keep the generated data and images in this folder.")
-    ] = None,
+    keep: Annotated[Path | None, option("Folder in which to keep data and images.")] = None,
     json: flags.JsonFile = None,
 ) -> None:
     """Test the installation on synthetic data and print a table of the checks."""
@@ -194,27 +186,20 @@ def convert_checkpoint(
         list[str] | None,
         typer.Argument(
             metavar="[NEW] [KEY VALUE]",
-            help="Output file, and settings that are missing from the checkpoint.",
+            help="Output file, and settings that are not in the checkpoint.",
             callback=flags.accept_negative_numbers,
         ),
     ] = None,
-    force: Annotated[bool, option("Overwrite an existing file.", "--force")] = False,
-    dry_run: Annotated[
-        bool, option("Describe the checkpoint; write nothing.", "--dry-run")
-    ] = False,
-    check: Annotated[
-        bool, option("Load the result strictly and run one forward pass.", "--check")
-    ] = False,
+    force: Annotated[bool, option("Overwrite an existing file.", None, "--force")] = False,
+    dry_run: Annotated[bool, option("Describe the checkpoint only.", None, "--dry-run")] = False,
+    check: Annotated[bool, option("Load it and run a forward pass.", None, "--check")] = False,
     to: Annotated[str, option("Format to write: ffreid, original or safetensors.")] = "ffreid",
     legacy: Annotated[
-        bool, option("With --to original: use the file format of PyTorch before 1.6.", "--legacy")
+        bool, option("With --to original: for PyTorch before 1.6.", None, "--legacy")
     ] = False,
-    weights: Annotated[
-        str, option("Weights to convert if the file has several sets, e.g. ema.")
-    ] = "",
+    weights: Annotated[str, option("Weights to convert if there are several, e.g. ema.")] = "",
     trust_pickle: Annotated[
-        bool,
-        option("Let the pickle execute code; only for files that you trust.", "--trust-pickle"),
+        bool, option("Allow code in the file; only if you trust it.", None, "--trust-pickle")
     ] = False,
 ) -> None:
     """Describe a checkpoint and convert it to ffreid's or the original authors' format."""
@@ -255,42 +240,32 @@ def migrate(
 @app.command()
 def bench(
     task: Annotated[str, typer.Argument(metavar="TASK", help="Task to benchmark: pose or reid.")],
-    quick: Annotated[bool, option("Use small inputs and few repetitions.", "--quick")] = False,
+    quick: Annotated[bool, option("Use small inputs, few repetitions.", None, "--quick")] = False,
     json: flags.JsonFile = None,
 ) -> None:
     """Benchmark each stage; optimized stages also against their reference implementation."""
-    titles = {"pose": "pose: time per stage", "reid": "reid: time per stage"}
-    if task not in titles:
+    if task not in ("pose", "reid"):
         raise UserError(f"unknown task {task!r}", "use ffreid bench pose or ffreid bench reid")
     from ffreid import atomic, report
     from ffreid.bench import pose, reid
 
-    rows = pose.bench(quick) if task == "pose" else reid.bench(quick)
+    rows = (pose if task == "pose" else reid).bench(quick)
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     # JSON files keep the older name.
     shown = [name.replace("plain", "reference") for name in columns]
-    report.show_table(titles[task], shown, [[row[name] for name in columns] for row in rows])
+    cells = [[row[name] for name in columns] for row in rows]
+    report.show_table(f"{task}: time per stage", shown, cells)
     if json is not None:
         atomic.write_json(json, {"rows": rows})
 
 
-def _compose(
-    dataset: str,
-    root: Path | None,
-    cls: str | None,
-    cfg: Path | None,
-    output: Path | None,
-    tag: str | None,
-    pairs: list[str] | None,
-    options: dict[str, Any],
-) -> Any:
+def _compose(context: typer.Context, dataset: str, **overrides: Any) -> Any:
     from ffreid import tasks
     from ffreid.recipes import compose
 
-    config = compose(
-        dataset, file=cfg, pairs=pairs or [], root=root, output=output, tag=tag, cls=cls
-    )
-    flags.check_options(config.TASK, dataset, {"--cls": cls, **options})
+    config = compose(dataset, **overrides)
+    options = {p.opts[0]: context.params.get(str(p.name)) for p in context.command.params}
+    flags.check_options(config.TASK, dataset, options)
     if not options.get("--features"):  # saved features need no images
         tasks.defaults(config.TASK).check_root(config)
     return config
@@ -306,7 +281,7 @@ def _print_version(value: bool) -> None:
 def root_options(
     version: Annotated[
         bool,
-        option("Print the version and exit.", "--version", callback=_print_version, is_eager=True),
+        option("Print the version.", None, "--version", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """FFB6D 6D object pose estimation and CAL clothes-changing person re-identification."""

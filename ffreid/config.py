@@ -58,11 +58,8 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def merge_file(cfg: CfgNode, path: Path) -> None:
-    """Merge a YAML file of nested keys into `cfg`.
-
-    Raises:
-        UserError: the file is missing, not a YAML mapping, or has an unknown key or a wrong value.
-    """
+    """Merge a YAML file of nested keys into `cfg`."""
+    hint = "write lines like 'TRAIN:' and '  BATCH: 8'"
     try:
         tree = yaml.load(path.read_text(), _Loader)
     except OSError as error:
@@ -70,12 +67,9 @@ def merge_file(cfg: CfgNode, path: Path) -> None:
             f"cannot read {path}: {error.strerror}", "use --cfg FILE with an existing YAML file"
         ) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(
-            f"{path} is not valid YAML: {flat(str(error))}",
-            "write lines like 'TRAIN:' and '  BATCH: 8'",
-        ) from error
+        raise UserError(f"{path} is not valid YAML: {flat(str(error))}", hint) from error
     if not isinstance(tree, Mapping | None):
-        raise UserError(f"{path} has no keys", "write lines like 'TRAIN:' and '  BATCH: 8'")
+        raise UserError(f"{path} has no keys", hint)
     # Old keys last: a dumped configuration of before has both TRAIN.AMP and TRAIN.PRECISION.
     for key, value in sorted(_leaves(tree or {}), key=lambda leaf: leaf[0] in RENAMED):
         if value is not None or not isinstance(_get(cfg, key), CfgNode):  # else an empty section
@@ -83,11 +77,7 @@ def merge_file(cfg: CfgNode, path: Path) -> None:
 
 
 def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
-    """Merge ``KEY VALUE KEY VALUE …`` from the command line into `cfg`.
-
-    Raises:
-        UserError: an odd number of arguments, an unknown key or a wrong value.
-    """
+    """Merge ``KEY VALUE KEY VALUE …`` from the command line into `cfg`."""
     if len(pairs) % 2:
         raise UserError(
             f"{pairs[-1]!r} has no value", "settings come in pairs, e.g. TRAIN.BATCH 8 SEED 1"
@@ -122,45 +112,28 @@ def differing(cfg: CfgNode, dumped: str) -> list[tuple[str, Any, Any]]:
 
 
 def check_choices(cfg: CfgNode, choices: Mapping[str, Collection[str]]) -> None:
-    """Refuse values outside their list.
-
-    Raises:
-        UserError: naming the key, its value and what is allowed.
-    """
+    """Refuse values that are not among the choices of their key."""
     for key, allowed in choices.items():
         if (value := lookup(cfg, key)) not in allowed:
             raise UserError(f"{key} is {value!r}", f"choose one of: {', '.join(allowed)}")
 
 
 def check_least(cfg: CfgNode, least: Mapping[str, float]) -> None:
-    """Refuse numbers below their minimum.
-
-    Raises:
-        UserError: naming the key, its value and the minimum.
-    """
+    """Refuse numbers below their minimum."""
     for key, bound in least.items():
         if not (value := lookup(cfg, key)) >= bound:  # also refuses NaN
             raise UserError(f"{key} is {value}", f"set {key} to {bound} or more")
 
 
 def check_folder(cfg: CfgNode, tree: str) -> None:
-    """Refuse a dataset without a folder, or whose folder does not exist.
-
-    Args:
-        cfg: with DATASET and DATA.ROOT.
-        tree: the expected layout in one line.
-
-    Raises:
-        UserError: saying which folder is expected.
-    """
-    hint = f"is the dataset's folder, or the one that contains it; expected layout: {tree}"
-    if not cfg.DATA.ROOT:
+    """Refuse a dataset without an existing folder; `tree` is the expected layout in one line."""
+    root = cfg.DATA.ROOT
+    if not root or not Path(root).is_dir():
         raise UserError(
-            f"no data folder for {cfg.DATASET}",
-            f"add --root FOLDER, or set FFREID_DATA: it {hint}",
+            f"no folder {root}" if root else f"no data folder for {cfg.DATASET}",
+            "use --root FOLDER (or set FFREID_DATA) with the dataset's folder or the one that "
+            f"contains it; expected layout: {tree}",
         )
-    if not Path(cfg.DATA.ROOT).is_dir():
-        raise UserError(f"no folder {cfg.DATA.ROOT}", f"--root FOLDER {hint}")
 
 
 def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -206,10 +179,7 @@ def _fit(value: Any, default: Any) -> Any:
     """Convert `value` to the type of `default` where nothing is lost; text may hold a number.
 
     Items of a list have the type of the default's items, text where it has none; a single value
-    is a list of one.
-
-    Raises:
-        ValueError: saying what is expected.
+    is a list of one. The message of a ValueError is the expected type.
     """
     if isinstance(default, list):
         like = default[0] if default else ""

@@ -34,17 +34,13 @@ PAIRS = {"ignore_unknown_options": True}
 """Context settings of commands with KEY VALUE pairs, see `accept_negative_numbers`."""
 
 
-def option(help: str, *names: str, panel: str | None = None, **more: Any) -> Any:
+def option(help: str, panel: str | None = None, *names: str, **more: Any) -> Any:
     """Declare an option with its help, in a panel of the help page."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
 def accept_negative_numbers(context: typer.Context, values: list[str] | None) -> list[str]:
-    """Pass negative numbers on, which click takes for options, and refuse unknown options.
-
-    Raises:
-        UserError: naming the option.
-    """
+    """Pass negative numbers on, which click takes for options, and refuse unknown options."""
     options = [name for param in context.command.params for name in param.opts if name[0] == "-"]
     for value in values or []:
         if value.startswith("-") and not NEGATIVE.fullmatch(value):
@@ -55,87 +51,51 @@ def accept_negative_numbers(context: typer.Context, values: list[str] | None) ->
     return values or []
 
 
-Dataset = Annotated[str, option(f"Dataset: {', '.join(recipes())}.", panel=DATA)]
+Dataset = Annotated[str, option(f"Dataset: {', '.join(recipes())}.", DATA)]
 Root = Annotated[
-    Path | None,
-    option("The dataset's folder or the one that contains it; default: $FFREID_DATA.", panel=DATA),
+    Path | None, option("The dataset's folder or its parent; default: $FFREID_DATA.", DATA)
 ]
-Cls = Annotated[str | None, option("LineMOD object, e.g. ape.", panel=DATA)]
-Recipe = Annotated[
-    Path | None, option("YAML file with settings, or the name of a recipe.", "--cfg", panel=RUN)
-]
-Output = Annotated[Path | None, option("Folder for runs; default: runs.", panel=RUN)]
-Tag = Annotated[str | None, option("Name of the run; results go to OUTPUT/DATASET/TAG.", panel=RUN)]
-Resume = Annotated[
-    str | None,
-    option("Checkpoint to resume from, or auto for the latest one of this run.", panel=RUN),
-]
-Checkpoint = Annotated[
-    Path | None,
-    option(
-        "Checkpoint to evaluate; default: best.pth of the run, else last.pth.",
-        "--checkpoint",
-        "--resume",
-        panel=RUN,
-    ),
-]
-Gpu = Annotated[str | None, option("GPUs to use, e.g. 0 or 0,1.", panel=RUN)]
-Gpus = Annotated[int | None, option("Number of processes to launch, one per device.", panel=RUN)]
-TensorBoard = Annotated[
-    bool, option("Also write TensorBoard event files.", "--tensorboard", panel=RUN)
-]
-EvaluateOnly = Annotated[
-    bool, option("Evaluate the checkpoint of --resume instead of training.", "--eval", panel=RUN)
-]
+Cls = Annotated[str | None, option("LineMOD object, e.g. ape.", DATA)]
+Recipe = Annotated[Path | None, option("YAML file, or the name of a recipe.", RUN, "--cfg")]
+Output = Annotated[Path | None, option("Folder for runs; default: runs.", RUN)]
+Tag = Annotated[str | None, option("Name of the run; results go to OUTPUT/DATASET/TAG.", RUN)]
+Resume = Annotated[str | None, option("Checkpoint to resume from, or auto for the latest.", RUN)]
+CHECKPOINT = "Checkpoint to evaluate; default: best.pth of the run, else last.pth."
+Checkpoint = Annotated[Path | None, option(CHECKPOINT, RUN, "--checkpoint", "--resume")]
+Gpu = Annotated[str | None, option("GPUs to use, e.g. 0 or 0,1.", RUN)]
+Gpus = Annotated[int | None, option("Number of processes to launch, one per device.", RUN)]
+TensorBoard = Annotated[bool, option("Also write TensorBoard event files.", RUN, "--tensorboard")]
+EvaluateOnly = Annotated[bool, option("Only evaluate the checkpoint of --resume.", RUN, "--eval")]
 Precision = Annotated[
     str | None,
-    option("Data type: fp32 (default) or fp64; fp16 or bf16 for mixed precision.", panel=NUMBERS),
+    option("Data type: fp32 (default) or fp64; fp16 or bf16 for mixed precision.", NUMBERS),
 ]
 Amp = Annotated[
-    bool,
-    option("Mixed precision in bf16 where the GPU supports it, else fp16.", "--amp", panel=NUMBERS),
+    bool, option("Mixed precision: bf16 if the GPU supports it, else fp16.", NUMBERS, "--amp")
 ]
 OptLevel = Annotated[
-    str | None,
-    option("Deprecated apex option; O1 to O3 mean --amp.", "--opt_level", panel=NUMBERS),
+    str | None, option("Deprecated apex option; O1 to O3 mean --amp.", NUMBERS, "--opt_level")
 ]
 Deterministic = Annotated[
-    bool, option("Use only deterministic GPU kernels (slower).", "--deterministic", panel=NUMBERS)
+    bool, option("Use only deterministic GPU kernels (slower).", NUMBERS, "--deterministic")
 ]
-Overfit = Annotated[int | None, option("Train on only this many samples.", panel=DEBUG, min=1)]
-DryRun = Annotated[
-    bool,
-    option(
-        "Run one training step and one evaluation batch; write nothing.", "--dry-run", panel=DEBUG
-    ),
+Overfit = Annotated[int | None, option("Train on only this many samples.", DEBUG, min=1)]
+DRY_RUN = "Run one training step and one evaluation batch; write nothing."
+DryRun = Annotated[bool, option(DRY_RUN, DEBUG, "--dry-run")]
+Profile = Annotated[int, option("Number of steps to trace with torch.profiler.", DEBUG, min=0)]
+Pictures = Annotated[int, option("Number of images to draw: poses, or rank lists.", min=0)]
+JsonFile = Annotated[
+    Path | None, option("Also write the results to this JSON file.", None, "--json")
 ]
-Profile = Annotated[
-    int, option("Number of steps to trace with torch.profiler.", panel=DEBUG, min=0)
-]
-Pictures = Annotated[
-    int, option("Number of images to draw: frames with their poses, or rank lists.", min=0)
-]
-JsonFile = Annotated[Path | None, option("Also write the results to this JSON file.", "--json")]
-TestGt = Annotated[
-    bool,
-    option("Use ground-truth labels and offsets instead of predictions.", "--test-gt", panel=POSE),
-]
-Predictions = Annotated[
-    Path | None,
-    option("Poses to score: a folder of text files, or a CSV file in BOP's format.", panel=POSE),
-]
-Truth = Annotated[Path | None, option("Ground-truth poses for --predictions.", panel=POSE)]
-Frames = Annotated[Path | None, option("File that lists the frames of --predictions.", panel=POSE)]
-SaveFeatures = Annotated[
-    Path | None, option("Write features and labels to this .npz file.", panel=REID)
-]
-Features = Annotated[
-    Path | None,
-    option("Features to evaluate instead of a checkpoint, from --save-features.", panel=REID),
-]
-Rerank = Annotated[
-    bool, option("Also evaluate with k-reciprocal re-ranking.", "--rerank", panel=REID)
-]
+TEST_GT = "Use ground-truth labels and offsets instead of predictions."
+TestGt = Annotated[bool, option(TEST_GT, POSE, "--test-gt")]
+PREDICTIONS = "Poses to score: a folder of text files, or a CSV file in BOP's format."
+Predictions = Annotated[Path | None, option(PREDICTIONS, POSE)]
+Truth = Annotated[Path | None, option("Ground-truth poses for --predictions.", POSE)]
+Frames = Annotated[Path | None, option("File that lists the frames of --predictions.", POSE)]
+SaveFeatures = Annotated[Path | None, option("Write features and labels to this .npz file.", REID)]
+Features = Annotated[Path | None, option("Evaluate this file of --save-features.", REID)]
+Rerank = Annotated[bool, option("Also evaluate with k-reciprocal re-ranking.", REID, "--rerank")]
 Pairs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -149,12 +109,7 @@ Pairs = Annotated[
 def choose_devices(gpu: str | None, *, several: str = "") -> None:
     """Restrict this process to the devices of ``--gpu``; call it before torch is imported.
 
-    Args:
-        gpu: value of the option.
-        several: how to use {count} devices, where this command uses one.
-
-    Raises:
-        UserError: it is not a list of devices.
+    `several` says how to use {count} devices, where this command uses one.
     """
     if gpu is None:
         return
@@ -170,11 +125,7 @@ def choose_devices(gpu: str | None, *, several: str = "") -> None:
 
 
 def precision(amp: bool, name: str | None, opt_level: str | None) -> list[str]:
-    """Convert ``--amp``, ``--precision`` and apex's ``--opt_level`` to settings.
-
-    Raises:
-        UserError: more than one is given, or the level is unknown.
-    """
+    """Convert ``--amp``, ``--precision`` and apex's ``--opt_level`` to settings."""
     options = {"--precision": name, "--amp": amp, "--opt_level": opt_level}
     if len(given := [option for option, value in options.items() if value]) > 1:
         raise UserError(f"{given[0]} and {given[1]} cannot be combined", f"remove {given[1]}")
@@ -189,11 +140,7 @@ def precision(amp: bool, name: str | None, opt_level: str | None) -> list[str]:
 
 
 def checkpoint_to_resume(name: str | None) -> Path | Literal["auto"] | None:
-    """Convert the value of ``--resume``: an existing file, or ``auto``.
-
-    Raises:
-        UserError: there is no such file.
-    """
+    """Convert the value of ``--resume``: an existing file, or ``auto``."""
     if name is None or name == "auto":
         return "auto" if name else None
     check_file(Path(name), "checkpoint", "last.pth, or --resume auto")
@@ -201,15 +148,9 @@ def checkpoint_to_resume(name: str | None) -> Path | Literal["auto"] | None:
 
 
 def check_options(task: str, dataset: str, values: Mapping[str, Any]) -> None:
-    """Refuse options of the other task, and those without effect beside the others.
+    """Refuse options of the other task, and those without effect in combination with others.
 
-    Args:
-        task: of the dataset.
-        dataset: its name.
-        values: of options, by option; those that are not set are false.
-
-    Raises:
-        UserError: naming the first such option.
+    `values` are by option, false where it is not set.
     """
     reasons = [
         (option, f"for {dataset}")
@@ -217,24 +158,17 @@ def check_options(task: str, dataset: str, values: Mapping[str, Any]) -> None:
         for option in options
         if other != task
     ]
-    for rules, word, given in (
-        (NO_EFFECT_WITH, "with", True),
-        (NO_EFFECT_WITHOUT, "without", False),
-    ):
-        for other, options in rules.items():
-            if bool(values.get(other)) is given:
-                reasons += [(option, f"{word} {other}") for option in options]
+    for other, options in NO_EFFECT_WITH.items():
+        reasons += [(option, f"with {other}") for option in options if values.get(other)]
+    for other, options in NO_EFFECT_WITHOUT.items():
+        reasons += [(option, f"without {other}") for option in options if not values.get(other)]
     for option, reason in reasons:
         if values.get(option):
             raise UserError(f"{option} has no effect {reason}", f"remove {option}")
 
 
 def check_pairs_after_file(values: Sequence[str]) -> None:
-    """Refuse ``[FILE] [KEY VALUE]...`` with a missing value or a second file.
-
-    Raises:
-        UserError: naming the argument.
-    """
+    """Refuse ``[FILE] [KEY VALUE]...`` with a missing value or a second file."""
     file, pairs = values[: len(values) % 2], values[len(values) % 2 :]
     for value in file:
         if KEY.fullmatch(value):
@@ -248,10 +182,6 @@ def check_pairs_after_file(values: Sequence[str]) -> None:
 
 
 def check_file(path: Path | None, kind: str, example: str) -> None:
-    """Refuse a file that does not exist.
-
-    Raises:
-        UserError: naming it.
-    """
+    """Refuse a file that does not exist."""
     if path is not None and not path.is_file():
         raise UserError(f"no {kind} {path}", f"use an existing file, e.g. {example}")

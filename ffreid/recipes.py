@@ -41,7 +41,7 @@ def compose(
     Args:
         dataset: a name in `recipes`; it selects the task.
         file: YAML file that replaces the recipe named in the dataset's YAML, or the name of a
-            shipped recipe, with any folder, as commands of Simple-CCReID have it.
+            shipped recipe, with any folder, as in commands of Simple-CCReID.
         pairs: KEY VALUE pairs; they override everything else.
         root: the dataset's folder or the one that contains it; default: $FFREID_DATA.
         output: folder of runs.
@@ -50,9 +50,6 @@ def compose(
 
     Returns:
         The frozen configuration.
-
-    Raises:
-        UserError: unknown dataset, key or value.
     """
     known = recipes()
     if dataset not in known:

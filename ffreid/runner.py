@@ -139,7 +139,7 @@ def finish(cfg: CfgNode) -> None:
             should_report=lambda: world.is_main and not failures.group_has_failed()
         )
         with signals.catch_signals(catcher), catcher.stop_immediately(stopped):
-            tasks.finish(cfg, world, folder)
+            tasks.modules(cfg.TASK).validation.finish(cfg, world, folder)
 
 
 def evaluate(
@@ -161,21 +161,19 @@ def evaluate(
         The results as JSON data.
     """
     with group.process_group() as world, worker_errors(), precision.flags(cfg):
-        evaluation = tasks.evaluation(cfg.TASK)
         if json_file is not None and world.is_main:
             atomic.check_writable(json_file)
         folder = run_folder(cfg)
-        if weights is None and evaluation.needs_weights(options):
+        if weights is None and not (options.get("use_gt") or options.get("features")):
             files = [folder / name for name in ("best.pth", "last.pth")]
             weights = next(filter(Path.is_file, files), None)
             if weights is None:
                 raise UserError(
                     f"no checkpoint in {folder}", "use --checkpoint FILE, or train first"
                 )
-        results: dict[str, Any] = evaluation.evaluate(
+        return tasks.evaluate(
             cfg, world, folder=folder, weights=weights, json_file=json_file, **options
         )
-        return results
 
 
 def describe_dataset(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str, Any]:

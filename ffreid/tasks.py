@@ -13,14 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    import torch
     from torch import Tensor, nn
 
     from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo
     from ffreid.engine.distributed.group import World
     from ffreid.engine.task import TaskModules
-    from ffreid.pose.predictor import PoseModel
-    from ffreid.reid.predictor import ReidModel
 
 TaskName = Literal["pose", "reid"]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
@@ -41,17 +38,6 @@ class Defaults(Protocol):
 
     def check_root(self, cfg: CfgNode) -> None:
         """Refuse a dataset whose folder is missing."""
-
-
-class Evaluation(Protocol):
-    """A task's module ``evaluation``."""
-
-    def needs_weights(self, options: Mapping[str, Any]) -> bool:
-        """Whether an evaluation with these options needs a checkpoint."""
-
-    @property
-    def evaluate(self) -> Any:
-        """Evaluate; some keyword arguments are the task's own."""
 
 
 class Converter(Protocol):
@@ -78,7 +64,7 @@ class Converter(Protocol):
         """Convert from ffreid's layout to the original's."""
 
     def convert_any(self, raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:
-        """Convert any checkpoint to ffreid's layout; also return a note if it was another's."""
+        """Convert any checkpoint to ffreid's layout; also return a note if it was converted."""
 
 
 def defaults(task: str) -> Defaults:
@@ -109,26 +95,15 @@ def modules(task: str) -> TaskModules:
     return TaskModules(reid_sources, reid_build, reid_validation)
 
 
-def evaluation(task: str) -> Evaluation:
-    """Evaluation of a task."""
-    if task == "pose":
-        from ffreid.pose import evaluation as pose
-
-        return pose
-    from ffreid.reid import evaluation as reid
-
-    return reid
-
-
-def finish(cfg: CfgNode, world: World, folder: Path) -> None:
-    """Evaluate and report the best checkpoint of a finished run."""
+def evaluate(cfg: CfgNode, world: World, **options: Any) -> dict[str, Any]:
+    """Evaluate a checkpoint, with the task's options; return the results as JSON data."""
     if cfg.TASK == "pose":
-        from ffreid.pose.validation import finish as finish_pose
+        from ffreid.pose.evaluation import evaluate as evaluate_pose
 
-        return finish_pose(cfg, world, folder)
-    from ffreid.reid.validation import finish as finish_reid
+        return evaluate_pose(cfg, world, **options)
+    from ffreid.reid.evaluation import evaluate as evaluate_reid
 
-    return finish_reid(cfg, world, folder)
+    return evaluate_reid(cfg, world, **options)
 
 
 def dataset_report(cfg: CfgNode, source: Any, json_file: Path | None) -> dict[str, Any]:
@@ -151,16 +126,3 @@ def converter(task: str) -> Converter:
     from ffreid.reid import convert as reid
 
     return reid
-
-
-def create_predictor(
-    cfg: CfgNode, checkpoint: Path | None, device: torch.device
-) -> PoseModel | ReidModel:
-    """Create the predictor of the Python API for a configuration."""
-    if cfg.TASK == "pose":
-        from ffreid.pose import predictor as pose
-
-        return pose.create(cfg, checkpoint, device)
-    from ffreid.reid import predictor as reid
-
-    return reid.create(cfg, checkpoint, device)

@@ -50,9 +50,9 @@ def mistake(capsys: pytest.CaptureFixture[str], command: str) -> tuple[str, str]
 MISTAKES = [
     ("train --dataset toy-pos", "unknown dataset 'toy-pos'", "did you mean toy-pose?"),
     ("eval --dataset xyzzy", "unknown dataset 'xyzzy'", "choose one of: "),
-    ("train --dataset ycb", "no data folder for ycb", "add --root FOLDER"),
-    ("eval --dataset linemod --cls ape", "no data folder for linemod", "add --root FOLDER"),
-    ("data --dataset ltcc --root /nowhere", "no folder /nowhere", "--root FOLDER"),
+    ("train --dataset ycb", "no data folder for ycb", "use --root FOLDER"),
+    ("eval --dataset linemod --cls ape", "no data folder for linemod", "use --root FOLDER"),
+    ("data --dataset ltcc --root /nowhere", "no folder /nowhere", "use --root FOLDER"),
     ("train --dataset linemod", "no LineMOD object given", "use --cls NAME"),
     ("eval --dataset linemod --cls x", "LineMOD has no object 'x'", "use --cls NAME"),
     (f"{TRAIN} TRAIN.BACH 2", "unknown key TRAIN.BACH", "did you mean TRAIN.BATCH?"),

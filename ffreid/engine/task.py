@@ -216,6 +216,9 @@ class Validation(Protocol):
     ) -> str | None:
         """Log line of the reference implementation after an epoch, if it has one."""
 
+    def finish(self, cfg: CfgNode, world: World, folder: Path) -> None:
+        """Evaluate and report the best checkpoint of a finished run."""
+
 
 @dataclass(frozen=True)
 class TaskModules:

@@ -95,11 +95,6 @@ def evaluate(
     return payload
 
 
-def needs_weights(options: Mapping[str, Any]) -> bool:
-    """Whether an evaluation with these options needs a checkpoint."""
-    return not options.get("use_gt")
-
-
 def evaluate_predictions(
     cfg: CfgNode, predictions: Path, *, gt: Path | None, frames: Path | None, json_file: Path | None
 ) -> dict[str, Any]:

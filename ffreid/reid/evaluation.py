@@ -1,6 +1,5 @@
 """Evaluation of a checkpoint, or of saved features: table, JSON and rank lists."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +23,6 @@ from ffreid.reid.published import published_results
 from ffreid.reid.scoring import ResultRow, score_protocols, unusable_protocols
 from ffreid.reid.table import as_json, query_rows, show_results
 from ffreid.reid.visualization import draw_rank_lists, row_to_draw
-
-
-def needs_weights(options: Mapping[str, Any]) -> bool:
-    """Whether `evaluate` with these options needs a checkpoint."""
-    return options.get("features") is None
 
 
 def evaluate(

@@ -183,6 +183,9 @@ class Validation:
     ) -> str | None:
         return f"epoch {epoch + 1}: {means['fit']!r}"
 
+    def finish(self, cfg: CfgNode, world: World, folder: Path) -> None:
+        raise NotImplementedError
+
 
 MODULES = TaskModules(SOURCES, Build(), Validation())
 

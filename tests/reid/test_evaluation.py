@@ -16,7 +16,7 @@ from ffreid.engine.distributed.group import World
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build, sources
-from ffreid.reid.evaluation import evaluate, evaluate_split, needs_weights, training_method
+from ffreid.reid.evaluation import evaluate, evaluate_split, training_method
 from ffreid.reid.features import BASELINE, CAL, save
 from tests.engine.processes import SIZE, in_processes
 from tests.reid.synthetic_features import Projection, synthetic_features
@@ -121,11 +121,6 @@ def test_protocols_without_their_labels_are_left_out_with_a_word(
     assert list(payload["results"]) == ["general"]
     assert payload["left_out"] == {"SC": ["clothes"], "CC": ["clothes"]}
     assert "note: SC is not evaluated: no clothes labels" in capsys.readouterr().err
-
-
-def test_only_saved_features_need_no_weights() -> None:
-    assert needs_weights({"features": None, "rerank": True})
-    assert not needs_weights({"features": Path("f.npz")})
 
 
 @pytest.mark.parametrize("options", [{"pictures": 3}, {"save_features": Path("g.npz")}])
