@@ -131,12 +131,12 @@ def test_reranking_gives_the_distances_of_the_dense_formula() -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"query": QUERY[0]}, r"query is \(16,\), gallery \(60, 16\)"),
-        ({"query": QUERY[:, :8]}, r"query is \(12, 8\)"),
+        ({"query": QUERY[0]}, r"query has shape \(16,\), gallery \(60, 16\)"),
+        ({"query": QUERY[:, :8]}, r"query has shape \(12, 8\)"),
         ({"gallery": GALLERY[:0]}, "the gallery is empty"),
-        ({"gallery": GALLERY[1:]}, "59 gallery features have 60 identities"),
+        ({"gallery": GALLERY[1:]}, "59 gallery features, 60 identities"),
         ({"query": QUERY * np.float32(np.nan)}, "12 of 12 query features are NaN"),
-        ({"query_labels": {"camera": [1] * QUERIES}}, "labels have camera, no identity"),
+        ({"query_labels": {"camera": [1] * QUERIES}}, "labels have camera, but no identity"),
         ({"query_labels": {"identity": [1] * QUERIES}}, "general needs camera"),
         (
             {"query_labels": {**QUERY_LABELS, "camera": [1]}},

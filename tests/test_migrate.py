@@ -195,7 +195,7 @@ def test_a_migrated_evaluation_of_ground_truth_scores_it(
         ("-n 1", "torchrun"),
         ("--nodes=2", "torchrun"),
         ("-nr 0", "torchrun"),
-        ("-g 8", "follows from the data"),
+        ("-g 8", "is known from the data"),
         ("--keep_batchnorm_fp32 True", "float32"),
         ("--opt_level O0", "default"),
         ("--test_occ", "Occlusion-LineMOD is not supported"),
@@ -309,7 +309,7 @@ def test_a_modified_recipe_is_kept(tmp_path: Path) -> None:
     new = f"ffreid train --dataset ltcc {CAL} --gpus 2 TRAIN.BN_GROUPS 2"
     assert migrate.migrate(two).command == new
     assert migrate.migrate(one).command == f"ffreid train --dataset ltcc {CAL}"
-    assert "of 16 samples a step" in note_on(one, "one process: ")
+    assert "of 16 samples per step" in note_on(one, "one process: ")
 
 
 @pytest.mark.parametrize(

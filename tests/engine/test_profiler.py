@@ -46,7 +46,7 @@ def test_a_run_that_ends_in_the_warm_up_profiles_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], steps: int
 ) -> None:
     run(tmp_path, 3, steps)
-    message = f"nothing was profiled: the first {WARM_UP} steps are warm-up, and only {steps} ran\n"
+    message = f"nothing was profiled: {WARM_UP} steps are warm-up, and only {steps} ran\n"
     assert capsys.readouterr() == ("", message)
     assert not list((tmp_path / "profile").iterdir())
 

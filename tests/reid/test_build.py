@@ -240,7 +240,7 @@ def test_a_checkpoint_of_something_else_is_reported(
 def test_a_network_of_other_pooling_is_told_with_what_to_set(tmp_path: Path) -> None:
     path = saved(tmp_path / "avg.pth", configuration("MODEL.POOLING.NAME", "avg"))
     error = refusal(path, configuration())
-    assert "does not match this network: 2 misshapen" in error.message
+    assert "does not match this network: 2 of wrong shape" in error.message
     assert error.hint == "the network was trained with other settings: add MODEL.POOLING.NAME avg"
 
 

@@ -126,7 +126,7 @@ def latest_valid(
                 # It may be valid: resuming from an older one would lose steps.
                 hint = "make it readable, or use --resume FILE"
                 raise UserError(error.message, hint) from error
-            log(f"note: skipped a checkpoint: {error.message}")
+            log(f"note: skipped: {error.message}")
     if not candidates:
         return None
     raise UserError(

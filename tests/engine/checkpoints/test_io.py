@@ -134,7 +134,7 @@ def test_weights_that_do_not_fit_are_listed_by_module_and_change_nothing() -> No
         checkpoint_io.load_weights(net, state, "best.pth")
     assert caught.value.message == (
         "best.pth does not match this network: 2 missing (first.* 2), 1 unexpected (third.* 1), "
-        "1 misshapen (second.weight (4, 5) for (4, 3))"
+        "1 of wrong shape (second.weight (4, 5) for (4, 3))"
     )
     torch.testing.assert_close(dict(net.state_dict()), before, rtol=0, atol=0)
 

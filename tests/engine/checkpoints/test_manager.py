@@ -151,7 +151,7 @@ def of_another_program(path: Path) -> None:
 DAMAGES = {
     cut: "damaged or truncated",
     zeroed: "wrong checksum of record .*/data/0",
-    of_another_program: "it has no step, best, parts",
+    of_another_program: "it lacks step, best, parts",
 }
 
 

@@ -250,7 +250,7 @@ def test_claimed_sizes_are_checked(tmp_path: Path, save: Format, which: int) -> 
     assert changed != content
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert re.search(
-        "damaged|truncated|of wrong size|torch cannot read", refused(tmp_path, changed)
+        "damaged|truncated|has the wrong size|torch cannot read", refused(tmp_path, changed)
     )
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 

@@ -124,7 +124,7 @@ def test_a_wrong_table_is_an_error(
     assert message in caught.value.message
     assert "\n" not in caught.value.message + caught.value.hint
     if lines[-1:] == [ALIEN]:
-        assert caught.value.hint.endswith("write eve_red")
+        assert caught.value.hint.endswith("e.g. eve_red")
         from_table(tmp_path, [*LINES, ALIEN.replace("red", "eve_red")])
 
 
