@@ -123,7 +123,7 @@ DAMAGES: dict[str, tuple[str, Damage, str, str]] = {
         "folder",
         append("records.csv", "e/1.jpg,eve,door,red,query\n", "e/1.jpg"),
         "'red' belong to 'anna' (line 2) and 'eve' (line 8)",
-        "write eve_red",
+        "e.g. eve_red",
     ),
     "an empty tracklet": (
         "ccvid",
@@ -188,7 +188,8 @@ def test_training_goes_not_on_with_other_classes_and_says_what_to_do(
 ) -> None:
     more = f"--resume {quoted(weights)} {OTHERS} TRAIN.STEPS 1"
     error, hint = mistake(capsys, line("train", trained, "others-too", more))
-    assert f"{weights} was trained on other classes than toy-reid has (6 there, 12 here)" in error
+    message = "was trained on other classes than those of toy-reid (6 there, 12 here)"
+    assert f"{weights} {message}" in error
     assert "ffreid eval --checkpoint" in hint
 
 
