@@ -2,6 +2,8 @@
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from torch import Tensor, nn
 
 from ffreid.cli import main
+from ffreid.engine.checkpoints import io
 from ffreid.recipes import compose
 from ffreid.reid import model, sources
 from tests.states import without_times
@@ -103,3 +106,18 @@ def metrics(folder: Path, kind: str = "") -> list[dict[str, Any]]:
     """Rows of a run, without what differs from run to run; of one `kind`, or all."""
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
     return [row for row in without_times(rows) if any(name.startswith(kind) for name in row)]
+
+
+@contextmanager
+def interrupted_after(step: int) -> Iterator[None]:
+    """Interrupt the run at its first checkpoint after `step`."""
+    save = io.save
+
+    def save_until(path: Path, state: Any) -> io.Saved:
+        if state["step"] > step:
+            raise KeyboardInterrupt
+        return save(path, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(io, "save", save_until)
+        yield

@@ -84,37 +84,25 @@ def test_tracklets_give_what_an_evaluation_saves(tmp_path: Path) -> None:
     torch.testing.assert_close(model.embed(read), expected[:2])
 
 
-def test_pictures_come_as_pillows_arrays_or_paths(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
+def test_images_may_be_of_pillow_arrays_or_paths_and_grey(tmp_path: Path) -> None:
+    path, grey = tmp_path / "a.png", Image.fromarray(RGB[..., 0])
     Image.fromarray(RGB).save(path)
     features = model_of().embed([RGB, Image.fromarray(RGB), path, str(path)])
     assert all(torch.equal(row, features[0]) for row in features)
-
-
-def test_a_grey_picture_is_brought_to_rgb() -> None:
-    grey = Image.fromarray(RGB[..., 0])
     features = model_of().embed([grey, grey.convert("RGB")])
     assert torch.equal(features[0], features[1])
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_the_batch_size_changes_nothing(size: int) -> None:
-    model, pictures = model_of(), [RGB, RGB[::-1], RGB[:10]]
-    torch.testing.assert_close(model.embed(pictures, batch_size=size), model.embed(pictures))
-
-
-def test_nothing_gives_no_features() -> None:
-    model = model_of()
+def test_neither_batch_size_nor_mode_change_the_features() -> None:
+    model, images = model_of(), [RGB, RGB[::-1], RGB[:10]]
+    first = model.embed(images)
+    model.train()
+    for size in (1, 2, 3):
+        torch.testing.assert_close(model.embed(images, batch_size=size), first)
+    assert torch.equal(model.embed(images), first)
+    assert model.net.training
     (features,) = model.output_spec()
     assert model.embed([]).shape == (0, features.shape[1])
-
-
-def test_embedding_leaves_modes_as_they_are() -> None:
-    model = model_of()
-    first = model.embed([RGB])
-    model.train()
-    assert torch.equal(model.embed([RGB]), first)
-    assert model.net.training
 
 
 def test_a_damaged_picture_that_is_open_already_is_named(tmp_path: Path) -> None:
@@ -159,13 +147,10 @@ def test_what_is_no_tracklet_is_named(images: Any, error: str) -> None:
         model_of("toy-reid-video").embed(images)
 
 
-def test_a_batch_size_of_nothing_is_named() -> None:
-    with pytest.raises(UserError, match="batch_size is 0"):
-        model_of().embed([RGB], batch_size=0)
-
-
-def test_a_diverged_network_is_named() -> None:
+def test_a_batch_size_of_0_and_a_diverged_network_are_refused() -> None:
     model = model_of()
+    with pytest.raises(UserError, match="batch_size is 0"):
+        model.embed([RGB], batch_size=0)
     torch.nn.init.constant_(model.net.get_parameter("last.bias"), torch.nan)
     with pytest.raises(UserError, match="features are NaN"):
         model.embed([RGB])

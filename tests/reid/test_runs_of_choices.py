@@ -24,6 +24,7 @@ from tests.reid.command_line import (
     WIDTH,
     alone,
     ended,
+    interrupted_after,
     line,
     make_toy_data,
     metrics,
@@ -106,20 +107,10 @@ def test_cal_with_memory_trains_and_fills_its_memory(place: Path) -> None:
 
 
 @pytest.mark.parametrize("more", ["", MEMORY, "LOSS.CAL none TRAIN.OPTIMIZER.NAME adamw"])
-def test_a_run_resumed_in_an_epoch_is_bitwise_the_uninterrupted_one(
-    place: Path, more: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_resumed_in_an_epoch_is_bitwise_the_uninterrupted_one(place: Path, more: str) -> None:
     more += " TRAIN.MAX_EPOCH 3 TRAIN.SAVE_EVERY 5"
     assert ended(line("train", place, "whole", more)) == 0
-    save = io.save
-
-    def save_until(path: Path, state: dict[str, int]) -> io.Saved:
-        if state["step"] > 5:
-            raise KeyboardInterrupt
-        return save(path, state)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(io, "save", save_until)
+    with interrupted_after(5):
         assert ended(line("train", place, "again", more)) == 130
     again = place / "toy-reid" / "again"
     assert io.load(again / "last.pth")["step"] == 5
@@ -312,18 +303,3 @@ def test_selection_on_the_validation_split_reports_best_and_last_on_the_test(
     assert "the last checkpoint, selected on the validation split:" in heard.err
     assert "selected on the test set" not in heard.err
     assert heard.out.count("CC, single-shot") == 2
-
-
-def test_one_evaluation_of_vcclothes_gives_its_five_rows(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fill(dataset_trees.build("vcclothes", tmp_path / "data"))
-    more = "TRAIN.BN_GROUPS 1 TRAIN.STEPS 1"
-    assert ended(line("train", tmp_path, "run", more, "vcclothes")) == 0
-    capsys.readouterr()
-    weights = tmp_path / "vcclothes/run/best.pth"
-    assert ended(line("eval", tmp_path, "again", f"--checkpoint {weights}", "vcclothes")) == 0
-    rows = ["general", "SC", "CC", "SC (cameras 2 and 3)", "CC (cameras 3 and 4)"]
-    assert list(read(tmp_path / "vcclothes/again/results.json")["results"]) == rows
-    printed = capsys.readouterr().out
-    assert all(f"  {name}  " in printed for name in rows)

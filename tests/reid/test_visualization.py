@@ -131,13 +131,6 @@ def test_images_are_in_order_with_green_and_red_borders() -> None:
     assert white[0] < query[0] < query[-1] < white[-1] < first[0]
 
 
-@pytest.mark.parametrize("match", [True, False])
-def test_only_the_borders_of_the_results_are_drawn(match: bool) -> None:
-    drawn = draw(match=(match,) * 3)
-    assert bool(columns(drawn, MATCH)) == match
-    assert bool(columns(drawn, MISS)) != match
-
-
 @pytest.mark.parametrize("size", [(256, 128), (20, 60), (60, 20), (1, 1), (300, 40)], ids=str)
 def test_images_of_any_size_fill_their_tile_and_keep_their_aspect_ratio(
     size: tuple[int, int],
@@ -165,11 +158,6 @@ def test_an_empty_list_has_a_text() -> None:
     drawn = draw(count=0)
     assert columns(drawn, MATCH) == columns(drawn, MISS) == []
     assert (drawn[:, drawn.shape[1] // 2 :] > 200).any()
-
-
-def test_lists_of_unequal_lengths_are_an_error() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        draw_rank_list(QUERY_IMAGE, IMAGES, is_match=[True], distances=[1, 2, 3])
 
 
 def test_a_sheet_stacks_lists_of_different_lengths() -> None:
