@@ -85,8 +85,8 @@ def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
 
 def append_line(folder: Path, line: str, *, name: str = "log_train.log") -> None:
     """Append a line to ``log_train.log``."""
-    with write_errors(folder / name), (folder / name).open("a") as file:
-        file.write(f"{line}\n")
+    with write_errors(folder / name), (folder / name).open("ab") as file:
+        file.write(f"{line}\n".encode())
 
 
 def truncate_log(folder: Path, count: int) -> None:
