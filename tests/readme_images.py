@@ -18,7 +18,7 @@ from ffreid.pose.draw import ROW
 from ffreid.reid.visualization import BORDER, GAP, LINE, TILE_HEIGHT, TILE_WIDTH
 
 Image = npt.NDArray[np.uint8]
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+PACKAGE = Path(__file__).resolve().parents[1] / "ffreid"
 WIDTH, COLOURS = 840, 256
 FRAME = "data/0048/000001"
 LISTS, SHOWN = 8, (4, 6, 7)
@@ -29,10 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
     runs = parser.parse_args().runs.resolve()
-    DOCS.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder:
-        save("pose.png", pose_image(Path(folder)))
-    save("reid.png", reid_image(runs))
+        save("pose/example.png", pose_image(Path(folder)))
+    save("reid/example.png", reid_image(runs))
 
 
 def pose_image(folder: Path) -> Image:
@@ -85,8 +84,8 @@ def save(name: str, image: Image) -> None:
     palette = Pillow.fromarray(image[..., ::-1].copy()).quantize(
         COLOURS, Pillow.Quantize.FASTOCTREE
     )
-    palette.save(DOCS / name, optimize=True)
-    sys.stdout.write(f"{DOCS / name}: {(DOCS / name).stat().st_size} bytes\n")
+    palette.save(PACKAGE / name, optimize=True)
+    sys.stdout.write(f"{PACKAGE / name}: {(PACKAGE / name).stat().st_size} bytes\n")
 
 
 if __name__ == "__main__":

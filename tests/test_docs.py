@@ -36,7 +36,7 @@ POSE = (
 )
 SMALL = {"toy-reid": REID.split(), "toy-pose": POSE.split()}
 TRAIN_ON_TOYS = [f"ffreid train --dataset {name}" for name in SMALL]
-REPOSITORY_FOLDERS = ("ffreid/", "tests/", "configs/", "docs/", ".ci/")
+REPOSITORY_FOLDERS = ("ffreid/", "tests/", "configs/", ".ci/")
 OTHER_FLAGS = ("-m", "-n", "--signal")
 """Of Python, pytest and SLURM."""
 NOT_HERE = ("configs/default_img.py", "gen_obj_info.py", "my_cool_root", "configs/reid/mini.yaml")
