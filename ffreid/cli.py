@@ -190,16 +190,16 @@ def convert_checkpoint(
             callback=flags.accept_negative_numbers,
         ),
     ] = None,
-    force: Annotated[bool, option("Overwrite an existing file.", None, "--force")] = False,
-    dry_run: Annotated[bool, option("Describe the checkpoint only.", None, "--dry-run")] = False,
-    check: Annotated[bool, option("Load it and run a forward pass.", None, "--check")] = False,
+    force: Annotated[bool, option("Overwrite an existing file.", "--force")] = False,
+    dry_run: Annotated[bool, option("Describe the checkpoint only.", "--dry-run")] = False,
+    check: Annotated[bool, option("Load it and run a forward pass.", "--check")] = False,
     to: Annotated[str, option("Format to write: ffreid, original or safetensors.")] = "ffreid",
     legacy: Annotated[
-        bool, option("With --to original: for PyTorch before 1.6.", None, "--legacy")
+        bool, option("With --to original: for PyTorch before 1.6.", "--legacy")
     ] = False,
     weights: Annotated[str, option("Weights to convert if there are several, e.g. ema.")] = "",
     trust_pickle: Annotated[
-        bool, option("Allow code in the file; only if you trust it.", None, "--trust-pickle")
+        bool, option("Allow code in the file; only if you trust it.", "--trust-pickle")
     ] = False,
 ) -> None:
     """Describe a checkpoint and convert it to ffreid's or the original authors' format."""
@@ -240,7 +240,7 @@ def migrate(
 @app.command()
 def bench(
     task: Annotated[str, typer.Argument(metavar="TASK", help="Task to benchmark: pose or reid.")],
-    quick: Annotated[bool, option("Use small inputs, few repetitions.", None, "--quick")] = False,
+    quick: Annotated[bool, option("Use small inputs, few repetitions.", "--quick")] = False,
     json: flags.JsonFile = None,
 ) -> None:
     """Benchmark each stage; optimized stages also against their reference implementation."""
@@ -281,7 +281,7 @@ def _print_version(value: bool) -> None:
 def root_options(
     version: Annotated[
         bool,
-        option("Print the version.", None, "--version", callback=_print_version, is_eager=True),
+        option("Print the version.", "--version", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """FFB6D 6D object pose estimation and CAL clothes-changing person re-identification."""

@@ -71,7 +71,7 @@ def merge_file(cfg: CfgNode, path: Path) -> None:
     if not isinstance(tree, Mapping | None):
         raise UserError(f"{path} has no keys", hint)
     # Old keys last: a dumped configuration of before has both TRAIN.AMP and TRAIN.PRECISION.
-    for key, value in sorted(_leaves(tree or {}), key=lambda leaf: leaf[0] in RENAMED):
+    for key, value in sorted(leaves(tree or {}), key=lambda leaf: leaf[0] in RENAMED):
         if value is not None or not isinstance(_get(cfg, key), CfgNode):  # else an empty section
             _set(cfg, key, value, f"in {path}")
 
@@ -86,9 +86,18 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
         _set(cfg, key, text, "on the command line")
 
 
+def leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings of nested sections by dotted key."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def keys(cfg: CfgNode) -> Iterator[str]:
     """All dotted keys of the tree that have a value."""
-    return (key for key, _ in _leaves(cfg))
+    return (key for key, _ in leaves(cfg))
 
 
 def lookup(cfg: CfgNode, key: str) -> Any:
@@ -103,7 +112,7 @@ def differing(cfg: CfgNode, dumped: str) -> list[tuple[str, Any, Any]]:
 
     Keys that only one of the two has are ignored.
     """
-    earlier, now = dict(_leaves(yaml.safe_load(dumped))), dict(_leaves(cfg))
+    earlier, now = dict(leaves(yaml.safe_load(dumped))), dict(leaves(cfg))
     for old, (new, convert) in RENAMED.items():
         if old in earlier and old not in now and new in now:
             earlier[new] = convert(earlier[old], earlier.get(new, now[new]))
@@ -134,14 +143,6 @@ def check_folder(cfg: CfgNode, tree: str) -> None:
             "use --root FOLDER (or set FFREID_DATA) with the dataset's folder or the one that "
             f"contains it; expected layout: {tree}",
         )
-
-
-def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _get(cfg: CfgNode, key: str) -> Any:

@@ -34,7 +34,7 @@ PAIRS = {"ignore_unknown_options": True}
 """Context settings of commands with KEY VALUE pairs, see `accept_negative_numbers`."""
 
 
-def option(help: str, panel: str | None = None, *names: str, **more: Any) -> Any:
+def option(help: str, *names: str, panel: str | None = None, **more: Any) -> Any:
     """Declare an option with its help, in a panel of the help page."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
@@ -51,51 +51,61 @@ def accept_negative_numbers(context: typer.Context, values: list[str] | None) ->
     return values or []
 
 
-Dataset = Annotated[str, option(f"Dataset: {', '.join(recipes())}.", DATA)]
+Dataset = Annotated[str, option(f"Dataset: {', '.join(recipes())}.", panel=DATA)]
 Root = Annotated[
-    Path | None, option("The dataset's folder or its parent; default: $FFREID_DATA.", DATA)
+    Path | None, option("The dataset's folder or its parent; default: $FFREID_DATA.", panel=DATA)
 ]
-Cls = Annotated[str | None, option("LineMOD object, e.g. ape.", DATA)]
-Recipe = Annotated[Path | None, option("YAML file, or the name of a recipe.", RUN, "--cfg")]
-Output = Annotated[Path | None, option("Folder for runs; default: runs.", RUN)]
-Tag = Annotated[str | None, option("Name of the run; results go to OUTPUT/DATASET/TAG.", RUN)]
-Resume = Annotated[str | None, option("Checkpoint to resume from, or auto for the latest.", RUN)]
+Cls = Annotated[str | None, option("LineMOD object, e.g. ape.", panel=DATA)]
+Recipe = Annotated[Path | None, option("YAML file, or the name of a recipe.", "--cfg", panel=RUN)]
+Output = Annotated[Path | None, option("Folder for runs; default: runs.", panel=RUN)]
+Tag = Annotated[str | None, option("Name of the run; results go to OUTPUT/DATASET/TAG.", panel=RUN)]
+Resume = Annotated[
+    str | None, option("Checkpoint to resume from, or auto for the latest.", panel=RUN)
+]
 CHECKPOINT = "Checkpoint to evaluate; default: best.pth of the run, else last.pth."
-Checkpoint = Annotated[Path | None, option(CHECKPOINT, RUN, "--checkpoint", "--resume")]
-Gpu = Annotated[str | None, option("GPUs to use, e.g. 0 or 0,1.", RUN)]
-Gpus = Annotated[int | None, option("Number of processes to launch, one per device.", RUN)]
-TensorBoard = Annotated[bool, option("Also write TensorBoard event files.", RUN, "--tensorboard")]
-EvaluateOnly = Annotated[bool, option("Only evaluate the checkpoint of --resume.", RUN, "--eval")]
+Checkpoint = Annotated[Path | None, option(CHECKPOINT, "--checkpoint", "--resume", panel=RUN)]
+Gpu = Annotated[str | None, option("GPUs to use, e.g. 0 or 0,1.", panel=RUN)]
+Gpus = Annotated[int | None, option("Number of processes to launch, one per device.", panel=RUN)]
+TensorBoard = Annotated[
+    bool, option("Also write TensorBoard event files.", "--tensorboard", panel=RUN)
+]
+EvaluateOnly = Annotated[
+    bool, option("Only evaluate the checkpoint of --resume.", "--eval", panel=RUN)
+]
 Precision = Annotated[
     str | None,
-    option("Data type: fp32 (default) or fp64; fp16 or bf16 for mixed precision.", NUMBERS),
+    option("Data type: fp32 (default) or fp64; fp16 or bf16 for mixed precision.", panel=NUMBERS),
 ]
 Amp = Annotated[
-    bool, option("Mixed precision: bf16 if the GPU supports it, else fp16.", NUMBERS, "--amp")
+    bool, option("Mixed precision: bf16 if the GPU supports it, else fp16.", "--amp", panel=NUMBERS)
 ]
 OptLevel = Annotated[
-    str | None, option("Deprecated apex option; O1 to O3 mean --amp.", NUMBERS, "--opt_level")
+    str | None, option("Deprecated apex option; O1 to O3 mean --amp.", "--opt_level", panel=NUMBERS)
 ]
 Deterministic = Annotated[
-    bool, option("Use only deterministic GPU kernels (slower).", NUMBERS, "--deterministic")
+    bool, option("Use only deterministic GPU kernels (slower).", "--deterministic", panel=NUMBERS)
 ]
-Overfit = Annotated[int | None, option("Train on only this many samples.", DEBUG, min=1)]
+Overfit = Annotated[int | None, option("Train on only this many samples.", panel=DEBUG, min=1)]
 DRY_RUN = "Run one training step and one evaluation batch; write nothing."
-DryRun = Annotated[bool, option(DRY_RUN, DEBUG, "--dry-run")]
-Profile = Annotated[int, option("Number of steps to trace with torch.profiler.", DEBUG, min=0)]
-Pictures = Annotated[int, option("Number of images to draw: poses, or rank lists.", min=0)]
-JsonFile = Annotated[
-    Path | None, option("Also write the results to this JSON file.", None, "--json")
+DryRun = Annotated[bool, option(DRY_RUN, "--dry-run", panel=DEBUG)]
+Profile = Annotated[
+    int, option("Number of steps to trace with torch.profiler.", panel=DEBUG, min=0)
 ]
+Pictures = Annotated[int, option("Number of images to draw: poses, or rank lists.", min=0)]
+JsonFile = Annotated[Path | None, option("Also write the results to this JSON file.", "--json")]
 TEST_GT = "Use ground-truth labels and offsets instead of predictions."
-TestGt = Annotated[bool, option(TEST_GT, POSE, "--test-gt")]
+TestGt = Annotated[bool, option(TEST_GT, "--test-gt", panel=POSE)]
 PREDICTIONS = "Poses to score: a folder of text files, or a CSV file in BOP's format."
-Predictions = Annotated[Path | None, option(PREDICTIONS, POSE)]
-Truth = Annotated[Path | None, option("Ground-truth poses for --predictions.", POSE)]
-Frames = Annotated[Path | None, option("File that lists the frames of --predictions.", POSE)]
-SaveFeatures = Annotated[Path | None, option("Write features and labels to this .npz file.", REID)]
-Features = Annotated[Path | None, option("Evaluate this file of --save-features.", REID)]
-Rerank = Annotated[bool, option("Also evaluate with k-reciprocal re-ranking.", REID, "--rerank")]
+Predictions = Annotated[Path | None, option(PREDICTIONS, panel=POSE)]
+Truth = Annotated[Path | None, option("Ground-truth poses for --predictions.", panel=POSE)]
+Frames = Annotated[Path | None, option("File that lists the frames of --predictions.", panel=POSE)]
+SaveFeatures = Annotated[
+    Path | None, option("Write features and labels to this .npz file.", panel=REID)
+]
+Features = Annotated[Path | None, option("Evaluate this file of --save-features.", panel=REID)]
+Rerank = Annotated[
+    bool, option("Also evaluate with k-reciprocal re-ranking.", "--rerank", panel=REID)
+]
 Pairs = Annotated[
     list[str] | None,
     typer.Argument(

@@ -149,6 +149,16 @@ def block_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def process_exists(pid: int) -> bool:
+    """Whether a process of this host exists; not for Windows, where `os.kill` would end it."""
+    with suppress(PermissionError):  # it exists and belongs to another user
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
 def ignore_signals_in_worker() -> None:
     """Make a data worker ignore the signals that a terminal, SLURM or torchrun send to all.
 

@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from ffreid.engine import batchnorm
-from ffreid.engine.distributed import group as group_module
+from ffreid.engine.distributed import group
 from ffreid.engine.ema import Averages
 from ffreid.engine.task import Batch, Losses, Progress, Task, stateful_modules, unwrap
 
@@ -86,7 +86,7 @@ class TrainStep:
         for name in task.optimized:
             if backend:
                 getattr(task, name).compile(backend=backend)
-            if group_module.size() > 1:
+            if group.size() > 1:
                 setattr(task, name, DistributedDataParallel(getattr(task, name)))
         self._buffers = list(task.buffers())
         self._saved_buffers = [buffer.clone() for buffer in self._buffers]
@@ -220,8 +220,8 @@ class TrainStep:
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         optimiser = self.optimisers[name]
-        for group in optimiser.param_groups:
-            group["lr"] = self.rates[name](at.step)
+        for param_group in optimiser.param_groups:
+            param_group["lr"] = self.rates[name](at.step)
         self.scaler.unscale_(optimiser)
         parameters = _parameters(optimiser)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -271,7 +271,7 @@ class TrainStep:
         """Put the task in evaluation mode, with the first process's statistics everywhere."""
         self.task.eval()
         for name in self.optimisers:
-            group_module.broadcast_buffers(unwrap(getattr(self.task, name)))
+            group.broadcast_buffers(unwrap(getattr(self.task, name)))
 
     @torch.no_grad()
     def evaluate(self, batches: Iterator[Any], at: Progress) -> dict[str, float]:
@@ -284,7 +284,7 @@ class TrainStep:
             for _, losses in self._phases(batch, at):
                 for key, term in _detached(losses).items():
                     sums[key] = sums.get(key, 0.0) + len(batch) * float(term)
-        rows = group_module.gather_rows([(sums, samples)])
+        rows = group.gather_rows([(sums, samples)])
         if not (total := sum(count for _, count in rows)):
             return {}
         keys = sorted({key for row, _ in rows for key in row})
@@ -295,8 +295,8 @@ def mean_over_processes(terms: Terms, device: torch.device) -> dict[tuple[str, s
     """Average terms over processes, and sum counts."""
     keys = sorted(terms)
     stacked = torch.stack([terms[key].to(device, torch.float64) for key in keys])
-    means = zip(keys, group_module.mean(stacked).tolist(), strict=True)
-    return {k: mean * group_module.size() if k[0] == "count" else mean for k, mean in means}
+    means = zip(keys, group.mean(stacked).tolist(), strict=True)
+    return {k: mean * group.size() if k[0] == "count" else mean for k, mean in means}
 
 
 def with_loss(means: Mapping[tuple[str, str], float]) -> dict[str, float]:
@@ -309,7 +309,7 @@ def _suspects(terms: Terms, micro_batches: Sequence[Batch]) -> tuple[str, ...]:
     """Samples of the processes whose terms are not finite, or of all if only gradients are not."""
     finite = all(bool(term.isfinite().all()) for term in terms.values())
     names = [name for batch in micro_batches for name in batch.names]
-    rows = group_module.gather_rows([(finite, name) for name in names])
+    rows = group.gather_rows([(finite, name) for name in names])
     bad = [name for finite, name in rows if not finite]
     return tuple(bad or [name for _, name in rows])
 
@@ -320,7 +320,7 @@ def _detached(losses: Losses) -> Terms:
 
 
 def _parameters(optimiser: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    return [p for param_group in optimiser.param_groups for p in param_group["params"]]
 
 
 def _copy(source: list[Tensor], target: list[Tensor]) -> None:

@@ -37,15 +37,15 @@ class Trainer:
         self,
         cfg: CfgNode,
         world: World,
-        modules: TaskModules,
+        task_modules: TaskModules,
         folder: Path,
         *,
         state: Mapping[str, Any] | None = None,
         origin: str = "",
     ) -> None:
         self.cfg, self.world, self.folder = cfg, world, folder
-        self.sources, self.build = modules.sources, modules.build
-        self.validation = modules.validation
+        self.sources, self.build = task_modules.sources, task_modules.build
+        self.validation = task_modules.validation
         self.source = group.main_process_first(lambda: self.sources.open_source(cfg))
         self.sources.check_source(cfg, self.source)
         self.classes = self.sources.class_names(self.source)

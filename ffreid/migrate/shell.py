@@ -20,8 +20,10 @@ UNQUOTED = re.compile(r"[\w@%+=:,./<>-]+")
 """What needs no quotes, placeholders such as ``<logs>`` included."""
 PYTHON = re.compile(r"(?:\S*/)?python[\d.]*|\$\{?python\}?|(?:\S*/)?torchrun", re.IGNORECASE)
 SCRIPT = re.compile(r"[\w./~@+${}-]+")
-STARTERS = {"if", "then", "else", "do", "while", "!", "{", "time", "exec", "env", "nohup", "nice"}
-STARTERS |= {"setsid", "srun"}
+STARTERS = {
+    *("if", "then", "else", "do", "while", "!", "{"),
+    *("time", "exec", "env", "nohup", "nice", "setsid", "srun"),
+}
 """After these, the shell or the program runs a script by its name alone."""
 LAUNCHERS = ("torch.distributed.launch", "torch.distributed.run")
 SWITCHES = {"use_env", "standalone", "no_python"}
@@ -105,11 +107,17 @@ def read(words: Sequence[str], scripts: Iterable[str]) -> Command | None:
             launcher, rest = _launcher(word, rest[1:])
         elif not (word.endswith(".py") and script_name(word) in scripts):
             continue
-        elif not {*[part for part in before if not re.match(r"\w+=", part)][:1]} <= STARTERS:
+        elif not _can_run_script(before):
             return None  # such as vim main.py
         is_known = script_name(rest[0]) in scripts
         return Command(before, launcher, rest[0], rest[1:]) if is_known else None
     return None
+
+
+def _can_run_script(before: Sequence[str]) -> bool:
+    """Whether a script after these words is run by its name, not passed to another program."""
+    programs = [word for word in before if not re.match(r"\w+=", word)]
+    return not programs or programs[0] in STARTERS
 
 
 def _launcher(program: str, rest: list[str]) -> tuple[dict[str, Flag], list[str]]:

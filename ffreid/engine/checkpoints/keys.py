@@ -23,14 +23,33 @@ ROLES = {
 APEX = "apex loss scaler: the scale is estimated again"
 DROPPED = {
     APEX: {"amp"},
-    "loss scaler: the scale is estimated again": {"scaler", "grad_scaler", "loss_scaler"}
-    | {"native_amp_scaling_state"},
-    "learning rates follow from the configuration and the step": {"scheduler", "lr_scheduler"}
-    | {"lr_schedulers", "lr_sched"},
-    "settings of the program that wrote the file": {"args", "cfg", "config", "opt", "hparams"}
-    | {"hyper_parameters", "loops", "callbacks"},
-    "random states: in ffreid, samples depend on seed and epoch only": {"rng_state"}
-    | {"cuda_rng_state", "random_state"},
+    "loss scaler: the scale is estimated again": {
+        "scaler",
+        "grad_scaler",
+        "loss_scaler",
+        "native_amp_scaling_state",
+    },
+    "learning rates follow from the configuration and the step": {
+        "scheduler",
+        "lr_scheduler",
+        "lr_schedulers",
+        "lr_sched",
+    },
+    "settings of the program that wrote the file": {
+        "args",
+        "cfg",
+        "config",
+        "opt",
+        "hparams",
+        "hyper_parameters",
+        "loops",
+        "callbacks",
+    },
+    "random states: in ffreid, samples depend on seed and epoch only": {
+        "rng_state",
+        "cuda_rng_state",
+        "random_state",
+    },
 }
 """Names of entries that are dropped, by reason."""
 

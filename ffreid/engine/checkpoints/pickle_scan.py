@@ -17,17 +17,35 @@ import torch
 
 from ffreid.engine.checkpoints.file_types import printable
 
-ITEM_SIZES = dict.fromkeys(("Char", "Byte", "Bool"), 1) | {"Half": 2, "BFloat16": 2, "Short": 2}
-ITEM_SIZES |= {"Float": 4, "Int": 4, "Double": 8, "Long": 8, "ComplexFloat": 8, "ComplexDouble": 16}
-STORAGES = {f"torch.{name}Storage": size for name, size in ITEM_SIZES.items()}
-STORAGES |= {"torch.storage.UntypedStorage": 1}
+ITEM_SIZES = {
+    1: ("Char", "Byte", "Bool"),
+    2: ("Half", "BFloat16", "Short"),
+    4: ("Float", "Int"),
+    8: ("Double", "Long", "ComplexFloat"),
+    16: ("ComplexDouble",),
+}
+STORAGES = {f"torch.{name}Storage": size for size, names in ITEM_SIZES.items() for name in names}
+STORAGES["torch.storage.UntypedStorage"] = 1
 """Bytes per element of torch's storages, by the names that they have in files since 2017."""
 DTYPES = {str(value) for value in vars(torch).values() if type(value) is torch.dtype}
-NUMPY = {"numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
-WEIGHTS = {*STORAGES, *DTYPES, *NUMPY, "torch.Size", "torch.device", "_codecs.encode"}
-WEIGHTS |= {f"torch._utils._rebuild_{kind}" for kind in ("tensor", "tensor_v2", "tensor_v3")}
-WEIGHTS |= {"torch._utils._rebuild_parameter", "builtins.set", "builtins.complex"}
-WEIGHTS |= {"collections.OrderedDict", "collections.Counter"}
+WEIGHTS = {
+    *STORAGES,
+    *DTYPES,
+    "torch.Size",
+    "torch.device",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_tensor_v3",
+    "torch._utils._rebuild_parameter",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "builtins.complex",
+    "builtins.set",
+    "collections.Counter",
+    "collections.OrderedDict",
+    "_codecs.encode",
+}
 """Globals that checkpoints need; torch's own list has more, such as sparse tensors."""
 MAX_TUPLE_DEPTH = 16
 """Hashing tuples nested without limit would overflow the stack."""

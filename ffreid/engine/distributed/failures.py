@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from ffreid.engine.signals import Stopped
+from ffreid.engine.signals import Stopped, process_exists
 from ffreid.errors import UserError, flat
 
 BUG, USER_ERROR, INTERRUPTED = 1, 2, 130
@@ -132,13 +132,7 @@ class Watchdog:
 
     def _is_gone(self, rank: int) -> bool:
         host, pid = self.places[rank]
-        if host == self.places[self.rank][0]:
-            with suppress(PermissionError):
-                try:
-                    os.kill(pid, 0)
-                except ProcessLookupError:
-                    return True
-        return False
+        return host == self.places[self.rank][0] and not process_exists(pid)
 
     def _has(self, key: str) -> bool:
         try:

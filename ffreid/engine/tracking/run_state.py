@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ffreid.atomic import atomic_write, to_json_data
+from ffreid.engine.signals import process_exists
 from ffreid.errors import UserError
 
 NAME = "state.json"
@@ -77,13 +78,8 @@ def _is_alive(status: dict[str, Any]) -> bool:
             return False
         return time.time() - updated.timestamp() < TIMEOUT
     pid = status.get("pid")
-    if not isinstance(pid, int) or pid <= 0:
+    if not isinstance(pid, int) or pid <= 0 or not process_exists(pid):
         return False
-    with suppress(PermissionError):  # it exists and belongs to another user
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
     # The number may belong to another process by now.
     return _start_time(pid) == status.get("process")
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from ffreid import atomic, report
+from ffreid.config import leaves
 from ffreid.engine.tracking import run_state
 from ffreid.errors import UserError
 
@@ -34,7 +35,7 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Its configuration, by dotted key."""
-        return dict(_flatten(_read(self.folder / "config.yaml", yaml.safe_load)))
+        return dict(leaves(_read(self.folder / "config.yaml", yaml.safe_load)))
 
     @cached_property
     def metrics(self) -> Rows:
@@ -169,14 +170,6 @@ def _run_folders(top: Path) -> Iterator[Path]:
             subfolders.clear()  # a run folder holds no other runs
             yield Path(folder)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
