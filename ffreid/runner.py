@@ -18,8 +18,8 @@ from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.dry_run import show as show_dry_run
 from ffreid.engine.loading import worker_errors
-from ffreid.engine.tracking import run_folder as run_folders
 from ffreid.engine.tracking import tensorboard
+from ffreid.engine.tracking.run_folder import create_folder
 from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 
@@ -63,7 +63,7 @@ def train(
                     f"{folder} already contains a run",
                     "resume it with --resume auto, or start another with --tag NAME",
                 )
-            run_folders.create_folder(folder)
+            create_folder(folder)
         trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
         del state
         trainer.fit(stop_at, profiled_steps=profiled_steps)
@@ -177,7 +177,7 @@ def evaluate(
 
 
 def describe_dataset(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str, Any]:
-    """Print the contents of each split of the data set, with the published counts."""
+    """Print the contents of each split of the dataset, with the published counts."""
     if json_file is not None:
         atomic.check_writable(json_file)
     source = tasks.modules(cfg.TASK).sources.open_source(cfg)

@@ -252,7 +252,7 @@ def make_data(dataset: str, place: Path) -> None:
 
 
 def kill_training(dataset: str, place: Path, *, count: int, seed: int) -> Tally:
-    """Kill runs of a toy data set that are started through the command line."""
+    """Kill runs of a toy dataset that are started through the command line."""
     from ffreid.cli import main as ffreid
 
     (place / dataset).mkdir(parents=True)
@@ -269,7 +269,7 @@ def kill_training(dataset: str, place: Path, *, count: int, seed: int) -> Tally:
 def main() -> int:
     """Kill runs and print a table; return 1 at the first failure."""
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
-    parser.add_argument("--count", type=int, default=20, help="kills per data set")
+    parser.add_argument("--count", type=int, default=20, help="kills per dataset")
     parser.add_argument("--dataset", choices=DATASETS, action="append", help="default: both")
     parser.add_argument("--tiny", action="store_true", help="toy-reid: use a tiny network")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
@@ -300,7 +300,7 @@ def main() -> int:
                 return 1
         steps = ", ".join(map(str, sorted(tally.steps)))
         rows.append([dataset, *tally.kills, tally.parts, tally.finished, steps])
-    columns = ["data set", "any moment", "saving", "left a .part", "finished", "resumed from"]
+    columns = ["dataset", "any moment", "saving", "left a .part", "finished", "resumed from"]
     report.show_table("survived kills", columns, rows)
     return 0
 

@@ -145,22 +145,22 @@ class Task(nn.Module):
 
 
 class Sources(Protocol):
-    """A task's module ``sources``: its data sets."""
+    """A task's module ``sources``: its datasets."""
 
     def open_source(self, cfg: CfgNode) -> Any:
-        """Open the data set; it has ``summary()``."""
+        """Open the dataset; it has ``summary()``."""
 
     def check_source(self, cfg: CfgNode, source: Any) -> None:
         """Refuse early what would fail later."""
 
     def notes(self, cfg: CfgNode, source: Any) -> list[str]:
-        """Lines for the user about the data set and the settings."""
+        """Lines for the user about the dataset and the settings."""
 
     def class_names(self, source: Any) -> list[str]:
         """Names of the classes, for checkpoints."""
 
     def synthetic_folder(self, cfg: CfgNode) -> Path | None:
-        """Folder of synthetic data; None for real data sets."""
+        """Folder of synthetic data; None for real datasets."""
 
 
 class Build(Protocol):

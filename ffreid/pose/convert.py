@@ -25,7 +25,7 @@ ALIASES = {
 SEGMENTATION, KEYPOINTS = "rgbd_seg_layer.3.conv.weight", "kp_ofst_layer.3.conv.weight"
 YCB_CLASSES, LINEMOD_CLASSES = 22, 2
 DATASETS = {YCB_CLASSES: "ycb", LINEMOD_CLASSES: "linemod"}
-"""The originals' data sets by their number of classes."""
+"""The originals' datasets by their number of classes."""
 STEPS, BEST = ("it", "global_step", "step", "iteration"), ("best_prec", "best_model_score")
 """Entries with the number of steps, and with the best loss."""
 BACKBONE = ("ResNet-34", "pose")
@@ -148,7 +148,7 @@ def to_original(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def add_class_names(state: Mapping[str, Any], names: Sequence[str], path: Path) -> dict[str, Any]:
-    """Add the data set's object names to a converted checkpoint without class names."""
+    """Add the dataset's object names to a converted checkpoint without class names."""
     count = state.get("class_count")
     if "classes" in state or count is None:
         return dict(state)

@@ -110,7 +110,7 @@ def folder_objects(dataset_name: str, folder: Path) -> ObjectModels:
             raise UserError(f"{path}: shape {values.shape}", f"write {expected} numbers in metres")
         return values
 
-    names = tuple(read_lines(folder / "dataset_config/classes.txt"))
+    names = tuple(read_lines(folder / "dataset_config/classes.txt", "class name"))
     symmetric_file = folder / "dataset_config/symmetric.txt"
     symmetric = symmetric_file.read_text().split() if symmetric_file.is_file() else []
     if unknown := set(symmetric) - set(names):

@@ -37,7 +37,7 @@ class InstanceScore:
         index: the frame's position in the evaluation's list.
         frame: the frame's name.
         class_id: 1 … M.
-        seen: the class was predicted in this frame.
+        detected: the class was predicted in this frame.
         solved: it was, and points were left to vote for its pose.
         add: ADD.
         adds: ADD-S.

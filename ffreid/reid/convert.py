@@ -74,7 +74,7 @@ def _network(state: Mapping[str, Tensor]) -> str:
 
 
 def _head_sizes(contents: CheckpointContents) -> dict[str, int | float | str]:
-    """Count the classes of the heads, and name the data set that has these counts."""
+    """Count the classes of the heads, and name the dataset that has these counts."""
     facts: dict[str, int | float | str] = {}
     head, clothes = contents.weights.get("classifier", {}), contents.weights.get("clothes", {})
     weight = head.get("weight", head.get("classifier.weight"))

@@ -134,7 +134,7 @@ def draw_rank_list(
     columns.insert(3, _background(height, 2 * GAP))  # between query and gallery
     if not gallery:
         columns.append(_background(height, 2 * TILE_WIDTH))
-        _write(columns[-1], ["nothing in the gallery", "but junk"], TILE_HEIGHT // 2)
+        _write(columns[-1], ["only junk images", "in the gallery"], TILE_HEIGHT // 2)
     row = np.concatenate(columns, axis=1)
     head = _background(LINE + GAP if title else GAP, row.shape[1])
     _write(head, [title], 0)

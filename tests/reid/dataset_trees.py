@@ -1,4 +1,4 @@
-"""Small trees in the real layouts of all data sets, of empty pictures."""
+"""Small trees in the real layouts of all datasets, of empty pictures."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -75,7 +75,7 @@ d/1.jpg,9,yard,white,gallery
 
 
 def build(name: str, folder: Path) -> Path:
-    """Build the data set `name` below `folder`, which is the root to read it from."""
+    """Build the dataset `name` below `folder`, which is the root to read it from."""
     lists, pictures = contents(name)
     return write(folder, lists, pictures)
 
@@ -89,7 +89,7 @@ def write(folder: Path, texts: Mapping[str, str], empty: Iterable[str]) -> Path:
 
 
 def contents(name: str) -> tuple[dict[str, str], list[str]]:
-    """Files of text by path, and paths of empty pictures, of the data set `name`."""
+    """Files of text by path, and paths of empty pictures, of the dataset `name`."""
     if name == "deepchange":
         return _deepchange()
     if name == "ccvid":

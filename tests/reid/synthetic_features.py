@@ -15,7 +15,7 @@ from ffreid.reid.retrieval.protocols import STANDARD, Protocol, label_columns
 
 
 class TensorDataset(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
-    """An evaluation's data set of tensors (N, ...), those with an index in `broken` unreadable."""
+    """An evaluation's dataset of tensors (N, ...), those with an index in `broken` unreadable."""
 
     def __init__(self, images: Tensor, broken: Sequence[int] = ()) -> None:
         self.images, self.broken = images, broken

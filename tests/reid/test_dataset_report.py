@@ -1,4 +1,4 @@
-"""Counts of the data sets beside the published ones."""
+"""Counts of the datasets beside the published ones."""
 
 import json
 from dataclasses import replace

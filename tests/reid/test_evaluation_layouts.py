@@ -1,4 +1,4 @@
-"""An evaluation of every data set, on small trees in the real layouts."""
+"""An evaluation of every dataset, on small trees in the real layouts."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def loaded(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, d
 
 
 def build(name: str, root: Path) -> Path:
-    """The data set's small tree, its pictures filled with noise."""
+    """The dataset's small tree, its pictures filled with noise."""
     dataset_trees.build(name, root)
     rng = np.random.default_rng(5)
     for path in sorted(root.rglob("*.*")):

@@ -74,7 +74,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     """Load `state` into `module`; every key and shape must match.
 
     Raises:
-        UserError: listing missing, unexpected and misshapen keys by module.
+        UserError: listing missing, unexpected and mismatched keys by module.
     """
     if problems := compare(module, state).problems():
         raise UserError(
@@ -86,12 +86,12 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
 
 @dataclass(frozen=True)
 class Comparison:
-    """Keys of a state dict against a network's `total`; of misshapen ones, both shapes as text."""
+    """Keys of a state dict against a network's `total`; of mismatched ones, both shapes as text."""
 
     total: int
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    misshapen: dict[str, str]
+    mismatched: dict[str, str]
 
     def problems(self) -> str:
         """Describe what does not match, by module; empty if every key and shape does."""
@@ -101,19 +101,19 @@ class Comparison:
             first = [f"{name}.* {count}" for name, count in groups.most_common(4)]
             first += ["…"] * (len(groups) > 4)
             problems += [f"{len(keys)} {kind} ({', '.join(first)})"] if keys else []
-        if shapes := list(self.misshapen.values()):
+        if shapes := list(self.mismatched.values()):
             problems.append(f"{len(shapes)} of wrong shape ({'; '.join(shapes[:3])})")
         return ", ".join(problems)
 
     def rows(self) -> list[tuple[str, int, int, int, str]]:
-        """Counts by module, with an example: (module, missing, unexpected, misshapen, key)."""
-        kinds = (self.missing, self.unexpected, tuple(self.misshapen))
-        missing, unexpected, misshapen = (Counter(map(module_of, keys)) for keys in kinds)
+        """Counts by module, with an example: (module, missing, unexpected, mismatched, key)."""
+        kinds = (self.missing, self.unexpected, tuple(self.mismatched))
+        missing, unexpected, mismatched = (Counter(map(module_of, keys)) for keys in kinds)
         examples: dict[str, str] = {}
         for key in chain(*kinds):
-            examples.setdefault(module_of(key), self.misshapen.get(key, key))
+            examples.setdefault(module_of(key), self.mismatched.get(key, key))
         return [
-            (name, missing[name], unexpected[name], misshapen[name], example)
+            (name, missing[name], unexpected[name], mismatched[name], example)
             for name, example in examples.items()
         ]
 

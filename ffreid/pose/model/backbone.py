@@ -24,8 +24,8 @@ def load_backbone(net: nn.Module, source: str) -> None:
     expected = [key for key in current if key.startswith(prefixes)]
     # Files older than PyTorch 0.4.1 have no step counters.
     missing = [k for k in expected if k not in renamed and not k.endswith("num_batches_tracked")]
-    misshapen = [k for k, v in renamed.items() if k in current and v.shape != current[k].shape]
+    mismatched = [k for k, v in renamed.items() if k in current and v.shape != current[k].shape]
     unknown = [k for k in renamed if k not in current]
-    if missing or misshapen or unknown:
-        raise wrong_network_error("ResNet34", source, (missing or misshapen or unknown)[0])
+    if missing or mismatched or unknown:
+        raise wrong_network_error("ResNet34", source, (missing or mismatched or unknown)[0])
     net.load_state_dict(current | renamed)

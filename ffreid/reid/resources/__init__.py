@@ -1,4 +1,4 @@
-"""Facts shipped with the package: published counts of the data sets, published results."""
+"""Facts shipped with the package: published counts of the datasets, published results."""
 
 import json
 from functools import cache
