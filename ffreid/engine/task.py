@@ -86,6 +86,15 @@ class ValidationResult:
         return self.value > best if self.higher_is_better else self.value < best
 
 
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best value so far of the metric that selects checkpoints, and the steps done at it."""
+
+    name: str
+    value: float
+    step: int | None = None
+
+
 def check_selection(selection: str, known: Sequence[str]) -> None:
     """Refuse ``NAME max`` or ``NAME min`` of a number that evaluations do not give."""
     name = selection.rpartition(" ")[0]

@@ -19,10 +19,10 @@ from ffreid.engine.checkpoints.manager import CheckpointManager, best_values, ch
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import OverfitDataset, StepKeys, group_by_step, stream
-from ffreid.engine.task import Plan, Progress, TaskModules, check_selection, stateful_modules
+from ffreid.engine.task import Best, Plan, Progress, TaskModules, check_selection, stateful_modules
 from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.logger import RunLogger
-from ffreid.engine.tracking.progress import Best, StepRecord
+from ffreid.engine.tracking.progress import StepRecord
 from ffreid.engine.train_step import AverageMeter, StepResult, TrainStep, timed
 from ffreid.errors import UserError
 

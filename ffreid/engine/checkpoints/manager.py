@@ -17,7 +17,7 @@ from ffreid.config import differing
 from ffreid.engine.checkpoints import io
 from ffreid.engine.checkpoints.io import Saved
 from ffreid.engine.defaults import FREE_TO_CHANGE
-from ffreid.engine.tracking.progress import Best
+from ffreid.engine.task import Best
 from ffreid.errors import UserError
 
 LAST = "last.pth"

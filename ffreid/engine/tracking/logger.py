@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from ffreid import report
 from ffreid.engine.signals import Stopped
-from ffreid.engine.task import Images, Plan
+from ffreid.engine.task import Best, Images, Plan
 from ffreid.engine.tracking import run_folder, run_state
-from ffreid.engine.tracking.progress import Best, StepRecord, TrainingProgress, main_rate
+from ffreid.engine.tracking.progress import StepRecord, TrainingProgress, main_rate
 from ffreid.engine.tracking.tensorboard import EventWriter
 from ffreid.errors import UserError
 

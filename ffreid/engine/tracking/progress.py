@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ffreid import report
-from ffreid.engine.task import Plan
+from ffreid.engine.task import Best, Plan
 
 PRINT_EVERY = 10.0
 """Seconds between lines of progress where stderr is no terminal."""
@@ -154,15 +154,6 @@ class StepRecord:
     seconds: float
     skipped: str | None = None
     names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Best:
-    """The best value so far of the metric that selects checkpoints, and the steps done at it."""
-
-    name: str
-    value: float
-    step: int | None = None
 
 
 class TrainingProgress(ProgressBar):

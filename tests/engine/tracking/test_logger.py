@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from ffreid.engine.signals import Stopped
+from ffreid.engine.task import Best
 from ffreid.engine.tracking import logger as module
 from ffreid.engine.tracking import run_state
 from ffreid.engine.tracking.logger import RunLogger
-from ffreid.engine.tracking.progress import Best
 from tests.engine.example_runs import PLAN, record
 
 BEST = Best(name="loss", value=0.25, step=6)

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from ffreid import report
+from ffreid.engine.task import Best
 from ffreid.engine.tracking import progress
 from ffreid.engine.tracking.progress import (
     WINDOW,
-    Best,
     ProgressBar,
     TrainingProgress,
     main_rate,
