@@ -1,4 +1,4 @@
-"""Time per stage of a frame, beside reference implementations of the accelerated stages."""
+"""Time per stage of a frame, compared with reference implementations of optimized stages."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,15 +1,13 @@
-"""Time per stage of a search, beside reference implementations of the accelerated stages."""
+"""Time per stage of a search, compared with reference implementations of optimized stages."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ffreid.bench.reference_retrieval import reference_rank, reference_rerank
-from ffreid.bench.reid_networks import feeding_rows, network_rows, training_rows
-from ffreid.engine import timing
+from ffreid.bench.reid_networks import feeding_rows, network_rows, row, training_rows
 from ffreid.engine.timing import measure_alone, milliseconds
 from ffreid.reid.retrieval.features import unit
 from ffreid.reid.retrieval.protocols import STANDARD
@@ -17,7 +15,6 @@ from ffreid.reid.retrieval.ranking import cosine_distances, rank
 from ffreid.reid.retrieval.reranking import rerank
 
 _SEED = 0
-row = partial(timing.row, part=True)  # the stages have different sizes: no shares
 
 
 def bench(quick: bool) -> list[dict[str, Any]]:

@@ -37,6 +37,8 @@ from ffreid.reid.defaults import defaults
 from ffreid.reid.model import NETWORKS
 
 _SEED = 0
+_QUICK_SIZES, _SIZES = ((96, 48), (64, 32)), ((384, 192), (256, 128))
+"""Height and width of images and of frames of clips."""
 row = partial(timing.row, part=True)  # the stages have different sizes: no shares
 
 
@@ -45,7 +47,7 @@ def feeding_rows(quick: bool) -> list[dict[str, Any]]:
 
     The reference does the same with torchvision, on tensors instead of arrays.
     """
-    size, small = ((96, 48), (64, 32)) if quick else ((384, 192), (256, 128))
+    size, small = _QUICK_SIZES if quick else _SIZES
     repeats = 2 if quick else 5
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a data worker
@@ -98,7 +100,7 @@ def reference_sample(data: TrainSet, key: tuple[int, int]) -> Tensor:
 
 def network_rows(quick: bool) -> list[dict[str, Any]]:
     """Time the forward passes of evaluation, and matrix products with as many operations."""
-    size, small = ((96, 48), (64, 32)) if quick else ((384, 192), (256, 128))
+    size, small = _QUICK_SIZES if quick else _SIZES
     rate = products_rate(500 if quick else 2000)
     rows = []
     for name, title, shape in (
@@ -136,7 +138,7 @@ def training_rows(quick: bool) -> list[dict[str, Any]]:
 
     Also the network's forward pass with both groups at once against one for each.
     """
-    size = (96, 48) if quick else (384, 192)
+    size, _ = _QUICK_SIZES if quick else _SIZES
     train_step, batch = cal_training(*size)
     at = Progress(step=0, total=1, epoch=0)
     step = milliseconds(lambda: train_step.step([batch], at), 1 if quick else 2)
