@@ -37,6 +37,9 @@ def act(way: str, folder: Path) -> None:
 
 
 def finish(rank: int, folder: Path) -> None:
+    """End normally; only the process with the store's server waits for the others."""
+    assert failures._watchdog is not None
+    assert (failures._watchdog._server is not None) == (rank == 0)
     (folder / f"finished-{rank}").touch()
 
 

@@ -67,12 +67,12 @@ def process_group() -> Iterator[World]:
         return
     if sys.platform == "win32":
         raise UserError("cannot train in several processes on Windows", "use a single process")
-    agent_serves = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = _connect(START_TIMEOUT, serve=rank == 0 and not agent_serves)
+    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    store = _connect(START_TIMEOUT, serve=serves)
     # A connection of its own: a collective may block the other one.
     watched = _connect(STORE_TIMEOUT)
     name, places, _restarted = rendezvous(watched, rank=rank, size=size, timeout=START_TIMEOUT)
-    server = None if agent_serves else store
+    server = store if serves else None
     watched = dist.PrefixStore(f"ffreid/{name}", watched)  # type: ignore[attr-defined]
     with failures.watch(watched, rank=rank, places=places, server=server):
         dist.init_process_group(
