@@ -21,12 +21,9 @@ _NEAREST_MM = 10.0
 def read_bop_csv(path: Path, objects: ObjectModels) -> dict[str, list[tuple[int, Pose]]]:
     """Read a BOP results file; of several poses of an object in an image the best scored is used.
 
-    BOP moved the origins of the YCB-Video models: poses are converted to the original ones.
-
-    Args:
-        path: CSV with the columns scene_id, im_id, obj_id, score, R (9 numbers, row by row) and
-            t (3 numbers, millimetres), R and t separated by spaces; further columns are ignored.
-        objects: ``obj_id`` is one of its numbers.
+    BOP moved the origins of the YCB-Video models: poses are converted to the original ones. Of the
+    columns R has 9 numbers (row by row) and t 3 (millimetres), separated by spaces; ``obj_id`` is
+    one of the objects' numbers.
 
     Returns:
         Class ids and (3, 4) poses in metres by frame ``<scene:04d>/<image:06d>``.

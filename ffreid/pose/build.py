@@ -135,10 +135,9 @@ def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
 
 def build_optimisers(cfg: CfgNode, task: Task) -> dict[str, Optimizer]:
     """The authors' Adam."""
-    train, parameters = cfg.TRAIN, task.get_submodule("net").parameters()
-    decay, fused = train.WEIGHT_DECAY, train.FUSED
-    adam = optim.make("adam", parameters, lr=train.LR_MIN, weight_decay=decay, fused=fused)
-    return {"net": adam}
+    options = {"lr": cfg.TRAIN.LR_MIN, "weight_decay": cfg.TRAIN.WEIGHT_DECAY}
+    parameters = task.get_submodule("net").parameters()
+    return {"net": optim.make("adam", parameters, fused=cfg.TRAIN.FUSED, **options)}
 
 
 def plan(cfg: CfgNode, data: TrainSet) -> Plan:
@@ -156,11 +155,11 @@ def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
     """Learning rates as functions of the step; the authors' scheduler lags one step behind."""
     low, high = cfg.TRAIN.LR_MIN, cfg.TRAIN.LR_MAX
     half_period = plan.total // cfg.TRAIN.CYCLE_DIVISOR
-    return {
-        "net": lambda step: triangular(
-            max(0, step - 1), low=low, high=high, half_period=half_period
-        )
-    }
+
+    def rate(step: int) -> float:
+        return triangular(max(0, step - 1), low=low, high=high, half_period=half_period)
+
+    return {"net": rate}
 
 
 def original_entries(

@@ -22,7 +22,7 @@ AXES: tuple[Colour, ...] = ((255, 60, 60), (60, 230, 60), (80, 120, 255))
 # OpenCV's drawing coordinates are in sixteenths of a pixel.
 SHIFT = 4
 # Pairs of box corners that differ in one coordinate.
-EDGES = [(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit]
+EDGES = [[a, a | bit] for bit in (1, 2, 4) for a in range(8) if not a & bit]
 
 
 def draw_poses(
@@ -60,16 +60,15 @@ def draw_poses(
     camera = np.array(intrinsics, np.float64)
     camera[:2] *= factor
     camera[:2, 2] += (factor - 1) / 2  # integer coordinates are pixel centres
-    panels: list[tuple[str, RgbImage]] = []
-    if true:
-        panels.append(("true", _panel(canvas, camera, points, true, below=())))
+    true, predicted = ([p for p in poses if p[0] in points] for poses in (true, predicted))
     title = "predicted (white: ground truth)" if true else "predicted"
-    panels.append((title, _panel(canvas, camera, points, predicted, below=true)))
-    shown = sorted({class_id for class_id, _ in [*true, *predicted] if class_id in points})
+    panels = {title: _panel(canvas, camera, points, predicted, below=true)}
+    if true:
+        panels = {"true": _panel(canvas, camera, points, true), **panels}
+    shown = sorted({class_id for class_id, _ in [*true, *predicted]})
     labels = {class_id: (names or {}).get(class_id, str(class_id)) for class_id in shown}
-    side_by_side = np.concatenate([panel for _, panel in panels], axis=1)
-    legend = _legend([title for title, _ in panels], labels, side_by_side.shape[1])
-    return np.concatenate([legend, side_by_side])
+    side_by_side = np.concatenate(list(panels.values()), axis=1)
+    return np.concatenate([_legend(list(panels), labels, side_by_side.shape[1]), side_by_side])
 
 
 def class_colour(class_id: int) -> Colour:
@@ -84,19 +83,17 @@ def _panel(
     points: Mapping[int, Floats],
     poses: Sequence[Pose],
     *,
-    below: Sequence[Pose],
+    below: Sequence[Pose] = (),
 ) -> RgbImage:
     panel = canvas.copy()
-    drawn = [(class_id, pose) for class_id, pose in poses if class_id in points]
-    for class_id, pose in drawn:
+    for class_id, pose in poses:
         _draw_points(panel, camera, points[class_id], pose, class_colour(class_id))
     panel = cv2.addWeighted(panel, 0.6, canvas, 0.4, 0).astype(np.uint8)
     for class_id, pose in below:
-        if class_id in points:
-            _draw_box(panel, camera, points[class_id], pose, WHITE)
-    for class_id, pose in drawn:
+        _draw_box(panel, camera, points[class_id], pose, WHITE)
+    for class_id, pose in poses:
         _draw_box(panel, camera, points[class_id], pose, class_colour(class_id))
-    for class_id, pose in drawn:
+    for class_id, pose in poses:
         _draw_axes(panel, camera, points[class_id], pose)
     return panel
 
@@ -119,31 +116,27 @@ def _draw_box(
     low, high = points.min(axis=0), points.max(axis=0)
     corners = box_corners((high - low) / 2) + (high + low) / 2
     pixels, in_front = _project(camera, pose, corners)
-    for start, end in EDGES:
-        if in_front[start] and in_front[end]:
-            _draw_line(panel, pixels[start], pixels[end], colour, thickness=1)
+    for edge in EDGES:
+        if in_front[edge].all():
+            _draw_line(panel, pixels[edge], colour, thickness=1)
 
 
 def _draw_axes(panel: RgbImage, camera: Floats, points: Floats, pose: Floats) -> None:
     length = 0.4 * float(np.ptp(points, axis=0).max())
-    pixels, in_front = _project(
-        camera, pose, np.concatenate([np.zeros((1, 3)), np.eye(3) * length])
-    )
+    pixels, in_front = _project(camera, pose, np.eye(4, 3, -1) * length)
     for axis, colour in enumerate(AXES, 1):
-        if in_front[0] and in_front[axis]:
-            _draw_line(panel, pixels[0], pixels[axis], colour, thickness=2)
+        if in_front[[0, axis]].all():
+            _draw_line(panel, pixels[[0, axis]], colour, thickness=2)
 
 
-def _draw_line(
-    panel: RgbImage, start: Floats, end: Floats, colour: Colour, *, thickness: int
-) -> None:
+def _draw_line(panel: RgbImage, pixels: Floats, colour: Colour, *, thickness: int) -> None:
+    """Draw from the first to the second of (2, 2) `pixels`, as far as the image reaches."""
     height, width = panel.shape[:2]
-    ends = np.rint(np.stack([start, end]) * 2**SHIFT)
+    ends = np.rint(pixels * 2**SHIFT)
     if np.abs(ends).max() > 2**30:
         return
-    (x0, y0), (x1, y1) = ends.astype(int).tolist()
     frame = (0, 0, width << SHIFT, height << SHIFT)
-    visible, first, second = cv2.clipLine(frame, (x0, y0), (x1, y1))
+    visible, first, second = cv2.clipLine(frame, *map(tuple, ends.astype(int).tolist()))
     if visible:
         cv2.line(panel, first, second, colour, thickness, cv2.LINE_AA, SHIFT)
 

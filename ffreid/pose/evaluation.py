@@ -86,10 +86,11 @@ def evaluate(
         "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
     }
     if world.is_main:
-        _print_results(summary, source.objects, payload["skipped_frames"])
-        poses = {"poses": pose_rows(results, source.objects)}
-        _write_json(payload, folder / "results.json", json_file)
-        _write_json(poses, folder / "poses.json")
+        _print_results(summary, payload["skipped_frames"])
+        atomic.write_json(folder / "results.json", payload)
+        if json_file is not None:
+            atomic.write_json(json_file, payload)
+        atomic.write_json(folder / "poses.json", {"poses": pose_rows(results, source.objects)})
         _write_images(folder / "pictures", results, source)
         report.log(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
     return payload
@@ -105,7 +106,7 @@ def evaluate_predictions(
         predictions: folder of text files, or a BOP results CSV.
         gt: folder of ground truth in the text format; None reads meta.mat files.
         frames: file of frame names; None takes the test list.
-        json_file: where to write the results.
+        json_file: for the results.
     """
     if cfg.DATASET != "ycb":
         raise UserError(
@@ -133,23 +134,15 @@ def evaluate_predictions(
         "frames": len(gts),
         "provenance": run_folder.provenance(cfg.SEED, 1, "cpu"),
     }
-    _print_results(summary, objects, {})
-    _write_json(payload, json_file)
+    _print_results(summary, {})
+    if json_file is not None:
+        atomic.write_json(json_file, payload)
     return payload
 
 
-def _write_json(payload: Mapping[str, Any], *files: Path | None) -> None:
-    for file in files:
-        if file is not None:
-            atomic.write_json(file, payload)
-
-
-def _print_results(
-    summary: dict[str, Any], objects: ObjectModels, skipped: Mapping[str, str]
-) -> None:
-    published = resource("published").get(objects.dataset)
-    columns, rows = results_table(summary, published)
-    report.show_table(f"{objects.dataset}: poses", columns, rows)
+def _print_results(summary: dict[str, Any], skipped: Mapping[str, str]) -> None:
+    published = resource("published").get(summary["dataset"])
+    report.show_table(f"{summary['dataset']}: poses", *results_table(summary, published))
     if published:
         report.log(f"published: {published_note(published)}")
     for name, reason in skipped.items():

@@ -29,14 +29,9 @@ class Voting:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """One evaluated frame.
+    """One evaluated frame: a score per true object, why it was skipped.
 
-    Attributes:
-        gt: ground truth.
-        poses: estimated poses.
-        scores: one per object of the ground truth.
-        skipped: reason, or None.
-        rgb: (H, W, 3) uint8 input image, for the frames that are drawn; else None.
+    Of the frames that are drawn `rgb` is the input image, (H, W, 3) uint8.
     """
 
     gt: GroundTruth
@@ -51,11 +46,8 @@ def estimate(
 ) -> list[list[ObjectPose]]:
     """Estimate the poses of every predicted object, a list per sample.
 
-    Args:
-        batch: on the network's device.
-        net: in evaluation mode; None votes with the ground truth labels and offsets instead.
-        objects: of the network; without radii points are not relabelled.
-        voting: options.
+    The batch is on the device of the network, which is in evaluation mode; without a network the
+    ground truth labels and offsets vote. Without the objects' radii points are not relabelled.
     """
     if net is None:
         labels = batch.targets.labels
@@ -86,18 +78,10 @@ def evaluate_frames(
     keep_images: int = 0,
     advance: Callable[[int], None] = lambda done: None,
 ) -> list[FrameResult]:
-    """Score every frame; objects of skipped frames count as missed.
+    """Score every frame of the batches (see `estimate`); skipped frames' objects count as missed.
 
-    Args:
-        batches: from `collate_for_evaluation`.
-        net: see `estimate`.
-        objects: of the network.
-        meshes: of every object.
-        voting: options.
-        device: of the network.
-        dtype: of the network.
-        keep_images: keep the images of frames whose index is below this.
-        advance: called with the number of frames of each batch.
+    The images of frames whose index is below `keep_images` are kept. `advance` is called with the
+    number of frames of each batch.
     """
     results: list[FrameResult] = []
     trees = mesh_trees(meshes)

@@ -33,10 +33,7 @@ _LINE_HINT = "write 'qw qx qy qz tx ty tz', translations in metres"
 def read_predictions(path: Path, objects: ObjectModels, frames_file: Path | None) -> Predictions:
     """Read predicted poses from a folder of text files or from a BOP results file ``*.csv``.
 
-    Args:
-        path: folder or file.
-        objects: whose names or numbers the files use.
-        frames_file: frames of the lines of text files; a CSV needs none.
+    `frames_file` lists the frames of the lines of text files; a CSV needs none.
     """
     if path.is_file():
         return read_bop_csv(path, objects)
@@ -68,14 +65,8 @@ def score_predictions(
     """Score predicted poses against ground truth; objects without a prediction count as missed.
 
     Keypoint errors are those of the model's keypoints under the poses. Frames are matched by the
-    last two parts of their names (``data/0048/000001`` is ``0048/000001``).
-
-    Args:
-        gts: the frames to score.
-        predictions: poses by frame; frames without ground truth are ignored.
-        objects: of the class ids.
-        mesh: of each class that occurs.
-        progress: called with the numbers of scored and of all frames.
+    last two parts of their names (``data/0048/000001`` is ``0048/000001``); predictions for other
+    frames are ignored. `progress` is called with the numbers of scored and of all frames.
 
     Raises:
         UserError: no frame has both ground truth and a prediction, or a mesh is missing.

@@ -97,11 +97,8 @@ class PoseModel(nn.Module):
     ) -> dict[str, Tensor]:
         """Run the network alone, on preprocessed tensors; see `input_spec` and `output_spec`.
 
-        Gradients are computed as usual. The range of indices is not checked.
-
-        Args:
-            inputs: all tensors by name.
-            tensors: or the same as keyword arguments.
+        Gradients are computed as usual. The range of indices is not checked. The tensors are one
+        mapping by name, or keyword arguments.
 
         Raises:
             UserError: a tensor is missing, unknown, or of another type, shape or device.

@@ -70,12 +70,8 @@ def _render_toy(cfg: CfgNode) -> Path:
 class Layout:
     """How the datasets of a layout are opened.
 
-    Attributes:
-        reader: class with the members of `Reader`; its arguments are the folder, the objects,
-            the paths ``train_list`` and ``test_list``, and `options`.
-        objects: the object models.
-        folder: the dataset's folder or its parent.
-        options: further arguments of the reader.
+    `reader` is a class with the members of `Reader`; its arguments are the folder (the dataset's
+    or its parent), the objects, the paths ``train_list`` and ``test_list``, and `options`.
     """
 
     reader: type[Any]
@@ -105,10 +101,9 @@ def open_source(cfg: CfgNode) -> Source:
     layout = layout_of(cfg)
     objects = layout.objects(cfg)
     lists = {"train_list": cfg.DATA.TRAIN_LIST, "test_list": cfg.DATA.TEST_LIST}
-    paths = {name: Path(path) if path else None for name, path in lists.items()}
-    return Source(
-        layout.reader(layout.folder(cfg), objects, **paths, **layout.options(cfg)), objects
-    )
+    options = {name: Path(path) if path else None for name, path in lists.items()}
+    options |= layout.options(cfg)
+    return Source(layout.reader(layout.folder(cfg), objects, **options), objects)
 
 
 def synthetic_folder(cfg: CfgNode) -> Path | None:

@@ -12,15 +12,10 @@ _LINEMOD_METRIC = "ADD(-S)<0.1d"
 def results_table(
     summary: Mapping[str, Any], published: Mapping[str, Any] | None = None
 ) -> tuple[list[str], list[list[Cell]]]:
-    """Lay out a summary for `show_table`, the published numbers in the last columns.
+    """Lay out a summary from `summarise` for `show_table`: column names and rows.
 
-    Args:
-        summary: from `summarise`.
-        published: the dataset's entry of the published results, if any.
-
-    Returns:
-        Column names and rows: the classes and, unless there is only one, all instances pooled
-        and the two means over classes.
+    The rows are the classes and, unless there is only one, all instances pooled and the two means
+    over classes; `published` numbers of the dataset are in the last columns.
     """
     shown = ["ADD_auc", "ADD-S_auc", "ADD(-S)_auc", "ADD(-S)<0.1d", "ADD-S<2cm"]
     published_metrics: list[str] = []

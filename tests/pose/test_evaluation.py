@@ -1,4 +1,4 @@
-"""Evaluation runs from files to files that no other test goes through."""
+"""Evaluation of predictions through the command line."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ PLACES = [np.array([0.1, -0.05, 0.8]), np.array([-0.2, 0.1, 1.1])]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two frames of which there is nothing but meta.mat, and the meshes."""
+    """Two frames with meta.mat alone, and the meshes."""
     poses = np.stack([np.column_stack([TURN, place]) for place in PLACES], axis=2)
     for name in NAMES:
         path = tmp_path / "data" / f"{name}-meta.mat"
@@ -39,30 +39,33 @@ def root(tmp_path: Path) -> Path:
 def write_bop_csv(path: Path, shift_mm: float) -> None:
     """The true poses in BOP's frame, moved by `shift_mm`; the second frame lacks an object."""
     lines = ["scene_id,im_id,obj_id,score,R,t,time"]
-    for frame, classes in ((NAMES[0], CLASSES), (NAMES[1], CLASSES[:1])):
-        scene, image = map(int, frame.split("/"))
+    for frame, classes in (("48,1", CLASSES), ("49,36", CLASSES[:1])):
         for class_id, place in zip(classes, PLACES, strict=False):
             offset = np.array(resource("published")["bop_ycbv_offsets_mm"][OBJECTS.name(class_id)])
             t = 1000 * place - TURN @ offset + [shift_mm, 0, 0]
-            r = " ".join(f"{value:.9f}" for value in TURN.ravel())
-            words = [scene, image, class_id, 0.9, r, " ".join(f"{v:.9f}" for v in t), -1]
-            lines.append(",".join(map(str, words)))
-    path.write_text("\n".join(lines) + "\n")
+            r, t = (" ".join(f"{value:.9f}" for value in matrix.flat) for matrix in (TURN, t))
+            lines.append(f"{frame},{class_id},0.9,{r},{t},-1")
+    path.write_text("\n".join(lines))
 
 
 def evaluated(root: Path, *words: object) -> Any:
-    result = root / "result.json"
-    arguments = ["eval", "--dataset", "ycb", "--root", root, "--json", result, *words]
+    arguments = [
+        "--root",
+        root,
+        "--json",
+        root / "result.json",
+        "--predictions",
+        root / "poses.csv",
+    ]
     with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in arguments])
+        main(["eval", "--dataset", "ycb", *map(str, [*arguments, *words])])
     assert caught.value.code == 0
-    return json.loads(result.read_text())
+    return json.loads((root / "result.json").read_text())
 
 
 def test_a_bop_file_is_scored_against_meta_files(root: Path) -> None:
     write_bop_csv(root / "poses.csv", shift_mm=10.0)
-    words = ("--predictions", root / "poses.csv", "--frames", root / "frames.txt")
-    pooled = evaluated(root, *words)["results"]["pooled"]
+    pooled = evaluated(root, "--frames", root / "frames.txt")["results"]["pooled"]
     assert (pooled["instances"], pooled["missed"]) == (4, 1)
     # Three of four are 10 mm off: up to there the first of them counts (1/4), from there all (3/4).
     assert pooled["ADD_auc"] == pytest.approx(10 * 0.25 + 90 * 0.75, abs=0.01)
@@ -73,6 +76,6 @@ def test_the_frames_may_come_from_the_test_list(root: Path) -> None:
     (root / "image_sets").mkdir()
     (root / "image_sets/keyframe.txt").write_text("\n".join(NAMES))
     write_bop_csv(root / "poses.csv", shift_mm=0.0)
-    result = evaluated(root, "--predictions", root / "poses.csv")
+    result = evaluated(root)
     assert result["frames"] == 2
     assert result["results"]["classes"][OBJECTS.name(2)]["ADD_auc"] == pytest.approx(100, abs=0.01)

@@ -1,4 +1,4 @@
-"""Frames to scored poses: what is sampled, what is skipped, what is drawn."""
+"""From frames to scored poses."""
 
 from pathlib import Path
 
@@ -44,25 +44,19 @@ def results(scene: tuple[Path, ObjectModels]) -> list[FrameResult]:
     )
 
 
-def test_true_offsets_find_every_object(results: list[FrameResult]) -> None:
-    sampled = next(result for result in results if result.skipped is None)
-    assert sampled.scores
-    # An object may be seen in too few pixels for one of the 1,024 points.
-    seen = [score for score in sampled.scores if score.detected]
-    assert len(seen) >= len(sampled.scores) - 1
-    assert max(score.add for score in seen) < 1e-3
-
-
-def test_a_skipped_frames_objects_count_as_missed(results: list[FrameResult]) -> None:
-    skipped = next(result for result in results if result.skipped is not None)
+def test_true_offsets_give_true_poses_and_objects_of_skipped_frames_are_missed(
+    results: list[FrameResult],
+) -> None:
+    skipped, sampled = results
+    # A small object may have none of the 1,024 points.
+    detected = [score for score in sampled.scores if score.detected]
+    assert len(detected) >= max(len(sampled.scores) - 1, 1)
+    assert max(score.add for score in detected) < 1e-3
     assert (skipped.gt.name, skipped.skipped) == (NAMES[1], "too few points")
     assert len(skipped.scores) == len(skipped.gt.class_ids) > 0
     assert not any(score.detected for score in skipped.scores)
-
-
-def test_only_the_images_asked_for_are_kept(results: list[FrameResult]) -> None:
-    kept = {result.gt.index: result.rgb is not None for result in results}
-    assert kept == {0: True, 1: False}
+    assert sampled.rgb is not None
+    assert skipped.rgb is None
 
 
 def test_poses_are_listed_by_frame_and_class(

@@ -1,13 +1,12 @@
-"""FFB6D as an object: its tensors are as reported, and it predicts what an evaluation computes."""
+"""The Python API's pose model: its tensors are as specified, its poses those of an evaluation."""
 
 import json
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from torch import Tensor
 from ffreid.api import create_pose_model
 from ffreid.cli import main
 from ffreid.engine.checkpoints import io
-from ffreid.engine.specs import TensorSpec
 from ffreid.errors import UserError
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.ycb import YcbReader
@@ -35,14 +33,8 @@ CAMERA = np.array([[20.0, 0, 12], [0, 20, 8], [0, 0, 1]])
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_folder(
-        tmp_path_factory.mktemp("api"),
-        frames=1,
-        test_frames=FRAMES,
-        synthetic=0,
-        height=HEIGHT,
-        width=WIDTH,
-    )
+    sizes = {"frames": 1, "test_frames": FRAMES, "synthetic": 0, "height": HEIGHT, "width": WIDTH}
+    return toy_folder(tmp_path_factory.mktemp("api"), **sizes)
 
 
 @pytest.fixture(scope="module")
@@ -53,33 +45,27 @@ def frames(toy: Path) -> list[Frame]:
 
 @pytest.fixture(scope="module")
 def model(frames: list[Frame]) -> PoseModel:
-    """A network that takes some points of the first frame for each of its objects."""
-    found = create_pose_model("toy-pose", settings=VOTERS)
-    fill(found.net)
+    """A network that labels some points of the first frame as each of its objects."""
+    model = create_pose_model("toy-pose", settings=VOTERS)
+    fill(model.net)
     logits: list[Tensor] = []
-    hook = found.net.register_forward_hook(lambda _, given, out: logits.append(out.segmentation))
-    predicted(found, frames[0])
+    hook = model.net.register_forward_hook(lambda _, args, out: logits.append(out.segmentation))
+    predicted(model, frames[0])
     hook.remove()
-    bias = found.net.get_parameter("rgbd_seg_layer.3.conv.bias")
+    bias = model.net.get_parameter("rgbd_seg_layer.3.conv.bias")
     with torch.no_grad():
         bias.sub_(logits[0].mean(dim=(0, 2)))
-    return found
+    return model
 
 
 @pytest.fixture(scope="module")
 def weights(model: PoseModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The network's checkpoint; it is large, so it is gone afterwards."""
-    folder = tmp_path_factory.mktemp("weights")
-    state = {
-        "task": "pose",
-        "dataset": "toy-pose",
-        "parts": {"net": model.net.state_dict()},
-        "classes": list(model.objects.names),
-        "step": 7,
-    }
-    io.save(folder / "best.pth", state)
-    yield folder / "best.pth"
-    shutil.rmtree(folder)
+    """The network's checkpoint; it is large, so it is deleted afterwards."""
+    path = tmp_path_factory.mktemp("weights") / "best.pth"
+    state = {"task": "pose", "dataset": "toy-pose", "classes": list(model.objects.names), "step": 7}
+    io.save(path, state | {"parts": {"net": model.net.state_dict()}})
+    yield path
+    path.unlink()
 
 
 def predicted(
@@ -104,21 +90,28 @@ def test_it_predicts_what_an_evaluation_computes(
     assert caught.value.code == 0
     rows = json.loads((tmp_path / "toy-pose/default/poses.json").read_text())["poses"]
     model = create_pose_model("toy-pose", weights, settings=VOTERS)
-    found = [
+    poses = [
         (frame.name, *pose)
         for index, frame in enumerate(frames)
         for pose in predicted(model, frame, index=index)
     ]
     keys = ("frame", "class", "solved", "votes", "camera_from_object")
-    assert found == [tuple(row[key] for key in keys) for row in rows]
+    assert poses == [tuple(row[key] for key in keys) for row in rows]
     assert len({row["class"] for row in rows if row["solved"]}) > 2
 
 
-def test_other_seeds_draw_other_points(model: PoseModel, frames: list[Frame]) -> None:
+def test_poses_depend_on_seed_and_index_but_not_on_the_mode(
+    model: PoseModel, frames: list[Frame]
+) -> None:
     first = predicted(model, frames[0])
-    assert predicted(model, frames[0]) == first
     assert predicted(model, frames[0], seed=SEED + 1) != first
     assert predicted(model, frames[0], index=1) != first
+    model.train()
+    try:
+        assert predicted(model, frames[0]) == first
+        assert model.net.training
+    finally:
+        model.eval()
 
 
 def test_a_pose_has_name_matrix_and_keypoints(model: PoseModel, frames: list[Frame]) -> None:
@@ -133,34 +126,19 @@ def test_a_pose_has_name_matrix_and_keypoints(model: PoseModel, frames: list[Fra
     assert [pose.class_id for pose in poses] == sorted({pose.class_id for pose in poses})
 
 
-def test_predicting_leaves_modes_as_they_are(model: PoseModel, frames: list[Frame]) -> None:
-    first = predicted(model, frames[0])
-    model.train()
-    try:
-        assert predicted(model, frames[0]) == first
-        assert model.net.training
-    finally:
-        model.eval()
-
-
 @pytest.mark.parametrize("chosen", [{}, {"B": 2, "H": 16, "W": 24, "N": 1111}])
 @torch.inference_mode()
-def test_forward_takes_what_the_spec_tells_and_gives_it(
+def test_forward_takes_and_returns_the_specified_tensors(
     model: PoseModel, chosen: dict[str, int]
 ) -> None:
     sizes = smallest(model.input_spec(), **chosen)
-    outputs = model(**random_tensors(model.input_spec(), sizes))
+    tensors = random_tensors(model.input_spec(), sizes)
+    outputs, by_name = model(tensors), model(**tensors)
     assert match(model.output_spec(), outputs, sizes)
+    assert all(torch.equal(outputs[name], by_name[name]) for name in outputs)
 
 
-@torch.inference_mode()
-def test_a_mapping_gives_what_names_give(model: PoseModel) -> None:
-    tensors = random_tensors(model.input_spec(), smallest(model.input_spec()))
-    one, other = model(tensors), model(**tensors)
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_every_index_has_a_range_and_is_no_larger(model: PoseModel) -> None:
+def test_indices_outside_of_their_range_are_errors(model: PoseModel) -> None:
     sizes = smallest(model.input_spec())
     tensors = random_tensors(model.input_spec(), sizes)
     for spec in model.input_spec():
@@ -173,53 +151,34 @@ def test_every_index_has_a_range_and_is_no_larger(model: PoseModel) -> None:
             tensors[spec.name].view(-1)[0] = 0
 
 
-def test_the_spec_is_of_the_tensors_that_frames_become(
-    model: PoseModel, frames: list[Frame]
-) -> None:
+def test_the_inputs_of_a_frame_are_as_specified(model: PoseModel, frames: list[Frame]) -> None:
     seen = []
-    hook = model.net.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    hook = model.net.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     predicted(model, frames[0])
     hook.remove()
-    inputs = seen[0]
-    tensors = {name: getattr(inputs, name) for name in ("rgb", "features", "choose")}
+    tensors = {name: getattr(seen[0], name) for name in ("rgb", "features", "choose")}
     for name, count in COUNTS.items():
-        levels = getattr(inputs, name)
+        levels = getattr(seen[0], name)
         assert len(levels) == count
         tensors |= {f"{name}_{i}": level for i, level in enumerate(levels)}
     sizes = {"B": 1, "H": HEIGHT, "W": WIDTH, "N": 1024}
     assert match(model.input_spec(), tensors, sizes)
     for spec in model.input_spec():
-        assert within(spec, tensors[spec.name], sizes)
-
-
-def within(spec: TensorSpec, tensor: Tensor, sizes: dict[str, int]) -> bool:
-    bounds = bounds_of(spec, sizes)
-    return bounds is None or bool((tensor >= bounds[0]).all() and (tensor < bounds[1]).all())
-
-
-def test_a_frame_without_depth_is_refused(model: PoseModel) -> None:
-    with pytest.raises(
-        UserError, match="depth: 0 pixels have depth, at least 400 are needed"
-    ) as caught:
-        model.predict(RGB, np.zeros_like(DEPTH), CAMERA)
-    assert "1000 units per metre" in caught.value.hint
+        if (bounds := bounds_of(spec, sizes)) is not None:
+            assert tensors[spec.name].min() >= bounds[0]
+            assert tensors[spec.name].max() < bounds[1]
 
 
 @pytest.mark.parametrize(
-    ("rgb", "depth", "error"),
+    ("change", "error"),
     [
-        (RGB[:12], DEPTH[:12], "rgb and depth are 12 x 24 pixels, not multiples of 8"),
-        (RGB[..., 0], DEPTH, "rgb is"),
-        (RGB, DEPTH[1:], "rgb is .*, depth is"),
+        ({"depth": np.zeros_like(DEPTH)}, "depth: 0 pixels have depth, at least 400 are needed"),
+        ({"rgb": RGB[:12], "depth": DEPTH[:12]}, "are 12 x 24 pixels, not multiples of 8"),
+        ({"rgb": RGB[..., 0]}, "rgb is"),
+        ({"seed": -1}, "seed is -1, index is 0"),
     ],
 )
-def test_an_unusable_frame_is_refused(
-    model: PoseModel, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.uint16], error: str
-) -> None:
-    with pytest.raises(UserError, match=error):
-        model.predict(rgb, depth, CAMERA)
-
-
-def test_a_negative_seed_is_named(model: PoseModel) -> None:
-    with pytest.raises(UserError, match="seed is -1, index is 0"):
-        model.predict(RGB, DEPTH, CAMERA, seed=-1)
+def test_unusable_arguments_are_named(model: PoseModel, change: dict[str, Any], error: str) -> None:
+    with pytest.raises(UserError, match=error) as caught:
+        model.predict(**dict[str, Any](rgb=RGB, depth=DEPTH, intrinsics=CAMERA) | change)
+    assert "have depth" not in error or "1000 units per metre" in caught.value.hint

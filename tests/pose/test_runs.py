@@ -65,7 +65,7 @@ def exit_code(words: str) -> int:
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
-    """Rows without what differs from run to run."""
+    """Rows of metrics.jsonl without times."""
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
     return without_times(rows)
 
@@ -82,14 +82,9 @@ def trained(place: Path) -> Path:
 
 
 def test_a_run_has_its_configuration_and_provenance(trained: Path) -> None:
-    with (trained / "config.yaml").open() as file:
-        cfg = CfgNode.load_cfg(file)
-    assert (cfg.DATASET, cfg.TAG, cfg.TRAIN.STEPS, cfg.TRAIN.BATCH) == (
-        "toy-pose",
-        "complete",
-        STEPS,
-        2,
-    )
+    cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
+    settings = (cfg.DATASET, cfg.TAG, cfg.TRAIN.STEPS, cfg.TRAIN.BATCH)
+    assert settings == ("toy-pose", "complete", STEPS, 2)
     facts = read(trained / "run.json")
     assert (facts["seed"], facts["processes"]) == (0, 1)
     assert facts["versions"]["torch"]
@@ -112,9 +107,8 @@ def test_a_run_logs_every_loss(trained: Path) -> None:
 
 
 def test_a_run_keeps_its_last_and_its_best_state(trained: Path) -> None:
-    losses = {
-        row["step"]: row["validation/loss"] for row in metrics(trained) if "validation/loss" in row
-    }
+    key = "validation/loss"
+    losses = {row["step"]: row[key] for row in metrics(trained) if key in row}
     last, best = io.load(trained / LAST), io.load(trained / "best.pth")
     assert last["step"] == last["total"] == STEPS
     assert best["step"] == min(losses, key=losses.__getitem__)
@@ -122,10 +116,10 @@ def test_a_run_keeps_its_last_and_its_best_state(trained: Path) -> None:
     assert last["config"] == (trained / "config.yaml").read_text()
     assert "optimisers" not in best
     assert len(best["parts"]["net"]) == len(last["parts"]["net"]) > 600
-    names = (
-        "config.yaml run.json state.json metrics.jsonl last.pth best.pth results.json poses.json"
+    files = (
+        "best.pth config.yaml last.pth metrics.jsonl poses.json results.json run.json state.json"
     )
-    assert sorted(path.name for path in trained.iterdir()) == sorted(names.split())
+    assert sorted(path.name for path in trained.iterdir()) == files.split()
 
 
 def test_a_run_ends_with_the_poses_of_its_best_state(trained: Path) -> None:
@@ -224,18 +218,18 @@ def test_two_processes_evaluate_as_one(place: Path, two: Path, is_gt: bool) -> N
     if is_gt:
         folder = place / "toy-pose/gt-two/test-gt"
         command = line(place, "eval", "gt-two", "--test-gt")
-    expected, poses = read(folder / "results.json"), read(folder / "poses.json")
+    expected, expected_poses = read(folder / "results.json"), read(folder / "poses.json")
     assert exit_code(command) == 0
-    results = read(folder / "results.json")
-    processes = [each["provenance"]["processes"] for each in (expected, results)]
-    assert processes == [2, 1]
+    results, poses = read(folder / "results.json"), read(folder / "poses.json")
+    assert [each["provenance"]["processes"] for each in (expected, results)] == [2, 1]
     assert results["frames"] == expected["frames"] == TEST_FRAMES
     assert results["results"]["pooled"]["instances"] > TEST_FRAMES
     assert same(results["results"], expected["results"])
     keys = ("frame", "class", "votes")
-    both = (poses["poses"], read(folder / "poses.json")["poses"])
-    rows = [[[pose[key] for key in keys] for pose in each] for each in both]
-    assert rows[0] == rows[1]
+    rows, expected_rows = (
+        [[pose[key] for key in keys] for pose in each["poses"]] for each in (poses, expected_poses)
+    )
+    assert rows == expected_rows
 
 
 def same(one: Any, other: Any) -> bool:

@@ -20,8 +20,8 @@ CPU = torch.device("cpu")
 POINTS, HEIGHT, WIDTH = 1024, 64, 96
 
 
-class Seen(nn.Module):
-    """Takes every point for the first object's, offset by nothing; notes how it was called."""
+class Recorder(nn.Module):
+    """Labels every point as the first object's, with zero offsets; records its modes."""
 
     def __init__(self, classes: int, keypoints: int) -> None:
         super().__init__()
@@ -54,22 +54,20 @@ def config(root: Path, frames: int) -> CfgNode:
 
 
 @pytest.mark.parametrize(("frames", "count"), [(0, 4), (2, 2)])
-def test_the_first_frames_are_drawn_and_nothing_is_disturbed(
+def test_the_first_frames_are_drawn_without_side_effects(
     root: Path, frames: int, count: int
 ) -> None:
     cfg = config(root, frames)
     source = sources.open_source(cfg)
-    net = Seen(len(source.objects) + 1, source.objects.keypoints.shape[1]).train()
+    net = Recorder(len(source.objects) + 1, source.objects.keypoints.shape[1]).train()
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
-    found = draw_examples(cfg, source, net, CPU)
-    assert list(found) == list(source.reader.test_names[:count])
-    for image in found.values():
-        assert image.dtype == np.uint8
-        assert image.shape[2] == 3
+    images = draw_examples(cfg, source, net, CPU)
+    assert list(images) == list(source.reader.test_names[:count])
+    for image in images.values():
+        assert image.dtype == np.uint8 and image.shape[2] == 3
         assert image.shape[1] >= WIDTH
     assert net.modes == [False] * count
-    assert net.training
-    assert net.inner.training
+    assert net.training and net.inner.training
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.random.get_state()[1].tolist() == numpy_state  # type: ignore[index]
 
@@ -80,5 +78,5 @@ def test_a_skipped_frame_is_not_drawn(root: Path, monkeypatch: pytest.MonkeyPatc
     first, second = (build.evaluation_set(cfg, source, 2)[index] for index in range(2))
     lost = SkippedFrame(first.gt, "no depth")
     monkeypatch.setattr(build, "evaluation_set", lambda *_: [lost, second])
-    net = Seen(len(source.objects) + 1, source.objects.keypoints.shape[1])
+    net = Recorder(len(source.objects) + 1, source.objects.keypoints.shape[1])
     assert list(draw_examples(cfg, source, net, CPU)) == [second.gt.name]

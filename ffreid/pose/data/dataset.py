@@ -22,13 +22,7 @@ MAX_TRIES = 100
 
 
 class Reader(Protocol):
-    """Reads the frames of one dataset.
-
-    Attributes:
-        folder: the dataset's.
-        policy: of augmentation.
-        fill_holes: whether missing depth is filled.
-    """
+    """Reads the frames of one dataset; `fill_holes` is whether missing depth is filled."""
 
     folder: Path
     policy: Policy
@@ -68,15 +62,7 @@ def seeded_rng(*numbers: int) -> np.random.RandomState:
 
 
 class _FrameSet:
-    """Frames of a reader as network samples.
-
-    Args:
-        reader: of the dataset.
-        objects: of its class ids.
-        points: points per sample.
-        seed: of all draws.
-        downscale: divide height and width by this.
-    """
+    """Frames of a reader, their height and width divided by `downscale`, as network samples."""
 
     def __init__(
         self, reader: Reader, objects: ObjectModels, *, points: int, seed: int, downscale: int = 1
@@ -85,7 +71,7 @@ class _FrameSet:
         self.points, self.seed, self.downscale = points, seed, downscale
 
     def read(self, name: str) -> Frame:
-        """Read a frame and downscale it."""
+        """Read and downscale a frame."""
         return downscale_frame(self.reader.read(name), self.downscale)
 
     def sample(self, frame: Frame, rng: np.random.RandomState, index: int) -> Sample | SkippedFrame:
@@ -104,7 +90,7 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
     """Training samples, drawn afresh at every position of every epoch.
 
     Keys are (epoch, position); a sample depends on (seed, epoch, position) alone, in whatever
-    process it is made. As in the original a position is not tied to a frame.
+    process it is computed. As in the original a position is not tied to a frame.
 
     Args:
         reader: of the dataset.
@@ -113,7 +99,7 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
         augment: change colours, and put real backgrounds behind rendered objects.
         fixed: train on these frames only, without augmentation: position p is frame p modulo
             their number, with the same points every time.
-        options: further ones of `_FrameSet`.
+        options: points per sample, seed and downscale.
     """
 
     def __init__(
@@ -166,11 +152,9 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
             return frame
         if not self.reader.real_train_names:
             return replace(frame, rgb=add_noise(frame.rgb, rng, policy=policy))
-
-        def draw_real(rng: np.random.RandomState) -> Frame:
-            return self.read(self.reader.draw_real(rng))
-
-        return augment_synthetic(frame, draw_real, rng, policy=policy)
+        return augment_synthetic(
+            frame, lambda rng: self.read(self.reader.draw_real(rng)), rng, policy=policy
+        )
 
 
 class EvalSet(_FrameSet, torch.utils.data.Dataset[Sample | SkippedFrame]):

@@ -54,9 +54,7 @@ def fill_steps(
     """Yield every stage by name (metres; inverted from the second to the last but one)."""
     metres = (depth / np.float32(depth_scale)).astype(np.float32)
     yield "in", metres
-    measured = metres > EMPTY
-    inverted = metres.copy()
-    inverted[measured] = np.float32(max_depth) - inverted[measured]
+    inverted = _where(metres > EMPTY, np.float32(max_depth) - metres, metres)
     yield "inverted", inverted
     dilated = _dilate_bands(metres, inverted)
     yield "dilated", dilated

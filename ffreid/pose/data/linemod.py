@@ -29,19 +29,11 @@ MILLIMETRES = 1000.0
 
 
 class LinemodReader:
-    """Frames of one LineMOD object, whose pixels have label 1.
+    """Frames of one LineMOD object (`linemod_objects`), whose pixels have label 1.
 
-    Lists are read when first used: testing needs no training list.
-
-    Args:
-        folder: the dataset's folder or its parent.
-        objects: the object, from `linemod_objects`.
-        train_list: file of real training frames, a number per line, instead of ``train.txt``.
-        test_list: the same for ``test.txt``.
-
-    Attributes:
-        render_names: rendered frames, e.g. ``renders/ape/0.pkl``.
-        fuse_names: fused frames.
+    `folder` is the dataset's folder or its parent; the lists, a frame number per line, replace
+    ``train.txt`` and ``test.txt``. They are read when first used: testing needs no training list.
+    Rendered and fused frames have names like ``renders/ape/0.pkl``.
     """
 
     policy: Policy = "linemod"
@@ -88,9 +80,8 @@ class LinemodReader:
 
     def summary(self) -> str:
         """One line on the frames."""
-        counts = f"{len(self.render_names)} rendered, {len(self.fuse_names)} fused"
-        text = f"{len(self.real_train_names)} real, {counts} training frames"
-        text += f", {len(self.test_names)} test frames"
+        text = f"{len(self.real_train_names)} real, {len(self.render_names)} rendered, "
+        text += f"{len(self.fuse_names)} fused training frames, {len(self.test_names)} test frames"
         if not self.render_names and not self.fuse_names:
             text += "; the published accuracy needs renders/ and fuse/, which are missing"
         return text
@@ -137,11 +128,8 @@ class LinemodReader:
     def _read_real(self, name: str) -> Frame:
         stem = name.rpartition("/")[2]
         paths = [self.home / part / f"{stem}.png" for part in ("rgb", "depth", "mask")]
-        rgb = read_image(paths[0])
-        depth, mask = (
-            read_single_channel(paths[1], "depth image"),
-            read_single_channel(paths[2], "label image", first_of_several=True),
-        )
+        rgb, depth = read_image(paths[0]), read_single_channel(paths[1], "depth image")
+        mask = read_single_channel(paths[2], "label image", first_of_several=True)
         check_same_size(dict(zip(paths, (rgb, depth, mask), strict=True)))
         return Frame(
             name=name,

@@ -49,8 +49,7 @@ def read_linemod_mesh(folder: Path, number: int) -> npt.NDArray[np.float32]:
     """Read ``models/obj_NN.ply`` (millimetres) of LineMOD object `number`: (P, 3) metres."""
     path = folder / "models" / f"obj_{number:02d}.ply"
     vertices = read_ply(path)
-    model_info = resource("linemod")["models_info_mm"].get(str(number))
-    expected = model_info["diameter"] if model_info else _extent(vertices)
+    expected = resource("linemod")["models_info_mm"][str(number)]["diameter"]
     _check_unit(path, vertices, expected, "millimetres")
     return (vertices / 1000).astype(np.float32)
 

@@ -36,9 +36,9 @@ def make_sample(
     Args:
         frame: with depth of any scale.
         objects: of its class ids.
-        points: N, points the network gets.
+        points: N, points of the sample.
         rng: draws the points (not advanced where `choose` is given).
-        index: the frame's position in its list, kept in the ground truth.
+        index: the frame's position in its list.
         fill_holes: fill missing depth (YCB-Video); otherwise depth is truncated to whole
             millimetres (LineMOD), from which normals and points are computed.
         k: neighbours per point.
@@ -84,10 +84,7 @@ def make_sample(
         rgb=torch.from_numpy(np.ascontiguousarray(frame.rgb.transpose(2, 0, 1))),
         features=torch.from_numpy(features),
         choose=torch.from_numpy(chosen),
-        **{
-            name: tuple(torch.from_numpy(level) for level in levels)
-            for name, levels in vars(pyramid).items()
-        },
+        **{name: tuple(map(torch.from_numpy, levels)) for name, levels in vars(pyramid).items()},
     )
     return Sample(inputs, _make_targets(cloud, frame.labels.reshape(-1)[chosen], gt), gt)
 
@@ -155,18 +152,10 @@ def _make_targets(
 def choose_points(
     valid: npt.NDArray[np.integer[Any]], count: int, rng: np.random.RandomState
 ) -> npt.NDArray[np.int32]:
-    """Choose `count` of the measured pixels, in random order.
+    """Choose (count,) of the measured pixels `valid` (flat indices, ascending), in random order.
 
     Too few pixels are repeated from the start. The generator is called as the original calls
-    numpy's, so equal seeds give equal choices.
-
-    Args:
-        valid: flat indices of the measured pixels, ascending, at least one.
-        count: points to choose.
-        rng: advanced by one shuffle, or two where there are more than `count` pixels.
-
-    Returns:
-        (count,) int32.
+    numpy's (a second shuffle for more than `count` pixels), so equal seeds give equal choices.
     """
     if len(valid) > count:
         kept = np.zeros(len(valid), int)

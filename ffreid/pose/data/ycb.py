@@ -60,7 +60,7 @@ class YcbReader:
         intrinsics: ``ycb`` for the two cameras of YCB-Video by sequence number, ``meta`` for every
             frame's ``intrinsic_matrix``.
         train_list: file of training frames, e.g. ``data/0001/000001`` per line.
-        test_list: file of test frames.
+        test_list: the same for testing.
     """
 
     policy: Policy = "ycb"
@@ -128,9 +128,8 @@ class YcbReader:
         paths = [self.folder / f"{name}-{part}.png" for part in ("color", "depth", "label")]
         rgb = read_image(paths[0])
         depth = read_single_channel(paths[1], "depth image")
-        labels = read_single_channel(paths[2], "label image", first_of_several=True).astype(
-            np.int32
-        )
+        labels = read_single_channel(paths[2], "label image", first_of_several=True)
+        labels = labels.astype(np.int32)
         check_same_size(dict(zip(paths, (rgb, depth, labels), strict=True)))
         _check_ids(paths[2], labels, self.objects, lowest=0)
         path = self.folder / f"{name}-meta.mat"

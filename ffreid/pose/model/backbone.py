@@ -9,10 +9,8 @@ from ffreid.pose.model.resnet import backbone_name
 def load_backbone(net: nn.Module, source: str) -> None:
     """Load ResNet-34's ImageNet weights into FFB6D.
 
-    Args:
-        net: the network.
-        source: ``imagenet`` (torchvision's, downloaded or from its cache), ``random`` (no change),
-            or the path of torchvision's file.
+    `source` is ``imagenet`` (torchvision's, downloaded or from its cache), ``random`` (no change),
+    or the path of torchvision's file.
     """
     if source == "random":
         return

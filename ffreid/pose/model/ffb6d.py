@@ -46,9 +46,7 @@ def _head(channels_out: int) -> nn.Sequential:
 class FFB6D(nn.Module):
     """The network, with the original's parameter names, order and aliases.
 
-    Args:
-        classes: objects plus background.
-        keypoints: per object.
+    `classes` include the background; `keypoints` are those of one object.
     """
 
     def __init__(self, classes: int, keypoints: int = 8) -> None:

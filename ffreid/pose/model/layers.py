@@ -16,13 +16,7 @@ class Pointwise(nn.Module):
     ``normlayer.bn`` with eps 1e-5, momentum 0.1 and ReLU; ``randla`` has ``bn.bn`` with eps 1e-6,
     momentum 0.99 (running statistics are almost the last batch's) and LeakyReLU(0.2).
 
-    Args:
-        channels_in: input channels.
-        channels_out: output channels.
-        family: names and constants, see above.
-        dimensions: 1 for (B, C, N), 2 for (B, C, N, k).
-        norm: False has no batch norm but a bias.
-        activation: whether the activation follows.
+    `dimensions` are 1 for (B, C, N), 2 for (B, C, N, k). Without batch norm there is a bias.
     """
 
     def __init__(

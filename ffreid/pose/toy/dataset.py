@@ -34,54 +34,42 @@ def ensure_toy(
 ) -> Path:
     """Render a dataset in YCB-Video's layout, unless `folder` contains exactly this one already.
 
-    The same arguments give the same bytes, and a smaller dataset is the start of a larger one; see
-    `ffreid.engine.synthetic.generate_once`.
-
-    Args:
-        folder: new, empty or of toy data.
-        frames: training frames ``data/0000/``.
-        test_frames: test frames ``data/0048/``.
-        synthetic: training frames ``data_syn/`` of objects in empty space, without noise.
-        height: of the images.
-        width: of the images; the field of view is that of YCB-Video's camera.
-        seed: of the scenes; the objects are always the same.
-        progress: called with the numbers of rendered and of all frames.
-
-    Returns:
-        `folder`.
+    The training frames are in ``data/0000/`` and, of objects in empty space, without noise
+    (`synthetic`), in ``data_syn/``, the test frames in ``data/0048/``. The objects and the field
+    of view are always the same. The same arguments give the same bytes, and a smaller dataset is
+    the start of a larger one; see `ffreid.engine.synthetic.generate_once`. `progress` is called
+    with the numbers of rendered and of all frames.
     """
-    sizes = {"frames": frames, "test_frames": test_frames, "synthetic": synthetic}
-    image = {"height": height, "width": width}
-    parameters = {"version": VERSION, **sizes, **image, "seed": seed}
 
     def write() -> None:
-        objects = toy_objects()
         write_objects(folder)
         # Each frame's name with the numbers that, with the seed, start its random stream.
         splits = (("data/0000", frames), ("data/0048", test_frames), ("data_syn", synthetic))
         streams = {
-            f"{prefix}/{number:06d}": (split, number)
+            f"{prefix}/{number:06d}": (seed, split, number)
             for split, (prefix, count) in enumerate(splits)
             for number in range(1, count + 1)
         }
         for done, (name, stream) in enumerate(streams.items(), 1):
             frame = toy_frame(
                 name,
-                objects,
+                toy_objects(),
                 height=height,
                 width=width,
-                generator=np.random.default_rng([seed, *stream]),
+                generator=np.random.default_rng(stream),
                 synthetic=name.startswith("data_syn"),
             )
             write_frame(folder, frame)
             if progress is not None:
                 progress(done, len(streams))
-        config = folder / "dataset_config"
         test = [name for name in streams if name.startswith("data/0048")]
         train = [name for name in streams if name not in test]
-        _write_lines(config / "train_data_list.txt", train)
-        _write_lines(config / "test_data_list.txt", test)
+        _write_lines(folder / "dataset_config/train_data_list.txt", train)
+        _write_lines(folder / "dataset_config/test_data_list.txt", test)
 
+    sizes = {"frames": frames, "test_frames": test_frames, "synthetic": synthetic}
+    sizes |= {"height": height, "width": width}
+    parameters = {"version": VERSION, **sizes, "seed": seed}
     return generate_once(folder, write, parameters=parameters, parts=PARTS)
 
 
@@ -139,22 +127,22 @@ def write_frame(folder: Path, frame: Frame) -> None:
 
 def write_objects(folder: Path) -> None:
     """Write meshes, keypoints, corners, radii and names where the authors' code expects them."""
-    config, kps = folder / "dataset_config", folder / "ycb_kps"
+    config, objects = folder / "dataset_config", toy_objects()
     config.mkdir()
-    kps.mkdir()
-    objects = toy_objects()
+    (folder / "ycb_kps").mkdir()
     for index, item in enumerate(objects):
+        (folder / "models" / item.name).mkdir(parents=True)
         points, keypoints = _geometry(index)
-        model = folder / "models" / item.name
-        model.mkdir(parents=True)
-        np.savetxt(model / "points.xyz", points[:MESH_POINTS], fmt="%.8f")
-        np.savetxt(kps / f"{item.name}_8_kps.txt", keypoints, fmt="%.8f")
-        corners = box_corners(item.shape.half_extents)
-        np.savetxt(kps / f"{item.name}_corners.txt", corners, fmt="%.8f")
+        for file, rows in (
+            (f"models/{item.name}/points.xyz", points[:MESH_POINTS]),
+            (f"ycb_kps/{item.name}_8_kps.txt", keypoints),
+            (f"ycb_kps/{item.name}_corners.txt", box_corners(item.shape.half_extents)),
+        ):
+            np.savetxt(folder / file, rows, fmt="%.8f")
     _write_lines(config / "classes.txt", [item.name for item in objects])
     # YCB-Video's radii are the largest half extent, not half the diagonal.
-    radii = [f"{item.shape.half_extents.max():.8f}" for item in objects]
-    _write_lines(config / "radius.txt", radii)
+    radii = [item.shape.half_extents.max() for item in objects]
+    np.savetxt(config / "radius.txt", radii, fmt="%.8f")
     _write_lines(config / "symmetric.txt", [item.name for item in objects if item.symmetric])
 
 

@@ -41,13 +41,10 @@ class Solid:
 
 @dataclass(frozen=True)
 class Rendering:
-    """A rendered image.
+    """A rendered image: (H, W, …) arrays.
 
-    Attributes:
-        rgb: (H, W, 3) uint8.
-        depth: (H, W) float64 metres, 0 where nothing is.
-        labels: (H, W) int32 class ids, 0 is background.
-        facing: (H, W) float64 cosine between surface normal and the direction to the camera.
+    `depth` is in metres, 0 where nothing is; `facing` is the cosine between the surface normal and
+    the direction to the camera.
     """
 
     rgb: npt.NDArray[np.uint8]

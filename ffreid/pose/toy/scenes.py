@@ -53,7 +53,7 @@ def toy_frame(
         name: of the frame.
         objects: 3 … 5 are chosen; their class ids are their positions plus 1.
         height: of the image; a smaller image than the camera's is a window of it.
-        width: of the image.
+        width: as `height`.
         generator: random numbers.
         synthetic: objects only, in empty space, without noise or holes.
         intrinsics: (3, 3) camera matrix, pixels; by default YCB-Video's, scaled.
@@ -86,14 +86,9 @@ def compose(
 
     Half of the objects touch the table, the others float up to 12 cm above it, all of them rotated
     at random. Centres keep three quarters of the bounding spheres' distance, so that solids rarely
-    intersect. The camera is 0.7 … 1.1 m away, 20 … 65 degrees above the table.
-
-    Args:
-        objects: to choose from.
-        generator: random numbers.
-        aim: (3,) direction from the camera to the table's centre.
-        spread: (2,) largest distance of solids from the table's centre, sideways and along, m.
-        background: add a table, a wall and distractors.
+    intersect. The camera is 0.7 … 1.1 m away, 20 … 65 degrees above the table, which is in
+    direction `aim` (3,). `spread` (2,) is the largest distance of solids from the table's centre,
+    sideways and along, metres. Without `background` there are only the objects.
     """
     camera_from_table = _camera_from_table(aim, generator)
     count = min(int(generator.integers(3, 6)), len(objects))

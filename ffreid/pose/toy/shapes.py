@@ -64,9 +64,7 @@ class Box(_HalfSizes):
     def intersect(self, origins: Floats, directions: Floats) -> Floats:
         """(N,) ray parameter at which each ray enters from outside, infinity for a miss.
 
-        Args:
-            origins: (3,) or (N, 3).
-            directions: (N, 3), any length: the parameter is in units of their lengths.
+        `origins` are (3,) or (N, 3), `directions` (N, 3) the unit of the parameter.
         """
         inverse = 1 / _nonzero(directions)
         first = (-self.half_extents - origins) * inverse
@@ -113,10 +111,7 @@ class Ellipsoid(_HalfSizes):
 class Frustum:
     """A cylinder (equal radii), a truncated cone or a cone (one radius 0) along z; see `Box`.
 
-    Attributes:
-        bottom: radius at z = -half_height, metres.
-        top: radius at z = half_height, metres.
-        half_height: metres.
+    `bottom` and `top` are the radii at z = -half_height and z = half_height, metres.
     """
 
     bottom: float

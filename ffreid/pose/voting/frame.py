@@ -76,8 +76,7 @@ def frame_poses(
         filter_clusters: only points in the cluster of the centre vote for keypoints.
         relabel: first assign points near the voted centre of another object to that object; needs
             the objects' radii.
-        max_votes: at most this many points per object vote, evenly spread over its list; None is
-            all.
+        max_votes: limit of the points per object, evenly spread over its list; None is all.
 
     Returns:
         One pose for each class among `labels`, in order of class.

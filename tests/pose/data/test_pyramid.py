@@ -1,7 +1,5 @@
 """The neighbour pyramid against 22 plain searches."""
 
-from dataclasses import fields
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -44,52 +42,33 @@ def scene(
     return valid[rng.permutation(np.resize(np.arange(len(valid)), count))], points
 
 
-def same_distances(first: Pyramid, second: Pyramid, cloud: Points, point_map: Points) -> None:
-    ours = pyramid_distances(first, cloud, point_map)
-    expected = pyramid_distances(second, cloud, point_map)
-    for name in expected:
-        for mine, other in zip(ours[name], expected[name], strict=True):
-            np.testing.assert_allclose(mine, other, atol=1e-6, err_msg=name)
+def checked_pyramid(cloud: Points, point_map: Points) -> Pyramid:
+    """The pyramid, equal for one and two threads, with the distances of plain searches."""
+    pyramid, other = (build_pyramid(cloud, point_map, workers=n) for n in (1, 2))
+    ours = pyramid_distances(pyramid, cloud, point_map)
+    expected = pyramid_distances(reference_pyramid(cloud, point_map), cloud, point_map)
+    for name, levels in vars(pyramid).items():
+        for level, indices in enumerate(levels):
+            np.testing.assert_array_equal(indices, getattr(other, name)[level])
+            np.testing.assert_allclose(ours[name][level], expected[name][level], atol=1e-6)
+    return pyramid
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("empty", [0.0, 0.002, 0.4, 0.93])
-def test_neighbours_are_as_far_as_in_plain_searches(empty: float, workers: int) -> None:
-    cloud, point_map = scene(empty)
-    pyramid = build_pyramid(cloud, point_map, workers=workers)
-    same_distances(pyramid, reference_pyramid(cloud, point_map), cloud, point_map)
+def test_neighbours_are_as_far_as_in_plain_searches(empty: float) -> None:
+    checked_pyramid(*scene(empty))
 
 
-def test_nothing_but_empty_pixels_in_a_grid_is_searched_like_any_other() -> None:
+def test_empty_grids_and_repeated_points_are_searched() -> None:
     cloud, point_map = scene(0.0)
+    checked_pyramid(np.resize(cloud[:40], cloud.shape), point_map)
     point_map[::2, ::2] = 0
-    same_distances(
-        build_pyramid(cloud, point_map), reference_pyramid(cloud, point_map), cloud, point_map
-    )
-
-
-def test_points_repeated_many_times_are_searched_like_any_other() -> None:
-    cloud, point_map = scene(0.0)
-    cloud = np.resize(cloud[:40], cloud.shape)
-    same_distances(
-        build_pyramid(cloud, point_map), reference_pyramid(cloud, point_map), cloud, point_map
-    )
-
-
-def test_two_threads_give_the_very_same_indices() -> None:
-    cloud, point_map = scene(0.3)
-    one, two = (build_pyramid(cloud, point_map, workers=n) for n in (1, 2))
-    for field in fields(Pyramid):
-        for a, b in zip(getattr(one, field.name), getattr(two, field.name), strict=True):
-            np.testing.assert_array_equal(a, b)
+    checked_pyramid(cloud, point_map)
 
 
 def test_a_grid_of_fewer_pixels_than_neighbours_leaves_zeros() -> None:
-    cloud, point_map = scene(0.0, height=16, width=24)
-    pyramid = build_pyramid(cloud, point_map)
-    # Stride 8 leaves 2 x 3 pixels.
-    assert not pyramid.pixels_down[1][:, 6:].any()
-    same_distances(pyramid, reference_pyramid(cloud, point_map), cloud, point_map)
+    pyramid = checked_pyramid(*scene(0.0, height=16, width=24))
+    assert not pyramid.pixels_down[1][:, 6:].any()  # stride 8 leaves 2 x 3 pixels
 
 
 @pytest.mark.parametrize("kind", ["points", "pixels"])
@@ -101,8 +80,8 @@ def test_too_few_points_give_the_recorded_rows(kind: str) -> None:
 
 def test_shapes_and_types_are_those_of_the_network() -> None:
     cloud, point_map = scene(0.1)
-    pyramid = build_pyramid(cloud, point_map, k=16)
-    shapes = {f.name: [a.shape for a in getattr(pyramid, f.name)] for f in fields(Pyramid)}
+    pyramid = vars(build_pyramid(cloud, point_map, k=16))
+    shapes = {name: [indices.shape for indices in levels] for name, levels in pyramid.items()}
     assert shapes == {
         "neighbours": [(1024, 16), (256, 16), (64, 16), (16, 16)],
         "nearest_kept": [(1024, 1), (256, 1), (64, 1), (16, 1)],
@@ -111,4 +90,4 @@ def test_shapes_and_types_are_those_of_the_network() -> None:
         "pixels_up": [(16, 16), (64, 16), (256, 16)],
         "points_up": [(320, 1), (1280, 1), (1280, 1)],
     }
-    assert {a.dtype for f in fields(Pyramid) for a in getattr(pyramid, f.name)} == {np.dtype("i4")}
+    assert {indices.dtype for levels in pyramid.values() for indices in levels} == {np.dtype("i4")}

@@ -1,4 +1,4 @@
-"""Frames and meshes that nobody here made."""
+"""Recorded frames and meshes of the real datasets."""
 
 import cv2
 import numpy as np
@@ -48,13 +48,10 @@ def test_the_measured_points_of_an_ape_lie_on_its_mesh(reader: LinemodReader, wh
     assert np.median(gaps) < 0.01
 
 
-def test_an_apes_mesh_is_as_large_as_its_corners(reader: LinemodReader) -> None:
+def test_linemod_meshes_and_training_samples(reader: LinemodReader) -> None:
     vertices = read_linemod_mesh(reader.folder, 1)
     assert len(vertices) == 5841
     np.testing.assert_allclose(np.ptp(vertices, axis=0), np.ptp(APE.corners[0], axis=0), atol=0.001)
-
-
-def test_an_ape_trains(reader: LinemodReader) -> None:
     sample = TrainSet(reader, APE, points=12800, length=1, seed=0)[0, 0]
     assert sample.gt.name == reader.real_train_names[0]
     assert (sample.targets.labels == 1).any()
@@ -68,16 +65,12 @@ def test_ycb_meshes_are_as_large_as_their_corners() -> None:
         np.testing.assert_allclose(np.ptp(points, axis=0), corners, atol=0.005)
 
 
-def test_a_tables_holes_are_filled_near_what_was_measured() -> None:
+def test_depth_of_a_table_is_filled_and_has_normals_towards_the_camera() -> None:
     depth = table()
     filled = fill_missing(depth, 1.0)
     measured = (depth > 0.1) & (depth < 2.9)
     assert (filled > 0).mean() > (depth > 0).mean() + 0.05
     assert np.median(np.abs(filled - depth)[measured]) < 0.01
-
-
-def test_most_measured_pixels_of_a_table_have_a_normal_towards_the_camera() -> None:
-    depth = table()
     normals = normals_from_depth((depth * 1000).astype(np.uint16), CAMERA[0, 0], CAMERA[1, 1])
     assert (normals[..., 2] <= 0).all()
     inside = (slice(5, -6), slice(5, -6))

@@ -1,6 +1,7 @@
-"""What a frame's votes must lead to."""
+"""From the votes of a frame to poses."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,50 +46,54 @@ def _assert_at(pose: ObjectPose, index: int, near: float = 2e-3) -> None:
     np.testing.assert_allclose(pose.camera_from_object[:, :3], np.eye(3), atol=0.05)
 
 
-def test_every_class_gets_its_pose_in_order_of_class() -> None:
-    poses = frame_poses(*_frame([9, 2]), OBJECTS)
+def test_every_class_has_a_pose_in_order_of_class() -> None:
+    points, labels, centres, keypoints = _frame([9, 2])
+    poses = frame_poses(points, labels, centres, keypoints, OBJECTS)
     assert [pose.class_id for pose in poses] == [2, 9]
     _assert_at(poses[0], 1)
     _assert_at(poses[1], 0)
     assert [(pose.solved, pose.votes) for pose in poses] == [(True, 40)] * 2
+    without_axis = frame_poses(points, labels, centres[0], keypoints, OBJECTS)
+    np.testing.assert_array_equal(without_axis[0].keypoints, poses[0].keypoints)
+    assert frame_poses(points, torch.zeros_like(labels), centres, keypoints, OBJECTS) == []
 
 
-def test_centre_offsets_may_come_without_their_first_axis() -> None:
-    points, labels, centres, keypoints = _frame([4])
-    with_axis = frame_poses(points, labels, centres, keypoints, OBJECTS)
-    without = frame_poses(points, labels, centres[0], keypoints, OBJECTS)
-    np.testing.assert_array_equal(with_axis[0].keypoints, without[0].keypoints)
+@pytest.mark.parametrize(
+    ("count", "options", "votes", "near"),
+    [
+        (40, {"use_centre": False}, 40, 2e-3),
+        (100, {"max_votes": 30}, 30, 2e-3),
+        (1, {}, 1, 5e-3),
+    ],
+)
+def test_a_pose_of_fewer_votes(
+    count: int, options: dict[str, Any], votes: int, near: float
+) -> None:
+    (pose,) = frame_poses(*_frame([2], count=count), OBJECTS, **options)
+    assert (pose.solved, pose.votes) == (True, votes)
+    assert len(pose.keypoints) == 8 + options.get("use_centre", True)
+    _assert_at(pose, 0, near)
 
 
-def test_without_the_centre_keypoints_alone_are_fitted() -> None:
-    pose = frame_poses(*_frame([3]), OBJECTS, use_centre=False)[0]
-    assert pose.keypoints.shape == (8, 3)
-    _assert_at(pose, 0)
-
-
-def test_points_near_another_objects_centre_change_sides() -> None:
+@pytest.mark.parametrize(
+    ("options", "votes"),
+    [
+        ({}, [40, 40]),
+        ({"relabel": False}, [32, 40]),
+        ({"relabel": False, "filter_clusters": False}, [32, 48]),
+    ],
+)
+def test_wrongly_labelled_points_are_relabelled_or_filtered(
+    options: dict[str, Any], votes: list[int]
+) -> None:
     points, labels, centres, keypoints = _frame([2, 5])
     labels[:8] = 5
-    poses = frame_poses(points, labels, centres, keypoints, OBJECTS)
-    assert [pose.votes for pose in poses] == [40, 40]
+    poses = frame_poses(points, labels, centres, keypoints, OBJECTS, **options)
+    assert [pose.votes for pose in poses] == votes
 
 
-def test_without_relabelling_strays_are_filtered_by_the_centre() -> None:
-    points, labels, centres, keypoints = _frame([2, 5])
-    labels[:8] = 5
-    poses = frame_poses(points, labels, centres, keypoints, OBJECTS, relabel=False)
-    assert [pose.votes for pose in poses] == [32, 40]
-
-
-def test_without_filter_all_points_of_a_class_vote() -> None:
-    frame = _frame([2, 5])
-    frame[1][:8] = 5
-    poses = frame_poses(*frame, OBJECTS, relabel=False, filter_clusters=False)
-    assert [pose.votes for pose in poses] == [32, 48]
-
-
-def test_a_class_emptied_by_relabelling_is_the_identity_and_unsolved() -> None:
-    # Two points vote for the same centre: it is the first class's, the other has none left.
+def test_a_class_without_points_after_relabelling_is_unsolved() -> None:
+    # Two points vote for the same centre, which is that of the first class.
     points, zeros = torch.full((2, 3), 0.8), torch.zeros(9, 2, 3)
     kept, lost = frame_poses(points, torch.tensor([2, 19]), zeros[:1], zeros[1:], OBJECTS)
     assert (kept.class_id, kept.solved, kept.votes) == (2, True, 2)
@@ -97,28 +102,11 @@ def test_a_class_emptied_by_relabelling_is_the_identity_and_unsolved() -> None:
     np.testing.assert_array_equal(lost.keypoints, np.zeros((9, 3)))
 
 
-def test_background_alone_gives_no_pose() -> None:
-    points, labels, centres, keypoints = _frame([2])
-    assert frame_poses(points, torch.zeros_like(labels), centres, keypoints, OBJECTS) == []
-
-
-def test_a_set_of_one_object_is_reported_unsolved_without_points() -> None:
+def test_the_only_object_of_a_dataset_is_reported_unsolved_without_points() -> None:
     points, labels, centres, keypoints = _frame([2])
     objects, empty = linemod_objects("ape"), torch.zeros_like(labels)
     (pose,) = frame_poses(points, empty, centres, keypoints, objects, relabel=False)
     assert (pose.class_id, pose.solved) == (1, False)
-
-
-def test_a_cap_on_votes_takes_them_evenly_and_finds_the_same_place() -> None:
-    pose = frame_poses(*_frame([2], count=100), OBJECTS, max_votes=30)[0]
-    assert pose.votes == 30
-    _assert_at(pose, 0)
-
-
-def test_a_single_point_still_gives_a_pose() -> None:
-    pose = frame_poses(*_frame([2], count=1), OBJECTS)[0]
-    assert pose.solved and pose.votes == 1
-    _assert_at(pose, 0, near=5e-3)
 
 
 @pytest.mark.parametrize("which", [2, 3])
@@ -131,7 +119,7 @@ def test_offsets_that_are_not_finite_are_refused(which: int) -> None:
 
 @pytest.mark.parametrize(("radius", "votes"), [(0.07, 21), (0.06, 20)])
 def test_relabelling_reaches_four_fifths_of_the_radius(radius: float, votes: int) -> None:
-    # Class 5 votes 1 m away, but for one stray that votes 5 cm beside class 2.
+    # Class 5 votes 1 m away, except for one point that votes 5 cm from class 2.
     votes_for = torch.zeros(40, 3)
     votes_for[20:] = 1.0
     votes_for[20] = torch.tensor([0.05, 0.0, 0.0])
