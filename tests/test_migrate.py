@@ -186,7 +186,6 @@ def test_a_migrated_evaluation_of_ground_truth_scores_it(
         ("-bn_momentum=.9", "TRAIN.BN_MOMENTUM_SCHEDULE"),
         ("-bn_decay .5", "TRAIN.BN_MOMENTUM_SCHEDULE"),
         ("-epochs 1000", "TRAIN.EPOCHS"),
-        ("--epochs 2", "TRAIN.EPOCHS"),
         ("-cal_metrics", "had no effect"),
         ("-view_dpt", "had no effect"),
         ("-debug", "--pictures"),
@@ -204,7 +203,8 @@ def test_a_migrated_evaluation_of_ground_truth_scores_it(
 )
 def test_a_flag_without_successor_is_removed_with_a_note(flag: str, part: str) -> None:
     old = f"{EIGHT}train_lm.py --cls ape {flag}"
-    assert part in note_on(old, f"{flag}: ")
+    name = flag.lstrip("-").replace("=", " ")
+    assert part in note_on(old, f"--{name}: ")
     assert migrate.migrate(old).command == f"ffreid train {APE} --gpus 8"
 
 
@@ -254,8 +254,8 @@ def test_a_flag_with_successor_keeps_its_value(flag: str, words: str) -> None:
         ),
         (
             "for c in ape can; do python3 train_lm.py --cls $c; done",
-            "for c in ape can ; do ffreid train --dataset linemod --cls $c --root datasets "
-            "TRAIN.BATCH 3 ; done",
+            "for c in ape can; do ffreid train --dataset linemod --cls $c --root datasets "
+            "TRAIN.BATCH 3; done",
         ),
         (
             'cd ffb6d && python -m demo -checkpoint "$a b" # look',
@@ -265,11 +265,7 @@ def test_a_flag_with_successor_keeps_its_value(flag: str, words: str) -> None:
             "python main.py --dataset ltcc \\\n    --tag 'a b' \\\n  --root ~/data \"$@\"",
             "ffreid train --dataset ltcc --root ~/data --tag 'a b' \"$@\"",
         ),
-        ("./main.py", "ffreid train --dataset ltcc"),
-        ("time nice -n 10 ./main.py", "time nice -n 10 ffreid train --dataset ltcc"),
-        ("A=1 nohup ./main.py", "A=1 nohup ffreid train --dataset ltcc"),
         ("python main.py --n_sample=3 --cfgg a", "ffreid train --dataset ltcc"),
-        ("python3 gen_obj_info.py --obj_name ape", ""),
     ],
 )
 def test_shell_syntax_launchers_and_defaults(old: str, new: str) -> None:
@@ -286,13 +282,8 @@ FOUR = f"torchrun --nproc-per-node 4 main.py --dataset prcc {CAL}"
         (SINGLE, "one process: ", "TRAIN.BN_GROUPS 1 DATA.TRAIN_BATCH 64"),
         ("python main.py --cfg a.yaml", "--cfg a.yaml: kept", "no file a.yaml"),
         ("python main.py --cfgg a", "--cfgg a: removed", "not a flag of the original"),
-        ("python train_ycb.py --n_sample=3", "--n_sample=3: removed", "not a flag"),
+        ("python train_ycb.py --n_sample=3", "--n_sample=3: ", "not a flag"),
         ("python train_lm.py --clss ape", "--clss ape: ", "did you mean cls?"),
-        (
-            "python gen_obj_info.py",
-            "gen_obj_info.py: ",
-            "keypoints of YCB-Video and LineMOD are included",
-        ),
     ],
 )
 def test_changes_are_noted(old: str, start: str, part: str) -> None:
@@ -317,15 +308,15 @@ def test_a_modified_recipe_is_kept(tmp_path: Path) -> None:
     [
         ("python foo.py --a", "not a command of FFB6D or Simple-CCReID: python foo.py", "train_lm"),
         ("python -c 'import demo; demo.main'", "not a command of", "train_lm"),
-        ("vim main.py", "not a command of", "train_lm"),
-        ("cp main.py old/main.py", "not a command of", "train_lm"),
         ("accelerate launch main.py", "not a command of", "train_lm"),
         ("", "no command", "train_lm.py"),
-        ("python train_lm.py --cls=", "--cls= has no value", "single quotes"),
-        ("python train_ycb.py -checkpoint -eval_net", "-checkpoint has no value", "single quotes"),
+        ("python train_lm.py --cls=", "--cls has no value", "single quotes"),
+        ("python train_ycb.py -checkpoint -eval_net", "argument -checkpoint", "single quotes"),
+        ("python gen_obj_info.py", "gen_obj_info.py has no equivalent", "are included"),
+        ("nohup ./main.py", "not a command of", "in which python runs"),
         ("python main.py --dataset lttc", "main.py of Simple-CCReID has no dataset 'lttc'", "ltcc"),
         ("python main.py --tag 'a", "unclosed quote: 'a", "close the quote"),
-        ("torchrun --nproc_per_node=2 # main.py", "no script", "complete"),
+        ("torchrun --nproc_per_node=2 # main.py", "not a command of", "train_lm"),
     ],
 )
 def test_other_commands_are_refused(old: str, error: str, hint: str) -> None:
@@ -350,14 +341,14 @@ def test_a_script_is_migrated_line_by_line(
         assert lines[:3] == file.read_text().splitlines()[:3]
         assert lines[3] == f"  ffreid eval {ANY} --checkpoint $tst_mdl --gpu 0 # -debug"
         assert lines[-3:-1] == ["python other.py", "python train_lm.py --cls"]
-        assert lines[-1].startswith("# not translated: --cls has no value")
+        assert lines[-1].startswith("# not translated: argument -cls/--cls: expected one argument")
         assert all(line.startswith("  # ") for line in lines[4:-3])
 
 
 def test_a_script_without_old_commands_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "train_lm.sh"
     for message in (
-        r"no file .*train_lm\.sh",
+        r"cannot read .*train_lm\.sh",
         "no command of FFB6D or Simple-CCReID in the script",
     ):
         with pytest.raises(UserError, match=message):
@@ -372,10 +363,9 @@ def test_a_command_needs_no_quotes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_output_is_a_script(capsys: pytest.CaptureFixture[str]) -> None:
-    migrate.print_migration(["\n".join([*FFB6D, "python gen_obj_info.py"])])
+    migrate.print_migration(["\n".join([*FFB6D, "vim main.py"])])
     printed = capsys.readouterr().out
     subprocess.run(["bash", "-n", "-c", printed], check=True)
-    assert [line for line in printed.splitlines() if line[0] != "#"] == [
-        PUBLISHED[old] for old in FFB6D
-    ]
-    assert "# removed: python gen_obj_info.py" in printed
+    commands = [line for line in printed.splitlines() if line[0] != "#"]
+    assert commands == [*(PUBLISHED[old] for old in FFB6D), "vim main.py"]
+    assert "# not translated: not a command of FFB6D or Simple-CCReID: vim main.py (" in printed
