@@ -76,16 +76,6 @@ def test_erased_rectangles_equal_the_recorded(
     assert torch.equal(clip, expected[:, None].expand_as(clip))
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
-def test_probability_of_erasing(probability: float) -> None:
-    rng, count = random.Random(0), 0
-    for _ in range(400):
-        pixels = torch.full((3, 16, 8), 7.0)
-        random_erasing(pixels, probability, rng)
-        count += bool((pixels != 7).any())
-    assert count / 400 == pytest.approx(probability, abs=0.08)
-
-
 def test_training_clips_are_mirrored_in_all_frames_and_erased_on_request() -> None:
     frames = [noise(0), noise(0)]
     clip = ClipEvaluation(24, 12)(frames)

@@ -74,32 +74,6 @@ def test_the_last_stride_sets_the_size_of_the_last_map(
         assert net.base(torch.randn(1, 3, 64, 32)).shape[2:] == expected
 
 
-def test_generalised_mean_has_a_learnable_power() -> None:
-    x = torch.rand(2, 3, 4, 5, dtype=torch.float64)
-    pooling = POOLINGS["gem"](2.5).double()
-    pooled = pooling(x)
-    powers = x.clamp(min=1e-6).pow(2.5).sum((2, 3)) / 20
-    torch.testing.assert_close(pooled, powers.pow(1 / 2.5))
-    pooled.sum().backward()
-    (power,) = pooling.parameters()
-    assert power.grad is not None and power.grad.item() != 0.0
-
-
-def test_maxavg_concatenates_maximum_and_mean() -> None:
-    x = torch.randn(2, 3, 4, 5)
-    pooled = POOLINGS["maxavg"](0.0)(x)
-    torch.testing.assert_close(pooled, torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1))
-
-
-def test_clip_features_are_the_mean_over_frames_of_their_maxima() -> None:
-    net = VIDEO_NETWORKS["c2dres50"]().eval()
-    maps = torch.randn(2, net.feature_dim, 3, 4, 2)
-    net.layer4.register_forward_hook(lambda *_: maps)
-    with torch.inference_mode():
-        features = net(torch.randn(2, 3, 3, 32, 32))
-        torch.testing.assert_close(features, net.bn(maps.amax((3, 4)).mean(2)))
-
-
 def test_output_of_the_cosine_classifier_equals_the_recorded() -> None:
     classifier = NormalizedClassifier(64, 13)
     fill(classifier, "clothes_classifier.", "public")
