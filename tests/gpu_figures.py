@@ -20,10 +20,11 @@ from ffreid.errors import UserError
 from ffreid.pose.data.batch import GroundTruth, PoseBatch
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.task import PoseTask
+from ffreid.recipes import compose
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.classifier import NormalizedClassifier
-from ffreid.reid.task import NetworkWithClassifier, ReidTask, Settings
+from ffreid.reid.task import NetworkWithClassifier, ReidTask
 from ffreid.report import show_table
 from tests.pose.model.recipes import as_inputs, as_targets, raw_inputs
 from tests.variants import VARIANTS, switched, train, trainer_of
@@ -63,16 +64,12 @@ def reid(size: Size) -> tuple[Task, Any]:
     net = NETWORKS["resnet50"]()
     features = int(net.feature_dim)
     owners = torch.arange(OUTFITS) % IDENTITIES == torch.arange(IDENTITIES)[:, None]
-    settings = Settings(
-        identity="cosface", clothes="cosface", pair="triplet", pair_weight=0.0,
-        pair_gradient="own", scale=16.0, margin=0.0, pair_scale=16.0, pair_margin=0.3,
-        epsilon=0.1, clothes_from=0, adversarial_from=0,
-    )  # fmt: skip
+    settings = "LOSS.CLA_LOSS cosface TRAIN.START_EPOCH_CC 0 TRAIN.START_EPOCH_ADV 0"
     task = ReidTask(
         NetworkWithClassifier(net, NormalizedClassifier(features, IDENTITIES)),
+        compose("ltcc", pairs=settings.split()),
         clothes=NormalizedClassifier(features, OUTFITS),
         clothes_of_identity=owners,
-        settings=settings,
     )
     clothes = torch.arange(size.batch) % OUTFITS
     images = torch.randn(size.batch, 3, size.height, size.width)

@@ -28,10 +28,10 @@ from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import ClipEvaluation, ClipTraining, ImageEvaluation, ImageTraining
 from ffreid.reid.defaults import COSINE_LOSSES, is_video
 from ffreid.reid.losses import ClothesMemory
+from ffreid.reid.model import build_network
 from ffreid.reid.model.backbone import load_backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
-from ffreid.reid.networks import build_network
-from ffreid.reid.task import NetworkWithClassifier, ReidTask, Settings
+from ffreid.reid.task import NetworkWithClassifier, ReidTask
 from ffreid.report import log
 
 _INPUT_OR_NETWORK = ("DATA.HEIGHT", "DATA.WIDTH", "AUG.SEQ_LEN", "AUG.SAMPLING_STRIDE", "MODEL.")
@@ -68,32 +68,12 @@ def build_task(
         )
     task = ReidTask(
         net,
+        cfg,
         clothes=clothes,
         memory=memory,
         clothes_of_identity=torch.from_numpy(source.clothes_of_identity()),
-        settings=settings(cfg),
     )
     return task.to(device, dtype(cfg))
-
-
-def settings(cfg: CfgNode) -> Settings:
-    """Settings of the losses."""
-    loss, train = cfg.LOSS, cfg.TRAIN
-    return Settings(
-        identity=loss.CLA_LOSS,
-        clothes=loss.CLOTHES_CLA_LOSS,
-        pair=loss.PAIR_LOSS,
-        pair_weight=loss.PAIR_LOSS_WEIGHT,
-        pair_gradient=loss.PAIR_GRADIENT,
-        scale=loss.CLA_S,
-        margin=loss.CLA_M,
-        pair_scale=loss.PAIR_S,
-        pair_margin=loss.PAIR_M,
-        epsilon=loss.EPSILON,
-        clothes_from=train.START_EPOCH_CC,
-        adversarial_from=train.START_EPOCH_ADV,
-        group=cfg.DATA.TRAIN_BATCH,
-    )
 
 
 def build_optimisers(cfg: CfgNode, task: ReidTask) -> dict[str, Optimizer]:

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from yacs.config import CfgNode
 
 from ffreid.engine import batchnorm
-from ffreid.engine.distributed.group import Gradient
 from ffreid.engine.task import Losses, Progress, Task, unwrap
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE, ClothesMemory, cal
+from ffreid.reid.losses.pairwise import make_pairs
 
 
 class NetworkWithClassifier(nn.Module):
@@ -29,48 +29,16 @@ class NetworkWithClassifier(nn.Module):
         return features, self.classifier(features)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Losses, their weights and the epochs from which they train.
-
-    Attributes:
-        identity: name in `CLASSIFICATION`, with `scale` of cosines and `margin`.
-        clothes: name in `CLOTHES`, with `scale` of cosines.
-        pair: name in `PAIRWISE`.
-        pair_weight: with 0 the pairwise loss is logged only.
-        pair_gradient: see `engine.distributed.group.gather_with_grad`.
-        epsilon: of CAL.
-        clothes_from: epoch from which the clothes classifier trains.
-        adversarial_from: epoch from which CAL trains the network.
-        group: samples a process of the reference implementation; 0 is the batch.
-    """
-
-    identity: str
-    clothes: str
-    pair: str
-    pair_weight: float
-    pair_gradient: Gradient
-    scale: float
-    margin: float
-    pair_scale: float
-    pair_margin: float
-    epsilon: float
-    clothes_from: int
-    adversarial_from: int
-    group: int = 0
-
-
 class ReidTask(Task):
     """CAL (Gu et al., CVPR 2022): the clothes classifier is stepped first, then the network.
 
     Without `clothes` and `memory` it is the paper's baseline.
 
     Args:
-        net: network and identity classifier.
+        cfg: LOSS, and the epochs of TRAIN from which clothes classifier and CAL train.
         clothes: features to cosines of the clothes classes (B, O).
         memory: features remembered for each clothes class, in place of `clothes`.
         clothes_of_identity: (C, O) bool, the clothes classes of each identity.
-        settings: of the losses.
     """
 
     clothes_of_identity: Tensor
@@ -78,15 +46,15 @@ class ReidTask(Task):
     def __init__(
         self,
         net: NetworkWithClassifier,
+        cfg: CfgNode,
         *,
         clothes: nn.Module | None = None,
         memory: ClothesMemory | None = None,
         clothes_of_identity: Tensor,
-        settings: Settings,
     ) -> None:
         super().__init__()
         assert clothes is None or memory is None
-        self.net, self.clothes, self.memory, self.settings = net, clothes, memory, settings
+        self.net, self.cfg, self.clothes, self.memory = net, cfg, clothes, memory
         self.register_buffer("clothes_of_identity", clothes_of_identity)
         self.optimized = ("net",) if clothes is None else ("clothes", "net")
         self.extra_state = () if memory is None else ("memory",)
@@ -96,40 +64,32 @@ class ReidTask(Task):
 
         Losses that do not train are computed without gradient, for the log.
         """
-        s, adversarial = self.settings, at.epoch >= self.settings.adversarial_from
-        groups, rest = divmod(len(batch), s.group or len(batch))
+        loss, adversarial = self.cfg.LOSS, at.epoch >= self.cfg.TRAIN.START_EPOCH_ADV
+        groups, rest = divmod(len(batch), self.cfg.DATA.TRAIN_BATCH)
         groups = 1 if rest else groups
         batchnorm.regroup(self.net, groups)
         features, scores = self.net(batch.images)
-        identity = CLASSIFICATION[s.identity]
-        train = {
-            "classification": identity(scores, batch.identities, scale=s.scale, margin=s.margin)
-        }
-        with nullcontext() if s.pair_weight else torch.no_grad():
-            pair = PAIRWISE[s.pair](
-                features,
-                batch.identities,
-                scale=s.pair_scale,
-                margin=s.pair_margin,
-                gradient=s.pair_gradient,
-                groups=groups,
-            )
-        if s.pair_weight:
-            train["weighted_pair"] = s.pair_weight * pair
-        log = {"accuracy": _accuracy(scores, batch.identities), "pair": pair.detach()}
+        identity, ids = CLASSIFICATION[loss.CLA_LOSS], batch.identities
+        train = {"classification": identity(scores, ids, scale=loss.CLA_S, margin=loss.CLA_M)}
+        with nullcontext() if loss.PAIR_LOSS_WEIGHT else torch.no_grad():
+            pairs = make_pairs(features, ids, gradient=loss.PAIR_GRADIENT, groups=groups)
+            pair = PAIRWISE[loss.PAIR_LOSS](pairs, scale=loss.PAIR_S, margin=loss.PAIR_M)
+        if loss.PAIR_LOSS_WEIGHT:
+            train["weighted_pair"] = loss.PAIR_LOSS_WEIGHT * pair
+        log = {"accuracy": _accuracy(scores, ids), "pair": pair.detach()}
         if self.clothes is not None:
             clothes = self._clothes_loss(self.clothes, features, batch, at)
-            if at.epoch >= s.clothes_from:
+            if at.epoch >= self.cfg.TRAIN.START_EPOCH_CC:
                 yield "clothes", Losses(train={"clothes": clothes})
             else:
                 log["clothes"] = clothes
-            cosines, loss = self._adversarial_loss(self.clothes, features, batch, at)
+            cosines, against = self._adversarial_loss(self.clothes, features, batch, at)
             log["clothes_accuracy"] = _accuracy(cosines, batch.clothes)
-            (train if adversarial else log)["adversarial"] = loss
+            (train if adversarial else log)["adversarial"] = against
         if self.memory is not None:
             # The memory stays empty until the adversarial loss trains.
             if adversarial:
-                allowed = self.clothes_of_identity[batch.identities]
+                allowed = self.clothes_of_identity[ids]
                 train["adversarial"] = self.memory(features, batch.clothes, allowed)
             else:
                 log["adversarial"] = features.new_zeros(())
@@ -139,24 +99,24 @@ class ReidTask(Task):
     def _clothes_loss(
         self, classifier: nn.Module, features: Tensor, batch: ReidBatch, at: Progress
     ) -> Tensor:
-        trains = at.epoch >= self.settings.clothes_from
+        trains = at.epoch >= self.cfg.TRAIN.START_EPOCH_CC
         # DistributedDataParallel must not run forward without running backward.
         head = classifier if trains else unwrap(classifier)
         with nullcontext() if trains else torch.no_grad():
-            loss = CLOTHES[self.settings.clothes]
-            return loss(head(features.detach()), batch.clothes, scale=self.settings.scale)
+            loss = CLOTHES[self.cfg.LOSS.CLOTHES_CLA_LOSS]
+            return loss(head(features.detach()), batch.clothes, scale=self.cfg.LOSS.CLA_S)
 
     def _adversarial_loss(
         self, classifier: nn.Module, features: Tensor, batch: ReidBatch, at: Progress
     ) -> tuple[Tensor, Tensor]:
         """Cosines and CAL of the updated clothes classifier, whose weights are constants here."""
-        s, head = self.settings, unwrap(classifier)
+        loss, head = self.cfg.LOSS, unwrap(classifier)
         fixed: dict[str, Any] = {name: p.detach() for name, p in head.named_parameters()}
-        with nullcontext() if at.epoch >= s.adversarial_from else torch.no_grad():
+        with nullcontext() if at.epoch >= self.cfg.TRAIN.START_EPOCH_ADV else torch.no_grad():
             cosines = functional_call(head, fixed, (features,))
             allowed = self.clothes_of_identity[batch.identities]
-            loss = cal(cosines, batch.clothes, allowed, scale=s.scale, epsilon=s.epsilon)
-        return cosines, loss
+            options = {"scale": loss.CLA_S, "epsilon": loss.EPSILON}
+            return cosines, cal(cosines, batch.clothes, allowed, **options)
 
 
 def _accuracy(scores: Tensor, labels: Tensor) -> Tensor:

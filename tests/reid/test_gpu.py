@@ -5,8 +5,8 @@ import torch
 
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.model import NETWORKS
-from ffreid.reid.model.classifier import NormalizedClassifier
-from ffreid.reid.task import NetworkWithClassifier, ReidTask, Settings
+from ffreid.reid.task import ReidTask
+from tests.reid.cal_task import cal_task, labels
 from tests.reid.synthetic_weights import fill
 from tests.variants import VARIANTS, Variant, losses_of, switched, train, trainer_of
 
@@ -15,44 +15,19 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 DEVICE = torch.device("cuda", 0)
-IDENTITIES, OUTFITS, BATCH = 4, 8, 8
-SETTINGS = Settings(
-    identity="cosface",
-    clothes="cosface",
-    pair="triplet",
-    pair_weight=1.0,
-    pair_gradient="own",
-    scale=16.0,
-    margin=0.1,
-    pair_scale=16.0,
-    pair_margin=0.3,
-    epsilon=0.1,
-    clothes_from=0,
-    adversarial_from=0,
-)
 
 
 def _task(name: str, *, recompute: bool = False) -> ReidTask:
-    torch.manual_seed(1)
     net = NETWORKS[name](recompute=recompute)
     fill(net)
-    head = NormalizedClassifier(net.feature_dim, IDENTITIES)
-    owners = torch.arange(OUTFITS) // 2 == torch.arange(IDENTITIES)[:, None]
-    clothes = NormalizedClassifier(net.feature_dim, OUTFITS)
-    return ReidTask(
-        NetworkWithClassifier(net, head),
-        clothes=clothes,
-        clothes_of_identity=owners,
-        settings=SETTINGS,
-    )
+    return cal_task(net, net.feature_dim)
 
 
 def _batch(name: str) -> ReidBatch:
     frames = () if name == "resnet50" else (2,)
     generator = torch.Generator().manual_seed(2)
-    images = torch.randn(BATCH, 3, *frames, 64, 32, generator=generator)
-    clothes = torch.arange(BATCH) % OUTFITS
-    return ReidBatch(images, clothes // 2, clothes, names=tuple("abcdefgh"))
+    images = torch.randn(8, 3, *frames, 64, 32, generator=generator)
+    return ReidBatch(images, *labels(8), names=tuple("abcdefgh"))
 
 
 @pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")

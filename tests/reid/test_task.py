@@ -7,45 +7,24 @@ from torch import nn
 from ffreid.engine.task import Progress
 from ffreid.engine.train_step import TrainStep
 from ffreid.reid.data.batch import ReidBatch
-from ffreid.reid.losses import ClothesMemory
-from ffreid.reid.model.classifier import NormalizedClassifier
-from ffreid.reid.task import NetworkWithClassifier, ReidTask, Settings
+from tests.reid.cal_task import cal_task, labels
 
-FEATURES, IDENTITIES, OUTFITS, BATCH = 32, 4, 8, 16
-CPU = torch.device("cpu")
-SETTINGS = Settings(
-    identity="cosface", clothes="cosface", pair="circle", pair_weight=1.0, pair_gradient="own",
-    scale=16.0, margin=0.1, pair_scale=64.0, pair_margin=0.3, epsilon=0.1,
-    clothes_from=0, adversarial_from=0,
-)  # fmt: skip
-
-
-def task(memory: bool) -> ReidTask:
-    """A task whose images are features already."""
-    torch.manual_seed(1)
-    made = NetworkWithClassifier(nn.Identity(), NormalizedClassifier(FEATURES, IDENTITIES))
-    owners = torch.arange(OUTFITS) // 2 == torch.arange(IDENTITIES)[:, None]
-    if memory:
-        bank = ClothesMemory(OUTFITS, FEATURES, scale=16.0, epsilon=0.1, momentum=0.2)
-        return ReidTask(made, memory=bank, clothes_of_identity=owners, settings=SETTINGS)
-    head = NormalizedClassifier(FEATURES, OUTFITS)
-    return ReidTask(made, clothes=head, clothes_of_identity=owners, settings=SETTINGS)
+FEATURES, BATCH = 32, 16
 
 
 def steps(memory: bool, half: torch.dtype | None) -> list[dict[str, float]]:
     """Terms of two steps on the same batch, whose features half precision cannot represent."""
-    made = task(memory)
+    settings = "LOSS.PAIR_LOSS circle LOSS.PAIR_S 64"
+    task = cal_task(nn.Identity(), FEATURES, memory=memory, settings=settings)
     optimisers = {
-        name: torch.optim.SGD(made.get_submodule(name).parameters(), lr=0.1)
-        for name in made.optimized
+        name: torch.optim.SGD(task.get_submodule(name).parameters(), lr=0.1)
+        for name in task.optimized
     }
     rates = dict.fromkeys(optimisers, lambda step: 0.1)
-    train_step = TrainStep(made, optimisers, rates, device=CPU, autocast=half, seed=0)
-    generator = torch.Generator().manual_seed(2)
-    clothes = torch.arange(BATCH) // 2
-    batch = ReidBatch(
-        torch.randn(BATCH, FEATURES, generator=generator), clothes // 2, clothes % OUTFITS
-    )
+    device = torch.device("cpu")
+    train_step = TrainStep(task, optimisers, rates, device=device, autocast=half, seed=0)
+    features = torch.randn(BATCH, FEATURES, generator=torch.Generator().manual_seed(2))
+    batch = ReidBatch(features, *labels(BATCH))
     return [train_step.step([batch], Progress(step, 2, 0)).terms for step in range(2)]
 
 

@@ -11,7 +11,6 @@ from yacs.config import CfgNode
 from ffreid.engine.optim import OPTIMISERS
 from ffreid.engine.task import Progress
 from ffreid.engine.train_step import TrainStep
-from ffreid.reid.build import settings
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.defaults import COSINE_LOSSES, defaults
 from ffreid.reid.losses import ClothesMemory
@@ -60,10 +59,10 @@ class Run:
             )
         self.task = ReidTask(
             NetworkWithClassifier(model, head),
+            cfg,
             clothes=None if self.memory else self.clothes,
             memory=self.memory,
             clothes_of_identity=torch.from_numpy(owners),
-            settings=settings(cfg),
         ).to(dtype)
         self.seen: list[Tensor] = []
         model.register_forward_hook(lambda *found: self.seen.append(found[2].detach()))

@@ -23,10 +23,10 @@ CLASSIFICATION: dict[str, Loss] = {
     "cosface": cosface,
     "circle": circle,
 }
-# Of features (B, D) and identities (B,), with `scale`, `margin`, `gradient` and `groups`.
+# Of `pairwise.make_pairs`, with `scale` and `margin`.
 PAIRWISE: dict[str, Loss] = {
-    "triplet": lambda *tensors, scale, **options: triplet(*tensors, **options),
-    "contrastive": lambda *tensors, margin, **options: contrastive(*tensors, **options),
+    "triplet": lambda pairs, *, scale, margin: triplet(pairs, margin=margin),
+    "contrastive": lambda pairs, *, scale, margin: contrastive(pairs, scale=scale),
     "cosface": pair_cosface,
     "circle": pair_circle,
 }

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ffreid.reid.losses import CLASSIFICATION, CLOTHES, MEMORY_UPDATES, PAIRWISE, ClothesMemory, cal
+from ffreid.reid.losses.pairwise import make_pairs
 
 BATCH, FEATURES, CLASSES = 16, 2048, 8
 LABELS = torch.arange(BATCH) % CLASSES
@@ -50,9 +51,11 @@ def test_classification(name: str, dtype: torch.dtype) -> None:
 def test_pairwise(name: str, identities: Tensor, dtype: torch.dtype) -> None:
     features = rows(FEATURES, length=1e3)
     features[1], features[2] = -features[0], features[0]
-    check(
-        lambda v: PAIRWISE[name](v, identities, scale=64.0, margin=0.3, groups=2), features, dtype
-    )
+
+    def loss(values: Tensor) -> Tensor:
+        return PAIRWISE[name](make_pairs(values, identities, groups=2), scale=64.0, margin=0.3)
+
+    check(loss, features, dtype)
 
 
 @pytest.mark.parametrize("name", CLOTHES)

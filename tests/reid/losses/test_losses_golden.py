@@ -15,7 +15,7 @@ from torch import Tensor
 from ffreid.engine.distributed.group import gather_with_grad
 from ffreid.reid.losses.classification import arcface, circle, cosface, cross_entropy
 from ffreid.reid.losses.clothes import ClothesMemory, cal
-from ffreid.reid.losses.pairwise import contrastive, pair_circle, pair_cosface, triplet
+from ffreid.reid.losses.pairwise import contrastive, make_pairs, pair_circle, pair_cosface, triplet
 from tests.engine.processes import in_processes
 from tests.golden import arrays, facts, recordings
 
@@ -29,11 +29,13 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "arcface": arcface,
     "cosface": cosface,
     "circle": circle,
+    "cal": cal,
+}
+PAIRWISE: dict[str, Callable[..., Tensor]] = {
     "triplet": triplet,
     "contrastive": contrastive,
     "pair_cosface": pair_cosface,
     "pair_circle": pair_circle,
-    "cal": cal,
 }
 SETTINGS = {"s": "scale", "m": "margin", "e": "epsilon", "eps": "smoothing"}
 UPDATES = {"asis": "asis", "meanfix": "mean"}
@@ -52,7 +54,10 @@ def prepared(case: str) -> Callable[..., Tensor]:
     settings = re.findall(r"_(s|m|e|eps)(\d[\d.]*)(?=_|$)", case)
     name = re.sub(r"_(singleton|allsame)$", "", case)
     name = re.sub(r"(_(s|m|e|eps)[\d.]+)+$", "", name)
-    return partial(LOSSES[name], **{SETTINGS[key]: float(value) for key, value in settings})
+    options = {SETTINGS[key]: float(value) for key, value in settings}
+    if name in PAIRWISE:
+        return lambda *tensors: PAIRWISE[name](make_pairs(*tensors), **options)
+    return partial(LOSSES[name], **options)
 
 
 def as_argument(key: str, value: npt.NDArray[Any]) -> Tensor:
