@@ -23,22 +23,11 @@ def open_source(cfg: CfgNode) -> Source:
     if not info.is_toy:
         options = {"skip_broken": cfg.DATA.SKIP_BROKEN} if info.has_lists else {}
         return READERS[cfg.DATA.LAYOUT](Path(cfg.DATA.ROOT), **options)
-    toy, folder = cfg.DATA.TOY, toy_folder(cfg)
+    folder = toy_folder(cfg)
+    sizes = {key.lower(): size for key, size in cfg.DATA.TOY.items()}
+    sizes |= {"height": cfg.DATA.HEIGHT, "width": cfg.DATA.WIDTH}
     with ProgressBar("generating toy data") as bar:
-        generate(
-            folder,
-            video=info.is_video,
-            identities=toy.IDENTITIES,
-            test_identities=toy.TEST_IDENTITIES,
-            clothes=toy.OUTFITS,
-            cameras=toy.CAMERAS,
-            images=toy.PICTURES,
-            frames=toy.FRAMES,
-            height=cfg.DATA.HEIGHT,
-            width=cfg.DATA.WIDTH,
-            seed=toy.SEED,
-            progress=bar.update,
-        )
+        generate(folder, sizes, video=info.is_video, progress=bar.update)
     source = READERS["ccvid" if info.is_video else "ltcc"](folder)
     # Notes and the list of identities are about the real datasets.
     test = replace(source.test, protocols=STANDARD)

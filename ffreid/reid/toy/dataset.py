@@ -1,6 +1,6 @@
 """A synthetic dataset of persons in LTCC's or CCVID's layout."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -39,19 +39,7 @@ class Shot(NamedTuple):
 
 
 def generate(
-    folder: Path,
-    *,
-    video: bool,
-    identities: int,
-    test_identities: int,
-    clothes: int,
-    cameras: int,
-    images: int,
-    frames: int,
-    height: int,
-    width: int,
-    seed: int,
-    progress: Progress | None = None,
+    folder: Path, sizes: Mapping[str, int], *, video: bool, progress: Progress | None = None
 ) -> Path:
     """Generate images or tracklets of synthetic persons, unless `folder` holds exactly these.
 
@@ -60,30 +48,21 @@ def generate(
     Every second person has one set of clothes less, but at least two. Each query has matches from
     another camera in the same and in other clothes. See also `ffreid.engine.synthetic`.
 
-    `folder` will contain ``LTCC_ReID`` or, with `video`, ``CCVID``. `clothes` is the maximum per
-    person. `images` is their number per person, clothes and camera, or that of tracklets per person
-    and clothes, with different cameras; the first is a query in the test. `progress` is called with
-    (images written, total).
+    `folder` will contain ``LTCC_ReID`` or, with `video`, ``CCVID``. `sizes` are those of DATA.TOY,
+    in lower case, with ``height`` and ``width``. ``outfits`` is the maximum of clothes per person.
+    ``pictures`` is the number of images per person, clothes and camera, or that of tracklets per
+    person and clothes, with different cameras; the first is a query in the test. `progress` is
+    called with (images written, total).
     """
     name = VIDEO if video else IMAGES
-    parameters: dict[str, int | str] = {
-        "version": VERSION,
-        "kind": name,
-        "identities": identities,
-        "test_identities": test_identities,
-        "outfits": clothes,
-        "cameras": cameras,
-        "pictures": images,
-        "frames": frames if video else 1,
-        "height": height,
-        "width": width,
-        "seed": seed,
-    }
+    sizes = {**sizes} if video else {**sizes, "frames": 1}
+    parameters: dict[str, int | str] = {"version": VERSION, "kind": name, **sizes}
+    clothes, cameras, images = sizes["outfits"], sizes["cameras"], sizes["pictures"]
     minimum = {"outfits": 2, "cameras": 2, "pictures": 2, "height": 16, "width": 8, "seed": 0}
     maximum = {"outfits": SESSIONS, "cameras": THIRD_SESSION_CAMERAS, "pictures": cameras}
-    for key, value in parameters.items():
+    for key, value in sizes.items():
         low, high = minimum.get(key, 1), maximum.get(key) if video else None
-        if not isinstance(value, str) and not low <= value <= (value if high is None else high):
+        if not low <= value <= (value if high is None else high):
             raise UserError(
                 f"cannot generate toy data with {value} {key.replace('_', ' ')}",
                 f"use {low}{' or more' if high is None else f' to {high}'}",
@@ -91,11 +70,11 @@ def generate(
 
     def write() -> None:
         persons = [
-            Person(number, number < identities, max(2, clothes - number % 2))
-            for number in range(identities + test_identities)
+            Person(number, number < sizes["identities"], max(2, clothes - number % 2))
+            for number in range(sizes["identities"] + sizes["test_identities"])
         ]
         if video:
-            shots = list(_tracklet_shots(persons, cameras, images, frames))
+            shots = list(_tracklet_shots(persons, cameras, images, sizes["frames"]))
             _write_ccvid(folder / name, shots)
         else:
             shots = list(_image_shots(persons, cameras, images))
@@ -103,7 +82,7 @@ def generate(
         total, done = sum(shot.frames for shot in shots), 0
         for shot in shots:
             (folder / name / shot.path).parent.mkdir(parents=True, exist_ok=True)
-            for frame, image in enumerate(_render(shot, height, width, seed), 1):
+            for frame, image in enumerate(_render(shot, sizes), 1):
                 _store(folder / name / shot.path.format(f"{frame:05d}"), image)
                 done += 1
                 if progress is not None:
@@ -142,8 +121,9 @@ def _tracklet_shots(
             yield Shot(part, path, person.identity, clothes, camera + offset, number, frames)
 
 
-def _render(shot: Shot, height: int, width: int, seed: int) -> Iterator[ImageArray]:
+def _render(shot: Shot, sizes: Mapping[str, int]) -> Iterator[ImageArray]:
     """Render the shot's frames, of a walk."""
+    seed, height, width = sizes["seed"], sizes["height"], sizes["width"]
     stream = (shot.identity, shot.clothes, shot.camera, shot.number)
     generator = np.random.default_rng([seed, 3, *stream])
     body = make_body(seed, shot.identity)
