@@ -16,6 +16,7 @@ from ffreid.engine.checkpoints.keys import State
 from ffreid.engine.checkpoints.repair import repair_state
 from ffreid.errors import UserError
 from ffreid.reid.defaults import IMAGE_NETWORKS
+from ffreid.reid.model import build_network
 from ffreid.reid.resources import resource
 
 BACKBONE = ("ResNet-50", "reid")
@@ -103,8 +104,6 @@ def _length(value: Tensor) -> int:
 
 def build(info: NetworkInfo, cfg: CfgNode) -> nn.Module:
     """Build the network that `info` and `cfg` describe."""
-    from ffreid.reid.networks import build_network  # which uses this module
-
     with torch.random.fork_rng(devices=[]):  # loading a file must not change random numbers
         return build_network(cfg)
 

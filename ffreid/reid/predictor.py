@@ -21,7 +21,7 @@ from ffreid.reid.data.clips import clip_indices
 from ffreid.reid.data.transforms import ClipEvaluation, ImageEvaluation
 from ffreid.reid.defaults import NON_LOCAL, NON_LOCAL_MIN_SIZE, is_video
 from ffreid.reid.feature_extraction import batch_features
-from ffreid.reid.networks import build_network
+from ffreid.reid.model import build_network
 from ffreid.reid.retrieval.features import average_clips, check_finite
 from ffreid.report import log
 

@@ -23,6 +23,14 @@ from ffreid.reid.table import show_results
 from ffreid.reid.visualization import rank_list_images
 
 METRICS = (*(f"rank-{k}" for k in RANKS), "mAP")
+LOSSES = {
+    "ClaLoss": "classification",
+    "PairLoss": "pair",
+    "CloLoss": "clothes",
+    "AdvLoss": "adversarial",
+}
+ACCURACIES = {"Acc": "accuracy", "CloAcc": "clothes_accuracy"}
+"""Terms of a step by their labels in Simple-CCReID's log."""
 DRAWN = 4
 """Rank lists drawn at an evaluation, with TRAIN.TENSORBOARD."""
 
@@ -103,16 +111,10 @@ def _network(train_step: TrainStep) -> nn.Module:
 
 def epoch_line(means: dict[str, float], epoch: int, seconds: float, waited: float) -> str:
     """Simple-CCReID's log line after `epoch` (from 0), from the epoch's mean losses."""
-    line = f"Epoch{epoch + 1} Time:{seconds:.1f}s Data:{waited:.1f}s "
-    line += f"ClaLoss:{means['classification']:.4f} PairLoss:{means['pair']:.4f} "
-    if "clothes" in means:
-        line += f"CloLoss:{means['clothes']:.4f} "
-    if "adversarial" in means:
-        line += f"AdvLoss:{means['adversarial']:.4f} "
-    line += f"Acc:{means['accuracy']:.2%} "
-    if "clothes_accuracy" in means:
-        line += f"CloAcc:{means['clothes_accuracy']:.2%} "
-    return line
+    shown = [f"Epoch{epoch + 1} Time:{seconds:.1f}s Data:{waited:.1f}s"]
+    shown += [f"{label}:{means[name]:.4f}" for label, name in LOSSES.items() if name in means]
+    shown += [f"{label}:{means[name]:.2%}" for label, name in ACCURACIES.items() if name in means]
+    return f"{' '.join(shown)} "
 
 
 def finish(cfg: CfgNode, world: World, folder: Path) -> None:

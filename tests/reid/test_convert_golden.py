@@ -11,7 +11,7 @@ from ffreid.config import merge_pairs
 from ffreid.convert import convert
 from ffreid.engine.checkpoints import io
 from ffreid.reid.defaults import defaults
-from ffreid.reid.networks import build_network
+from ffreid.reid.model import build_network
 from tests import old_files
 from tests.fuzz import is_equal
 from tests.golden import arrays, facts, manifest, recordings

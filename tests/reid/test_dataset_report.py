@@ -150,16 +150,3 @@ def test_published_parts_add_up_to_the_published_whole(name: str) -> None:
             ]
             if whole is not None and len(parts) > 1:
                 assert sum(parts) == whole, (name, quantity)
-
-
-@pytest.mark.parametrize("name", [name for name in READERS if name != "folder"])
-def test_published_results_name_protocols_that_the_data_set_has(name: str, tmp_path: Path) -> None:
-    rows = {p.name for p in READERS[name](dataset_trees.build(name, tmp_path)).test.protocols}
-    published = {key for key in resource("published")[name] if not key.startswith("_")}
-    assert published <= rows
-    assert published or name == "market1501"
-    for key in published:
-        result = resource("published")[name][key]
-        assert result["confidence"] in ("paper", "secondary", "recalled")
-        assert 0 < result["map"] <= 100
-        assert 0 < result["rank1"] <= 100

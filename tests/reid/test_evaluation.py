@@ -59,18 +59,6 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def root(drawn: Path, tmp_path: Path) -> Path:
-    """A copy of the people to break pictures of."""
-    return Path(shutil.copytree(drawn, tmp_path / "people"))
-
-
-def break_picture(root: Path, part: str) -> str:
-    path = sorted(root.rglob(f"{part}/*.png"))[0]
-    path.write_bytes(b"no picture")
-    return f"{part}/{path.name}"
-
-
 def test_a_run_writes_results_and_queries_and_prints_the_table(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,16 +87,6 @@ def test_a_baseline_checkpoint_is_compared_with_the_baseline() -> None:
     assert training_method(cfg, {}) == CAL
     assert training_method(cfg, {"config": told.dump()}) == BASELINE
     assert training_method(told, {"config": cfg.dump()}) == CAL
-
-
-def test_validation_weights_are_not_said_to_be_selected_on_the_test_set(
-    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cfg = config(drawn).clone()
-    cfg.defrost()
-    cfg.TEST.SELECT_ON = "val"
-    evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
-    assert "selected on the test set" not in capsys.readouterr().err
 
 
 def test_protocols_without_their_labels_are_left_out_with_a_word(
@@ -152,19 +130,6 @@ def test_rank_lists_are_drawn_and_those_of_an_earlier_run_removed(
     assert "2 rank lists (CC)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("part", "side"), [("query", "queries"), ("test", "gallery")])
-def test_unreadable_pictures_may_be_left_out_and_counted(
-    root: Path, tmp_path: Path, part: str, side: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole = evaluate(config(root), ALONE, folder=tmp_path, weights=WEIGHTS)
-    path = break_picture(root, part)
-    cfg = config(root, "DATA.SKIP_BROKEN", "true")
-    found = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
-    assert list(found["broken"]) == [path]
-    assert found[side] == whole[side] - 1
-    assert f"note: 1 of {whole['queries'] + whole['gallery']} images" in capsys.readouterr().err
-
-
 def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path) -> None:
     cfg = config(drawn)
     payload = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
@@ -174,12 +139,6 @@ def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path)
     }
 
 
-def test_a_data_set_without_validation_split_says_so(drawn: Path) -> None:
-    cfg = config(drawn)
-    with pytest.raises(UserError, match="no validation split"):
-        evaluate_split(cfg, ALONE, sources.open_source(cfg), network(), split="val")
-
-
 def shared(root: Path, folder: Path, rank: int) -> str:
     """Results of a run of which this process is one."""
     build.load_network = loaded
@@ -187,7 +146,8 @@ def shared(root: Path, folder: Path, rank: int) -> str:
     return json.dumps([payload["queries"], payload["results"]])
 
 
-def test_two_processes_give_the_table_of_one(root: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_table_of_one(drawn: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(drawn, tmp_path / "people"))
     sorted(root.rglob("query/*.png"))[0].unlink()
     payload = evaluate(config(root), ALONE, folder=tmp_path / "one", weights=WEIGHTS)
     assert payload["queries"] % SIZE, "an odd number is the harder case"

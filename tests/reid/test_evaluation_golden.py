@@ -18,14 +18,21 @@ from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.evaluation import evaluate_split
 from ffreid.reid.feature_extraction import compute_features, extract_features
 from ffreid.reid.features import ExtractedFeatures
-from ffreid.reid.retrieval.protocols import GENERAL, Protocol
+from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, GENERAL, SAME_CLOTHES, Protocol
 from tests.golden import arrays, facts, recordings
-from tests.reid.original_protocols import SETTINGS
 from tests.reid.synthetic_features import Projection, TensorDataset
 
 pytestmark = pytest.mark.golden
 METRICS = recordings("ccreid", "metrics.npz")
 ALONE = World(0, 1, torch.device("cpu"))
+# What the original prints before its results, and the protocol that it means.
+SETTINGS = {
+    "Computing CMC and mAP": GENERAL,
+    "Computing CMC and mAP only for the same clothes setting": SAME_CLOTHES,
+    "Computing CMC and mAP only for clothes-changing": CLOTHES_CHANGING,
+    "Computing CMC and mAP for the same clothes setting": GENERAL,
+    "Computing CMC and mAP only for clothes changing": GENERAL,
+}
 Arrays = dict[str, npt.NDArray[Any]]
 
 

@@ -3,16 +3,10 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from ffreid.config import lookup
-from ffreid.engine.checkpoints import io
-from ffreid.engine.task import Plan
-from ffreid.errors import UserError
 from ffreid.recipes import compose
-from ffreid.reid import validation
 from tests.reid.command_line import (
     PICTURES,
     SETTINGS,
@@ -135,56 +129,6 @@ def test_eval_mode_in_a_file_evaluates(file: Path, ltcc: Path, tmp_path: Path) -
     files = sorted(path.name for path in (tmp_path / "ltcc/other").iterdir())
     assert files == ["queries.json", "results.json"]
     assert read(tmp_path / "ltcc/other/results.json")["weights"] == str(moved)
-
-
-def test_a_file_may_evaluate_only_at_the_end(file: Path) -> None:
-    file.write_text(FILE.replace("EVAL_STEP: 1", "EVAL_STEP: -1"))
-    cfg, plan = compose("ltcc", file=file), Plan(batch=4, steps_per_epoch=1, total=60, workers=0)
-    assert cfg.TEST.EVAL_STEP == -1
-    assert not any(validation.due(cfg, plan, done) for done in range(1, 61))
-
-
-def test_a_checkpoint_with_the_originals_entries_evaluates(
-    file: Path, ltcc: Path, tmp_path: Path
-) -> None:
-    words = arguments(file, ltcc, tmp_path)
-    assert ended(f"train {words} MODEL.BACKBONE random TRAIN.STEPS 1") == 0
-    state = io.load(tmp_path / "ltcc/mine/last.pth")
-    names = ("model_state_dict", "classifier_state_dict", "clothes_classifier_state_dict")
-    original = tmp_path / "best_model.pth.tar"
-    rank1 = np.float64(state["rank1"])
-    torch.save({name: state[name] for name in (*names, "epoch")} | {"rank1": rank1}, original)
-    assert ended(f"eval {words} --tag other --checkpoint {quoted(original)}") == 0
-    assert read(tmp_path / "ltcc/other/results.json")["queries"] == PICTURES["query"]
-
-
-@pytest.mark.parametrize(
-    ("right", "wrong", "error"),
-    [
-        (
-            "FEATURE_DIM: 4096",
-            "FEATURE_DIM: 2048",
-            "MODEL.FEATURE_DIM is 2048, but resnet50 with maxavg",
-        ),
-        ("FEATURE_DIM: 4096", "FEATURE_DIMS: 4096", "unknown key MODEL.FEATURE_DIMS"),
-        ("NAME: resnet50", "NAME: c2dres50", "MODEL.NAME c2dres50 takes clips, but ltcc"),
-    ],
-)
-def test_invalid_values_in_a_file_are_refused(
-    file: Path, right: str, wrong: str, error: str
-) -> None:
-    file.write_text(FILE.replace(right, wrong))
-    with pytest.raises(UserError) as caught:
-        compose("ltcc", file=file)
-    assert caught.value.message.startswith(error)
-
-
-@pytest.mark.parametrize("pooling", ["avg", "max", "gem"])
-def test_the_feature_size_follows_from_the_pooling(pooling: str) -> None:
-    pairs = ["MODEL.POOLING.NAME", pooling]
-    assert compose("ltcc", pairs=pairs).MODEL.FEATURE_DIM == 2048
-    with pytest.raises(UserError, match="has 2048"):
-        compose("ltcc", pairs=[*pairs, "MODEL.FEATURE_DIM", "4096"])
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from ffreid.engine.checkpoints import io
 from ffreid.engine.specs import TensorSpec
 from ffreid.errors import UserError
 from ffreid.recipes import compose
-from ffreid.reid import networks, sources
+from ffreid.reid import sources
 from ffreid.reid.data.records import Record
+from ffreid.reid.model import build_network
 from ffreid.reid.predictor import ReidModel
 from tests.random_tensors import match, random_tensors, smallest
 from tests.reid.command_line import (
@@ -201,7 +202,7 @@ def test_the_spec_is_of_the_tensors_that_pictures_become() -> None:
 def test_settings_that_a_checkpoint_was_trained_with_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    net = networks.build_network(compose("toy-reid", pairs=["MODEL.BACKBONE", "random"]))
+    net = build_network(compose("toy-reid", pairs=["MODEL.BACKBONE", "random"]))
     state = {"model_state_dict": net.state_dict(), "config": "MODEL: {RES4_STRIDE: 2}"}
     file = tmp_path / "run.pth"
     io.save(file, state | {"parts": {"net": {}}, "task": "reid"})

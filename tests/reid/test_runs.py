@@ -1,4 +1,4 @@
-"""Complete runs of ResNet-50 through the command line: what they write, resume and evaluate."""
+"""Complete runs of ResNet-50 through the command line: what they write and evaluate."""
 
 import re
 import shutil
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from yacs.config import CfgNode
 
 from ffreid.engine.checkpoints import io
@@ -18,17 +17,16 @@ from tests.reid.command_line import (
     PICTURES,
     alone,
     ended,
-    interrupted_after,
     line,
     make_toy_data,
     metrics,
     quoted,
     read,
 )
-from tests.states import differences, without_clocks
+from tests.states import differences
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STEPS, INTERRUPTED_AFTER = 4, 3
+STEPS = 4
 TERMS = ("loss", "classification", "pair", "clothes", "adversarial", "accuracy", "clothes_accuracy")
 # As recorded from the original, number by number.
 LOG_LINE = re.compile(
@@ -135,38 +133,6 @@ def test_the_best_state_is_that_of_the_best_evaluation(trained: Path, kept: dict
         assert facts["step"] == state["step"]
         assert (facts["selected_on"], facts["selected_by"]) == ("test", "CC rank-1"), name
         assert [scores["name"] for scores in facts["scores"]] == PROTOCOLS
-
-
-@pytest.fixture(scope="module")
-def resumed(place: Path) -> Path:
-    """The folder of the same run, interrupted in the middle of its second epoch and resumed."""
-    folder = place / "toy-reid" / "resumed"
-    often = f"TRAIN.SAVE_EVERY {INTERRUPTED_AFTER}"
-    with interrupted_after(INTERRUPTED_AFTER):
-        assert ended(line("train", place, "resumed", often)) == 130
-    assert io.load(folder / "last.pth")["step"] == INTERRUPTED_AFTER
-    torch.manual_seed(99)
-    more = f"--resume {quoted(folder / 'last.pth')} {often}"
-    assert ended(line("train", place, "resumed", more)) == 0
-    return folder
-
-
-@pytest.mark.parametrize("name", ["best", "last"])
-def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(
-    kept: dict[str, Any], resumed: Path, name: str
-) -> None:
-    one, other = kept[name], io.load(resumed / f"{name}.pth")
-    assert differences(without_clocks(one), without_clocks(other)) == []
-
-
-def test_a_resumed_run_logs_and_finds_what_an_uninterrupted_one_does(
-    trained: Path, resumed: Path
-) -> None:
-    assert metrics(resumed) == metrics(trained)
-    lines = (resumed / "log_train.log").read_text().splitlines()
-    assert [text.split()[0] for text in lines] == ["Epoch1", "Epoch2"]
-    for name in ("validation-best.json", "validation-last.json"):
-        assert read(resumed / name) == read(trained / name)
 
 
 def test_evaluating_a_checkpoint_gives_what_training_found(place: Path, trained: Path) -> None:

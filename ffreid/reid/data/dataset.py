@@ -24,34 +24,28 @@ MAX_TRIES = 100
 """Records tried in place of an unreadable one."""
 
 
+class UnreadableError(UserError):
+    """The file `path` of a record cannot be read; other processes do not get `path`."""
+
+    def __init__(self, message: str, hint: str, path: str = "") -> None:
+        super().__init__(message, hint)
+        self.path = path
+
+
 def read_frames(
-    folder: Path, frames: Sequence[str], known_broken: Mapping[str, UserError] | None = None
+    folder: Path, frames: Sequence[str], broken: Mapping[str, UnreadableError] | None = None
 ) -> list[Image.Image]:
     """Read a record's images, each file once; raise UnreadableError if one is missing or broken."""
     images: dict[str, Image.Image] = {}
     for path in dict.fromkeys(frames):
-        if known_broken and path in known_broken:
-            raise UnreadableError(path, known_broken[path])
+        if broken and path in broken:
+            raise broken[path]
         try:
             images[path] = open_image(folder / path)
         except UserError as error:
-            raise UnreadableError(path, error) from error
+            hint = "copy or unpack the dataset again, or set DATA.SKIP_BROKEN True to skip the file"
+            raise UnreadableError(error.message, hint, path) from error
     return [images[path] for path in frames]
-
-
-class UnreadableError(Exception):
-    """The file `path` of a record cannot be read, because of `error`."""
-
-    def __init__(self, path: str, error: UserError) -> None:
-        super().__init__(path)
-        self.path, self.error = path, error
-
-    def user_error(self) -> UserError:
-        """The error with a hint at DATA.SKIP_BROKEN."""
-        return UserError(
-            self.error.message,
-            "copy or unpack the dataset again, or set DATA.SKIP_BROKEN True to skip the file",
-        )
 
 
 Evaluation = Callable[[Sequence[Image.Image]], Tensor]
@@ -86,15 +80,15 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
         epoch, position = key
         sample = sample_random(self.seed, epoch, position)
         first = self.sampler.index(epoch, position)
-        broken: dict[str, UserError] = {}
+        broken: dict[str, UnreadableError] = {}
         for record in self._candidates(first, sample):
             chosen = self.prepare.frames(len(record.frames), sample)
             try:
                 frames = read_frames(self.folder, [record.frames[i] for i in chosen], broken)
             except UnreadableError as error:
                 if not self.skip_broken:
-                    raise error.user_error() from error
-                broken[error.path] = error.error
+                    raise
+                broken[error.path] = error
                 continue
             images = self.prepare(frames, sample)
             labels = record.identity, record.camera, record.clothes
@@ -133,6 +127,6 @@ class EvalSet(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
             frames = read_frames(self.folder, self.records[index].frames)
         except UnreadableError as error:
             if not self.skip_broken:
-                raise error.user_error() from error
-            return UnreadableRecord(index, error.path, error.error.message)
+                raise
+            return UnreadableRecord(index, error.path, error.message)
         return EvalSample(index, self.prepare(frames))

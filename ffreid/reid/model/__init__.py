@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 
+from torch import nn
+from yacs.config import CfgNode
+
 from ffreid.reid import defaults
 from ffreid.reid.model.image import ImageResNet50
 from ffreid.reid.model.video import VideoResNet50
@@ -17,3 +20,17 @@ NETWORKS: dict[str, Callable[..., ImageResNet50 | VideoResNet50]] = {
 }
 """Image networks take `pooling`, `gem_power`, `last_stride`, `recompute`; video networks
 `last_stride`, `temperature`, `contrastive_attention`, `recompute`."""
+
+
+def build_network(cfg: CfgNode) -> nn.Module:
+    """Build the network MODEL.NAME with random weights."""
+    model, ap3d = cfg.MODEL, cfg.MODEL.AP3D
+    if model.NAME in IMAGE_NETWORKS:
+        options = {"pooling": model.POOLING.NAME, "gem_power": model.POOLING.P}
+    else:
+        options = {
+            "temperature": ap3d.TEMPERATURE,
+            "contrastive_attention": ap3d.CONTRACTIVE_ATT,
+        }
+    recompute = cfg.TRAIN.ACTIVATION_CHECKPOINTING
+    return NETWORKS[model.NAME](last_stride=model.RES4_STRIDE, recompute=recompute, **options)

@@ -19,13 +19,6 @@ def flip_and_sum(features: Tensor, flipped: Tensor) -> Tensor:
 
 def average_clips(clips: Tensor, spans: Tensor) -> Tensor:
     """Average clips' features (N, D) over spans [start, end) (V, 2), then normalise: (V, D)."""
-    lengths = spans[:, 1] - spans[:, 0]
-    if bool((lengths <= 0).any()):
-        empty = int((lengths <= 0).nonzero()[0])
-        raise UserError(
-            f"tracklet {empty} of {len(spans)} has no clips",
-            "remove the empty tracklet from the list, or restore its frames",
-        )
     means = [clips[start:end].mean(dim=0) for start, end in spans.tolist()]
     if not means:
         return clips.new_zeros(0, clips.shape[1])

@@ -12,8 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ffreid.errors import UserError
-
 Labels = Mapping[str, Tensor]
 """Columns by name, (N,) integers each: ``identity``, and if known ``camera``, ``clothes``, …"""
 
@@ -83,30 +81,20 @@ def usable_protocols(
 
 def filter_mask(labels: Labels, column_filter: ColumnFilter) -> Tensor:
     """(N,) booleans of the items that `column_filter` accepts."""
-    mask = torch.ones_like(column(labels, "identity"), dtype=torch.bool)
+    mask = torch.ones_like(labels["identity"], dtype=torch.bool)
     for name, values in column_filter:
-        label = column(labels, name)
+        label = labels[name]
         mask &= torch.isin(label, torch.tensor(values, dtype=label.dtype, device=label.device))
     return mask
 
 
-def column(labels: Labels, name: str) -> Tensor:
-    """Column `name` of `labels`, with an error if there is none."""
-    if name not in labels:
-        raise UserError(
-            f"a protocol needs the column {name!r}; the labels have {', '.join(sorted(labels))}",
-            f"add the column {name!r} or use a protocol without it",
-        )
-    return labels[name]
-
-
 def is_match(protocol: Protocol, query: Labels, gallery: Labels) -> Tensor:
     """Whether pairs are matches; the columns broadcast, e.g. (Q, 1) with (G,) or (Q, M)."""
-    match = column(query, "identity") == column(gallery, "identity")
+    match = query["identity"] == gallery["identity"]
     for name in protocol.same:
-        match = match & (column(query, name) == column(gallery, name))
+        match = match & (query[name] == gallery[name])
     for name in protocol.other:
-        match = match & (column(query, name) != column(gallery, name))
+        match = match & (query[name] != gallery[name])
     return match
 
 
@@ -119,5 +107,5 @@ def match_masks(protocol: Protocol, query: Labels, gallery: Labels) -> tuple[Ten
     """The matches and the junk pairs, (Q, G) booleans each, without the protocol's filters."""
     rows = {name: values[:, None] for name, values in query.items()}
     match = is_match(protocol, rows, gallery)
-    same = column(rows, "identity") == column(gallery, "identity")
+    same = rows["identity"] == gallery["identity"]
     return match, same & ~match

@@ -59,12 +59,6 @@ class Ranking:
         """Fraction of the valid queries with a match among the first `k`; NaN if there are none."""
         return float((self.first[self.valid] <= k).double().mean())
 
-    def curve(self, length: int) -> Tensor:
-        """(length,) float64: `cmc` at 1, 2, …, `length`; NaN if no query is valid."""
-        first = self.first[self.valid].clamp(max=length + 1)
-        hits = torch.bincount(first, minlength=length + 2)[1:-1].cumsum(0)
-        return hits.double() / len(first)
-
     @property
     def mean_average_precision(self) -> float:
         """Mean average precision over the valid queries; NaN if there are none."""

@@ -206,25 +206,6 @@ def test_ccvid_frames_are_in_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "protocols"),
-    [
-        ("ltcc", ["general", "SC", "CC", "CC, listed identities"]),
-        ("prcc", ["SC", "CC"]),
-        ("vcclothes", ["general", "SC", "CC", "SC (cameras 2 and 3)", "CC (cameras 3 and 4)"]),
-        ("vcclothes_sc", ["SC (cameras 2 and 3)"]),
-        ("vcclothes_cc", ["CC (cameras 3 and 4)"]),
-        ("last", ["general"]),
-        ("deepchange", ["general"]),
-        ("ccvid", ["general", "SC", "CC"]),
-        ("market1501", ["general"]),
-        ("folder", ["general", "SC", "CC"]),
-    ],
-)
-def test_protocols(name: str, protocols: list[str], tmp_path: Path) -> None:
-    assert [protocol.name for protocol in read(name, tmp_path).test.protocols] == protocols
-
-
-@pytest.mark.parametrize(
     ("name", "protocol", "column", "query", "gallery"),
     [
         ("ltcc", "CC, listed identities", "identity", (3, 44), (3, 44)),

@@ -65,15 +65,6 @@ def test_clips_may_have_any_length_and_size(name: str, size: tuple[int, int, int
     assert features.isfinite().all()
 
 
-@pytest.mark.parametrize(("stride", "expected"), [(1, (4, 2)), (2, (2, 1))])
-def test_the_last_stride_sets_the_size_of_the_last_map(
-    stride: int, expected: tuple[int, int]
-) -> None:
-    net = IMAGE_NETWORKS["resnet50"](last_stride=stride).eval()
-    with torch.inference_mode():
-        assert net.base(torch.randn(1, 3, 64, 32)).shape[2:] == expected
-
-
 def test_output_of_the_cosine_classifier_equals_the_recorded() -> None:
     classifier = NormalizedClassifier(64, 13)
     fill(classifier, "clothes_classifier.", "public")

@@ -20,11 +20,6 @@ def test_clips_are_averaged_before_normalisation() -> None:
     torch.testing.assert_close(found, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
 
 
-def test_a_tracklet_without_clips_is_an_error() -> None:
-    with pytest.raises(UserError, match="tracklet 1 of 2 has no clips"):
-        average_clips(torch.ones(2, 3), torch.tensor([[0, 2], [2, 2]]))
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_features_that_are_not_finite_are_an_error_with_number_and_row(value: float) -> None:
     features = torch.ones(5, 3)

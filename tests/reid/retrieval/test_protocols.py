@@ -1,9 +1,7 @@
 """Matches and junk of each protocol, and protocols without their columns."""
 
 import pytest
-import torch
 
-from ffreid.errors import UserError
 from ffreid.reid.retrieval.protocols import (
     CLOTHES_CHANGING,
     GENERAL,
@@ -46,12 +44,3 @@ def test_protocols_without_their_columns_are_removed() -> None:
 def test_a_filter_selects_its_values() -> None:
     choice = (("camera", (1,)), ("clothes", (6, 7)))
     assert filter_mask(GALLERY, choice).tolist() == [False, False, False, True, False]
-
-
-def test_a_missing_column_is_an_error() -> None:
-    with pytest.raises(UserError, match="column 'clothes'"):
-        match_masks(
-            CLOTHES_CHANGING,
-            {"identity": torch.tensor([1]), "camera": torch.tensor([0])},
-            {"identity": torch.tensor([1]), "camera": torch.tensor([1])},
-        )

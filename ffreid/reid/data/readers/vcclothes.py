@@ -6,6 +6,7 @@ The paper's same-clothes and clothes-changing rows are the general protocol betw
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder
@@ -32,19 +33,14 @@ def read(root: Path) -> Source:
     return _read(root, "vcclothes", range(4), (*STANDARD, *rows))
 
 
-def read_same_clothes(root: Path) -> Source:
-    """Read VC-Clothes with test images of cameras 2 and 3 only."""
-    return _read_pair(root, "vcclothes_sc")
-
-
-def read_changed_clothes(root: Path) -> Source:
-    """Read VC-Clothes with test images of cameras 3 and 4 only."""
-    return _read_pair(root, "vcclothes_cc")
-
-
-def _read_pair(root: Path, name: str) -> Source:
+def _read_pair(name: str, root: Path) -> Source:
+    """Read VC-Clothes with test images of two cameras only."""
     row, cameras = PAIRS[name]
     return _read(root, name, cameras, (replace(GENERAL, name=row),))
+
+
+read_same_clothes = partial(_read_pair, "vcclothes_sc")
+read_changed_clothes = partial(_read_pair, "vcclothes_cc")
 
 
 def _read(root: Path, name: str, cameras: Sequence[int], rows: Sequence[Protocol]) -> Source:
