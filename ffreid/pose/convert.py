@@ -2,10 +2,10 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
@@ -14,7 +14,9 @@ from ffreid.engine.checkpoints import contents as checkpoints
 from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo
 from ffreid.engine.checkpoints.repair import match_optimiser, repair_state, to_old_optimiser
 from ffreid.errors import UserError
-from ffreid.pose.data.batch import Inputs
+from ffreid.pose.data.batch import Sample, collate
+from ffreid.pose.data.frame import Frame
+from ffreid.pose.data.sample import make_sample
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import linemod_objects, ycb_objects
 
@@ -61,30 +63,21 @@ def build(info: NetworkInfo, cfg: CfgNode) -> nn.Module:
 
 
 def run(net: nn.Module, cfg: CfgNode) -> dict[str, Tensor]:
-    """Run one forward on random input, one frame as small as FFB6D allows; outputs by name."""
-    side, points, neighbours = 32, 1024, 16
-    draw = torch.Generator().manual_seed(0)
-    counts = [points // 4**level for level in range(5)]
-
-    def pick(limit: int, rows: int, columns: int) -> Tensor:
-        return torch.randint(limit, (1, rows, columns), generator=draw)
-
-    pixels = [(side // stride) ** 2 for stride in (4, 8, 8, 8)]
-    up = [(side // stride) ** 2 for stride in (4, 2, 2)]
-    inputs = Inputs(
-        rgb=255 * torch.rand(1, 3, side, side, generator=draw),
-        features=torch.rand(1, 9, points, generator=draw),
-        choose=torch.randint(side * side, (1, points), generator=draw),
-        neighbours=tuple(pick(count, count, neighbours) for count in counts[:4]),
-        nearest_kept=tuple(pick(counts[i + 1], counts[i], 1) for i in range(4)),
-        pixels_down=tuple(pick(pixels[i], counts[i + 1], neighbours) for i in range(4)),
-        points_down=tuple(pick(counts[i + 1], pixels[i], 1) for i in range(4)),
-        pixels_up=tuple(pick(up[i], counts[3 - i], neighbours) for i in range(3)),
-        points_up=tuple(pick(counts[3 - i], up[i], 1) for i in range(3)),
+    """Run one forward on a random frame, as small as FFB6D allows; outputs by name."""
+    rng = np.random.RandomState(0)
+    frame = Frame(
+        name="random",
+        rgb=rng.randint(256, size=(32, 32, 3)).astype(np.uint8),
+        depth=rng.uniform(0.5, 1.5, (32, 32)).astype(np.float32),
+        depth_scale=1.0,
+        labels=np.zeros((32, 32), np.int32),
+        intrinsics=np.array([[32, 0, 16], [0, 32, 16], [0, 0, 1]], np.float64),
     )
+    sample = make_sample(frame, ycb_objects(), points=1024, rng=rng, fill_holes=False)
+    assert isinstance(sample, Sample)
+    inputs = collate([sample]).inputs.to(torch.device("cpu"))
     with torch.inference_mode():
-        outputs = net.eval()(inputs)
-    return {field.name: getattr(outputs, field.name) for field in fields(outputs)}
+        return vars(net.eval()(inputs))
 
 
 def to_ffreid(

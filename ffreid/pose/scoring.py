@@ -33,15 +33,8 @@ METRICS = (
 class InstanceScore:
     """Errors of one ground-truth object of one frame (distances in metres).
 
-    Attributes:
-        index: the frame's position in the evaluation's list.
-        frame: the frame's name.
-        class_id: 1 … M.
-        detected: the class was predicted in this frame.
-        solved: it was, and points were left to vote for its pose.
-        add: ADD.
-        adds: ADD-S.
-        keypoint_error: mean over the K keypoints.
+    `index` is the frame's position in the evaluation's list. `detected` is whether the class was
+    predicted in the frame, `solved` whether points were then left to vote for its pose.
     """
 
     index: int

@@ -3,18 +3,12 @@
 import torch
 
 from ffreid.engine.specs import Size, Symbol, TensorSpec
+from ffreid.pose.data.batch import LEVELS
 from ffreid.pose.data.pyramid import STRIDES_DOWN, STRIDES_UP
 
 NEIGHBOURS = 16
 """k: neighbours of a point."""
-COUNTS = {
-    "neighbours": 4,
-    "nearest_kept": 4,
-    "pixels_down": 4,
-    "points_down": 4,
-    "pixels_up": 3,
-    "points_up": 3,
-}
+COUNTS = dict.fromkeys(LEVELS, 4) | {"pixels_up": 3, "points_up": 3}
 """Tensors of each field of `Inputs` that has one per level: ``neighbours_0``, …"""
 
 _SYMBOLS = {

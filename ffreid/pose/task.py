@@ -14,12 +14,9 @@ from ffreid.pose.schedules import halving_momentum
 class PoseTask(Task):
     """FFB6D with its three losses.
 
-    Args:
-        net: the network.
-        offset_samples: see `pose_losses`.
-        frozen: keep batch-norm statistics as they are.
-        momentum_batch: samples a step, as the authors' schedule of batch-norm momentum counts
-            them (3 a process); None is off.
+    `offset_samples` is that of `pose_losses`; `frozen` keeps batch-norm statistics. The authors'
+    schedule of batch-norm momentum counts `momentum_batch` samples a step (their 3 a process);
+    None is off.
     """
 
     optimized = ("net",)

@@ -87,7 +87,11 @@ class FFB6D(nn.Module):
             skips.append(point)
         point = skips.pop()
         for stage in range(3):
-            colour, point = self._up(stage, colour, point, skips.pop(), inputs)
+            colour = self.cnn_up_stages[stage](colour)
+            point = self._interpolate(stage, point, skips.pop(), inputs.nearest_kept[3 - stage])
+            colour, point = self._fuse(
+                "up", stage, colour, point, inputs.points_up[stage], inputs.pixels_up[stage]
+            )
         colour = self.cnn_up_stages[3](colour)
         point = self._interpolate(3, point, skips.pop(), inputs.nearest_kept[0])
         chosen = gather(colour.flatten(2), inputs.choose.unsqueeze(2))
@@ -107,15 +111,6 @@ class FFB6D(nn.Module):
             "ds", level, colour, pooled, inputs.points_down[level], inputs.pixels_down[level]
         )
         return colour, pooled, full
-
-    def _up(
-        self, stage: int, colour: Tensor, point: Tensor, skip: Tensor, inputs: Inputs
-    ) -> tuple[Tensor, Tensor]:
-        colour = self.cnn_up_stages[stage](colour)
-        point = self._interpolate(stage, point, skip, inputs.nearest_kept[3 - stage])
-        return self._fuse(
-            "up", stage, colour, point, inputs.points_up[stage], inputs.pixels_up[stage]
-        )
 
     def _interpolate(self, stage: int, point: Tensor, skip: Tensor, nearest: Tensor) -> Tensor:
         interpolated = gather(point.squeeze(3), nearest)

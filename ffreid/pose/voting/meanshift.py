@@ -32,7 +32,7 @@ _TILE_ON_GPU = 1 << 26
 
 
 def mean_shift(
-    points: Tensor, *, bandwidth: float, max_iterations: int = 300, mask: Tensor | None = None
+    points: Tensor, *, bandwidth: float, max_iterations: int = 300
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find the densest mode of each of F sets of points, and the points that converge to it.
 
@@ -40,17 +40,15 @@ def mean_shift(
         points: (F, N, D) finite floats of any precision, in any unit.
         bandwidth: width of the Gaussian and of the neighbourhood, in the points' unit.
         max_iterations: as in the original a fit stops after at most one update more than this.
-        mask: (F, N) bool, False for padding; each fit has at least one point.
 
     Returns:
         (F, D) centres, (F, N) bool points that ended within `bandwidth` of their centre, and
         (F,) int64 number of updates.
     """
-    valid = _checked_mask(points, mask)
-    moved, origin, updates = _converge(points, valid, bandwidth, max_iterations)
-    densest = _neighbour_counts(moved, valid).argmax(dim=1)
+    moved, origin, updates = _converge(points, bandwidth, max_iterations)
+    densest = _neighbour_counts(moved, torch.ones_like(moved[..., 0])).argmax(dim=1)
     centres = moved[torch.arange(len(moved), device=moved.device), densest]
-    inliers = _near(centres[:, None], moved)[:, 0] & valid
+    inliers = _near(centres[:, None], moved)[:, 0]
     centres = centres * bandwidth + origin[:, 0]
     return centres.to(points.dtype), inliers, updates
 
@@ -66,8 +64,7 @@ def mean_shift_clusters(
     Returns:
         (C, D) centres, (N,) int64 cluster of every point counted from 1, (C,) int64 sizes.
     """
-    valid = _checked_mask(points[None], None)
-    moved, origin, _ = _converge(points[None], valid, bandwidth, max_iterations)
+    moved, origin, _ = _converge(points[None], bandwidth, max_iterations)
     labels = torch.zeros(len(points), dtype=torch.int64, device=points.device)
     centres: list[Tensor] = []
     while bool((left := labels == 0).any()):
@@ -80,28 +77,16 @@ def mean_shift_clusters(
     return (torch.stack(centres) * bandwidth + origin[0]).to(points.dtype), labels, sizes
 
 
-def _checked_mask(points: Tensor, mask: Tensor | None) -> Tensor:
-    assert points.ndim == 3, f"points of shape {tuple(points.shape)}, expected (F, N, D)"
-    if mask is None:
-        mask = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
-    assert mask.shape == points.shape[:2], f"mask {tuple(mask.shape)} for {tuple(points.shape)}"
-    assert points.shape[1] > 0 and bool(mask.any(dim=1).all()), "a fit needs at least one point"
-    return mask
-
-
 def _converge(
-    points: Tensor, valid: Tensor, bandwidth: float, max_iterations: int
+    points: Tensor, bandwidth: float, max_iterations: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Converged points in bandwidths from the mean, that mean (F, 1, D), and number of updates.
 
     Without centring float32 would cancel in the products of coordinates.
     """
     precise = points.to(torch.promote_types(points.dtype, torch.float32))
-    weights = valid.to(precise.dtype)
-    # Padding is placed on a point of its fit: without weight it moves exactly as that does.
-    first = valid.int().argmax(1)[:, None, None].expand(-1, 1, points.shape[2])
-    precise = torch.where(valid[..., None], precise, precise.gather(1, first))
-    origin = (precise * weights[..., None]).sum(1, keepdim=True) / weights.sum(1)[:, None, None]
+    weights = torch.ones_like(precise[..., 0])
+    origin = precise.sum(1, keepdim=True) / points.shape[1]
     current = (precise - origin) / bandwidth
     converged = torch.empty_like(current)
     updates = torch.zeros(len(points), dtype=torch.int64, device=points.device)

@@ -54,21 +54,6 @@ def test_tiles_smaller_than_the_points_change_nothing(monkeypatch: pytest.Monkey
     assert torch.equal(tiled_members, members)
 
 
-def test_padding_does_not_vote() -> None:
-    votes = _votes(6, 2, 90, 0.1)
-    mask = torch.ones(2, 90, dtype=torch.bool)
-    mask[0, 50:] = False
-    mask[1, :20] = False
-    padded = torch.where(mask[..., None], votes, 7.0)
-    centres, inliers, updates = mean_shift(padded, bandwidth=BANDWIDTH, mask=mask)
-    for index, members in enumerate(mask):
-        centre, near, count = reference_mean_shift(votes[index, members], bandwidth=BANDWIDTH)
-        torch.testing.assert_close(centres[index], centre, atol=1e-6, rtol=0)
-        assert torch.equal(inliers[index, members], near)
-        assert not inliers[index, ~members].any()
-        assert int(updates[index]) == count
-
-
 def test_far_from_the_origin_single_precision_holds() -> None:
     votes = _votes(7, 1, 80, 0.1) + 20.0
     centres, _, _ = mean_shift(votes.float(), bandwidth=BANDWIDTH)
