@@ -17,7 +17,7 @@ from ffreid.errors import UserError
 from ffreid.pose.data.batch import Sample, collate
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.sample import make_sample
-from ffreid.pose.model.ffb6d import FFB6D
+from ffreid.pose.model.ffb6d import FFB6D, Outputs
 from ffreid.pose.objects import linemod_objects, ycb_objects
 
 ALIASES = {
@@ -77,7 +77,8 @@ def run(net: nn.Module, cfg: CfgNode) -> dict[str, Tensor]:
     assert isinstance(sample, Sample)
     inputs = collate([sample]).inputs.to(torch.device("cpu"))
     with torch.inference_mode():
-        return vars(net.eval()(inputs))
+        outputs: Outputs = net.eval()(inputs)
+    return vars(outputs)
 
 
 def to_ffreid(

@@ -106,7 +106,6 @@ def evaluate_predictions(
         predictions: folder of text files, or a BOP results CSV.
         gt: folder of ground truth in the text format; None reads meta.mat files.
         frames: file of frame names; None takes the test list.
-        json_file: for the results.
     """
     if cfg.DATASET != "ycb":
         raise UserError(

@@ -18,8 +18,8 @@ from ffreid.pose import build, specs
 from ffreid.pose.data.batch import LEVELS, Inputs, SkippedFrame, collate
 from ffreid.pose.data.dataset import seeded_rng
 from ffreid.pose.data.depth import downscale_frame
+from ffreid.pose.data.frame import check_size, frame_from_arrays
 from ffreid.pose.data.sample import MIN_POINTS, make_sample
-from ffreid.pose.data.user_frame import check_size, frame_from_arrays
 from ffreid.pose.inference import estimate
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ObjectModels
@@ -57,10 +57,7 @@ class PoseModel(nn.Module):
 
     Created by `ffreid.create_model`, in evaluation mode.
 
-    Args:
-        net: the network.
-        objects: of the network.
-        cfg: MODEL.POINTS, DATA.SHRINK, DATA.LAYOUT (which depth is filled) and VOTE are used.
+    Of `cfg` MODEL.POINTS, DATA.SHRINK, DATA.LAYOUT (which depth is filled) and VOTE are used.
 
     Example:
         >>> model = ffreid.create_model("ycb", checkpoint="best.pth", device="cuda")

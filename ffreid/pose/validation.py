@@ -3,7 +3,6 @@
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from yacs.config import CfgNode
@@ -15,10 +14,9 @@ from ffreid.engine.task import Images, Plan, Progress, ValidationResult, unwrap
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.pose import build, sources
-from ffreid.pose.data.batch import SkippedFrame
-from ffreid.pose.draw import RgbImage
+from ffreid.pose.data.batch import collate_for_evaluation
 from ffreid.pose.evaluation import draw_result, evaluate
-from ffreid.pose.inference import FrameResult, estimate
+from ffreid.pose.inference import evaluate_frames
 from ffreid.pose.schedules import validation_due
 
 IMAGES = 4
@@ -55,18 +53,22 @@ def draw_examples(
 ) -> Images:
     """Estimate and draw the poses of the first validation frames, by the frame's name."""
     data = build.evaluation_set(cfg, source, min(cfg.TRAIN.VALIDATE_FRAMES or IMAGES, IMAGES))
-    drawn: dict[str, RgbImage] = {}
-    for sample in (data[index] for index in range(min(len(data), IMAGES))):
-        if isinstance(sample, SkippedFrame):
-            continue
-        batch = build.collate([sample])
-        with evaluating(net):
-            inputs = batch.to(device, precision.dtype(cfg))
-            (poses,) = estimate(inputs, net, source.objects, build.voting(cfg))
-        rgb = batch.inputs.rgb[0].permute(1, 2, 0).numpy().astype(np.uint8)
-        frame = FrameResult(sample.gt, tuple(poses), (), rgb=rgb)
-        drawn[sample.gt.name] = draw_result(frame, source.objects, source.meshes)
-    return drawn
+    with evaluating(net):
+        results = evaluate_frames(
+            (collate_for_evaluation([data[index]]) for index in range(len(data))),
+            net,
+            source.objects,
+            source.meshes,
+            build.voting(cfg),
+            device=device,
+            dtype=precision.dtype(cfg),
+            keep_images=IMAGES,
+        )
+    return {
+        result.gt.name: draw_result(result, source.objects, source.meshes)
+        for result in results
+        if result.rgb is not None
+    }
 
 
 def numbers(cfg: CfgNode, source: sources.Source) -> tuple[str, ...]:

@@ -104,7 +104,9 @@ def add_noise(rgb: RgbImage, rng: np.random.RandomState, *, policy: Policy) -> R
         hsv[..., channel] = np.clip(hsv[..., channel] * rng.uniform(low, high), 0, 255)
     image = _rgb(cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2BGR))
     if policy == "ycb" and rng.rand() > 0.8:
-        image = _sharpen(image, rng)
+        sharpen = -np.ones((3, 3))
+        sharpen[1, 1] = rng.rand() * 3 + 9
+        image = _rgb(cv2.filter2D(image, -1, sharpen / sharpen.sum()))
     if rng.rand() > 0.8:
         angle = int(rng.rand() * 360)
         image = motion_blur(image, angle, int(rng.rand() * 15) + 1)
@@ -133,12 +135,6 @@ def motion_blur(rgb: RgbImage, angle: int, length: int) -> RgbImage:
     cv2.line(kernel, (middle, middle), end, 1.0)
     total = kernel.sum()
     return _rgb(cv2.filter2D(rgb, -1, kernel / total)) if total else rgb
-
-
-def _sharpen(rgb: RgbImage, rng: np.random.RandomState) -> RgbImage:
-    kernel = -np.ones((3, 3))
-    kernel[1, 1] = rng.rand() * 3 + 9
-    return _rgb(cv2.filter2D(rgb, -1, kernel / kernel.sum()))
 
 
 def _add(rgb: RgbImage, noise: npt.NDArray[np.float64]) -> RgbImage:

@@ -1,7 +1,7 @@
 """Samples for training and evaluation, as torch's DataLoader indexes them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -61,14 +61,16 @@ def seeded_rng(*numbers: int) -> np.random.RandomState:
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(numbers)))
 
 
+@dataclass(eq=False)
 class _FrameSet:
     """Frames of a reader, their height and width divided by `downscale`, as network samples."""
 
-    def __init__(
-        self, reader: Reader, objects: ObjectModels, *, points: int, seed: int, downscale: int = 1
-    ) -> None:
-        self.reader, self.objects = reader, objects
-        self.points, self.seed, self.downscale = points, seed, downscale
+    reader: Reader
+    objects: ObjectModels
+    _: KW_ONLY
+    points: int
+    seed: int
+    downscale: int = 1
 
     def read(self, name: str) -> Frame:
         """Read and downscale a frame."""
@@ -86,36 +88,28 @@ class _FrameSet:
         )
 
 
+@dataclass(eq=False)
 class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
     """Training samples, drawn afresh at every position of every epoch.
 
     Keys are (epoch, position); a sample depends on (seed, epoch, position) alone, in whatever
     process it is computed. As in the original a position is not tied to a frame.
 
-    Args:
-        reader: of the dataset.
-        objects: of its class ids.
+    Attributes:
         length: samples per epoch.
         augment: change colours, and put real backgrounds behind rendered objects.
         fixed: train on these frames only, without augmentation: position p is frame p modulo
             their number, with the same points every time.
-        options: points per sample, seed and downscale.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        objects: ObjectModels,
-        *,
-        length: int,
-        augment: bool = True,
-        fixed: Sequence[str] = (),
-        **options: int,
-    ) -> None:
-        super().__init__(reader, objects, **options)
-        if not reader.train_names:
+    _: KW_ONLY
+    length: int
+    augment: bool = True
+    fixed: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.reader.train_names:
             raise UserError("the dataset has no training frames", "check its lists and folders")
-        self.length, self.augment, self.fixed = length, augment, tuple(fixed)
 
     def __len__(self) -> int:
         return self.length
@@ -157,14 +151,12 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
         )
 
 
+@dataclass(eq=False)
 class EvalSet(_FrameSet, torch.utils.data.Dataset[Sample | SkippedFrame]):
     """Evaluation samples: frame i of `names`, its points drawn from (seed, i)."""
 
-    def __init__(
-        self, reader: Reader, objects: ObjectModels, *, names: Sequence[str], **options: int
-    ) -> None:
-        super().__init__(reader, objects, **options)
-        self.names = tuple(names)
+    _: KW_ONLY
+    names: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.names)

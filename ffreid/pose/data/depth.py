@@ -75,7 +75,13 @@ def fill_steps(
     for _ in range(6):
         empty = (filled < EMPTY) & allowed
         filled = _where(empty, cv2.dilate(filled, FULL_5), filled)
-    filled = _smooth(filled, allowed, blur)
+    valid = (filled > EMPTY) & allowed
+    filled = _where(valid, cv2.medianBlur(filled, 5), filled)
+    if blur == "gaussian":
+        valid = (filled > EMPTY) & allowed  # the median may have emptied a pixel
+        filled = _where(valid, cv2.GaussianBlur(filled, (5, 5), 0), filled)
+    else:
+        filled = _where(valid, cv2.bilateralFilter(filled, 5, 0.5, 2.0), filled)
     yield "smoothed", filled
     yield "out", _where(filled > EMPTY, np.float32(max_depth) - filled, filled)
 
@@ -98,16 +104,6 @@ def _below_top(depth: Depth) -> Mask:
     first = np.argmax(depth > EMPTY, axis=0)
     below: Mask = np.arange(depth.shape[0])[:, None] >= first[None]
     return below
-
-
-def _smooth(depth: Depth, allowed: Mask, blur: Blur) -> Depth:
-    valid = (depth > EMPTY) & allowed
-    depth = _where(valid, cv2.medianBlur(depth, 5), depth)
-    if blur == "gaussian":
-        # Computed again: the median may have emptied a pixel.
-        valid = (depth > EMPTY) & allowed
-        return _where(valid, cv2.GaussianBlur(depth, (5, 5), 0), depth)
-    return _where(valid, cv2.bilateralFilter(depth, 5, 0.5, 2.0), depth)
 
 
 def _where(mask: Mask, yes: npt.NDArray[Any], no: Depth) -> Depth:

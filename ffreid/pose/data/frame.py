@@ -1,5 +1,6 @@
-"""One RGB-D frame with its labels and poses, as a reader returns it."""
+"""One RGB-D frame with its labels and poses, from a reader or from arrays of the Python API."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,81 @@ def check_poses(path: Path, poses: npt.NDArray[np.floating[Any]]) -> None:
             f"{path}: a pose contains NaN or infinity",
             "repair the file or remove the frame from the list",
         )
+
+
+def frame_from_arrays(
+    rgb: npt.ArrayLike, depth: npt.ArrayLike, intrinsics: npt.ArrayLike, depth_scale: float
+) -> Frame:
+    """Make a frame without labels and poses.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        depth: (H, W) numbers; 0, NaN or infinity where nothing was measured.
+        intrinsics: (3, 3) camera matrix, pixels.
+        depth_scale: units per metre.
+    """
+    colours, measured = _as_array("rgb", rgb), _as_array("depth", depth)
+    matrix = _as_array("intrinsics", intrinsics)
+    shapes = f"rgb is {_describe(colours)}, depth is {_describe(measured)}"
+    if colours.ndim != 3 or colours.shape[2] != 3 or colours.dtype != np.uint8:
+        raise UserError(f"rgb is {_describe(colours)}", "pass (H, W, 3) uint8 RGB, 0 … 255")
+    if measured.ndim != 2 or measured.dtype.kind not in "iuf":
+        raise UserError(f"depth is {_describe(measured)}", "pass (H, W) integers or floats")
+    if measured.shape != colours.shape[:2]:
+        raise UserError(shapes, "pass depth registered to rgb, of the same height and width")
+    is_number = isinstance(depth_scale, int | float | np.number) and depth_scale is not True
+    if not is_number or not 0 < depth_scale < math.inf:
+        raise UserError(f"depth_scale is {depth_scale}", "pass units per metre, e.g. 1000 for mm")
+    known = np.nan_to_num(measured.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    if known.size and known.min() < 0:
+        raise UserError(
+            f"depth has a negative value: {known.min():g}", "use 0 where nothing was measured"
+        )
+    # A transposed matrix has the principal point in its last row.
+    if (
+        matrix.shape != (3, 3)
+        or matrix.dtype.kind not in "iuf"
+        or not np.isfinite(matrix).all()
+        or min(matrix[0, 0], matrix[1, 1]) <= 0
+        or (matrix[2] != (0, 0, 1)).any()
+    ):
+        raise UserError(
+            f"intrinsics is {_describe(matrix)}: {matrix.tolist()}",
+            "pass the (3, 3) camera matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels with "
+            "fx and fy above 0",
+        )
+    return Frame(
+        name="the frame",
+        rgb=np.ascontiguousarray(colours),
+        depth=known,
+        depth_scale=float(depth_scale),
+        labels=np.zeros(known.shape, np.int32),
+        intrinsics=matrix.astype(np.float64),
+    )
+
+
+def check_size(frame: Frame, downscale: int) -> None:
+    """Check that the network takes the frame, `downscale` times smaller."""
+    height, width = frame.depth.shape
+    step = 8 * downscale
+    if min(height, width) < step or height // downscale % 8 or width // downscale % 8:
+        fitting = f"({max(height // step, 1) * step}, {max(width // step, 1) * step})"
+        reason = f" with DATA.SHRINK {downscale}" * (downscale > 1)
+        raise UserError(
+            f"rgb and depth are {height} x {width} pixels, not multiples of {step}{reason}",
+            f"crop or pad both at the bottom and the right, e.g. to {fitting}; "
+            "the intrinsics stay the same",
+        )
+
+
+def _as_array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on a GPU
+        raise UserError(
+            f"{name} is not an array ({type(value).__name__})", "pass a numpy array"
+        ) from error
+
+
+def _describe(array: npt.NDArray[Any]) -> str:
+    return f"{array.shape} {array.dtype}"

@@ -6,7 +6,7 @@ a fine one. Of the 15, four (the nearest point of the next level) can nearly alw
 neighbours already found. So 8 trees are built and 11 searches run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -66,7 +66,28 @@ def build_pyramid(cloud: Points, point_map: Points, *, k: int = 16, workers: int
         _nearest_kept(results[f"points{i}", f"points{i}"], trees[f"points{i + 1}"], cloud)
         for i in range(LEVELS)
     ]
-    return _arrange(results, kept, counts, {s: grid.shape[:2] for s, grid in grids.items()})
+
+    def pixels(level: int, stride: int) -> Indices:
+        source = {2: "points1", 4: "points1", 8: "points2"}[stride]
+        return results[source, f"pixels{stride}"][: counts[level]]
+
+    def points(level: int, stride: int) -> Indices:
+        finest = {1: 2, 2: 2, 3: 4, 4: 8}[level]
+        rows = results[f"pixels{finest}", f"points{level}"].reshape(grids[finest].shape[:2])
+        step = stride // finest
+        return np.ascontiguousarray(rows[::step, ::step]).reshape(-1, 1)
+
+    # The 22 results are slices of the distinct ones.
+    down = list(zip(range(1, LEVELS + 1), STRIDES_DOWN, strict=True))
+    up = list(zip((3, 2, 1), STRIDES_UP, strict=True))
+    return Pyramid(
+        neighbours=tuple(results[f"points{i}", f"points{i}"] for i in range(LEVELS)),
+        nearest_kept=tuple(kept),
+        pixels_down=tuple(pixels(level, stride) for level, stride in down),
+        points_down=tuple(points(level, stride) for level, stride in down),
+        pixels_up=tuple(pixels(level, stride) for level, stride in up),
+        points_up=tuple(points(level, stride) for level, stride in up),
+    )
 
 
 @dataclass(frozen=True)
@@ -172,33 +193,3 @@ def _nearest_kept(neighbours: Indices, kept: _Tree, cloud: Points) -> Indices:
     if len(lost):
         rows[lost] = _nearest(kept, cloud[lost], 1)[:, 0]
     return rows[:, None]
-
-
-def _arrange(
-    results: dict[tuple[str, str], Indices],
-    kept: Sequence[Indices],
-    counts: Sequence[int],
-    grids: dict[int, tuple[int, ...]],
-) -> Pyramid:
-    """Slice the 22 results out of the distinct ones."""
-
-    def pixels(level: int, stride: int) -> Indices:
-        source = {2: "points1", 4: "points1", 8: "points2"}[stride]
-        return results[source, f"pixels{stride}"][: counts[level]]
-
-    def points(level: int, stride: int) -> Indices:
-        finest = {1: 2, 2: 2, 3: 4, 4: 8}[level]
-        rows = results[f"pixels{finest}", f"points{level}"].reshape(grids[finest])
-        step = stride // finest
-        return np.ascontiguousarray(rows[::step, ::step]).reshape(-1, 1)
-
-    down = list(zip(range(1, LEVELS + 1), STRIDES_DOWN, strict=True))
-    up = list(zip((3, 2, 1), STRIDES_UP, strict=True))
-    return Pyramid(
-        neighbours=tuple(results[f"points{i}", f"points{i}"] for i in range(LEVELS)),
-        nearest_kept=tuple(kept),
-        pixels_down=tuple(pixels(level, stride) for level, stride in down),
-        points_down=tuple(points(level, stride) for level, stride in down),
-        pixels_up=tuple(pixels(level, stride) for level, stride in up),
-        points_up=tuple(points(level, stride) for level, stride in up),
-    )

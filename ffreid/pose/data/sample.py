@@ -34,11 +34,8 @@ def make_sample(
     """Prepare a frame for the network.
 
     Args:
-        frame: with depth of any scale.
-        objects: of its class ids.
         points: N, points of the sample.
         rng: draws the points (not advanced where `choose` is given).
-        index: the frame's position in its list.
         fill_holes: fill missing depth (YCB-Video); otherwise depth is truncated to whole
             millimetres (LineMOD), from which normals and points are computed.
         k: neighbours per point.
@@ -67,7 +64,16 @@ def make_sample(
         index=index,
         intrinsics=frame.intrinsics.astype(np.float64),
     )
-    depth, depth_mm, metres = _prepare_depth(frame, fill_holes)
+    depth = fill_missing(frame.depth, frame.depth_scale) if fill_holes else frame.depth
+    # Division by 10 where the scale is 10000, as in the original.
+    millimetres = depth / np.float32(frame.depth_scale / 1000)
+    # Beyond the filling's largest depth it is negative: not measured.
+    depth_mm = np.nan_to_num(millimetres, posinf=0).clip(0, 65535).astype(np.uint16)
+    if fill_holes:
+        metres = depth / np.float32(frame.depth_scale)
+    else:
+        depth = depth_mm.astype(np.float32)
+        metres = depth / np.float32(1000)
     valid = np.flatnonzero(depth > MEASURED)
     if len(valid) < MIN_POINTS:
         reason = f"{len(valid)} pixels have depth, at least {MIN_POINTS} are needed"
@@ -115,20 +121,6 @@ def make_ground_truth(
         centres_camera=centres[:, 0].astype(np.float32),
         intrinsics=np.full((3, 3), np.nan) if intrinsics is None else intrinsics,
     )
-
-
-def _prepare_depth(
-    frame: Frame, fill_holes: bool
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16], npt.NDArray[np.float32]]:
-    """Depth that is 0 where nothing is measured, in whole millimetres, and in metres."""
-    depth = fill_missing(frame.depth, frame.depth_scale) if fill_holes else frame.depth
-    # Division by 10 where the scale is 10000, as in the original.
-    millimetres = depth / np.float32(frame.depth_scale / 1000)
-    # Beyond the filling's largest depth it is negative: not measured.
-    depth_mm = np.nan_to_num(millimetres, posinf=0).clip(0, 65535).astype(np.uint16)
-    if fill_holes:
-        return depth, depth_mm, depth / np.float32(frame.depth_scale)
-    return depth_mm.astype(np.float32), depth_mm, depth_mm.astype(np.float32) / np.float32(1000)
 
 
 def _make_targets(

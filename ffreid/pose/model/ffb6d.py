@@ -1,7 +1,7 @@
 """FFB6D: full flow bidirectional fusion network (He et al., CVPR 2021)."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,9 +89,7 @@ class FFB6D(nn.Module):
         for stage in range(3):
             colour = self.cnn_up_stages[stage](colour)
             point = self._interpolate(stage, point, skips.pop(), inputs.nearest_kept[3 - stage])
-            colour, point = self._fuse(
-                "up", stage, colour, point, inputs.points_up[stage], inputs.pixels_up[stage]
-            )
+            colour, point = self._fuse("up", stage, colour, point, inputs)
         colour = self.cnn_up_stages[3](colour)
         point = self._interpolate(3, point, skips.pop(), inputs.nearest_kept[0])
         chosen = gather(colour.flatten(2), inputs.choose.unsqueeze(2))
@@ -107,9 +105,7 @@ class FFB6D(nn.Module):
         full = self.rndla_ds_stages[level](points, point, indices)
         kept = inputs.pixels_down[level].shape[1]
         pooled = gather_max(full.squeeze(3), indices[:, :kept])
-        colour, pooled = self._fuse(
-            "ds", level, colour, pooled, inputs.points_down[level], inputs.pixels_down[level]
-        )
+        colour, pooled = self._fuse("down", level, colour, pooled, inputs)
         return colour, pooled, full
 
     def _interpolate(self, stage: int, point: Tensor, skip: Tensor, nearest: Tensor) -> Tensor:
@@ -117,18 +113,16 @@ class FFB6D(nn.Module):
         return cast(Tensor, self.rndla_up_stages[stage](torch.cat([skip, interpolated], dim=1)))
 
     def _fuse(
-        self,
-        way: str,
-        stage: int,
-        colour: Tensor,
-        point: Tensor,
-        point_of_pixel: Tensor,
-        pixels_of_point: Tensor,
+        self, way: Literal["down", "up"], stage: int, colour: Tensor, point: Tensor, inputs: Inputs
     ) -> tuple[Tensor, Tensor]:
         """Exchange features; both directions use the features before the exchange."""
+        prefix = {"down": "ds", "up": "up"}[way]
+        point_of_pixel, pixels_of_point = (
+            getattr(inputs, f"{kind}_{way}")[stage] for kind in ("points", "pixels")
+        )
 
         def layer(name: str) -> nn.Module:
-            return cast(nn.ModuleList, getattr(self, f"{way}_fuse_{name}_layers"))[stage]
+            return cast(nn.ModuleList, getattr(self, f"{prefix}_fuse_{name}_layers"))[stage]
 
         to_colour = gather(layer("p2r_pre")(point).squeeze(3), point_of_pixel)
         to_colour = to_colour.view(colour.shape[0], -1, *colour.shape[2:])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ffreid.errors import UserError
-from ffreid.pose.data.user_frame import check_size, frame_from_arrays
+from ffreid.pose.data.frame import check_size, frame_from_arrays
 
 RGB = np.zeros((16, 24, 3), np.uint8)
 DEPTH = np.full((16, 24), 800, np.uint16)
