@@ -108,11 +108,7 @@ def original_entries(
 
 
 def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, Any]:
-    """Build the network and load a checkpoint of any origin, whatever its training classes.
-
-    Returns:
-        The network in evaluation mode, and the checkpoint.
-    """
+    """Build the network in evaluation mode from a checkpoint of any origin; also return that."""
     state, line = convert.convert_any(io.load(path), path)
     if line and group.rank() == 0:
         log(line)
@@ -188,8 +184,8 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
         groups=cfg.TRAIN.BN_GROUPS,
         seed=cfg.SEED,
     )
-    options = {"seed": cfg.SEED, "skip_broken": data.SKIP_BROKEN}
-    return TrainSet(records, source.folder, sampler, prepare=prepare, **options)
+    skip, seed = data.SKIP_BROKEN, cfg.SEED
+    return TrainSet(records, source.folder, sampler, prepare=prepare, seed=seed, skip_broken=skip)
 
 
 def evaluation_set(cfg: CfgNode, records: Sequence[Record], folder: Path) -> EvalSet:

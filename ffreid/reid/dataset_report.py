@@ -40,14 +40,13 @@ def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[st
     return payload
 
 
-def statistics(source: Source, facts: Mapping[str, Any] | None = None) -> list[Row]:
+def statistics(source: Source, facts: Mapping[str, Any]) -> list[Row]:
     """Count the content of each split and of the dataset; None for unknown quantities.
 
     The dataset's entry in ``counts.json``, `facts`, lists labels without meaning (LaST's cameras)
     and whether the validation identities are those of training. The rows are ``train``, ``query``,
     ``gallery``, ``test`` (both), ``val query``, ``val gallery``, ``val`` and ``total``.
     """
-    facts = facts or {}
     splits: dict[str, tuple[Record, ...]] = {"train": source.train}
     for prefix, split in (("", source.test), ("val ", source.val)):
         if split is not None:

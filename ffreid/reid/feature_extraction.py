@@ -22,7 +22,7 @@ from ffreid.reid.data.batch import UnreadableRecord, collate_for_evaluation
 from ffreid.reid.data.clips import clips_of_tracklets
 from ffreid.reid.data.records import EvalSplit, Record, Source, labels
 from ffreid.reid.features import COLUMNS, ExtractedFeatures, LabelledFeatures
-from ffreid.reid.retrieval.features import average_clips, check_finite, flip_and_sum
+from ffreid.reid.retrieval.features import average_clips, check_finite, unit
 
 _GATHERED_ROWS = 4096
 """Features per process that are gathered at once."""
@@ -40,14 +40,7 @@ class RecordFeatures:
 
 
 def compute_features(
-    data: Any,
-    net: nn.Module,
-    world: World,
-    *,
-    dtype: torch.dtype,
-    batch: int,
-    workers: int,
-    spans: Tensor | None = None,
+    cfg: CfgNode, world: World, data: Any, net: nn.Module, spans: Tensor | None = None
 ) -> RecordFeatures:
     """Compute the features of an `EvalSet` with all processes; each returns all of them.
 
@@ -56,9 +49,9 @@ def compute_features(
     share = len(range(world.rank, len(data), world.size))
     local: Tensor | None = None
     broken: list[UnreadableRecord] = []
-    stream = evaluation_stream(
-        data, collate_for_evaluation, batch=batch, workers=workers, rank=world.rank, size=world.size
-    )
+    dtype, options = precision.dtype(cfg), {"rank": world.rank, "size": world.size}
+    options |= {"batch": cfg.DATA.TEST_BATCH, "workers": cfg.DATA.NUM_WORKERS}
+    stream = evaluation_stream(data, collate_for_evaluation, **options)
     with evaluating(net), ProgressBar("extracting features", share, show=world.is_main) as bar:
         for items in stream:
             broken += items.broken
@@ -92,15 +85,8 @@ def extract_features(
     items, spans = records, None
     if source.video:
         items, spans = clips_of_tracklets(records, cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE)
-    result = compute_features(
-        build.evaluation_set(cfg, items, source.folder),
-        net,
-        world,
-        dtype=precision.dtype(cfg),
-        batch=cfg.DATA.TEST_BATCH,
-        workers=cfg.DATA.NUM_WORKERS,
-        spans=spans,
-    )
+    data = build.evaluation_set(cfg, items, source.folder)
+    result = compute_features(cfg, world, data, net, spans)
     broken = {item.path: item.reason for item in result.broken}
     if world.is_main and broken:
         named = "; ".join(f"{path}: {why}" for path, why in list(broken.items())[:_NAMED])
@@ -148,10 +134,10 @@ def _labelled(features: Tensor, records: Sequence[Record], name: str) -> Labelle
 def batch_features(net: nn.Module, images: Tensor, *, flip: bool) -> Tensor:
     """Compute the features (B, D) of normalised images (B, 3, H, W) or clips (B, 3, T, H, W).
 
-    With `flip` the features of mirror images are added and the sums normalised to length 1.
+    With `flip` those of mirror images are added and the sums normalised, as in Simple-CCReID.
     """
     features: Tensor = net(images)
-    return flip_and_sum(features, net(images.flip(-1))) if flip else features
+    return unit(features + net(images.flip(-1))) if flip else features
 
 
 def _gather(local: Tensor | None, total: int, dtype: torch.dtype, world: World) -> Tensor:

@@ -176,14 +176,10 @@ def _part(path: Path, arrays: Arrays, name: str) -> LabelledFeatures:
         found = f"{values.dtype} of shape {values.shape}"
         raise UserError(f"{path}: {name}_features are {found}, expected (N, D) floats", _REWRITE)
     for column in (*COLUMNS, "path"):
-        labels = arrays[f"{name}_{column}"]
-        if labels.shape != values.shape[:1]:
-            raise UserError(
-                f"{path}: {name}_{column} has shape {labels.shape} for {len(values)} features",
-                _REWRITE,
-            )
-        if labels.dtype.kind not in ("U" if column == "path" else "iu"):
-            raise UserError(f"{path}: {name}_{column} has type {labels.dtype}", _REWRITE)
+        labels, kinds = arrays[f"{name}_{column}"], "U" if column == "path" else "iu"
+        if labels.shape != values.shape[:1] or labels.dtype.kind not in kinds:
+            found = f"{labels.dtype} of shape {labels.shape}, for {len(values)} features"
+            raise UserError(f"{path}: {name}_{column} is {found}", _REWRITE)
     features = torch.from_numpy(values if values.dtype != np.float16 else values.astype(np.float32))
     check_finite(features, name)
     if bool(((features.norm(dim=1) - 1).abs() > _UNIT_TOLERANCE).any()):

@@ -19,11 +19,10 @@ from ffreid.reid.toy.dataset import generate
 
 def open_source(cfg: CfgNode) -> Source:
     """Read the dataset DATA.LAYOUT at DATA.ROOT; toy data are generated on first use."""
-    info = DATASETS[cfg.DATA.LAYOUT]
-    if not info.is_toy:
+    info, folder = DATASETS[cfg.DATA.LAYOUT], synthetic_folder(cfg)
+    if folder is None:
         options = {"skip_broken": cfg.DATA.SKIP_BROKEN} if info.has_lists else {}
         return READERS[cfg.DATA.LAYOUT](Path(cfg.DATA.ROOT), **options)
-    folder = toy_folder(cfg)
     sizes = {key.lower(): size for key, size in cfg.DATA.TOY.items()}
     sizes |= {"height": cfg.DATA.HEIGHT, "width": cfg.DATA.WIDTH}
     with ProgressBar("generating toy data") as bar:
@@ -35,15 +34,12 @@ def open_source(cfg: CfgNode) -> Source:
 
 
 def synthetic_folder(cfg: CfgNode) -> Path | None:
-    """Folder of toy data; None for real datasets."""
-    return toy_folder(cfg) if DATASETS[cfg.DATA.LAYOUT].is_toy else None
-
-
-def toy_folder(cfg: CfgNode) -> Path:
-    """Folder of the toy data, another for each size and seed."""
-    toy = cfg.DATA.TOY
+    """Folder of toy data, another for each size and seed; None for real datasets."""
+    info, toy = DATASETS[cfg.DATA.LAYOUT], cfg.DATA.TOY
+    if not info.is_toy:
+        return None
     sizes = [toy.IDENTITIES, toy.TEST_IDENTITIES, toy.OUTFITS, toy.CAMERAS, toy.PICTURES]
-    sizes += [toy.FRAMES] * DATASETS[cfg.DATA.LAYOUT].is_video
+    sizes += [toy.FRAMES] * info.is_video
     name = f"{'-'.join(map(str, sizes))}-{cfg.DATA.HEIGHT}x{cfg.DATA.WIDTH}-{toy.SEED}"
     return synthetic.toy_folder(cfg.DATA.ROOT, cfg.DATASET, name)
 

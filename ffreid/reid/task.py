@@ -78,8 +78,13 @@ class ReidTask(Task):
             train["weighted_pair"] = loss.PAIR_LOSS_WEIGHT * pair
         log = {"accuracy": _accuracy(scores, ids), "pair": pair.detach()}
         if self.clothes is not None:
-            clothes = self._clothes_loss(self.clothes, features, batch, at)
-            if at.epoch >= self.cfg.TRAIN.START_EPOCH_CC:
+            trains = at.epoch >= self.cfg.TRAIN.START_EPOCH_CC
+            # DistributedDataParallel must not run forward without running backward.
+            head = self.clothes if trains else unwrap(self.clothes)
+            with nullcontext() if trains else torch.no_grad():
+                clothes_loss = CLOTHES[loss.CLOTHES_CLA_LOSS]
+                clothes = clothes_loss(head(features.detach()), batch.clothes, scale=loss.CLA_S)
+            if trains:
                 yield "clothes", Losses(train={"clothes": clothes})
             else:
                 log["clothes"] = clothes
@@ -95,16 +100,6 @@ class ReidTask(Task):
                 log["adversarial"] = features.new_zeros(())
         broken = torch.tensor(float(len(batch.broken)), device=features.device)
         yield "net", Losses(train, log, count={"broken": broken})
-
-    def _clothes_loss(
-        self, classifier: nn.Module, features: Tensor, batch: ReidBatch, at: Progress
-    ) -> Tensor:
-        trains = at.epoch >= self.cfg.TRAIN.START_EPOCH_CC
-        # DistributedDataParallel must not run forward without running backward.
-        head = classifier if trains else unwrap(classifier)
-        with nullcontext() if trains else torch.no_grad():
-            loss = CLOTHES[self.cfg.LOSS.CLOTHES_CLA_LOSS]
-            return loss(head(features.detach()), batch.clothes, scale=self.cfg.LOSS.CLA_S)
 
     def _adversarial_loss(
         self, classifier: nn.Module, features: Tensor, batch: ReidBatch, at: Progress

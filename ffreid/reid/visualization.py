@@ -149,18 +149,14 @@ def draw_sheet(rows: Sequence[ImageArray]) -> ImageArray:
     )
 
 
-def shown_frame(record: Record) -> str:
-    """Path of the image that represents a record: a tracklet's middle frame."""
-    return record.frames[len(record.frames) // 2]
-
-
 def caption(record: Record, columns: Sequence[str] = ("camera", "clothes")) -> str:
     """A record's identity and its known labels, one per line."""
     return "\n".join(f"{name} {getattr(record, name)}" for name in ("identity", *columns))
 
 
 def _read(source: Source, record: Record) -> ImageArray:
-    return read_image(source.folder / shown_frame(record))
+    """The image of a record: a tracklet's middle frame."""
+    return read_image(source.folder / record.frames[len(record.frames) // 2])
 
 
 def _tile(image: ImageArray, colour: tuple[int, int, int], lines: Sequence[str]) -> ImageArray:

@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 from yacs.config import CfgNode
 
-from ffreid.config import keys
 from ffreid.engine.optim import OPTIMISERS
 from ffreid.errors import UserError
 from ffreid.recipes import compose, recipes
 from ffreid.reid import defaults, model
-from ffreid.reid.data.readers import READERS
 from ffreid.reid.datasets import DATASETS
 from ffreid.reid.losses import CLASSIFICATION, CLOTHES, PAIRWISE
 from ffreid.reid.losses.clothes import MEMORY_UPDATES
@@ -54,22 +52,10 @@ def test_choices_are_those_implemented(key: str, known: dict[str, Any]) -> None:
     assert len(defaults.CHOICES[key]) == len(known)
 
 
-@pytest.mark.parametrize("name", READERS)
-def test_every_reader_has_a_recipe_of_its_name(name: str) -> None:
-    cfg = compose(name)
-    assert name == cfg.DATA.LAYOUT
-
-
 def test_the_features_length_is_the_networks() -> None:
     for pooling in defaults.CHOICES["MODEL.POOLING.NAME"]:
         cfg = compose("ltcc", pairs=["MODEL.POOLING.NAME", pooling])
         assert ImageResNet50(pooling=pooling).feature_dim == cfg.MODEL.FEATURE_DIM
-
-
-def test_keys_of_choices_and_bounds_exist() -> None:
-    known = set(keys(defaults.defaults()))
-    assert set(defaults.CHOICES) | set(defaults.LEAST) <= known
-    assert not set(defaults.CHOICES) & set(defaults.LEAST)
 
 
 def test_defaults_work_and_are_made_anew() -> None:

@@ -25,6 +25,7 @@ from tests.reid.synthetic_features import Projection, TensorDataset
 pytestmark = pytest.mark.golden
 METRICS = recordings("ccreid", "metrics.npz")
 ALONE = World(0, 1, torch.device("cpu"))
+CFG = compose("ltcc", pairs=["DATA.TEST_BATCH", "3", "DATA.NUM_WORKERS", "0"])
 # What the original prints before its results, and the protocol that it means.
 SETTINGS = {
     "Computing CMC and mAP": GENERAL,
@@ -67,8 +68,7 @@ def network(data: Arrays) -> Projection:
 
 def labelled_features(data: Arrays) -> ExtractedFeatures:
     recorded = source(data, [GENERAL])
-    cfg = compose("ltcc", pairs=["DATA.TEST_BATCH", "3", "DATA.NUM_WORKERS", "0"])
-    return extract_features(cfg, ALONE, recorded, network(data), recorded.test, "")
+    return extract_features(CFG, ALONE, recorded, network(data), recorded.test, "")
 
 
 @pytest.mark.parametrize("stem", METRICS)
@@ -88,9 +88,7 @@ def test_features_of_tracklets(stem: str) -> None:
     spans: Tensor = torch.from_numpy(data["vid/vid2clip_index"])
     net = Projection(torch.from_numpy(data["pipe/W"]), video=True)
     clips = TensorDataset(torch.from_numpy(data["vid/clips"]))
-    found = compute_features(
-        clips, net, ALONE, dtype=torch.float32, batch=3, workers=0, spans=spans
-    )
+    found = compute_features(CFG, ALONE, clips, net, spans)
     np.testing.assert_allclose(found.features.numpy(), data["vid/features"], rtol=0, atol=1e-6)
 
 
@@ -113,11 +111,10 @@ def test_runs_give_the_recorded_lines_and_the_selecting_number(stem: str) -> Non
     data = arrays("ccreid", stem)
     runs = {name: run for name, run in facts("ccreid", stem)["pipeline"].items() if "log" in run}
     assert runs
-    cfg = compose("ltcc", pairs=["DATA.TEST_BATCH", "3", "DATA.NUM_WORKERS", "0"])
     for name, run in runs.items():
         for title, line, skipped in printed(run["log"]):
             recorded = source(data, [SETTINGS[title]], camera=10 if name == "prcc" else 0)
-            _, (row,) = evaluate_split(cfg, ALONE, recorded, network(data), split="test")
+            _, (row,) = evaluate_split(CFG, ALONE, recorded, network(data), split="test")
             found = row.scores
             shown = " ".join(f"top{k}:{share:.1%}" for k, share in found.cmc.items())
             assert f"{shown} mAP:{found.mean_average_precision:.1%}" == line

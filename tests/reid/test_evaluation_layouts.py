@@ -85,15 +85,6 @@ def test_small_galleries_are_tried_ten_times(tmp_path: Path) -> None:
     assert row["n_valid"] == results["CC"]["n_valid"] == 2
 
 
-def test_numbers_that_were_not_verified_are_marked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    evaluated("vcclothes_sc", tmp_path / "data", tmp_path)
-    printed = capsys.readouterr()
-    assert "(recalled)" in printed.out
-    assert "recalled: not verified" in printed.err
-
-
 def test_re_ranking_works_on_few_items(tmp_path: Path) -> None:
     results = evaluated("vcclothes", tmp_path / "data", tmp_path, rerank=True)["results"]
     marked = [f"{title}, with re-ranking" for title in ROWS["vcclothes"]]

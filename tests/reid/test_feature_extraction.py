@@ -16,14 +16,13 @@ from ffreid.reid.feature_extraction import (
     RecordFeatures,
     compute_features,
     extract_features,
-    record_path,
 )
-from ffreid.reid.retrieval.features import flip_and_sum, unit
 from ffreid.reid.retrieval.protocols import GENERAL
 from tests.engine.processes import SIZE, in_processes
 from tests.reid.synthetic_features import Projection, TensorDataset, empty_source
 
 CPU = torch.device("cpu")
+CFG = compose("ltcc", pairs=["DATA.TEST_BATCH", "3", "DATA.NUM_WORKERS", "0"])
 SPANS = torch.tensor([[0, 2], [2, 3], [3, 7]])
 
 
@@ -42,28 +41,9 @@ def extracted(
     rank: int = 0,
     size: int = 1,
     net: Projection | None = None,
-    dtype: torch.dtype = torch.float32,
 ) -> RecordFeatures:
     net = net or Projection(weight(), video=spans is not None)
-    return compute_features(
-        data, net, World(rank, size, CPU), dtype=dtype, batch=3, workers=0, spans=spans
-    )
-
-
-def test_pictures_are_seen_from_both_sides() -> None:
-    pictures = images(7, 1, 2, 3)
-    found = extracted(TensorDataset(pictures))
-    expected = flip_and_sum(pictures.flatten(1) @ weight(), pictures.flip(-1).flatten(1) @ weight())
-    torch.testing.assert_close(found.features, expected)
-    assert found.kept.tolist() == list(range(7))
-
-
-def test_tracklets_are_the_mean_over_their_clips_without_flip() -> None:
-    clips = images(7, 1, 5, 2, 3)
-    found = extracted(TensorDataset(clips), SPANS)
-    each = clips.mean(dim=2).flatten(1) @ weight()
-    expected = unit(torch.stack([each[:2].mean(0), each[2], each[3:].mean(0)]))
-    torch.testing.assert_close(found.features, expected)
+    return compute_features(CFG, World(rank, size, CPU), data, net, spans)
 
 
 def test_a_broken_picture_is_left_out() -> None:
@@ -99,12 +79,6 @@ def test_the_network_is_in_evaluation_mode_meanwhile() -> None:
     assert (net.training, net.inner.training) == (True, False)
 
 
-def test_double_precision_is_kept() -> None:
-    net = Projection(weight().double())
-    found = extracted(TensorDataset(images(2, 1, 2, 3)), net=net, dtype=torch.float64)
-    assert found.features.dtype == torch.float64
-
-
 def shared(rank: int, size: int = SIZE) -> list[Tensor]:
     """Features of an odd number of images, of one, and of clips, some unreadable."""
     runs = [
@@ -120,14 +94,6 @@ def test_two_processes_give_every_item_once_and_in_order(tmp_path: Path) -> None
     expected = shared(0, 1)
     for found in in_processes(shared, tmp_path):
         torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize(
-    ("frames", "path"),
-    [(("query/1.png",), "query/1.png"), (("s1/001_01/1.jpg", "s1/001_01/2.jpg"), "s1/001_01")],
-)
-def test_a_tracklet_is_named_by_its_folder(frames: tuple[str, ...], path: str) -> None:
-    assert record_path(Record(frames, 0, 0, 0)) == path
 
 
 def single_shot_source() -> Source:
@@ -154,10 +120,9 @@ def test_small_galleries_follow_what_is_left_of_the_gallery(
 ) -> None:
     held = TensorDataset(images(6, 1, 2, 3), broken)
     monkeypatch.setattr(build, "evaluation_set", lambda *_: held)
-    source, cfg = single_shot_source(), compose("ltcc", pairs=["DATA.NUM_WORKERS", "0"])
-    found = extract_features(
-        cfg, World(0, 1, CPU), source, Projection(weight()), source.test, "w.pth"
-    )
+    source = single_shot_source()
+    net, alone = Projection(weight()), World(0, 1, CPU)
+    found = extract_features(CFG, alone, source, net, source.test, "w.pth")
     assert (len(found.query), found.single_shot) == (queries, galleries)
     assert (found.columns, found.weights) == (("camera",), "w.pth")
     assert len(found.gallery) == sum(map(len, galleries))
@@ -167,7 +132,7 @@ def test_small_galleries_follow_what_is_left_of_the_gallery(
 
 def test_the_validation_split_has_no_small_galleries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "evaluation_set", lambda *_: TensorDataset(images(5, 1, 2, 3)))
-    source, cfg = single_shot_source(), compose("ltcc", pairs=["DATA.NUM_WORKERS", "0"])
+    source = single_shot_source()
     assert source.val is not None
-    found = extract_features(cfg, World(0, 1, CPU), source, Projection(weight()), source.val, "")
+    found = extract_features(CFG, World(0, 1, CPU), source, Projection(weight()), source.val, "")
     assert (len(found.query), found.single_shot) == (1, ())

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from ffreid.api import create_reid_model
 from ffreid.engine.checkpoints import io
-from ffreid.engine.specs import TensorSpec
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import sources
 from ffreid.reid.data.records import Record
-from ffreid.reid.model import build_network
 from ffreid.reid.predictor import ReidModel
 from tests.random_tensors import match, random_tensors, smallest
 from tests.reid.command_line import (
@@ -157,35 +155,31 @@ def test_a_batch_size_of_0_and_a_diverged_network_are_refused() -> None:
         model.embed([RGB])
 
 
-@pytest.mark.parametrize("chosen", [{}, {"B": 3, "H": 40, "W": 24}])
-@pytest.mark.parametrize("name", ["avg", "maxavg"])
+@pytest.mark.parametrize(
+    ("dataset", "settings", "chosen"),
+    [
+        ("ltcc", {"MODEL.POOLING.NAME": "avg"}, {"B": 3, "H": 40, "W": 24}),
+        ("ltcc", {"MODEL.POOLING.NAME": "maxavg"}, {}),
+        ("ccvid", {"MODEL.NAME": "c2dres50"}, {"B": 2, "T": 3, "H": 20, "W": 24}),
+        ("ccvid", {"MODEL.NAME": "ap3dnlres50"}, {}),
+    ],
+)
 @torch.inference_mode()
 def test_forward_takes_what_the_spec_tells_and_gives_it(
-    name: str, chosen: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    dataset: str,
+    settings: dict[str, str],
+    chosen: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.undo()  # of the real networks
-    model = create_reid_model("ltcc", settings={"MODEL.POOLING.NAME": name})
-    check_forward(model, chosen)
-    assert [spec.shape[1] for spec in model.output_spec()] == [{"avg": 2048, "maxavg": 4096}[name]]
-
-
-@pytest.mark.parametrize("chosen", [{}, {"B": 2, "T": 3, "H": 20, "W": 24}])
-@pytest.mark.parametrize("name", ["c2dres50", "ap3dnlres50"])
-@torch.inference_mode()
-def test_forward_of_clips_takes_what_the_spec_tells_and_gives_it(
-    name: str, chosen: dict[str, int]
-) -> None:
-    model = create_reid_model("ccvid", settings={"MODEL.NAME": name})
-    check_forward(model, chosen)
-
-
-def check_forward(model: ReidModel, chosen: dict[str, int]) -> None:
-    specs: tuple[TensorSpec, ...] = model.input_spec()
+    model = create_reid_model(dataset, settings=settings)
+    specs = model.input_spec()
     sizes = smallest(specs, **chosen)
     tensors = random_tensors(specs, sizes)
     outputs = model(tensors)
     assert match(model.output_spec(), outputs, sizes)
     assert torch.equal(model(**tensors)["features"], outputs["features"])
+    assert model.output_spec()[0].shape[1] == (4096 if "maxavg" in settings.values() else 2048)
 
 
 def test_the_spec_is_of_the_tensors_that_pictures_become() -> None:
@@ -197,21 +191,3 @@ def test_the_spec_is_of_the_tensors_that_pictures_become() -> None:
     sizes = {"B": 2, "H": HEIGHT, "W": WIDTH}
     assert match(model.input_spec(), {"images": seen[0]}, sizes)
     assert len(seen) == 2  # from both sides
-
-
-def test_settings_that_a_checkpoint_was_trained_with_are_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    net = build_network(compose("toy-reid", pairs=["MODEL.BACKBONE", "random"]))
-    state = {"model_state_dict": net.state_dict(), "config": "MODEL: {RES4_STRIDE: 2}"}
-    file = tmp_path / "run.pth"
-    io.save(file, state | {"parts": {"net": {}}, "task": "reid"})
-    create_reid_model("toy-reid", file)
-    assert "note: trained with MODEL.RES4_STRIDE 2, evaluated with 1" in capsys.readouterr().err
-
-
-def test_a_checkpoint_of_the_other_task_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "pose.pth"
-    io.save(file, {"parts": {"net": {}}, "task": "pose"})
-    with pytest.raises(UserError, match="is a pose checkpoint, not a reid checkpoint"):
-        create_reid_model("toy-reid", file)

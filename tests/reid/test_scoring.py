@@ -12,7 +12,7 @@ from ffreid.reid.published import PublishedResult, publication_notes, published_
 from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, between
 from ffreid.reid.retrieval.ranking import cosine_distances, rank
 from ffreid.reid.retrieval.reranking import rerank
-from ffreid.reid.scoring import score_protocols, unusable_protocols
+from ffreid.reid.scoring import score_protocols
 from ffreid.reid.table import COLUMNS, as_json, query_rows, table
 from tests.reid.synthetic_features import labelled_features, synthetic_features
 
@@ -31,12 +31,6 @@ def test_every_protocol_is_a_row_from_the_same_features() -> None:
         assert row.scores.cmc[1] == ranking.cmc(1)
         assert row.scores.mean_average_precision == ranking.mean_average_precision
         assert row.scores.n_valid == ranking.n_valid > 0
-
-
-def test_protocols_without_their_columns_are_left_out_by_name() -> None:
-    search = synthetic_features(columns=("camera",))
-    assert [row.title for row in score_protocols(search, CPU)] == ["general"]
-    assert unusable_protocols(search) == {"SC": ["clothes"], "CC": ["clothes"]}
 
 
 def test_no_usable_protocol_is_an_error_that_names_what_is_missing() -> None:

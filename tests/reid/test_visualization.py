@@ -22,7 +22,6 @@ from ffreid.reid.visualization import (
     draw_sheet,
     evenly_spread_queries,
     row_to_draw,
-    shown_frame,
     top_matches,
 )
 from tests.reid.synthetic_features import labelled_features, synthetic_features
@@ -168,11 +167,6 @@ def test_a_sheet_stacks_lists_of_different_lengths() -> None:
     second = sheet[len(rows[0]) :][: len(rows[1])]
     np.testing.assert_array_equal(second[:, : rows[1].shape[1]], rows[1])
     assert (second[:, rows[1].shape[1] :] == 32).all()
-
-
-def test_a_tracklet_is_represented_by_its_middle_frame() -> None:
-    shown = [shown_frame(Record(tuple("abcde")[:n], 0, 0, 0)) for n in (5, 4, 1)]
-    assert shown == ["c", "c", "a"]
 
 
 def test_a_caption_has_the_known_labels() -> None:

@@ -16,7 +16,6 @@ class Sample:
 
     images: Tensor
     identity: int
-    camera: int
     clothes: int
     broken: tuple[str, ...] = ()
     name: str = ""

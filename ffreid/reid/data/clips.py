@@ -80,11 +80,7 @@ def dense_chunks(records: Sequence[Record], step: int) -> tuple[Record, ...]:
 def clips_of_tracklets(
     records: Sequence[Record], length: int, stride: int
 ) -> tuple[tuple[Record, ...], Tensor]:
-    """Split test tracklets into clips of `length` frames.
-
-    Returns:
-        The clips, and (V, 2) int64: those of tracklet v are [start, end).
-    """
+    """Split test tracklets into clips of `length` frames; (V, 2) int64 are [start, end) of each."""
     clips: list[Record] = []
     spans: list[tuple[int, int]] = []
     for record in records:

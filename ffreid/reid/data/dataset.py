@@ -91,7 +91,7 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
                 broken[error.path] = error
                 continue
             images = self.prepare(frames, sample)
-            labels = record.identity, record.camera, record.clothes
+            labels = record.identity, record.clothes
             return Sample(images, *labels, tuple(broken), record.frames[chosen[0]])
         raise UserError(
             f"cannot read any of {len(broken)} images of training identity "

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ffreid.errors import UserError
 from ffreid.reid.retrieval.protocols import Protocol, label_columns
 
 
@@ -68,8 +67,7 @@ class Source:
     def split(self, name: str) -> EvalSplit:
         """The split ``test`` or ``val``."""
         split = self.val if name == "val" else self.test
-        if split is None:
-            raise UserError(f"{self.name} has no validation split", "set TEST.SELECT_ON test")
+        assert split is not None, "TEST.SELECT_ON was checked"
         return split
 
     def protocol_names(self, split: str) -> list[str]:

@@ -51,14 +51,8 @@ class IdentitySampler:
     The shuffled groups of an epoch are dealt to the `groups` processes of Simple-CCReID, each of
     which splits its share into batches. A step is one batch of each, process 0 first, so the order
     does not depend on the number of processes here. Remainders are dropped, as there. The order
-    depends on seed + epoch only.
-
-    Args:
-        identities: of the images.
-        instances: images per group (DATA.NUM_INSTANCES).
-        batch: images per batch-norm group (DATA.TRAIN_BATCH).
-        groups: batch-norm groups per step (TRAIN.BN_GROUPS).
-        seed: of the order.
+    depends on seed + epoch only. `instances`, `batch` and `groups` are DATA.NUM_INSTANCES,
+    DATA.TRAIN_BATCH and TRAIN.BN_GROUPS.
     """
 
     def __init__(

@@ -43,9 +43,8 @@ def cal(
     negatives = masked_logsumexp(logits, others).unsqueeze(1)
     log_p = F.logsigmoid(logits - negatives)
     own_class = log_p.gather(1, clothes.unsqueeze(1)).squeeze(1)
-    identity_mean = torch.where(positives, log_p, 0.0).sum(dim=1) / positives.sum(dim=1).clamp(
-        min=1
-    )
+    count = positives.sum(dim=1).clamp(min=1)
+    identity_mean = torch.where(positives, log_p, 0.0).sum(dim=1) / count
     return -((1.0 - epsilon) * own_class + epsilon * identity_mean).mean()
 
 

@@ -57,9 +57,8 @@ def triplet(pairs: Pairs, *, margin: float = 0.3) -> Tensor:
 def contrastive(pairs: Pairs, *, scale: float = 16.0) -> Tensor:
     """Supervised contrastive loss with one positive and all negatives in each denominator.
 
-    Samples without positives have no term (Simple-CCReID's loss is NaN then).
-    The mean is over a sample's positives, then over samples (van den Oord et al., 2018, eq. 4,
-    per positive).
+    The mean is over a sample's positives, then over samples (van den Oord et al., 2018, eq. 4, per
+    positive). Samples without positives have no term (Simple-CCReID's loss is NaN then).
     """
     scores = scale * pairs.cosines
     negatives = masked_logsumexp(scores, pairs.negative).unsqueeze(1)

@@ -6,17 +6,13 @@ from functools import partial
 from torch import nn
 from yacs.config import CfgNode
 
-from ffreid.reid import defaults
+from ffreid.reid.defaults import IMAGE_NETWORKS, VIDEO_NETWORKS
 from ffreid.reid.model.image import ImageResNet50
 from ffreid.reid.model.video import VideoResNet50
 
-IMAGE_NETWORKS: dict[str, Callable[..., ImageResNet50]] = {"resnet50": ImageResNet50}
-VIDEO_NETWORKS: dict[str, Callable[..., VideoResNet50]] = {
-    name: partial(VideoResNet50, **options) for name, options in defaults.VIDEO_NETWORKS.items()
-}
 NETWORKS: dict[str, Callable[..., ImageResNet50 | VideoResNet50]] = {
-    **IMAGE_NETWORKS,
-    **VIDEO_NETWORKS,
+    "resnet50": ImageResNet50,
+    **{name: partial(VideoResNet50, **options) for name, options in VIDEO_NETWORKS.items()},
 }
 """Image networks take `pooling`, `gem_power`, `last_stride`, `recompute`; video networks
 `last_stride`, `temperature`, `contrastive_attention`, `recompute`."""
@@ -28,9 +24,7 @@ def build_network(cfg: CfgNode) -> nn.Module:
     if model.NAME in IMAGE_NETWORKS:
         options = {"pooling": model.POOLING.NAME, "gem_power": model.POOLING.P}
     else:
-        options = {
-            "temperature": ap3d.TEMPERATURE,
-            "contrastive_attention": ap3d.CONTRACTIVE_ATT,
-        }
+        attention = ap3d.CONTRACTIVE_ATT
+        options = {"temperature": ap3d.TEMPERATURE, "contrastive_attention": attention}
     recompute = cfg.TRAIN.ACTIVATION_CHECKPOINTING
     return NETWORKS[model.NAME](last_stride=model.RES4_STRIDE, recompute=recompute, **options)

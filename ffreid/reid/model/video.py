@@ -21,8 +21,7 @@ class VideoResNet50(nn.Module):
             frames), ``i3d`` (3 x 3 x 3) or ``ap3d``.
         non_local: add non-local blocks after the other blocks of those stages.
         last_stride: of the last stage, whose map is (H/16, W/16) with 1, (H/32, W/32) with 2.
-        temperature: of ``ap3d``.
-        contrastive_attention: of ``ap3d``.
+        temperature, contrastive_attention: of ``ap3d``.
         recompute: activation checkpointing.
     """
 

@@ -1,4 +1,4 @@
-"""Features for retrieval: sums over flips, means over clips, unit length."""
+"""Features for retrieval: means over clips, unit length, and their check."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,6 @@ from ffreid.errors import UserError
 def unit(features: Tensor) -> Tensor:
     """Normalise each row of `features` (N, D) to length 1; zeros stay."""
     return functional.normalize(features, dim=1)
-
-
-def flip_and_sum(features: Tensor, flipped: Tensor) -> Tensor:
-    """Sum features (N, D) of images and flipped images, then normalise, as in Simple-CCReID."""
-    return unit(features + flipped)
 
 
 def average_clips(clips: Tensor, spans: Tensor) -> Tensor:

@@ -26,8 +26,7 @@ class Protocol:
     Attributes:
         same: columns in which a match agrees with the query, besides the identity.
         other: columns in which a match differs from the query.
-        queries: filter of the queries.
-        gallery: filter of the gallery.
+        queries, gallery: filters of the items that take part.
     """
 
     name: str

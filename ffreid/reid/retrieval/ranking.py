@@ -95,8 +95,8 @@ def rank(
     groups = [_ProtocolGroup(key, query, gallery, group) for key, group in by_gallery.items()]
     block = max(1, _BLOCK_BYTES // max(4 * items, 1))
     for start in range(0, queries, block):
-        if all(group.is_empty(start, start + block) for group in groups):
-            continue
+        if not any(group.count[start : start + block].any() for group in groups):
+            continue  # no query has an item of its identity
         values = compute(start, min(start + block, queries))
         for group in groups:
             group.add(start, values)
@@ -147,10 +147,6 @@ class _ProtocolGroup:
         self.precision = self.first.double() * torch.nan
         self.penalty = self.precision.clone()
 
-    def is_empty(self, start: int, stop: int) -> bool:
-        """Whether no query of the range has an item of its identity."""
-        return not bool(self.count[start:stop].any())
-
     def add(self, start: int, distances: Tensor) -> None:
         """Rank the queries from `start` on by their distances (R, G) to the complete gallery."""
         rows = self.count[start : start + len(distances)].nonzero().view(-1)
@@ -177,18 +173,15 @@ class _ProtocolGroup:
         for index, protocol in enumerate(self.protocols):
             match = is_match(protocol, rows, items) & valid
             match &= self.participates[index][queries][:, None]
-            without_junk = ranks - (valid & ~match).cumsum(1)
-            self._store(index, queries, match, without_junk)
-
-    def _store(self, index: int, queries: Tensor, match: Tensor, ranks: Tensor) -> None:
-        """Store the results of queries from their matches' ranks (R, M), increasing in each row."""
-        hits = match.cumsum(1)
-        total = hits[:, -1]
-        precision = torch.where(match, hits.double() / ranks, 0.0).sum(dim=1) / total
-        last = torch.where(match, ranks, 0).amax(dim=1)
-        self.first[index, queries] = torch.where(match & (hits == 1), ranks, 0).amax(dim=1)
-        self.precision[index, queries] = precision
-        self.penalty[index, queries] = total.double() / last
+            without_junk = ranks - (valid & ~match).cumsum(1)  # increasing in each row
+            hits = match.cumsum(1)
+            total = hits[:, -1]
+            first = torch.where(match & (hits == 1), without_junk, 0).amax(dim=1)
+            last = torch.where(match, without_junk, 0).amax(dim=1)
+            sums = torch.where(match, hits.double() / without_junk, 0.0).sum(dim=1)
+            self.first[index, queries] = first
+            self.precision[index, queries] = sums / total
+            self.penalty[index, queries] = total.double() / last
 
     def rankings(self) -> list[Ranking]:
         """The results, one per protocol."""

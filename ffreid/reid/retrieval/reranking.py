@@ -137,12 +137,8 @@ def _jaccard(rows: Sparse, by_column: Sparse) -> npt.NDArray[Any]:
         columns, values = rows.indices[part], rows.data[part]
         spans = [slice(starts[column], ends[column]) for column in columns]
         items = np.concatenate([by_column.indices[span] for span in spans])
-        smaller = np.concatenate(
-            [
-                np.minimum(by_column.data[span], value)
-                for span, value in zip(spans, values, strict=True)
-            ]
-        )
+        found = np.concatenate([by_column.data[span] for span in spans])
+        smaller = np.minimum(found, np.repeat(values, ends[columns] - starts[columns]))
         shared = np.bincount(items, weights=smaller, minlength=rows.shape[1])
         result[index] = 1 - shared / (2 - shared)
     return result

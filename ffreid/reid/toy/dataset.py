@@ -15,9 +15,6 @@ from ffreid.reid.toy.persons import make_body, make_camera, make_clothes, random
 from ffreid.reid.toy.render import ImageArray, render_person
 
 VERSION = 1
-IMAGES, VIDEO = "LTCC_ReID", "CCVID"
-LTCC_PARTS = ("train", "query", "test")
-CCVID_LISTS = ("train", "query", "gallery")
 # CCVID has three sessions, with other clothes in each; the third has other cameras.
 SESSIONS, THIRD_SESSION_CAMERAS = 3, 12
 PHASE_STEP = 0.4
@@ -54,7 +51,7 @@ def generate(
     person and clothes, with different cameras; the first is a query in the test. `progress` is
     called with (images written, total).
     """
-    name = VIDEO if video else IMAGES
+    name = "CCVID" if video else "LTCC_ReID"
     sizes = {**sizes} if video else {**sizes, "frames": 1}
     parameters: dict[str, int | str] = {"version": VERSION, "kind": name, **sizes}
     clothes, cameras, images = sizes["outfits"], sizes["cameras"], sizes["pictures"]
@@ -138,7 +135,7 @@ def _render(shot: Shot, sizes: Mapping[str, int]) -> Iterator[ImageArray]:
 
 
 def _write_ltcc(folder: Path, persons: Sequence[Person]) -> None:
-    for part in (*LTCC_PARTS, "info"):
+    for part in ("train", "query", "test", "info"):
         (folder / part).mkdir(parents=True)
     for name, training in (("train", True), ("test", False)):
         members = [p for p in persons if p.training is training and p.clothes > 1]
@@ -148,7 +145,7 @@ def _write_ltcc(folder: Path, persons: Sequence[Person]) -> None:
 
 def _write_ccvid(folder: Path, shots: Sequence[Shot]) -> None:
     folder.mkdir()
-    for name in CCVID_LISTS:
+    for name in ("train", "query", "gallery"):
         lines = (
             f"{shot.path.rpartition('/')[0]}\t{shot.identity + 1:03d}\t"
             f"u{shot.clothes}_l{shot.clothes}_s0_c0_a0\n"

@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 def sample(number: int, *broken: str, frames: tuple[int, ...] = ()) -> Sample:
     images = torch.full((3, *frames, 4, 2), float(number))
-    return Sample(images, identity=number, camera=7, clothes=10 + number, broken=broken)
+    return Sample(images, identity=number, clothes=10 + number, broken=broken)
 
 
 @pytest.mark.parametrize("frames", [(), (5,)])

@@ -34,27 +34,6 @@ def test_orders_equal_the_recorded_also_when_requested_in_reverse() -> None:
     assert order(make_sampler(seed=2)) != order(make_sampler())
 
 
-@pytest.mark.parametrize("instances", [1, 2, 4])
-def test_each_group_has_one_identity(instances: int) -> None:
-    identities = [IDENTITIES[index] for index in order(make_sampler(instances=instances))]
-    for start in range(0, len(identities), instances):
-        assert len(set(identities[start : start + instances])) == 1
-    assert set(identities) == {0, 1, 2, 3}
-
-
-def test_images_are_repeated_only_for_identities_with_too_few() -> None:
-    unique = [index for index in order(make_sampler()) if IDENTITIES[index] != 3]
-    assert len(unique) == len(set(unique))
-    assert sorted(order(make_sampler([0] * 8, batch=8))) == list(range(8))
-
-
-def test_a_step_of_two_groups_is_the_batch_of_rank_0_then_that_of_rank_1() -> None:
-    one = order(make_sampler(batch=4, groups=1))
-    batches = [one[start : start + 4] for start in range(0, len(one), 4)]
-    two = order(make_sampler(batch=8, groups=2))
-    assert two == [*batches[0], *batches[2], *batches[1], *batches[3]]
-
-
 @pytest.mark.parametrize(("batch", "groups", "steps"), [(4, 1, 5), (4, 2, 2), (8, 1, 2), (8, 2, 1)])
 def test_incomplete_steps_are_dropped(batch: int, groups: int, steps: int) -> None:
     assert make_sampler(batch=batch, groups=groups).steps_per_epoch == steps

@@ -1,13 +1,11 @@
 """From images to tensors, also recorded values for a clone without the recordings."""
 
 import random
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ffreid.reid.data.transforms import (
     ERASED,
@@ -22,27 +20,10 @@ from ffreid.reid.data.transforms import (
     should_flip_image,
 )
 
-MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-DEVIATION = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-
 
 def noise(seed: int = 0, *, height: int = 30, width: int = 16) -> Image.Image:
     rng = np.random.default_rng(seed)
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
-
-
-def preprocessed(image: Image.Image, filter_: Image.Resampling) -> Tensor:
-    """Resize to 24 x 12 and normalise in torch."""
-    pixels = torch.from_numpy(np.array(image.resize((12, 24), filter_)))
-    return (pixels.permute(2, 0, 1).float() / 255 - MEAN) / DEVIATION
-
-
-def test_images_are_resized_bilinearly_and_clips_bicubically_with_frames_second() -> None:
-    expected = preprocessed(noise(), Image.Resampling.BILINEAR)
-    assert torch.equal(ImageEvaluation(24, 12)([noise()]), expected)
-    frames = [noise(0), noise(1)]
-    expected = torch.stack([preprocessed(i, Image.Resampling.BICUBIC) for i in frames], 1)
-    assert torch.equal(ClipEvaluation(24, 12)(frames), expected)
 
 
 @pytest.mark.parametrize("flip", [0, 1])
@@ -96,14 +77,6 @@ def test_flips_equal_the_recorded() -> None:
     assert images == [True, False, False, True]
     clips = [should_flip_clip(random.Random(seed)) for seed in range(5)]
     assert clips == [False, True, False, True, True]
-
-
-@pytest.mark.parametrize("mode", ["stride", "tsn"])
-def test_a_clip_has_the_requested_number_of_frames(mode: Any) -> None:
-    prepare = ClipTraining(24, 12, mode=mode, length=4, stride=2)
-    frames = prepare.frames(30, sample_random(0))
-    assert len(frames) == 4
-    assert (np.diff(frames).tolist() == [2, 2, 2]) is (mode == "stride")
 
 
 def test_random_numbers_of_a_sample_depend_on_all_of_its_numbers() -> None:

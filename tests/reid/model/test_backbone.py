@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, resnet50
 
 from ffreid.errors import UserError
-from ffreid.reid.model import IMAGE_NETWORKS, VIDEO_NETWORKS
+from ffreid.reid.defaults import VIDEO_NETWORKS
+from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.backbone import load_backbone
+from ffreid.reid.model.image import ImageResNet50
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def file(reference: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_image_features_equal_those_of_torchvision(reference: nn.Module, file: Path) -> None:
-    net = IMAGE_NETWORKS["resnet50"](pooling="avg", last_stride=2).eval()
+    net = ImageResNet50(pooling="avg", last_stride=2).eval()
     load_backbone(net, str(file))
     images = torch.randn(2, 3, 64, 48)
     with torch.inference_mode():
@@ -44,8 +46,8 @@ def test_image_features_equal_those_of_torchvision(reference: nn.Module, file: P
 
 @pytest.mark.parametrize("name", VIDEO_NETWORKS)
 def test_a_clip_of_equal_frames_has_the_features_of_the_image(name: str, file: Path) -> None:
-    image_net = IMAGE_NETWORKS["resnet50"](pooling="max").eval()
-    clip_net = VIDEO_NETWORKS[name]().eval()
+    image_net = NETWORKS["resnet50"](pooling="max").eval()
+    clip_net = NETWORKS[name]().eval()
     load_backbone(image_net, str(file))
     load_backbone(clip_net, str(file))
     clip_net.bn.load_state_dict(image_net.bn.state_dict())
@@ -60,24 +62,17 @@ def test_a_clip_of_equal_frames_has_the_features_of_the_image(name: str, file: P
 
 
 def test_outer_slices_of_inflated_kernels_are_zero(file: Path) -> None:
-    net = VIDEO_NETWORKS["i3dres50"]()
+    net = NETWORKS["i3dres50"]()
     weight: Tensor = net.get_parameter("layer2.0.conv2.conv3d.weight")
     nn.init.ones_(weight)
     load_backbone(net, str(file))
     assert not weight[:, :, [0, 2]].any() and weight[:, :, 1].any()
 
 
-def test_random_keeps_the_initial_weights() -> None:
-    net = IMAGE_NETWORKS["resnet50"]()
-    before = {key: value.clone() for key, value in net.state_dict().items()}
-    load_backbone(net, "random")
-    torch.testing.assert_close(net.state_dict(), before, rtol=0, atol=0)
-
-
 def test_files_without_step_counters_are_loaded(reference: nn.Module, tmp_path: Path) -> None:
     state = {k: v for k, v in reference.state_dict().items() if "num_batches_tracked" not in k}
     torch.save(state, tmp_path / "old.pth")
-    net = IMAGE_NETWORKS["resnet50"]()
+    net = NETWORKS["resnet50"]()
     load_backbone(net, str(tmp_path / "old.pth"))
     torch.testing.assert_close(net.state_dict()["base.0.weight"], state["conv1.weight"])
 
@@ -96,12 +91,12 @@ def test_weights_of_another_network_are_an_error(
         state[key] = torch.zeros(256, 256, 1, 1) if change == "misshapen" else "weights"
     torch.save(state, tmp_path / "other.pth")
     with pytest.raises(UserError, match=f"MODEL.BACKBONE .*other.pth is not a ResNet-50.*{key}"):
-        load_backbone(IMAGE_NETWORKS["resnet50"](), str(tmp_path / "other.pth"))
+        load_backbone(NETWORKS["resnet50"](), str(tmp_path / "other.pth"))
 
 
 def test_a_missing_file_is_an_error() -> None:
     with pytest.raises(UserError, match=r"MODEL.BACKBONE: no file nowhere\.pth") as caught:
-        load_backbone(IMAGE_NETWORKS["resnet50"](), "nowhere.pth")
+        load_backbone(NETWORKS["resnet50"](), "nowhere.pth")
     assert "MODEL.BACKBONE random" in caught.value.hint
 
 
@@ -111,5 +106,5 @@ def test_a_failed_download_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ResNet50_Weights, "get_state_dict", unreachable)
     with pytest.raises(UserError, match="could not be downloaded: no route") as caught:
-        load_backbone(IMAGE_NETWORKS["resnet50"](), "imagenet")
+        load_backbone(NETWORKS["resnet50"](), "imagenet")
     assert "MODEL.BACKBONE" in caught.value.hint

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from ffreid.reid.model import IMAGE_NETWORKS, NETWORKS, VIDEO_NETWORKS
+from ffreid.reid.defaults import VIDEO_NETWORKS
+from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.model.image import POOLINGS
 from tests.reid.synthetic_weights import det_input, fill
@@ -50,7 +51,7 @@ def test_numbers_of_parameters_equal_the_recorded() -> None:
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_image_features_have_length_feature_dim(pooling: str) -> None:
-    net = IMAGE_NETWORKS["resnet50"](pooling=pooling).eval()
+    net = NETWORKS["resnet50"](pooling=pooling).eval()
     with torch.inference_mode():
         assert net(torch.randn(2, 3, 40, 24)).shape == (2, net.feature_dim)
 
@@ -58,7 +59,7 @@ def test_image_features_have_length_feature_dim(pooling: str) -> None:
 @pytest.mark.parametrize("size", [(1, 33, 35), (3, 32, 48)])
 @pytest.mark.parametrize("name", VIDEO_NETWORKS)
 def test_clips_may_have_any_length_and_size(name: str, size: tuple[int, int, int]) -> None:
-    net = VIDEO_NETWORKS[name]().eval()
+    net = NETWORKS[name]().eval()
     with torch.inference_mode():
         features = net(torch.randn(2, 3, *size))
     assert features.shape == (2, net.feature_dim)

@@ -1,4 +1,4 @@
-"""Features of flipped images and of tracklets, at unit length, and finite."""
+"""Features of tracklets, at unit length, and finite."""
 
 import math
 
@@ -6,12 +6,7 @@ import pytest
 import torch
 
 from ffreid.errors import UserError
-from ffreid.reid.retrieval.features import average_clips, check_finite, flip_and_sum
-
-
-def test_flipped_features_are_summed_before_normalisation() -> None:
-    found = flip_and_sum(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]]))
-    torch.testing.assert_close(found, torch.tensor([[0.6, 0.8]]))
+from ffreid.reid.retrieval.features import average_clips, check_finite
 
 
 def test_clips_are_averaged_before_normalisation() -> None:

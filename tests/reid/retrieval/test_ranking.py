@@ -19,7 +19,7 @@ from ffreid.reid.retrieval.protocols import (
     label_columns,
     on_identities,
 )
-from ffreid.reid.retrieval.ranking import Ranking, cosine_distances, rank
+from ffreid.reid.retrieval.ranking import Ranking, rank
 
 Labels = dict[str, Tensor]
 PROTOCOLS = (
@@ -102,13 +102,6 @@ def test_large_identities_are_different(first: int) -> None:
     assert (int(found.first[0]), found.mean_average_precision) == (2, 0.5)
 
 
-@pytest.mark.parametrize("match", [0, 1, 3])
-def test_equal_distances_rank_by_gallery_index(match: int) -> None:
-    gallery = label_columns(identity=np.eye(4, dtype=int)[match], camera=[1] * 4)
-    query = label_columns(identity=[1], camera=[0])
-    assert int(rank(torch.zeros(1, 4), query, gallery, [GENERAL])[0].first[0]) == match + 1
-
-
 @pytest.mark.parametrize("identity", [[7, 8, 9, 7, 8], [1, 8, 9, 1, 8]], ids=["none", "junk only"])
 def test_without_valid_query_the_scores_are_nan(identity: list[float]) -> None:
     found = by_hand(identity=identity, camera=[0] * 5)
@@ -131,18 +124,6 @@ def test_queries_outside_the_protocol_are_not_counted_as_skipped() -> None:
     gallery = label_columns(identity=[1], camera=[1])
     found = rank(torch.zeros(3, 1), query, gallery, [between("0 and 1", [0], [1])])[0]
     assert (found.n_valid, found.n_skipped) == (1, 1)
-
-
-def test_ranking_features_equals_ranking_their_distances() -> None:
-    _, query, gallery = random_case(1, "distinct")
-    generator = torch.Generator().manual_seed(0)
-    left, right = (
-        torch.randn(len(labels["identity"]), 6, generator=generator, dtype=torch.float64)
-        for labels in (query, gallery)
-    )
-    from_features = rank(cosine_distances(left, right), query, gallery, [GENERAL])[0]
-    from_matrix = rank(-(left @ right.T), query, gallery, [GENERAL])[0]
-    torch.testing.assert_close(from_features.precision, from_matrix.precision, equal_nan=True)
 
 
 @pytest.mark.gpu

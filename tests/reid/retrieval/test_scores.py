@@ -1,7 +1,5 @@
 """Scores of a ranking, and their intervals."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -34,12 +32,6 @@ def test_rank1_and_precision_equal_the_recorded() -> None:
         assert row.precision_interval is not None
         low, high = row.precision_interval
         assert low - 1e-12 <= row.mean_average_precision <= high + 1e-12
-
-
-def test_without_valid_query_there_are_no_scores() -> None:
-    row = rows(99)[0]
-    assert (row.n_valid, row.n_skipped, row.rank1_interval) == (0, 1, None)
-    assert math.isnan(row.cmc[20])
 
 
 def test_interval_equals_drawing_identities_one_by_one() -> None:

@@ -72,11 +72,7 @@ def make_source(
 def relabel(
     records: Sequence[RawRecord], *, identity_key: Key = int, clothes_key: Key = str
 ) -> tuple[tuple[Record, ...], tuple[str, ...], tuple[str, ...]]:
-    """Number identities and clothes from 0, each in sorted order.
-
-    Returns:
-        The records, and the names of identities and clothes by label.
-    """
+    """Number identities and clothes from 0, each sorted; also return their names by label."""
     # By clothes first: Simple-CCReID sorts the text of the clothes.
     clothes_keys = [(clothes_key(r.clothes), identity_key(r.identity)) for r in records]
     identities = {identity_key(record.identity): record.identity for record in records}

@@ -53,15 +53,12 @@ def _read(root: Path, name: str, cameras: Sequence[int], rows: Sequence[Protocol
         for part in ("train", "query", "gallery")
     )
     evaluated = {"query": query, "gallery": gallery}
-    selected = {
-        part: [record for record in records if record.camera in cameras]
-        for part, records in evaluated.items()
-    }
-    for part, records in selected.items():
+    selected = [[r for r in records if r.camera in cameras] for records in evaluated.values()]
+    for part, records in zip(evaluated, selected, strict=True):
         if not records:
             numbers = ", ".join(str(camera + 1) for camera in cameras)
             raise UserError(
                 f"{folder / part} contains no image of the cameras {numbers}", f"expected {TREE}"
             )
-    test = eval_split(selected["query"], selected["gallery"], rows)
+    test = eval_split(selected[0], selected[1], rows)
     return make_source(name, folder, train, evaluated, test)
