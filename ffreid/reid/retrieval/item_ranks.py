@@ -32,8 +32,8 @@ def item_ranks(distances: Tensor, selected: Tensor, valid: Tensor) -> tuple[Tens
     # Selected items are in bins 2 to count + 2, so that items well below or above are not.
     bins = (distances - first).mul_(scale).add_(2).clamp_(0, count + 3).to(torch.int32)
     row = torch.arange(rows, device=bins.device)
-    bins += (row * width).to(torch.int32)[:, None]
-    bins, starts = bins.view(-1), row * items
+    bins = (bins + (row * width).to(torch.int32)[:, None]).view(-1)
+    starts = row * items
     chosen = (selected + starts[:, None])[valid]
 
     close = torch.zeros(rows * width, dtype=torch.bool, device=bins.device)
@@ -41,14 +41,18 @@ def item_ranks(distances: Tensor, selected: Tensor, valid: Tensor) -> tuple[Tens
     counts = torch.bincount(bins, minlength=rows * width).masked_fill_(close, 0)
     below = counts.view(rows, width).cumsum(1).view(-1)
 
-    # The close items in the order of rows and items, then sorted by row and distance.
+    # The close items of each row side by side, then sorted.
     flat = close.index_select(0, bins).nonzero().view(-1)
-    order = distances.view(-1)[flat].argsort(stable=True)
-    order = order[(flat[order] // items).argsort(stable=True)]
-    place = torch.empty_like(order)
-    place[order] = torch.arange(1, len(order) + 1, device=order.device)
-    place -= torch.searchsorted(flat, starts)[flat // items]
+    offset = torch.searchsorted(flat, starts)
+    row = flat // items
+    column = torch.arange(len(flat), device=flat.device) - offset[row]
+    near = distances.new_full((rows, int(column.max()) + 1), torch.inf)
+    near[row, column] = distances.view(-1)[flat]
+    order = near.argsort(dim=1, stable=True)
+    places = torch.arange(1, order.shape[1] + 1, device=flat.device).expand_as(order)
+    place = torch.empty_like(order).scatter_(1, order, places)
+    found = torch.searchsorted(flat, chosen)
     ranks = torch.full_like(selected, items + 1)
-    ranks[valid] = below[bins[chosen]] + place[torch.searchsorted(flat, chosen)]
+    ranks[valid] = below[bins[chosen]] + place[row[found], column[found]]
     ranks, order = ranks.sort(dim=1)
     return order, ranks
