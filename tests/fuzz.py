@@ -2,7 +2,7 @@
 
     python -m tests.fuzz --count 5000 [--seed 0] [--workers 2]
 
-Each worker is a process, so that a crash or a hang ends only that worker and is reported.
+The workers are processes, so that a crash or a hang is reported.
 """
 
 import argparse
@@ -20,6 +20,8 @@ import time
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,13 +45,11 @@ MEGABYTES = 400
 
 
 def network() -> nn.Module:
-    """A few kilobytes of weights."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 5))
 
 
 def ffreid_state() -> dict[str, Any]:
-    """A checkpoint like those of ffreid."""
     net = network()
     optimiser = torch.optim.Adam(net.parameters())
     sum(value.sum() for value in net.parameters()).backward()  # type: ignore[union-attr]
@@ -78,7 +78,6 @@ def original_state() -> dict[str, Any]:
 
 
 def zip_save(state: Any, *, is_zip: bool = True) -> bytes:
-    """Save in the format of torch 1.6 and later."""
     written = io.BytesIO()
     torch.save(state, written, _use_new_zipfile_serialization=is_zip)
     return written.getvalue()
@@ -115,7 +114,6 @@ def tar_save(weights: Mapping[str, Tensor]) -> bytes:
 
 
 def sources() -> dict[str, bytes]:
-    """Undamaged files by name."""
     archive = io.BytesIO()
     np.savez(archive, a=np.arange(6.0))
     return {
@@ -130,13 +128,11 @@ def sources() -> dict[str, bytes]:
 
 
 def truncate(content: bytes, random: RandomState) -> bytes:
-    """Truncate by a few bytes or anywhere."""
     few = random.rand() < 0.3
     return content[: -random.randint(1, 100) if few else random.randint(len(content))]
 
 
 def flip_bits(content: bytes, random: RandomState, most: int = 8) -> bytes:
-    """Flip one to eight bits."""
     changed = bytearray(content)
     for place in random.randint(len(content), size=random.randint(1, most + 1)):
         changed[place] ^= 1 << random.randint(8)
@@ -144,14 +140,12 @@ def flip_bits(content: bytes, random: RandomState, most: int = 8) -> bytes:
 
 
 def overwrite(content: bytes, random: RandomState) -> bytes:
-    """Write zeros, ones or random bytes over up to a hundred bytes."""
     place, count = random.randint(len(content)), random.randint(1, 100)
     fill = [bytes(count), b"\xff" * count, random.bytes(count)][random.randint(3)]
     return content[:place] + fill[: len(content) - place] + content[place + count :]
 
 
 def move(content: bytes, random: RandomState) -> bytes:
-    """Remove or repeat a piece."""
     first, last = sorted(random.randint(len(content), size=2))
     if random.rand() < 0.5:
         return content[:first] + content[last:]
@@ -159,7 +153,6 @@ def move(content: bytes, random: RandomState) -> bytes:
 
 
 def randomise(content: bytes, random: RandomState) -> bytes:
-    """Replace all but the first bytes by random ones."""
     return content[: random.choice([0, 4, 64])] + random.bytes(random.randint(1, 2000))
 
 
@@ -194,7 +187,6 @@ def damage(content: bytes, random: RandomState) -> tuple[bytes, bool]:
 
 
 def is_equal(one: Any, other: Any) -> bool:
-    """Whether two checkpoints are equal, tensors bit for bit."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Tensor):
@@ -244,15 +236,13 @@ def attempt(path: Path, expected: Any = None) -> str:
     return "valid"
 
 
-def run_cases(seed: int, cases: range, folder: Path, current: Any = None) -> Counter[str]:
+def run_cases(seed: int, cases: range, folder: Path) -> Counter[str]:
     """Damage and read files; count the outcomes. An AssertionError names the case."""
     outcomes: Counter[str] = Counter()
     files, states = [*sources().items()], {"ffreid": ffreid_state(), "original": original_state()}
     path = folder / "damaged.pth"
     for case in cases:
-        if current is not None:
-            current.value = case
-            signal.alarm(SECONDS)
+        signal.alarm(SECONDS)
         name, content = files[case % len(files)]
         damaged, detectable = damage(content, RandomState([seed, case]))
         path.write_bytes(damaged)
@@ -266,42 +256,35 @@ def run_cases(seed: int, cases: range, folder: Path, current: Any = None) -> Cou
     return outcomes
 
 
-def work(seed: int, cases: range, current: Any, results: Any) -> None:
-    """Run one worker; SIGALRM ends it when a case hangs."""
+def work(seed: int, cases: range) -> Counter[str]:
+    """Run some cases in a worker, which SIGALRM ends if one of them hangs."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        run_cases(seed, cases[:1], Path(folder), current)
+        run_cases(seed, cases[:1], Path(folder))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        outcomes = run_cases(seed, cases, Path(folder), current)
+        outcomes = run_cases(seed, cases, Path(folder))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
     assert grown < MEGABYTES, f"{grown} MB were taken"
-    results.put(outcomes)
+    return outcomes
 
 
 def main() -> int:
-    """Run all workers; 1 if one crashed, hung, or met an unexpected error."""
+    """Run all cases in workers; 1 if one crashed, hung, or met an unexpected error."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=5000, help="number of files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    started, context = time.monotonic(), multiprocessing.get_context("spawn")
-    outcomes: Counter[str] = Counter()
-    results, workers = context.Queue(), []
-    for first in range(args.workers):
-        current = context.Value("q", -1)
-        cases = range(first, args.count, args.workers)
-        worker = context.Process(target=work, args=(args.seed, cases, current, results))
-        worker.start()
-        workers.append((worker, current))
-    failed = 0
-    for worker, current in workers:
-        worker.join()
-        if worker.exitcode:
-            failed = 1
-            report.log(f"error: seed {args.seed}, case {current.value}: exit {worker.exitcode}")
-    while not results.empty():
-        outcomes += results.get()
+    started, outcomes, failed = time.monotonic(), Counter[str](), 0
+    with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool:
+        chunks = [range(args.count)[first : first + 100] for first in range(0, args.count, 100)]
+        futures = [pool.submit(work, args.seed, cases) for cases in chunks]
+        for cases, future in zip(chunks, futures, strict=True):
+            try:
+                outcomes += future.result()
+            except (AssertionError, BrokenProcessPool) as error:
+                report.log(f"error: seed {args.seed}, {cases}: {error!r}")
+                failed = 1
     for outcome, count in outcomes.most_common():
         report.log(f"{count:6d} {outcome}")
     report.log(f"{sum(outcomes.values())} files, {time.monotonic() - started:.0f} s")

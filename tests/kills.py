@@ -35,40 +35,35 @@ class Failure(Exception):
 
 @dataclass
 class Tally:
-    """Results of the kills.
-
-    Attributes:
-        kills: number of kills at any moment, and while saving.
-        parts: kills that left an incomplete file.
-        steps: steps that runs were resumed from; 0 is the start.
-        finished: runs that reached their end after at least one kill.
-    """
+    """Results of the kills."""
 
     kills: list[int] = field(default_factory=lambda: [0, 0])
+    """At any moment, and while saving."""
     parts: int = 0
+    """Kills that left an incomplete file."""
     steps: list[int] = field(default_factory=list)
+    """From which runs were resumed; 0 is the start."""
     finished: int = 0
+    """Runs that reached their end after at least one kill."""
 
 
 def kill_often(train: Callable[[str], None], place: Path, *, count: int, seed: int = 0) -> Tally:
     """Kill runs `count` times, and resume each after every kill.
 
-    Args:
-        train: trains or resumes the run ``place/NAME``, given its name; called in a fork.
-        place: a folder.
-        count: number of kills.
-        seed: of the random moments.
+    In a fork, `train` trains or resumes the run ``place/NAME``, given its name.
 
     Raises:
         Failure: a run ended with an error, or its result differs from that of ``place/whole``.
     """
     draw, tally = random.Random(seed), Tally()
-    duration, saving = measured(train, place / "whole")
+    started = time.monotonic()
+    run(train, place / "whole", lambda: False)
+    duration = time.monotonic() - started
     while sum(tally.kills) < count:
         folder, killed = place / f"killed-{tally.finished + 1}", False
         while sum(tally.kills) < count:
             kind = sum(tally.kills) % 2
-            aim = while_saving(folder, draw, saving) if kind else at_any_moment(draw, duration)
+            aim = while_saving(folder, draw) if kind else at_any_moment(draw, duration)
             if not run(train, folder, aim):
                 break
             killed = True
@@ -82,29 +77,13 @@ def kill_often(train: Callable[[str], None], place: Path, *, count: int, seed: i
     return tally
 
 
-def measured(train: Callable[[str], None], folder: Path) -> tuple[float, float]:
-    """Seconds of an uninterrupted run, and the most during which it holds an incomplete file."""
-    started, longest = time.monotonic(), 0.0
-    since: float | None = None
-
-    def observe() -> bool:
-        nonlocal since, longest
-        now = time.monotonic()
-        since = (since or now) if parts(folder) else None
-        longest = max(longest, now - (since or now))
-        return False
-
-    run(train, folder, observe)
-    return time.monotonic() - started, longest
-
-
 def at_any_moment(draw: random.Random, duration: float) -> Callable[[], bool]:
     """Whether a random moment within `duration` seconds from now has come."""
     at = time.monotonic() + draw.uniform(0, duration)
     return lambda: time.monotonic() >= at
 
 
-def while_saving(folder: Path, draw: random.Random, saving: float) -> Callable[[], bool]:
+def while_saving(folder: Path, draw: random.Random) -> Callable[[], bool]:
     """Whether it is a random moment at which `folder` holds an incomplete checkpoint."""
     left, before = draw.randint(1, 4), parts(folder)  # of an earlier kill
     at: float | None = None
@@ -115,8 +94,8 @@ def while_saving(folder: Path, draw: random.Random, saving: float) -> Callable[[
         new, before = now - before, now
         if at is None and new:
             left -= 1
-            at = time.monotonic() + draw.uniform(0, saving) if left <= 0 else None
-        elif not now:  # written faster than expected: wait for the next one
+            at = time.monotonic() + 10 ** draw.uniform(-4, 0) if left <= 0 else None
+        elif not now:  # written faster: wait for the next one
             at = None
         return at is not None and bool(now) and time.monotonic() >= at
 
@@ -124,13 +103,9 @@ def while_saving(folder: Path, draw: random.Random, saving: float) -> Callable[[
 
 
 def run(train: Callable[[str], None], folder: Path, should_kill: Callable[[], bool]) -> bool:
-    """Train in a fork, with torch imported already, and kill it with all of its processes.
+    """Train in a fork, with torch imported already, or kill it with all of its processes.
 
-    Returns:
-        Whether it was killed before its end.
-
-    Raises:
-        Failure: it ended with an error.
+    Returns whether it was killed; Failure if it ended with an error.
     """
     log = folder.with_suffix(".log")
     pid = os.fork()
@@ -166,12 +141,7 @@ def kill(pid: int) -> None:
 def _train_and_exit(work: Callable[[], None], log: Path) -> None:
     code = 1
     try:
-        os.setsid()
-        with log.open("wb") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        begin_session(log)
         work()
         code = 0
     except SystemExit as end:
@@ -180,6 +150,15 @@ def _train_and_exit(work: Callable[[], None], log: Path) -> None:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def begin_session(log: Path) -> None:
+    """Begin a session of its own, as a terminal does, and print to a file."""
+    os.setsid()
+    file = log.open("w", buffering=1)
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = file
 
 
 def parts(folder: Path) -> set[str]:

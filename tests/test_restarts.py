@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ffreid.engine.tracking import run_state
 from tests.faults import FAULT
-from tests.kills import check_same
+from tests.kills import begin_session, check_same
 from tests.reid.command_line import line, make_toy_data
 
 TEN_STEPS = "TRAIN.MAX_EPOCH 5 TRAIN.SAVE_EVERY 2 TRAIN.EMA 0.9 TEST.EVAL_STEP 5"
@@ -24,17 +24,12 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def forked(command: str, environment: dict[str, str], log: Path) -> None:
-    """Run the command in a session of its own, as a terminal does."""
     from tests import faults
 
-    os.setsid()
+    begin_session(log)
     os.environ |= ENVIRONMENT | environment
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        sys.stdout = sys.stderr = file
-        sys.argv = ["ffreid", *shlex.split(command)]
-        faults.main()
+    sys.argv = ["ffreid", *shlex.split(command)]
+    faults.main()
 
 
 def run(log: Path, command: str, *environments: dict[str, str]) -> list[int | None]:
