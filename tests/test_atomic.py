@@ -38,12 +38,8 @@ def test_json_is_written_unrounded_into_new_folders(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.json"
     atomic.write_json(path, {"error": 0.1 + 0.2, "absent": float("nan")})
     assert json.loads(path.read_text()) == {"error": 0.1 + 0.2, "absent": None}
-
-
-def test_a_json_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/results\.json") as caught:
-        atomic.write_json(tmp_path / "file" / "results.json", {})
+    with pytest.raises(UserError, match=r"results\.json/a\.json") as caught:
+        atomic.write_json(path / "a.json", {})
     assert "--json" in caught.value.hint
 
 

@@ -45,12 +45,10 @@ def from_file(folder: Path, text: str | bytes) -> CfgNode:
         ("SEED", "12345678901234567", 12345678901234567),
         ("NAME", "3", "3"),
         ("NAME", "", ""),
-        ("NAME", "a: b", "a: b"),
         ("NAME", "2024-02-30", "2024-02-30"),
         ("NAME", "!!binary x", "!!binary x"),
         ("TRAIN.LR", "2", 2.0),
         ("TRAIN.LR", "1e-5", 1e-5),
-        ("TRAIN.AUGMENT", "False", False),
         ("TRAIN.AUGMENT", "no", False),
         ("TRAIN.NESTED.DEEP", "2", 2),
         ("FRAMES", "000001", ["000001"]),
@@ -118,12 +116,7 @@ def test_what_is_no_setting_is_refused(key: str) -> None:
         merged(key, "1")
 
 
-def test_a_key_without_a_value_is_refused() -> None:
-    with pytest.raises(UserError, match=r"'TRAIN\.BATCH' has no value"):
-        merged("SEED", "1", "TRAIN.BATCH")
-
-
-def test_later_words_win() -> None:
+def test_of_repeated_keys_the_last_counts() -> None:
     assert merged("SEED", "1", "SEED", "2").SEED == 2
 
 
@@ -165,10 +158,9 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str | bytes, message: str) ->
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize("name", ["none.yaml", "."])
-def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read") as caught:
-        config.merge_file(tree(), tmp_path / name)
+        config.merge_file(tree(), tmp_path)
     assert "--cfg" in caught.value.hint
 
 
@@ -177,14 +169,11 @@ def test_keys_are_dotted() -> None:
     assert list(config.keys(tree())) == ["SEED", "NAME", *train, "FRAMES", "STEPS"]
 
 
-def test_choices_are_checked() -> None:
+def test_choices_and_least_values_are_checked() -> None:
     config.check_choices(tree(), {"NAME": ("default", "other")})
     with pytest.raises(UserError, match="NAME is 'default'") as caught:
         config.check_choices(tree(), {"NAME": ("a", "b")})
     assert caught.value.hint == "choose one of: a, b"
-
-
-def test_least_values_are_checked() -> None:
     config.check_least(tree(), {"TRAIN.BATCH": 8})
     with pytest.raises(UserError, match=r"TRAIN\.BATCH is 8"):
         config.check_least(tree(), {"TRAIN.BATCH": 9})

@@ -90,7 +90,9 @@ def test_a_file_that_cannot_be_written_is_reported_with_the_commands_arguments(
     assert caught.value.hint == "free disk space or use another output file"
 
 
-def test_the_check_runs_the_network(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_check_runs_the_network(
+    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = convert(old, check=True, dry_run=True)
     assert result.forward == {
         "segmentation": (1, 2, 1024),
@@ -98,11 +100,8 @@ def test_the_check_runs_the_network(old: Path, capsys: pytest.CaptureFixture[str
         "centre_offsets": (1, 1, 1024, 3),
     }
     assert "loaded strictly, one forward pass, all outputs finite" in capsys.readouterr().err
-
-
-def test_the_check_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
     broken = state() | {"rgbd_seg_layer.3.conv.bias": torch.full((2,), torch.nan)}
-    old = old_files.write(tmp_path / "old.pth", broken)
+    old_files.write(old, broken)
     with pytest.raises(UserError, match="the network's segmentation is not finite"):
         convert(old, check=True)
     assert list(tmp_path.iterdir()) == [old]
@@ -166,13 +165,10 @@ def test_a_checkpoint_of_ffreid_is_only_converted_back(
     assert list(io.load(back)) == list(io.load(old))
 
 
-def test_a_file_is_converted_to_the_legacy_format_in_one_step(old: Path) -> None:
+def test_impossible_formats_are_refused_and_the_legacy_one_is_written(old: Path) -> None:
     back = written(old, to="original", legacy=True)
     assert not back.read_bytes().startswith(b"PK")
     assert list(io.load(back)["model_state"]) == list(state())
-
-
-def test_impossible_formats_are_refused(old: Path) -> None:
     with pytest.raises(UserError, match="unknown format --to 'onnx'"):
         convert(old, to="onnx")
     with pytest.raises(UserError, match="--legacy needs --to original"):
