@@ -41,17 +41,8 @@ def convert(
 ) -> ConversionReport:
     """Identify a checkpoint, print what it contains, and write it in another format.
 
-    Args:
-        old: the file.
-        new: the file to write; by default next to `old`.
-        force: overwrite an existing file.
-        dry_run: only print.
-        check: build the network, load strictly and run one forward.
-        to: of `FORMATS`.
-        legacy: with ``original``, the file format that PyTorch before 1.6 reads.
-        trust_pickle: run the pickle in the file.
-        settings: KEY VALUE arguments for what the file does not determine.
-        weights: of several state dicts in the file, the role to use, e.g. ``ema``.
+    The arguments are those of ``ffreid convert-ckpt``; by default `new` is next to `old`, and
+    `settings` are KEY VALUE pairs for what the file does not determine.
 
     Raises:
         UserError: the file is unreadable or not a supported network, its keys do not match, or

@@ -75,9 +75,9 @@ def score_poses(
         >>> scores["pooled"]["ADD-S_auc"]
         98.4
     """
-    meshes = {i: np.asarray(points, np.float64) for i, points in enumerate(models.values(), 1)}
     poses, gt_poses = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
     _check_poses(names, poses, gt_poses, models, symmetric)
+    meshes = {i: np.asarray(points, np.float64) for i, points in enumerate(models.values(), 1)}
     class_ids = {name: i for i, name in enumerate(models, 1)}
     objects = ObjectModels(
         dataset="",
@@ -92,21 +92,11 @@ def score_poses(
     trees = mesh_trees(meshes)
     scores = []
     for index, (name, pose, gt) in enumerate(zip(names, poses, gt_poses, strict=True)):
-        points, tree = meshes[class_ids[name]], trees[class_ids[name]]
-        detected = not bool(np.isnan(pose).any())
+        class_id = class_ids[name]
+        points, detected = meshes[class_id], not bool(np.isnan(pose).any())
         pose = pose if detected else np.zeros((3, 4))
-        scores.append(
-            InstanceScore(
-                index=index,
-                frame="",
-                class_id=class_ids[name],
-                detected=detected,
-                solved=detected,
-                add=add(points, pose, gt),
-                adds=adds(points, pose, gt, tree=tree),
-                keypoint_error=0.0,
-            )
-        )
+        errors = (add(points, pose, gt), adds(points, pose, gt, tree=trees[class_id]), 0.0)
+        scores.append(InstanceScore(index, "", class_id, detected, detected, *errors))
     summary = summarise(scores, objects, diameters(objects, meshes))
     for row in (summary["pooled"], *summary["classes"].values()):
         for key in ("keypoint_error_m", "keypoint_error_detected_m"):

@@ -106,8 +106,7 @@ def _load_resumed(
     folder = run_folder(cfg)
     log = report.log if world.is_main else lambda text: None
     if resume == "auto" or group.restarted():
-        latest = latest_valid(folder, log)
-        if latest is not None:
+        if latest := latest_valid(folder, log):
             path, state = latest
             log(f"resuming from {path}, step {state['step']}")
             return str(path), state
@@ -151,14 +150,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, print the table, write results and images.
 
-    Args:
-        cfg: configuration.
-        weights: checkpoint; by default the run folder's best, or last if there is no best.
-        json_file: additional file for the results.
-        options: options of the task's ``evaluation.evaluate``.
-
-    Returns:
-        The results as JSON data.
+    By default the checkpoint is the run folder's best, or last if there is no best. The results
+    are returned as JSON data and also written to `json_file`; `options` are those of the task's
+    ``evaluation.evaluate``.
     """
     with group.process_group() as world, worker_errors(), precision.flags(cfg):
         if json_file is not None and world.is_main:

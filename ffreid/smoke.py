@@ -49,12 +49,8 @@ class CheckFailed(Exception):
 def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
     """Render toy datasets, train, resume, evaluate, draw and convert; print a table of checks.
 
-    Args:
-        keep: folder in which data, runs and images are left.
-        json_file: write the table there too.
-
-    Returns:
-        Whether every check passed.
+    Data, runs and images are left in the folder `keep`, the table also in `json_file`; returns
+    whether every check passed.
     """
     rows: list[tuple[str, str, float, bool]] = []
     started = time.monotonic()
@@ -68,7 +64,7 @@ def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
             folder = run_folder.create_folder(keep, "use another folder: --keep FOLDER")
         log = stack.enter_context((folder / "smoke.log").open("a"))
         stack.enter_context(redirect_stdout(log))
-        for name, check in (_pose_checks(folder) | _reid_checks(folder)).items():
+        for name, check in _checks(folder).items():
             report.log(f"smoke: {name}")
             check_started = time.monotonic()
             try:
@@ -94,27 +90,22 @@ def _settings(folder: Path, dataset: str, tag: str, values: dict[str, int]) -> C
     return compose(dataset, root=folder, output=folder / "runs", tag=tag, pairs=pairs)
 
 
-def _pose_checks(folder: Path) -> dict[str, Callable[[], str]]:
-    full, resumed = (_settings(folder, "toy-pose", tag, POSE) for tag in ("full", "resumed"))
-    return {
-        "render and read a pose dataset": lambda: _read_frames(full),
-        "poses from ground-truth offsets": lambda: _vote(full),
-        "train FFB6D": lambda: _train(full),
-        "interrupt and resume FFB6D": lambda: _resume(full, resumed),
-        "evaluate and draw poses": lambda: _evaluate(full),
-        "convert FFB6D to the original format and back": lambda: _convert(full),
-    }
-
-
-def _reid_checks(folder: Path) -> dict[str, Callable[[], str]]:
-    full, resumed = (_settings(folder, "toy-reid", tag, REID) for tag in ("full", "resumed"))
+def _checks(folder: Path) -> dict[str, Callable[[], str]]:
+    pose, pose2 = (_settings(folder, "toy-pose", tag, POSE) for tag in ("full", "resumed"))
+    reid, reid2 = (_settings(folder, "toy-reid", tag, REID) for tag in ("full", "resumed"))
     video = _settings(folder, "toy-reid-video", "full", REID)
     return {
-        "render and read a re-ID dataset": lambda: _read_persons(full),
-        "train CAL on images": lambda: _train(full),
-        "interrupt and resume CAL": lambda: _resume(full, resumed),
-        "evaluate and draw rank lists, reuse saved features": lambda: _search(full, folder),
-        "convert CAL to the original format and back": lambda: _convert(full),
+        "render and read a pose dataset": lambda: _read_frames(pose),
+        "poses from ground-truth offsets": lambda: _vote(pose),
+        "train FFB6D": lambda: _train(pose),
+        "interrupt and resume FFB6D": lambda: _resume(pose, pose2),
+        "evaluate and draw poses": lambda: _evaluate(pose),
+        "convert FFB6D to the original format and back": lambda: _convert(pose),
+        "render and read a re-ID dataset": lambda: _read_persons(reid),
+        "train CAL on images": lambda: _train(reid),
+        "interrupt and resume CAL": lambda: _resume(reid, reid2),
+        "evaluate and draw rank lists, reuse saved features": lambda: _search(reid, folder),
+        "convert CAL to the original format and back": lambda: _convert(reid),
         "train CAL on video": lambda: _train(video),
     }
 
@@ -124,8 +115,7 @@ def _read_frames(cfg: CfgNode) -> str:
 
     data = build.training_set(cfg, sources.open_source(cfg))
     samples = [data[0, position] for position in range(len(data))]
-    empty = sum(not bool((sample.targets.labels > 0).any()) for sample in samples)
-    if empty:
+    if empty := sum(not bool((sample.targets.labels > 0).any()) for sample in samples):
         raise CheckFailed(f"{empty} of {len(samples)} frames show no object")
     height, width = samples[0].inputs.rgb.shape[1:]
     points = samples[0].inputs.features.shape[1]
@@ -141,10 +131,8 @@ def _read_persons(cfg: CfgNode) -> str:
     if not all(bool(torch.isfinite(sample.images).all()) for sample in samples):
         raise CheckFailed("images with NaN or infinite values")
     height, width = samples[0].images.shape[1:]
-    return (
-        f"{len(source.train)} images of {len(source.identities)} identities in "
-        f"{len(source.clothes)} clothes labels, {height} x {width} pixels"
-    )
+    counts = f"{len(source.train)} images of {len(source.identities)} identities"
+    return f"{counts} in {len(source.clothes)} clothes labels, {height} x {width} pixels"
 
 
 def _vote(cfg: CfgNode) -> str:
@@ -174,13 +162,11 @@ def _resume(full: CfgNode, resumed: CfgNode) -> str:
 
 def _convert(cfg: CfgNode) -> str:
     checkpoint = runner.run_folder(cfg) / "last.pth"
-    original, back = checkpoint.with_name("original.pth.tar"), checkpoint.with_name("back.pth")
-    convert(checkpoint, original, to="original")
-    convert(original, back)
-    result = _compare(checkpoint, back)
-    original.unlink()
-    back.unlink()
-    return result
+    with tempfile.TemporaryDirectory(dir=checkpoint.parent) as folder:
+        original, back = Path(folder, "original.pth.tar"), Path(folder, "back.pth")
+        convert(checkpoint, original, to="original")
+        convert(original, back)
+        return _compare(checkpoint, back)
 
 
 def _compare(expected_file: Path, actual_file: Path) -> str:

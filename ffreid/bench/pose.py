@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ffreid.bench.reference_mean_shift import reference_mean_shift
-from ffreid.bench.reference_pyramid import reference_pyramid
+from ffreid.bench.reference_pose import reference_mean_shift, reference_pyramid
 from ffreid.engine.timing import measure_alone, milliseconds, row
 from ffreid.pose.data.batch import Sample, collate
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
@@ -30,10 +29,7 @@ _SEED = 0
 def bench(quick: bool) -> list[dict[str, Any]]:
     """Time every stage on synthetic data, `quick` with small inputs and few repetitions.
 
-    Returns:
-        A row per measurement: ``stage``, ``milliseconds``, ``share`` of a frame's time (None for
-        what is part of another row), ``plain milliseconds`` of the reference and ``ratio`` to it
-        (None without a reference), ``peak MB`` (where it is measured).
+    Rows are those of `engine.timing.row`; ``share`` is of a frame's time.
     """
     rows = [*memory_rows(quick), *data_rows(quick), *network_rows(quick), *voting_rows(quick)]
     total = sum(line["milliseconds"] for line in rows if line["share"] is not None)

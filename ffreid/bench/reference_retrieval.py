@@ -1,7 +1,6 @@
 """Reference retrieval: ranking by sorting and loops, re-ranking by the dense formula."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +17,8 @@ def reference_rerank(
 ) -> Array:
     """Re-rank by the formula of Zhong et al. (CVPR 2017) with dense encodings of all items.
 
-    Args:
-        features: (Q + G, D) of length 1, queries first.
-        queries: Q.
-        k1: neighbours that must be mutual.
-        k2: nearest items whose encodings are averaged.
-        weight: share of the original distance.
-
-    Returns:
-        Distances (Q, G).
+    `features` (Q + G, D) have length 1 and begin with the queries; `k1`, `k2` and `weight` are
+    those of `rerank`. Returns distances (Q, G).
     """
     squared = 2 - 2 * features @ features.T
     np.fill_diagonal(squared, 0)
@@ -61,15 +53,11 @@ def _mutual(order: npt.NDArray[np.int64], item: int, count: int) -> set[int]:
     return {int(other) for other in order[item, :count] if item in order[other, :count]}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReferenceRanking:
-    """Results under a protocol: a value for each valid query, in order.
+class ReferenceRanking(NamedTuple):
+    """CMC at 1, 2, …, G of the gallery items used, and two values for each query with a match.
 
-    Attributes:
-        curve: (G,) CMC at 1, 2, …, G of the gallery items used; NaN if no query is valid.
-        precision: average precision of the valid queries.
-        penalty: number of matches over the rank of the last, of the valid queries.
-        n_skipped: queries without a match.
+    They are average precision, and as `penalty` the number of matches over the rank of the last.
+    `n_skipped` queries have no match; if all are such, the curve is NaN.
     """
 
     curve: npt.NDArray[np.float64]

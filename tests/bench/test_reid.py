@@ -9,15 +9,6 @@ import pytest
 import torch
 
 from ffreid.bench import reid
-from ffreid.bench.reid_networks import (
-    cal_training,
-    feeding_rows,
-    network_rows,
-    noise_dataset,
-    operations,
-    reference_sample,
-    training_rows,
-)
 from ffreid.engine.task import Progress
 from ffreid.engine.timing import Cost
 from ffreid.reid.data.transforms import ImageTraining
@@ -30,9 +21,9 @@ Rows = list[dict[str, Any]]
     [
         (lambda _: reid.size_rows("toy", 5, 300, 20, 4, features=True), [True] + [False] * 3),
         (reid.reranking_rows, [True, False]),
-        (feeding_rows, [True, False]),
-        (network_rows, [False] * 4),
-        (training_rows, [False, True]),
+        (reid.feeding_rows, [True, False]),
+        (reid.network_rows, [False] * 4),
+        (reid.training_rows, [False, True]),
     ],
 )
 def test_rows_have_their_columns_and_references(
@@ -52,19 +43,19 @@ def test_what_is_measured_in_a_fresh_process_can_be_called() -> None:
 
 
 def test_training_images_equal_the_reference(tmp_path: Path) -> None:
-    data = noise_dataset(tmp_path, ImageTraining(48, 24), frames=1)
+    data = reid.noise_dataset(tmp_path, ImageTraining(48, 24), frames=1)
     for position in range(8):
-        expected = reference_sample(data, (0, position))
+        expected = reid.reference_sample(data, (0, position))
         torch.testing.assert_close(data[0, position].images, expected, rtol=0, atol=1e-6)
 
 
 def test_operations_of_a_convolution_are_two_per_multiplication() -> None:
     make = partial(torch.nn.Conv2d, 3, 5, 3, padding=1, bias=False)
-    assert operations(make, (2, 3, 8, 4)) == 2 * (2 * 8 * 4) * 5 * (3 * 9)
+    assert reid.operations(make, (2, 3, 8, 4)) == 2 * (2 * 8 * 4) * 5 * (3 * 9)
 
 
 def test_the_timed_step_trains_both_classifiers() -> None:
-    train_step, batch = cal_training(64, 32)
+    train_step, batch = reid.cal_training(64, 32)
     terms = train_step.step([batch], Progress(step=0, total=1, epoch=0)).terms
     assert terms["clothes"] > 0
     assert terms["adversarial"] > 0

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ffreid.bench.reference_pyramid import reference_pyramid
+from ffreid.bench.reference_pose import reference_pyramid
 from ffreid.pose.data.pyramid import Pyramid, build_pyramid
 from tests.pose.data.pyramid_distances import pyramid_distances, tree_nearest
 

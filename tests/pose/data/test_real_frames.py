@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial import cKDTree
 
-from ffreid.bench.reference_pyramid import reference_pyramid
+from ffreid.bench.reference_pose import reference_pyramid
 from ffreid.pose.data.batch import Sample
 from ffreid.pose.data.dataset import EvalSet, TrainSet
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth

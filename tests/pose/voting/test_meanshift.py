@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ffreid.bench.reference_mean_shift import reference_mean_shift
+from ffreid.bench.reference_pose import reference_mean_shift
 from ffreid.pose.voting import meanshift
 from ffreid.pose.voting.meanshift import mean_shift, mean_shift_clusters
 

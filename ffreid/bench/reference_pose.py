@@ -1,16 +1,36 @@
-"""Reference neighbour pyramid: 22 trees and 22 searches, as in the original."""
+"""Reference mean shift, one fit at a time, and neighbour pyramid, a tree for each search."""
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
+from torch import Tensor
 
-from ffreid.pose.data.pyramid import (
-    LEVELS,
-    STRIDES_DOWN,
-    STRIDES_UP,
-    Indices,
-    Points,
-    Pyramid,
-)
+from ffreid.pose.data.pyramid import LEVELS, STRIDES_DOWN, STRIDES_UP, Indices, Points, Pyramid
+
+
+def reference_mean_shift(
+    points: Tensor, *, bandwidth: float, max_iterations: int = 300
+) -> tuple[Tensor, Tensor, int]:
+    """Fit one set of points (N, D), N at least 1, through an N x N x D table of differences.
+
+    At most ``max_iterations + 1`` updates are made, as in the original.
+
+    Returns:
+        (D,) densest place, (N,) bool points that ended within `bandwidth` of it, number of updates.
+    """
+    moved, updates = points, 0
+    while True:
+        distances = (moved[:, None] - moved[None]).norm(dim=2)
+        weights = torch.exp(-0.5 * (distances / bandwidth) ** 2)
+        means = (weights[:, :, None] * moved[None]).sum(dim=1) / weights.sum(dim=1, keepdim=True)
+        largest_move = (means - moved).norm(dim=1).max()
+        moved = means
+        updates += 1
+        if largest_move < 1e-3 * bandwidth or updates > max_iterations:
+            break
+    near = (moved[:, None] - moved[None]).norm(dim=2) < bandwidth
+    densest = int(near.sum(dim=1).argmax())
+    return moved[densest], near[densest], updates
 
 
 def reference_nearest(support: Points, queries: Points, k: int) -> Indices:
