@@ -21,11 +21,7 @@ DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 def find_folder(root: Path, names: Sequence[str], evidence: Sequence[str], layout: str) -> Path:
     """Find a dataset's folder: `root`, or one of the `names` below it.
 
-    Args:
-        root: of the search.
-        names: of the folder below `root`.
-        evidence: files or folders of which it contains at least one.
-        layout: the expected files in one line, for the error.
+    It contains a file or folder of `evidence`; `layout` describes it in the error.
     """
     # Below the root first: many a folder has a "data" in it.
     for folder in (*(root / name for name in names), root):

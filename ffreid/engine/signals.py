@@ -39,8 +39,7 @@ class Stopped(Exception):
 class SignalCatcher:
     """What `catch_signals` has caught: the first signal is `received`.
 
-    Args:
-        should_report: whether this process reports it on stderr, asked when it is received.
+    `should_report` is asked then whether this process reports it on stderr.
     """
 
     def __init__(self, *, should_report: Callable[[], bool] = lambda: True) -> None:

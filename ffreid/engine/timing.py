@@ -29,14 +29,9 @@ def row(
     part: bool = False,
     megabytes: float | None = None,
 ) -> dict[str, Any]:
-    """A row of the table.
+    """A row of the table: milliseconds of ffreid's and of the reference implementation.
 
-    Args:
-        stage: what was timed.
-        fast: milliseconds of ffreid's implementation.
-        slow: milliseconds of the reference implementation, if there is one.
-        part: whether the time is part of another row's.
-        megabytes: peak memory, if measured.
+    `part`: whether the time is part of another row's. `megabytes` is the peak memory.
     """
     return {
         "stage": stage,

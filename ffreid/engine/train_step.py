@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from ffreid.engine.task import Batch, Losses, Progress, Task, stateful_modules, 
 
 Terms = dict[tuple[str, str], Tensor]
 """Detached losses by kind (count, log, train) and name; sorted, they are in the log's order."""
+Means = dict[tuple[str, str], float]
 
 
 @dataclass(kw_only=True)
@@ -30,15 +31,25 @@ class StepResult:
     """Outcome of a step.
 
     Attributes:
+        done: steps done, this one included.
+        epoch: from 0.
+        rates: learning rate of each optimised part.
         terms: ``loss`` and its terms, means over the samples of all processes.
         norms: gradient norm of each optimised part, before clipping.
+        waited: seconds waited for data.
+        seconds: of computation.
         skipped: why nothing was trained; None if the step was taken.
         names: of a skipped step, the samples of the processes whose losses are not finite.
         stop: whether a process was asked to stop.
     """
 
+    done: int
+    epoch: int
+    rates: Mapping[str, float]
     terms: dict[str, float] = field(default_factory=dict)
     norms: dict[str, float] = field(default_factory=dict)
+    waited: float = 0.0
+    seconds: float = 0.0
     skipped: str | None = None
     names: tuple[str, ...] = ()
     stop: bool = False
@@ -51,11 +62,9 @@ class TrainStep:
         task: on its device.
         optimisers: by optimised attribute.
         rates: learning rates as functions of the step, by optimised attribute.
-        device: of the batches.
         dtype: of the batches' floating point tensors.
         autocast: dtype of autocast, torch.bfloat16 or torch.float16; None is off.
         seed: dropout derives from it, the step and the rank.
-        rank: of this process.
         clip_norm: largest gradient norm of an optimised part; 0 is off.
         ema_decay: of an average of all weights and buffers; 0 is off.
         backend: of torch.compile; "" is off.
@@ -102,8 +111,7 @@ class TrainStep:
         For this, parts other than the last are copied before their optimiser steps.
 
         Args:
-            micro_batches: this process's samples in the order of the batch; a loss is weighted by
-                its micro-batch's share of them.
+            micro_batches: this process's samples; a loss is weighted by its micro-batch's share.
             at: the current step.
             stop: whether this process was asked to stop.
         """
@@ -112,7 +120,8 @@ class TrainStep:
         self.task.before_step(at)
         _copy(self._buffers, self._saved_buffers)
         self._saved_parts.clear()
-        result, means = StepResult(), dict[tuple[str, str], float]()
+        rates = {name: rate(at.step) for name, rate in self.rates.items()}
+        result, means = StepResult(done=at.step + 1, epoch=at.epoch, rates=rates), Means()
         phases = self._single if len(micro_batches) == 1 else self._accumulated
         for name, terms in phases(micro_batches, at):
             terms_and_stop = terms | {("count", "stop"): torch.tensor(float(stop))}
@@ -120,7 +129,7 @@ class TrainStep:
             result.stop = phase_means.pop(("count", "stop")) > 0 or result.stop
             means |= phase_means
             loss = with_loss(phase_means)["loss"]
-            result.skipped = self._advance(name, loss, at, result.norms)
+            result.skipped = self._advance(name, loss, result)
             if result.skipped is not None:
                 result.names = _suspects(terms, micro_batches)
                 break
@@ -158,7 +167,9 @@ class TrainStep:
                     batchnorm.keep_statistics(self.task, phase > 0 or index > 0),
                 ):
                     self._reseed(at, index)
-                    phases = self._rerun_to_phase(batch, at, phase)
+                    # Earlier phases are computed again: keeping the graphs of all micro-batches
+                    # would take the memory that accumulation saves.
+                    phases = islice(self._phases(batch, at), phase, None)
                     name, losses = next(phases)
                     if index == 0:
                         self.optimisers[name].zero_grad(set_to_none=True)
@@ -170,18 +181,6 @@ class TrainStep:
             with self._synchronised(""), batchnorm.keep_statistics(self.task):
                 if next(phases, None) is None:
                     return
-
-    def _rerun_to_phase(
-        self, batch: Batch, at: Progress, phase: int
-    ) -> Iterator[tuple[str, Losses]]:
-        """Compute the phases before `phase` once more, and return those from it on.
-
-        Keeping their graphs for all micro-batches would take the memory that accumulation saves.
-        """
-        phases = self._phases(batch, at)
-        for _ in range(phase):
-            next(phases)
-        return phases
 
     def _phases(self, batch: Batch, at: Progress) -> Iterator[tuple[str, Losses]]:
         """The task's losses, each phase in an autocast region of its own.
@@ -215,20 +214,20 @@ class TrainStep:
                 stack.enter_context(module.no_sync())
         return stack
 
-    def _advance(self, name: str, loss: float, at: Progress, norms: dict[str, float]) -> str | None:
-        """Step an optimiser and add its gradient norm to `norms`; give the reason if not."""
+    def _advance(self, name: str, loss: float, result: StepResult) -> str | None:
+        """Step an optimiser and add its gradient norm to the result; give the reason if not."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         optimiser = self.optimisers[name]
         for param_group in optimiser.param_groups:
-            param_group["lr"] = self.rates[name](at.step)
+            param_group["lr"] = result.rates[name]
         self.scaler.unscale_(optimiser)
         parameters = _parameters(optimiser)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        norms[name] = float(norm)
+        result.norms[name] = float(norm)
         # Overflow under a large loss scale is ordinary: the scaler skips and lowers the scale.
-        if not math.isfinite(norms[name]) and self.scaler.get_scale() <= 1:
-            return f"the gradient norm of {name} is {norms[name]}"
+        if not math.isfinite(result.norms[name]) and self.scaler.get_scale() <= 1:
+            return f"the gradient norm of {name} is {result.norms[name]}"
         if self.clip_norm:
             clip_grads_with_norm_(parameters, self.clip_norm, norm)
         if name != self.task.optimized[-1]:
@@ -277,8 +276,7 @@ class TrainStep:
     def evaluate(self, batches: Iterator[Any], at: Progress) -> dict[str, float]:
         """Average ``loss`` and every term over the samples of all processes, if there are any."""
         self.prepare_evaluation()
-        sums: dict[tuple[str, str], float] = {}
-        samples = 0
+        sums, samples = Means(), 0
         for batch in batches:
             samples += len(batch)
             for _, losses in self._phases(batch, at):
@@ -291,7 +289,7 @@ class TrainStep:
         return with_loss({key: sum(row.get(key, 0.0) for row, _ in rows) / total for key in keys})
 
 
-def mean_over_processes(terms: Terms, device: torch.device) -> dict[tuple[str, str], float]:
+def mean_over_processes(terms: Terms, device: torch.device) -> Means:
     """Average terms over processes, and sum counts."""
     keys = sorted(terms)
     stacked = torch.stack([terms[key].to(device, torch.float64) for key in keys])
@@ -299,7 +297,7 @@ def mean_over_processes(terms: Terms, device: torch.device) -> dict[tuple[str, s
     return {k: mean * group.size() if k[0] == "count" else mean for k, mean in means}
 
 
-def with_loss(means: Mapping[tuple[str, str], float]) -> dict[str, float]:
+def with_loss(means: Means) -> dict[str, float]:
     """Terms by name, after ``loss``, the sum of those that are minimised."""
     loss = math.fsum(value for (kind, _), value in means.items() if kind == "train")
     return {"loss": loss} | {name: value for (_, name), value in means.items()}

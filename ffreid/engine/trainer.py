@@ -19,10 +19,9 @@ from ffreid.engine.checkpoints.manager import CheckpointManager, best_values, ch
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import OverfitDataset, StepKeys, group_by_step, stream
-from ffreid.engine.task import Best, Plan, Progress, TaskModules, check_selection, stateful_modules
+from ffreid.engine.task import Best, Progress, TaskModules, check_selection, stateful_modules
 from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.logger import RunLogger
-from ffreid.engine.tracking.progress import StepRecord
 from ffreid.engine.train_step import AverageMeter, StepResult, TrainStep, timed
 from ffreid.errors import UserError
 
@@ -50,23 +49,11 @@ class Trainer:
         self.sources.check_source(cfg, self.source)
         self.classes = self.sources.class_names(self.source)
         data = self.build.training_set(cfg, self.source)
-        self.plan: Plan = self.build.plan(cfg, data)
+        plan = self.plan = self.build.plan(cfg, data)
         self.data = OverfitDataset(data, cfg.TRAIN.OVERFIT) if cfg.TRAIN.OVERFIT else data
         if state is not None:
-            state = repair.complete_for_resume(
-                state,
-                classes=self.classes,
-                total=self.plan.total,
-                steps_per_epoch=self.plan.steps_per_epoch,
-            )
-            check_resumable(
-                state,
-                origin,
-                cfg,
-                classes=self.classes,
-                total=self.plan.total,
-                free=self.build.FREE_TO_CHANGE,
-            )
+            state = repair.complete_for_resume(state, self.classes, plan)
+            check_resumable(state, origin, cfg, self.classes, plan.total, self.build.FREE_TO_CHANGE)
         if cfg.TRAIN.SELECT:
             check_selection(cfg.TRAIN.SELECT, self.validation.numbers(cfg, self.source))
         self.train_step = self._build_train_step(resumed=state is not None)
@@ -83,7 +70,7 @@ class Trainer:
         )
         self.logger = RunLogger(
             folder,
-            self.plan,
+            plan,
             main=world.is_main,
             start=self.start,
             log_every=cfg.TRAIN.LOG_EVERY,
@@ -144,25 +131,15 @@ class Trainer:
             UserError: a file cannot be read or written, or too many steps in a row were skipped.
             Stopped: by a signal, after saving.
         """
-        cfg, plan, world = self.cfg, self.plan, self.world
+        plan, main = self.plan, self.world.is_main
         end = plan.total if stop_at is None else min(stop_at, plan.total)
         batches = self._batches(self.start, end)
-        if world.is_main:
-            run_folder.start_run(
-                cfg,
-                world,
-                plan,
-                self.folder,
-                summary=self.source.summary(),
-                notes=self.sources.notes(cfg, self.source),
-                start=self.start,
-                evaluation_pending=self.evaluation_pending,
-                lines=self.lines,
-            )
+        if main:
+            self._start_files()
         with (
             self.logger,
             signals.catch_signals(self.signals),
-            profiler.profile_steps(profiled_steps * world.is_main, self.folder) as profile_step,
+            profiler.profile_steps(profiled_steps * main, self.folder) as profile_step,
         ):
             if "best" in self.best:
                 self.logger.log_best(self.best["best"])
@@ -179,6 +156,34 @@ class Trainer:
             if self.start < end < plan.total:
                 self._save("last.pth", end)
         return self.folder
+
+    def _start_files(self) -> None:
+        """Write configuration and provenance, truncate the logs, and print a header."""
+        cfg, plan, folder, summary = self.cfg, self.plan, self.folder, self.source.summary()
+        count, device = self.world.size, self.world.device
+        facts = run_folder.provenance(cfg.SEED, count, str(device))
+        facts |= {"data": summary, "resumed_at": self.start or None}
+        run_folder.write_start(folder, cfg, facts)
+        run_folder.truncate_metrics(folder, self.start, evaluation_pending=self.evaluation_pending)
+        run_folder.truncate_log(folder, self.lines)
+        notes = []
+        if half := precision.autocast_dtype(cfg, device):
+            notes.append(f"mixed precision: {str(half).removeprefix('torch.')}")
+        if cfg.TRAIN.ACCUMULATE > 1:
+            notes.append(
+                f"gradient accumulation: {cfg.TRAIN.ACCUMULATE} micro-batches per step and "
+                "process; batch norm normalizes each separately"
+            )
+        if cfg.TRAIN.OVERFIT:
+            notes.append(f"overfitting on {cfg.TRAIN.OVERFIT} samples")
+        report.log(
+            f"training {cfg.DATASET}: {plan.total} steps, {plan.steps_per_epoch} per epoch, batch "
+            f"size {plan.batch}, {count} process{'es' if count > 1 else ''} on {device.type}, run "
+            f"folder {folder}"
+        )
+        report.log(f"data: {summary}")
+        for note in [*notes, *self.sources.notes(cfg, self.source)]:
+            report.log(f"note: {note}")
 
     def dry_run(self) -> dict[str, Any]:
         """Run one step and one batch of the evaluation and describe both; write nothing."""
@@ -206,28 +211,16 @@ class Trainer:
         started = time.monotonic()
         at = self._at(step)
         result = self.train_step.step(micro_batches, at, stop=self.signals.received is not None)
-        seconds = time.monotonic() - started
+        result.waited, result.seconds = waited, time.monotonic() - started
         if result.skipped is None:
-            self.epoch.add(result.terms, waited=waited, seconds=seconds)
-        self.logger.log_step(
-            StepRecord(
-                done=step + 1,
-                epoch=at.epoch,
-                terms=result.terms,
-                rates={name: rate(step) for name, rate in self.train_step.rates.items()},
-                norms=result.norms,
-                waited=waited,
-                seconds=seconds,
-                skipped=result.skipped,
-                names=result.names,
-            )
-        )
-        self._count_skipped(step + 1, result)
+            self.epoch.add(result.terms, waited=waited, seconds=result.seconds)
+        self.logger.log_step(result)
+        self._count_skipped(result)
         if (step + 1) % self.plan.steps_per_epoch == 0:
             self._end_epoch(at.epoch)
         return result
 
-    def _count_skipped(self, done: int, result: StepResult) -> None:
+    def _count_skipped(self, result: StepResult) -> None:
         if result.skipped is None:
             self.skipped = 0
             return
@@ -235,19 +228,16 @@ class Trainer:
         samples = ", ".join(result.names[:8]) + ", …" * (len(result.names) > 8)
         terms = ", ".join(f"{name} {value:g}" for name, value in result.terms.items())
         self.logger.log(
-            f"note: step {done} skipped, weights unchanged: {result.skipped} ({terms}); "
+            f"note: step {result.done} skipped, weights unchanged: {result.skipped} ({terms}); "
             f"samples: {samples}"
         )
         if self.skipped >= self.cfg.TRAIN.MAX_SKIPPED:
-            path, step = self.saved or (None, 0)
-            good = (
-                f"the last checkpoint is {path} (step {step})"
-                if path
-                else "no checkpoint was saved"
-            )
+            good = "no checkpoint was saved"
+            if self.saved is not None:
+                good = "the last checkpoint is {} (step {})".format(*self.saved)
             raise UserError(
                 f"{self.skipped} step{'s' * (self.skipped > 1)} in a row were skipped: "
-                f"{result.skipped} in step {done}",
+                f"{result.skipped} in step {result.done}",
                 f"{good}; try a lower learning rate, TRAIN.CLIP_NORM 1 or --precision fp32 in a "
                 "new run: --tag NAME",
             )
@@ -364,5 +354,4 @@ class Trainer:
             state.pop(entry, None)
         epoch, rest = divmod(done, self.plan.steps_per_epoch)
         ended = epoch if rest == 0 and name == "last.pth" and evaluated else None
-        saved = self.manager.save(name, state, epoch=ended)
-        self.logger.log_checkpoint(done, name, seconds=saved.seconds, megabytes=saved.megabytes)
+        self.logger.log_checkpoint(done, self.manager.save(name, state, epoch=ended))

@@ -7,14 +7,16 @@ from typing import Any
 
 import yaml
 
+from ffreid.engine.checkpoints.io import Saved
 from ffreid.engine.task import Plan
-from ffreid.engine.tracking.progress import StepRecord
+from ffreid.engine.train_step import StepResult
 
 PLAN = Plan(batch=8, steps_per_epoch=10, total=25, workers=0)
+SAVED = Saved("last.pth", seconds=1.5, megabytes=800.0)
 RATES = {"clothes": 3.5e-4, "net": 1e-3}
 
 
-def record(done: int, loss: float = 0.5, **more: Any) -> StepRecord:
+def record(done: int, loss: float = 0.5, **more: Any) -> StepResult:
     """A step of `PLAN` that waited a quarter of its second for data."""
     given: dict[str, Any] = {
         "done": done,
@@ -25,7 +27,7 @@ def record(done: int, loss: float = 0.5, **more: Any) -> StepRecord:
         "waited": 0.25,
         "seconds": 0.75,
     }
-    return StepRecord(**given | more)
+    return StepResult(**given | more)
 
 
 def run_folder(

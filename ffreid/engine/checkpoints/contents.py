@@ -51,11 +51,85 @@ class CheckpointContents:
     optimisers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     dropped: list[tuple[str, str]] = field(default_factory=list)
     is_ffreid: bool = False
+    _seen: set[int] = field(default_factory=set)
 
     def first_count(self, names: Iterable[str]) -> int | None:
         """Return the first finite number of these names as an int; None if there is none."""
         values = (self.numbers[name] for name in names if name in self.numbers)
         return next((int(value) for value in values if math.isfinite(value)), None)
+
+    def drop(self, name: str, reason: str) -> None:
+        """Note an entry that is not converted."""
+        self.dropped.append((name, reason))
+
+    def add(self, name: str, value: Any, depth: int = 0) -> None:
+        """Put an entry where it belongs."""
+        if isinstance(value, Mapping):
+            for state in value.values():  # Lightning keeps the best value among its callbacks
+                best = state.get("best_model_score") if isinstance(state, Mapping) else None
+                if (number := _as_number(best)) is not None:
+                    self.numbers["best_model_score"] = number
+        if _is_optimiser(value):
+            self.optimisers[name] = value
+        elif reason := reason_to_drop(name):
+            self.drop(name, reason)
+        elif (number := _as_number(value)) is not None:
+            self.numbers[name] = number
+        elif isinstance(value, Mapping) and any(
+            str(key).startswith("loss_scaler") for key in value
+        ):
+            self.drop(name, APEX)
+        elif isinstance(value, Mapping | None) and not value:
+            self.drop(name, "empty")
+        elif isinstance(value, Mapping) or (
+            isinstance(value, list | tuple) and any(map(_is_optimiser, value))
+        ):
+            self.add_items(name, value, depth + 1)
+        elif isinstance(value, str):
+            self.drop(name, "text: neither weights nor a number")
+        else:
+            self.drop(name, "neither weights nor a number")
+
+    def add_items(self, name: str, container: Any, depth: int) -> None:
+        """Add the items of a mapping or a list, once: a small file may repeat one endlessly."""
+        if id(container) in self._seen:
+            self.drop(name, "the same as an earlier entry")
+            return
+        self._seen.add(id(container))
+        items = dict(container if isinstance(container, Mapping) else enumerate(container))
+        tensors = _weights(items)
+        if not tensors and depth > MAX_DEPTH:
+            self.drop(name, "nested too deeply for weights")
+            return
+        self.add_state(role_of(name), tensors)
+        for key, item in items.items():
+            if key not in tensors:
+                self.add(f"{name}.{key}", item, depth)
+
+    def add_state(self, role: str, state: Mapping[str, Tensor]) -> None:
+        """Add a state dict without prefixes, split if it holds several networks."""
+        counts = [key for key in state if key.rpartition(".")[2] in PROFILER_BUFFERS]
+        if counts:
+            self.drop(
+                f"{len(counts)} x {counts[0]}",
+                "operation counts of the profiler thop",
+            )
+        state, prefixes = strip_prefixes({k: v for k, v in state.items() if k not in counts})
+        for part, group in split_networks(state).items():
+            weights, more = strip_prefixes(group)
+            name = role if part in ("", "model") else part
+            if not any(value.dim() for value in weights.values()):
+                self.numbers |= {key: value.item() for key, value in weights.items()}
+                continue
+            while name in self.weights:
+                name += "'"
+            # Without gradients: a state dict may consist of parameters.
+            self.weights[name] = {
+                key: value.detach() if value.requires_grad else value
+                for key, value in weights.items()
+            }
+            if prefixes or more:
+                self.prefixes[name] = (*prefixes, *more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +153,14 @@ class NetworkInfo:
 
 def identify(raw: Mapping[Any, Any]) -> CheckpointContents:
     """Sort the entries of a checkpoint by what they hold."""
-    sorter = _Sorter()
-    contents = sorter.contents
+    contents = CheckpointContents()
     tensors = _weights(raw)
     if not any(value.dim() for value in tensors.values()):
         tensors = {}
-    sorter.add_state("model", tensors)
+    contents.add_state("model", tensors)
     for name, value in raw.items():
         if name not in tensors:
-            sorter.add(str(name), value)
+            contents.add(str(name), value)
     contents.is_ffreid = is_ffreid(raw)
     if contents.is_ffreid:
         contents.kind = "a checkpoint of ffreid"
@@ -168,84 +241,6 @@ def convert_any(
 
 def _weights(items: Mapping[Any, Any]) -> State:
     return {k: v for k, v in items.items() if isinstance(k, str) and isinstance(v, Tensor)}
-
-
-class _Sorter:
-    def __init__(self) -> None:
-        self.contents = CheckpointContents()
-        self.seen: set[int] = set()
-
-    def drop(self, name: str, reason: str) -> None:
-        self.contents.dropped.append((name, reason))
-
-    def add(self, name: str, value: Any, depth: int = 0) -> None:
-        """Put an entry where it belongs."""
-        if isinstance(value, Mapping):
-            for state in value.values():  # Lightning keeps the best value among its callbacks
-                best = state.get("best_model_score") if isinstance(state, Mapping) else None
-                if (number := _as_number(best)) is not None:
-                    self.contents.numbers["best_model_score"] = number
-        if _is_optimiser(value):
-            self.contents.optimisers[name] = value
-        elif reason := reason_to_drop(name):
-            self.drop(name, reason)
-        elif (number := _as_number(value)) is not None:
-            self.contents.numbers[name] = number
-        elif isinstance(value, Mapping) and any(
-            str(key).startswith("loss_scaler") for key in value
-        ):
-            self.drop(name, APEX)
-        elif isinstance(value, Mapping | None) and not value:
-            self.drop(name, "empty")
-        elif isinstance(value, Mapping) or (
-            isinstance(value, list | tuple) and any(map(_is_optimiser, value))
-        ):
-            self.add_items(name, value, depth + 1)
-        elif isinstance(value, str):
-            self.drop(name, "text: neither weights nor a number")
-        else:
-            self.drop(name, "neither weights nor a number")
-
-    def add_items(self, name: str, container: Any, depth: int) -> None:
-        """Add the items of a mapping or a list, once: a small file may repeat one endlessly."""
-        if id(container) in self.seen:
-            self.drop(name, "the same as an earlier entry")
-            return
-        self.seen.add(id(container))
-        items = dict(container if isinstance(container, Mapping) else enumerate(container))
-        tensors = _weights(items)
-        if not tensors and depth > MAX_DEPTH:
-            self.drop(name, "nested too deeply for weights")
-            return
-        self.add_state(role_of(name), tensors)
-        for key, item in items.items():
-            if key not in tensors:
-                self.add(f"{name}.{key}", item, depth)
-
-    def add_state(self, role: str, state: Mapping[str, Tensor]) -> None:
-        """Add a state dict without prefixes, split if it holds several networks."""
-        counts = [key for key in state if key.rpartition(".")[2] in PROFILER_BUFFERS]
-        if counts:
-            self.drop(
-                f"{len(counts)} x {counts[0]}",
-                "operation counts of the profiler thop",
-            )
-        state, prefixes = strip_prefixes({k: v for k, v in state.items() if k not in counts})
-        for part, group in split_networks(state).items():
-            weights, more = strip_prefixes(group)
-            name = role if part in ("", "model") else part
-            if not any(value.dim() for value in weights.values()):
-                self.contents.numbers |= {key: value.item() for key, value in weights.items()}
-                continue
-            while name in self.contents.weights:
-                name += "'"
-            # Without gradients: a state dict may consist of parameters.
-            self.contents.weights[name] = {
-                key: value.detach() if value.requires_grad else value
-                for key, value in weights.items()
-            }
-            if prefixes or more:
-                self.contents.prefixes[name] = (*prefixes, *more)
 
 
 def _is_optimiser(value: Any) -> bool:

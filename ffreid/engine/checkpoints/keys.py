@@ -22,36 +22,21 @@ ROLES = {
 """Names of entries by what they hold, without the suffixes ``_state_dict`` and ``_state``."""
 APEX = "apex loss scaler: the scale is estimated again"
 DROPPED = {
-    APEX: {"amp"},
-    "loss scaler: the scale is estimated again": {
-        "scaler",
-        "grad_scaler",
-        "loss_scaler",
-        "native_amp_scaling_state",
-    },
-    "learning rates follow from the configuration and the step": {
-        "scheduler",
-        "lr_scheduler",
-        "lr_schedulers",
-        "lr_sched",
-    },
-    "settings of the program that wrote the file": {
-        "args",
-        "cfg",
-        "config",
-        "opt",
-        "hparams",
-        "hyper_parameters",
-        "loops",
-        "callbacks",
-    },
-    "random states: in ffreid, samples depend on seed and epoch only": {
-        "rng_state",
-        "cuda_rng_state",
-        "random_state",
-    },
+    APEX: "amp",
+    "loss scaler: the scale is estimated again": (
+        "scaler grad_scaler loss_scaler native_amp_scaling_state"
+    ),
+    "learning rates follow from the configuration and the step": (
+        "scheduler lr_scheduler lr_schedulers lr_sched"
+    ),
+    "settings of the program that wrote the file": (
+        "args cfg config opt hparams hyper_parameters loops callbacks"
+    ),
+    "random states: in ffreid, samples depend on seed and epoch only": (
+        "rng_state cuda_rng_state random_state"
+    ),
 }
-"""Names of entries that are dropped, by reason."""
+"""Names of entries that are dropped, separated by spaces, by reason."""
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> tuple[State, tuple[str, ...]]:
@@ -83,7 +68,8 @@ def role_of(name: str) -> str:
 
 def reason_to_drop(name: str) -> str | None:
     """Return why an entry of this name is not converted; None if it may be."""
-    return next((reason for reason, names in DROPPED.items() if names & _names(name)), None)
+    names = _names(name)
+    return next((reason for reason, words in DROPPED.items() if names & {*words.split()}), None)
 
 
 def split_networks(state: State) -> dict[str, State]:

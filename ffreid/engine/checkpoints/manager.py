@@ -30,10 +30,7 @@ EVALUATE = "evaluate it with ffreid eval --checkpoint"
 class CheckpointManager:
     """Writes a run's checkpoints, in one process.
 
-    Args:
-        folder: of the run; it exists.
-        every: keep the state after every N epochs; 0 for none.
-        keep: number of these, the newest; 0 for all.
+    The state after `every` N epochs is kept (0 for none), of these the newest `keep` (0 for all).
     """
 
     folder: Path
@@ -148,7 +145,6 @@ def check_resumable(
     state: Mapping[str, Any],
     origin: str,
     cfg: CfgNode,
-    *,
     classes: Sequence[str],
     total: int,
     free: Sequence[str],

@@ -28,24 +28,12 @@ STORAGES = {f"torch.{name}Storage": size for size, names in ITEM_SIZES.items() f
 STORAGES["torch.storage.UntypedStorage"] = 1
 """Bytes per element of torch's storages, by the names that they have in files since 2017."""
 DTYPES = {str(value) for value in vars(torch).values() if type(value) is torch.dtype}
-WEIGHTS = {
-    *STORAGES,
-    *DTYPES,
-    "torch.Size",
-    "torch.device",
-    "torch._utils._rebuild_tensor",
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_tensor_v3",
-    "torch._utils._rebuild_parameter",
-    "numpy.dtype",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "builtins.complex",
-    "builtins.set",
-    "collections.Counter",
-    "collections.OrderedDict",
-    "_codecs.encode",
-}
+REBUILD = ("tensor", "tensor_v2", "tensor_v3", "parameter")
+WEIGHTS = {*STORAGES, *DTYPES, "torch.Size", "torch.device"}
+WEIGHTS |= {f"torch._utils._rebuild_{kind}" for kind in REBUILD}
+WEIGHTS |= {"numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
+WEIGHTS |= {"builtins.complex", "builtins.set", "collections.Counter", "collections.OrderedDict"}
+WEIGHTS |= {"_codecs.encode"}
 """Globals that checkpoints need; torch's own list has more, such as sparse tensors."""
 MAX_TUPLE_DEPTH = 16
 """Hashing tuples nested without limit would overflow the stack."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ffreid.engine.checkpoints.keys import State
+from ffreid.engine.task import Plan
 
 RENAMED = {
     "gamma": "weight",
@@ -65,7 +66,7 @@ def repair_state(
 
 
 def complete_for_resume(
-    state: Mapping[str, Any], *, classes: Sequence[str], total: int, steps_per_epoch: int
+    state: Mapping[str, Any], classes: Sequence[str], plan: Plan
 ) -> dict[str, Any]:
     """Add what resuming needs to a converted checkpoint; others are returned unchanged.
 
@@ -77,8 +78,8 @@ def complete_for_resume(
     count = state.get("class_count", len(classes))
     filled.setdefault("classes", list(classes) if count == len(classes) else ["unnamed"] * count)
     if filled.get("step") is None:
-        filled["step"] = (filled.get("epoch", -1) + 1) * steps_per_epoch
-    return {"optimisers": {}, "total": total, **filled}
+        filled["step"] = (filled.get("epoch", -1) + 1) * plan.steps_per_epoch
+    return {"optimisers": {}, "total": plan.total, **filled}
 
 
 def match_optimiser(

@@ -59,7 +59,6 @@ class Watchdog:
     Args:
         store: connection to torch's key-value store, used by nothing else; its methods raise
             RuntimeError when the server is gone.
-        rank: rank of this process.
         places: of all processes, in rank order.
         server: the store's server, if it is in this process rather than in torchrun's agent.
     """

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.nn import functional as dist_functional
 
 from ffreid.engine.distributed import failures
 from ffreid.engine.distributed.failures import Place
@@ -196,40 +197,22 @@ def gather_rows(rows: Sequence[Any]) -> list[Any]:
 
 
 def gather_with_grad(rows: torch.Tensor, gradient: Gradient = "own") -> torch.Tensor:
-    """Concatenate a tensor of all processes, in rank order on every process.
+    """Concatenate a tensor of all processes, in rank order on every process: (size x B, ...).
 
     Args:
         rows: (B, ...) of any type, with the same shape in every process.
         gradient: what `rows` receives from a loss of the result: "own", the gradient of this
             process's loss (as the authors of CAL train); "full", the sum over the losses of all
             processes, each of which must then call backward.
-
-    Returns:
-        (size x B, ...).
     """
     if size() == 1:
         return rows
-    gathered: torch.Tensor = _Gather.apply(rows, gradient)
-    return gathered
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, gradient: Gradient) -> torch.Tensor:
-        ctx.summed = {"own": False, "full": True}[gradient]
-        ctx.count = len(rows)
-        rows = rows.contiguous()
-        gathered = [torch.empty_like(rows) for _ in range(size())]
-        dist.all_gather(gathered, rows)
-        return torch.cat(gathered)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (total,) = grads
-        if ctx.summed:
-            total = total.contiguous().clone()
-            dist.all_reduce(total)
-        return total.narrow(0, rank() * ctx.count, ctx.count), None
+    if gradient == "full":
+        return torch.cat(dist_functional.all_gather(rows))  # type: ignore[no-untyped-call]
+    gathered = [torch.empty_like(rows.contiguous()) for _ in range(size())]
+    dist.all_gather(gathered, rows.detach().contiguous())
+    gathered[rank()] = rows
+    return torch.cat(gathered)
 
 
 def cores() -> int:

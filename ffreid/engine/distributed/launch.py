@@ -34,20 +34,21 @@ def launch(
 ) -> int:
     """Run ``python -m ffreid ARGUMENTS`` in `count` processes of one group.
 
-    Ctrl-C, SIGTERM and SIGUSR1 are forwarded. Call it in the main thread.
-
-    Args:
-        count: number of processes, one per device where there is CUDA.
-        arguments: of the command line.
-        program: arguments of python that select the program.
+    One process per device where there is CUDA. Ctrl-C, SIGTERM and SIGUSR1 are forwarded. Call it
+    in the main thread.
 
     Returns:
         0, or the exit code of the process that failed first; 128 + N after a signal N.
-
-    Raises:
-        UserError: there are fewer devices.
     """
-    _check(count)
+    if count < 1:
+        raise UserError(f"--gpus {count}: must be at least 1", "use e.g. --gpus 2")
+    if not torch.cuda.is_available():
+        log(f"note: no CUDA device: --gpus {count} starts {count} processes on the CPU")
+    elif count > (available := torch.cuda.device_count()):
+        raise UserError(
+            f"--gpus {count}: only {available} CUDA devices are visible",
+            f"use --gpus {available} or less; CUDA_VISIBLE_DEVICES and --gpu select devices",
+        )
     with tempfile.TemporaryDirectory(prefix="ffreid-") as logs, _agent_environment(count):
         agent = elastic_launch(_config(count, logs), sys.executable)
         try:
@@ -68,18 +69,6 @@ def launch(
                 log(f"error: stopped by {error.sigval.name}\nhint: {RESUME}")
             return 128 + error.sigval
     return 0
-
-
-def _check(count: int) -> None:
-    if count < 1:
-        raise UserError(f"--gpus {count}: must be at least 1", "use e.g. --gpus 2")
-    if not torch.cuda.is_available():
-        log(f"note: no CUDA device: --gpus {count} starts {count} processes on the CPU")
-    elif count > (available := torch.cuda.device_count()):
-        raise UserError(
-            f"--gpus {count}: only {available} CUDA devices are visible",
-            f"use --gpus {available} or less; CUDA_VISIBLE_DEVICES and --gpu select devices",
-        )
 
 
 def _config(count: int, logs: str) -> LaunchConfig:

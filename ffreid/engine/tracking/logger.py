@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from ffreid import report
+from ffreid.engine.checkpoints.io import Saved
 from ffreid.engine.signals import Stopped
 from ffreid.engine.task import Best, Images, Plan
 from ffreid.engine.tracking import run_folder, run_state
-from ffreid.engine.tracking.progress import StepRecord, TrainingProgress, main_rate
+from ffreid.engine.tracking.progress import TrainingProgress, main_rate
 from ffreid.engine.tracking.tensorboard import EventWriter
+from ffreid.engine.train_step import StepResult
 from ffreid.errors import UserError
 
 STATE_EVERY = 30.0
@@ -25,13 +27,7 @@ class RunLogger:
     `set_state` was called with, else ``failed`` after an error, ``finished`` if all steps are done
     and ``stopped`` otherwise.
 
-    Args:
-        folder: run folder, which exists.
-        plan: length of training.
-        main: whether this is the main process.
-        start: steps done before.
-        log_every: steps between rows of metrics.jsonl.
-        tensorboard: whether to write event files.
+    `start` steps were done before; every `log_every`-th has a row in metrics.jsonl.
     """
 
     def __init__(
@@ -78,14 +74,14 @@ class RunLogger:
         if self.main:
             report.log(text)
 
-    def log_step(self, record: StepRecord) -> None:
+    def log_step(self, result: StepResult) -> None:
         """Show a step; write every `log_every`-th, the first, the last and every skipped one."""
         if not self.main:
             return
-        self.progress.step(record)
-        is_due = record.done % self.log_every == 0 or record.done in (1, self.plan.total)
-        if is_due or record.skipped is not None:
-            self._write(step_row(record), record.rates)
+        self.progress.step(result)
+        is_due = result.done % self.log_every == 0 or result.done in (1, self.plan.total)
+        if is_due or result.skipped is not None:
+            self._write(step_row(result), result.rates)
         if time.monotonic() - self.status_written >= STATE_EVERY:
             self._write_state()
 
@@ -137,11 +133,11 @@ class RunLogger:
         self.status |= {"best": best.value, "best_name": best.name, "best_step": best.step}
         self._write_state()
 
-    def log_checkpoint(self, done: int, name: str, *, seconds: float, megabytes: float) -> None:
+    def log_checkpoint(self, done: int, saved: Saved) -> None:
         """Log that a checkpoint was saved after `done` steps."""
         if self.main:
-            costs = {f"save/{name} seconds": seconds, f"save/{name} MB": megabytes}
-            self._write({"step": done} | costs)
+            costs = {"seconds": saved.seconds, "MB": saved.megabytes}
+            self._write({"step": done} | {f"save/{saved.name} {c}": costs[c] for c in costs})
             self._write_state()
 
     def set_state(self, state: str, **facts: Any) -> None:
@@ -164,14 +160,14 @@ class RunLogger:
             self.events.add_scalars(row["step"], scalars)
 
 
-def step_row(record: StepRecord) -> dict[str, Any]:
+def step_row(result: StepResult) -> dict[str, Any]:
     """Return a step's row of metrics.jsonl."""
-    main = main_rate(record.rates)
-    row: dict[str, Any] = {"step": record.done, "epoch": record.epoch}
-    row |= {"lr" if name == main else f"lr/{name}": rate for name, rate in record.rates.items()}
-    row |= {"seconds": record.seconds, "waited": record.waited}
-    row |= {f"train/{name}": value for name, value in record.terms.items()}
-    row |= {f"norm/{name}": value for name, value in record.norms.items()}
-    if record.skipped is not None:
-        row |= {"skipped": record.skipped, "samples": list(record.names)}
+    main = main_rate(result.rates)
+    row: dict[str, Any] = {"step": result.done, "epoch": result.epoch}
+    row |= {"lr" if name == main else f"lr/{name}": rate for name, rate in result.rates.items()}
+    row |= {"seconds": result.seconds, "waited": result.waited}
+    row |= {f"train/{name}": value for name, value in result.terms.items()}
+    row |= {f"norm/{name}": value for name, value in result.norms.items()}
+    if result.skipped is not None:
+        row |= {"skipped": result.skipped, "samples": list(result.names)}
     return row

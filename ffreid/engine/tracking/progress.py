@@ -5,7 +5,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +21,7 @@ from rich.text import Text
 
 from ffreid import report
 from ffreid.engine.task import Best, Plan
+from ffreid.engine.train_step import StepResult
 
 PRINT_EVERY = 10.0
 """Seconds between lines of progress where stderr is no terminal."""
@@ -129,56 +129,29 @@ class ProgressBar:
         return (self.done - self.initial) / seconds if seconds > 0 else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepRecord:
-    """The results of a training step.
-
-    Attributes:
-        done: steps done, this one included.
-        epoch: from 0.
-        terms: losses, means over processes; ``loss`` is the sum.
-        rates: learning rate of each trained part.
-        norms: gradient norm of each part that was stepped.
-        waited: seconds waited for data.
-        seconds: of computation.
-        skipped: why the step was skipped.
-        names: the samples of a skipped step.
-    """
-
-    done: int
-    epoch: int
-    terms: Mapping[str, float]
-    rates: Mapping[str, float]
-    norms: Mapping[str, float]
-    waited: float
-    seconds: float
-    skipped: str | None = None
-    names: tuple[str, ...] = ()
-
-
 class TrainingProgress(ProgressBar):
     """Progress of training with losses, learning rates, speed, memory and the last validation."""
 
     def __init__(self, plan: Plan, *, done: int = 0, show: bool = True) -> None:
         super().__init__("training", plan.total, done=done, show=show)
         self.plan, self.skipped = plan, 0
-        self.records: deque[StepRecord] = deque(maxlen=WINDOW)
+        self.results: deque[StepResult] = deque(maxlen=WINDOW)
         self.validation: tuple[int, Mapping[str, float]] | None = None
         self.best: Best | None = None
         self.epoch = done // plan.steps_per_epoch
         self.epochs = math.ceil(plan.total / plan.steps_per_epoch)
 
-    def step(self, record: StepRecord) -> None:
+    def step(self, result: StepResult) -> None:
         """Add a step."""
-        self.done, self.epoch = record.done, record.epoch
-        self.skipped += record.skipped is not None
-        self.records.append(record)
+        self.done, self.epoch = result.done, result.epoch
+        self.skipped += result.skipped is not None
+        self.results.append(result)
         self.refresh()
 
     def speed(self) -> float | None:
         """Return steps per second of the last steps, waiting for data included."""
-        seconds = sum(record.waited + record.seconds for record in self.records)
-        return len(self.records) / seconds if seconds > 0 else None
+        seconds = sum(result.waited + result.seconds for result in self.results)
+        return len(self.results) / seconds if seconds > 0 else None
 
     def times(self) -> Iterator[str]:
         """Yield the epoch, from 1, and the times."""
@@ -202,10 +175,10 @@ class TrainingProgress(ProgressBar):
 
     def metrics(self) -> dict[str, list[str]]:
         """Return names and values by kind: train, lr, speed, validation, best."""
-        if not self.records:
+        if not self.results:
             rows = {"train": ["waiting for the first batch"]}
         else:
-            last = self.records[-1]
+            last = self.results[-1]
             rows = {
                 "train": [f"{name} {self._mean(name):.4f}" for name in last.terms],
                 "lr": [f"{name} {rate:.1e}" for name, rate in last.rates.items()],
@@ -227,7 +200,7 @@ class TrainingProgress(ProgressBar):
 
     def _mean(self, name: str) -> float:
         """Return the mean of a loss's finite values in the last steps; NaN if there is none."""
-        values = (record.terms.get(name, math.nan) for record in self.records)
+        values = (result.terms.get(name, math.nan) for result in self.results)
         finite = list(filter(math.isfinite, values))
         return fmean(finite) if finite else math.nan
 
@@ -235,7 +208,7 @@ class TrainingProgress(ProgressBar):
         if speed := self.speed():
             for rate, unit in ((speed, "steps/s"), (speed * self.plan.batch, "samples/s")):
                 yield f"{rate:.0f} {unit}" if rate >= 100 else f"{rate:.3g} {unit}"
-            waited = sum(record.waited for record in self.records) * speed / len(self.records)
+            waited = sum(result.waited for result in self.results) * speed / len(self.results)
             yield f"waiting for data {waited:.0%}"
 
 

@@ -7,18 +7,14 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
-from ffreid import report
 from ffreid.atomic import to_json_data
-from ffreid.engine import precision
-from ffreid.engine.distributed.group import World
-from ffreid.engine.task import Plan
 from ffreid.engine.tracking.run_state import now, rewrite, write_errors
 from ffreid.errors import UserError
 
@@ -121,42 +117,3 @@ def _filter(path: Path, select: Callable[[list[bytes]], list[bytes]]) -> None:
         with write_errors(path):
             lines = path.read_bytes().splitlines(keepends=True)
         rewrite(path, b"".join(select([line for line in lines if line.endswith(b"\n")])))
-
-
-def start_run(
-    cfg: CfgNode,
-    world: World,
-    plan: Plan,
-    folder: Path,
-    *,
-    summary: str,
-    notes: Sequence[str],
-    start: int,
-    evaluation_pending: bool,
-    lines: int,
-) -> None:
-    """Write configuration and provenance, truncate the logs, and print a header.
-
-    A resumed run keeps the metrics of `start` steps, and `lines` lines of log_train.log.
-    """
-    facts = provenance(cfg.SEED, world.size, str(world.device))
-    write_start(folder, cfg, facts | {"data": summary, "resumed_at": start or None})
-    truncate_metrics(folder, start, evaluation_pending=evaluation_pending)
-    truncate_log(folder, lines)
-    report.log(
-        f"training {cfg.DATASET}: {plan.total} steps, {plan.steps_per_epoch} per epoch, batch size "
-        f"{plan.batch}, {world.size} process{'es' if world.size > 1 else ''} on "
-        f"{world.device.type}, run folder {folder}"
-    )
-    report.log(f"data: {summary}")
-    if half := precision.autocast_dtype(cfg, world.device):
-        report.log(f"note: mixed precision: {str(half).removeprefix('torch.')}")
-    if cfg.TRAIN.ACCUMULATE > 1:
-        report.log(
-            f"note: gradient accumulation: {cfg.TRAIN.ACCUMULATE} micro-batches per step and "
-            "process; batch norm normalizes each separately"
-        )
-    if cfg.TRAIN.OVERFIT:
-        report.log(f"note: overfitting on {cfg.TRAIN.OVERFIT} samples")
-    for note in notes:
-        report.log(f"note: {note}")

@@ -12,6 +12,7 @@ from ffreid.engine.checkpoints.repair import (
     repair_state,
     to_old_optimiser,
 )
+from ffreid.engine.task import Plan
 from tests.engine.checkpoints.test_contents import state, tiny
 from tests.fuzz import is_equal
 from tests.old_files import adam
@@ -114,11 +115,11 @@ def test_shared_tensors_are_counted_once() -> None:
 
 
 def test_a_converted_file_is_completed_for_a_run() -> None:
-    run: dict[str, Any] = {"classes": ["a", "b"], "total": 90, "steps_per_epoch": 10}
+    run = (["a", "b"], Plan(batch=1, steps_per_epoch=10, total=90, workers=0))
     old: dict[str, Any] = {"converted": {}, "epoch": 3, "class_count": 2}
-    filled = complete_for_resume(old, **run)
+    filled = complete_for_resume(old, *run)
     assert (filled["step"], filled["total"], filled["classes"]) == (40, 90, ["a", "b"])
     assert filled["optimisers"] == {}
-    other = complete_for_resume({**old, "class_count": 3, "step": 7}, **run)
-    assert other["step"] == 7 and other["classes"] != run["classes"]
-    assert complete_for_resume({"step": 1}, **run) == {"step": 1}
+    other = complete_for_resume({**old, "class_count": 3, "step": 7}, *run)
+    assert other["step"] == 7 and other["classes"] != run[0]
+    assert complete_for_resume({"step": 1}, *run) == {"step": 1}

@@ -14,7 +14,7 @@ from ffreid.engine.task import Best
 from ffreid.engine.tracking import logger as module
 from ffreid.engine.tracking import run_state
 from ffreid.engine.tracking.logger import RunLogger
-from tests.engine.example_runs import PLAN, record
+from tests.engine.example_runs import PLAN, SAVED, record
 
 BEST = Best(name="loss", value=0.25, step=6)
 
@@ -71,7 +71,7 @@ def test_validations_and_checkpoints_have_rows_with_their_step(tmp_path: Path) -
     with make_logger(tmp_path) as logger:
         logger.log_validation(10, {"loss": 0.25})
         logger.log_validation(10, {"loss": 0.125}, prefix="validation-ema")
-        logger.log_checkpoint(10, "last.pth", seconds=1.5, megabytes=800.0)
+        logger.log_checkpoint(10, SAVED)
     assert rows(tmp_path) == [
         {"step": 10, "validation/loss": 0.25},
         {"step": 10, "validation-ema/loss": 0.125},
@@ -101,7 +101,7 @@ def test_other_processes_write_and_show_nothing(
         with logger.paused():
             logger.log_validation(10, {"loss": 0.25}, best=BEST)
         logger.log("a message")
-        logger.log_checkpoint(10, "last.pth", seconds=1.5, megabytes=800.0)
+        logger.log_checkpoint(10, SAVED)
         logger.set_state("running", more=1)
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")

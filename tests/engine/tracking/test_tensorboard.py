@@ -11,7 +11,7 @@ import pytest
 from ffreid.engine.tracking.logger import RunLogger
 from ffreid.engine.tracking.tensorboard import FOLDER, EventWriter, check_available
 from ffreid.errors import UserError
-from tests.engine.example_runs import PLAN, RATES, record
+from tests.engine.example_runs import PLAN, RATES, SAVED, record
 
 
 def load(folder: Path) -> Any:
@@ -36,7 +36,7 @@ def test_metrics_and_images_of_a_run_are_written(tmp_path: Path) -> None:
         image = np.zeros((4, 6, 3), np.uint8)
         logger.log_validation(2, {"CC rank-1": 0.5}, images={"a/b.png": image})
         logger.log_epoch(0, None, 3.0)
-        logger.log_checkpoint(2, "last.pth", seconds=1.5, megabytes=800.0)
+        logger.log_checkpoint(2, SAVED)
     reader = load(tmp_path)
     assert scalars(reader, "train/loss") == [(1, 0.5)]
     assert scalars(reader, "validation/CC rank-1") == [(2, 0.5)]
