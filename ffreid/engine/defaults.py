@@ -7,7 +7,6 @@ from yacs.config import CfgNode
 from ffreid.config import check_choices, check_least, keys, lookup
 from ffreid.errors import UserError
 
-CHOICES = {"TRAIN.PRECISION": ("fp32", "fp16", "bf16", "amp", "fp64")}
 LEAST = {
     "TRAIN.ACCUMULATE": 1,
     "TRAIN.CLIP_NORM": 0,
@@ -19,24 +18,10 @@ LEAST = {
     "TRAIN.KEEP_EVERY": 0,
     "TRAIN.KEEP": 0,
 }
-FREE_TO_CHANGE = (
-    "OUTPUT",
-    "TAG",
-    "DATA.ROOT",
-    "MODEL.BACKBONE",
-    "TRAIN.TF32",
-    "TRAIN.COMPILE",
-    "TRAIN.CHANNELS_LAST",
-    "TRAIN.FUSED",
-    "TRAIN.DETERMINISTIC",
-    "TRAIN.MAX_SKIPPED",
-    "TRAIN.LOG_EVERY",
-    "TRAIN.SAVE_EVERY",
-    "TRAIN.SELECT",
-    "TRAIN.KEEP",
-    "TRAIN.TENSORBOARD",
-    "TEST.",
-)
+PATHS = ("OUTPUT", "TAG", "DATA.ROOT", "MODEL.BACKBONE")
+KERNELS = tuple(f"TRAIN.{key}" for key in ("TF32", "COMPILE", "CHANNELS_LAST", "FUSED"))
+REPORTS = ("TRAIN.LOG_EVERY", "TRAIN.SAVE_EVERY", "TRAIN.SELECT", "TRAIN.KEEP", "TRAIN.TENSORBOARD")
+FREE_TO_CHANGE = (*PATHS, *KERNELS, *REPORTS, "TRAIN.DETERMINISTIC", "TRAIN.MAX_SKIPPED", "TEST.")
 """Settings that a resumed run may change: they affect nothing that is trained, or only rounding."""
 
 
@@ -63,7 +48,7 @@ def add(train: CfgNode) -> None:
 
 def check(cfg: CfgNode) -> None:
     """Refuse values that cannot work."""
-    check_choices(cfg, CHOICES)
+    check_choices(cfg, {"TRAIN.PRECISION": ("fp32", "fp16", "bf16", "amp", "fp64")})
     check_least(cfg, LEAST)
     for key in keys(cfg):
         if isinstance(value := lookup(cfg, key), float) and not math.isfinite(value):

@@ -22,10 +22,7 @@ MEGABYTE = 1 << 20
 
 
 def dry_run(
-    train_step: TrainStep,
-    steps: Iterator[list[Any]],
-    at: Progress,
-    evaluate: Callable[[], object],
+    train_step: TrainStep, steps: Iterator[list[Any]], at: Progress, evaluate: Callable[[], object]
 ) -> dict[str, Any]:
     """Load the micro-batches of one of the `steps`, train on them and evaluate one batch.
 

@@ -13,6 +13,7 @@ from ffreid.engine.distributed.group import cores
 from ffreid.engine.task import Plan
 from ffreid.errors import UserError, flat
 
+Collate = Callable[[list[Any]], Any]
 Key = tuple[int, int]
 """(epoch, position in the epoch): a training sample and its augmentation."""
 
@@ -83,7 +84,7 @@ def group_by_step(batches: Iterator[Any], micro_batches: int) -> Iterator[list[A
 class _Batches(Dataset[Any]):
     """Batches, or the UserError of one, which a DataLoader would turn into text."""
 
-    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any]) -> None:
+    def __init__(self, dataset: Any, collate: Collate) -> None:
         self.dataset, self.collate = dataset, collate
 
     def __getitem__(self, keys: list[Any]) -> Any:
@@ -98,11 +99,7 @@ def _unchanged(batch: Any) -> Any:
 
 
 def stream(
-    dataset: Any,
-    keys: StepKeys | Sequence[list[Any]],
-    collate: Callable[[list[Any]], Any],
-    *,
-    workers: int,
+    dataset: Any, keys: StepKeys | Sequence[list[Any]], collate: Collate, *, workers: int
 ) -> Iterator[Any]:
     """Load and collate the samples of each list of keys, in order.
 
@@ -148,13 +145,7 @@ def worker_errors() -> Iterator[None]:
 
 
 def evaluation_stream(
-    dataset: Any,
-    collate: Callable[[list[Any]], Any],
-    *,
-    batch: int,
-    workers: int,
-    rank: int,
-    size: int,
+    dataset: Any, collate: Collate, *, batch: int, workers: int, rank: int, size: int
 ) -> Iterator[Any]:
     """Load this process's share of an evaluation set: samples rank, rank + size, …"""
     indices = list(range(rank, len(dataset), size))

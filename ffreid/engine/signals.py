@@ -32,9 +32,6 @@ class Stopped(Exception):
         super().__init__(message)
         self.signal, self.message, self.hint = signal, message, hint
 
-    def __reduce__(self) -> tuple[type["Stopped"], tuple[int, str, str]]:
-        return type(self), (self.signal, self.message, self.hint)
-
 
 class SignalCatcher:
     """What `catch_signals` has caught: the first signal is `received`.

@@ -46,9 +46,8 @@ def generate_once(
 
     Args:
         folder: new, empty or of toy data.
-        write: generates `parts` in `folder`.
+        write: generates `parts`, files and folders below `folder`, which are removed before.
         parameters: all that the data depend on; kinds of toy data differ in ``kind``.
-        parts: files and folders below `folder` that `write` makes; removed before.
 
     Raises:
         UserError: `folder` holds something else, or a file cannot be written.

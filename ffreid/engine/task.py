@@ -100,8 +100,7 @@ def check_selection(selection: str, known: Sequence[str]) -> None:
     name = selection.rpartition(" ")[0]
     if not any(number == name or number.endswith(f" {name}") for number in known):
         raise UserError(
-            f"TRAIN.SELECT: unknown metric {name!r}",
-            f"choose one of: {', '.join(known)}",
+            f"TRAIN.SELECT: unknown metric {name!r}", f"choose one of: {', '.join(known)}"
         )
 
 

@@ -59,7 +59,6 @@ class TrainStep:
     """Steps the optimisers of a task's optimised attributes, which it compiles and wraps in place.
 
     Args:
-        task: on its device.
         optimisers: by optimised attribute.
         rates: learning rates as functions of the step, by optimised attribute.
         dtype: of the batches' floating point tensors.

@@ -105,7 +105,7 @@ class Trainer:
                 load_weights(module, state["parts"].get(name, {}), f"{origin}, entry {name!r},")
             if (
                 self.world.is_main
-                and state["optimisers"].keys() != self.train_step.optimisers.keys()
+                and self.train_step.optimisers.keys() - state["optimisers"].keys()
             ):
                 report.log(
                     f"note: {origin} contains no optimiser state: the optimisers start from scratch"
@@ -143,10 +143,8 @@ class Trainer:
         ):
             if "best" in self.best:
                 self.logger.log_best(self.best["best"])
-            done_without_checkpoint = (
-                self.start == plan.total and not (self.folder / "last.pth").is_file()
-            )
-            if self.evaluation_pending or done_without_checkpoint:
+            is_saved = self.start < plan.total or (self.folder / "last.pth").is_file()
+            if self.evaluation_pending or not is_saved:
                 self._validate(self.start)
             steps = zip(range(self.start, end), timed(batches), strict=True)
             for step, (micro_batches, waited) in steps:

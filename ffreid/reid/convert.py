@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ffreid.engine.checkpoints import contents as checkpoints
-from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo
-from ffreid.engine.checkpoints.keys import State
+from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo, State
 from ffreid.engine.checkpoints.repair import repair_state
 from ffreid.errors import UserError
 from ffreid.reid.defaults import IMAGE_NETWORKS

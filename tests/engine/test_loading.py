@@ -176,9 +176,7 @@ def test_a_user_error_of_collate_is_raised(workers: int) -> None:
     assert caught.value.hint == "TEST.BATCH 1"
 
 
-def test_cores_are_counted_without_cpu_affinity(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_cores_are_counted_without_cpu_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores() == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     assert cores() == os.cpu_count()

@@ -41,22 +41,19 @@ def test_steps_after_the_warm_up_are_recorded(
     assert f"profile: {tmp_path / 'profile' / 'trace.json'}" in printed.err
 
 
-@pytest.mark.parametrize("steps", [0, WARM_UP])
-def test_a_run_that_ends_in_the_warm_up_profiles_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], steps: int
-) -> None:
-    run(tmp_path, 3, steps)
-    message = f"nothing was profiled: {WARM_UP} steps are warm-up, and only {steps} ran\n"
-    assert capsys.readouterr() == ("", message)
-    assert not list((tmp_path / "profile").iterdir())
+WARM_UP_ONLY = f"nothing was profiled: {WARM_UP} steps are warm-up, and only {{}} ran\n"
 
 
-def test_zero_steps_write_and_print_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("count", "steps", "message"),
+    [(3, 0, WARM_UP_ONLY), (3, WARM_UP, WARM_UP_ONLY), (0, WARM_UP + 2, "")],
+)
+def test_zero_steps_and_a_run_that_ends_in_the_warm_up_profile_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, steps: int, message: str
 ) -> None:
-    run(tmp_path, 0, 4)
-    assert capsys.readouterr() == ("", "")
-    assert not list(tmp_path.iterdir())
+    run(tmp_path, count, steps)
+    assert capsys.readouterr() == ("", message.format(steps))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_failing_run_keeps_its_error_and_what_was_recorded(tmp_path: Path) -> None:

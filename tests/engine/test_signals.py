@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import pickle
 import select
 import signal
 import subprocess
@@ -17,13 +16,7 @@ import pytest
 from ffreid import report
 from ffreid.engine import signals
 from ffreid.engine.loading import stream
-from ffreid.engine.signals import (
-    STOP_SIGNALS,
-    SignalCatcher,
-    Stopped,
-    block_signals,
-    catch_signals,
-)
+from ffreid.engine.signals import STOP_SIGNALS, SignalCatcher, Stopped, block_signals, catch_signals
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -105,21 +98,20 @@ def test_a_second_signal_ends_a_computation_during_which_no_handler_runs() -> No
     assert starts == ["SIGINT", "SIGINT again"]
 
 
-def test_other_processes_report_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with catch_signals(SignalCatcher(should_report=lambda: False)) as caught:
-        signal.raise_signal(signal.SIGINT)
-        assert caught.received is signal.SIGINT
-    assert messages(capsys) == []
+def fail(_: str) -> None:
+    raise OSError(5, "no terminal")
 
 
-def test_a_signal_without_a_terminal_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: str) -> None:
-        raise OSError(5, "no terminal")
-
-    monkeypatch.setattr(report, "log", fail)
-    with catch_signals() as caught:
+@pytest.mark.parametrize("reports", [False, True])
+def test_a_signal_is_stored_without_a_terminal_and_in_processes_that_report_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reports: bool
+) -> None:
+    if reports:
+        monkeypatch.setattr(report, "log", fail)
+    with catch_signals(SignalCatcher(should_report=lambda: reports)) as caught:
         signal.raise_signal(signal.SIGTERM)
         assert caught.received is signal.SIGTERM
+    assert messages(capsys) == []
 
 
 def test_handlers_are_restored_and_ignored_signals_stay_so() -> None:
@@ -179,12 +171,6 @@ def test_a_signal_while_stopping_does_not_stop_again() -> None:
         finally:
             signal.raise_signal(signal.SIGTERM)
     assert error.value.signal == signal.SIGINT
-
-
-def test_stopped_can_be_pickled() -> None:
-    sent = pickle.loads(pickle.dumps(stopped(signal.SIGTERM)))
-    assert (type(sent), sent.signal) == (Stopped, signal.SIGTERM)
-    assert (sent.message, sent.hint) == ("in an evaluation", "--resume auto")
 
 
 def test_blocked_signals_arrive_afterwards() -> None:

@@ -2,12 +2,10 @@
 
 import errno
 import json
-import subprocess
+import multiprocessing
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 
 import pytest
 
@@ -117,51 +115,20 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize("second", [PARAMETERS, OTHERS], ids=["same", "others"])
-def test_a_second_thread_waits_for_the_first(tmp_path: Path, second: synthetic.Parameters) -> None:
-    folder, started, finish = tmp_path / "toy", Event(), Event()
-
-    def wait() -> None:
-        started.set()
-        assert finish.wait(10)
-
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(generate, folder, PARAMETERS, wait)
-        assert started.wait(10)
-        waiting = pool.submit(generate, folder, second)
-        with pytest.raises(TimeoutError):
-            waiting.result(timeout=0.1)
-        finish.set()
-        assert first.result(10) == waiting.result(10) == folder
-    assert calls(folder) == (1 if second is PARAMETERS else 2)
-    assert info(folder) == {**second, "finished": True}
-
-
-SECOND = """
-import sys
-from pathlib import Path
-from ffreid.engine import synthetic
-print("waiting", flush=True)
-parameters = {"version": 1, "count": 3}
-folder = synthetic.generate_once(Path(sys.argv[1]), exit, parameters=parameters, parts=["part"])
-print((folder / "part/file").read_text())
-"""
-
-
-def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
+def test_a_second_process_waits_for_the_first(tmp_path: Path, second: synthetic.Parameters) -> None:
     folder = tmp_path / "toy"
-    waiting: list[subprocess.Popen[str]] = []
+    waiting = multiprocessing.get_context("fork").Process(target=generate, args=(folder, second))
 
     def start_second() -> None:
-        command = [sys.executable, "-c", SECOND, str(folder)]
-        waiting.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert waiting[0].stdout is not None
-        assert waiting[0].stdout.readline() == "waiting\n"
-        with pytest.raises(subprocess.TimeoutExpired):
-            waiting[0].wait(0.2)
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
 
     generate(folder, before=start_second)
-    assert waiting[0].communicate(timeout=10)[0] == "3\n"
-    assert waiting[0].returncode == 0
+    waiting.join(10)
+    assert waiting.exitcode == 0
+    assert calls(folder) == (1 if second is PARAMETERS else 2)
+    assert info(folder) == {**second, "finished": True}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks there")

@@ -224,27 +224,21 @@ def test_each_part_sees_updated_weights_also_under_autocast(autocast: torch.dtyp
 
 
 @pytest.mark.parametrize(
-    ("higher_is_better", "value", "best", "better"),
+    ("higher_is_better", "value", "beaten", "unbeaten"),
     [
-        (True, 0.5, None, True),
-        (True, 0.5, 0.4, True),
-        (True, 0.5, 0.5, False),
-        (False, 0.5, 0.6, True),
-        (False, 0.5, 0.4, False),
-        (False, -inf, 0.4, True),
-        (True, nan, None, True),
-        (True, nan, nan, True),
-        (True, nan, 0.0, False),
-        (False, nan, 9.0, False),
-        (True, 0.0, nan, True),
-        (False, 9.0, nan, True),
+        (True, 0.5, (None, 0.4, nan), (0.5, 0.6)),
+        (False, 0.5, (None, 0.6, nan), (0.5, 0.4)),
+        (False, -inf, (0.4,), ()),
+        (True, nan, (None, nan), (0.0,)),
+        (False, nan, (None, nan), (9.0,)),
     ],
 )
 def test_a_better_value_is_best_and_any_number_beats_nan(
-    higher_is_better: bool, value: float, best: float | None, better: bool
+    higher_is_better: bool, value: float, beaten: Any, unbeaten: Any
 ) -> None:
     result = ValidationResult(row={}, name="x", value=value, higher_is_better=higher_is_better)
-    assert result.better_than(best) is better
+    assert all(map(result.better_than, beaten))
+    assert not any(map(result.better_than, unbeaten))
 
 
 def test_terms_and_waiting_are_averaged_over_an_epoch_also_if_interrupted() -> None:

@@ -58,8 +58,7 @@ class PickleScan:
     """What a pickle asks for.
 
     Attributes:
-        allowed: globals that it may use.
-        refused: names of all other globals; they could run any code.
+        refused: names of globals that are not `allowed`; they could run any code.
         storages: by key, the number of elements and the bytes of each.
         value: its content if that is a number or a string.
         damage: why it cannot be followed to its end; None where it can.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ffreid.engine.checkpoints.keys import State
+from ffreid.engine.checkpoints.contents import State
 from ffreid.engine.task import Plan
 
 RENAMED = {

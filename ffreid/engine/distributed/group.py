@@ -51,9 +51,7 @@ def process_group() -> Iterator[World]:
 
     An inner block uses the outer block's group. After an error the group is not destroyed, since
     that may wait for processes that failed: `failures.exit_with` reports the error and exits.
-
-    Raises:
-        UserError: on Windows, where only a single process is supported.
+    On Windows only a single process is supported.
     """
     global _restarted
     rank = int(os.environ.get("RANK", "0"))
@@ -104,10 +102,7 @@ def rendezvous(
 
     Returns:
         A name unique to this start; the places of all processes, in rank order; whether the run
-        was started before.
-
-    Raises:
-        RuntimeError: a process did not join in time.
+        was started before. If a process does not join in time, a RuntimeError is raised.
     """
     token = uuid.uuid4().hex
     joined = json.dumps({"token": token, "restarts": _restarts(), "place": failures.local_place()})

@@ -8,8 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ffreid.engine.checkpoints.contents import describe_origin, identify, settings_as_yaml
-from ffreid.engine.checkpoints.keys import role_of, strip_prefixes
+from ffreid.engine.checkpoints.contents import (
+    describe_origin,
+    identify,
+    role_of,
+    settings_as_yaml,
+    strip_prefixes,
+)
 from tests.fuzz import is_equal
 from tests.old_files import AMP, adam, lightning, prefixed
 

@@ -15,10 +15,7 @@ import torch.distributed as dist
 from ffreid.engine.distributed import failures, group
 from tests.engine.processes import SIZE, in_processes
 
-GPU = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-]
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
 def existed(path: Path) -> bool:

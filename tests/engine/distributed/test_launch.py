@@ -93,8 +93,7 @@ def test_the_environment_is_restored(
 
 
 @pytest.mark.parametrize(
-    ("count", "error"),
-    [(0, "must be at least 1"), (3, "only 2 CUDA devices")],
+    ("count", "error"), [(0, "must be at least 1"), (3, "only 2 CUDA devices")]
 )
 def test_a_count_that_cannot_be_started_is_refused(
     count: int, error: str, monkeypatch: pytest.MonkeyPatch

@@ -13,13 +13,7 @@ from rich.console import Console
 from ffreid import report
 from ffreid.engine.task import Best
 from ffreid.engine.tracking import progress
-from ffreid.engine.tracking.progress import (
-    WINDOW,
-    ProgressBar,
-    TrainingProgress,
-    main_rate,
-    memory,
-)
+from ffreid.engine.tracking.progress import WINDOW, ProgressBar, TrainingProgress, main_rate, memory
 from tests.engine.example_runs import PLAN, record
 
 
