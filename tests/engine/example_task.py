@@ -1,7 +1,7 @@
 """A small task for tests: two parts trained one after the other, as those of CAL are."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 from yacs.config import CfgNode
 
 from ffreid.config import merge_pairs
@@ -117,77 +117,59 @@ SOURCES: Any = SimpleNamespace(
 )
 
 
-class Build:
-    """Like ``pose/build.py``."""
-
-    FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "DATA.BAD")
-    collate = staticmethod(collate)
-
-    def training_set(self, cfg: CfgNode, source: Samples) -> Samples:
-        return source
-
-    def plan(self, cfg: CfgNode, data: Samples) -> Plan:
-        batch = cfg.TRAIN.BATCH
-        return Plan(
-            batch=batch,
-            steps_per_epoch=len(data) // batch,
-            total=cfg.TRAIN.STEPS,
-            workers=cfg.DATA.WORKERS,
-            batch_norm_group=batch // cfg.TRAIN.GROUPS,
-        )
-
-    def build_task(
-        self, cfg: CfgNode, source: Samples, device: torch.device, *, resumed: bool = False
-    ) -> Task:
-        torch.manual_seed(cfg.SEED + resumed)  # values that a checkpoint lacks would differ
-        task = Fitter(cfg.MODEL.DROPOUT, cfg.TRAIN.GROUPS, cfg.MODEL.SINGLE)
-        return task.to(device, precision.dtype(cfg))
-
-    def build_optimisers(self, cfg: CfgNode, task: Any) -> dict[str, Optimizer]:
-        return {name: Adam(task.get_submodule(name).parameters()) for name in task.optimized}
-
-    def rates(self, cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
-        return {"net": lambda step: 0.02 / (1 + step), "head": lambda step: 0.01}
-
-    def original_entries(
-        self, train_step: Any, epoch: int, measured: Mapping[str, float]
-    ) -> dict[str, Any]:
-        return {}
+def plan(cfg: CfgNode, data: Samples) -> Plan:
+    batch = cfg.TRAIN.BATCH
+    return Plan(
+        batch=batch,
+        steps_per_epoch=len(data) // batch,
+        total=cfg.TRAIN.STEPS,
+        workers=cfg.DATA.WORKERS,
+        batch_norm_group=batch // cfg.TRAIN.GROUPS,
+    )
 
 
-class Validation:
-    """Like ``pose/validation.py``."""
-
-    def due(self, cfg: CfgNode, plan: Plan, done: int) -> bool:
-        return bool(done % cfg.TEST.EVERY == 0)
-
-    def validate(
-        self, cfg: CfgNode, world: World, source: Samples, train_step: TrainStep, at: Progress
-    ) -> ValidationResult:
-        batches = evaluation_stream(
-            Samples(), collate, batch=5, workers=0, rank=world.rank, size=world.size
-        )
-        row = train_step.evaluate(batches, at)
-        return ValidationResult(
-            row=row, name="loss", value=row["loss"], higher_is_better=False, results={}
-        )
-
-    def numbers(self, cfg: CfgNode, source: Samples) -> tuple[str, ...]:
-        return ("loss", "largest", "fit", "left")
-
-    def one_batch(self, cfg: CfgNode, world: World, source: Samples, train_step: TrainStep) -> Any:
-        return train_step.evaluate(iter([source[0]]), Progress(0, 1, 0))
-
-    def epoch_line(
-        self, means: dict[str, float], epoch: int, seconds: float, waited: float
-    ) -> str | None:
-        return f"epoch {epoch + 1}: {means['fit']!r}"
-
-    def finish(self, cfg: CfgNode, world: World, folder: Path) -> None:
-        raise NotImplementedError
+def build_task(cfg: CfgNode, _: Samples, device: torch.device, *, resumed: bool = False) -> Task:
+    torch.manual_seed(cfg.SEED + resumed)  # values that a checkpoint lacks would differ
+    task = Fitter(cfg.MODEL.DROPOUT, cfg.TRAIN.GROUPS, cfg.MODEL.SINGLE)
+    return task.to(device, precision.dtype(cfg))
 
 
-MODULES = TaskModules(SOURCES, Build(), Validation())
+BUILD: Any = SimpleNamespace(
+    FREE_TO_CHANGE=("DATA.WORKERS", "DATA.BAD"),
+    training_set=lambda cfg, source: source,
+    collate=collate,
+    plan=plan,
+    build_task=build_task,
+    build_optimisers=lambda cfg, task: {
+        name: Adam(task.get_submodule(name).parameters()) for name in task.optimized
+    },
+    rates=lambda cfg, plan: {"net": lambda step: 0.02 / (1 + step), "head": lambda step: 0.01},
+    original_entries=lambda train_step, epoch, measured: {},
+)
+
+
+def validate(
+    cfg: CfgNode, world: World, source: Samples, train_step: TrainStep, at: Progress
+) -> ValidationResult:
+    batches = evaluation_stream(
+        Samples(), collate, batch=5, workers=0, rank=world.rank, size=world.size
+    )
+    row = train_step.evaluate(batches, at)
+    return ValidationResult(
+        row=row, name="loss", value=row["loss"], higher_is_better=False, results={}
+    )
+
+
+VALIDATION: Any = SimpleNamespace(
+    due=lambda cfg, plan, done: done % cfg.TEST.EVERY == 0,
+    validate=validate,
+    numbers=lambda cfg, source: ("loss", "largest", "fit", "left"),
+    one_batch=lambda cfg, world, source, train_step: train_step.evaluate(
+        iter([source[0]]), Progress(0, 1, 0)
+    ),
+    epoch_line=lambda means, epoch, *_: f"epoch {epoch + 1}: {means['fit']!r}",
+)
+MODULES = TaskModules(SOURCES, BUILD, VALIDATION)
 
 
 def trainer(cfg: CfgNode, folder: Path, state: Any = None, world: World = ALONE) -> Trainer:

@@ -1,4 +1,4 @@
-"""Run a function in a gloo group of two processes."""
+"""Run a function in a group of processes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,28 +11,29 @@ from torch.multiprocessing.spawn import spawn
 SIZE = 2
 
 
-def in_processes(work: Callable[[int], Any], folder: Path) -> list[Any]:
-    """Call ``work(rank)`` in `SIZE` processes and return their results in rank order.
+def in_processes(
+    work: Callable[[int], Any], folder: Path, *, size: int = SIZE, backend: str = "gloo"
+) -> list[Any]:
+    """Call ``work(rank)`` in `size` processes and return their results in rank order.
 
-    Args:
-        work: a module's function that returns tensors, numbers, strings, lists or dicts.
-        folder: an empty folder for the rendezvous and the results.
+    `work` is a module's function that returns tensors, numbers, strings, lists or dicts; `folder`
+    is empty.
     """
-    spawn(_joined, (work, folder), nprocs=SIZE)  # type: ignore[no-untyped-call]
-    return [torch.load(_result(folder, rank), weights_only=True) for rank in range(SIZE)]
+    spawn(_joined, (work, folder, size, backend), nprocs=size)  # type: ignore[no-untyped-call]
+    return [torch.load(folder / f"{rank}.pth", weights_only=True) for rank in range(size)]
 
 
-def _joined(rank: int, work: Callable[[int], Any], folder: Path) -> None:
+def _joined(rank: int, work: Callable[[int], Any], folder: Path, size: int, backend: str) -> None:
     torch.set_num_threads(1)
+    device = torch.device("cuda", rank) if backend == "nccl" else None
+    if device is not None:
+        torch.cuda.set_device(device)
+    method = (folder / "rendezvous").as_uri()
     dist.init_process_group(
-        "gloo", init_method=(folder / "rendezvous").as_uri(), rank=rank, world_size=SIZE
+        backend, init_method=method, rank=rank, world_size=size, device_id=device
     )
     try:
-        torch.save(work(rank), _result(folder, rank))
+        torch.save(work(rank), folder / f"{rank}.pth")
         dist.barrier()
     finally:
         dist.destroy_process_group()
-
-
-def _result(folder: Path, rank: int) -> Path:
-    return folder / f"{rank}.pth"

@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,14 +115,23 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) 
         generate(tmp_path / name)
 
 
+def start_and_generate(folder: Path, parameters: synthetic.Parameters, started: Any) -> None:
+    started.set()
+    generate(folder, parameters)
+
+
 @pytest.mark.parametrize("second", [PARAMETERS, OTHERS], ids=["same", "others"])
 def test_a_second_process_waits_for_the_first(tmp_path: Path, second: synthetic.Parameters) -> None:
-    folder = tmp_path / "toy"
-    waiting = multiprocessing.get_context("fork").Process(target=generate, args=(folder, second))
+    folder, context = tmp_path / "toy", multiprocessing.get_context("spawn")
+    started = context.Event()
+    waiting = context.Process(
+        target=start_and_generate, args=(folder, second, started), daemon=True
+    )
 
     def start_second() -> None:
         waiting.start()
-        waiting.join(0.3)
+        assert started.wait(60)
+        waiting.join(0.2)
         assert waiting.is_alive()
 
     generate(folder, before=start_second)

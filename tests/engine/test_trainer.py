@@ -21,6 +21,7 @@ from ffreid.engine.task import Progress
 from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 from tests.engine import example_task
+from tests.engine.checkpoints.test_manager import raising
 from tests.states import differences, without_clocks
 
 
@@ -49,15 +50,16 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert differences(without_clocks(one), without_clocks(other)) == []
 
 
-def send_signal(
+def stop(
     patch: pytest.MonkeyPatch,
-    kind: type,
+    run: Trainer,
+    owner: Any,
     name: str,
     when: Callable[..., bool],
     number: signal.Signals = signal.SIGTERM,
 ) -> None:
-    """Send a signal in the first call of a method for which `when` holds."""
-    method, sent = getattr(kind, name), list[bool]()
+    """Send a signal in the first call of a function for which `when` holds, which stops the run."""
+    method, sent = getattr(owner, name), list[bool]()
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if not sent and when(*args):
@@ -65,7 +67,10 @@ def send_signal(
             os.kill(os.getpid(), number)
         return method(*args, **kwargs)
 
-    patch.setattr(kind, name, call)
+    with patch.context() as context, pytest.raises(Stopped) as caught:
+        context.setattr(owner, name, call)
+        run.fit()
+    assert caught.value.signal == number
 
 
 def test_a_new_task_trains_through_the_engine(tmp_path: Path) -> None:
@@ -122,40 +127,39 @@ def test_micro_batches_train_as_the_complete_batch(tmp_path: Path, parts: str, s
     assert curve(tmp_path / "ungrouped")[0] != pytest.approx(curve(whole)[0], rel=1e-3)
 
 
+def assert_resumes(folder: Path, *pairs: str) -> None:
+    """Compare the resumed run's end with that of an uninterrupted run."""
+    expected = trained(folder.parent / "whole", *pairs)
+    assert_same(trained(folder, *pairs, resume=True), expected)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_stops_after_the_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    expected = trained(tmp_path / "whole")
     folder = tmp_path / "cut"
-    with monkeypatch.context() as patch, pytest.raises(Stopped) as caught:
-        send_signal(patch, Trainer, "_step", lambda run, step, *_: step == 3, number)
-        trainer(folder).fit()
-    assert caught.value.signal == number
+    stop(monkeypatch, trainer(folder), Trainer, "_step", lambda _, step, *__: step == 3, number)
     state = io.load(folder / "last.pth")
     assert (state["step"], state["evaluated"]) == (4, False)  # step 4's evaluation is pending
     assert json.loads((folder / "state.json").read_text())["state"] == "stopped"
-    assert_same(trained(folder, resume=True), expected)
+    assert_resumes(folder)
 
 
 def test_a_signal_stops_an_evaluation_of_averages_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs, calls = ("TRAIN.EMA", "0.9"), count(1)
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        send_signal(patch, example_task.Validation, "validate", lambda *_: next(calls) == 2)
-        trained(tmp_path / "cut", *pairs)
+    run = trainer(tmp_path / "cut", *pairs)
+    stop(monkeypatch, run, example_task.VALIDATION, "validate", lambda *_: next(calls) == 2)
     assert next(calls) == 3
-    expected = trained(tmp_path / "whole", *pairs)
-    assert_same(trained(tmp_path / "cut", *pairs, resume=True), expected)
+    assert_resumes(tmp_path / "cut", *pairs)
 
 
 def test_a_signal_while_the_best_state_is_saved_loses_no_best_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        send_signal(patch, CheckpointManager, "save", lambda manager, name, _: name == "best.pth")
-        trained(tmp_path)
+    run = trainer(tmp_path)
+    stop(monkeypatch, run, CheckpointManager, "save", lambda _, name, __: name == "best.pth")
     assert not (tmp_path / "best.pth").exists()
     trainer(tmp_path, resume=True).fit(5)
     assert io.load(tmp_path / "best.pth")["step"] == 4
@@ -171,11 +175,8 @@ def test_a_signal_does_not_interrupt_the_exchange_of_averages(
         copies.append(target is not averages.averages)  # into the networks
         return sum(copies) == exchange
 
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        send_signal(patch, Averages, "_copy", is_exchange)
-        trained(tmp_path / "cut", *pairs)
-    expected = trained(tmp_path / "whole", *pairs)
-    assert_same(trained(tmp_path / "cut", *pairs, resume=True), expected)
+    stop(monkeypatch, trainer(tmp_path / "cut", *pairs), Averages, "_copy", is_exchange)
+    assert_resumes(tmp_path / "cut", *pairs)
 
 
 def spoil_gradient(run: Trainer, factor: float, part: str = "head") -> None:
@@ -295,10 +296,8 @@ def test_an_unknown_number_to_select_by_is_refused_at_once(tmp_path: Path) -> No
 def test_an_evaluation_that_fails_loses_no_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_: Any) -> Any:
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(example_task.Validation, "validate", failing)
+    failing = raising(RuntimeError("out of memory"))
+    monkeypatch.setattr(example_task.VALIDATION, "validate", failing)
     with pytest.raises(RuntimeError, match="out of memory"):
         trained(tmp_path)
     state = io.load(tmp_path / "last.pth")
