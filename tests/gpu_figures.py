@@ -9,32 +9,25 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from ffreid.engine.task import Task
 from ffreid.errors import UserError
-from ffreid.pose.data.batch import GroundTruth, PoseBatch
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.task import PoseTask
-from ffreid.recipes import compose
 from ffreid.reid.data.batch import ReidBatch
 from ffreid.reid.model import NETWORKS
-from ffreid.reid.model.classifier import NormalizedClassifier
-from ffreid.reid.task import NetworkWithClassifier, ReidTask
 from ffreid.report import show_table
-from tests.pose.model.recipes import as_inputs, as_targets, raw_inputs
+from tests.pose.test_gpu import CLASSES, noise
+from tests.reid.cal_task import cal_task, labels
 from tests.variants import VARIANTS, switched, train, trainer_of
 
 COLUMNS = ("training", "ms per step", "samples/s", "times as fast", "peak GiB", "of fp32's")
-CLASSES, IDENTITIES, OUTFITS = 22, 77, 256
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """Size of a batch."""
 
     batch: int
@@ -49,31 +42,15 @@ TOY = {"pose": Size(2, 32, 32, 1024), "reid": Size(4, 64, 32)}
 
 def pose(size: Size) -> tuple[Task, Any]:
     """FFB6D and a batch of noise."""
-    raw = raw_inputs(0, size.batch, size.height, size.width, size.points, CLASSES)
-    none = np.zeros((0, 3), np.float32)
-    gt = GroundTruth(
-        0, "noise", np.zeros(0, np.int32), np.zeros((0, 3, 4), np.float32), none[:, None],
-        none, np.eye(3),
-    )  # fmt: skip
     task = PoseTask(FFB6D(CLASSES), offset_samples=3.0, frozen=False, momentum_batch=None)
-    return task, PoseBatch(as_inputs(raw), as_targets(raw), (gt,) * size.batch)
+    return task, noise(*size)
 
 
 def reid(size: Size) -> tuple[Task, Any]:
     """ResNet-50 with CAL, and a batch of noise."""
     net = NETWORKS["resnet50"]()
-    features = int(net.feature_dim)
-    owners = torch.arange(OUTFITS) % IDENTITIES == torch.arange(IDENTITIES)[:, None]
-    settings = "LOSS.CLA_LOSS cosface TRAIN.START_EPOCH_CC 0 TRAIN.START_EPOCH_ADV 0"
-    task = ReidTask(
-        NetworkWithClassifier(net, NormalizedClassifier(features, IDENTITIES)),
-        compose("ltcc", pairs=settings.split()),
-        clothes=NormalizedClassifier(features, OUTFITS),
-        clothes_of_identity=owners,
-    )
-    clothes = torch.arange(size.batch) % OUTFITS
     images = torch.randn(size.batch, 3, size.height, size.width)
-    return task, ReidBatch(images, clothes % IDENTITIES, clothes, names=("noise",) * size.batch)
+    return cal_task(net, net.feature_dim), ReidBatch(images, *labels(size.batch))
 
 
 TASKS: dict[str, Callable[[Size], tuple[Task, Any]]] = {"pose": pose, "reid": reid}

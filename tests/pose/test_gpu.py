@@ -30,14 +30,19 @@ def _net() -> FFB6D:
     return net
 
 
-def _batch() -> PoseBatch:
-    raw = raw_inputs(7, 2, 96, 128, 1024, CLASSES)
+def noise(batch: int, height: int, width: int, points: int) -> PoseBatch:
+    """A batch of noise."""
+    raw = raw_inputs(7, batch, height, width, points, CLASSES)
     nothing = np.zeros((0, 3), np.float32)
     gt = GroundTruth(
         0, "made up", np.zeros(0, np.int32), np.zeros((0, 3, 4), np.float32),
         nothing[:, None], nothing, np.eye(3),
     )  # fmt: skip
-    return PoseBatch(as_inputs(raw), as_targets(raw), (gt, gt))
+    return PoseBatch(as_inputs(raw), as_targets(raw), (gt,) * batch)
+
+
+def _batch() -> PoseBatch:
+    return noise(2, 96, 128, 1024)
 
 
 def test_outputs_are_those_of_the_cpu_in_float64() -> None:
