@@ -109,7 +109,7 @@ def evaluate(cfg: CfgNode, world: World, **options: Any) -> dict[str, Any]:
 def dataset_report(cfg: CfgNode, source: Any, json_file: Path | None) -> dict[str, Any]:
     """Print the sizes of a dataset."""
     if cfg.TASK == "pose":
-        from ffreid.pose.dataset_report import report_dataset as report_pose
+        from ffreid.pose.sources import report_dataset as report_pose
 
         return report_pose(cfg.DATASET, source, json_file)
     from ffreid.reid.dataset_report import report_dataset as report_reid

@@ -15,8 +15,8 @@ from ffreid.convert import convert, default_target, load_any
 from ffreid.engine.checkpoints import io
 from ffreid.engine.checkpoints.pretrained import name_of_resnet
 from ffreid.errors import UserError
-from ffreid.pose.model.backbone import load_backbone
 from ffreid.pose.model.ffb6d import FFB6D
+from ffreid.pose.model.resnet import load_backbone
 from ffreid.reid.model import NETWORKS
 from tests import old_files
 from tests.fuzz import is_equal

@@ -23,9 +23,8 @@ from ffreid.pose import convert
 from ffreid.pose.data.batch import PoseBatch, SkippedFrame, collate_for_evaluation
 from ffreid.pose.data.batch import collate as collate
 from ffreid.pose.data.dataset import EvalSet, TrainSet
-from ffreid.pose.inference import Voting
-from ffreid.pose.model.backbone import load_backbone
 from ffreid.pose.model.ffb6d import FFB6D, set_point_momentum
+from ffreid.pose.model.resnet import load_backbone
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.schedules import triangular
 from ffreid.pose.sources import Source
@@ -169,12 +168,12 @@ def original_entries(
     return {}
 
 
-def voting(cfg: CfgNode) -> Voting:
-    """Options of the voting."""
-    return Voting(
-        bandwidth=cfg.VOTE.BANDWIDTH,
-        use_centre=cfg.VOTE.USE_CENTRE,
-        filter_clusters=cfg.VOTE.FILTER,
-        relabel=cfg.VOTE.FILTER,
-        max_votes=cfg.VOTE.MAX_POINTS or None,
-    )
+def voting(cfg: CfgNode) -> dict[str, Any]:
+    """Options of `frame_poses`."""
+    return {
+        "bandwidth": cfg.VOTE.BANDWIDTH,
+        "use_centre": cfg.VOTE.USE_CENTRE,
+        "filter_clusters": cfg.VOTE.FILTER,
+        "relabel": cfg.VOTE.FILTER,
+        "max_votes": cfg.VOTE.MAX_POINTS or None,
+    }

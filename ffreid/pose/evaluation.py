@@ -24,7 +24,7 @@ from ffreid.pose.objects import ObjectModels, ycb_objects
 from ffreid.pose.predictions import gt_from_folder, read_predictions, score_predictions
 from ffreid.pose.resources import resource
 from ffreid.pose.scoring import diameters, summarise
-from ffreid.pose.table import published_note, results_table
+from ffreid.pose.table import results_table
 
 
 def evaluate(
@@ -143,7 +143,8 @@ def _print_results(summary: dict[str, Any], skipped: Mapping[str, str]) -> None:
     published = resource("published").get(summary["dataset"])
     report.show_table(f"{summary['dataset']}: poses", *results_table(summary, published))
     if published:
-        report.log(f"published: {published_note(published)}")
+        source, status = published["source"], published["status"]
+        report.log(f"published: {published['method']}: {source} ({status})")
     for name, reason in skipped.items():
         report.log(f"skipped frame {name} (its objects count as missed): {reason}")
 

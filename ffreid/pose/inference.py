@@ -1,6 +1,6 @@
 """From a network (or ground truth labels) to scored poses, frame by frame."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +14,6 @@ from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.scoring import InstanceScore, mesh_trees, score_frame
 from ffreid.pose.voting.frame import ObjectPose, frame_poses
-
-
-@dataclass(frozen=True)
-class Voting:
-    """How offsets become poses; see `frame_poses`."""
-
-    bandwidth: float = 0.04
-    use_centre: bool = True
-    filter_clusters: bool = True
-    relabel: bool = True
-    max_votes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,12 +31,13 @@ class FrameResult:
 
 
 def estimate(
-    batch: PoseBatch, net: nn.Module | None, objects: ObjectModels, voting: Voting
+    batch: PoseBatch, net: nn.Module | None, objects: ObjectModels, voting: Mapping[str, Any]
 ) -> list[list[ObjectPose]]:
     """Estimate the poses of every predicted object, a list per sample.
 
     The batch is on the device of the network, which is in evaluation mode; without a network the
-    ground truth labels and offsets vote. Without the objects' radii points are not relabelled.
+    ground truth labels and offsets vote. `voting` are options of `frame_poses`; points are not
+    relabelled where the objects have no radii.
     """
     if net is None:
         labels = batch.targets.labels
@@ -59,7 +49,7 @@ def estimate(
         labels = outputs.segmentation.argmax(dim=1)
         keypoints, centres = outputs.keypoint_offsets, outputs.centre_offsets
     points = batch.inputs.features[:, :3].transpose(1, 2)
-    options = vars(voting) | {"relabel": voting.relabel and objects.radii is not None}
+    options = {**voting, "relabel": voting["relabel"] and objects.radii is not None}
     return [
         frame_poses(points[i], labels[i], centres[i], keypoints[i], objects, **options)
         for i in range(len(batch))
@@ -71,7 +61,7 @@ def evaluate_frames(
     net: nn.Module | None,
     objects: ObjectModels,
     meshes: Meshes,
-    voting: Voting,
+    voting: Mapping[str, Any],
     *,
     device: torch.device,
     dtype: torch.dtype = torch.float32,

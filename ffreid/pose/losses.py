@@ -19,10 +19,7 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
     The original detaches p in the modulating factor, so the gradient is that of a weighted cross
     entropy; kept.
 
-    Args:
-        logits: (B, C, N).
-        labels: (B, N) int64, background (0) included.
-        gamma: focusing exponent.
+    `logits` are (B, C, N), `labels` (B, N) int64, background (0) included.
     """
     rows = logits.transpose(1, 2).reshape(-1, logits.shape[1])
     log_p = F.log_softmax(rows, dim=1).gather(1, labels.reshape(-1, 1)).squeeze(1)

@@ -31,12 +31,9 @@ def add(points: Floats, predicted: Floats, true: Floats) -> float:
 def adds(points: Floats, predicted: Floats, true: Floats, *, tree: cKDTree | None = None) -> float:
     """ADD-S: mean distance from each vertex under the true pose to the nearest predicted one.
 
-    Args:
-        points: (P, 3) mesh vertices, metres.
-        predicted: (3, 4) pose; need not be rigid (a missed object is scored at zeros).
-        true: (3, 4) pose.
-        tree: a tree of `points`; a rigid prediction is then searched in the object's frame, with
-            the same distances, and no tree is built.
+    `points` are (P, 3) mesh vertices in metres, the poses (3, 4); the predicted one need not be
+    rigid (a missed object is scored at zeros). With a `tree` of `points` a rigid prediction is
+    searched in the object's frame, with the same distances, and no tree is built.
     """
     queries = transform(true, points)
     rotation = predicted[:, :3].astype(np.float64)
@@ -61,11 +58,7 @@ def auc(distances: Sequence[float] | Floats, max_distance: float = 0.1) -> float
 
     Kept from the original: each interval counts with the accuracy at its right end, of equal
     distances only the first counts, accuracy is float32, and the curve always ends at 0.1, so
-    that another `max_distance` drops far ones but does not change the scale.
-
-    Args:
-        distances: metres, any order.
-        max_distance: larger distances count as missed, metres.
+    that another `max_distance` drops far ones but does not change the scale. Metres, any order.
     """
     within = np.sort(np.asarray(distances, np.float64))
     within = within[within <= max_distance]

@@ -12,6 +12,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from ffreid import atomic, report
 from ffreid.engine import synthetic
 from ffreid.engine.dataset_files import find_folder
 from ffreid.engine.tracking.progress import ProgressBar
@@ -119,10 +120,11 @@ def ycb_meshes(folder: Path, objects: ObjectModels) -> Meshes:
 def ycb_ground_truth(folder: Path, objects: ObjectModels, frames: Path | None) -> list[GroundTruth]:
     """Ground truth from the meta.mat files of the frames listed in `frames`, or the test list."""
     reader = YcbReader(folder, objects, test_list=frames)
-    return [
-        make_ground_truth(name, *read_poses(reader.folder, name, objects), objects, index=index)
-        for index, name in enumerate(reader.test_names)
-    ]
+    gts = []
+    for index, name in enumerate(reader.test_names):
+        poses = read_poses(reader.folder / f"{name}-meta.mat", objects)
+        gts.append(make_ground_truth(name, *poses, objects, index=index))
+    return gts
 
 
 def check_source(cfg: CfgNode, source: Source) -> None:
@@ -139,3 +141,21 @@ def notes(cfg: CfgNode, source: Source) -> list[str]:
 def class_names(source: Source) -> list[str]:
     """Class names, for checkpoints."""
     return list(source.objects.names)
+
+
+def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
+    """Print the numbers of frames of dataset `name`, and write them to `json_file`."""
+    reader = source.reader
+    train, real = len(reader.train_names), len(reader.real_train_names)
+    frames = {
+        "train, photographed": real,
+        "train, rendered": train - real,
+        "test": len(reader.test_names),
+    }
+    title = f"{name}: {len(source.objects)} objects"
+    report.show_table(title, ["split", "frames"], [list(row) for row in frames.items()])
+    report.log(f"data: {source.summary()}")
+    payload = {"dataset": name, "objects": list(source.objects.names), "frames": frames}
+    if json_file is not None:
+        atomic.write_json(json_file, payload)
+    return payload

@@ -51,8 +51,3 @@ def results_table(
             line("mean of all classes, absent as 0", summary["mean_of_all_classes"], means),
         ]
     return columns, rows
-
-
-def published_note(published: Mapping[str, Any]) -> str:
-    """One line on the source of the published numbers and their reliability."""
-    return f"{published['method']}: {published['source']} ({published['status']})"

@@ -10,7 +10,7 @@ from ffreid.pose.data.batch import SkippedFrame, collate
 from ffreid.pose.data.dataset import EvalSet
 from ffreid.pose.data.meshes import read_xyz_meshes
 from ffreid.pose.data.ycb import YcbReader
-from ffreid.pose.inference import FrameResult, Voting, evaluate_frames, pose_rows
+from ffreid.pose.inference import FrameResult, evaluate_frames, pose_rows
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.toy.dataset import toy_object_models
 from tests.makers import toy_folder
@@ -38,7 +38,7 @@ def results(scene: tuple[Path, ObjectModels]) -> list[FrameResult]:
         None,
         objects,
         read_xyz_meshes(folder, objects),
-        Voting(),
+        {"relabel": True},
         device=torch.device("cpu"),
         keep_images=1,
     )

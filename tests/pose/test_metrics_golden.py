@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ffreid.pose.metrics import add, adds, auc
-from ffreid.pose.voting.kabsch import best_fit_transform
+from ffreid.pose.voting.frame import best_fit_transform
 from tests.golden import arrays, facts, recordings
 
 pytestmark = pytest.mark.golden

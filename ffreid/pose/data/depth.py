@@ -56,7 +56,14 @@ def fill_steps(
     yield "in", metres
     inverted = _where(metres > EMPTY, np.float32(max_depth) - metres, metres)
     yield "inverted", inverted
-    dilated = _dilate_bands(metres, inverted)
+    # Far, middle and near surfaces are dilated by small, larger and largest crosses; near wins.
+    far, near = metres > 2.0, (metres > EMPTY) & (metres <= 1.0)
+    middle = (metres > 1.0) & (metres <= 2.0)
+    dilated = inverted
+    for band, size in ((far, 3), (middle, 5), (near, 7)):
+        cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (size, size))
+        grown = cv2.dilate(inverted * band, cross)
+        dilated = _where(grown > EMPTY, grown, dilated)
     yield "dilated", dilated
     closed = cv2.morphologyEx(dilated, cv2.MORPH_CLOSE, FULL_5).astype(np.float32, copy=False)
     yield "closed", closed
@@ -84,19 +91,6 @@ def fill_steps(
         filled = _where(valid, cv2.bilateralFilter(filled, 5, 0.5, 2.0), filled)
     yield "smoothed", filled
     yield "out", _where(filled > EMPTY, np.float32(max_depth) - filled, filled)
-
-
-def _dilate_bands(metres: Depth, inverted: Depth) -> Depth:
-    """Dilate far, middle and near surfaces by small, larger and largest crosses; near wins."""
-    far = metres > 2.0
-    middle = (metres > 1.0) & (metres <= 2.0)
-    near = (metres > EMPTY) & (metres <= 1.0)
-    dilated = inverted
-    for band, size in ((far, 3), (middle, 5), (near, 7)):
-        cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (size, size))
-        grown = cv2.dilate(inverted * band, cross)
-        dilated = _where(grown > EMPTY, grown, dilated)
-    return dilated
 
 
 def _below_top(depth: Depth) -> Mask:

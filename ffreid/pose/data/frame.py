@@ -64,14 +64,7 @@ def check_poses(path: Path, poses: npt.NDArray[np.floating[Any]]) -> None:
 def frame_from_arrays(
     rgb: npt.ArrayLike, depth: npt.ArrayLike, intrinsics: npt.ArrayLike, depth_scale: float
 ) -> Frame:
-    """Make a frame without labels and poses.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-        depth: (H, W) numbers; 0, NaN or infinity where nothing was measured.
-        intrinsics: (3, 3) camera matrix, pixels.
-        depth_scale: units per metre.
-    """
+    """Make a frame without labels and poses; arguments as for `PoseModel.predict`."""
     colours, measured = _as_array("rgb", rgb), _as_array("depth", depth)
     matrix = _as_array("intrinsics", intrinsics)
     shapes = f"rgb is {_describe(colours)}, depth is {_describe(measured)}"

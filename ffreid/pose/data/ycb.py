@@ -54,13 +54,9 @@ class YcbReader:
     every seventh frame of each sequence in ``train.txt`` with all of ``data_syn``. Lists are read
     when first used: testing needs no training list.
 
-    Args:
-        folder: the dataset's folder or its parent.
-        objects: of the class ids.
-        intrinsics: ``ycb`` for the two cameras of YCB-Video by sequence number, ``meta`` for every
-            frame's ``intrinsic_matrix``.
-        train_list: file of training frames, e.g. ``data/0001/000001`` per line.
-        test_list: the same for testing.
+    `folder` is the dataset's folder or its parent. `intrinsics` are ``ycb`` for the two cameras of
+    YCB-Video by sequence number, ``meta`` for every frame's ``intrinsic_matrix``. Lists have a
+    frame per line, e.g. ``data/0001/000001``.
     """
 
     policy: Policy = "ycb"
@@ -134,7 +130,7 @@ class YcbReader:
         _check_ids(paths[2], labels, self.objects, lowest=0)
         path = self.folder / f"{name}-meta.mat"
         meta = _read_meta(path, self.intrinsics == "meta")
-        class_ids, poses = _parse_poses(path, meta, self.objects)
+        class_ids, poses = read_poses(path, self.objects, meta)
         depth_scale = np.asarray(meta["factor_depth"], np.float64).reshape(-1)
         if depth_scale.size != 1 or not np.isfinite(depth_scale[0]) or depth_scale[0] <= 0:
             raise UserError(
@@ -199,16 +195,10 @@ def _read_names(path: Path) -> list[str]:
 
 
 def read_poses(
-    folder: Path, name: str, objects: ObjectModels
+    path: Path, objects: ObjectModels, meta: dict[str, Any] | None = None
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Read a frame's class ids (M,) and poses (M, 3, 4), metres, from its meta.mat alone."""
-    path = folder / f"{name}-meta.mat"
-    return _parse_poses(path, _read_meta(path, False), objects)
-
-
-def _parse_poses(
-    path: Path, meta: dict[str, Any], objects: ObjectModels
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Class ids (M,) and poses (M, 3, 4), metres, of a meta.mat file, or of its contents `meta`."""
+    meta = _read_meta(path, False) if meta is None else meta
     try:
         class_ids = np.asarray(meta["cls_indexes"]).reshape(-1).astype(np.int32)
         poses = np.asarray(meta["poses"], np.float64)

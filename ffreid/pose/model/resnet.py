@@ -9,6 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ffreid.engine.checkpoints.pretrained import imagenet_weights, wrong_network_error
+
+PLACES = {
+    "conv1": "cnn_pre_stages.0",
+    "bn1": "cnn_pre_stages.1",
+    "layer1": "cnn_ds_stages.0",
+    "layer2": "cnn_ds_stages.1",
+    "layer3": "cnn_ds_stages.2.0",
+    "layer4": "cnn_ds_stages.2.1",
+}
+"""FFB6D's name of each part of torchvision's ``resnet34`` but the classifier."""
+
 
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions with a shortcut (He et al., CVPR 2016), without dilation."""
@@ -144,15 +156,27 @@ def up_stages() -> nn.ModuleList:
     )
 
 
-def backbone_name(torchvision_key: str) -> str | None:
-    """FFB6D's name of an entry of torchvision's ``resnet34``; None for the classifier."""
-    head, _, rest = torchvision_key.partition(".")
-    places = {
-        "conv1": "cnn_pre_stages.0",
-        "bn1": "cnn_pre_stages.1",
-        "layer1": "cnn_ds_stages.0",
-        "layer2": "cnn_ds_stages.1",
-        "layer3": "cnn_ds_stages.2.0",
-        "layer4": "cnn_ds_stages.2.1",
-    }
-    return f"{places[head]}.{rest}" if head in places else None
+def load_backbone(net: nn.Module, source: str) -> None:
+    """Load ResNet-34's ImageNet weights into FFB6D.
+
+    `source` is ``imagenet`` (torchvision's, downloaded or from its cache), ``random`` (no change),
+    or the path of torchvision's file.
+    """
+    if source == "random":
+        return
+    state = imagenet_weights("ResNet34", source)
+    current = net.state_dict()
+    renamed = {}
+    for key, value in state.items():
+        part, _, rest = key.partition(".")
+        if part in PLACES:
+            renamed[f"{PLACES[part]}.{rest}"] = value
+    prefixes = ("cnn_pre_stages", *(f"cnn_ds_stages.{i}" for i in range(3)))
+    expected = [key for key in current if key.startswith(prefixes)]
+    # Files older than PyTorch 0.4.1 have no step counters.
+    missing = [k for k in expected if k not in renamed and not k.endswith("num_batches_tracked")]
+    mismatched = [k for k, v in renamed.items() if k in current and v.shape != current[k].shape]
+    unknown = [k for k in renamed if k not in current]
+    if missing or mismatched or unknown:
+        raise wrong_network_error("ResNet34", source, (missing or mismatched or unknown)[0])
+    net.load_state_dict(current | renamed)

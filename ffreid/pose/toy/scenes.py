@@ -49,14 +49,9 @@ def toy_frame(
 
     Of up to 20 scenes the first that shows three objects is used, else the one that shows most.
 
-    Args:
-        name: of the frame.
-        objects: 3 … 5 are chosen; their class ids are their positions plus 1.
-        height: of the image; a smaller image than the camera's is a window of it.
-        width: as `height`.
-        generator: random numbers.
-        synthetic: objects only, in empty space, without noise or holes.
-        intrinsics: (3, 3) camera matrix, pixels; by default YCB-Video's, scaled.
+    3 … 5 of the `objects` are chosen; their class ids are their positions plus 1. `synthetic`
+    frames show objects only, in empty space, without noise or holes. `intrinsics` are (3, 3), in
+    pixels, by default YCB-Video's, scaled; a smaller image than theirs is a window of it.
     """
     camera = toy_intrinsics(height, width) if intrinsics is None else intrinsics
     aim = np.array(np.linalg.solve(camera, [(width - 1) / 2, (height - 1) / 2, 1]), np.float64)

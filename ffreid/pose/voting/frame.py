@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ffreid.errors import UserError
 from ffreid.pose.objects import ObjectModels
-from ffreid.pose.voting.kabsch import best_fit_transform
 from ffreid.pose.voting.meanshift import mean_shift
+
+Floats = npt.NDArray[np.floating]
 
 RELABEL_WITHIN = 0.8
 """Fraction of an object's radius around its voted centre in which points are relabelled."""
@@ -18,16 +19,9 @@ RELABEL_WITHIN = 0.8
 
 @dataclass(frozen=True)
 class ObjectPose:
-    """Estimated pose of one object.
+    """Estimated pose of one object; see `ffreid.pose.predictor.Pose`.
 
-    Attributes:
-        class_id: 1 … M.
-        camera_from_object: (3, 4) float64, metres; the identity where not `solved`.
-        keypoints: (K + 1, 3) float64 voted keypoints and centre, camera frame, metres; (K, 3)
-            without the centre; zeros where not `solved`.
-        solved: False where the class was predicted but no point was left to vote; the original
-            reports the identity then and scores it.
-        votes: points that voted for the keypoints.
+    `keypoints` are (K + 1, 3) with the centre, (K, 3) without; zeros where not `solved`.
     """
 
     class_id: int
@@ -70,7 +64,6 @@ def frame_poses(
         labels: (N,) predicted class ids, 0 is background.
         centre_offsets: (N, 3) or (1, N, 3) predicted point minus centre, metres.
         keypoint_offsets: (K, N, 3) predicted point minus keypoint, metres.
-        objects: of the class ids.
         bandwidth: of mean shift, metres.
         use_centre: use the centre as one more point in the rigid fit.
         filter_clusters: only points in the cluster of the centre vote for keypoints.
@@ -151,3 +144,25 @@ def _relabel(
     nearest_distance, nearest = distances.min(dim=1)
     moves = (labels > 0) & (nearest_distance < reach[nearest])
     return torch.where(moves, class_ids[nearest].to(labels.dtype), labels)
+
+
+def best_fit_transform(source: Floats, target: Floats) -> npt.NDArray[np.float64]:
+    """Minimise the squared distances ``R source + t - target`` of (..., P, 3) points.
+
+    Kabsch 1976; Arun et al. 1987. Never a reflection; for points in a plane or on a line one of
+    the equally good rotations.
+
+    Returns:
+        (..., 3, 4) float64 ``[R | t]``.
+    """
+    source, target = source.astype(np.float64), target.astype(np.float64)
+    source_centre, target_centre = source.mean(axis=-2), target.mean(axis=-2)
+    covariance = np.swapaxes(source - source_centre[..., None, :], -1, -2) @ (
+        target - target_centre[..., None, :]
+    )
+    left, _, right = np.linalg.svd(covariance)
+    mirrored = np.linalg.det(left @ right) < 0
+    right[mirrored, 2] *= -1
+    rotation = np.swapaxes(left @ right, -1, -2)
+    translation = target_centre - (rotation @ source_centre[..., None])[..., 0]
+    return np.concatenate([rotation, translation[..., None]], axis=-1)

@@ -7,8 +7,8 @@ import torch
 from torchvision.models import resnet34
 
 from ffreid.errors import UserError
-from ffreid.pose.model.backbone import load_backbone
 from ffreid.pose.model.ffb6d import FFB6D, set_point_momentum
+from ffreid.pose.model.resnet import load_backbone
 from tests.pose.model.recipes import ALIASES, as_inputs, fill, raw_inputs
 
 CPU = torch.device("cpu")

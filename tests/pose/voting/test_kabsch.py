@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ffreid.pose.voting.kabsch import best_fit_transform
+from ffreid.pose.voting.frame import best_fit_transform
 
 Matrix = npt.NDArray[np.float64]
 
