@@ -42,20 +42,14 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return list(one) == list(other) and all(one[key] is other[key] for key in one)
 
 
-@pytest.mark.parametrize(("classes", "name"), [(2, "linemod"), (22, "ycb")])
-def test_classes_and_keypoints_follow_from_shapes(classes: int, name: str) -> None:
-    info = identified(old_files.ffb6d(state(classes)))
-    assert info.facts == {"classes": classes, "keypoints": 8, "data set": name}
-
-
-def test_the_network_of_another_data_set_has_no_data_set() -> None:
-    other = state() | {
-        convert.SEGMENTATION: torch.zeros(6, 128, 1),
-        convert.KEYPOINTS: torch.zeros(27, 128, 1),
-    }
-    info = identified({"model": other})
-    assert info.facts == {"classes": 6, "keypoints": 9}
-    assert info.unknown[0][0] == "object names"
+def test_classes_and_keypoints_follow_from_shapes() -> None:
+    for classes, name in ((2, "linemod"), (22, "ycb")):
+        info = identified(old_files.ffb6d(state(classes)))
+        assert info.facts == {"classes": classes, "keypoints": 8, "data set": name}
+    sizes = {convert.SEGMENTATION: 6, convert.KEYPOINTS: 27}
+    heads = {key: torch.zeros(size, 128, 1) for key, size in sizes.items()}
+    info = identified({"model": state() | heads})
+    assert (info.facts, info.unknown[0][0]) == ({"classes": 6, "keypoints": 9}, "object names")
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.module."])

@@ -14,7 +14,7 @@ from ffreid.pose.model.ffb6d import FFB6D
 from tests import old_files
 from tests.fuzz import is_equal
 from tests.golden import arrays, facts, manifest, recordings
-from tests.pose.model.recipes import as_inputs, raw_inputs, weight
+from tests.pose.model.recipes import as_inputs, raw_inputs, strided, weight
 
 pytestmark = pytest.mark.golden
 CASES = recordings("ffb6d", "net_small*.npz")
@@ -49,15 +49,9 @@ def test_an_old_file_reproduces_the_recorded_outputs_and_converts_back(
     inputs = [meta[name] for name in ("seed", "bs", "h", "w", "n_pts", "n_classes")]
     with torch.inference_mode():
         outputs = net(as_inputs(raw_inputs(*inputs)))
-    step = meta["point_stride"]
-    recorded = arrays("ffb6d", stem)
-    ours = {
-        "pred_rgbd_segs": outputs.segmentation[:, :, ::step],
-        "pred_kp_ofs": outputs.keypoint_offsets[:, :, ::step],
-        "pred_ctr_ofs": outputs.centre_offsets[:, :, ::step],
-    }
-    for name, value in ours.items():
-        np.testing.assert_allclose(value.numpy(), recorded[f"eval/{name}"], rtol=0, atol=1e-4)
+    for name, value in strided(outputs, meta["point_stride"]).items():
+        recorded = arrays("ffb6d", stem)[f"eval/{name}"]
+        np.testing.assert_allclose(value.numpy(), recorded, rtol=0, atol=1e-4)
 
     back = convert(result.written, to="original", legacy=legacy).written
     assert back is not None

@@ -48,34 +48,30 @@ def write_bop_csv(path: Path, shift_mm: float) -> None:
     path.write_text("\n".join(lines))
 
 
-def evaluated(root: Path, *words: object) -> Any:
-    arguments = [
-        "--root",
-        root,
-        "--json",
-        root / "result.json",
-        "--predictions",
-        root / "poses.csv",
-    ]
+def evaluated(root: Path, words: str = "") -> Any:
+    files = f"--json {root}/result.json --predictions {root}/poses.csv"
     with pytest.raises(SystemExit) as caught:
-        main(["eval", "--dataset", "ycb", *map(str, [*arguments, *words])])
+        main(f"eval --dataset ycb --root {root} {files} {words}".split())
     assert caught.value.code == 0
     return json.loads((root / "result.json").read_text())
 
 
 def test_a_bop_file_is_scored_against_meta_files(root: Path) -> None:
     write_bop_csv(root / "poses.csv", shift_mm=10.0)
-    pooled = evaluated(root, "--frames", root / "frames.txt")["results"]["pooled"]
+    pooled = evaluated(root, f"--frames {root}/frames.txt")["results"]["pooled"]
     assert (pooled["instances"], pooled["missed"]) == (4, 1)
     # Three of four are 10 mm off: up to there the first of them counts (1/4), from there all (3/4).
     assert pooled["ADD_auc"] == pytest.approx(10 * 0.25 + 90 * 0.75, abs=0.01)
     assert pooled["keypoint_error_detected_m"] == pytest.approx(0.01, abs=1e-6)
 
 
-def test_the_frames_may_come_from_the_test_list(root: Path) -> None:
+def test_the_frames_may_come_from_the_test_list(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (root / "image_sets").mkdir()
     (root / "image_sets/keyframe.txt").write_text("\n".join(NAMES))
     write_bop_csv(root / "poses.csv", shift_mm=0.0)
     result = evaluated(root)
+    assert "published: FFB6D: " in capsys.readouterr().out
     assert result["frames"] == 2
     assert result["results"]["classes"][OBJECTS.name(2)]["ADD_auc"] == pytest.approx(100, abs=0.01)

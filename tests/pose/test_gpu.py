@@ -7,7 +7,8 @@ import torch
 from ffreid.engine.batchnorm import synchronise
 from ffreid.engine.task import Progress
 from ffreid.engine.train_step import TrainStep
-from ffreid.pose.data.batch import GroundTruth, PoseBatch
+from ffreid.pose.data.batch import PoseBatch
+from ffreid.pose.data.sample import make_ground_truth
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ycb_objects
 from ffreid.pose.task import PoseTask
@@ -33,11 +34,7 @@ def _net() -> FFB6D:
 def noise(batch: int, height: int, width: int, points: int) -> PoseBatch:
     """A batch of noise."""
     raw = raw_inputs(7, batch, height, width, points, CLASSES)
-    nothing = np.zeros((0, 3), np.float32)
-    gt = GroundTruth(
-        0, "made up", np.zeros(0, np.int32), np.zeros((0, 3, 4), np.float32),
-        nothing[:, None], nothing, np.eye(3),
-    )  # fmt: skip
+    gt = make_ground_truth("none", np.zeros(0, np.int32), np.zeros((0, 3, 4)), ycb_objects())
     return PoseBatch(as_inputs(raw), as_targets(raw), (gt,) * batch)
 
 

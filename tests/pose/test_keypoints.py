@@ -1,5 +1,7 @@
 """Farthest points on points whose distances are plain to see."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,19 +19,17 @@ def test_each_point_is_the_farthest_from_those_before() -> None:
         assert chosen[step] == gaps.argmax()
 
 
-def test_the_first_point_can_be_chosen() -> None:
-    assert farthest_points(LINE, 3, start=1).tolist() == [1, 3, 2]
-
-
-def test_without_a_start_it_begins_farthest_from_the_boxs_centre() -> None:
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ({"start": 1}, [1, 3, 4]),
+        ({}, [0, 3, 4]),  # the first is the farthest from the box's centre, which is the last
+        ({"init_centre": True}, [0, 3, 1]),
+    ],
+)
+def test_the_first_point_and_the_centre(options: dict[str, Any], chosen: list[int]) -> None:
     points = np.vstack([LINE, [[5.0, 0, 0]]])
-    assert farthest_points(points, 3).tolist() == [0, 3, 4]
-
-
-def test_the_centre_can_count_as_chosen() -> None:
-    points = np.vstack([LINE, [[5.0, 0, 0]]])
-    # The point at 5 is the centre itself, so the next lies between it and an end.
-    assert farthest_points(points, 3, init_centre=True).tolist() == [0, 3, 1]
+    assert farthest_points(points, 3, **options).tolist() == chosen
 
 
 @pytest.mark.parametrize("count", [0, 5])

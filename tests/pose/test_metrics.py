@@ -20,27 +20,19 @@ def _moved(pose: Matrix) -> list[Matrix]:
     return [pose[:, :3] @ point + pose[:, 3] for point in POINTS]
 
 
-def test_add_is_the_mean_distance_between_partners() -> None:
-    pairs = zip(_moved(PREDICTED), _moved(TRUE), strict=True)
-    expected = sum(np.linalg.norm(a - b) for a, b in pairs) / len(POINTS)
-    assert add(POINTS, PREDICTED, TRUE) == pytest.approx(expected)
+def test_add_and_adds_are_mean_distances_to_partners_and_to_the_nearest() -> None:
+    predicted, true = _moved(PREDICTED), _moved(TRUE)
+    partners = [np.linalg.norm(p - t) for p, t in zip(predicted, true, strict=True)]
+    assert add(POINTS, PREDICTED, TRUE) == pytest.approx(np.mean(partners))
+    nearest = [min(np.linalg.norm(p - t) for p in predicted) for t in true]
+    assert adds(POINTS, PREDICTED, TRUE) == pytest.approx(np.mean(nearest))
 
 
-def test_adds_is_the_mean_distance_from_true_to_nearest_predicted() -> None:
-    nearest = [min(np.linalg.norm(p - t) for p in _moved(PREDICTED)) for t in _moved(TRUE)]
-    assert adds(POINTS, PREDICTED, TRUE) == pytest.approx(sum(nearest) / len(POINTS))
-
-
-def test_adds_in_the_objects_frame_is_the_same() -> None:
-    tree = cKDTree(POINTS)
-    in_frame, plain = adds(POINTS, PREDICTED, TRUE, tree=tree), adds(POINTS, PREDICTED, TRUE)
-    assert in_frame == pytest.approx(plain, abs=1e-7)
-
-
-def test_a_prediction_that_is_not_rigid_is_not_searched_in_the_objects_frame() -> None:
-    stretched = PREDICTED * [1.1, 1, 1, 1]
-    with_tree = adds(POINTS, stretched, TRUE, tree=cKDTree(POINTS))
-    assert with_tree == pytest.approx(adds(POINTS, stretched, TRUE), abs=1e-12)
+@pytest.mark.parametrize("stretch", [1.0, 1.1])
+def test_adds_with_a_tree_is_the_same_also_for_poses_that_are_not_rigid(stretch: float) -> None:
+    predicted = PREDICTED * [stretch, 1, 1, 1]
+    with_tree = adds(POINTS, predicted, TRUE, tree=cKDTree(POINTS))
+    assert with_tree == pytest.approx(adds(POINTS, predicted, TRUE), abs=1e-7)
 
 
 def test_the_zero_pose_costs_the_distance_from_the_camera() -> None:

@@ -111,16 +111,13 @@ def test_invalid_text_files_are_named(
         read_predictions(folder, OBJECTS, frames)
 
 
-def test_text_poses_need_a_list_of_frames(folder: Path) -> None:
+def test_a_missing_path_or_list_of_frames_is_named(folder: Path, frames: Path) -> None:
+    for name in ("nowhere", "nowhere.csv"):
+        with pytest.raises(UserError, match="nowhere"):
+            read_predictions(folder / name, OBJECTS, frames)
     with pytest.raises(UserError) as caught:
         read_predictions(folder, OBJECTS, None)
     assert "--frames" in caught.value.hint
-
-
-@pytest.mark.parametrize("name", ["nowhere", "nowhere.csv"])
-def test_a_missing_path_is_named(tmp_path: Path, frames: Path, name: str) -> None:
-    with pytest.raises(UserError, match="nowhere"):
-        read_predictions(tmp_path / name, OBJECTS, frames)
 
 
 def read_csv(folder: Path, *lines: str) -> Predictions:

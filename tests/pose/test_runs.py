@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from ffreid import runner
 from ffreid.cli import main
 from ffreid.engine.checkpoints import io
 from ffreid.pose import build, sources
@@ -167,14 +166,6 @@ def test_a_run_of_another_length_is_not_resumed(
     assert exit_code(line(place, "train", "longer", resume)) == 2
     message = f"was trained with TRAIN.STEPS {STEPS}, this run has {STEPS + 1}"
     assert message in capsys.readouterr().err
-
-
-def test_a_stopped_run_has_a_checkpoint(place: Path) -> None:
-    words = shlex.split(f"{SETTINGS} TRAIN.STEPS {STEPS} TRAIN.EVAL_POSES false")
-    cfg = compose("toy-pose", root=place / "toy", output=place, tag="stopped", pairs=words)
-    folder = runner.train(cfg, stop_at=1)
-    assert io.load(folder / LAST)["step"] == 1
-    assert [row["step"] for row in metrics(folder)][-1] == 1
 
 
 EXACT = "TRAIN.STEPS 2 TRAIN.PRECISION fp64 MODEL.DROPOUT false"

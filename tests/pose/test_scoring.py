@@ -50,24 +50,15 @@ def test_the_first_pose_of_a_class_is_scored_with_its_first_k_keypoints() -> Non
     assert score.keypoint_error == pytest.approx(0.5)
 
 
-def test_a_missed_object_is_scored_at_zeros_and_marked() -> None:
+def test_missed_objects_are_scored_at_zeros_and_unsolved_ones_as_they_are() -> None:
     (score,) = score_frame(_gt(3), [], OBJECTS, {3: CUBE}, trees=mesh_trees({3: CUBE}))
     assert (score.detected, score.solved) == (False, False)
     expected = np.linalg.norm(CUBE + np.array([0, 0, 0.8]), axis=1).mean()
     assert (score.add, score.adds) == pytest.approx((expected, expected), abs=1e-6)
     assert score.keypoint_error == pytest.approx(1.0)
-
-
-def test_an_unsolved_object_is_scored_as_it_is_and_marked() -> None:
     (score,) = score_frame(_gt(3), [_pose(3, solved=False)], OBJECTS, {3: CUBE})
     assert (score.detected, score.solved) == (True, False)
     assert score.add == pytest.approx(0.0, abs=1e-7)
-
-
-def test_known_diameters_are_used_before_the_meshes() -> None:
-    objects = linemod_objects("ape")
-    assert objects.diameters is not None
-    assert diameters(objects, {1: CUBE}) == {1: objects.diameters[0]}
 
 
 @pytest.mark.parametrize(
@@ -82,8 +73,13 @@ def test_known_diameters_are_used_before_the_meshes() -> None:
     ],
     ids=["solid", "flat", "tilted plane", "line", "point", "pair"],
 )
-def test_diameter_is_the_largest_distance(points: npt.NDArray[np.floating], largest: float) -> None:
+def test_diameter_is_the_datasets_or_the_largest_distance(
+    points: npt.NDArray[np.floating], largest: float
+) -> None:
     assert diameters(OBJECTS, {2: points})[2] == pytest.approx(largest, abs=1e-7)
+    objects = linemod_objects("ape")
+    assert objects.diameters is not None
+    assert diameters(objects, {1: points}) == {1: objects.diameters[0]}
 
 
 def test_summary_pools_and_averages_with_and_without_absent_classes() -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from ffreid.pose.data.batch import GroundTruth
+from ffreid.pose.data.sample import make_ground_truth
 from ffreid.pose.objects import ObjectModels, linemod_objects, ycb_objects
 from ffreid.pose.resources import resource
 from ffreid.pose.scoring import InstanceScore, diameters, mesh_trees, score_frame, summarise
@@ -36,23 +36,6 @@ def _voted(
     return frame_poses(points, labels, centre, keypoints, objects, relabel=relabel)
 
 
-def _gt(
-    index: int, frame: str, poses: npt.NDArray[Any], class_ids: list[int], objects: ObjectModels
-) -> GroundTruth:
-    keypoints = objects.keypoints[np.array(class_ids) - 1]
-    centres = objects.centres[np.array(class_ids) - 1]
-    rotations, shifts = poses[:, :, :3], poses[:, None, :, 3]
-    return GroundTruth(
-        index=index,
-        name=frame,
-        class_ids=np.array(class_ids, np.int32),
-        camera_from_object=poses,
-        keypoints_camera=keypoints @ rotations.transpose(0, 2, 1) + shifts,
-        centres_camera=(rotations @ centres[..., None])[..., 0] + shifts[:, 0],
-        intrinsics=np.eye(3),
-    )
-
-
 def _ycb_scores(
     stem: str, voted: bool
 ) -> tuple[list[InstanceScore], ObjectModels, dict[int, float]]:
@@ -60,8 +43,8 @@ def _ycb_scores(
     mesh = {int(key[5:]): data[key] for key in data if key.startswith("mesh/")}
     scores: list[InstanceScore] = []
     for index, frame in enumerate(_frames(data)):
-        ids = [int(c) for c in data[f"{frame}/cls_ids"].ravel()]
-        gt = _gt(index, frame, data[f"{frame}/RTs"][: len(ids)], ids, objects)
+        ids = data[f"{frame}/cls_ids"].ravel().astype(np.int32)
+        gt = make_ground_truth(frame, ids, data[f"{frame}/RTs"][: len(ids)], objects, index=index)
         if voted:
             poses = _voted(data, frame, objects, relabel=True)
         else:
@@ -89,12 +72,13 @@ def test_ycb_distances(stem: str, voted: bool) -> None:
 
 
 @pytest.mark.parametrize("stem", YCB)
-def test_ycb_tables(stem: str) -> None:
+def test_ycb_tables_and_keypoint_errors(stem: str) -> None:
     recorded = facts("ffb6d", stem)
-    summary = summarise(*_ycb_scores(stem, voted=True))
+    scores, objects, sizes = _ycb_scores(stem, voted=True)
+    summary = summarise(scores, objects, sizes)
     for ours, original in (("ADD", "add"), ("ADD-S", "adds"), ("ADD(-S)", "add_s")):
         areas = recorded[f"{original}_auc_lst"]
-        rows = [summary["classes"].get(name, {}) for name in ycb_objects().names]
+        rows = [summary["classes"].get(name, {}) for name in objects.names]
         found = [row.get(f"{ours}_auc", 0.0) for row in rows]
         assert found == pytest.approx(areas[1:], abs=0.01)
         assert summary["pooled"][f"{ours}_auc"] == pytest.approx(areas[0], abs=0.01)
@@ -102,17 +86,12 @@ def test_ycb_tables(stem: str) -> None:
         keys = "average_of_all_object", "average_over_present_classes_only"
         expected = [recorded[key][f"{original}_auc_lst"] for key in keys]
         assert [mean[f"{ours}_auc"] for mean in means] == pytest.approx(expected, abs=0.01)
-
-
-@pytest.mark.parametrize("stem", YCB)
-def test_ycb_keypoint_errors(stem: str) -> None:
-    recorded = facts("ffb6d", stem)["pred_kp_errs"]
-    scores, objects, sizes = _ycb_scores(stem, voted=True)
+    errors = recorded["pred_kp_errs"]
     for class_id in objects.class_ids:
         own = [score.keypoint_error for score in scores if score.class_id == class_id]
-        assert own == pytest.approx(recorded[class_id], abs=DRIFT)
-    flat = [error for errors in recorded for error in errors]
-    mean = summarise(scores, objects, sizes)["pooled"]["keypoint_error_m"]
+        assert own == pytest.approx(errors[class_id], abs=DRIFT)
+    flat = [error for of_class in errors for error in of_class]
+    mean = summary["pooled"]["keypoint_error_m"]
     assert mean == pytest.approx(sum(flat) / len(flat), abs=DRIFT)
 
 
@@ -124,7 +103,8 @@ def test_linemod_tables(stem: str) -> None:
     objects, mesh = linemod_objects(names[int(number)]), {1: data["mesh"]}
     scores: list[InstanceScore] = []
     for index, frame in enumerate(_frames(data)):
-        gt = _gt(index, frame, data[f"{frame}/RT"][None].astype(np.float32), [1], objects)
+        pose = data[f"{frame}/RT"][None]
+        gt = make_ground_truth(frame, np.ones(1, np.int32), pose, objects, index=index)
         scores += score_frame(gt, _voted(data, frame, objects, relabel=False), objects, mesh)
 
     sizes = diameters(objects, mesh)

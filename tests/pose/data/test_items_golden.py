@@ -115,45 +115,25 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return item, fact, frame, sample
 
 
-def test_the_camera_is_that_of_the_recording(made: Made) -> None:
-    _, fact, frame, _ = made
+def test_inputs_are_as_recorded(made: Made) -> None:
+    item, fact, frame, sample = made
     np.testing.assert_allclose(frame.intrinsics, fact["K"], rtol=1e-12)
-
-
-def test_points_are_chosen_as_recorded(made: Made) -> None:
-    item, _, _, sample = made
     np.testing.assert_array_equal(sample.inputs.choose, item["out_choose"][0])
-
-
-def test_the_image_is_as_recorded(made: Made) -> None:
-    item, fact, _, sample = made
-    rgb = sample.inputs.rgb.numpy()
-    recorded = fact["checksums"]["rgb"]
+    rgb, recorded = sample.inputs.rgb.numpy(), fact["checksums"]["rgb"]
     assert rgb.astype(float).sum() == recorded["sum"]
     np.testing.assert_allclose(np.linalg.norm(rgb.astype(float)), recorded["l2"], rtol=1e-12)
     if "out_rgb" in item:
         np.testing.assert_array_equal(rgb, item["out_rgb"])
-
-
-def test_features_are_as_recorded(made: Made) -> None:
-    item, fact, _, sample = made
-    features = sample.inputs.features.numpy()
-    stored = item["out_cld_rgb_nrm"]
+    features, stored = sample.inputs.features.numpy(), item["out_cld_rgb_nrm"]
     np.testing.assert_allclose(thinned(features, stored), stored, atol=1e-6)
-    recorded = fact["checksums"]["cld_rgb_nrm"]
-    np.testing.assert_allclose(np.linalg.norm(features.astype(float)), recorded["l2"], rtol=1e-7)
+    norm = fact["checksums"]["cld_rgb_nrm"]["l2"]
+    np.testing.assert_allclose(np.linalg.norm(features.astype(float)), norm, rtol=1e-7)
+    if "mid_depth_filled" in item:
+        filled, stored = fill_missing(frame.depth, frame.depth_scale), item["mid_depth_filled"]
+        np.testing.assert_allclose(thinned(filled, stored), stored, atol=1e-2)
 
 
-def test_depth_is_filled_as_recorded(made: Made) -> None:
-    item, _, frame, _ = made
-    if "mid_depth_filled" not in item:
-        pytest.skip("this recording holds no filled depth")
-    filled = fill_missing(frame.depth, frame.depth_scale)
-    stored = item["mid_depth_filled"]
-    np.testing.assert_allclose(thinned(filled, stored), stored, atol=1e-2)
-
-
-def test_targets_are_as_recorded(made: Made) -> None:
+def test_targets_and_ground_truth_are_as_recorded(made: Made) -> None:
     item, _, _, sample = made
     targets = sample.targets
     np.testing.assert_array_equal(targets.labels, item["out_labels"])
@@ -162,10 +142,6 @@ def test_targets_are_as_recorded(made: Made) -> None:
         (targets.centre_offsets, "out_ctr_targ_ofst"),
     ):
         np.testing.assert_allclose(thinned(mine.numpy(), item[key]), item[key], atol=1e-6)
-
-
-def test_the_ground_truth_has_the_recorded_objects_without_padding(made: Made) -> None:
-    item, _, _, sample = made
     gt = sample.gt
     ids = item["out_cls_ids"][:, 0]
     count = int((ids > 0).sum())

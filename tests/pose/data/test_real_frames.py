@@ -6,16 +6,12 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial import cKDTree
 
-from ffreid.bench.reference_pose import reference_pyramid
 from ffreid.pose.data.batch import Sample
 from ffreid.pose.data.dataset import EvalSet, TrainSet
-from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
+from ffreid.pose.data.depth import fill_missing, normals_from_depth
 from ffreid.pose.data.linemod import LinemodReader
 from ffreid.pose.data.meshes import read_linemod_mesh, read_xyz_meshes
-from ffreid.pose.data.pyramid import build_pyramid
-from ffreid.pose.data.sample import choose_points
 from ffreid.pose.objects import linemod_objects, ycb_objects
-from tests.pose.data.pyramid_distances import pyramid_distances
 from tests.pose.realdata import real_folder
 
 CAMERA = np.array([[1066.778, 0, 312.9869], [0, 1067.487, 241.3109], [0, 0, 1]])
@@ -76,15 +72,3 @@ def test_depth_of_a_table_is_filled_and_has_normals_towards_the_camera() -> None
     inside = (slice(5, -6), slice(5, -6))
     measured = (depth > 0.1) & (depth < 1.9)
     assert (normals[..., 2][inside][measured[inside]] < -0.05).mean() > 0.9
-
-
-def test_neighbours_in_a_frame_with_holes_are_as_far_as_in_plain_searches() -> None:
-    point_map = back_project(table(), CAMERA)[::2, ::2]
-    points = point_map.reshape(-1, 3)
-    chosen = choose_points(np.flatnonzero(points[:, 2] > 0), 4096, np.random.RandomState(0))
-    cloud = points[chosen]
-    ours = pyramid_distances(build_pyramid(cloud, point_map), cloud, point_map)
-    plain = pyramid_distances(reference_pyramid(cloud, point_map), cloud, point_map)
-    for name in plain:
-        for mine, expected in zip(ours[name], plain[name], strict=True):
-            np.testing.assert_allclose(mine, expected, atol=1e-6, err_msg=name)

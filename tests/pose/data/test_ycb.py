@@ -81,17 +81,15 @@ def test_alpha_channel_and_poses_without_last_axis_are_read(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("name", FOLDER_NAMES)
-def test_the_parent_of_the_dataset_is_accepted(tmp_path: Path, name: str) -> None:
+def test_the_parent_is_accepted_and_may_have_the_lists(tmp_path: Path, name: str) -> None:
     write_ycb_frame(tmp_path / name, NAME, **flat_scene())
     write_ycb_lists(tmp_path / name, [NAME], [NAME])
     assert YcbReader(tmp_path, OBJECTS).folder == tmp_path / name
-    assert YcbReader(tmp_path / name, OBJECTS).folder == tmp_path / name
-
-
-def test_lists_may_be_in_the_parent(tmp_path: Path) -> None:
-    write_ycb_frame(tmp_path / "YCB_Video_Dataset", NAME, **flat_scene())
-    write_ycb_lists(tmp_path, [NAME], [NAME])
-    assert YcbReader(tmp_path, OBJECTS).test_names == [NAME]
+    reader = YcbReader(tmp_path / name, OBJECTS)
+    assert reader.folder == tmp_path / name
+    lists = tmp_path / name / "dataset_config"
+    lists.rename(reader.folder.parent / "dataset_config")
+    assert reader.test_names == [NAME]
 
 
 def test_lists_can_be_replaced(folder: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ffreid.pose.data.batch import Inputs, Targets
+from ffreid.pose.model.ffb6d import Outputs
 
 ALIASES = {
     "cnn_up_stages.3.1.0.weight": "cnn_up_stages.2.0.0.weight",
@@ -112,3 +113,12 @@ def without_dropout(net: nn.Module) -> nn.Module:
         if isinstance(module, nn.Dropout2d):
             module.p = 0.0
     return net
+
+
+def strided(outputs: Outputs, step: int) -> dict[str, Tensor]:
+    """Every `step`-th point of the outputs, under the original's names, as recorded."""
+    return {
+        "pred_rgbd_segs": outputs.segmentation[:, :, ::step],
+        "pred_kp_ofs": outputs.keypoint_offsets[:, :, ::step],
+        "pred_ctr_ofs": outputs.centre_offsets[:, :, ::step],
+    }

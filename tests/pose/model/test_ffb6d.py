@@ -75,7 +75,7 @@ def test_point_momentum_is_set_in_the_point_branch_alone() -> None:
     assert momenta == {(True, 0.2), (False, 0.1)}
 
 
-def test_imagenet_weights_come_from_torchvisions_file(tmp_path: Path) -> None:
+def test_imagenet_weights_come_from_torchvisions_file_alone(tmp_path: Path) -> None:
     file = tmp_path / "resnet34.pth"
     expected = resnet34(weights=None).state_dict()
     torch.save(expected, file)
@@ -89,11 +89,7 @@ def test_imagenet_weights_come_from_torchvisions_file(tmp_path: Path) -> None:
     }
     for own, name in pairs.items():
         torch.testing.assert_close(ours[own], expected[name], rtol=0, atol=0)
-
-
-def test_another_networks_weights_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "other.pth"
     torch.save({"conv1.weight": torch.zeros(1)}, file)
     with pytest.raises(UserError, match="is not a ResNet-34") as caught:
-        load_backbone(FFB6D(2), str(file))
+        load_backbone(net, str(file))
     assert "MODEL.BACKBONE random" in caught.value.hint

@@ -10,7 +10,7 @@ import torch
 
 from ffreid.pose.model.ffb6d import FFB6D, Outputs
 from tests.golden import arrays, facts, manifest, recordings
-from tests.pose.model.recipes import as_inputs, fill, raw_inputs, without_dropout
+from tests.pose.model.recipes import as_inputs, fill, raw_inputs, strided, without_dropout
 
 pytestmark = pytest.mark.golden
 CASES = recordings("ffb6d", "net_*.npz")
@@ -63,13 +63,7 @@ def test_outputs_are_the_recorded_ones(case: dict[str, Any], mode: str) -> None:
     }
     if not recorded:
         pytest.skip(f"{case['stem']} holds no {mode} outputs")
-    outputs = _run(case, mode)
-    step = case["meta"]["point_stride"]
-    ours = {
-        "pred_rgbd_segs": outputs.segmentation[:, :, ::step],
-        "pred_kp_ofs": outputs.keypoint_offsets[:, :, ::step],
-        "pred_ctr_ofs": outputs.centre_offsets[:, :, ::step],
-    }
+    ours = strided(_run(case, mode), case["meta"]["point_stride"])
     for name, value in recorded.items():
         np.testing.assert_allclose(ours[name].numpy(), value, rtol=0, atol=TOLERANCE[mode])
 

@@ -10,20 +10,12 @@ import pytest
 import scipy.io
 
 from ffreid.pose.toy.dataset import ensure_toy, toy_object_models
-from ffreid.pose.toy.objects import toy_objects, uniform
-from ffreid.pose.toy.render import Solid, pixel_rays
-from ffreid.pose.toy.scenes import Scene, capture, toy_intrinsics
-from ffreid.pose.toy.shapes import Ellipsoid
+from ffreid.pose.toy.objects import toy_objects
+from ffreid.pose.toy.render import pixel_rays
+from ffreid.pose.toy.scenes import toy_intrinsics
 from tests.makers import toy_folder
 
-SIZES: dict[str, Any] = {
-    "frames": 2,
-    "test_frames": 1,
-    "synthetic": 1,
-    "height": 48,
-    "width": 64,
-    "seed": 0,
-}
+SIZES = dict[str, Any](frames=2, test_frames=1, synthetic=1, height=48, width=64, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -133,24 +125,6 @@ def test_synthetic_frames_are_exact_objects_in_empty_space(toy: Path) -> None:
     np.testing.assert_array_equal(depth > 0, labels > 0)
     assert not read(toy, name, "color")[labels == 0].any()
     assert np.abs(surface_distance(toy, name)).max() < 1e-4
-
-
-def test_hardly_visible_objects_are_neither_listed_nor_labelled() -> None:
-    solids = [
-        Solid(
-            Ellipsoid((half, half, half)),
-            uniform((0.5, 0.5, 0.5)),
-            np.column_stack([np.eye(3), [x, 0, 0.7]]),
-            label,
-        )
-        for half, x, label in ((0.05, 0.0, 2), (0.004, 0.1, 1))
-    ]
-    scene = Scene(tuple(solids), np.array([0.0, -1, 0]), noise_free=True)
-    camera, generator = toy_intrinsics(96, 128), np.random.default_rng(0)
-    frame = capture("name", scene, camera, height=96, width=128, generator=generator)
-    assert frame.class_ids.tolist() == [2]
-    assert set(np.unique(frame.labels)) == {0, 2}
-    assert frame.depth[48, 62 + round(213 * 0.1 / 0.7)] > 0  # but it is in the images
 
 
 def test_the_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
