@@ -106,16 +106,18 @@ def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tup
     state, line = convert.convert_any(io.load(path), path)
     if line and group.rank() == 0:
         log(line)
-    state = convert.add_class_names(state, objects.names, path)
     weights = state.get("parts", {}).get("net")
     if weights is None:
         raise UserError(f"{path} contains no FFB6D weights", "use a run's best.pth or last.pth")
-    classes, names = state.get("classes") or [], list(objects.names)
+    names, classes = list(objects.names), state.get("classes") or []
+    count = len(classes) or state.get("class_count", 0)
+    if not classes and count == len(names):
+        classes = names  # a converted file may have only their number
     if classes != names:
         there, here = (", ".join(c[:3]) + ", …" * (len(c) > 3) for c in (classes, names))
+        listed = f" ({there})" if there else ""
         raise UserError(
-            f"{path} is for {len(classes)} objects ({there}), "
-            f"the dataset has {len(names)} ({here})",
+            f"{path} is for {count} objects{listed}, the dataset has {len(names)} ({here})",
             "use a checkpoint of this dataset (and, for LineMOD, of this --cls)",
         )
     net = FFB6D(len(objects) + 1, objects.keypoints.shape[1])

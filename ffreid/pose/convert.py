@@ -1,7 +1,7 @@
 """FFB6D checkpoints of any program in ffreid's layout, and back in the original's."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,19 +139,6 @@ def to_original(state: Mapping[str, Any]) -> dict[str, Any]:
         "optimizer_state": None if optimiser is None else to_old_optimiser(optimiser),
         "amp": LOSS_SCALE,
     }
-
-
-def add_class_names(state: Mapping[str, Any], names: Sequence[str], path: Path) -> dict[str, Any]:
-    """Add the dataset's object names to a converted checkpoint without class names."""
-    count = state.get("class_count")
-    if "classes" in state or count is None:
-        return dict(state)
-    if count != len(names):
-        raise UserError(
-            f"{path} is for {count} objects, the dataset has {len(names)}",
-            "use a checkpoint of this dataset (and, for LineMOD, of this --cls)",
-        )
-    return {**state, "classes": list(names)}
 
 
 def convert_any(raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:

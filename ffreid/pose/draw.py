@@ -115,30 +115,34 @@ def _draw_box(
 ) -> None:
     low, high = points.min(axis=0), points.max(axis=0)
     corners = box_corners((high - low) / 2) + (high + low) / 2
-    pixels, in_front = _project(camera, pose, corners)
-    for edge in EDGES:
-        if in_front[edge].all():
-            _draw_line(panel, pixels[edge], colour, thickness=1)
+    _draw_lines(panel, camera, pose, corners, [(edge, colour) for edge in EDGES], thickness=1)
 
 
 def _draw_axes(panel: RgbImage, camera: Floats, points: Floats, pose: Floats) -> None:
-    length = 0.4 * float(np.ptp(points, axis=0).max())
-    pixels, in_front = _project(camera, pose, np.eye(4, 3, -1) * length)
-    for axis, colour in enumerate(AXES, 1):
-        if in_front[[0, axis]].all():
-            _draw_line(panel, pixels[[0, axis]], colour, thickness=2)
+    ends = np.eye(4, 3, -1) * (0.4 * float(np.ptp(points, axis=0).max()))
+    axes = [([0, axis], colour) for axis, colour in enumerate(AXES, 1)]
+    _draw_lines(panel, camera, pose, ends, axes, thickness=2)
 
 
-def _draw_line(panel: RgbImage, pixels: Floats, colour: Colour, *, thickness: int) -> None:
-    """Draw from the first to the second of (2, 2) `pixels`, as far as the image reaches."""
+def _draw_lines(
+    panel: RgbImage,
+    camera: Floats,
+    pose: Floats,
+    points: Floats,
+    lines: Sequence[tuple[list[int], Colour]],
+    *,
+    thickness: int,
+) -> None:
+    """Draw lines between two of the `points` in front of the camera, as far as the image goes."""
     height, width = panel.shape[:2]
-    ends = np.rint(pixels * 2**SHIFT)
-    if np.abs(ends).max() > 2**30:
-        return
     frame = (0, 0, width << SHIFT, height << SHIFT)
-    visible, first, second = cv2.clipLine(frame, *map(tuple, ends.astype(int).tolist()))
-    if visible:
-        cv2.line(panel, first, second, colour, thickness, cv2.LINE_AA, SHIFT)
+    pixels, in_front = _project(camera, pose, points)
+    for line, colour in lines:
+        ends = np.rint(pixels[line] * 2**SHIFT)
+        if in_front[line].all() and np.abs(ends).max() <= 2**30:
+            visible, first, second = cv2.clipLine(frame, *map(tuple, ends.astype(int).tolist()))
+            if visible:
+                cv2.line(panel, first, second, colour, thickness, cv2.LINE_AA, SHIFT)
 
 
 def _project(camera: Floats, pose: Floats, points: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:

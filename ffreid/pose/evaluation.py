@@ -24,7 +24,10 @@ from ffreid.pose.objects import ObjectModels, ycb_objects
 from ffreid.pose.predictions import gt_from_folder, read_predictions, score_predictions
 from ffreid.pose.resources import resource
 from ffreid.pose.scoring import diameters, summarise
-from ffreid.pose.table import results_table
+from ffreid.report import Cell
+
+# The single number per object that LineMOD papers report.
+_LINEMOD_METRIC = "ADD(-S)<0.1d"
 
 
 def evaluate(
@@ -101,11 +104,9 @@ def evaluate_predictions(
 ) -> dict[str, Any]:
     """Score poses of another method, without images or network, and print the table.
 
-    Args:
-        cfg: of ``ycb``; its root has ``models/`` (and meta.mat files where `gt` is None).
-        predictions: folder of text files, or a BOP results CSV.
-        gt: folder of ground truth in the text format; None reads meta.mat files.
-        frames: file of frame names; None takes the test list.
+    `cfg` is of ``ycb``; its root has ``models/``, and meta.mat files where `gt`, a folder of ground
+    truth in the text format, is None. `predictions` are a folder of text files, or a BOP results
+    CSV. `frames` is a file of frame names; None takes the test list.
     """
     if cfg.DATASET != "ycb":
         raise UserError(
@@ -173,3 +174,47 @@ def draw_result(result: FrameResult, objects: ObjectModels, meshes: Meshes) -> R
         true=list(zip(gt.class_ids.tolist(), gt.camera_from_object, strict=True)),
         names={class_id: objects.name(class_id) for class_id in objects.class_ids},
     )
+
+
+def results_table(
+    summary: Mapping[str, Any], published: Mapping[str, Any] | None = None
+) -> tuple[list[str], list[list[Cell]]]:
+    """Lay out a summary from `summarise` for `show_table`: column names and rows.
+
+    The rows are the classes and, unless there is only one, all instances pooled and the two means
+    over classes; `published` numbers of the dataset are in the last columns.
+    """
+    shown = ["ADD_auc", "ADD-S_auc", "ADD(-S)_auc", "ADD(-S)<0.1d", "ADD-S<2cm"]
+    published_metrics: list[str] = []
+    if published is not None:
+        entry = next(iter(published["per_object"].values()))
+        published_metrics = list(entry) if isinstance(entry, Mapping) else [_LINEMOD_METRIC]
+
+    def heading(name: str) -> str:
+        return name.replace("_auc", " AUC")
+
+    def published_row(name: str) -> Mapping[str, float]:
+        if published is None:
+            return {}
+        entry = published["per_object"].get(name, published.get(name, {}))
+        return entry if isinstance(entry, Mapping) else {_LINEMOD_METRIC: entry}
+
+    def line(title: str, row: Mapping[str, Any], other: Mapping[str, float]) -> list[Cell]:
+        error = row.get("keypoint_error_m")
+        counts = [row.get(name) for name in ("instances", "missed", "unsolved")]
+        ours = [*(row[name] for name in shown), None if error is None else error * 1000]
+        return [title, *counts, *ours, *(other.get(name) for name in published_metrics)]
+
+    columns = ["object", "instances", "missed", "unsolved", *map(heading, shown), "keypoints mm"]
+    columns += [f"{(published or {})['method']} {heading(name)}" for name in published_metrics]
+    rows = [line(name, row, published_row(name)) for name, row in summary["classes"].items()]
+    if summary["classes_in_all"] > 1:
+        means = published_row("mean_of_classes")
+        complete = len(summary["classes"]) == summary["classes_in_all"]
+        present = summary["mean_of_present_classes"]
+        rows += [
+            line("all instances", summary["pooled"], published_row("ALL_pooled")),
+            line("mean of the classes present", present, means if complete else {}),
+            line("mean of all classes, absent as 0", summary["mean_of_all_classes"], means),
+        ]
+    return columns, rows

@@ -17,16 +17,9 @@ def farthest_points(
 ) -> npt.NDArray[np.int32]:
     """Choose points one by one, each the farthest from those chosen before.
 
-    Squared distances are float32 and the first of equals wins, as in the original.
-
-    Args:
-        points: (P, 3).
-        count: at most P.
-        start: row of the first point; None for the farthest from the bounding box's centre.
-        init_centre: treat the box's centre as already chosen; needs no `start`.
-
-    Returns:
-        (count,) int32 rows of `points`.
+    Squared distances are float32 and the first of equals wins, as in the original. The first point
+    is row `start`, or the farthest from the bounding box's centre, which counts as already chosen
+    with `init_centre`. Returns (count,) int32 rows of `points` (P, 3).
     """
     if not 1 <= count <= len(points):
         raise UserError(

@@ -65,9 +65,8 @@ def auc(distances: Sequence[float] | Floats, max_distance: float = 0.1) -> float
     if not len(within):
         return 0.0
     accuracy = np.arange(1, len(within) + 1, dtype=np.float32) / np.float32(len(distances))
-    threshold = np.concatenate([[0.0], within, [0.1]])
+    widths = np.diff(np.concatenate([[0.0], within, [0.1]]))
     height = np.concatenate([accuracy, accuracy[-1:]])
-    widths = np.diff(threshold)
     return float((widths * height).sum() * 10 * 100)
 
 

@@ -74,7 +74,7 @@ def score_predictions(
     frames are ignored. `progress` is called with the numbers of scored and of all frames.
 
     Raises:
-        UserError: no frame has both ground truth and a prediction, or a mesh is missing.
+        UserError: no frame has both ground truth and a prediction.
     """
     if not any(frame_key(gt.name) in predictions for gt in gts):
         first = next(iter(predictions), "none")
@@ -83,10 +83,6 @@ def score_predictions(
             f"no frame has both a prediction (first: {first}) and ground truth (first: {expected})",
             "use predictions and ground truth of the same frames",
         )
-    present = {int(class_id) for gt in gts for class_id in gt.class_ids}
-    if missing := sorted(present - set(mesh)):
-        names = ", ".join(objects.name(class_id) for class_id in missing)
-        raise UserError(f"no mesh of {names}", "put points.xyz in models/<object>/")
     trees = mesh_trees(mesh)
     scores: list[InstanceScore] = []
     for done, gt in enumerate(gts, start=1):

@@ -5,8 +5,7 @@ def triangular(step: int, *, low: float, high: float, half_period: int) -> float
     """Rate of a triangular cycle (Smith, WACV 2017): `low` at 0, `high` after `half_period`."""
     half_period = max(1, half_period)
     position = step % (2 * half_period)
-    share = 1 - abs(position / half_period - 1)
-    return low + (high - low) * share
+    return low + (high - low) * (1 - abs(position / half_period - 1))
 
 
 def validation_due(done: int, *, total: int, windows: int) -> bool:
@@ -15,12 +14,10 @@ def validation_due(done: int, *, total: int, windows: int) -> bool:
     A run is cut into `windows` parts; parts in which the rate falls validate 15 times, others 6
     times, and step 100 always does. (Runs shorter than 15 steps a part divide by zero there.)
     """
-    if done == 100:
-        return True
     width = max(1, total // windows)
     falling = (done // width) % 2 == 1
     every = max(1, width // (15 if falling else 6))
-    return done > 0 and done % every == 0
+    return done == 100 or (done > 0 and done % every == 0)
 
 
 def halving_momentum(step: int, *, batch: float) -> float:

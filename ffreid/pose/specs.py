@@ -4,10 +4,8 @@ import torch
 
 from ffreid.engine.specs import Size, Symbol, TensorSpec
 from ffreid.pose.data.batch import LEVELS
-from ffreid.pose.data.pyramid import STRIDES_DOWN, STRIDES_UP
+from ffreid.pose.data.pyramid import NEIGHBOURS, STRIDES_DOWN, STRIDES_UP
 
-NEIGHBOURS = 16
-"""k: neighbours of a point."""
 COUNTS = dict.fromkeys(LEVELS, 4) | {"pixels_up": 3, "points_up": 3}
 """Tensors of each field of `Inputs` that has one per level: ``neighbours_0``, …"""
 

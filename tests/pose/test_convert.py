@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from ffreid.engine.checkpoints import io
 from ffreid.engine.checkpoints.contents import NetworkInfo, identify
 from ffreid.errors import UserError
-from ffreid.pose import convert
+from ffreid.pose import build, convert
 from ffreid.pose.model.ffb6d import FFB6D
-from ffreid.pose.objects import ycb_objects
+from ffreid.pose.objects import linemod_objects, ycb_objects
 from tests import old_files
 from tests.fuzz import is_equal
 
@@ -73,13 +74,15 @@ def test_object_names_of_ycb_are_known_and_of_linemod_are_set_by_the_user() -> N
         converted({"model_state": state(22)}, DATA_CLS="ape")
 
 
-def test_the_data_set_names_the_objects_of_a_converted_file() -> None:
-    new, _ = converted({"model_state": state()})
-    assert convert.add_class_names(new, ["duck"], Path("a.pth"))["classes"] == ["duck"]
-    with pytest.raises(UserError, match=r"a\.pth is for 1 objects, the dataset has 2"):
-        convert.add_class_names(new, ["duck", "ape"], Path("a.pth"))
-    named = {"classes": ["x"], "class_count": 1}
-    assert convert.add_class_names(named, ["duck"], Path("a.pth")) == named
+def test_the_data_set_names_the_objects_of_a_converted_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(io, "load", lambda path: {"model_state": state()})
+    path, cpu = Path("a.pth"), torch.device("cpu")
+    net, _ = build.load_network(path, linemod_objects("duck"), cpu)
+    assert not net.training
+    with pytest.raises(UserError, match=r"a\.pth is for 1 objects, the dataset has 21 \(002_"):
+        build.load_network(path, ycb_objects(), cpu)
 
 
 def test_dropped_optimisers_and_ema_weights_are_noted() -> None:

@@ -11,10 +11,8 @@ from tests.golden import manifest, recordings
 
 pytestmark = pytest.mark.golden
 
-HERE = recordings("ffb6d", "fps*.npz")
 
-
-@pytest.fixture(params=HERE)
+@pytest.fixture(params=recordings("ffb6d", "fps*.npz"))
 def constants() -> Any:
     return manifest("ffb6d", "constants.json")
 

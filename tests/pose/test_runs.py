@@ -80,16 +80,13 @@ def trained(place: Path) -> Path:
     return place / "toy-pose" / "complete"
 
 
-def test_a_run_has_its_configuration_and_provenance(trained: Path) -> None:
+def test_a_run_has_its_configuration_its_provenance_and_every_loss(trained: Path) -> None:
     cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
     settings = (cfg.DATASET, cfg.TAG, cfg.TRAIN.STEPS, cfg.TRAIN.BATCH)
     assert settings == ("toy-pose", "complete", STEPS, 2)
     facts = read(trained / "run.json")
     assert (facts["seed"], facts["processes"]) == (0, 1)
     assert facts["versions"]["torch"]
-
-
-def test_a_run_logs_every_loss(trained: Path) -> None:
     rows = metrics(trained)
     steps = [row for row in rows if "train/loss" in row]
     assert [row["step"] for row in steps] == [1, 2, 3, 4]

@@ -5,11 +5,11 @@ import numpy.typing as npt
 import pytest
 
 from ffreid.pose.data.batch import GroundTruth
+from ffreid.pose.evaluation import results_table
 from ffreid.pose.metrics import auc
 from ffreid.pose.objects import linemod_objects, ycb_objects
 from ffreid.pose.resources import resource
 from ffreid.pose.scoring import InstanceScore, diameters, mesh_trees, score_frame, summarise
-from ffreid.pose.table import results_table
 from ffreid.pose.voting.frame import ObjectPose
 
 OBJECTS = ycb_objects()
@@ -123,8 +123,6 @@ def test_table_has_published_numbers_next_to_ours() -> None:
     assert not any("FFB6D" in column for column in columns)
     assert {len(row) for row in rows} == {len(columns)}
 
-
-def test_linemod_table_shows_the_published_accuracy() -> None:
     published = resource("published")["linemod"]
     summary = summarise([_score(1, 0.01)], linemod_objects("ape"), {1: 0.1})
     columns, rows = results_table(summary, published)

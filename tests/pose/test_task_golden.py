@@ -77,14 +77,10 @@ def _train_step(meta: dict[str, Any], schedule: bool) -> tuple[TrainStep, PoseBa
         momentum_batch=meta["bs"] if schedule else None,
     )
     cycle = meta["cyclic"]
+    low, high, half_period = (cycle[key] for key in ("base_lr", "max_lr", "step_size_up"))
 
     def rate(step: int) -> float:
-        return triangular(
-            max(0, step - 1),
-            low=cycle["base_lr"],
-            high=cycle["max_lr"],
-            half_period=cycle["step_size_up"],
-        )
+        return triangular(max(0, step - 1), low=low, high=high, half_period=half_period)
 
     train_step = TrainStep(
         task,

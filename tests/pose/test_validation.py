@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from ffreid.recipes import compose
 from tests.makers import toy_folder
 
 CPU = torch.device("cpu")
-POINTS, HEIGHT, WIDTH = 1024, 64, 96
+HEIGHT, WIDTH = 64, 96
 
 
 class Recorder(nn.Module):
@@ -43,13 +42,13 @@ class Recorder(nn.Module):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sizes: dict[str, Any] = {"frames": 1, "synthetic": 0, "height": HEIGHT, "width": WIDTH}
-    return toy_folder(tmp_path_factory.mktemp("toy"), test_frames=5, **sizes)
+    sizes = {"frames": 1, "test_frames": 5, "synthetic": 0, "height": HEIGHT, "width": WIDTH}
+    return toy_folder(tmp_path_factory.mktemp("toy"), **sizes)
 
 
 def config(root: Path, frames: int) -> CfgNode:
     words = f"DATA.TOY.TRAIN 1 DATA.TOY.TEST 5 DATA.TOY.HEIGHT {HEIGHT} DATA.TOY.WIDTH {WIDTH}"
-    words += f" MODEL.POINTS {POINTS} TRAIN.VALIDATE_FRAMES {frames} VOTE.MAX_POINTS 20"
+    words += f" MODEL.POINTS 1024 TRAIN.VALIDATE_FRAMES {frames} VOTE.MAX_POINTS 20"
     return compose("toy-pose", root=root, pairs=words.split())
 
 

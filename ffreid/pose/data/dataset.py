@@ -73,11 +73,9 @@ class _FrameSet:
     downscale: int = 1
 
     def read(self, name: str) -> Frame:
-        """Read and downscale a frame."""
         return downscale_frame(self.reader.read(name), self.downscale)
 
     def sample(self, frame: Frame, rng: np.random.RandomState, index: int) -> Sample | SkippedFrame:
-        """Prepare a frame for the network."""
         return make_sample(
             frame,
             self.objects,

@@ -67,13 +67,13 @@ def frame_from_arrays(
     """Make a frame without labels and poses; arguments as for `PoseModel.predict`."""
     colours, measured = _as_array("rgb", rgb), _as_array("depth", depth)
     matrix = _as_array("intrinsics", intrinsics)
-    shapes = f"rgb is {_describe(colours)}, depth is {_describe(measured)}"
     if colours.ndim != 3 or colours.shape[2] != 3 or colours.dtype != np.uint8:
         raise UserError(f"rgb is {_describe(colours)}", "pass (H, W, 3) uint8 RGB, 0 … 255")
     if measured.ndim != 2 or measured.dtype.kind not in "iuf":
         raise UserError(f"depth is {_describe(measured)}", "pass (H, W) integers or floats")
     if measured.shape != colours.shape[:2]:
-        raise UserError(shapes, "pass depth registered to rgb, of the same height and width")
+        problem = f"rgb is {_describe(colours)}, depth is {_describe(measured)}"
+        raise UserError(problem, "pass depth registered to rgb, of the same height and width")
     is_number = isinstance(depth_scale, int | float | np.number) and depth_scale is not True
     if not is_number or not 0 < depth_scale < math.inf:
         raise UserError(f"depth_scale is {depth_scale}", "pass units per metre, e.g. 1000 for mm")

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 Points = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int32]
 
-LEVELS = 4
+LEVELS, NEIGHBOURS = 4, 16
 # Pixel strides of the grids paired with the points of levels 1 … 4 on the way down, 3 … 1 up.
 STRIDES_DOWN = (4, 8, 8, 8)
 STRIDES_UP = (4, 2, 2)
@@ -39,7 +39,9 @@ class Pyramid:
     points_up: tuple[Indices, ...]
 
 
-def build_pyramid(cloud: Points, point_map: Points, *, k: int = 16, workers: int = 1) -> Pyramid:
+def build_pyramid(
+    cloud: Points, point_map: Points, *, k: int = NEIGHBOURS, workers: int = 1
+) -> Pyramid:
     """Find all neighbours that FFB6D needs for one frame.
 
     Args:

@@ -10,7 +10,7 @@ from ffreid.errors import UserError
 from ffreid.pose.data.batch import GroundTruth, Inputs, Sample, SkippedFrame, Targets
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
-from ffreid.pose.data.pyramid import build_pyramid
+from ffreid.pose.data.pyramid import NEIGHBOURS, build_pyramid
 from ffreid.pose.objects import ObjectModels
 
 # Measured pixels have more than this, in the sensor's units.
@@ -27,9 +27,7 @@ def make_sample(
     rng: np.random.RandomState,
     index: int = 0,
     fill_holes: bool,
-    k: int = 16,
     choose: npt.NDArray[np.integer[Any]] | None = None,
-    workers: int = 1,
 ) -> Sample | SkippedFrame:
     """Prepare a frame for the network.
 
@@ -38,9 +36,7 @@ def make_sample(
         rng: draws the points (not advanced where `choose` is given).
         fill_holes: fill missing depth (YCB-Video); otherwise depth is truncated to whole
             millimetres (LineMOD), from which normals and points are computed.
-        k: neighbours per point.
         choose: (N,) flat pixels to use instead of drawing them.
-        workers: threads for the neighbour search.
 
     Returns:
         The sample, or `SkippedFrame` where fewer than `MIN_POINTS` pixels have depth.
@@ -51,10 +47,10 @@ def make_sample(
             f"frame {frame.name}: {height} x {width} pixels are not multiples of 8",
             "set DATA.SHRINK so that height and width divided by it are multiples of 8",
         )
-    if points // 64 < k:
+    if points // 64 < NEIGHBOURS:
         raise UserError(
-            f"MODEL.POINTS is {points}: too few for {k} neighbours on the last level",
-            f"set MODEL.POINTS to {64 * k} or more",
+            f"MODEL.POINTS is {points}: too few for {NEIGHBOURS} neighbours on the last level",
+            f"set MODEL.POINTS to {64 * NEIGHBOURS} or more",
         )
     gt = make_ground_truth(
         frame.name,
@@ -85,7 +81,7 @@ def make_sample(
     cloud = point_map.reshape(-1, 3)[chosen]
     rows = [cloud, frame.rgb.reshape(-1, 3)[chosen], normals.reshape(-1, 3)[chosen]]
     features = np.concatenate([np.asarray(row, np.float32).T for row in rows])
-    pyramid = build_pyramid(cloud, point_map, k=k, workers=workers)
+    pyramid = build_pyramid(cloud, point_map)
     inputs = Inputs(
         rgb=torch.from_numpy(np.ascontiguousarray(frame.rgb.transpose(2, 0, 1))),
         features=torch.from_numpy(features),

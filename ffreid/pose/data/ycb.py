@@ -166,17 +166,15 @@ class YcbReader:
         return np.array(resource("ycb")["intrinsics"][camera], np.float64)
 
     def _frame_list(self, split: Literal["train", "test"], path: Path | None) -> list[str]:
+        config = f"dataset_config/{split}_data_list.txt"
+        candidates = (self.folder / config, self.folder.parent / config)
+        path = path or next((file for file in candidates if file.is_file()), None)
         if path is not None:
             return _read_names(path)
-        for base in (self.folder, self.folder.parent):
-            path = base / "dataset_config" / f"{split}_data_list.txt"
-            if path.is_file():
-                return _read_names(path)
         path = self.folder / "image_sets" / ("train.txt" if split == "train" else "keyframe.txt")
         if not path.is_file():
             raise UserError(
-                f"no list of {split} frames: neither "
-                f"{self.folder / 'dataset_config' / f'{split}_data_list.txt'} nor {path}; "
+                f"no list of {split} frames: neither {self.folder / config} nor {path}; "
                 f"{describe_folder(self.folder)}",
                 f"expected {LAYOUT}",
             )

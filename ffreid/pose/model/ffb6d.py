@@ -93,7 +93,13 @@ class FFB6D(nn.Module):
         colour = self.cnn_up_stages[3](colour)
         point = self._interpolate(3, point, skips.pop(), inputs.nearest_kept[0])
         chosen = gather(colour.flatten(2), inputs.choose.unsqueeze(2))
-        return self._heads(torch.cat([chosen, point], dim=1).squeeze(3))
+        features = torch.cat([chosen, point], dim=1).squeeze(3)
+        batch, _, points = features.shape
+        # In the original's order: the sum of the three gradients is then bitwise equal.
+        segmentation = self.rgbd_seg_layer(features)
+        keypoint = self.kp_ofst_layer(features).view(batch, self.keypoints, 3, points)
+        centre = self.ctr_ofst_layer(features).view(batch, 1, 3, points)
+        return Outputs(segmentation, keypoint.transpose(2, 3), centre.transpose(2, 3))
 
     def _down(
         self, level: int, colour: Tensor, point: Tensor, inputs: Inputs
@@ -131,14 +137,6 @@ class FFB6D(nn.Module):
             layer("p2r_fuse")(torch.cat([colour, to_colour], dim=1)),
             layer("r2p_fuse")(torch.cat([point, to_point], dim=1)),
         )
-
-    def _heads(self, features: Tensor) -> Outputs:
-        batch, _, points = features.shape
-        # In the original's order: the sum of the three gradients is then bitwise equal.
-        segmentation = self.rgbd_seg_layer(features)
-        keypoint = self.kp_ofst_layer(features).view(batch, self.keypoints, 3, points)
-        centre = self.ctr_ofst_layer(features).view(batch, 1, 3, points)
-        return Outputs(segmentation, keypoint.transpose(2, 3), centre.transpose(2, 3))
 
 
 def set_point_momentum(net: nn.Module, momentum: float) -> None:

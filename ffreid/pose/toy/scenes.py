@@ -2,13 +2,12 @@
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.toy.objects import ToyObject, marble, uniform
-from ffreid.pose.toy.render import Solid, Texture, render, sense_depth
+from ffreid.pose.toy.render import Rendering, Solid, Texture, render, sense_depth
 from ffreid.pose.toy.shapes import Box, Ellipsoid, Floats, Frustum, Shape
 
 DEPTH_SCALE = 10000.0
@@ -17,15 +16,6 @@ YCB_FOCAL, YCB_CENTRE = (1066.778, 1067.487), (312.9869, 241.3109)
 # Objects that cover a smaller fraction of the image are not annotated.
 MIN_VISIBLE = 0.003
 MIN_OBJECTS, ATTEMPTS = 3, 20
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Solids in front of the camera, and a (3,) unit vector towards the light, camera frame."""
-
-    solids: tuple[Solid, ...]
-    light: Floats
-    noise_free: bool
 
 
 def toy_intrinsics(height: int, width: int) -> Floats:
@@ -59,8 +49,9 @@ def toy_frame(
     spread = 0.9 * np.array([0.31 * width / camera[0, 0], 0.37 * height / camera[1, 1]])
     best: Frame | None = None
     for _ in range(ATTEMPTS):
-        scene = compose(objects, generator, aim=aim, spread=spread, background=not synthetic)
-        frame = capture(name, scene, camera, height=height, width=width, generator=generator)
+        solids, light = _compose(objects, generator, aim, spread, background=not synthetic)
+        image = render(solids, camera, height=height, width=width, light=light)
+        frame = _annotated(name, solids, image, camera, None if synthetic else generator)
         if best is None or len(frame.class_ids) > len(best.class_ids):
             best = frame
         if len(best.class_ids) >= min(MIN_OBJECTS, len(objects)):
@@ -69,21 +60,22 @@ def toy_frame(
     return best
 
 
-def compose(
+def _compose(
     objects: Sequence[ToyObject],
     generator: np.random.Generator,
-    *,
     aim: Floats,
     spread: Floats,
+    *,
     background: bool,
-) -> Scene:
+) -> tuple[list[Solid], Floats]:
     """Place 3 … 5 objects and some distractors on and above a table in front of a wall.
 
     Half of the objects touch the table, the others float up to 12 cm above it, all of them rotated
     at random. Centres keep three quarters of the bounding spheres' distance, so that solids rarely
     intersect. The camera is 0.7 … 1.1 m away, 20 … 65 degrees above the table, which is in
     direction `aim` (3,). `spread` (2,) is the largest distance of solids from the table's centre,
-    sideways and along, metres. Without `background` there are only the objects.
+    sideways and along, metres. Without `background` there are only the objects. Also returned is
+    a (3,) unit vector towards the light, camera frame.
     """
     camera_from_table = _camera_from_table(aim, generator)
     count = min(int(generator.integers(3, 6)), len(objects))
@@ -111,28 +103,25 @@ def compose(
         for half, pose in (((3.0, 3.0, 0.02), table), ((3.0, 0.02, 3.0), wall)):
             texture = marble(_muted_colour(generator), generator)
             solids.append(Solid(Box(half), texture, _chain(camera_from_table, pose)))
-    return Scene(tuple(solids), light, noise_free=not background)
+    return solids, light
 
 
-def capture(
+def _annotated(
     name: str,
-    scene: Scene,
+    solids: Sequence[Solid],
+    image: Rendering,
     intrinsics: Floats,
-    *,
-    height: int,
-    width: int,
-    generator: np.random.Generator,
+    noise: np.random.Generator | None,
 ) -> Frame:
-    """Render a scene; objects that cover less than 0.3 % of the image are not annotated."""
-    image = render(scene.solids, intrinsics, height=height, width=width, light=scene.light)
+    """The frame of an image; objects that cover less than 0.3 % of it are not annotated."""
     rgb, depth = image.rgb, np.rint(image.depth * DEPTH_SCALE).astype(np.uint16)
-    if not scene.noise_free:
-        noisy = rgb + 2 * generator.standard_normal(rgb.shape, np.float32)
+    if noise is not None:
+        noisy = rgb + 2 * noise.standard_normal(rgb.shape, np.float32)
         rgb = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
-        depth = sense_depth(image.depth, image.facing, scale=DEPTH_SCALE, generator=generator)
+        depth = sense_depth(image.depth, image.facing, scale=DEPTH_SCALE, generator=noise)
     annotated = [
         solid
-        for solid in sorted(scene.solids, key=lambda solid: solid.label)
+        for solid in sorted(solids, key=lambda solid: solid.label)
         if solid.label and (image.labels == solid.label).mean() >= MIN_VISIBLE
     ]
     class_ids = np.array([solid.label for solid in annotated], np.int32)
@@ -146,7 +135,7 @@ def capture(
         intrinsics=intrinsics,
         class_ids=class_ids,
         camera_from_object=np.array(poses, np.float32).reshape(-1, 3, 4),
-        synthetic=scene.noise_free,
+        synthetic=noise is None,
     )
 
 

@@ -40,8 +40,7 @@ def write_ycb_lists(folder: Path, train: list[str], test: list[str]) -> None:
     """Write both frame lists where the authors keep them."""
     (folder / "dataset_config").mkdir(parents=True, exist_ok=True)
     for which, names in (("train", train), ("test", test)):
-        path = folder / "dataset_config" / f"{which}_data_list.txt"
-        path.write_text("\n".join(names) + "\n")
+        (folder / f"dataset_config/{which}_data_list.txt").write_text("\n".join(names))
 
 
 def write_linemod_frame(home: Path, stem: str, *, rgb: Array, depth: Array, mask: Array) -> None:
@@ -74,18 +73,15 @@ def write_pickle(path: Path, item: dict[str, Any]) -> None:
     path.write_bytes(pickle.dumps(item, protocol=2))
 
 
-def flat_scene(
-    height: int = 64, width: int = 64, *, distance: int = 10000, seed: int = 0
-) -> dict[str, Array]:
-    """A bumpy wall at `distance` depth units with a square of class 1 in its middle."""
+def flat_scene(*, seed: int = 0) -> dict[str, Array]:
+    """A bumpy wall 1 m away, 64 x 64 pixels, with a square of class 1."""
     rng = np.random.RandomState(seed)
-    label = np.zeros((height, width), np.uint8)
-    label[height // 4 : height // 2, width // 4 : width // 2] = 1
-    pose = np.concatenate([np.eye(3), [[0.0], [0.0], [1.0]]], axis=1)
+    label = np.zeros((64, 64), np.uint8)
+    label[16:32, 16:32] = 1
     return {
-        "color": rng.randint(0, 256, (height, width, 3)).astype(np.uint8),
-        "depth": (distance + rng.randint(-30, 30, (height, width))).astype(np.uint16),
+        "color": rng.randint(0, 256, (64, 64, 3)).astype(np.uint8),
+        "depth": (10000 + rng.randint(-30, 30, (64, 64))).astype(np.uint16),
         "label": label,
-        "poses": pose[..., None],
+        "poses": np.column_stack([np.eye(3), [0.0, 0.0, 1.0]])[..., None],
         "cls_indexes": np.array([1]),
     }

@@ -95,9 +95,6 @@ def test_frames_without_depth_are_replaced_by_others(reader: YcbReader) -> None:
         train_set(reader, augment=False)[0, 0]
     with pytest.raises(UserError, match=rf"{EMPTY}: 0 pixels have depth"):
         train_set(reader, fixed=[EMPTY])[0, 0]
-
-
-def test_a_dataset_without_training_frames_is_an_error(reader: YcbReader) -> None:
     reader.train_names = []
     with pytest.raises(UserError, match="no training frames"):
         train_set(reader)

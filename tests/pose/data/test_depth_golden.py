@@ -47,14 +47,8 @@ def test_every_step_of_filling_is_as_recorded(stem: str) -> None:
 def test_normals_are_bit_for_bit_as_recorded(stem: str) -> None:
     recorded, cases = arrays("ffb6d", stem), facts("ffb6d", stem)["cases"]
     assert cases
-    for name, (fx, fy, radius, distance, difference, into) in cases.items():
-        normals = normals_from_depth(
-            recorded["in_depth_mm"],
-            fx,
-            fy,
-            radius=radius,
-            max_distance=distance,
-            max_difference=difference,
-            into_surface=into,
-        )
+    options = ("fx", "fy", "radius", "max_distance", "max_difference", "into_surface")
+    for name, case in cases.items():
+        settings = dict(zip(options, case, strict=True))
+        normals = normals_from_depth(recorded["in_depth_mm"], **settings)
         np.testing.assert_array_equal(normals, recorded[f"normals_{name}"], err_msg=name)

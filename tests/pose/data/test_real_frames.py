@@ -1,9 +1,8 @@
 """Recorded frames and meshes of the real datasets."""
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
+from PIL import Image
 from scipy.spatial import cKDTree
 
 from ffreid.pose.data.batch import Sample
@@ -21,14 +20,6 @@ APE = linemod_objects("ape")
 @pytest.fixture
 def reader() -> LinemodReader:
     return LinemodReader(real_folder("Linemod_preprocessed"), APE)
-
-
-def table() -> npt.NDArray[np.float32]:
-    """A sensor's depth of a table top, metres."""
-    path = real_folder("rgbd_frames") / "000001-depth.png"
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    assert stored is not None
-    return (stored / 10000).astype(np.float32)
 
 
 @pytest.mark.parametrize("which", ["real_train_names", "test_names"])
@@ -62,7 +53,8 @@ def test_ycb_meshes_are_as_large_as_their_corners() -> None:
 
 
 def test_depth_of_a_table_is_filled_and_has_normals_towards_the_camera() -> None:
-    depth = table()
+    path = real_folder("rgbd_frames") / "000001-depth.png"
+    depth = (np.asarray(Image.open(path)) / 10000).astype(np.float32)  # metres
     filled = fill_missing(depth, 1.0)
     measured = (depth > 0.1) & (depth < 2.9)
     assert (filled > 0).mean() > (depth > 0).mean() + 0.05

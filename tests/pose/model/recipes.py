@@ -7,13 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ffreid.pose.convert import ALIASES
 from ffreid.pose.data.batch import Inputs, Targets
 from ffreid.pose.model.ffb6d import Outputs
 
-ALIASES = {
-    "cnn_up_stages.3.1.0.weight": "cnn_up_stages.2.0.0.weight",
-    "cnn_up_stages.3.1.0.bias": "cnn_up_stages.2.0.0.bias",
-}
 FIRST = ("cnn_pre_stages.0.weight", "rndla_pre_stages.conv.weight")
 
 

@@ -7,9 +7,10 @@ import torch
 from torchvision.models import resnet34
 
 from ffreid.errors import UserError
+from ffreid.pose.convert import ALIASES
 from ffreid.pose.model.ffb6d import FFB6D, set_point_momentum
 from ffreid.pose.model.resnet import load_backbone
-from tests.pose.model.recipes import ALIASES, as_inputs, fill, raw_inputs
+from tests.pose.model.recipes import as_inputs, fill, raw_inputs
 
 CPU = torch.device("cpu")
 
@@ -42,16 +43,6 @@ def test_numbers_of_parameters_and_aliases_are_the_originals() -> None:
         assert (sum(p.numel() for p in net.parameters()), len(state)) == (parameters, 684)
     for alias, name in ALIASES.items():
         assert state[alias].data_ptr() == state[name].data_ptr()
-
-
-@pytest.mark.parametrize(("height", "width", "points"), [(64, 72, 1024), (96, 40, 1400)])
-def test_any_size_divisible_by_8_works(net: FFB6D, height: int, width: int, points: int) -> None:
-    inputs = as_inputs(raw_inputs(0, 2, height, width, points, 2)).to(CPU)
-    with torch.inference_mode():
-        outputs = net(inputs)
-    assert outputs.segmentation.shape == (2, 2, points)
-    assert outputs.keypoint_offsets.shape == (2, 8, points, 3)
-    assert outputs.centre_offsets.shape == (2, 1, points, 3)
 
 
 def test_every_parameter_is_trained_for_any_number_of_classes_and_keypoints() -> None:

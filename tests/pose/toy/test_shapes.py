@@ -71,13 +71,6 @@ def test_surface_points_and_their_normals(shape: Shape) -> None:
     np.testing.assert_allclose(shape.intersect(points + 0.01 * normals, -normals), 0.01, atol=1e-7)
 
 
-def test_surface_points_are_distributed_by_area() -> None:
-    points = surface_points(Box((0.03, 0.05, 0.08)), 20000, np.random.default_rng(2))
-    on_z_faces = (np.abs(points[:, 2]) > 0.08 - 1e-9).mean()
-    areas = np.array([0.05 * 0.08, 0.03 * 0.08, 0.03 * 0.05])
-    assert on_z_faces == pytest.approx(areas[2] / areas.sum(), abs=0.01)
-
-
 @shapes
 def test_support_is_the_extent_along_a_direction(shape: Shape) -> None:
     directions = np.random.default_rng(5).normal(size=(10, 3))

@@ -9,7 +9,7 @@ import torch
 
 from ffreid.pose.objects import linemod_objects, ycb_objects
 from ffreid.pose.resources import resource
-from ffreid.pose.voting.frame import ObjectPose, frame_poses
+from ffreid.pose.voting.frame import frame_poses
 from tests.golden import arrays, facts, recordings
 
 pytestmark = pytest.mark.golden
@@ -17,7 +17,7 @@ POSES = recordings("ffb6d", "poses*.npz")
 TAGS = {"ctr_flt": (True, True), "ctr_noflt": (True, False), "noctr_noflt": (False, False)}
 
 
-def _votes(data: dict[str, npt.NDArray[Any]], frame: str) -> list[torch.Tensor]:
+def _votes(data: dict[str, npt.NDArray[Any]], frame: str) -> Any:
     keys = ("pcld", "mask", "ctr_of", "kp_of")
     return [torch.from_numpy(data[f"{frame}/{key}"]) for key in keys]
 
@@ -29,17 +29,9 @@ def test_ycb_frames(stem: str, tag: str) -> None:
     scenes = sorted(key.split("/")[0] for key in data if key.endswith(f"{tag}/poses"))
     assert scenes
     for scene in scenes:
+        options = dict[str, Any](filter_clusters=filtered, relabel=filtered, use_centre=use_centre)
         points, labels, centre, offsets = _votes(data, scene)
-        found = frame_poses(
-            points,
-            labels,
-            centre,
-            offsets,
-            ycb_objects(),
-            use_centre=use_centre,
-            filter_clusters=filtered,
-            relabel=filtered,
-        )
+        found = frame_poses(points, labels, centre, offsets, ycb_objects(), **options)
         expected = f"{scene}/{tag}"
         assert [pose.class_id for pose in found] == data[f"{expected}/pred_cls_ids"].tolist()
         for pose, matrix, keypoints in zip(
@@ -60,16 +52,8 @@ def test_linemod_frames(stem: str, tag: str) -> None:
     for frame in frames:
         points, labels, centre, keypoints = _votes(data, frame)
         labels = torch.zeros_like(labels) if tag == "empty" else labels
-        found: list[ObjectPose] = frame_poses(
-            points,
-            labels,
-            centre,
-            keypoints,
-            objects,
-            filter_clusters=tag != "noflt",
-            relabel=False,
-        )
-        assert [pose.solved for pose in found] == [tag != "empty"]
-        np.testing.assert_allclose(
-            found[0].camera_from_object, data[f"{frame}/{tag}/pose"][0], atol=5e-4
-        )
+        options = dict[str, Any](filter_clusters=tag != "noflt", relabel=False)
+        (pose,) = frame_poses(points, labels, centre, keypoints, objects, **options)
+        assert pose.solved == (tag != "empty")
+        expected = data[f"{frame}/{tag}/pose"][0]
+        np.testing.assert_allclose(pose.camera_from_object, expected, atol=5e-4)
