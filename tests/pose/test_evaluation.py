@@ -72,6 +72,6 @@ def test_the_frames_may_come_from_the_test_list(
     (root / "image_sets/keyframe.txt").write_text("\n".join(NAMES))
     write_bop_csv(root / "poses.csv", shift_mm=0.0)
     result = evaluated(root)
-    assert "published: " in capsys.readouterr().out
+    assert "published: " in capsys.readouterr().err
     assert result["frames"] == 2
     assert result["results"]["classes"][OBJECTS.name(2)]["ADD_auc"] == pytest.approx(100, abs=0.01)
