@@ -7,17 +7,8 @@ from yacs.config import CfgNode
 from ffreid.config import check_choices, check_least, keys, lookup
 from ffreid.errors import UserError
 
-LEAST = {
-    "TRAIN.ACCUMULATE": 1,
-    "TRAIN.CLIP_NORM": 0,
-    "TRAIN.EMA": 0,
-    "TRAIN.OVERFIT": 0,
-    "TRAIN.MAX_SKIPPED": 1,
-    "TRAIN.LOG_EVERY": 1,
-    "TRAIN.SAVE_EVERY": 1,
-    "TRAIN.KEEP_EVERY": 0,
-    "TRAIN.KEEP": 0,
-}
+LEAST = {f"TRAIN.{key}": 1 for key in ("ACCUMULATE", "MAX_SKIPPED", "LOG_EVERY", "SAVE_EVERY")}
+LEAST |= {f"TRAIN.{key}": 0 for key in ("CLIP_NORM", "EMA", "OVERFIT", "KEEP_EVERY", "KEEP")}
 PATHS = ("OUTPUT", "TAG", "DATA.ROOT", "MODEL.BACKBONE")
 KERNELS = tuple(f"TRAIN.{key}" for key in ("TF32", "COMPILE", "CHANNELS_LAST", "FUSED"))
 REPORTS = ("TRAIN.LOG_EVERY", "TRAIN.SAVE_EVERY", "TRAIN.SELECT", "TRAIN.KEEP", "TRAIN.TENSORBOARD")

@@ -26,10 +26,7 @@ def dry_run(
 ) -> dict[str, Any]:
     """Load the micro-batches of one of the `steps`, train on them and evaluate one batch.
 
-    Returns:
-        ``batch``, ``network`` and ``costs``: rows of `BATCH`, `NETWORK` and `COSTS`;
-        ``micro_batches`` and ``samples``: their numbers; ``parameters`` and ``trainable`` of all
-        networks; ``terms`` of the loss; ``skipped``: why the step was skipped, or None.
+    In the result, ``batch``, ``network`` and ``costs`` are rows of `BATCH`, `NETWORK` and `COSTS`.
     """
     task, device = train_step.task, train_step.device
     on_device, costs = device.type == "cuda", Rows()

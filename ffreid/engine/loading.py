@@ -128,8 +128,7 @@ def stream(
 def worker_errors() -> Iterator[None]:
     """Turn the death of a data worker into a UserError.
 
-    Use it around the code that consumes a `stream` too: torch raises the error wherever the main
-    process happens to be.
+    Use it around code that consumes a `stream` too: torch raises it wherever the main process is.
     """
     try:
         yield

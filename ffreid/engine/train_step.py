@@ -59,8 +59,7 @@ class TrainStep:
     """Steps the optimisers of a task's optimised attributes, which it compiles and wraps in place.
 
     Args:
-        optimisers: by optimised attribute.
-        rates: learning rates as functions of the step, by optimised attribute.
+        optimisers: by optimised attribute, like the `rates`, functions of the step.
         dtype: of the batches' floating point tensors.
         autocast: dtype of autocast, torch.bfloat16 or torch.float16; None is off.
         seed: dropout derives from it, the step and the rank.
@@ -342,12 +341,12 @@ class AverageMeter:
     waited: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
 
-    def add(self, terms: Mapping[str, float], *, waited: float, seconds: float) -> None:
-        """Add a step; `seconds` are those after its batch was loaded."""
+    def add(self, result: StepResult) -> None:
+        """Add a step."""
         self.steps += 1
-        self.waited += waited
-        self.seconds += waited + seconds
-        for name, value in terms.items():
+        self.waited += result.waited
+        self.seconds += result.waited + result.seconds
+        for name, value in result.terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def means(self) -> dict[str, float]:

@@ -211,7 +211,7 @@ class Trainer:
         result = self.train_step.step(micro_batches, at, stop=self.signals.received is not None)
         result.waited, result.seconds = waited, time.monotonic() - started
         if result.skipped is None:
-            self.epoch.add(result.terms, waited=waited, seconds=result.seconds)
+            self.epoch.add(result)
         self.logger.log_step(result)
         self._count_skipped(result)
         if (step + 1) % self.plan.steps_per_epoch == 0:

@@ -146,11 +146,6 @@ def test_a_worker_killed_during_a_step_is_a_user_error() -> None:
                 pass
 
 
-def test_other_errors_pass_through() -> None:
-    with pytest.raises(RuntimeError, match="shapes differ"), worker_errors():
-        raise RuntimeError("shapes differ")
-
-
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("length", [1, 5])
 def test_an_evaluation_takes_every_sample_once(size: int, length: int) -> None:
@@ -163,17 +158,6 @@ def test_an_evaluation_takes_every_sample_once(size: int, length: int) -> None:
     ]
     assert all(0 < len(batch) <= 2 for batch in batches)
     assert sorted(number for batch in batches for number, _ in batch) == list(range(length))
-
-
-def refuse(items: list[Any]) -> list[Any]:
-    raise UserError(f"{len(items)} samples do not fit together", "TEST.BATCH 1")
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_user_error_of_collate_is_raised(workers: int) -> None:
-    with pytest.raises(UserError, match="4 samples do not fit together") as caught:
-        list(stream(Numbers(), step_keys(), refuse, workers=workers))
-    assert caught.value.hint == "TEST.BATCH 1"
 
 
 def test_cores_are_counted_without_cpu_affinity(monkeypatch: pytest.MonkeyPatch) -> None:

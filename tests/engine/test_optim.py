@@ -25,10 +25,3 @@ def test_fused_kernels_give_the_same_numbers(name: str) -> None:
     torch.testing.assert_close(
         trained(name, fused=True), trained(name, fused=False), rtol=1e-12, atol=1e-12
     )
-
-
-@pytest.mark.parametrize("name", OPTIMISERS)
-def test_rate_and_decay_are_those_asked_for(name: str) -> None:
-    parameter = nn.Parameter(torch.zeros(2))
-    group = make(name, [parameter], lr=0.25, weight_decay=0.125).param_groups[0]
-    assert (group["lr"], group["weight_decay"], group["fused"]) == (0.25, 0.125, None)

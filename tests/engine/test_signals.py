@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,6 @@ from ffreid import report
 from ffreid.engine import signals
 from ffreid.engine.loading import stream
 from ffreid.engine.signals import STOP_SIGNALS, SignalCatcher, Stopped, block_signals, catch_signals
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -181,11 +178,6 @@ def test_blocked_signals_arrive_afterwards() -> None:
         assert (inside, caught.received) == (None, signal.SIGINT)
 
 
-def test_signals_need_no_torch() -> None:
-    code = "import sys, ffreid.engine.signals; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
-
-
 class Numbers:
     """Item `key` is (key, process id of the worker); the key -1 never returns."""
 
@@ -209,15 +201,6 @@ def test_a_data_worker_survives_signals_sent_to_all_processes() -> None:
         subprocess.run(["kill", f"-{kind.value}", str(worker)], check=True)
     rest = [item for batch in results for item in batch]
     assert rest == [(key, worker) for key in range(1, 8)]
-
-
-def test_a_busy_data_worker_is_ended_by_its_parent() -> None:
-    results = batches(0, -1, -1, -1)
-    next(results)
-    (worker,) = multiprocessing.active_children()
-    worker.terminate()
-    worker.join(30)
-    assert worker.exitcode == 0
 
 
 def ends(work: Callable[[], None]) -> int | None:

@@ -67,16 +67,11 @@ def test_wrong_inputs_are_refused_by_name(changed: dict[str, Any], error: str) -
         checked_inputs(SPECS, inputs() | changed, {}, CPU)
 
 
-@pytest.mark.parametrize(
-    ("given", "error", "hint"),
-    [
-        ({"image": torch.zeros(2, 8)}, "missing input of forward: index", "image, index"),
-        (torch.zeros(2, 8), "forward received a Tensor", "image="),
-    ],
-)
-def test_missing_tensors_and_those_without_a_name_are_refused(
-    given: Any, error: str, hint: str
-) -> None:
-    with pytest.raises(UserError, match=error) as caught:
-        checked_inputs(SPECS, given, {}, CPU)
-    assert hint in caught.value.hint
+def test_missing_tensors_and_those_without_a_name_are_refused() -> None:
+    with pytest.raises(UserError, match="missing input of forward: index") as caught:
+        checked_inputs(SPECS, {"image": torch.zeros(2, 8)}, {}, CPU)
+    assert "image, index" in caught.value.hint
+    unnamed: Any = torch.zeros(2, 8)
+    with pytest.raises(UserError, match="forward received a Tensor") as caught:
+        checked_inputs(SPECS, unnamed, {}, CPU)
+    assert "image=" in caught.value.hint

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ffreid.engine.task import Losses, Progress, Task, ValidationResult
 from ffreid.engine.train_step import AverageMeter, TrainStep, timed
+from tests.engine.example_runs import record
 from tests.engine.example_task import ALONE, Points, collate
 
 DTYPE = torch.float64
@@ -243,9 +244,9 @@ def test_a_better_value_is_best_and_any_number_beats_nan(
 
 def test_terms_and_waiting_are_averaged_over_an_epoch_also_if_interrupted() -> None:
     first = AverageMeter()
-    first.add({"a": 1.0, "b": 2.0}, waited=0.5, seconds=2.0)
+    first.add(record(1, terms={"a": 1.0, "b": 2.0}, waited=0.5, seconds=2.0))
     second = AverageMeter(**asdict(first))
-    second.add({"a": 3.0, "b": 2.0}, waited=0.25, seconds=1.0)
+    second.add(record(2, terms={"a": 3.0, "b": 2.0}, waited=0.25, seconds=1.0))
     assert second.means() == {"a": 2.0, "b": 2.0}
     assert (second.steps, second.waited, second.seconds) == (2, 0.75, 3.75)
     assert first.steps == 1

@@ -61,7 +61,6 @@ class CheckpointContents:
     """What a checkpoint holds.
 
     Attributes:
-        kind: of the file, as text.
         weights: state dicts by role: ``model``, ``ema``, ``classifier``, ``clothes``, else the
             entry's name; without prefixes; ``ema`` is the last.
         prefixes: removed from the keys, by role, outermost first.

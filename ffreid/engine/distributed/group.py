@@ -100,9 +100,8 @@ def rendezvous(
     differs between nodes. So each process joins with a random token, and takes rank 0's answer
     only if it lists that token.
 
-    Returns:
-        A name unique to this start; the places of all processes, in rank order; whether the run
-        was started before. If a process does not join in time, a RuntimeError is raised.
+    Returns a name unique to this start; the places of all processes, in rank order; whether the
+    run was started before. If a process does not join in time, a RuntimeError is raised.
     """
     token = uuid.uuid4().hex
     joined = json.dumps({"token": token, "restarts": _restarts(), "place": failures.local_place()})

@@ -37,8 +37,7 @@ def launch(
     One process per device where there is CUDA. Ctrl-C, SIGTERM and SIGUSR1 are forwarded. Call it
     in the main thread.
 
-    Returns:
-        0, or the exit code of the process that failed first; 128 + N after a signal N.
+    Returns 0, or the exit code of the process that failed first; 128 + N after a signal N.
     """
     if count < 1:
         raise UserError(f"--gpus {count}: must be at least 1", "use e.g. --gpus 2")

@@ -100,8 +100,7 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
 def list_runs(folders: Sequence[Path], *, json_file: Path | None) -> Rows:
     """Print a table of the runs in and below `folders`, with the settings that differ.
 
-    Returns:
-        A row per run with all settings that differ, as written to `json_file`.
+    The result, as written to `json_file`, has a row per run with all settings that differ.
     """
     runs = find_runs(folders)
     if json_file is not None:

@@ -139,13 +139,6 @@ def test_weights_that_do_not_fit_are_listed_by_module_and_change_nothing() -> No
     torch.testing.assert_close(dict(net.state_dict()), before, rtol=0, atol=0)
 
 
-def test_only_some_of_many_modules_are_listed() -> None:
-    net = nn.Sequential(*[nn.Linear(1, 1) for _ in range(9)])
-    problems = checkpoint_io.compare(net, {}).problems()
-    assert "18 missing" in problems and "…" in problems
-    assert len(problems) < 150
-
-
 def test_keys_are_compared_and_grouped_by_module() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     state = dict(net.state_dict())
@@ -153,10 +146,11 @@ def test_keys_are_compared_and_grouped_by_module() -> None:
     del state["1.weight"], state["1.bias"]
     state |= {"extra.weight": torch.ones(1), "2.bias": torch.ones(3)}
     comparison = checkpoint_io.compare(net, state)
-    assert comparison.problems()
     assert comparison.rows() == [
         ("1", 2, 0, 0, "1.weight"),
         ("extra", 0, 1, 0, "extra.weight"),
         ("2", 0, 0, 1, "2.bias (3,) for (2,)"),
     ]
     assert checkpoint_io.module_of("stages.3.1.weight") == "stages.3"
+    deep = nn.Sequential(*[nn.Linear(1, 1) for _ in range(9)])
+    assert checkpoint_io.compare(deep, {}).problems().endswith("(0.* 2, 1.* 2, 2.* 2, 3.* 2, …)")

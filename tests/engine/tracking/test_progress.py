@@ -13,7 +13,7 @@ from rich.console import Console
 from ffreid import report
 from ffreid.engine.task import Best
 from ffreid.engine.tracking import progress
-from ffreid.engine.tracking.progress import WINDOW, ProgressBar, TrainingProgress, main_rate, memory
+from ffreid.engine.tracking.progress import WINDOW, ProgressBar, TrainingProgress, memory
 from tests.engine.example_runs import PLAN, record
 
 
@@ -185,12 +185,6 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
     run.step(record(1))
     assert terminal.getvalue().startswith("training: 1/25, epoch 1/3, ")
     assert "\x1b" not in terminal.getvalue()
-
-
-def test_main_learning_rate() -> None:
-    assert main_rate({"clothes": 1, "net": 2}) == "net"
-    assert main_rate({"a": 1, "b": 2}) == "a"
-    assert main_rate({}) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is known on Linux only")

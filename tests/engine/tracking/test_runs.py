@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from ffreid.engine.tracking import run_state
 from ffreid.engine.tracking.runs import differing_keys, find_runs, list_runs
 from ffreid.errors import UserError
 from tests.engine.example_runs import run_folder
@@ -119,15 +118,6 @@ def test_best_value_of_a_run_of_an_earlier_version(
         file.write('{"step": 30, "train/lo')  # is ignored
     (run,) = find_runs([tmp_path])
     assert (run.best, run.metrics) == (best, ROWS)
-
-
-def test_a_killed_run_has_died(tmp_path: Path) -> None:
-    folder = run_folder(tmp_path / "killed", SETTINGS, ROWS)
-    run_state.write(folder, {"state": "running", "step": 20, "total": 30})
-    assert rows(tmp_path)[0]["state"] == "running"
-    facts = json.loads((folder / run_state.NAME).read_text())
-    (folder / run_state.NAME).write_text(json.dumps(facts | {"pid": 2**22 + 1}))
-    assert rows(tmp_path)[0]["state"] == "died"
 
 
 def test_folders_may_overlap_and_hide_runs(tmp_path: Path) -> None:
