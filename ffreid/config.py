@@ -213,12 +213,7 @@ def _fit(value: Any, default: Any) -> Any:
 
 
 def _suggest(cfg: CfgNode, key: str) -> str:
-    known = list(keys(cfg))
-    close = get_close_matches(key.upper(), known, n=1, cutoff=0.5)
-    if not close:
-        tails = {name.rpartition(".")[2]: name for name in known}
-        tail = get_close_matches(key.upper().rpartition(".")[2], list(tails), n=1, cutoff=0.6)
-        close = [tails[name] for name in tail]
-    if close:
-        return f"did you mean {close[0]}? (now {lookup(cfg, close[0])!r})"
+    names = {name.rpartition(".")[2]: name for name in keys(cfg)} | {n: n for n in keys(cfg)}
+    for close in get_close_matches(key.upper(), names, n=1, cutoff=0.5):
+        return f"did you mean {names[close]}? (now {lookup(cfg, names[close])!r})"
     return "all keys and their defaults are in ffreid/<task>/defaults.py"

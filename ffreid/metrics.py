@@ -76,7 +76,25 @@ def score_poses(
         98.4
     """
     poses, gt_poses = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
-    _check_poses(names, poses, gt_poses, models, symmetric)
+    expected = (len(names), 3, 4)
+    for argument, array in (("predicted", poses), ("true", gt_poses)):
+        if array.shape != expected:
+            raise UserError(
+                f"{argument} has shape {array.shape}, expected {expected} for {len(names)} names",
+                "pass a name and a (3, 4) pose per object",
+            )
+    if not np.isfinite(gt_poses).all():
+        raise UserError("true contains NaN or infinity", "remove those poses")
+    if np.isinf(poses).any():
+        raise UserError("predicted contains infinity", "use NaN for undetected objects")
+    for name in (*names, *symmetric):
+        if name not in models:
+            hint = f"models contains: {', '.join(models) or 'nothing'}"
+            raise UserError(f"no model of {name!r}", hint)
+    for name, model in models.items():
+        shape = np.shape(model)
+        if len(shape) != 2 or shape[0] == 0 or shape[1] != 3:
+            raise UserError(f"the model of {name!r} has shape {shape}", "pass points (P, 3)")
     meshes = {i: np.asarray(points, np.float64) for i, points in enumerate(models.values(), 1)}
     class_ids = {name: i for i, name in enumerate(models, 1)}
     objects = ObjectModels(
@@ -103,35 +121,6 @@ def score_poses(
             row.pop(key)
     del summary["dataset"]
     return summary
-
-
-def _check_poses(
-    names: Sequence[str],
-    predicted: npt.NDArray[Any],
-    true: npt.NDArray[Any],
-    models: Mapping[str, npt.ArrayLike],
-    symmetric: Sequence[str],
-) -> None:
-    expected = (len(names), 3, 4)
-    for argument, poses in (("predicted", predicted), ("true", true)):
-        if poses.shape != expected:
-            raise UserError(
-                f"{argument} has shape {poses.shape}, expected {expected} for {len(names)} names",
-                "pass a name and a (3, 4) pose per object",
-            )
-    if not np.isfinite(true).all():
-        raise UserError("true contains NaN or infinity", "remove those poses")
-    if np.isinf(predicted).any():
-        raise UserError("predicted contains infinity", "use NaN for undetected objects")
-    for name in (*names, *symmetric):
-        if name not in models:
-            raise UserError(
-                f"no model of {name!r}", f"models contains: {', '.join(models) or 'nothing'}"
-            )
-    for name, points in models.items():
-        shape = np.shape(points)
-        if len(shape) != 2 or shape[0] == 0 or shape[1] != 3:
-            raise UserError(f"the model of {name!r} has shape {shape}", "pass points (P, 3)")
 
 
 def score_search(
@@ -169,8 +158,14 @@ def score_search(
         1.0
     """
     queries, items = _features(query, gallery)
-    labels = {"query": _labels(query_labels, "query")}
-    labels["gallery"] = _labels(gallery_labels, "gallery")
+    labels = dict[str, Labels]()
+    for name, columns in (("query", query_labels), ("gallery", gallery_labels)):
+        if "identity" not in columns:
+            raise UserError(
+                f"the {name} labels have {', '.join(columns) or 'nothing'}, but no identity",
+                "pass identity, and camera and clothes if known",
+            )
+        labels[name] = label_columns(**columns)
     usable, lacking = usable_protocols(protocols, labels["query"], labels["gallery"])
     if not usable:
         needs = "; ".join(f"{name} needs {', '.join(some)}" for name, some in lacking.items())
@@ -247,12 +242,3 @@ def _features(
         tensors[name] = features.to(torch.float64 if double else torch.float32)
         check_finite(tensors[name], name)
     return unit(tensors["query"]), unit(tensors["gallery"])
-
-
-def _labels(labels: Mapping[str, npt.ArrayLike], name: str) -> Labels:
-    if "identity" not in labels:
-        raise UserError(
-            f"the {name} labels have {', '.join(labels) or 'nothing'}, but no identity",
-            "pass identity, and camera and clothes if known",
-        )
-    return label_columns(**labels)

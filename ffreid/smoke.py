@@ -17,29 +17,15 @@ from ffreid.errors import UserError
 from ffreid.recipes import compose
 
 STEPS = 4
-POSE = {
-    "DATA.TOY.TRAIN": 6,
-    "DATA.TOY.TEST": 3,
-    "DATA.WORKERS": 0,
-    "TRAIN.BATCH": 2,
-    "TRAIN.STEPS": STEPS,
-    "TRAIN.VALIDATE_FRAMES": 2,
-    "VOTE.MAX_POINTS": 200,
-}
-REID = {
-    "DATA.TOY.IDENTITIES": 4,
-    "DATA.TOY.TEST_IDENTITIES": 4,
-    "DATA.TOY.CAMERAS": 2,
-    "DATA.TOY.PICTURES": 2,
-    "DATA.TOY.FRAMES": 6,
-    "DATA.TRAIN_BATCH": 4,
-    "DATA.NUM_INSTANCES": 2,
-    "DATA.NUM_WORKERS": 0,
-    "TRAIN.STEPS": STEPS,
-    "TRAIN.START_EPOCH_CC": 0,
-    "TRAIN.START_EPOCH_ADV": 0,
-    "TEST.EVAL_STEP": 0,
-}
+POSE = (
+    "DATA.TOY.TRAIN 6 DATA.TOY.TEST 3 DATA.WORKERS 0 TRAIN.BATCH 2 TRAIN.VALIDATE_FRAMES 2 "
+    "VOTE.MAX_POINTS 200"
+)
+REID = (
+    "DATA.TOY.IDENTITIES 4 DATA.TOY.TEST_IDENTITIES 4 DATA.TOY.CAMERAS 2 DATA.TOY.PICTURES 2 "
+    "DATA.TOY.FRAMES 6 DATA.TRAIN_BATCH 4 DATA.NUM_INSTANCES 2 DATA.NUM_WORKERS 0 "
+    "TRAIN.START_EPOCH_CC 0 TRAIN.START_EPOCH_ADV 0 TEST.EVAL_STEP 0"
+)
 
 
 class CheckFailed(Exception):
@@ -85,8 +71,8 @@ def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
     return passed
 
 
-def _settings(folder: Path, dataset: str, tag: str, values: dict[str, int]) -> CfgNode:
-    pairs = [str(item) for pair in values.items() for item in pair]
+def _settings(folder: Path, dataset: str, tag: str, settings: str) -> CfgNode:
+    pairs = [*settings.split(), "TRAIN.STEPS", str(STEPS)]
     return compose(dataset, root=folder, output=folder / "runs", tag=tag, pairs=pairs)
 
 
@@ -185,7 +171,7 @@ def _flatten(parts: dict[str, dict[str, torch.Tensor]]) -> dict[str, torch.Tenso
 def _evaluate(cfg: CfgNode) -> str:
     results = runner.evaluate(cfg, pictures=2)
     drawn = list((runner.run_folder(cfg) / "pictures").glob("*.png"))
-    frames, expected = results["frames"], POSE["DATA.TOY.TEST"]
+    frames, expected = results["frames"], cfg.DATA.TOY.TEST
     if frames != expected or len(drawn) != 2:
         raise CheckFailed(f"{frames} of {expected} frames evaluated, {len(drawn)} of 2 drawn")
     adds = results["results"]["pooled"]["ADD-S_auc"]

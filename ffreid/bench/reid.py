@@ -110,9 +110,8 @@ def reference_sample(data: TrainSet, key: tuple[int, int]) -> Tensor:
 
 
 def network_rows(quick: bool) -> list[dict[str, Any]]:
-    """Time the forward passes of evaluation, and matrix products with as many operations."""
+    """Time the forward passes of evaluation."""
     size, small = _QUICK_SIZES if quick else _SIZES
-    rate = products_rate(500 if quick else 2000)
     rows = []
     for name, title, shape in (
         ("resnet50", f"ResNet-50, 8 images, {size[0]} x {size[1]}", (8, 3, *size)),
@@ -123,8 +122,7 @@ def network_rows(quick: bool) -> list[dict[str, Any]]:
             images = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
             time = milliseconds(partial(net, images), 1 if quick else 2)
         flops = operations(NETWORKS[name], shape)
-        rows.append(row(title, time))
-        rows.append(row(f"  matrix products of {flops / 1e9:.0f} GFLOP", flops / rate))
+        rows.append(row(f"{title}, {flops / 1e9:.0f} GFLOP", time))
     return rows
 
 
@@ -136,12 +134,6 @@ def operations(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         make().eval()(torch.empty(shape))
     return int(counter.get_total_flops())
-
-
-def products_rate(size: int) -> float:
-    """Measure the operations per millisecond of a product of two (size, size) matrices."""
-    matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(_SEED))
-    return 2 * size**3 / milliseconds(lambda: matrix @ matrix, 5)
 
 
 def training_rows(quick: bool) -> list[dict[str, Any]]:
@@ -195,8 +187,8 @@ def ranking_rows(quick: bool) -> list[dict[str, Any]]:
 
     Every distance must be read once: Q x G x 4 bytes, of which there is a row.
     """
-    rows = size_rows("LTCC", 60 if quick else 493, 7050, 75, 12, features=not quick)
-    rows += size_rows("DeepChange", 6 if quick else 300, 62956, 521, 17, features=not quick)
+    rows = size_rows("LTCC", 60 if quick else 493, 7050, 75, 12)
+    rows += size_rows("DeepChange", 6 if quick else 300, 62956, 521, 17)
     queries, items = (50, 20000) if quick else (2000, 60000)
     cost = measure_alone(ranking_of_features, queries, items)
     stage = f"3 protocols from features, {queries} x {items}, 64 dimensions"
@@ -204,13 +196,9 @@ def ranking_rows(quick: bool) -> list[dict[str, Any]]:
 
 
 def size_rows(
-    name: str, queries: int, items: int, identities: int, cameras: int, *, features: bool
+    name: str, queries: int, items: int, identities: int, cameras: int
 ) -> list[dict[str, Any]]:
-    """Time the evaluator and its reference on the same distances, at the size of dataset `name`.
-
-    With `features` also from features of 4,096 dimensions, whose products take at least
-    2 x Q x G x 4,096 operations.
-    """
+    """Time the evaluator and its reference on the same distances, at the size of dataset `name`."""
     generator = torch.Generator().manual_seed(_SEED)
     query = random_labels(queries, identities, cameras, generator)
     gallery = random_labels(items, identities, cameras, generator)
@@ -219,17 +207,10 @@ def size_rows(
     slow = milliseconds(
         lambda: [reference_rank(distances, query, gallery, protocol) for protocol in STANDARD], 1
     )
-    rows = [
+    return [
         row(f"3 protocols, {name} size, {queries} x {items}", fast, slow),
         row("  reading the distances once", milliseconds(distances.sum, 3)),
     ]
-    if features:
-        left, right = random_features(queries, items, 4096)
-        distances_of = cosine_distances(left, right)
-        time = milliseconds(lambda: rank(distances_of, query, gallery, STANDARD), 1)
-        rows.append(row("  from features of 4096 dimensions", time))
-        rows.append(row("  only the products of features", milliseconds(lambda: left @ right.T, 1)))
-    return rows
 
 
 def ranking_of_features(queries: int, items: int) -> Callable[[], object]:

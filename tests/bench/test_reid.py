@@ -19,10 +19,10 @@ Rows = list[dict[str, Any]]
 @pytest.mark.parametrize(
     ("stage", "with_reference"),
     [
-        (lambda _: reid.size_rows("toy", 5, 300, 20, 4, features=True), [True] + [False] * 3),
+        (lambda _: reid.size_rows("toy", 5, 300, 20, 4), [True, False]),
         (reid.reranking_rows, [True, False]),
         (reid.feeding_rows, [True, False]),
-        (reid.network_rows, [False] * 4),
+        (reid.network_rows, [False] * 2),
         (reid.training_rows, [False, True]),
     ],
 )
