@@ -158,10 +158,7 @@ def checkpoint_to_resume(name: str | None) -> Path | Literal["auto"] | None:
 
 
 def check_options(task: str, dataset: str, values: Mapping[str, Any]) -> None:
-    """Refuse options of the other task, and those without effect in combination with others.
-
-    `values` are by option, false where it is not set.
-    """
+    """Refuse options (false where not set) of the other task, and those without effect here."""
     reasons = [
         (option, f"for {dataset}")
         for other, options in TASK_OPTIONS.items()

@@ -159,13 +159,19 @@ def score_search(
     """
     queries, items = _features(query, gallery)
     labels = dict[str, Labels]()
-    for name, columns in (("query", query_labels), ("gallery", gallery_labels)):
+    parts = (("query", query_labels, queries), ("gallery", gallery_labels, items))
+    for name, columns, features in parts:
         if "identity" not in columns:
             raise UserError(
                 f"the {name} labels have {', '.join(columns) or 'nothing'}, but no identity",
                 "pass identity, and camera and clothes if known",
             )
         labels[name] = label_columns(**columns)
+        if len(features) != len(labels[name]["identity"]):
+            raise UserError(
+                f"{len(features)} {name} features, {len(labels[name]['identity'])} identities",
+                "pass one identity per feature",
+            )
     usable, lacking = usable_protocols(protocols, labels["query"], labels["gallery"])
     if not usable:
         needs = "; ".join(f"{name} needs {', '.join(some)}" for name, some in lacking.items())
@@ -173,12 +179,6 @@ def score_search(
             f"no protocol can be used: {needs or 'protocols is empty'}",
             "pass these labels for query and gallery",
         )
-    for name, features in (("query", queries), ("gallery", items)):
-        if len(features) != len(labels[name]["identity"]):
-            raise UserError(
-                f"{len(features)} {name} features, {len(labels[name]['identity'])} identities",
-                "pass one identity per feature",
-            )
     distances = reranking.rerank(queries, items) if reranked else cosine_distances(queries, items)
     return {
         ranking.name: {

@@ -36,7 +36,7 @@ def compose(
     tag: str | None = None,
     cls: str | None = None,
 ) -> CfgNode:
-    """Merge the task's defaults, the dataset's YAML, a recipe, flags and KEY VALUE pairs.
+    """Merge the task's defaults, the dataset's YAML, a recipe, flags and KEY VALUE pairs; freeze.
 
     Args:
         dataset: a name in `recipes`; it selects the task.
@@ -47,9 +47,6 @@ def compose(
         output: folder of runs.
         tag: name of this run; prefixed with `cls`.
         cls: the object, for datasets with one network per object (LineMOD).
-
-    Returns:
-        The frozen configuration.
     """
     known = recipes()
     if dataset not in known:

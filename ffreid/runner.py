@@ -36,7 +36,7 @@ def train(
     stop_at: int | None = None,
     profiled_steps: int = 0,
 ) -> Path:
-    """Train with evaluations at the configured interval, and keep the best and the last state.
+    """Train, evaluate at the configured interval, keep the best and the last state in a folder.
 
     Args:
         cfg: configuration.
@@ -45,11 +45,7 @@ def train(
         stop_at: save and return after this many steps; None trains to the end.
         profiled_steps: number of steps to trace with torch's profiler.
 
-    Returns:
-        The run folder.
-
-    Raises:
-        Stopped: by a signal, after saving.
+    Returns the run folder; `Stopped` is raised by a signal, after saving.
     """
     folder = run_folder(cfg)
     if cfg.TRAIN.TENSORBOARD:

@@ -205,8 +205,7 @@ class _New:
             options["--cls"] = "ape"
             self.note("--cls ape", "the original's default")
         options["--root"] = "datasets"
-        text = "FFB6D's data folder, relative to ffb6d/; change it if yours is elsewhere"
-        self.note("--root datasets", text)
+        self.note("--root datasets", "FFB6D's, relative to ffb6d/; change it if yours is elsewhere")
         if "--test-gt" in options and options.pop("--checkpoint", ""):
             self.note_flag("checkpoint", "removed: ground-truth labels need no network")
         if not self.trains:
@@ -220,11 +219,8 @@ class _New:
         elif varies(count) or int(count) * SHARE != BATCH:
             size = f"$(({SHARE} * {count}))" if varies(count) else str(SHARE * int(count))
             self.settings += ["TRAIN.BATCH", size]
-            default = f"the default {BATCH} is for eight; TRAIN.ACCUMULATE 8 saves memory"
-            self.note(
-                f"TRAIN.BATCH {size}",
-                f"frames per step, {SHARE} per process of the original; {default}",
-            )
+            text = f"frames per step, {SHARE} per process of the original; the default {BATCH} is "
+            self.note(f"TRAIN.BATCH {size}", f"{text}for eight; TRAIN.ACCUMULATE 8 saves memory")
 
     def choose_recipe(self) -> None:
         """Add ``--cfg`` and the number of batch-norm groups unless the dataset implies them."""

@@ -133,8 +133,7 @@ def read_flags(
 ) -> tuple[dict[str, str], list[str], list[str]]:
     """Read a script's flags as the original's argparse does, with one or two dashes.
 
-    Returns:
-        Values by name, of several the last; variables that may contain more; notes on the rest.
+    Returns values by name, variables that may contain more flags, and notes on the rest.
     """
     parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     for name, has_value in takes_value.items():
