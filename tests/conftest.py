@@ -29,6 +29,12 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["FFREID_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FFREID_DATA", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest files first where several processes run tests."""
     if "PYTEST_XDIST_WORKER" not in os.environ:

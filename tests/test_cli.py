@@ -18,12 +18,6 @@ TRAIN, EVAL = "train --dataset toy-pose", "eval --dataset toy-pose"
 TOY = "DATA.TOY.TRAIN 4 DATA.TOY.TEST 2 DATA.TOY.SYNTHETIC 2 DATA.WORKERS 0"
 
 
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FFREID_DATA", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy_folder(tmp_path_factory.mktemp("data"))

@@ -84,8 +84,6 @@ def transcripts() -> list[tuple[str, str]]:
 @pytest.fixture
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     monkeypatch.chdir(place)
-    for name in ("FFREID_DATA", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 

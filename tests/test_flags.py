@@ -12,7 +12,6 @@ from ffreid.errors import UserError
 @pytest.fixture(autouse=True)
 def _devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
 
 
 @pytest.mark.parametrize(

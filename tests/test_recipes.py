@@ -16,11 +16,6 @@ SHARED = sorted((REPOSITORY / "configs").glob("*/recipes/*.yaml"))
 assert SHARED, f"no shared recipes in {REPOSITORY / 'configs'}"
 
 
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FFREID_DATA", raising=False)
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_recipe_is_in_the_configuration(path: Path) -> None:
     cfg = recipes.compose(path.stem, cls="ape" if path.stem == "linemod" else None)
