@@ -76,13 +76,10 @@ def test_the_rows_and_what_is_published_of_them(name: str, tmp_path: Path) -> No
     assert list(results) == ROWS[name]
     known = {title for title, row in results.items() if row["published"]}
     assert known == PUBLISHED.get(name, set())
-
-
-def test_small_galleries_are_tried_ten_times(tmp_path: Path) -> None:
-    results = evaluated("prcc", tmp_path / "data", tmp_path)["results"]
-    row = results["CC, single-shot"]
-    assert (row["single_shot_trials"], len(row["deviation_rank1_mAP"])) == (10, 2)
-    assert row["n_valid"] == results["CC"]["n_valid"] == 2
+    if name == "prcc":
+        row = results["CC, single-shot"]
+        assert (row["single_shot_trials"], len(row["deviation_rank1_mAP"])) == (10, 2)
+        assert row["n_valid"] == results["CC"]["n_valid"] == 2
 
 
 def test_re_ranking_works_on_few_items(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -19,9 +18,7 @@ from ffreid.reid.data.records import Record
 from ffreid.reid.predictor import ReidModel
 from tests.random_tensors import match, random_tensors, smallest
 from tests.reid.command_line import (
-    HEIGHT,
     SETTINGS,
-    WIDTH,
     alone,
     ended,
     line,
@@ -180,14 +177,3 @@ def test_forward_takes_what_the_spec_tells_and_gives_it(
     assert match(model.output_spec(), outputs, sizes)
     assert torch.equal(model(**tensors)["features"], outputs["features"])
     assert model.output_spec()[0].shape[1] == (4096 if "maxavg" in settings.values() else 2048)
-
-
-def test_the_spec_is_of_the_tensors_that_pictures_become() -> None:
-    model = model_of()
-    seen: list[Tensor] = []
-    model.net.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    pictures: list[npt.NDArray[np.uint8]] = [RGB, RGB[::-1]]
-    model.embed(pictures)
-    sizes = {"B": 2, "H": HEIGHT, "W": WIDTH}
-    assert match(model.input_spec(), {"images": seen[0]}, sizes)
-    assert len(seen) == 2  # from both sides

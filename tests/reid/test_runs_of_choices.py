@@ -121,14 +121,6 @@ def test_a_run_resumed_in_an_epoch_is_bitwise_the_uninterrupted_one(place: Path,
     assert metrics(again) == metrics(place / "toy-reid" / "whole")
 
 
-def test_a_finished_run_resumed_under_another_name_reports_its_state(place: Path) -> None:
-    assert ended(line("train", place, "one")) == 0
-    last = place / "toy-reid" / "one" / "last.pth"
-    assert ended(line("train", place, "two", f"--resume {last}")) == 0
-    scores = [read(place / "toy-reid" / tag / "validation-last.json") for tag in ("one", "two")]
-    assert scores[0] == scores[1]
-
-
 @pytest.fixture
 def half(place: Path) -> Path:
     """The last state of a run that stopped after its first epoch, with a perfect rank-1."""

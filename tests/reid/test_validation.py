@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,26 +68,13 @@ def test_clothes_changing_selects_where_there_is_such_a_row(
     assert selecting_protocol(cfg, names) == found
 
 
-def test_a_protocol_that_the_data_set_lacks_is_refused_with_those_it_has() -> None:
-    cfg = compose("ltcc", pairs=["TRAIN.SELECT", "XX mAP max"])
-    with pytest.raises(UserError, match="'XX' is not a protocol of ltcc") as caught:
-        selecting_protocol(cfg, ["general", "CC"])
-    assert caught.value.hint == "choose one of: general, CC"
-
-
-@pytest.mark.parametrize(("columns", "works"), [(("camera", "clothes"), True), ((), False)])
-def test_a_protocol_that_cannot_select_is_told_before_training(
-    columns: tuple[str, ...], works: bool
-) -> None:
+def test_a_protocol_that_cannot_select_is_told_before_training() -> None:
     rows = (Protocol(name="general", other=()), *STANDARD[1:])
     search = EvalSplit(query=(), gallery=(), protocols=rows)
-    source = empty_source(search, columns=columns)
     cfg = compose("folder", pairs=["TRAIN.SELECT", "CC rank-1 max"])
-    if works:
-        check_source(cfg, source)
-        return
-    with pytest.raises(UserError) as caught:
-        check_source(cfg, source)
+    check_source(cfg, empty_source(search, columns=("camera", "clothes")))
+    with pytest.raises(UserError, match="'CC' is not a protocol of folder") as caught:
+        check_source(cfg, empty_source(search, columns=()))
     assert caught.value.hint == "choose one of: general"
 
 
@@ -231,55 +218,33 @@ def test_the_first_process_reports_the_best_and_the_last_state(
     rank: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, epoch, row in (("best", 5, FOUND[0]), ("last", 10, FOUND[1])):
-        facts = {"epoch": epoch, "selected_by": "CC rank-1", "scores": [plain(row)]}
+        facts = {"epoch": epoch, "selected_by": "CC rank-1", "scores": [asdict(row)]}
         (tmp_path / f"validation-{name}.json").write_text(json.dumps(facts))
     validation.finish(compose("prcc"), World(rank, 2, CPU), tmp_path)
     heard = capsys.readouterr()
     if rank:
         assert not heard.out
         return
-    lines = heard.out.splitlines()
-    (best,) = (line for line in lines if "best, epoch 5" in line)
-    (last,) = (line for line in lines if "last, epoch 10" in line)
-    assert "90.0" in best
-    assert "40.0" in last
+    assert re.search(r"best, epoch 5.*90\.0", heard.out)
+    assert re.search(r"last, epoch 10.*40\.0", heard.out)
     assert "best checkpoint by CC rank-1" in heard.out
     assert "selected on the test set" in heard.err
 
 
-def plain(row: Scores) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(replace(row).__dict__))
-    return found
-
-
-@pytest.mark.parametrize("split", ["test", "val"])
-def test_the_rank_lists_of_the_same_queries_are_drawn_at_every_evaluation(
-    split: str, tmp_path: Path
-) -> None:
+def test_the_rank_lists_of_the_same_queries_are_drawn_at_every_evaluation(tmp_path: Path) -> None:
     search = synthetic_features()
-    people = drawn_people(search, tmp_path)
-    nobody = EvalSplit(query=(), gallery=(), protocols=STANDARD)
-    source = empty_source(
-        people if split == "test" else nobody,
-        folder=tmp_path,
-        val=people if split == "val" else None,
-    )
-    cfg = compose("prcc", pairs=["TEST.SELECT_ON", split])
+    source = empty_source(drawn_people(search, tmp_path), folder=tmp_path)
     shown = []
     flipped = replace(search.gallery, features=search.gallery.features.flip(0))
     for turned in (search, replace(search, gallery=flipped)):
         (row,) = (one for one in score_protocols(turned, CPU) if one.protocol == "CC")
-        before = torch.get_rng_state()
-        found = validation.images(cfg, source, turned, row)
-        assert torch.equal(torch.get_rng_state(), before)
-        shown.append(found)
+        shown.append(validation.images(compose("prcc"), source, turned, row))
         assert row.ranking is not None
         valid = {path for path, ok in zip(search.query.paths, row.ranking.valid, strict=True) if ok}
-        assert len(found) == min(validation.DRAWN, len(valid))
-        assert set(found) <= valid
+        assert len(shown[-1]) == min(validation.DRAWN, len(valid))
+        assert set(shown[-1]) <= valid
     assert list(shown[0]) == list(shown[1])
     assert any((shown[0][path] != shown[1][path]).any() for path in shown[0])
-    assert all(picture.dtype == np.uint8 for picture in shown[0].values())
 
 
 def drawn_people(search: ExtractedFeatures, folder: Path) -> EvalSplit:

@@ -8,7 +8,6 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from ffreid.reid.data.records import Record
 from ffreid.reid.features import ExtractedFeatures
 from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, GENERAL, Protocol, between
 from ffreid.reid.retrieval.ranking import Ranking
@@ -17,7 +16,6 @@ from ffreid.reid.visualization import (
     MATCH,
     MISS,
     QUERY,
-    caption,
     draw_rank_list,
     draw_sheet,
     evenly_spread_queries,
@@ -153,23 +151,13 @@ def test_title_and_labels_are_written_and_long_ones_fit() -> None:
     assert (labelled[:16, -4:] == 32).all()
 
 
-def test_an_empty_list_has_a_text() -> None:
-    drawn = draw(count=0)
-    assert columns(drawn, MATCH) == columns(drawn, MISS) == []
-    assert (drawn[:, drawn.shape[1] // 2 :] > 200).any()
-
-
-def test_a_sheet_stacks_lists_of_different_lengths() -> None:
+def test_a_sheet_stacks_lists_of_different_lengths_also_empty_ones() -> None:
     rows = [draw(), draw(count=1), draw(count=0)]
+    assert columns(rows[2], MATCH) == columns(rows[2], MISS) == []
+    assert (rows[2][:, rows[2].shape[1] // 2 :] > 200).any()  # a text
     sheet = draw_sheet(rows)
     assert sheet.shape == (sum(map(len, rows)), rows[0].shape[1], 3)
     np.testing.assert_array_equal(sheet[: len(rows[0])], rows[0])
     second = sheet[len(rows[0]) :][: len(rows[1])]
     np.testing.assert_array_equal(second[:, : rows[1].shape[1]], rows[1])
     assert (second[:, rows[1].shape[1] :] == 32).all()
-
-
-def test_a_caption_has_the_known_labels() -> None:
-    record = Record(("a",), 12, 3, 45)
-    assert caption(record) == "identity 12\ncamera 3\nclothes 45"
-    assert caption(record, ()) == "identity 12"

@@ -149,14 +149,6 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
     assert not any(first[name] == other[name] for name in images)
 
 
-def test_more_test_people_and_outfits_leave_the_pictures_of_the_others(tmp_path: Path) -> None:
-    small = stored(made(tmp_path / "small", video=False))
-    sizes = {"test_identities": 3, "outfits": 4, "cameras": 3, "pictures": 3}
-    large = stored(made(tmp_path / "large", video=False, **sizes))
-    images = [name for name in small if name.endswith(".png")]
-    assert all(small[name] == large[name] for name in images)
-
-
 def test_finished_data_of_the_wanted_sizes_are_reused_others_replaced(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     for _ in range(2):
@@ -224,12 +216,6 @@ def test_colours_alone_find_the_same_clothes_but_not_changed_ones(tmp_path: Path
         rates[protocol.name] = good[np.arange(len(good)), nearest].mean()
     assert rates["SC"] > 0.5
     assert rates["CC"] < 0.2
-
-
-def test_cameras_have_backgrounds_and_tints_of_their_own() -> None:
-    corners = [seen(camera=camera)[:6, :6].mean(axis=(0, 1)) for camera in range(4)]
-    between = [apart(a, b) for i, a in enumerate(corners) for b in corners[:i]]
-    assert min(between) > 2
 
 
 @pytest.mark.parametrize("pattern", sorted(set(PATTERNS) - {"plain"}))
