@@ -166,8 +166,8 @@ class ReidModel(nn.Module):
         for i, frames in enumerate(images):
             _check_tracklet(f"images[{i}]", frames)
             start, aug = len(items), self.cfg.AUG
-            for clip in clip_indices(len(frames), aug.SEQ_LEN, aug.SAMPLING_STRIDE):
-                items.append((f"images[{i}]", [frames[index] for index in clip]))
+            clips = clip_indices(len(frames), aug.SEQ_LEN, aug.SAMPLING_STRIDE)
+            items += [(f"images[{i}]", [frames[index] for index in clip]) for clip in clips]
             spans.append([start, len(items)])
         return items, spans
 

@@ -10,12 +10,7 @@ from yacs.config import CfgNode
 
 from ffreid.errors import UserError
 from ffreid.reid.features import ExtractedFeatures, LabelledFeatures
-from ffreid.reid.retrieval.protocols import (
-    ColumnFilter,
-    Protocol,
-    filter_mask,
-    usable_protocols,
-)
+from ffreid.reid.retrieval.protocols import ColumnFilter, Protocol, filter_mask, usable_protocols
 from ffreid.reid.retrieval.ranking import Ranking, cosine_distances, rank
 from ffreid.reid.retrieval.reranking import rerank
 from ffreid.reid.retrieval.scores import RANKS, Scores, scores

@@ -152,12 +152,8 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
 
 def _row(values: dict[str, Any], title: str) -> ResultRow:
     """A row of the table from scores in JSON: without NaN and tuples, keys as text."""
-
-    def number(value: float | None) -> float:
-        return math.nan if value is None else value
-
     intervals = {k: v and tuple(v) for k, v in values.items() if k.endswith("_interval")}
-    means = {k: number(v) for k, v in values.items() if k.startswith("mean_")}
-    cmc = {int(k): number(v) for k, v in values["cmc"].items()}
+    means = {k: math.nan if v is None else v for k, v in values.items() if k.startswith("mean_")}
+    cmc = {int(k): math.nan if v is None else v for k, v in values["cmc"].items()}
     scores = Scores(**(values | intervals | means | {"cmc": cmc}))
     return ResultRow(title=title, protocol=scores.name, scores=scores)

@@ -122,10 +122,11 @@ def draw_rank_list(
     query a white one. `label` and `labels` (none or one each) are written below them.
     """
     ranked = zip(gallery, is_match, distances, labels or [""] * len(gallery), strict=True)
-    tiles = [_tile(query, QUERY, ["query", *label.splitlines()])]
-    for rank, (image, match, distance, text) in enumerate(ranked, 1):
-        lines = [f"{rank}: {distance:.4f}", *text.splitlines()]
-        tiles.append(_tile(image, MATCH if match else MISS, lines))
+    tiles = [_tile(query, QUERY, f"query\n{label}")]
+    tiles += [
+        _tile(image, MATCH if match else MISS, f"{rank}: {distance:.4f}\n{text}")
+        for rank, (image, match, distance, text) in enumerate(ranked, 1)
+    ]
     height = max(len(tile) for tile in tiles)
     columns = [_background(height, GAP)]
     for tile in tiles:
@@ -159,7 +160,7 @@ def _read(source: Source, record: Record) -> ImageArray:
     return read_image(source.folder / record.frames[len(record.frames) // 2])
 
 
-def _tile(image: ImageArray, colour: tuple[int, int, int], lines: Sequence[str]) -> ImageArray:
+def _tile(image: ImageArray, colour: tuple[int, int, int], label: str) -> ImageArray:
     height, width = image.shape[:2]
     scale = min(TILE_HEIGHT / height, TILE_WIDTH / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -169,6 +170,7 @@ def _tile(image: ImageArray, colour: tuple[int, int, int], lines: Sequence[str])
     top, left = BORDER + (TILE_HEIGHT - size[1]) // 2, BORDER + (TILE_WIDTH - size[0]) // 2
     tile[top - BORDER : top + size[1] + BORDER, left - BORDER : left + size[0] + BORDER] = colour
     tile[top : top + size[1], left : left + size[0]] = resized
+    lines = label.splitlines()
     text = _background(LINE * len(lines) + GAP, tile.shape[1])
     _write(text, lines, 0)
     return np.concatenate([tile, text])

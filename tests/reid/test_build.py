@@ -150,9 +150,8 @@ def test_a_network_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     net, state = build.load_network(saved(tmp_path / "last.pth", cfg), cfg, CPU)
     assert not any(module.training for module in net.modules())
     assert state["epoch"] == 3
-    expected = build.build_task(cfg, source(), CPU).net.model.eval()
-    images = torch.randn(2, 3, 32, 16)
-    torch.testing.assert_close(net(images), expected(images), rtol=0, atol=0)
+    expected = build.build_task(cfg, source(), CPU).net.model
+    torch.testing.assert_close(net.state_dict(), expected.state_dict(), rtol=0, atol=0)
 
 
 def test_the_authors_checkpoint_is_loaded(tmp_path: Path) -> None:
@@ -161,8 +160,7 @@ def test_the_authors_checkpoint_is_loaded(tmp_path: Path) -> None:
     held = {"model_state_dict": net.state_dict(), "rank1": np.float64(0.4), "epoch": 59}
     torch.save(held, tmp_path / "best_model.pth.tar")
     loaded, state = build.load_network(tmp_path / "best_model.pth.tar", cfg, CPU)
-    images = torch.randn(2, 3, 32, 16)
-    torch.testing.assert_close(loaded(images), net(images), rtol=0, atol=0)
+    torch.testing.assert_close(loaded.state_dict(), net.state_dict(), rtol=0, atol=0)
     assert (state["rank1"], state["epoch"]) == (0.4, 59)
 
 

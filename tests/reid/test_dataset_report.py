@@ -128,15 +128,6 @@ def test_every_data_set_is_told_of(
     assert shown.err.count("note: ") == len(payload["notes"])
 
 
-def test_a_data_set_without_published_counts_has_no_such_column(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = READERS["ltcc"](dataset_trees.build("ltcc", tmp_path))
-    payload = report_dataset("toy-reid", source, None)
-    assert payload["release"] is None
-    assert "published" not in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("name", sorted(resource("counts")))
 def test_published_parts_add_up_to_the_published_whole(name: str) -> None:
     for release in resource("counts")[name]["releases"]:

@@ -16,7 +16,7 @@ from ffreid.engine.distributed.group import World
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build, sources
-from ffreid.reid.evaluation import evaluate, evaluate_split, training_method
+from ffreid.reid.evaluation import evaluate, training_method
 from ffreid.reid.features import BASELINE, CAL, save
 from tests.engine.processes import SIZE, in_processes
 from tests.reid.synthetic_features import Projection, synthetic_features
@@ -128,15 +128,6 @@ def test_rank_lists_are_drawn_and_those_of_an_earlier_run_removed(
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert [name[:6] for name in names] == ["000-ap", "001-ap", "sheet."]
     assert "2 rank lists (CC)" in capsys.readouterr().err
-
-
-def test_training_gets_the_scores_of_the_evaluation(drawn: Path, tmp_path: Path) -> None:
-    cfg = config(drawn)
-    payload = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS)
-    _, rows = evaluate_split(cfg, ALONE, sources.open_source(cfg), network(), split="test")
-    assert {row.protocol: row.scores.mean_average_precision for row in rows} == {
-        name: row["mAP"] for name, row in payload["results"].items()
-    }
 
 
 def shared(root: Path, folder: Path, rank: int) -> str:

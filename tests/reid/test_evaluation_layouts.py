@@ -87,9 +87,3 @@ def test_re_ranking_works_on_few_items(tmp_path: Path) -> None:
     marked = [f"{title}, with re-ranking" for title in ROWS["vcclothes"]]
     assert list(results) == [*ROWS["vcclothes"], *marked]
     assert not any(results[title]["published"] for title in marked)
-
-
-@pytest.mark.parametrize("name", ["prcc", "ccvid"])
-def test_rank_lists_of_data_sets_with_many_folders(name: str, tmp_path: Path) -> None:
-    evaluated(name, tmp_path / "data", tmp_path, pictures=1)
-    assert len(list((tmp_path / "pictures").glob("*.png"))) == 1

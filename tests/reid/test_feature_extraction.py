@@ -12,11 +12,7 @@ from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build
 from ffreid.reid.data.records import EvalSplit, Record, Source
-from ffreid.reid.feature_extraction import (
-    RecordFeatures,
-    compute_features,
-    extract_features,
-)
+from ffreid.reid.feature_extraction import RecordFeatures, compute_features, extract_features
 from ffreid.reid.retrieval.protocols import GENERAL
 from tests.engine.processes import SIZE, in_processes
 from tests.reid.synthetic_features import Projection, TensorDataset, empty_source

@@ -65,11 +65,6 @@ def test_the_file_is_flushed_to_disk_under_exactly_its_name(
     assert flushed[0] == path.stat().st_size
 
 
-def test_a_folder_in_the_way_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot write"):
-        save(tmp_path, synthetic_features())
-
-
 def test_features_of_other_lengths_are_scaled(tmp_path: Path) -> None:
     search = synthetic_features()
     path = saved(tmp_path / "f.npz", query_features=7 * search.query.features.numpy())

@@ -28,13 +28,6 @@ def _tiny_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny(monkeypatch)
 
 
-def test_a_root_that_nobody_named_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    error, hint = mistake(capsys, "train --dataset ltcc")
-    assert error == "no data folder for ltcc"
-    assert "--root" in hint
-    assert DATASETS["ltcc"].tree in hint
-
-
 @pytest.mark.parametrize("command", ["train", "eval", "data"])
 def test_a_root_that_is_not_there_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str

@@ -17,14 +17,7 @@ from ffreid.reid import sources
 from ffreid.reid.data.records import Record
 from ffreid.reid.predictor import ReidModel
 from tests.random_tensors import match, random_tensors, smallest
-from tests.reid.command_line import (
-    SETTINGS,
-    alone,
-    ended,
-    line,
-    make_toy_data,
-    use_tiny,
-)
+from tests.reid.command_line import SETTINGS, alone, ended, line, make_toy_data, use_tiny
 
 SIZES = dict(zip(SETTINGS.split()[::2], SETTINGS.split()[1::2], strict=True))
 RGB = np.arange(20 * 10 * 3, dtype=np.uint8).reshape(20, 10, 3)
@@ -163,10 +156,7 @@ def test_a_batch_size_of_0_and_a_diverged_network_are_refused() -> None:
 )
 @torch.inference_mode()
 def test_forward_takes_what_the_spec_tells_and_gives_it(
-    dataset: str,
-    settings: dict[str, str],
-    chosen: dict[str, int],
-    monkeypatch: pytest.MonkeyPatch,
+    dataset: str, settings: dict[str, str], chosen: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()  # of the real networks
     model = create_reid_model(dataset, settings=settings)

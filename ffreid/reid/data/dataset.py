@@ -13,12 +13,7 @@ from ffreid.errors import UserError
 from ffreid.reid.data.batch import EvalSample, Sample, UnreadableRecord
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.sampler import IdentitySampler
-from ffreid.reid.data.transforms import (
-    ClipTraining,
-    ImageTraining,
-    SampleRandom,
-    sample_random,
-)
+from ffreid.reid.data.transforms import ClipTraining, ImageTraining, SampleRandom, sample_random
 
 MAX_TRIES = 100
 """Records tried in place of an unreadable one."""

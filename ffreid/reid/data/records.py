@@ -44,8 +44,7 @@ class Source:
     Attributes:
         video: whether the records are tracklets.
         train: labelled from 0.
-        identities: names of the training identities, by label.
-        clothes: names of the training clothes, by label.
+        identities, clothes: names of those of training, by label.
         val: for model selection, if the dataset has one.
         columns: known labels of the test records besides the identity.
         single_shot: galleries of one image per identity, as indices into the test gallery (PRCC).

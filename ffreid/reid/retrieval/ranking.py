@@ -110,17 +110,6 @@ def cosine_distances(query: Tensor, gallery: Tensor) -> Distances:
     return lambda start, stop: -(query[start:stop] @ gallery.T)
 
 
-def _check_finite(distances: Tensor) -> Tensor:
-    """Check `distances` and convert them to float32 or float64."""
-    low, high = distances.aminmax()
-    if not (torch.isfinite(low) and torch.isfinite(high)):
-        raise UserError(
-            "distances are NaN or infinite",
-            "check the features for NaN: the checkpoint may have diverged",
-        )
-    return distances if distances.dtype == torch.float64 else distances.float()
-
-
 class _ProtocolGroup:
     """Protocols with the same gallery, and their results."""
 
@@ -158,7 +147,14 @@ class _ProtocolGroup:
             values = distances[first : last + 1] if is_slice else distances[part]
             if self.columns is not None:
                 values = values.index_select(1, self.columns)
-            self._rank(part + start, _check_finite(values.contiguous()))
+            low, high = values.aminmax()
+            if not (torch.isfinite(low) and torch.isfinite(high)):
+                raise UserError(
+                    "distances are NaN or infinite",
+                    "check the features for NaN: the checkpoint may have diverged",
+                )
+            values = values if values.dtype == torch.float64 else values.float()
+            self._rank(part + start, values.contiguous())
 
     def _rank(self, queries: Tensor, distances: Tensor) -> None:
         count = self.count[queries][:, None]

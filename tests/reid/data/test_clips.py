@@ -5,12 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from ffreid.reid.data.clips import (
-    chunks,
-    clip_indices,
-    crop_by_segment,
-    crop_by_stride,
-)
+from ffreid.reid.data.clips import chunks, clip_indices, crop_by_segment, crop_by_stride
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,10 @@ from ffreid.engine.loading import StepKeys, stream
 from ffreid.engine.task import Plan
 from ffreid.reid.data.batch import ReidBatch, collate
 from ffreid.reid.data.records import Record
-from ffreid.reid.data.transforms import ClipEvaluation, ImageTraining
+from ffreid.reid.data.transforms import ImageTraining
 from tests.reid.data.synthetic_records import (
     AUGMENTED,
     CLIPS,
-    FRAMES,
     NOT_AUGMENTED,
     Records,
     eval_images,
@@ -79,21 +78,6 @@ def test_global_generators_are_not_used(tracklets: Records, tmp_path: Path) -> N
     before = states()
     train_set(tracklets, tmp_path, prepare=CLIPS)[0, 0]
     assert states() == before
-
-
-def test_a_training_clip_has_every_second_frame_in_order(
-    tracklets: Records, tmp_path: Path
-) -> None:
-    data = train_set(tracklets, tmp_path, prepare=CLIPS)
-    sample = data[0, 0]
-    assert sample.images.shape == (3, 2, 16, 8)
-    record = data.sampler.index(0, 0)
-    clip = eval_images(eval_set(tracklets, tmp_path, prepare=ClipEvaluation(16, 8)), record)
-    assert any(
-        torch.equal(sample.images, frames[:, [first, first + 2]])
-        for frames in (clip, clip.flip(-1))
-        for first in range(FRAMES - 2)
-    )
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])

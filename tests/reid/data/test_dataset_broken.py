@@ -53,22 +53,6 @@ def test_a_missing_an_empty_and_a_huge_image_are_errors(
             data[index]
 
 
-def test_a_broken_image_is_replaced_by_another_of_its_identity(
-    images: Records, tmp_path: Path
-) -> None:
-    truncate(tmp_path / "1/2.png")
-    data = train_set(images, tmp_path, prepare=NOT_AUGMENTED, skip_broken=True)
-    sample = data[0, position_of(data, 6)]
-    assert sample.broken == ("1/2.png",)
-    readable = eval_set(images, tmp_path)
-    (record,) = [
-        images[index]
-        for index in (4, 5, 7)
-        if torch.equal(eval_images(readable, index), sample.images)
-    ]
-    assert (sample.identity, sample.clothes) == (1, record.clothes)
-
-
 def test_skipping_depends_on_the_key_alone_and_keeps_the_other_samples(
     images: Records, tmp_path: Path
 ) -> None:

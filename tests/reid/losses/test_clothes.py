@@ -65,10 +65,7 @@ def test_first_loss_of_the_memory_equals_the_recorded(update: str) -> None:
 
 @pytest.mark.parametrize(
     ("update", "first", "second"),
-    [
-        ("asis", 4.0, 0.25 * 4.0 + 0.25 * 8.0 + 0.5 * 16.0),
-        ("mean", 3.0, 0.5 * 3.0 + 0.5 * 12.0),
-    ],
+    [("asis", 4.0, 0.25 * 4.0 + 0.25 * 8.0 + 0.5 * 16.0), ("mean", 3.0, 0.5 * 3.0 + 0.5 * 12.0)],
 )
 def test_momentum_blends_once_every_class_was_seen_also_after_a_resume(
     update: str, first: float, second: float

@@ -7,8 +7,7 @@ import torch
 
 from ffreid.reid.defaults import VIDEO_NETWORKS
 from ffreid.reid.model import NETWORKS
-from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
-from ffreid.reid.model.image import POOLINGS
+from ffreid.reid.model.classifier import NormalizedClassifier
 from tests.reid.synthetic_weights import det_input, fill
 
 # Options, size of the input, and the first features of the last item.
@@ -49,13 +48,6 @@ def test_numbers_of_parameters_equal_the_recorded() -> None:
     assert counts == PARAMETERS
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_image_features_have_length_feature_dim(pooling: str) -> None:
-    net = NETWORKS["resnet50"](pooling=pooling).eval()
-    with torch.inference_mode():
-        assert net(torch.randn(2, 3, 40, 24)).shape == (2, net.feature_dim)
-
-
 @pytest.mark.parametrize("size", [(1, 33, 35), (3, 32, 48)])
 @pytest.mark.parametrize("name", VIDEO_NETWORKS)
 def test_clips_may_have_any_length_and_size(name: str, size: tuple[int, int, int]) -> None:
@@ -82,10 +74,3 @@ def test_cosines_are_computed_in_float32_also_under_autocast(dtype: torch.dtype)
         cosines = classifier(features)
     assert cosines.dtype == torch.float32
     torch.testing.assert_close(cosines, expected, rtol=0, atol=1e-6)
-
-
-def test_initial_weights_of_the_classifiers() -> None:
-    torch.testing.assert_close(NormalizedClassifier(8, 5).weight.norm(dim=1), torch.ones(5))
-    layer = Classifier(256, 64).classifier
-    assert layer.weight.std().item() == pytest.approx(0.001, rel=0.1)
-    assert not layer.bias.any()

@@ -10,11 +10,7 @@ from ffreid.reid.retrieval.scores import Scores, interval, scores
 
 # One query and five gallery items; the values were recorded from Simple-CCReID.
 RECORDED = {"general": (1.0, 0.8055555555555556), "SC": (1.0, 1.0), "CC": (0.0, 0.5833333333333333)}
-GALLERY = {
-    "identity": [1, 1, 2, 1, 1],
-    "camera": [0, 1, 1, 1, 2],
-    "clothes": [10, 10, 20, 11, 11],
-}
+GALLERY = {"identity": [1, 1, 2, 1, 1], "camera": [0, 1, 1, 1, 2], "clothes": [10, 10, 20, 11, 11]}
 
 
 def rows(identity: int) -> list[Scores]:
