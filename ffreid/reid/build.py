@@ -25,7 +25,7 @@ from ffreid.reid.data.batch import collate_for_evaluation as collate_for_evaluat
 from ffreid.reid.data.dataset import EvalSet, TrainSet
 from ffreid.reid.data.records import Record, Source
 from ffreid.reid.data.sampler import IdentitySampler
-from ffreid.reid.data.transforms import ClipEvaluation, ClipTraining, ImageEvaluation, ImageTraining
+from ffreid.reid.data.transforms import ClipTraining, Evaluation, ImageTraining
 from ffreid.reid.defaults import COSINE_LOSSES, is_video
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model import build_network
@@ -190,8 +190,7 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
 
 def evaluation_set(cfg: CfgNode, records: Sequence[Record], folder: Path) -> EvalSet:
     """Images, or clips (see `clips.clips_of_tracklets`), for feature extraction."""
-    make = ClipEvaluation if is_video(cfg) else ImageEvaluation
-    prepare = make(cfg.DATA.HEIGHT, cfg.DATA.WIDTH)
+    prepare = Evaluation(cfg.DATA.HEIGHT, cfg.DATA.WIDTH, is_video(cfg))
     return EvalSet(records, folder, prepare=prepare, skip_broken=cfg.DATA.SKIP_BROKEN)
 
 

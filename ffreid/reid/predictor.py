@@ -18,7 +18,7 @@ from ffreid.engine.specs import Symbol, TensorSpec, checked_inputs
 from ffreid.errors import UserError, flat
 from ffreid.reid import build
 from ffreid.reid.data.clips import clip_indices
-from ffreid.reid.data.transforms import ClipEvaluation, ImageEvaluation
+from ffreid.reid.data.transforms import Evaluation
 from ffreid.reid.defaults import NON_LOCAL, NON_LOCAL_MIN_SIZE, is_video
 from ffreid.reid.feature_extraction import batch_features
 from ffreid.reid.model import build_network
@@ -45,8 +45,7 @@ class ReidModel(nn.Module):
     def __init__(self, net: nn.Module, cfg: CfgNode) -> None:
         super().__init__()
         self.net, self.cfg, self.video = net, cfg, is_video(cfg)
-        prepare = ClipEvaluation if self.video else ImageEvaluation
-        self.prepare = prepare(cfg.DATA.HEIGHT, cfg.DATA.WIDTH)
+        self.prepare = Evaluation(cfg.DATA.HEIGHT, cfg.DATA.WIDTH, self.video)
         self.eval()
 
     @property

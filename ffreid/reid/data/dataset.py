@@ -1,19 +1,24 @@
 """Datasets of torch's DataLoader for training and evaluation."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ffreid.engine.dataset_files import open_image
 from ffreid.errors import UserError
 from ffreid.reid.data.batch import EvalSample, Sample, UnreadableRecord
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.sampler import IdentitySampler
-from ffreid.reid.data.transforms import ClipTraining, ImageTraining, SampleRandom, sample_random
+from ffreid.reid.data.transforms import (
+    ClipTraining,
+    Evaluation,
+    ImageTraining,
+    SampleRandom,
+    sample_random,
+)
 
 MAX_TRIES = 100
 """Records tried in place of an unreadable one."""
@@ -41,10 +46,6 @@ def read_frames(
             hint = "copy or unpack the dataset again, or set DATA.SKIP_BROKEN True to skip the file"
             raise UnreadableError(error.message, hint, path) from error
     return [images[path] for path in frames]
-
-
-Evaluation = Callable[[Sequence[Image.Image]], Tensor]
-"""Preprocessing of a record's images to the network's input."""
 
 
 class TrainSet(torch.utils.data.Dataset[Sample]):

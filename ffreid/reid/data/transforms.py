@@ -130,14 +130,17 @@ class ImageTraining:
 
 
 @dataclass(frozen=True)
-class ImageEvaluation:
-    """Resizes an image to `height` x `width` for evaluation."""
+class Evaluation:
+    """Resizes an image, or with `video` a clip's frames, to `height` x `width` for evaluation."""
 
     height: int
     width: int
+    video: bool = False
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """Preprocess an image to (3, H, W) float32."""
+        """Preprocess an image to (3, H, W) float32, or a clip to (3, T, H, W)."""
+        if self.video:
+            return _clip(images, self.height, self.width)
         resized = images[0].resize((self.width, self.height), Image.Resampling.BILINEAR)
         return normalised(np.asarray(resized))
 
@@ -172,15 +175,3 @@ class ClipTraining:
         result = _clip(images, self.height, self.width, flip=should_flip_clip(sample.rng))
         random_erasing(result, self.erase, sample.rng)
         return result
-
-
-@dataclass(frozen=True)
-class ClipEvaluation:
-    """Resizes a clip's frames to `height` x `width` for evaluation."""
-
-    height: int
-    width: int
-
-    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """Preprocess a clip to (3, T, H, W) float32."""
-        return _clip(images, self.height, self.width)

@@ -11,7 +11,7 @@ from ffreid.reid.data.batch import EvalSample, Sample
 from ffreid.reid.data.dataset import EvalSet, TrainSet
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.sampler import IdentitySampler
-from ffreid.reid.data.transforms import ClipTraining, ImageEvaluation, ImageTraining
+from ffreid.reid.data.transforms import ClipTraining, Evaluation, ImageTraining
 
 Records = list[Record]
 IDENTITIES, IMAGES, FRAMES = 3, 4, 6
@@ -63,7 +63,7 @@ def train_set(records: Records, folder: Path, **options: Any) -> TrainSet:
 
 def eval_set(records: Records, folder: Path, **options: Any) -> EvalSet:
     """Make an evaluation set of images."""
-    defaults: dict[str, Any] = {"prepare": ImageEvaluation(24, 12), "skip_broken": False}
+    defaults: dict[str, Any] = {"prepare": Evaluation(24, 12), "skip_broken": False}
     return EvalSet(records, folder, **defaults | options)
 
 

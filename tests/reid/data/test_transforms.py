@@ -9,9 +9,8 @@ from PIL import Image
 
 from ffreid.reid.data.transforms import (
     ERASED,
-    ClipEvaluation,
     ClipTraining,
-    ImageEvaluation,
+    Evaluation,
     ImageTraining,
     random_crop,
     random_erasing,
@@ -29,7 +28,7 @@ def noise(seed: int = 0, *, height: int = 30, width: int = 16) -> Image.Image:
 @pytest.mark.parametrize("flip", [0, 1])
 def test_probabilities_of_0_and_1(flip: int) -> None:
     image = ImageTraining(24, 12, crop=0, flip=flip, erase=0)([noise()], sample_random(0))
-    expected = ImageEvaluation(24, 12)([noise()])
+    expected = Evaluation(24, 12)([noise()])
     assert torch.equal(image, expected.flip(-1) if flip else expected)
 
 
@@ -59,7 +58,7 @@ def test_erased_rectangles_equal_the_recorded(
 
 def test_training_clips_are_mirrored_in_all_frames_and_erased_on_request() -> None:
     frames = [noise(0), noise(0)]
-    clip = ClipEvaluation(24, 12)(frames)
+    clip = Evaluation(24, 12, video=True)(frames)
     mirrored = set()
     for seed in range(12):
         augmented = ClipTraining(24, 12)(frames, sample_random(seed))

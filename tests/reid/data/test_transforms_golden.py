@@ -14,9 +14,8 @@ from ffreid.reid.data.batch import EvalSample
 from ffreid.reid.data.dataset import EvalSet
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.transforms import (
-    ClipEvaluation,
     ClipTraining,
-    ImageEvaluation,
+    Evaluation,
     ImageTraining,
     SampleRandom,
     random_crop,
@@ -50,8 +49,9 @@ def assert_close(found: torch.Tensor, expected: npt.NDArray[Any], message: str =
 def test_evaluation_images_and_frames(stem: str) -> None:
     data = arrays("ccreid", stem)
     image = Image.fromarray(data["raw"])
-    assert_close(ImageEvaluation(*data["img_test"].shape[1:])([image]), data["img_test"])
-    clip = ClipEvaluation(*data["vid_test"].shape[1:])([image])
+    assert_close(Evaluation(*data["img_test"].shape[1:])([image]), data["img_test"])
+    height, width = data["vid_test"].shape[1:]
+    clip = Evaluation(height, width, video=True)([image])
     assert_close(clip[:, 0], data["vid_test"])
 
 
@@ -118,7 +118,7 @@ def test_flips_of_images_and_clips(stem: str) -> None:
 def test_a_mirrored_training_clip_is_the_mirrored_frame_resized(stem: str) -> None:
     data, known = arrays("ccreid", stem), facts("ccreid", stem)
     height, width = data["vid_test"].shape[1:]
-    train, evaluate = ClipTraining(height, width), ClipEvaluation(height, width)
+    train, evaluate = ClipTraining(height, width), Evaluation(height, width, video=True)
     raw = Image.fromarray(data["raw"])
     mirrored = raw.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     entries = known["vid_flip"]
@@ -139,7 +139,8 @@ def test_a_clip_read_from_its_files(stem: str, tmp_path: Path) -> None:
     for key, name in zip(frames, names, strict=True):
         Image.fromarray(data[key]).save(tmp_path / name)
     expected = data["VideoDataset_clip"]
-    prepare = ClipEvaluation(*expected.shape[-2:])
+    height, width = expected.shape[-2:]
+    prepare = Evaluation(height, width, video=True)
     item = EvalSet([Record(names, 0, 0, 0)], tmp_path, prepare=prepare, skip_broken=False)[0]
     assert isinstance(item, EvalSample)
     assert_close(item.images, expected)
