@@ -114,11 +114,6 @@ def test_a_row_without_valid_query_says_so_instead_of_numbers(protocol: object, 
     assert cells == [row.title, *[None] * (len(COLUMNS) - 2), said]
 
 
-def test_a_gallery_smaller_than_the_ranks_is_no_error() -> None:
-    search = synthetic_features(people=1, each=2)
-    assert score_protocols(search, CPU)[0].scores.cmc[20] == 1.0
-
-
 def test_json_is_unrounded_and_by_title() -> None:
     rows = score_protocols(synthetic_features(single_shot=TRIALS), CPU)
     payload = as_json(rows, {"CC": PublishedResult(0.401, 0.18, "paper")})

@@ -94,12 +94,6 @@ def test_weights_of_another_network_are_an_error(
         load_backbone(NETWORKS["resnet50"](), str(tmp_path / "other.pth"))
 
 
-def test_a_missing_file_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"MODEL.BACKBONE: no file nowhere\.pth") as caught:
-        load_backbone(NETWORKS["resnet50"](), "nowhere.pth")
-    assert "MODEL.BACKBONE random" in caught.value.hint
-
-
 def test_a_failed_download_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("no\nroute")
