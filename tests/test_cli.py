@@ -86,6 +86,9 @@ def test_a_mistake_on_the_command_line_is_two_lines(
 
 LIGHT = f"""
 import sys
+import ffreid
+dir(ffreid)
+assert not sys.modules.keys() & {{"numpy", "ffreid.api"}}
 from contextlib import suppress
 from ffreid.cli import main
 from ffreid.recipes import compose, recipes
@@ -100,7 +103,7 @@ print(sorted(heavy & {{"torch", "torchvision", "scipy", "cv2", "PIL"}}))
 """
 
 
-def test_mistakes_and_configurations_import_nothing_heavy() -> None:
+def test_the_package_mistakes_and_configurations_import_nothing_heavy() -> None:
     command = [sys.executable, "-c", LIGHT]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

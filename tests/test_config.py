@@ -164,11 +164,6 @@ def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
     assert "--cfg" in caught.value.hint
 
 
-def test_keys_are_dotted() -> None:
-    train = [f"TRAIN.{name}" for name in ("BATCH", "LR", "AUGMENT", "NESTED.DEEP")]
-    assert list(config.keys(tree())) == ["SEED", "NAME", *train, "FRAMES", "STEPS"]
-
-
 def test_choices_and_least_values_are_checked() -> None:
     config.check_choices(tree(), {"NAME": ("default", "other")})
     with pytest.raises(UserError, match="NAME is 'default'") as caught:

@@ -114,13 +114,6 @@ def test_features_may_be_tensors_or_lists_of_any_length() -> None:
         assert scores[name] == pytest.approx(row)
 
 
-def test_protocols_without_labels_are_omitted() -> None:
-    labels = [
-        {k: v for k, v in d.items() if k != "clothes"} for d in (QUERY_LABELS, GALLERY_LABELS)
-    ]
-    assert list(metrics.score_search(QUERY, GALLERY, *labels)) == ["general"]
-
-
 def test_reranking_gives_the_distances_of_the_dense_formula() -> None:
     both = unit(torch.from_numpy(np.concatenate([QUERY, GALLERY])).double()).numpy()
     distances = metrics.rerank(both[:QUERIES], both[QUERIES:], k1=7, k2=3, weight=0.2)
