@@ -18,16 +18,9 @@ RATES = {"clothes": 3.5e-4, "net": 1e-3}
 
 def record(done: int, loss: float = 0.5, **more: Any) -> StepResult:
     """A step of `PLAN` that waited a quarter of its second for data."""
-    given: dict[str, Any] = {
-        "done": done,
-        "epoch": (done - 1) // PLAN.steps_per_epoch,
-        "terms": {"loss": loss, "pair": loss / 4},
-        "rates": RATES,
-        "norms": {"net": 2.0},
-        "waited": 0.25,
-        "seconds": 0.75,
-    }
-    return StepResult(**given | more)
+    given: dict[str, Any] = {"done": done, "epoch": (done - 1) // PLAN.steps_per_epoch}
+    given |= {"terms": {"loss": loss, "pair": loss / 4}, "rates": RATES, "norms": {"net": 2.0}}
+    return StepResult(**given | {"waited": 0.25, "seconds": 0.75} | more)
 
 
 def run_folder(

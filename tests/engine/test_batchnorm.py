@@ -154,12 +154,6 @@ def test_frozen_statistics_stay_and_parameters_train() -> None:
     assert results["gradient of 0.weight"].abs().min() > 0
 
 
-def test_momentum_is_set_in_every_batch_norm() -> None:
-    layers = [nn.BatchNorm1d(2), nn.BatchNorm2d(2), GatheredBatchNorm(2)]
-    batchnorm.set_momentum(nn.Sequential(layers[0], nn.Sequential(*layers[1:])), 0.25)
-    assert [layer.momentum for layer in layers] == [0.25] * 3
-
-
 @pytest.mark.parametrize("axes", AXES)
 def test_groups_are_normalised_separately_with_the_statistics_of_the_first(axes: str) -> None:
     grouped, alone = network(axes), network(axes)

@@ -154,15 +154,10 @@ def test_buffers_of_a_profiler_are_dropped() -> None:
 
 
 def test_roles_follow_from_names() -> None:
-    roles = {
-        "model_state_dict": "model",
-        "checkpoint.net": "model",
-        "clothes_classifier_state_dict": "clothes",
-        "classifier_state_dict": "classifier",
-        "model_ema": "ema",
-        "schema": "schema",
-        "discriminator": "discriminator",
-    }
+    roles = {"model_state_dict": "model", "checkpoint.net": "model", "model_ema": "ema"}
+    roles |= {name: name for name in ("schema", "discriminator")}
+    roles |= {f"{name}_state_dict": name for name in ("classifier", "clothes")}
+    roles["clothes_classifier_state_dict"] = "clothes"
     assert {name: role_of(name) for name in roles} == roles
 
 

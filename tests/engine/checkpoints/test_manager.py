@@ -127,9 +127,7 @@ def test_the_last_state_is_the_latest(tmp_path: Path) -> None:
     assert latest_valid(tmp_path) is latest_valid(tmp_path / "none") is None
     keep(tmp_path, 1, 2).save("last.pth", state(21))
     os.utime(tmp_path / "last.pth", (0, 0))  # as in a copy of the folder
-    messages: list[str] = []
-    assert latest(tmp_path, messages.append) == ("last.pth", 21)
-    assert messages == []
+    assert latest(tmp_path, raising(AssertionError("a note"))) == ("last.pth", 21)
 
 
 def cut(path: Path) -> None:
@@ -172,9 +170,8 @@ def test_a_run_with_damaged_states_only_is_refused(tmp_path: Path) -> None:
     keep(tmp_path, 1, 2)
     for path in [*tmp_path.iterdir()]:
         cut(path)
-    with pytest.raises(
-        UserError, match=r"damaged: last\.pth, epoch-0002\.pth, epoch-0001"
-    ) as caught:
+    names = r"damaged: last\.pth, epoch-0002\.pth, epoch-0001"
+    with pytest.raises(UserError, match=names) as caught:
         latest_valid(tmp_path, lambda _: None)
     assert "--tag NAME" in caught.value.hint
 
@@ -183,8 +180,7 @@ def test_a_state_without_read_permission_is_not_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(tmp_path, 1)
-    error = PermissionError(errno.EACCES, "Permission denied")
-    monkeypatch.setattr(zipfile, "ZipFile", raising(error))
+    monkeypatch.setattr(zipfile, "ZipFile", raising(PermissionError(13, "Permission denied")))
     with pytest.raises(UserError, match=r"cannot read .*last\.pth: Permission denied"):
         latest_valid(tmp_path)
 
@@ -212,10 +208,8 @@ def train(folder: Path) -> None:
 
 def test_a_run_killed_at_any_moment_ends_in_the_same_state(tmp_path: Path) -> None:
     tally = kill_often(lambda name: train(tmp_path / name), tmp_path, count=20)
-    assert tally.kills == [10, 10]
-    assert len(tally.steps) == 20
-    assert tally.finished > 0
-    assert len(set(tally.steps)) > 1
+    assert (tally.kills, len(tally.steps)) == ([10, 10], 20)
+    assert tally.finished > 0 and len(set(tally.steps)) > 1
 
 
 def test_a_run_with_another_end_is_detected(tmp_path: Path) -> None:

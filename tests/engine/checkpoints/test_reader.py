@@ -92,11 +92,10 @@ def test_everything_that_state_dicts_hold_is_read(tmp_path: Path, save: Format) 
     assert is_equal(read(tmp_path / "a.pth"), state)
 
 
-def test_dtypes_without_a_storage_type_are_read(tmp_path: Path) -> None:
-    state = {"a": torch.ones(3, dtype=torch.uint16), "b": torch.ones(3).to(torch.float8_e5m2)}
-    (tmp_path / "a.pth").write_bytes(zip_save(state))
-    loaded = read(tmp_path / "a.pth")
-    assert torch.equal(loaded["a"], state["a"]) and torch.equal(loaded["b"].float(), torch.ones(3))
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.float8_e5m2])
+def test_dtypes_without_a_storage_type_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    (tmp_path / "a.pth").write_bytes(zip_save({"a": torch.ones(3).to(dtype)}))
+    assert torch.equal(read(tmp_path / "a.pth")["a"].float(), torch.ones(3))
 
 
 @pytest.mark.parametrize("save", [*FORMATS, pickle.dumps])
@@ -231,8 +230,7 @@ def test_a_damaged_record_is_found_by_its_check_sum(tmp_path: Path) -> None:
     content = zip_save({"weights": torch.full((99,), 3.0)})
     damaged = content.replace(b"\0\0\x40\x40" * 9, b"\0\0\x40\x40" * 8 + b"\0\0\x40\x41", 1)
     assert len(damaged) == len(content) and damaged != content
-    problem = refused(tmp_path, damaged)
-    assert problem == "wrong checksum of record archive/data/0"
+    assert refused(tmp_path, damaged) == "wrong checksum of record archive/data/0"
 
 
 @pytest.mark.parametrize("save", FORMATS)

@@ -30,16 +30,8 @@ def configuration(*pairs: Any) -> CfgNode:
 
 
 def state(**changed: Any) -> dict[str, Any]:
-    complete = {
-        "task": "reid",
-        "step": 7,
-        "total": 10,
-        "best": 0.5,
-        "parts": {},
-        "optimisers": {},
-        "classes": CLASSES,
-        "config": configuration().dump(),
-    }
+    complete = {"task": "reid", "step": 7, "total": 10, "best": 0.5, "classes": CLASSES}
+    complete |= {"parts": {}, "optimisers": {}, "config": configuration().dump()}
     return complete | changed
 
 

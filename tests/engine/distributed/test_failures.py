@@ -35,13 +35,8 @@ class Result(NamedTuple):
 def process(rank: int, port: int, way: str, folder: Path) -> None:
     from tests.engine.ways_to_end import run_command  # adds a command, which tests must not see
 
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(SIZE),
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
-    }
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(SIZE)}
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     with (folder / "stderr").open("a") as file:
         os.dup2(file.fileno(), 2)
         sys.stderr = file
@@ -51,10 +46,8 @@ def process(rank: int, port: int, way: str, folder: Path) -> None:
 def run(way: str, folder: Path, send: signal.Signals | None = None) -> Result:
     """Run `SIZE` processes without an agent, so that nothing else ends them.
 
-    Args:
-        way: a key of ``ways_to_end.IN_GROUP`` or ``WITHOUT_GROUP``.
-        folder: empty.
-        send: signal to every process, once all are ready.
+    `way` is a key of ``ways_to_end.IN_GROUP`` or ``WITHOUT_GROUP``; the signal to `send` to every
+    process is sent once all are ready.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ffreid.engine.distributed.group", "tests.engine.ways_to_end"])
