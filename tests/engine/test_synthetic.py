@@ -14,6 +14,7 @@ from ffreid import tasks
 from ffreid.engine import synthetic
 from ffreid.errors import UserError
 from ffreid.recipes import compose
+from tests.engine.checkpoints.test_manager import raising
 
 PARAMETERS = {"version": 1, "count": 3}
 OTHERS = {"version": 1, "count": 4}
@@ -52,11 +53,8 @@ def test_data_are_generated_once_which_is_logged(
     assert sorted(path.name for path in folder.iterdir()) == ["part", "toy.json"]
     assert (folder / "toy.json").read_text() == '{"version": 1, "count": 3, "finished": true}\n'
 
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "read only")
-
-    monkeypatch.setattr(Path, "mkdir", refuse)
-    monkeypatch.setattr(Path, "write_text", refuse)
+    for name in ("mkdir", "write_text"):
+        monkeypatch.setattr(Path, name, raising(PermissionError(13, "read only")))
     assert generate(folder) == folder
     assert capsys.readouterr().err.count(f"generating toy data in {tmp_path}") == 1
     with pytest.raises(UserError, match="read only"):
@@ -143,10 +141,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path, second: synthetic.
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
 def test_file_systems_without_locks_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("fcntl.flock", raising(OSError(errno.ENOLCK, "No locks available")))
     generate(tmp_path / "toy")
     assert calls(tmp_path / "toy") == 1
 

@@ -1,6 +1,7 @@
 """Runs are plotted with gaps where a value is NaN, and the file is where it is expected."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,10 @@ def test_each_run_is_plotted_in_its_color(tmp_path: Path) -> None:
     first = run_folder(tmp_path / "runs" / "first", SETTINGS, rows(6))
     run_folder(tmp_path / "runs" / "second", SETTINGS, rows(120, 2.0))
     run_folder(tmp_path / "runs" / "without-metrics", SETTINGS)
-    one = plot_runs([first], file=tmp_path / "new" / "one.png")
-    two = plot_runs([tmp_path / "runs"], file=tmp_path / "two.png")
-    assert one == tmp_path / "new" / "one.png"
-    assert (has_color(one, BLUE), has_color(one, RED)) == (True, False)
-    assert (has_color(two, BLUE), has_color(two, RED)) == (True, True)
+    for folder, colors in ((first, (True, False)), (tmp_path / "runs", (True, True))):
+        file = plot_runs([folder], file=tmp_path / "new" / "curves.png")
+        assert file == tmp_path / "new" / "curves.png"
+        assert tuple(map(partial(has_color, file), (BLUE, RED))) == colors
 
 
 def test_smoothing_keeps_gaps() -> None:

@@ -150,16 +150,15 @@ def test_messages_are_printed_above_the_bar_and_results_to_their_file(
 
 def test_an_erased_bar_leaves_the_terminal_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = make_terminal(monkeypatch)
-    run = trained()
-    run.start()
-    run.stop(erase=True)
-    erased = len(terminal.getvalue())
-    assert sys.stderr is terminal
-    run.step(record(1))
-    assert len(terminal.getvalue()) == erased
-    run.start()
-    assert "1/25" in terminal.getvalue()[erased:]
-    run.stop()
+    with trained() as run:
+        run.start()
+        run.stop(erase=True)
+        erased = len(terminal.getvalue())
+        assert sys.stderr is terminal
+        run.step(record(1))
+        assert len(terminal.getvalue()) == erased
+        run.start()
+        assert "1/25" in terminal.getvalue()[erased:]
 
 
 def test_the_cursor_stays_visible_and_ctrl_c_fits_behind_the_last_line(

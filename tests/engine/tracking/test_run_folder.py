@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
+from tests.engine.checkpoints.test_manager import raising
 
 
 def test_a_folder_is_created_empty_or_is_an_error(tmp_path: Path) -> None:
@@ -124,11 +125,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_kill_while_a_file_is_rewritten_loses_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    def kill(*_: Any) -> None:
-        raise KeyboardInterrupt
-
     before = contents(folder)
-    monkeypatch.setattr(Path, "replace", kill)
+    monkeypatch.setattr(Path, "replace", raising(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         WRITES[kind][1](folder)
     assert contents(folder) == before

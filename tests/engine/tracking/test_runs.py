@@ -12,14 +12,8 @@ from ffreid.engine.tracking.runs import differing_keys, find_runs, list_runs
 from ffreid.errors import UserError
 from tests.engine.example_runs import run_folder
 
-SETTINGS: dict[str, Any] = {
-    "DATASET": "toy-reid",
-    "TASK": "reid",
-    "OUTPUT": "runs",
-    "TAG": "a",
-    "SEED": 0,
-    "TRAIN": {"STEPS": 20, "LR": 0.1},
-}
+SETTINGS: dict[str, Any] = {"DATASET": "toy-reid", "TASK": "reid", "OUTPUT": "runs", "TAG": "a"}
+SETTINGS |= {"SEED": 0, "TRAIN": {"STEPS": 20, "LR": 0.1}}
 ROWS: list[dict[str, Any]] = [
     {"step": 10, "train/loss": 3.0},
     {"step": 10, "validation/loss": 2.0, "validation/CC rank-1": 0.5},
