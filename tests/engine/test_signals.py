@@ -16,6 +16,7 @@ from ffreid import report
 from ffreid.engine import signals
 from ffreid.engine.loading import stream
 from ffreid.engine.signals import STOP_SIGNALS, SignalCatcher, Stopped, block_signals, catch_signals
+from tests.engine.checkpoints.test_manager import raising
 
 
 @pytest.fixture(autouse=True)
@@ -95,16 +96,12 @@ def test_a_second_signal_ends_a_computation_during_which_no_handler_runs() -> No
     assert starts == ["SIGINT", "SIGINT again"]
 
 
-def fail(_: str) -> None:
-    raise OSError(5, "no terminal")
-
-
 @pytest.mark.parametrize("reports", [False, True])
 def test_a_signal_is_stored_without_a_terminal_and_in_processes_that_report_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reports: bool
 ) -> None:
     if reports:
-        monkeypatch.setattr(report, "log", fail)
+        monkeypatch.setattr(report, "log", raising(OSError(5, "no terminal")))
     with catch_signals(SignalCatcher(should_report=lambda: reports)) as caught:
         signal.raise_signal(signal.SIGTERM)
         assert caught.received is signal.SIGTERM
