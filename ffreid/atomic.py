@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,20 +11,34 @@ from typing import IO, Any
 
 from ffreid.errors import UserError
 
+_PARTIAL = re.compile(r"\.ffreid-[0-9a-f]{16}(\..+)?\.part")
+
+
+def partial_file(path: Path) -> Path:
+    """Return a new name beside `path` to write it under."""
+    return path.with_name(f".ffreid-{secrets.token_hex(8)}{path.suffix}.part")
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what killed processes left in a folder that no other process is writing to."""
+    for path in folder.glob(".ffreid-*.part"):
+        if _PARTIAL.fullmatch(path.name):
+            with suppress(OSError):  # it only takes space
+                path.unlink()
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Replace `path` by what the block writes, flushed to disk; after an error it is unchanged.
 
-    The data goes to ``path.part`` first. A killed process leaves that file; the next write
-    overwrites it.
+    The data goes to a `partial_file` first, which a killed process leaves.
 
     Raises:
         OSError: the file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    part = partial_file(path)
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -28,6 +28,7 @@ def train(
     output: flags.Output = None,
     tag: flags.Tag = None,
     resume: flags.Resume = None,
+    data_changed: flags.DataChanged = False,
     gpu: flags.Gpu = None,
     gpus: flags.Gpus = None,
     tensorboard: flags.TensorBoard = False,
@@ -67,7 +68,7 @@ def train(
         runner.dry_run(config, resume=start)
     else:
         with group.process_group():
-            runner.train(config, resume=start, profiled_steps=profile)
+            runner.train(config, resume=start, profiled_steps=profile, data_changed=data_changed)
             runner.finish(config)
 
 

@@ -63,6 +63,10 @@ Resume = Annotated[
     str | None, option("Checkpoint to resume from, or auto for the latest.", panel=RUN)
 ]
 CHECKPOINT = "Checkpoint to evaluate; default: best.pth of the run, else last.pth."
+DataChanged = Annotated[
+    bool,
+    option("Resume even if the training data have changed.", "--data-changed", panel=RUN),
+]
 Checkpoint = Annotated[Path | None, option(CHECKPOINT, "--checkpoint", "--resume", panel=RUN)]
 Gpu = Annotated[str | None, option("GPUs to use, e.g. 0 or 0,1.", panel=RUN)]
 Gpus = Annotated[int | None, option("Number of processes to launch, one per device.", panel=RUN)]

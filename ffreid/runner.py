@@ -6,6 +6,7 @@ single process; several processes are not tested there, and Windows refuses them
 
 import signal
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +19,8 @@ from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.dry_run import show as show_dry_run
 from ffreid.engine.loading import worker_errors
-from ffreid.engine.tracking import tensorboard
-from ffreid.engine.tracking.run_folder import create_folder
+from ffreid.engine.tracking import run_lock, tensorboard
+from ffreid.engine.tracking.run_folder import check_no_run, create_folder
 from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 
@@ -35,6 +36,7 @@ def train(
     resume: Path | Literal["auto"] | None = None,
     stop_at: int | None = None,
     profiled_steps: int = 0,
+    data_changed: bool = False,
 ) -> Path:
     """Train, evaluate at the configured interval, keep the best and the last state in a folder.
 
@@ -44,23 +46,32 @@ def train(
             is the run's latest, which processes restarted by torchrun use in any case.
         stop_at: save and return after this many steps; None trains to the end.
         profiled_steps: number of steps to trace with torch's profiler.
+        data_changed: resume even if the training data differ from those before.
 
     Returns the run folder; `Stopped` is raised by a signal, after saving.
     """
     folder = run_folder(cfg)
     if cfg.TRAIN.TENSORBOARD:
         tensorboard.check_available()
-    with group.process_group() as world, worker_errors(), precision.flags(cfg):
+    with (
+        group.process_group() as world,
+        worker_errors(),
+        precision.flags(cfg),
+        run_lock.lock(create_folder(folder)) if world.is_main else nullcontext(),
+    ):
         origin, state = _load_resumed(cfg, resume, world)
-        if world.is_main:
-            is_other = state is None or Path(origin).parent.resolve() != folder.resolve()
-            if is_other and (folder / "last.pth").is_file():
-                raise UserError(
-                    f"{folder} already contains a run",
-                    "resume it with --resume auto, or start another with --tag NAME",
-                )
-            create_folder(folder)
-        trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
+        if world.is_main and (state is None or Path(origin).parent.resolve() != folder.resolve()):
+            is_restart = state is None and (resume == "auto" or group.restarted())
+            check_no_run(folder, is_restart=is_restart)
+        trainer = Trainer(
+            cfg,
+            world,
+            tasks.modules(cfg.TASK),
+            folder,
+            state=state,
+            origin=origin,
+            data_changed=data_changed,
+        )
         del state
         trainer.fit(stop_at, profiled_steps=profiled_steps)
         group.barrier()  # rank 0 may still be saving

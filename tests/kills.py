@@ -163,7 +163,7 @@ def begin_session(log: Path) -> None:
 
 def parts(folder: Path) -> set[str]:
     """Incomplete checkpoints in the folder."""
-    return {path.name for path in folder.glob("*.pth.part")}
+    return {path.name for path in folder.glob(".ffreid-*.pth.part")}
 
 
 def saved_step(folder: Path) -> int:

@@ -194,7 +194,7 @@ def test_a_run_is_not_overwritten(
     folder = tmp_path / "toy-pose" / "mine"
     io.save(folder / "last.pth", {"step": 1})
     error, hint = mistake(capsys, f"{TRAIN} --output {tmp_path} --tag mine")
-    assert error == f"{folder} already contains a run"
+    assert error == f"{folder} already contains a run (last.pth)"
     assert "--resume auto" in hint
     assert io.load(folder / "last.pth") == {"step": 1}
     monkeypatch.setattr("ffreid.pose.sources.ensure_toy", interrupt)

@@ -7,12 +7,17 @@ from yacs.config import CfgNode
 from ffreid.config import check_choices, check_least, keys, lookup
 from ffreid.errors import UserError
 
+CHOICES = {
+    "TRAIN.PRECISION": ("fp32", "fp16", "bf16", "amp", "fp64"),
+    "TRAIN.FINGERPRINT": ("sizes", "contents"),
+}
 LEAST = {f"TRAIN.{key}": 1 for key in ("ACCUMULATE", "MAX_SKIPPED", "LOG_EVERY", "SAVE_EVERY")}
 LEAST |= {f"TRAIN.{key}": 0 for key in ("CLIP_NORM", "EMA", "OVERFIT", "KEEP_EVERY", "KEEP")}
 PATHS = ("OUTPUT", "TAG", "DATA.ROOT", "MODEL.BACKBONE")
 KERNELS = tuple(f"TRAIN.{key}" for key in ("TF32", "COMPILE", "CHANNELS_LAST", "FUSED"))
 REPORTS = ("TRAIN.LOG_EVERY", "TRAIN.SAVE_EVERY", "TRAIN.SELECT", "TRAIN.KEEP", "TRAIN.TENSORBOARD")
-FREE_TO_CHANGE = (*PATHS, *KERNELS, *REPORTS, "TRAIN.DETERMINISTIC", "TRAIN.MAX_SKIPPED", "TEST.")
+CHECKS = ("TRAIN.DETERMINISTIC", "TRAIN.MAX_SKIPPED", "TRAIN.FINGERPRINT")
+FREE_TO_CHANGE = (*PATHS, *KERNELS, *REPORTS, *CHECKS, "TEST.")
 """Settings that a resumed run may change: they affect nothing that is trained, or only rounding."""
 
 
@@ -27,6 +32,7 @@ def add(train: CfgNode) -> None:
     train.CHANNELS_LAST = False  # memory format: faster with autocast on GPUs
     train.FUSED = False  # fused optimiser kernels
     train.DETERMINISTIC = False  # refuse operations whose results vary from run to run
+    train.FINGERPRINT = "sizes"  # of files, or contents: a resumed run checks its training data
     train.OVERFIT = 0  # train on the first N samples, always with the same augmentation; --overfit
     train.MAX_SKIPPED = 10  # end the run after N skipped steps (loss not finite) in a row
     train.SAVE_EVERY = 500  # steps between saves of last.pth; evaluations save too
@@ -39,7 +45,7 @@ def add(train: CfgNode) -> None:
 
 def check(cfg: CfgNode) -> None:
     """Refuse values that cannot work."""
-    check_choices(cfg, {"TRAIN.PRECISION": ("fp32", "fp16", "bf16", "amp", "fp64")})
+    check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
     for key in keys(cfg):
         if isinstance(value := lookup(cfg, key), float) and not math.isfinite(value):

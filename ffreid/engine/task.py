@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from yacs.config import CfgNode
 
 from ffreid.engine.distributed.group import World
+from ffreid.engine.fingerprint import Item
 from ffreid.errors import UserError
 
 Images = Mapping[str, npt.NDArray[np.uint8]]
@@ -181,6 +182,9 @@ class Build(Protocol):
 
     def collate(self, samples: Any) -> Batch:
         """Stack samples."""
+
+    def training_items(self, cfg: CfgNode, source: Any) -> Sequence[Item]:
+        """Names, files and labels of the training samples."""
 
     def plan(self, cfg: CfgNode, data: Any) -> Plan:
         """Length of training."""

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from ffreid import atomic, report
 from ffreid.config import differing
-from ffreid.engine import dry_run, modules, precision, profiler, signals
+from ffreid.engine import dry_run, fingerprint, modules, precision, profiler, signals
 from ffreid.engine.checkpoints import repair
 from ffreid.engine.checkpoints.io import load_weights
 from ffreid.engine.checkpoints.manager import CheckpointManager, best_values, check_resumable
@@ -41,6 +41,7 @@ class Trainer:
         *,
         state: Mapping[str, Any] | None = None,
         origin: str = "",
+        data_changed: bool = False,
     ) -> None:
         self.cfg, self.world, self.folder = cfg, world, folder
         self.sources, self.build = task_modules.sources, task_modules.build
@@ -54,6 +55,11 @@ class Trainer:
         if state is not None:
             state = repair.complete_for_resume(state, self.classes, plan)
             check_resumable(state, origin, cfg, self.classes, plan.total, self.build.FREE_TO_CHANGE)
+        if world.is_main:
+            items = self.build.training_items(cfg, self.source)
+            self.digests = fingerprint.digests(items, cfg.TRAIN.FINGERPRINT)
+            if state is not None and not data_changed:
+                self._check_data(state, origin, items)
         if cfg.TRAIN.SELECT:
             check_selection(cfg.TRAIN.SELECT, self.validation.numbers(cfg, self.source))
         self.train_step = self._build_train_step(resumed=state is not None)
@@ -98,6 +104,17 @@ class Trainer:
             ema_decay=train.EMA,
             backend=train.COMPILE,
         )
+
+    def _check_data(
+        self, state: Mapping[str, Any], origin: str, items: Sequence[fingerprint.Item]
+    ) -> None:
+        if (saved := state.get("data")) is None:
+            report.log(f"note: {origin} does not record its training data: they are not compared")
+            return
+        kind, then = saved
+        same_kind = kind == self.cfg.TRAIN.FINGERPRINT
+        now = self.digests if same_kind else fingerprint.digests(items, kind)
+        fingerprint.check(then, origin, items, now)
 
     def _restore(self, state: Mapping[str, Any], origin: Path) -> None:
         if "converted" in state:
@@ -346,9 +363,10 @@ class Trainer:
             "epoch_sums": asdict(self.epoch),
             "lines": self.lines,
             "config": self.cfg.dump(),
+            "data": (self.cfg.TRAIN.FINGERPRINT, self.digests),
             **self.build.original_entries(self.train_step, self._at(done - 1).epoch, self.measured),
         }
-        for entry in ("optimisers", "averages") if weights_only else ():
+        for entry in ("optimisers", "averages", "data") if weights_only else ():
             state.pop(entry, None)
         epoch, rest = divmod(done, self.plan.steps_per_epoch)
         ended = epoch if rest == 0 and name == "last.pth" and evaluated else None

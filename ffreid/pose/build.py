@@ -14,6 +14,7 @@ from ffreid.engine import batchnorm, optim
 from ffreid.engine.checkpoints import io
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
+from ffreid.engine.fingerprint import Item
 from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.precision import dtype
 from ffreid.engine.task import Plan, Task
@@ -48,6 +49,12 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
         augment=cfg.DATA.AUGMENT,
         fixed=cfg.DATA.FRAMES,
     )
+
+
+def training_items(cfg: CfgNode, source: Source) -> list[Item]:
+    """Names and files of the training frames."""
+    names = cfg.DATA.FRAMES or source.reader.train_names
+    return [Item(name, source.reader.files(name)) for name in names]
 
 
 def evaluation_set(cfg: CfgNode, source: Source, limit: int) -> EvalSet:

@@ -14,6 +14,7 @@ from ffreid.config import differing
 from ffreid.engine import batchnorm, optim
 from ffreid.engine.checkpoints import io
 from ffreid.engine.distributed import group
+from ffreid.engine.fingerprint import Item
 from ffreid.engine.precision import dtype
 from ffreid.engine.task import Plan, unwrap
 from ffreid.engine.train_step import TrainStep
@@ -155,6 +156,18 @@ FREE_TO_CHANGE: tuple[str, ...] = (
     "TRAIN.ACTIVATION_CHECKPOINTING",
 )
 """Settings that may differ in a resumed run: they do not change what is trained."""
+
+
+def training_items(cfg: CfgNode, source: Source) -> list[Item]:
+    """Names, files and labels of the training images or tracklets."""
+    return [
+        Item(
+            record.frames[0],
+            [source.folder / frame for frame in record.frames],
+            (record.identity, record.clothes, record.camera),
+        )
+        for record in source.train
+    ]
 
 
 def training_set(cfg: CfgNode, source: Source) -> TrainSet:

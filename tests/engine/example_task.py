@@ -16,6 +16,7 @@ from ffreid.config import merge_pairs
 from ffreid.engine import batchnorm, precision
 from ffreid.engine import defaults as engine_defaults
 from ffreid.engine.distributed.group import World
+from ffreid.engine.fingerprint import Item
 from ffreid.engine.loading import evaluation_stream
 from ffreid.engine.task import Losses, Plan, Progress, Task, TaskModules, ValidationResult
 from ffreid.engine.train_step import TrainStep
@@ -138,6 +139,9 @@ BUILD: Any = SimpleNamespace(
     FREE_TO_CHANGE=("DATA.WORKERS", "DATA.BAD"),
     training_set=lambda cfg, source: source,
     collate=collate,
+    training_items=lambda cfg, source: [
+        Item(path.name, [path]) for path in sorted(Path(cfg.OUTPUT).glob("*.png"))
+    ],
     plan=plan,
     build_task=build_task,
     build_optimisers=lambda cfg, task: {
@@ -172,6 +176,16 @@ VALIDATION: Any = SimpleNamespace(
 MODULES = TaskModules(SOURCES, BUILD, VALIDATION)
 
 
-def trainer(cfg: CfgNode, folder: Path, state: Any = None, world: World = ALONE) -> Trainer:
+def trainer(
+    cfg: CfgNode,
+    folder: Path,
+    state: Any = None,
+    world: World = ALONE,
+    *,
+    data_changed: bool = False,
+) -> Trainer:
     folder.mkdir(parents=True, exist_ok=True)
-    return Trainer(cfg, world, MODULES, folder, state=state, origin=str(folder / "last.pth"))
+    origin = str(folder / "last.pth")
+    return Trainer(
+        cfg, world, MODULES, folder, state=state, origin=origin, data_changed=data_changed
+    )

@@ -52,6 +52,9 @@ class SceneReader:
         generator = np.random.default_rng(int(name))
         return toy_frame(name, toy_objects(), height=96, width=128, generator=generator)
 
+    def files(self, name: str) -> list[Path]:
+        return []
+
     def read_meshes(self) -> Meshes:
         return {number: self.objects.corners[number - 1] for number in self.objects.class_ids}
 

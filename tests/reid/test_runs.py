@@ -64,7 +64,15 @@ def kept(trained: Path) -> dict[str, Any]:
 
 
 def test_a_run_writes_all_its_files(trained: Path) -> None:
-    expected = ["config.yaml", "run.json", "metrics.jsonl", "log_train.log", "best.pth", "last.pth"]
+    expected = [
+        ".lock",
+        "config.yaml",
+        "run.json",
+        "metrics.jsonl",
+        "log_train.log",
+        "best.pth",
+        "last.pth",
+    ]
     expected += ["state.json", "validation-best.json", "validation-last.json"]
     assert sorted(path.name for path in trained.iterdir()) == sorted(expected)
     with (trained / "config.yaml").open() as file:

@@ -5,7 +5,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ class CheckpointManager:
     keep: int = 0
 
     def save(self, name: str, state: Mapping[str, Any], *, epoch: int | None = None) -> Saved:
-        """Write one checkpoint, and remove what a killed save has left.
+        """Write one checkpoint.
 
         If an `epoch`, counted from 1, has just ended, its state is kept too if `keeps` is true.
         """
@@ -48,9 +47,6 @@ class CheckpointManager:
                 f"cannot write {self.folder / name}: its folder no longer exists",
                 "restore the folder, then use --resume auto",
             )
-        for part in self.folder.glob("*.part"):
-            with suppress(OSError):  # it only takes space
-                part.unlink()
         if epoch is None or not self.keeps(epoch):
             return io.save(self.folder / name, state)
         # The epoch's file first: if killed in between, the resumed run writes both again.
@@ -91,8 +87,7 @@ def _number(path: Path) -> int:
 
 def _link(source: Path, path: Path) -> None:
     """Replace `path` by a hard link to `source`, or a copy where links are not supported."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
+    part = atomic.partial_file(path)
     try:
         os.link(source, part)
     except OSError:

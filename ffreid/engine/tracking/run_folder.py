@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,20 +16,45 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid.atomic import to_json_data
+from ffreid.engine.tracking import run_state
 from ffreid.engine.tracking.run_state import now, rewrite, write_errors
 from ffreid.errors import UserError
 
 
 def create_folder(folder: Path, hint: str = "use another folder with --output FOLDER") -> Path:
     """Create `folder` and check that it is writable."""
-    probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror}", hint) from error
     return folder
+
+
+RUN_FILES = ("*.pth", "run.json", "metrics.jsonl", "log_train.log", "validation-*.json")
+RESULT_FILES = ("best*.pth", "validation-*.json")
+
+
+def check_no_run(folder: Path, *, is_restart: bool) -> None:
+    """Refuse to train from scratch in a folder that holds a run.
+
+    With `is_restart` (there is no checkpoint to resume from) a run that was interrupted before it
+    had any result is replaced.
+    """
+    state = run_state.read(folder) or {}
+    patterns = RESULT_FILES if is_restart and state.get("state") != "finished" else RUN_FILES
+    files = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+    if not files:
+        return
+    if is_restart:
+        raise UserError(
+            f"{folder} contains {files[0]} of a run but no checkpoint to resume from",
+            "restore its last.pth, or start another run with --tag NAME",
+        )
+    raise UserError(
+        f"{folder} already contains a run ({files[0]})",
+        "resume it with --resume auto, or start another with --tag NAME",
+    )
 
 
 def provenance(seed: int, processes: int, device: str) -> dict[str, Any]:

@@ -52,6 +52,9 @@ class Reader(Protocol):
     def read(self, name: str) -> Frame:
         """Read a frame."""
 
+    def files(self, name: str) -> list[Path]:
+        """The files of a frame."""
+
     def read_meshes(self) -> Meshes:
         """Read the vertices of every object."""
 

@@ -106,6 +106,14 @@ class LinemodReader:
             return self._read_real(name)
         return _read_pickle(self.folder / name, name, self.number)
 
+    def files(self, name: str) -> list[Path]:
+        """Colour, depth, mask and gt.yml of a real frame, the pickle of another."""
+        if not name.startswith("data/"):
+            return [self.folder / name]
+        stem = name.rpartition("/")[2]
+        images = [self.home / part / f"{stem}.png" for part in ("rgb", "depth", "mask")]
+        return [*images, self.home / "gt.yml"]
+
     def read_meshes(self) -> Meshes:
         """Read the vertices of the object."""
         return {1: read_linemod_mesh(self.folder, self.number)}
@@ -126,8 +134,7 @@ class LinemodReader:
         return parsed
 
     def _read_real(self, name: str) -> Frame:
-        stem = name.rpartition("/")[2]
-        paths = [self.home / part / f"{stem}.png" for part in ("rgb", "depth", "mask")]
+        *paths, _ = self.files(name)
         rgb, depth = read_image(paths[0]), read_single_channel(paths[1], "depth image")
         mask = read_single_channel(paths[2], "label image", first_of_several=True)
         check_same_size(dict(zip(paths, (rgb, depth, mask), strict=True)))
@@ -139,7 +146,7 @@ class LinemodReader:
             labels=(mask > 0).astype(np.int32),
             intrinsics=np.array(resource("linemod")["intrinsics"]["linemod"], np.float64),
             class_ids=np.ones(1, np.int32),
-            camera_from_object=self._pose(int(stem))[None],
+            camera_from_object=self._pose(int(name.rpartition("/")[2]))[None],
         )
 
     def _pose(self, frame: int) -> npt.NDArray[np.float32]:

@@ -121,14 +121,13 @@ class YcbReader:
 
     def read(self, name: str) -> Frame:
         """Read a frame, e.g. ``data/0048/000001``."""
-        paths = [self.folder / f"{name}-{part}.png" for part in ("color", "depth", "label")]
+        *paths, path = self.files(name)
         rgb = read_image(paths[0])
         depth = read_single_channel(paths[1], "depth image")
         labels = read_single_channel(paths[2], "label image", first_of_several=True)
         labels = labels.astype(np.int32)
         check_same_size(dict(zip(paths, (rgb, depth, labels), strict=True)))
         _check_ids(paths[2], labels, self.objects, lowest=0)
-        path = self.folder / f"{name}-meta.mat"
         meta = _read_meta(path, self.intrinsics == "meta")
         class_ids, poses = read_poses(path, self.objects, meta)
         depth_scale = np.asarray(meta["factor_depth"], np.float64).reshape(-1)
@@ -148,6 +147,11 @@ class YcbReader:
             camera_from_object=poses,
             synthetic=name.startswith("data_syn"),
         )
+
+    def files(self, name: str) -> list[Path]:
+        """Colour, depth, labels and meta.mat of a frame."""
+        parts = ("color.png", "depth.png", "label.png", "meta.mat")
+        return [self.folder / f"{name}-{part}" for part in parts]
 
     def read_meshes(self) -> Meshes:
         """Read the vertices of every object."""

@@ -3,6 +3,8 @@
 import errno
 import os
 import re
+import signal
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 
 from ffreid.engine.checkpoints import io
 from ffreid.engine.checkpoints.manager import NEEDED, CheckpointManager, epochs, latest_valid
-from ffreid.engine.tracking import run_folder
+from ffreid.engine.tracking import run_folder, run_lock
 from ffreid.errors import UserError
 from tests.kills import Failure, check_same, kill_often
 
@@ -50,12 +52,33 @@ def latest(folder: Path, log: Callable[[str], None] = print) -> tuple[str, int]:
     return checkpoint[0].name, checkpoint[1]["step"]
 
 
-def test_a_save_is_measured_and_removes_what_a_killed_one_left(tmp_path: Path) -> None:
-    (tmp_path / "epoch-0001.pth.part").write_bytes(b"half")
+def test_a_save_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "epoch-0001.pth.part").write_bytes(b"a file of the user's")
     saved = CheckpointManager(tmp_path).save("last.pth", state(1))
-    assert names(tmp_path) == [saved.name] == ["last.pth"]
+    assert names(tmp_path) == ["epoch-0001.pth.part", saved.name]
     assert saved.megabytes == (tmp_path / "last.pth").stat().st_size / 1e6 > 0.004
     assert saved.seconds > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_save_of_another_process_that_is_killed_breaks_nothing(tmp_path: Path) -> None:
+    CheckpointManager(tmp_path).save("last.pth", state(1))
+    ready, begin = os.pipe()
+    if (other := os.fork()) == 0:
+
+        def write_half(_: Any, file: Any) -> None:
+            file.write(b"PK\3\4half")
+            file.flush()
+            os.write(begin, b".")
+            time.sleep(60)
+
+        torch.save = write_half  # type: ignore[assignment]
+        CheckpointManager(tmp_path).save("last.pth", state(3))
+    os.read(ready, 1)
+    CheckpointManager(tmp_path).save("last.pth", state(2))
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+    assert io.load(tmp_path / "last.pth")["step"] == 2
 
 
 def test_a_missing_folder_is_not_created_again(tmp_path: Path) -> None:
@@ -191,6 +214,11 @@ STEPS = 6
 def train(folder: Path) -> None:
     """A run with two steps per epoch, every state a function of the previous one."""
     run_folder.create_folder(folder)
+    with run_lock.lock(folder):
+        train_locked(folder)
+
+
+def train_locked(folder: Path) -> None:
     weights, start = torch.zeros(300_000), 0
     if (checkpoint := latest_valid(folder)) is not None:
         weights, start = checkpoint[1]["parts"]["net"]["w"], checkpoint[1]["step"]

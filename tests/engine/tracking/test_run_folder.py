@@ -6,13 +6,14 @@ import multiprocessing
 import resource
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from yacs.config import CfgNode
 
-from ffreid.engine.tracking import run_folder
+from ffreid.engine.tracking import run_folder, run_state
 from ffreid.errors import UserError
 from tests.engine.checkpoints.test_manager import raising
 
@@ -166,3 +167,29 @@ def test_a_folder_that_was_removed_is_an_error(tmp_path: Path, kind: str) -> Non
     with pytest.raises(UserError, match=rf"gone/{name}: No such file") as caught:
         write(tmp_path / "gone")
     assert "--resume auto" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("files", "refused_new", "refused_restart"),
+    [
+        ([], False, False),
+        ([".lock", "results.json", "mine.txt"], False, False),
+        (["run.json"], True, False),
+        (["metrics.jsonl", "log_train.log"], True, False),
+        (["best.pth", "run.json"], True, True),
+        (["validation-last.json"], True, True),
+        (["epoch-0003.pth"], True, False),  # the newest valid one is resumed from
+        (["finished", "run.json"], True, True),
+    ],
+)
+def test_any_sign_of_a_run_counts(
+    tmp_path: Path, files: list[str], refused_new: bool, refused_restart: bool
+) -> None:
+    for name in files:
+        if name == "finished":
+            run_state.write(tmp_path, {"state": "finished"})
+        else:
+            (tmp_path / name).touch()
+    for is_restart, refused in ((False, refused_new), (True, refused_restart)):
+        with pytest.raises(UserError, match="--tag NAME") if refused else nullcontext():
+            run_folder.check_no_run(tmp_path, is_restart=is_restart)

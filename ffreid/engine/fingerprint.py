@@ -1,0 +1,82 @@
+"""A fingerprint of the training data in checkpoints, so that a resumed run sees the same data."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ffreid.errors import UserError, flat
+
+_CHUNK = 500  # files are examined in parallel, as network file systems answer slowly
+
+
+@dataclass(frozen=True)
+class Item:
+    """A training sample's name, its files and its labels."""
+
+    name: str
+    files: Sequence[Path]
+    labels: Sequence[int] = ()
+
+
+def digests(items: Sequence[Item], kind: str) -> Tensor:
+    """Hash each item's name, its labels, and its files' ``sizes`` or ``contents``: (N,) int64."""
+    chunks = [(items[i : i + _CHUNK], kind) for i in range(0, len(items), _CHUNK)]
+    with ThreadPoolExecutor(16) as pool:
+        values = b"".join(pool.map(_digest_chunk, chunks))
+    return torch.from_numpy(np.frombuffer(values, np.int64).copy())
+
+
+def _digest_chunk(chunk: tuple[Sequence[Item], str]) -> bytes:
+    items, kind = chunk
+    describe = _hash_file if kind == "contents" else _size
+    return b"".join(
+        hashlib.blake2b(
+            repr((item.name, list(item.labels), [describe(path) for path in item.files])).encode(),
+            digest_size=8,
+        ).digest()
+        for item in items
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # training reports it
+        return -1
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
+    except OSError:
+        return ""
+
+
+def check(then: Tensor, origin: str, items: Sequence[Item], now: Tensor) -> None:
+    """Refuse to resume if the digests of the training data, `then` in the checkpoint, differ `now`.
+
+    Raises:
+        UserError: naming the first samples that differ.
+    """
+    if torch.equal(then, now):
+        return
+    known, current = set(then.tolist()), now.tolist()
+    names = [item.name for item, digest in zip(items, current, strict=True) if digest not in known]
+    lost = len(known.difference(current))
+    if names or lost:
+        first = f" (first: {', '.join(map(flat, names[:3]))})" if names else ""
+        problem = f"{len(names)} samples are new or changed{first}, {lost} are gone or changed"
+    else:
+        problem = "the samples are in another order"
+    raise UserError(
+        f"the training data are not those of {origin}: {problem}",
+        "restore them, or resume with --data-changed; the result will differ from that of an "
+        "uninterrupted run",
+    )

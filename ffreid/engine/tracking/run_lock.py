@@ -1,0 +1,58 @@
+"""One process writes to a run folder at a time."""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ffreid import atomic, report
+from ffreid.engine.tracking import run_state
+from ffreid.errors import UserError
+
+NAME = ".lock"
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Lock a run folder for this process, and remove the partial files of killed ones.
+
+    The lock ends with the process, however it ends; processes that it starts do not hold it.
+
+    Raises:
+        UserError: another process has locked the folder.
+    """
+    path = folder / NAME
+    with run_state.write_errors(path):
+        file = path.open("ab")
+    with file:
+        try:
+            _lock_file(file)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                state = run_state.read(folder) or {}
+                known = "pid" in state and state.get("state") == "running"
+                who = f" (process {state['pid']} on {state['host']})" if known else ""
+                raise UserError(
+                    f"another run is writing to {folder}{who}",
+                    "wait for its end or stop it, or start another run with --tag NAME",
+                ) from error
+            report.log(
+                f"note: {path} cannot be locked ({error.strerror}): do not start a second run in "
+                "this folder"
+            )
+        else:
+            atomic.remove_partial_files(folder)
+        yield
+
+
+def _lock_file(file: IO[bytes]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
