@@ -24,6 +24,8 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
     """Paths of all values in which two checkpoints differ."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         return [path for key in one for path in differences(one[key], other[key], f"{where}/{key}")]
+    if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        return [path for a, b in zip(one, other, strict=True) for path in differences(a, b, where)]
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return [] if torch.equal(one, other) else [where]
     return [] if one == other else [where]
