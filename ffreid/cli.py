@@ -28,6 +28,7 @@ def train(
     output: flags.Output = None,
     tag: flags.Tag = None,
     resume: flags.Resume = None,
+    init: flags.Init = None,
     data_changed: flags.DataChanged = False,
     gpu: flags.Gpu = None,
     gpus: flags.Gpus = None,
@@ -47,6 +48,7 @@ def train(
     settings += ["TRAIN.DETERMINISTIC", "true"] if deterministic else []
     settings += ["TRAIN.TENSORBOARD", "true"] if tensorboard else []
     settings += ["TRAIN.OVERFIT", str(overfit)] if overfit else []
+    settings += flags.initial_weights(init)
     settings += pairs or []
     config = _compose(
         context, dataset, root=root, cls=cls, file=cfg, output=output, tag=tag, pairs=settings

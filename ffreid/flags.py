@@ -63,6 +63,12 @@ Resume = Annotated[
     str | None, option("Checkpoint to resume from, or auto for the latest.", panel=RUN)
 ]
 CHECKPOINT = "Checkpoint to evaluate; default: best.pth of the run, else last.pth."
+Init = Annotated[
+    Path | None,
+    option(
+        "Checkpoint whose weights training starts from; heads of other sizes are new.", panel=RUN
+    ),
+]
 DataChanged = Annotated[
     bool,
     option("Resume even if the training data have changed.", "--data-changed", panel=RUN),
@@ -159,6 +165,14 @@ def checkpoint_to_resume(name: str | None) -> Path | Literal["auto"] | None:
         return "auto" if name else None
     check_file(Path(name), "checkpoint", "last.pth, or --resume auto")
     return Path(name)
+
+
+def initial_weights(init: Path | None) -> list[str]:
+    """Convert the value of ``--init``, an existing file, to settings."""
+    if init is None:
+        return []
+    check_file(init, "checkpoint", "best.pth of a run")
+    return ["MODEL.BACKBONE", str(init)]
 
 
 def check_options(task: str, dataset: str, values: Mapping[str, Any]) -> None:

@@ -58,6 +58,7 @@ MISTAKES = [
     (f"{TRAIN} --cfg no.yaml", "cannot read no.yaml", "use --cfg FILE"),
     (f"{TRAIN} --gpu cuda:0", "--gpu 'cuda:0' is not a list of devices", "use e.g. --gpu 0"),
     (f"{TRAIN} --resume gone.pth", "no checkpoint gone.pth", "use an existing file"),
+    (f"{TRAIN} --init gone.pth", "no checkpoint gone.pth", "use an existing file"),
     (f"{EVAL} --checkpoint gone.pth", "no checkpoint gone.pth", "use an existing file"),
     (f"{EVAL} --truth x", "--truth has no effect without --predictions", "remove --truth"),
     (f"{EVAL} --rerank", "--rerank has no effect for toy-pose", "remove --rerank"),

@@ -24,8 +24,8 @@ from ffreid.pose import convert
 from ffreid.pose.data.batch import PoseBatch, SkippedFrame, collate_for_evaluation
 from ffreid.pose.data.batch import collate as collate
 from ffreid.pose.data.dataset import EvalSet, TrainSet
+from ffreid.pose.initial_weights import load_initial_weights
 from ffreid.pose.model.ffb6d import FFB6D, set_point_momentum
-from ffreid.pose.model.resnet import load_backbone
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.schedules import triangular
 from ffreid.pose.sources import Source
@@ -91,7 +91,7 @@ def build_task(
     torch.manual_seed(cfg.SEED)
     objects = source.objects
     net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
-    load_backbone(net, "random" if resumed else cfg.MODEL.BACKBONE)
+    load_initial_weights(net, "random" if resumed else cfg.MODEL.BACKBONE)
     set_point_momentum(net, cfg.MODEL.POINT_MOMENTUM)
     if not cfg.MODEL.DROPOUT:
         for module in net.modules():

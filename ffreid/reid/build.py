@@ -28,9 +28,9 @@ from ffreid.reid.data.records import Record, Source
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import ClipTraining, Evaluation, ImageTraining
 from ffreid.reid.defaults import COSINE_LOSSES, is_video
+from ffreid.reid.initial_weights import load_initial_weights
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model import build_network
-from ffreid.reid.model.backbone import load_backbone
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.task import NetworkWithClassifier, ReidTask
 from ffreid.report import log
@@ -45,16 +45,9 @@ def build_task(
     """Build networks and losses on `device`; a resumed run does not load MODEL.BACKBONE."""
     torch.manual_seed(cfg.SEED)
     backbone = build_network(cfg)
-    load_backbone(backbone, "random" if resumed else cfg.MODEL.BACKBONE)
     features, loss = cfg.MODEL.FEATURE_DIM, cfg.LOSS
     head = NormalizedClassifier if loss.CLA_LOSS in COSINE_LOSSES else Classifier
     net: nn.Module = NetworkWithClassifier(backbone, head(features, len(source.identities)))
-    groups = max(1, cfg.TRAIN.BN_GROUPS // group.size())
-    if cfg.TRAIN.BATCH_NORM == "groups" and groups > 1:
-        batchnorm.group(net, groups)
-    if cfg.TRAIN.BATCH_NORM == "sync" and group.size() > 1:
-        net = batchnorm.synchronise(net, device)
-    assert isinstance(net, NetworkWithClassifier)
     clothes = memory = None
     if loss.CAL == "cal":
         clothes = NormalizedClassifier(features, len(source.clothes))
@@ -67,6 +60,14 @@ def build_task(
             momentum=loss.MOMENTUM,
             update=loss.MEMORY_UPDATE,
         )
+    parts = {"net": net, "clothes": clothes, "memory": memory}
+    load_initial_weights(parts, "random" if resumed else cfg.MODEL.BACKBONE)
+    groups = max(1, cfg.TRAIN.BN_GROUPS // group.size())
+    if cfg.TRAIN.BATCH_NORM == "groups" and groups > 1:
+        batchnorm.group(net, groups)
+    if cfg.TRAIN.BATCH_NORM == "sync" and group.size() > 1:
+        net = batchnorm.synchronise(net, device)
+    assert isinstance(net, NetworkWithClassifier)
     task = ReidTask(
         net,
         cfg,

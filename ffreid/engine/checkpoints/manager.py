@@ -159,7 +159,7 @@ def check_resumable(
     elif state["classes"] != list(classes):
         counts = f"({len(state['classes'])} there, {len(classes)} here)"
         problem = f"was trained on other classes than those of {name} {counts}"
-        hint = f"use a checkpoint of the same dataset, or {EVALUATE}"
+        hint = f"start from its weights with --init {origin}, or {EVALUATE}"
     elif changed := [
         (f"{key} {old}", new)
         for key, old, new in differing(cfg, state["config"])

@@ -1,11 +1,13 @@
-"""ImageNet weights of torchvision's ResNets, from a file or downloaded."""
+"""Initial weights: of torchvision's ResNets, from a file or downloaded, or of another run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from ffreid import report
 from ffreid.engine.checkpoints import io
+from ffreid.engine.distributed import group
 from ffreid.errors import UserError, flat
 
 FILES = {
@@ -49,6 +51,37 @@ def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
     return state
 
 
+def load_except_heads(
+    module: nn.Module, state: Mapping[str, Tensor], origin: str, heads: tuple[str, ...]
+) -> tuple[int, list[str]]:
+    """Load another run's `state`, except `heads` (prefixes of keys) of other sizes.
+
+    Returns:
+        Number of tensors loaded, and those of heads that keep their values, with both shapes.
+
+    Raises:
+        UserError: something else does not match.
+    """
+    current = module.state_dict()
+    fits = {
+        key: value
+        for key, value in state.items()
+        if not key.startswith(heads) or (key in current and current[key].shape == value.shape)
+    }
+    new = {key: value for key, value in current.items() if key.startswith(heads)}
+    new = {key: value for key, value in new.items() if key not in fits}
+    io.load_weights(module, {**fits, **new}, origin)
+    shapes = {key: tuple(state[key].shape) if key in state else "none" for key in new}
+    return len(fits), [f"{key} {tuple(new[key].shape)}, there {shapes[key]}" for key in new]
+
+
+def log_initial(source: str, loaded: int, new: Sequence[str]) -> None:
+    """Log what was taken from another run, and which tensors are `new`."""
+    rest = f"; new: {'; '.join(new)}" if new else ""
+    if group.rank() == 0:
+        report.log(f"note: {loaded} tensors are initialized from {source}{rest}")
+
+
 def wrong_network_error(network: str, source: str, key: str) -> UserError:
     """Return the error for a `source` with another network's weights, as its entry `key` shows."""
     name = network.replace("ResNet", "ResNet-")
@@ -58,8 +91,8 @@ def wrong_network_error(network: str, source: str, key: str) -> UserError:
 def _error(network: str, message: str) -> UserError:
     return UserError(
         message,
-        f"download torchvision's {FILES[network]} and set MODEL.BACKBONE to its path, "
-        "or train from scratch with MODEL.BACKBONE random",
+        f"download torchvision's {FILES[network]} and set MODEL.BACKBONE to its path, start from "
+        "another run with --init FILE, or train from scratch with MODEL.BACKBONE random",
     )
 
 

@@ -68,7 +68,7 @@ DIFFERENT: list[tuple[dict[str, Any], str]] = [
     ({"dataset": "other", "task": "pose"}, "was trained on other, not on ltcc | use --dataset o"),
     ({"task": "pose"}, "is of the task pose, ltcc of the task reid"),
     ({"task": None}, "is of the task None, ltcc of the task reid"),
-    ({"classes": ["anna"]}, "(1 there, 2 here) | use a checkpoint of the same dataset, or eval"),
+    ({"classes": ["anna"]}, "(1 there, 2 here) | start from its weights with --init "),
     ({"classes": ["ben", "anna"]}, "(2 there, 2 here)"),
     ({"classes": ["anna", "ben", "carl"]}, "(3 there, 2 here)"),
     ({"total": 12}, "is from a run of 12 steps, this run has 10"),
