@@ -18,6 +18,7 @@ import yaml
 from yacs.config import CfgNode
 
 from ffreid.errors import UserError, flat
+from ffreid.files import regular
 from ffreid.report import log
 
 
@@ -46,9 +47,18 @@ RENAMED: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
 }
 """Old keys that are still accepted: the new key, and its value from (old value, current value)."""
 
+LONGEST_INTEGER = 400
+"""Characters of an integer in YAML."""
+MAX_EXPANDED = 10_000
+"""Values that aliases in YAML may add to those written out, at most one a character."""
+
 
 class _Loader(yaml.SafeLoader):
     """YAML without dates: 2024-02-30 is text."""
+
+
+class FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """All of YAML, for large files."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -57,17 +67,52 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+def _construct_integer(loader: Any, node: yaml.ScalarNode) -> int:
+    """Refuse integers that Python does not print, or that in base 60 take long."""
+    if len(node.value) > LONGEST_INTEGER:
+        raise ValueError(f"an integer of {len(node.value):,} characters")
+    return int(loader.construct_yaml_int(node))
+
+
+for _loader in (_Loader, FastLoader):
+    _loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
+
+
+def parse_yaml(text: str | bytes, loader: Any = _Loader) -> Any:
+    """Parse YAML in time linear in its length.
+
+    Raises:
+        ValueError: it is invalid, too deeply nested, or its aliases expand to far more than it.
+    """
+    try:
+        parsed = yaml.load(text, loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else flat(str(error))
+        raise ValueError(reason) from error
+    queue, count = [parsed], 0
+    while queue:
+        item = queue.pop()
+        if isinstance(item, Mapping):
+            item = [*item.keys(), *item.values()]
+        if isinstance(item, list | tuple | set):
+            queue += item
+            count += len(item)
+        if count > len(text) + MAX_EXPANDED:
+            raise ValueError("its aliases expand without end, or nearly so")
+    return parsed
+
+
 def merge_file(cfg: CfgNode, path: Path) -> None:
     """Merge a YAML file of nested keys into `cfg`."""
     hint = "write lines like 'TRAIN:' and '  BATCH: 8'"
     try:
-        tree = yaml.load(path.read_text(), _Loader)
+        tree = parse_yaml(regular(path).read_text())
     except OSError as error:
         raise UserError(
             f"cannot read {path}: {error.strerror}", "use --cfg FILE with an existing YAML file"
         ) from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path} is not valid YAML: {flat(str(error))}", hint) from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}", hint) from error
     if not isinstance(tree, Mapping | None):
         raise UserError(f"{path} has no keys", hint)
     # Old keys last: a dumped configuration of before has both TRAIN.AMP and TRAIN.PRECISION.
@@ -112,7 +157,7 @@ def differing(cfg: CfgNode, dumped: str) -> list[tuple[str, Any, Any]]:
 
     Keys that only one of the two has are ignored.
     """
-    earlier, now = dict(leaves(yaml.safe_load(dumped))), dict(leaves(cfg))
+    earlier, now = dict(leaves(parse_yaml(dumped))), dict(leaves(cfg))
     for old, (new, convert) in RENAMED.items():
         if old in earlier and old not in now and new in now:
             earlier[new] = convert(earlier[old], earlier.get(new, now[new]))
@@ -186,8 +231,8 @@ def _fit(value: Any, default: Any) -> Any:
         like = default[0] if default else ""
         try:
             if isinstance(value, str) and value.startswith("["):
-                value = yaml.load(value, yaml.BaseLoader)
-        except yaml.YAMLError:
+                value = parse_yaml(value, yaml.BaseLoader)
+        except ValueError:
             raise ValueError("a list, e.g. [1, 2]") from None
         try:
             return [_fit(item, like) for item in (value if isinstance(value, list) else [value])]

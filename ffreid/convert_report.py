@@ -1,6 +1,6 @@
 """What convert-ckpt prints about a file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from ffreid.errors import UserError
 from ffreid.pose import convert as pose
 from ffreid.reid import convert as reid
 
+SHOWN = 100
+"""Rows of a table: a file may have any number of entries."""
 REQUIRED_KEYS = {
     "FFB6D": (pose.SEGMENTATION, pose.KEYPOINTS),
     "an image network of Simple-CCReID": reid.IMAGE_KEYS,
@@ -65,17 +67,23 @@ def print_report(
     rows += [("setting", f"{key} {value}") for key, value in settings.items()]
     if comparison is not None and not comparison.problems():
         rows.append(("keys", f"all {comparison.total} match"))
-    report.show_table(str(path), ("what", "value"), rows)
+    report.show_table(str(path), ("what", "value"), _first(rows))
     if contents.dropped and not contents.is_ffreid:
-        report.show_table("dropped", ("entry", "reason"), contents.dropped)
+        report.show_table("dropped", ("entry", "reason"), _first(contents.dropped))
     if network is not None and not contents.is_ffreid:
         unknown = [row for row in network.unknown if not set(row[0].split(", ")) & settings.keys()]
         report.show_table("not in the file", ("what", "set by"), unknown)
     if comparison is not None and comparison.problems():
         columns = ("module", "missing", "unexpected", "wrong shape", "example")
-        report.show_table("keys that do not match", columns, comparison.rows())
+        report.show_table("keys that do not match", columns, _first(comparison.rows()))
     for note in result.notes:
         report.log(f"note: {note}")
+
+
+def _first(rows: Sequence[Sequence[report.Cell]]) -> list[Sequence[report.Cell]]:
+    """The first rows of a table, and a row that counts the rest."""
+    more = [("…", f"{len(rows) - SHOWN} more", *[None] * (len(rows[0]) - 2))]
+    return [*rows[:SHOWN], *(more if len(rows) > SHOWN else [])]
 
 
 def unsupported_error(path: Path, contents: CheckpointContents, resnet: str) -> UserError:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ffreid import files
 from ffreid.errors import UserError
 from ffreid.recipes import recipes
 from ffreid.report import log
@@ -207,6 +208,6 @@ def check_pairs_after_file(values: Sequence[str]) -> None:
 
 
 def check_file(path: Path | None, kind: str, example: str) -> None:
-    """Refuse a file that does not exist."""
-    if path is not None and not path.is_file():
-        raise UserError(f"no {kind} {path}", f"use an existing file, e.g. {example}")
+    """Refuse a file that does not exist, or is none."""
+    if path is not None:
+        files.check_file(path, kind, f"use an existing file, e.g. {example}")

@@ -61,12 +61,12 @@ def compose(
     merge_file(cfg, known[dataset])
     shared = {path.stem: path for path in sorted(known[dataset].parent.glob("recipes/*.yaml"))}
     if file is not None:
-        if not file.is_file() and shared and file.stem not in shared:
+        if not os.path.lexists(file) and shared and file.stem not in shared:
             raise UserError(
                 f"no file {file}, and no recipe of that name",
                 f"use --cfg FILE with a YAML file, or one of: {', '.join(shared)}",
             )
-        merge_file(cfg, file if file.is_file() else shared.get(file.stem, file))
+        merge_file(cfg, file if os.path.lexists(file) else shared.get(file.stem, file))
         if "RECIPE" in cfg:
             cfg.RECIPE = str(file)
     elif cfg.get("RECIPE"):

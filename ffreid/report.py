@@ -8,12 +8,14 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from ffreid.errors import printable, shortened
+
 Cell = str | int | float | None
 
 
-def log(text: str) -> None:
-    """Print a message on stderr; stdout is for results."""
-    sys.stderr.write(text + "\n")
+def log(*lines: str) -> None:
+    """Print messages on stderr, each on one line; stdout is for results."""
+    sys.stderr.write("".join(f"{shortened(printable(line))}\n" for line in lines))
     sys.stderr.flush()
 
 
@@ -24,7 +26,8 @@ def show_table(
 
     The console is made as wide as the table needs: rich would cut numbers silently otherwise.
     """
-    cells = [[_text(value, digits) for value in row] for row in rows]
+    title, columns = printable(title), [printable(name) for name in columns]
+    cells = [[shortened(printable(_text(value, digits)), 500) for value in row] for row in rows]
     table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(columns):
         numeric = any(isinstance(row[index], int | float) for row in rows)
@@ -33,7 +36,7 @@ def show_table(
         table.add_row(*row)
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     width = max(sum(widths) + 3 * len(widths) + 2, cell_len(title) + 2, 80)
-    console = Console(file=sys.stdout, width=width, highlight=False, markup=False)
+    console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
     # Not the table's own title, which is broken at the table's width.
     console.print(title, style="italic")
     console.print(table)

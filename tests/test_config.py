@@ -1,5 +1,6 @@
 """Settings are merged by type, and every mistake names its source and what to type."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,73 @@ def test_an_old_key_is_accepted_with_a_note_if_it_changes_something(
     assert config.differing(cfg, text) == []
     config.merge_pairs(cfg, ["TRAIN.AMP", "false"])
     assert ("fp32" if value == "amp" else value) == cfg.TRAIN.PRECISION
+
+
+def nested(depth: int) -> str:
+    return "TRAIN: " + "[" * depth + "]" * depth
+
+
+def laughs(levels: int, open_: str = "[", close: str = "]") -> str:
+    """Each level repeats the one before nine times."""
+    lines = [f"a0: &a0 {open_}x{close}" if open_ == "[" else "a0: &a0 {k: x}"]
+    for level in range(1, levels):
+        items = [f"*a{level - 1}" for _ in range(9)]
+        if open_ == "{":
+            items = [f"k{i}: {item}" for i, item in enumerate(items)]
+        lines.append(f"a{level}: &a{level} {open_}{', '.join(items)}{close}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (nested(5000), "nested too deeply"),
+        (nested(100_000), "nested too deeply"),
+        ("a: &a [*a]", "aliases expand"),
+        ("a: &a {b: *a}", "aliases expand"),
+        (laughs(30), "aliases expand"),
+        (laughs(30, "{", "}"), "aliases expand"),
+        ("SEED: " + "1" * 5000, "an integer of 5,000 characters"),
+        ("SEED: 0x" + "f" * 5000, "an integer of 5,002 characters"),
+        ("SEED: 1" + ":1" * 200_000, "an integer of 400,001 characters"),
+        ("? 0b" + "1" * 20_000 + "\n: 1", "an integer of 20,002 characters"),
+        ("SEED: !!timestamp 2024-02-30", "not valid YAML"),
+        ("SEED: !!python/object/apply:os.system [ls]", "not valid YAML"),
+        ("SEED: \x1b[31m", "not valid YAML"),
+        ("SEED: '" + "x" * 10**6 + "'", "SEED is 'xxx"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_yaml_is_read_in_bounded_time_and_its_errors_are_short(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    started = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        config.merge_file(tree(), tmp_path / "a.yaml")
+    assert problem in caught.value.message
+    assert len(caught.value.message) < 2100
+    assert caught.value.message.isprintable()
+    assert time.monotonic() - started < 5
+
+
+def test_aliases_and_shared_values_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("SEED: &n 3\nSTEPS: [*n, *n]\nTRAIN: {BATCH: *n}\n")
+    cfg = tree()
+    config.merge_file(cfg, tmp_path / "a.yaml")
+    assert (cfg.SEED, cfg.STEPS, cfg.TRAIN.BATCH) == (3, [3, 3], 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-02-30", "2024-01-01", "!!python/none x", "!tag", "&a *a", "{a: b", "null", "~"]
+)
+def test_text_on_the_command_line_is_never_yaml(text: str) -> None:
+    assert text == merged("NAME", text).NAME
+    assert merged("FRAMES", f"[{text.strip('{')}]" if text[0] not in "!&{" else text).FRAMES
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "[&a [*a]]", "9" * 5000, "9" * 10**6])
+def test_hostile_values_on_the_command_line_are_refused(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        merged("STEPS", text)
+    assert len(caught.value.message) < 2100

@@ -88,7 +88,7 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
     flags.check_file(None, "checkpoint", "best.pth")
     (tmp_path / "there.pth").touch()
     flags.check_file(tmp_path / "there.pth", "checkpoint", "best.pth")
-    with pytest.raises(UserError, match=f"no checkpoint {tmp_path}"):  # a folder
+    with pytest.raises(UserError, match=f"{tmp_path}: it is a folder"):
         flags.check_file(tmp_path, "checkpoint", "best.pth")
 
 

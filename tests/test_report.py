@@ -46,3 +46,17 @@ def test_long_titles_and_names_in_brackets_are_shown_as_they_are(
     report.show_table(title.strip(), ["name"], [["[red]can[/red]"]])
     lines = [line.strip() for line in shown(capsys)]
     assert (lines[0], lines[-1]) == (title.strip(), "[red]can[/red]")
+
+
+def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x1b[2J\x1b]0;title\x07\nhint: run rm"
+    report.show_table(name, [name, "x"], [[name, 1], ["a :cat:", 2]])
+    report.log(f"note: {name}", "next")
+    report.log("a" * 10**6)
+    out, err = capsys.readouterr()
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert out.count(r"\x1b[2J\x1b]0;title\x07\nhint: run rm") == 3
+    assert "a :cat:" in out
+    note, second, long, end = err.split("\n")
+    assert note == r"note: \x1b[2J\x1b]0;title\x07\nhint: run rm"
+    assert (second, len(long), end) == ("next", 2000, "")

@@ -80,17 +80,17 @@ class SignalCatcher:
                     f"{kind.name}: saving a checkpoint after this step; repeat to exit immediately"
                 )
             if now - first.setdefault(kind, now) > SAME_WITHIN:
-                below_display = "\n" * sys.stderr.isatty()
                 self._log(
                     f"{kind.name} again: exiting immediately; resume from the last checkpoint with "
-                    f"--resume auto{below_display}"
+                    "--resume auto",
+                    *[""] * sys.stderr.isatty(),  # below the display
                 )
                 os._exit(128 + kind)
 
-    def _log(self, line: str) -> None:
+    def _log(self, *lines: str) -> None:
         if self._should_report():
             with suppress(OSError, ValueError):  # the terminal may be gone
-                report.log(line)
+                report.log(*lines)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ffreid.errors import UserError
+from ffreid.files import regular
 from ffreid.report import log
 
 if sys.platform != "win32":
@@ -89,7 +90,7 @@ def generate_once(
 def _read_info(folder: Path) -> dict[str, Any]:
     """Content of the info file; nothing if it is missing or broken."""
     try:
-        info = json.loads((folder / INFO_FILE).read_text())
-    except (OSError, ValueError):
+        info = json.loads(regular(folder / INFO_FILE).read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
     return info if isinstance(info, dict) else {}

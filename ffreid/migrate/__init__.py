@@ -1,5 +1,6 @@
 """Translate commands of FFB6D and Simple-CCReID to ffreid's; no torch is imported."""
 
+import os
 import re
 import shlex
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ffreid.config import differing
-from ffreid.errors import UserError
+from ffreid.errors import UserError, flat
+from ffreid.files import regular
 from ffreid.migrate.rules import SCRIPTS, VIEWERS
 from ffreid.migrate.shell import (
     CONTINUED,
@@ -84,12 +86,17 @@ def print_migration(arguments: Sequence[str]) -> None:
     """
     after_shell = len(arguments) > 1 and arguments[0] in ("bash", "sh", "source", ".")
     names = arguments[1:] if after_shell else arguments
-    file = Path(names[0]) if len(names) == 1 and len(names[0]) < 1000 else Path()
+    # A command may be too long for the name of a file.
+    parts = os.fsencode(names[0]).split(b"/")
+    is_name = len(names) == 1 and len(names[0]) < 1000 and max(map(len, parts)) < 256
+    file = Path(names[0]) if is_name else Path()
     if file.suffix == ".sh" or (file.suffix != ".py" and file.is_file()):
         try:
-            text = migrate_script(file.read_text())
+            text = migrate_script(regular(file).read_text())
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read {file}: {error}", "use an existing script") from error
+            raise UserError(
+                f"cannot read {file}: {flat(str(error))}", "use an existing script"
+            ) from error
     else:
         quoted = [shlex.quote(w) if re.search(r"[\s'\"\\;|&]", w) else w for w in arguments]
         command = CONTINUED.sub(" ", arguments[0] if len(arguments) == 1 else " ".join(quoted))

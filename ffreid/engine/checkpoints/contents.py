@@ -76,6 +76,7 @@ class CheckpointContents:
     dropped: list[tuple[str, str]] = field(default_factory=list)
     is_ffreid: bool = False
     _seen: set[int] = field(default_factory=set)
+    _searched: set[int] = field(default_factory=set)
 
     def first_count(self, names: Iterable[str]) -> int | None:
         """Return the first finite number of these names as an int; None if there is none."""
@@ -88,7 +89,8 @@ class CheckpointContents:
 
     def add(self, name: str, value: Any, depth: int = 0) -> None:
         """Put an entry where it belongs."""
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and id(value) not in self._searched:
+            self._searched.add(id(value))
             for state in value.values():  # Lightning keeps the best value among its callbacks
                 best = state.get("best_model_score") if isinstance(state, Mapping) else None
                 if (number := _as_number(best)) is not None:
@@ -99,9 +101,12 @@ class CheckpointContents:
             self.drop(name, reason)
         elif (number := _as_number(value)) is not None:
             self.numbers[name] = number
+        elif id(value) in self._seen:
+            self.drop(name, "the same as an earlier entry")
         elif isinstance(value, Mapping) and any(
             str(key).startswith("loss_scaler") for key in value
         ):
+            self._seen.add(id(value))
             self.drop(name, APEX)
         elif isinstance(value, Mapping | None) and not value:
             self.drop(name, "empty")
@@ -112,13 +117,12 @@ class CheckpointContents:
         elif isinstance(value, str):
             self.drop(name, "text: neither weights nor a number")
         else:
+            if isinstance(value, list | tuple) and len(value) > 100:
+                self._seen.add(id(value))
             self.drop(name, "neither weights nor a number")
 
     def add_items(self, name: str, container: Any, depth: int) -> None:
         """Add the items of a mapping or a list, once: a small file may repeat one endlessly."""
-        if id(container) in self._seen:
-            self.drop(name, "the same as an earlier entry")
-            return
         self._seen.add(id(container))
         items = dict(container if isinstance(container, Mapping) else enumerate(container))
         tensors = _weights(items)

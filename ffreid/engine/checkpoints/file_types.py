@@ -62,10 +62,5 @@ def check_zip_members(path: Path, names: Collection[str]) -> None:
         return
     if names and all(name.endswith(".npy") for name in names):
         raise unreadable(path, "an archive of numpy arrays (.npz)", SAVED)
-    first = ", ".join([printable(name) for name in names][:3]) + (", …" if len(names) > 3 else "")
+    first = ", ".join(list(names)[:3]) + (", …" if len(names) > 3 else "")
     raise unreadable(path, f"a zip of {first}", "use the checkpoint itself")
-
-
-def printable(name: str) -> str:
-    """Escape a name from a file for display: it may try to control the terminal."""
-    return name.encode("unicode_escape").decode()[:120]

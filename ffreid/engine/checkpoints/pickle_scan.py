@@ -4,18 +4,20 @@ The scan follows numbers, strings, tuples and globals on the stack. Lists, dicts
 calls are opaque to it: torch compares tensors with their storages, and the loaded content is
 checked once more. Refused although harmless, since torch.save writes none of these: globals whose
 names are computed, objects that are not rebuilt by functions, storage keys that are not ASCII, memo
-indices above the number of opcodes, and tuples nested deeper than `MAX_TUPLE_DEPTH`.
+indices above the number of opcodes, integers of more than `MAX_BITS`, tuples nested deeper than
+`MAX_TUPLE_DEPTH`, and tuples that refer to others so often that hashing them would take long.
 """
 
 import pickle
 import pickletools
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, BinaryIO
 
 import torch
 
-from ffreid.engine.checkpoints.file_types import printable
+from ffreid.errors import printable, shortened
 
 ITEM_SIZES = {
     1: ("Char", "Byte", "Bool"),
@@ -37,6 +39,12 @@ WEIGHTS |= {"_codecs.encode"}
 """Globals that checkpoints need; torch's own list has more, such as sparse tensors."""
 MAX_TUPLE_DEPTH = 16
 """Hashing tuples nested without limit would overflow the stack."""
+MAX_SHARED = 10**6
+"""Items of tuples, with those inside them, that may be repeated from the memo."""
+MAX_BITS = 1024
+"""Python refuses to print integers of thousands of digits."""
+LISTED = 20
+"""Names of globals in an error; the rest is counted."""
 
 _NUMBER = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c(8|16))")
 _MARK, _OPAQUE, _DTYPE = object(), object(), object()
@@ -48,9 +56,10 @@ class Global(str):
 
 
 class NestedTuple(tuple[Any, ...]):
-    """A tuple that knows how deeply tuples are nested in it."""
+    """A tuple that knows how deeply tuples are nested in it, and how many items they all have."""
 
     depth: int
+    size: int
 
 
 @dataclass
@@ -65,18 +74,30 @@ class PickleScan:
     """
 
     allowed: set[str]
-    refused: list[str] = field(default_factory=list)
+    refused: dict[str, None] = field(default_factory=dict)
     storages: dict[str, tuple[int, int]] = field(default_factory=dict)
     strings: list[str] = field(default_factory=list)
     value: Any = None
     protocol: int = 0
     damage: str | None = None
+    shared: int = 0
 
     def refuse(self, name: str) -> Any:
         """Record what is not allowed, whose value is not known."""
-        if printable(name) not in self.refused:
-            self.refused.append(printable(name))
+        self.refused[name] = None
         return _OPAQUE
+
+    def list_refused(self) -> str:
+        """Name the first of the refused globals, in lines of an error."""
+        first = ", ".join(shortened(printable(name), 120) for name in islice(self.refused, LISTED))
+        return first + f", … ({len(self.refused)} names)" * (len(self.refused) > LISTED)
+
+    def repeat(self, value: Any) -> Any:
+        """Note that a value is used again, whose hash takes as many steps as it has items."""
+        if isinstance(value, NestedTuple):
+            self.shared += value.size
+            _require(self.shared <= MAX_SHARED)
+        return value
 
     def find_global(self, module: Any, name: Any) -> Any:
         """Note a global; its name is not known where the pickle computes it."""
@@ -90,6 +111,8 @@ class PickleScan:
 
     def call(self, function: Any, arguments: Any) -> Any:
         """Check a call of ``numpy.dtype``: numbers only, and a copy that no one else uses."""
+        if function == Global("torch.Size"):
+            return arguments  # a tuple as well
         if function != Global("numpy.dtype"):
             return _OPAQUE
         code, *copied = arguments
@@ -142,7 +165,7 @@ def _follow(file: BinaryIO, scan: PickleScan) -> None:
                 memo[len(memo)] = items[0]
                 stack += items
             case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
+                stack.append(scan.repeat(memo[argument]))
             case "GLOBAL":
                 stack.append(scan.find_global(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
@@ -165,15 +188,23 @@ def _follow(file: BinaryIO, scan: PickleScan) -> None:
                 stack.append(_OPAQUE)
             case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3" | "EMPTY_TUPLE":
                 stack.append(NestedTuple(items))
-                depths = [item.depth for item in items if isinstance(item, NestedTuple)]
-                stack[-1].depth = 1 + max(depths, default=0)
+                inner = [item for item in items if isinstance(item, NestedTuple)]
+                stack[-1].depth = 1 + max((item.depth for item in inner), default=0)
+                stack[-1].size = 1 + len(items) + sum(item.size for item in inner)
                 _require(stack[-1].depth <= MAX_TUPLE_DEPTH)
+            case "SETITEM" | "SETITEMS":
+                # From 2 ** 61 - 1 on, integers with the same hash can be chosen.
+                _require(
+                    not any(isinstance(key, int) and key.bit_length() > 60 for key in items[1::2])
+                )
+                stack.append(items[0])
             case "DUP":
-                stack += items * 2
+                stack += [*items, scan.repeat(items[0])]
             case "MARK":
                 stack.append(_MARK)
             case _:
                 value = argument if opcode.arg else _CONSTANTS.get(name, _OPAQUE)
+                _require(not isinstance(value, int) or value.bit_length() <= MAX_BITS)
                 stack += [value for _ in opcode.stack_after]
 
 

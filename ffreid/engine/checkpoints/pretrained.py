@@ -1,5 +1,6 @@
 """Initial weights: of torchvision's ResNets, from a file or downloaded, or of another run."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
     `source` is ``imagenet`` (torchvision's, downloaded or cached), or the path of a file.
     """
     if source != "imagenet":
-        if not Path(source).is_file():
+        if not os.path.lexists(source):
             raise _error(network, f"MODEL.BACKBONE: no file {source}")
         return io.load(Path(source))
     from torchvision import models

@@ -29,11 +29,11 @@ from ffreid.engine.checkpoints.file_types import (
     UNPACK,
     check_zip_members,
     folder_error,
-    printable,
     unreadable,
 )
 from ffreid.engine.checkpoints.pickle_scan import WEIGHTS, PickleScan, scan_pickle
 from ffreid.errors import UserError
+from ffreid.files import regular
 
 MMAP_BYTES = 10**9
 """Tensors of files from this size on stay on the disk until they are used."""
@@ -67,7 +67,7 @@ def read(path: Path, *, trust: bool = False) -> Any:
     try:
         if path.is_dir():
             raise folder_error(path)
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return _read(path, file, trust)
     except FileNotFoundError as error:
         hint = "use an existing file, e.g. runs/DATASET/TAG/best.pth"
@@ -130,7 +130,7 @@ def _check_zip(path: Path, file: BinaryIO, trust: bool) -> tuple[bool, bool]:
             if len({name.lower() for name in sizes}) < len(items):
                 raise unreadable(path, "its zip has two records of the same name")
             if (damaged := archive.testzip()) is not None:  # torch does not look at check sums
-                raise unreadable(path, f"wrong checksum of record {printable(damaged)}")
+                raise unreadable(path, f"wrong checksum of record {damaged}")
             root = next(iter(sizes)).partition("/")[0]
             scan = scan_pickle(io.BytesIO(archive.read(f"{root}/data.pkl")), WEIGHTS)
     except (UserError, PermissionError):
@@ -142,7 +142,7 @@ def _check_zip(path: Path, file: BinaryIO, trust: bool) -> tuple[bool, bool]:
     needs_trust = _check_scan(path, scan, trust)
     for key, (elements, item_size) in scan.storages.items():
         if sizes.get(f"{root}/data/{key}") != elements * item_size:
-            raise unreadable(path, f"record data/{printable(key)} is missing or has the wrong size")
+            raise unreadable(path, f"record data/{key} is missing or has the wrong size")
     stored = all(item.compress_type == zipfile.ZIP_STORED for item in items)
     return needs_trust, stored and size >= MMAP_BYTES
 
@@ -160,7 +160,7 @@ def _check_stream(path: Path, file: BinaryIO, trust: bool) -> bool:
     """Check torch's format before 1.6: pickles one after the other, then the storages."""
     magic = scan_pickle(file, set())
     if magic.refused:
-        raise unreadable(path, f"{REFUSED}: {', '.join(magic.refused)}", SAVED)
+        raise unreadable(path, f"{REFUSED}: {magic.list_refused()}", SAVED)
     if magic.value != MAGIC:
         if magic.damage:
             raise unreadable(path, "unknown format, or damaged header")
@@ -187,7 +187,7 @@ def _check_scan(path: Path, scan: PickleScan, trust: bool) -> bool:
     """Raise if a pickle must not be loaded; return whether only running it can load it."""
     if scan.refused and not trust:
         hint = TRUST.format("use a file that contains only weights", path)
-        raise unreadable(path, f"{REFUSED}: {', '.join(scan.refused)}", hint)
+        raise unreadable(path, f"{REFUSED}: {scan.list_refused()}", hint)
     if scan.damage and not scan.refused:
         raise unreadable(path, f"its pickle is damaged or truncated ({scan.damage})")
     if scan.protocol > 3 and not trust:

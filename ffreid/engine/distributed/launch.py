@@ -61,11 +61,11 @@ def launch(
                     how = f"was killed by {first.signal_name()}"
                 if first.signal_name() == "SIGKILL":
                     how += ", probably out of memory"
-                log(f"error: process {rank} of {count} {how}\nhint: {RESUME}")
+                log(f"error: process {rank} of {count} {how}", f"hint: {RESUME}")
             return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode
         except SignalException as error:
             if not any(Path(logs).rglob("error.json")):
-                log(f"error: stopped by {error.sigval.name}\nhint: {RESUME}")
+                log(f"error: stopped by {error.sigval.name}", f"hint: {RESUME}")
             return 128 + error.sigval
     return 0
 

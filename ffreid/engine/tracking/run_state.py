@@ -14,6 +14,7 @@ from typing import Any
 from ffreid.atomic import atomic_write, to_json_data
 from ffreid.engine.signals import process_exists
 from ffreid.errors import UserError
+from ffreid.files import regular
 
 NAME = "state.json"
 TIMEOUT = 3600.0
@@ -59,8 +60,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     None if there is no readable file (runs of earlier versions).
     """
     status = None
-    with suppress(OSError, ValueError):
-        status = json.loads((folder / NAME).read_text())
+    with suppress(OSError, ValueError, RecursionError):
+        status = json.loads(regular(folder / NAME).read_text())
     if not isinstance(status, dict):
         return None
     if status.get("state") == "running" and not _is_alive(status):

@@ -10,12 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ffreid import atomic, report
-from ffreid.config import leaves
+from ffreid.config import leaves, parse_yaml
 from ffreid.engine.tracking import run_state
 from ffreid.errors import UserError
+from ffreid.files import regular
 
 _IGNORED = ("OUTPUT", "TAG", "DATASET", "TASK")
 """Settings that always differ or have columns of their own."""
@@ -35,17 +34,16 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Its configuration, by dotted key."""
-        return dict(leaves(_read(self.folder / "config.yaml", yaml.safe_load)))
+        return dict(leaves(_read(self.folder / "config.yaml", parse_yaml)))
 
     @cached_property
     def metrics(self) -> Rows:
         """The complete rows of metrics.jsonl."""
         rows: Rows = []
-        with suppress(OSError):
-            for line in (self.folder / "metrics.jsonl").read_text().splitlines():
-                with suppress(ValueError):
-                    rows.append(json.loads(line))
-        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
+        for line in (_text(self.folder / "metrics.jsonl") or "").splitlines():
+            with suppress(ValueError, RecursionError):
+                rows.append(json.loads(line))
+        return [row for row in rows if isinstance(row, dict) and _is_count(row.get("step"))]
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -173,12 +171,27 @@ def _run_folders(top: Path) -> Iterator[Path]:
 
 def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     """Read a file's mapping; empty if there is no file."""
-    try:
-        content = parse(path.read_text())
-    except FileNotFoundError:
+    if (text := _text(path)) is None:
         return {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    try:
+        content = parse(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"cannot read {path}: it is truncated or invalid", "move or delete that run"
         ) from error
     return content if isinstance(content, dict) else {}
+
+
+def _text(path: Path) -> str | None:
+    """Read a file's text; None if there is no file."""
+    try:
+        return regular(path).read_text()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(f"cannot read {path}: {reason}", "move or delete that run") from error
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and abs(value) < 2**53

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffreid.errors import UserError, flat
+from ffreid.files import regular
 from ffreid.pose.defaults import LAYOUTS
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.resources import resource
@@ -72,7 +73,7 @@ def _check_unit(path: Path, points: npt.NDArray[np.floating], expected: float, u
 def read_ply(path: Path) -> npt.NDArray[np.float64]:
     """Read the vertices of a .ply file: (P, 3) in the file's unit."""
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", PLY_HINT) from error
     header, end, body = content.partition(b"end_header")
@@ -110,7 +111,7 @@ def _parse_ply_header(path: Path, header: bytes) -> tuple[str, int, list[str], l
                 pass
             case ["element", element, number, *_]:
                 if element == "vertex":
-                    count = int(number) if number.isdigit() else 0
+                    count = int(number) if number.isdecimal() and len(number) < 19 else 0
                 elif not names:
                     raise UserError(f"{path}: element '{element}' precedes 'vertex'", PLY_HINT)
             case ["property", kind, name] if element == "vertex" and kind in PLY_TYPES:

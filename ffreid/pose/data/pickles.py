@@ -11,6 +11,7 @@ import numpy as np
 from ffreid.engine.checkpoints.pickle_scan import scan_pickle
 from ffreid.engine.checkpoints.reader import find_problem
 from ffreid.errors import UserError
+from ffreid.files import regular
 
 
 def _from_buffer(content: bytes, dtype: Any, shape: Any, order: Any, *_: Any) -> Any:
@@ -41,7 +42,7 @@ def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, Any]:
         UserError: the file is missing, damaged, lacks a `needed` key, or contains more than arrays.
     """
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"no file {path}", "complete the dataset") from error
     except OSError as error:
@@ -49,7 +50,7 @@ def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     scan = scan_pickle(io.BytesIO(content), {*GLOBALS})
     if scan.refused:
         raise UserError(
-            f"{path} contains more than arrays: {', '.join(sorted(scan.refused))}",
+            f"{path} contains more than arrays: {scan.list_refused()}",
             "such a pickle can execute code: save rgb, depth, mask, K and RT as numpy arrays",
         )
     try:
@@ -65,4 +66,17 @@ def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     missing = [key for key in needed if not isinstance(item, dict) or key not in item]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}", f"a dict of {', '.join(needed)}")
+    for key in needed:
+        _check_lists(path, key, item[key], len(content))
     return dict(item)
+
+
+def _check_lists(path: Path, key: str, value: Any, most: int) -> None:
+    """Refuse lists that refer to others so often that an array of them would be far larger."""
+    queue, count = [value], 0
+    while queue:
+        if isinstance(item := queue.pop(), list | tuple):
+            count += len(item)
+            if count > most:
+                raise UserError(f"{path}: {key} repeats its lists", "save it as a numpy array")
+            queue += item

@@ -1,5 +1,6 @@
 """What checkpoints hold is identified by content only."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,14 @@ def test_settings_are_written_as_a_tree() -> None:
 )
 def test_the_origin_of_weights_is_described(checkpoint: dict[str, Any], text: str) -> None:
     assert describe_origin(checkpoint, Path("a.pth")) == text
+
+
+@pytest.mark.parametrize("entry", [dict.fromkeys(map(str, range(4000)), 1), [0] * 4000])
+@pytest.mark.parametrize("last", ["", "loss_scaler0"])
+def test_an_entry_under_many_names_is_looked_through_once(entry: Any, last: str) -> None:
+    if isinstance(entry, dict) and last:
+        entry = {**entry, last: 0}
+    started = time.monotonic()
+    contents = identify({f"entry{number}": entry for number in range(4000)})
+    assert time.monotonic() - started < 1
+    assert contents.dropped[-1] == ("entry3999", "the same as an earlier entry")

@@ -1,5 +1,6 @@
 """Hostile pickles are refused before anything in them is loaded."""
 
+import pickle
 import resource
 from pathlib import Path
 
@@ -47,6 +48,27 @@ HOSTILE = {
         "damaged or truncated",
     ),
     "deep tuples as a key": (b"\x80\x02}K\x00" + b"\x85" * 10**6 + b"Ns.", "damaged or truncated"),
+    # Tuples of eight times the one before, through the memo: 8 ** 15 items.
+    "shared tuples as a key": (
+        b"\x80\x02}(K\x00K\x01tq\x00"
+        + b"".join(b"0(" + b"h%c" % (level - 1) * 8 + b"tq%c" % level for level in range(1, 15))
+        + b"Ns.",
+        "damaged or truncated",
+    ),
+    "a large key for each of many values": (
+        b"\x80\x02}(" + b"K\x00" * 10**4 + b"tq\x000" + b"h\x00Ns" * 10**4 + b".",
+        "damaged or truncated",
+    ),
+    "an integer of 3,000 digits": (
+        b"\x80\x02}U\x04step\x8b\x00\x05\x00\x00" + b"\x01" * 1280 + b"s.",
+        "damaged or truncated",
+    ),
+    "keys of the same hash": (
+        b"\x80\x02}("
+        + b"".join(pickle.dumps(n * (2**61 - 1), 2)[2:-1] + b"N" for n in range(1, 99))
+        + b"u.",
+        "damaged or truncated",
+    ),
     "an attribute of a dict": (
         b"\x80\x02ccollections\nOrderedDict\n)R}U\x05itemsK\x01sb.",
         "a dict has attributes",
@@ -66,3 +88,11 @@ def test_hostile_pickles_are_refused_before_they_take_memory(tmp_path: Path, cas
     assert problem in refused(tmp_path, zip_of_pickle(content))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
     assert np.dtype("f8").isnative
+
+
+def test_of_many_refused_names_the_first_are_listed(tmp_path: Path) -> None:
+    names = b"".join(b"cos\nname%d\n0" % number for number in range(20_000))
+    problem = refused(tmp_path, zip_of_pickle(b"\x80\x02" + names + b"N."))
+    assert problem.startswith("its pickle contains more than weights: os.name0, os.name1, ")
+    assert problem.endswith(", … (20000 names)")
+    assert len(problem) < 400

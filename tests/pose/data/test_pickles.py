@@ -93,6 +93,21 @@ def test_hostile_pickles_take_no_memory_and_change_nothing(tmp_path: Path, case:
     assert np.dtype("f8").isnative
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_lists_that_repeat_others_are_refused_before_they_become_arrays(
+    tmp_path: Path, kind: Any
+) -> None:
+    nested: Any = [0.0] * 8
+    for _ in range(14 if kind is tuple else 40):
+        nested = kind([nested] * 8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"K repeats its lists|damaged"):
+        read(tmp_path, pickle.dumps({"K": nested}), "K")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    matrix = [[1.0, 0.0, 0.5]] * 3
+    assert read(tmp_path, pickle.dumps({"K": matrix}), "K") == {"K": matrix}
+
+
 def test_damaged_pickles_are_refused_or_read(tmp_path: Path) -> None:
     outcomes = {True: 0, False: 0}
     for number in range(300):
