@@ -1,15 +1,18 @@
 """Files that are written completely or not at all."""
 
+import errno
 import json
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from ffreid.errors import UserError
+from ffreid.files import regular
 
 _PARTIAL = re.compile(r"\.ffreid-[0-9a-f]{16}(\..+)?\.part")
 
@@ -80,18 +83,28 @@ def write_json(path: Path, payload: Mapping[str, Any]) -> None:
         raise _cannot_write(path, error) from error
 
 
-def check_writable(path: Path) -> None:
-    """Check that `path` can be written, without changing its content.
+def check_writable(path: Path, *, stream: bool = True) -> None:
+    """Check that `write_json` can write `path`, or without `stream` that `atomic_write` can.
+
+    Nothing is changed but for a new folder. Of what is no file, a stream may be a device such as
+    /dev/null, or a pipe of the shell such as /dev/stdout.
 
     Raises:
-        UserError: it cannot.
+        UserError: it cannot be written.
     """
-    is_new = not path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-        if is_new:
-            path.unlink()
+        target = path.resolve()
+        if not path.exists():
+            target.open("x").close()
+            target.unlink()
+            return
+        if not (stream and (path.is_char_device() or not target.exists())):
+            regular(path)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        if not stream:
+            tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
         raise _cannot_write(path, error) from error
 

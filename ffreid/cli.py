@@ -252,6 +252,8 @@ def bench(
     from ffreid import atomic, report
     from ffreid.bench import pose, reid
 
+    if json is not None:
+        atomic.check_writable(json)
     rows = (pose if task == "pose" else reid).bench(quick)
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     # JSON files keep the older name.
@@ -307,10 +309,18 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.Abort:
         failures.exit_with(KeyboardInterrupt())
     except (Exception, KeyboardInterrupt) as error:
-        failures.exit_with(error)
+        failures.exit_with(_path_error(error) or error)
     if code == failures.INTERRUPTED:  # typer's own code for Ctrl-C; older versions raise Abort
         failures.exit_with(KeyboardInterrupt())
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _path_error(error: BaseException) -> UserError | None:
+    """The error for a path that the system refuses: too long, not permitted, on a broken disk."""
+    if not isinstance(error, OSError) or not error.filename or not error.strerror:
+        return None
+    hint = "use another path, or check its permissions and its disk"
+    return UserError(f"cannot use {error.filename}: {error.strerror}", hint)
 
 
 def _as_user_error(error: Any) -> UserError:

@@ -23,6 +23,7 @@ from ffreid.tasks import Converter
 
 FORMATS = ("ffreid", "original", "safetensors")
 """Choices of ``--to``."""
+WRITE_HINT = "free disk space or use another output file"
 SUFFIXES = (".pth.tar", ".pth", ".pt", ".th", ".tar", ".ckpt", ".pkl", ".bin", ".safetensors")
 
 
@@ -54,6 +55,8 @@ def convert(
         raise UserError("--legacy needs --to original", "add --to original")
     if to == "safetensors":
         import_safetensors("--to safetensors")
+    if new is not None and not dry_run:
+        _check_target(old, new, to, force=force)
     raw = io.load(old, trust=trust_pickle)
     contents = _select_weights(identify(raw), weights, old)
     write = partial(_write, old, new, to=to, legacy=legacy, force=force)
@@ -172,6 +175,21 @@ def default_target(old: Path, to: str) -> Path:
     return old.with_name(stem + new)
 
 
+def _check_target(old: Path, path: Path, to: str, *, force: bool) -> None:
+    """Check that the new file can be written, and that no other is lost by that."""
+    if path.is_dir():
+        hint = f"use a file, e.g. {path / default_target(old, to).name}"
+        raise UserError(f"{path} is a folder", hint)
+    if path.exists() and old.samefile(path):
+        raise UserError(f"{path} is the input file", "choose another name for the new one")
+    if path.exists() and not force:
+        raise UserError(f"{path} already exists", "add --force, or use another output file")
+    try:
+        atomic.check_writable(path, stream=False)
+    except UserError as error:
+        raise UserError(error.message, WRITE_HINT) from error
+
+
 def _write(
     old: Path,
     new: Path | None,
@@ -184,14 +202,7 @@ def _write(
 ) -> Path:
     """Write `payload`, or `state` as safetensors, and return the path."""
     path = new or default_target(old, to)
-    if path.is_dir():
-        hint = f"use a file, e.g. {path / default_target(old, to).name}"
-        raise UserError(f"{path} is a folder", hint)
-    if path.exists() and old.samefile(path):
-        raise UserError(f"{path} is the input file", "choose another name for the new one")
-    if path.exists() and not force:
-        raise UserError(f"{path} already exists", "add --force, or use another output file")
-    hint = "free disk space or use another output file"
+    _check_target(old, path, to, force=force)
     try:
         if to != "safetensors" and not legacy:
             io.save(path, payload)
@@ -206,7 +217,7 @@ def _write(
                 save = import_safetensors("--to safetensors").save
                 file.write(save(tensors, metadata={"format": "pt"}))
     except UserError as error:  # its hint is for training
-        raise UserError(error.message, hint) from error
+        raise UserError(error.message, WRITE_HINT) from error
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}", hint) from error
+        raise UserError(f"cannot write {path}: {error.strerror}", WRITE_HINT) from error
     return path

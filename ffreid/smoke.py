@@ -38,6 +38,8 @@ def smoke(*, keep: Path | None = None, json_file: Path | None = None) -> bool:
     Data, runs and images are left in the folder `keep`, the table also in `json_file`; returns
     whether every check passed.
     """
+    if json_file is not None:
+        atomic.check_writable(json_file)
     rows: list[tuple[str, str, float, bool]] = []
     started = time.monotonic()
     with ExitStack() as stack:

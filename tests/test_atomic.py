@@ -1,8 +1,11 @@
 """Files are written completely or not at all; JSON files can be read by every parser."""
 
+import contextlib
 import json
 import math
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +77,58 @@ def test_json_goes_through_a_link_and_into_a_pipe(tmp_path: Path) -> None:
 
 def test_checking_that_a_file_can_be_written_does_not_change_it(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("kept")
-    atomic.check_writable(tmp_path / "old")
-    atomic.check_writable(tmp_path / "new")
+    (tmp_path / "link").symlink_to("target")
+    for name in ("old", "new", "link", "folder/new"):
+        for stream in (True, False):
+            atomic.check_writable(tmp_path / name, stream=stream)
     assert (tmp_path / "old").read_text() == "kept"
-    assert not (tmp_path / "new").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"old", "link", "folder"}
+    assert (tmp_path / "link").is_symlink()
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def make_fifo(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def make_socket(path: Path) -> Path:
+    with socket.socket(socket.AF_UNIX) as opened, contextlib.chdir(path.parent):
+        opened.bind(path.name)
+    return path
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (make_fifo, "it is a pipe"),
+        (make_socket, "it is a socket"),
+        (make_folder, "it is a folder"),
+        (lambda path: path / ("x" * 256), "File name too long"),
+        (lambda path: path / ("é" * 128), "File name too long"),
+        (lambda path: make_fifo(path) / "b.json", "Not a directory|File exists"),
+        (lambda path: Path("/proc/a.json"), ""),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_path_that_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, make: Callable[[Path], Path], problem: str, stream: bool
+) -> None:
+    path = make(tmp_path / "a")
+    with pytest.raises(UserError, match=f"cannot write .*: .*({problem})"):
+        atomic.check_writable(path, stream=stream)
+
+
+def test_devices_and_pipes_of_the_shell_are_for_streams_only() -> None:
+    reading, writing = os.pipe()
+    for path in (Path("/dev/null"), Path(f"/dev/fd/{writing}")):
+        atomic.check_writable(path)
+        with pytest.raises(UserError, match=r"it is a (device|pipe)"):
+            atomic.check_writable(path, stream=False)
+    os.close(reading)
+    os.close(writing)

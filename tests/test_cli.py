@@ -1,6 +1,7 @@
 """A mistake is two lines and exit code 2; looking at the command line imports nothing heavy."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,67 @@ def test_a_file_or_folder_that_does_not_fit_is_named(
     assert "weights_only" not in "".join(lines)
     if "--json" in command:
         assert not (tmp_path / "toy-pose").exists()
+
+
+EVAL_GT = f"{EVAL} --test-gt --output {{0}}"
+LONG = "x" * 300
+WORK = (
+    "ffreid.pose.evaluation.evaluate_frames",
+    "ffreid.tasks.dataset_report",
+    "ffreid.convert.io.load",
+    "ffreid.bench.pose.bench",
+    "ffreid.smoke._checks",
+    "ffreid.runner.Trainer",
+)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{EVAL_GT} --json {{0}}/fifo",
+        f"{EVAL_GT} --json {{0}}/folder",
+        f"{EVAL_GT} --json {{0}}/{LONG}.json",
+        f"{EVAL_GT} --tag results-is-a-folder",
+        f"{EVAL_GT} --tag poses-is-a-fifo",
+        f"{EVAL_GT} --tag pictures-is-a-file --pictures 2",
+        f"{EVAL_GT} --tag {LONG}",
+        f"{EVAL} --output {{0}} --tag {LONG}",
+        f"{TRAIN} --output {{0}} --tag {LONG}",
+        "data --dataset toy-pose --json {0}/fifo",
+        "bench pose --json {0}/fifo",
+        "smoke --json {0}/fifo",
+        "convert-ckpt {0}/a.pth {0}/fifo --force",
+        "convert-ckpt {0}/a.pth {0}/" + LONG,
+        "convert-ckpt {0}/a.pth {0}/a.pth/new.pth",
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    data: Path,
+    command: str,
+) -> None:
+    def reached(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    for name in WORK:
+        monkeypatch.setattr(name, reached)
+    os.mkfifo(tmp_path / "fifo")
+    runs = tmp_path / "toy-pose"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.pth").touch()
+    (runs / "results-is-a-folder/test-gt/results.json").mkdir(parents=True)
+    (runs / "poses-is-a-fifo/test-gt").mkdir(parents=True)
+    os.mkfifo(runs / "poses-is-a-fifo/test-gt/poses.json")
+    (runs / "pictures-is-a-file/test-gt").mkdir(parents=True)
+    (runs / "pictures-is-a-file/test-gt/pictures").touch()
+    words = command.format(tmp_path)
+    words += f" --root {data} {TOY}" if "toy-pose" in words.split() else ""
+    error, _ = mistake(capsys, words)
+    assert error.startswith(("cannot write", "cannot use"))
+    assert str(tmp_path) in error
+    assert error.isprintable()
 
 
 def test_a_checkpoint_of_other_classes_is_refused(

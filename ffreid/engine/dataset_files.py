@@ -1,8 +1,9 @@
 """Finding, reading and writing files of a dataset, with errors that name the file."""
 
 import struct
+import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,35 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ffreid.errors import UserError, flat
+from ffreid.errors import UserError, flat, printable
+from ffreid.files import regular
 
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """Errors that Pillow raises for damaged files, besides `Image.DecompressionBombError`."""
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+"""Pillow's names of the formats that are read, whatever a file is named: others run programs."""
+MAX_PIXELS = 2**30 // 12
+"""Of an image, from which on Pillow warns: a small file may unpack to any size."""
+SMALLER = f"reduce it to at most {MAX_PIXELS // 10**6} million pixels"
+WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+TURNS = dict(
+    zip(
+        range(2, 9),
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+        strict=True,
+    )
+)
+"""What shows an image upright, by its EXIF orientation."""
 
 
 def find_folder(root: Path, names: Sequence[str], evidence: Sequence[str], layout: str) -> Path:
@@ -43,7 +67,7 @@ def describe_folder(folder: Path) -> str:
 def read_lines(path: Path, entry: str = "frame") -> list[str]:
     """Lines of a list file, stripped, without empty ones; each names an `entry`."""
     try:
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        lines = [line.strip() for line in regular(path).read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"cannot read the list {path}: {_reason(error)}",
@@ -56,14 +80,81 @@ def read_lines(path: Path, entry: str = "frame") -> list[str]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Read an RGB image of any file type."""
+    """Read an image of one of `FORMATS`, as `to_rgb` converts it."""
     with _open(path, "image") as image:
-        return image.convert("RGB")
+        return to_rgb(image, str(path))
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an RGB image as (H, W, 3)."""
-    return np.array(open_image(path))
+def to_rgb(image: Image.Image, name: str, *, drop_alpha: bool = False) -> Image.Image:
+    """Convert an image to RGB with 8 bits per channel, as every viewer shows it.
+
+    An EXIF orientation is applied and grey of 16 bits scaled, 65535 to 255. Colour profiles are
+    ignored, and with `drop_alpha` transparency.
+
+    Raises:
+        UserError: naming the mode of an image that viewers show in different ways: transparent,
+            with several frames, or grey without a known range; or it is empty or too large.
+        Exception: of `DAMAGED`.
+    """
+    _check(image, name)
+    image.load()
+    turn = TURNS.get(_orientation(image))
+    has_alpha = not drop_alpha and (image.mode in WITH_ALPHA or "transparency" in image.info)
+    if has_alpha and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+        hint = "paste it on a background, e.g. magick FILE -background white -flatten NEW"
+        raise UserError(f"{name} (mode {image.mode}) is transparent", hint)
+    if image.mode[0] in "IF":
+        image = _from_16_bits(image, name)
+    rgb = image.convert("RGB")
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
+    tags = getattr(image, "tag_v2", {})  # of TIFF: bits per sample, and which end is black
+    known = image.mode == "I" and image.format in ("PNG", "PPM")  # Pillow's mode for 16 bits
+    known |= image.mode[:4] == "I;16" and (tags.get(258, (16,)), tags.get(262, 1)) == ((16,), 1)
+    if not known:
+        raise UserError(
+            f"{name} (mode {image.mode}) has grey values of unknown range",
+            "store it with 8 or 16 bits per channel, 0 as black",
+        )
+    values = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _check(image: Image.Image, name: str) -> None:
+    """Refuse what must not be loaded."""
+    width, height = image.size
+    if not width * height:
+        raise UserError(f"{name} is empty: {height} x {width} pixels", "remove it")
+    if width * height > MAX_PIXELS:
+        raise UserError(f"{name} has {height} x {width} pixels", SMALLER)
+    if image.format not in (*FORMATS, "MPO", None):
+        raise UserError(f"{name} is of the format {image.format}", f"use {', '.join(FORMATS)}")
+    # MPO: a phone's JPEG with further views behind the picture.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        hint = "save one frame as an image of its own"
+        raise UserError(f"{name} ({image.format}, mode {image.mode}) has several frames", hint)
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except DAMAGED:  # viewers, too, show an image whose EXIF is damaged as it is stored
+        return None
+
+
+def read_image(path: Path, *, registered: bool = False) -> npt.NDArray[np.uint8]:
+    """Read an image as (H, W, 3) RGB, see `to_rgb`.
+
+    With `registered`, one with an EXIF orientation is refused: the pixels of other images, and
+    intrinsics, refer to its stored pixels or to those shown. Its alpha is dropped: YCB-Video's
+    rendered images have colours where they are transparent.
+    """
+    with _open(path, "image") as image:
+        if registered:
+            _refuse_turned(image, path)
+        return np.array(to_rgb(image, str(path), drop_alpha=registered))
 
 
 def read_single_channel(
@@ -74,6 +165,8 @@ def read_single_channel(
     `kind` is e.g. "label image", for errors.
     """
     with _open(path, kind) as image:
+        _check(image, str(path))
+        _refuse_turned(image, path)
         array = np.array(image)
     if first_of_several and array.ndim == 3:
         array = array[..., 0]
@@ -85,16 +178,36 @@ def read_single_channel(
     return array
 
 
+def _refuse_turned(image: Image.Image, path: Path) -> None:
+    if _orientation(image) in TURNS:
+        raise UserError(
+            f"{path} has an EXIF orientation",
+            "remove the mark from all images of the frame, or turn their pixels alike",
+        )
+
+
 @contextmanager
 def _open(path: Path, kind: str) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as image:
+        with regular(path).open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, on what is checked here or harmless
+            try:
+                image = Image.open(file, formats=FORMATS)
+            except UnidentifiedImageError as error:
+                file.seek(0)
+                raise UserError(
+                    f"cannot read {path}: it is no {', '.join(FORMATS)} image, it starts with "
+                    f"{file.read(12)!r}",
+                    "convert it to PNG, or copy or extract it again if it is damaged",
+                ) from error
             yield image
     except FileNotFoundError as error:
         raise UserError(
             f"no {kind} {path}", "complete the dataset, or remove the sample from its list"
         ) from error
-    except (*DAMAGED, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise UserError(f"cannot read {path}: its size is over {MAX_PIXELS:,}", SMALLER) from error
+    except DAMAGED as error:
         raise UserError(
             f"cannot read {path}: {_reason(error)}", "the file is damaged: copy or extract it again"
         ) from error
@@ -102,6 +215,33 @@ def _open(path: Path, kind: str) -> Iterator[Image.Image]:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or flat(str(error)) or type(error).__name__
+
+
+def file_name(text: str) -> str:
+    """Make a PNG's name from a path or another text: visible, and short enough for file systems."""
+    name = printable(text).replace("/", "_").replace("\\", "_").encode()
+    if len(name) > 200:
+        name = b"%s-%08x-%s" % (name[:60], zlib.crc32(name), name[-100:])
+    return name.decode(errors="ignore") + ".png"
+
+
+def write_images(folder: Path, images: Iterable[tuple[str, npt.NDArray[np.uint8]]]) -> None:
+    """Write RGB images by name, and remove those that an earlier call wrote in `folder`.
+
+    Their names are in its file ``.drawn``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".drawn").open("a+") as drawn:
+            drawn.seek(0)
+            for name in drawn.read().splitlines():
+                (folder / Path(name).name).unlink(missing_ok=True)
+            drawn.truncate(0)
+            for name, image in images:
+                drawn.write(f"{name}\n")
+                write_image(folder / name, image)
+    except OSError as error:
+        raise UserError(f"cannot write in {folder}: {error}", "use another folder") from error
 
 
 def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:

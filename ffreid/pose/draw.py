@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ffreid.errors import printable
 from ffreid.pose.toy.shapes import box_corners
 
 RgbImage = npt.NDArray[np.uint8]
@@ -67,6 +68,7 @@ def draw_poses(
         panels = {"true": _panel(canvas, camera, points, true), **panels}
     shown = sorted({class_id for class_id, _ in [*true, *predicted]})
     labels = {class_id: (names or {}).get(class_id, str(class_id)) for class_id in shown}
+    labels = {class_id: printable(label) for class_id, label in labels.items()}
     side_by_side = np.concatenate(list(panels.values()), axis=1)
     return np.concatenate([_legend(list(panels), labels, side_by_side.shape[1]), side_by_side])
 

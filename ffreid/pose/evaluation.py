@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from ffreid import atomic, report
 from ffreid.engine import precision
 from ffreid.engine.checkpoints import contents
-from ffreid.engine.dataset_files import write_image
+from ffreid.engine.dataset_files import file_name, write_images
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.tracking import run_folder
@@ -62,7 +62,7 @@ def evaluate(
     if world.is_main:
         for message in messages:
             report.log(message)
-        run_folder.create_folder(folder)
+        run_folder.prepare_results(folder, "poses.json", pictures=pictures > 0)
     count = len(build.evaluation_set(cfg, source, cfg.TEST.LIMIT))
     local_count = len(range(world.rank, count, world.size))
     with ProgressBar("evaluating", local_count, show=world.is_main) as bar:
@@ -154,11 +154,13 @@ def _write_images(folder: Path, results: list[FrameResult], source: sources.Sour
     drawn = [result for result in results if result.rgb is not None]
     if not drawn:
         return
-    for old in folder.glob("*.png"):
-        old.unlink()
-    for result in drawn:
-        path = folder / (result.gt.name.replace("/", "_") + ".png")
-        write_image(path, draw_result(result, source.objects, source.meshes))
+    write_images(
+        folder,
+        (
+            (file_name(result.gt.name), draw_result(result, source.objects, source.meshes))
+            for result in drawn
+        ),
+    )
     report.log(f"{len(drawn)} images in {folder}")
 
 

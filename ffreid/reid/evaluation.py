@@ -44,10 +44,10 @@ def evaluate(
     k-reciprocal re-ranking.
     """
     if world.is_main:
-        run_folder.create_folder(folder)
+        run_folder.prepare_results(folder, "queries.json", pictures=pictures > 0)
         if save_features is not None:
             try:
-                atomic.check_writable(save_features)
+                atomic.check_writable(save_features, stream=False)
             except UserError as error:
                 raise UserError(error.message, "use --save-features with another file") from error
     source: Source | None = None

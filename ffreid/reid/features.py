@@ -7,6 +7,7 @@ weights, and the training ``method``; ``protocols`` and ``single_shot`` as JSON 
 """
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from ffreid.atomic import atomic_write
 from ffreid.errors import UserError
+from ffreid.files import check_file
 from ffreid.reid.retrieval.features import check_finite, unit
 from ffreid.reid.retrieval.protocols import Labels, Protocol
 
@@ -29,6 +31,8 @@ COLUMNS = ("identity", "camera", "clothes")
 _PARTS = ("query", "gallery")
 _NAMES = ("dataset", "network", "weights", "method")
 _TEXT_KEYS = (*_NAMES, "protocols", "single_shot")
+MAX_UNPACKED = 100
+"""The file may claim this many times its own size: features hardly shrink, zip bombs do."""
 _UNIT_TOLERANCE = 1e-3
 _REWRITE = "write the file again with --save-features FILE"
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -105,7 +109,7 @@ def save(path: Path, features: ExtractedFeatures) -> None:
         arrays[f"{name}_path"] = np.array(part.paths, np.str_)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file:  # numpy would append .npz to a path
+        with atomic_write(path.resolve()) as file:  # numpy would append .npz to a path
             np.savez(file, allow_pickle=False, **arrays)
     except OSError as error:
         raise UserError(
@@ -140,7 +144,7 @@ def load(path: Path, dataset: str) -> ExtractedFeatures:
     try:
         protocols = tuple(_protocol(row) for row in json.loads(texts["protocols"]))
         single_shot = tuple(tuple(map(int, trial)) for trial in json.loads(texts["single_shot"]))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: cannot read protocols or single_shot", _REWRITE) from error
     if any(not 0 <= index < len(gallery) for trial in single_shot for index in trial):
         raise UserError(f"{path}: single_shot has indices beyond the gallery", _REWRITE)
@@ -155,13 +159,14 @@ def load(path: Path, dataset: str) -> ExtractedFeatures:
 
 
 def _read(path: Path) -> Arrays:
-    if not path.is_file():
-        raise UserError(f"no file {path}", "use --features FILE with a file of --save-features")
+    check_file(path, "file", "use --features FILE with a file of --save-features")
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, zipfile.ZipFile(file) as members:
+            unpacked = sum(item.file_size for item in members.infolist())
+            if unpacked > MAX_UNPACKED * path.stat().st_size:
+                raise ValueError("features hardly shrink")
+            file.seek(0)
             archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
             return {key: archive[key] for key in archive.files}
     except Exception as error:
         # zipfile and numpy raise many kinds of errors; numpy's text suggests loading pickles.

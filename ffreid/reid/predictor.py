@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ffreid.engine import precision
-from ffreid.engine.dataset_files import open_image
+from ffreid.engine.dataset_files import DAMAGED, open_image, to_rgb
 from ffreid.engine.modules import evaluating
 from ffreid.engine.specs import Symbol, TensorSpec, checked_inputs
 from ffreid.errors import UserError, flat
@@ -203,8 +203,8 @@ def _to_pillow(name: str, image: Any) -> Image.Image:
         return open_image(Path(image))
     if isinstance(image, Image.Image):
         try:
-            return image.convert("RGB")  # reads the file, if that is pending
-        except (OSError, ValueError) as error:
+            return to_rgb(image, name)  # reads the file, if that is pending
+        except DAMAGED as error:
             raise UserError(f"cannot read {name}: {flat(str(error))}", "open it again") from error
     if not isinstance(image, np.ndarray):
         raise UserError(

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ffreid.engine.dataset_files import read_image, write_image
+from ffreid.engine.dataset_files import file_name, read_image, write_images
+from ffreid.errors import printable
 from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.feature_extraction import record_path
 from ffreid.reid.features import ExtractedFeatures
@@ -33,18 +34,21 @@ def draw_rank_lists(
     Up to 20 are also stacked in ``sheet.png``. Images of an earlier run are removed.
     """
     assert row.ranking is not None
-    for old in folder.glob("*.png"):
-        old.unlink()
-    drawn: list[ImageArray] = []
+    drawn: dict[str, ImageArray] = {}
     queries = evenly_spread_queries(row.ranking, count)
     images = rank_list_images(source, source.test, features, row, queries)
-    for number, (query, image) in enumerate(zip(queries, images, strict=True)):
-        path, precision = features.query.paths[query], float(row.ranking.precision[query])
-        name = f"{number:03d}-ap{round(100 * precision):03d}-{path.replace('/', '_')}"
-        write_image(folder / f"{name.removesuffix('.jpg').removesuffix('.png')}.png", image)
-        drawn.append(image)
-    if 1 < len(drawn) <= MAX_SHEET_ROWS:
-        write_image(folder / "sheet.png", draw_sheet(drawn))
+    precisions = row.ranking.precision
+
+    def named() -> Iterator[tuple[str, ImageArray]]:
+        for number, (query, image) in enumerate(zip(queries, images, strict=True)):
+            path = features.query.paths[query].removesuffix(".jpg").removesuffix(".png")
+            name = file_name(f"{number:03d}-ap{round(100 * float(precisions[query])):03d}-{path}")
+            drawn[name] = image
+            yield name, image
+        if 1 < len(drawn) <= MAX_SHEET_ROWS:
+            yield "sheet.png", draw_sheet(list(drawn.values()))
+
+    write_images(folder, named())
     return len(drawn)
 
 
@@ -181,7 +185,7 @@ def _background(height: int, width: int) -> ImageArray:
 
 
 def _write(canvas: ImageArray, lines: Sequence[str], top: int) -> None:
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(map(printable, lines), 1):
         # Smaller letters rather than a cut line.
         (width, _), _ = cv2.getTextSize(line, FONT, FONT_SIZE, 1)
         size = FONT_SIZE * min(1.0, (canvas.shape[1] - 2 * BORDER) / max(width, 1))

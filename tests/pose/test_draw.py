@@ -93,3 +93,17 @@ def test_a_long_legend_wraps_and_has_each_objects_colour() -> None:
     for class_id in points:
         assert (legend == class_colour(class_id)).all(axis=-1).sum() >= 100
     assert (legend[:, -4:] == 32).all()
+
+
+def test_invisible_characters_of_names_are_drawn_as_codes() -> None:
+    first, second = (
+        draw_poses(
+            GREY,
+            toy_intrinsics(96, 128),
+            points=POINTS,
+            predicted=[(1, at(0, 0, 0.6))],
+            names=names,
+        )
+        for names in ({1: "cup\x1b[2J"}, {1: r"cup\x1b[2J"})
+    )
+    np.testing.assert_array_equal(first, second)

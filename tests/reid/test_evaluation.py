@@ -123,10 +123,11 @@ def test_rank_lists_are_drawn_and_those_of_an_earlier_run_removed(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures/old.png").write_text("")
-    evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS, pictures=2)
-    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
-    assert [name[:6] for name in names] == ["000-ap", "001-ap", "sheet."]
+    (tmp_path / "pictures/mine.png").write_text("")
+    for count in (3, 2):
+        evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS, pictures=count)
+    names = sorted(path.name for path in (tmp_path / "pictures").glob("*.png"))
+    assert [name[:6] for name in names] == ["000-ap", "001-ap", "mine.p", "sheet."]
     assert "2 rank lists (CC)" in capsys.readouterr().err
 
 

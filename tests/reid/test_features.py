@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,36 @@ def one_array() -> bytes:
     written = io.BytesIO()
     np.save(written, np.ones(3))
     return written.getvalue()
+
+
+def zeros() -> bytes:
+    """A file of half a megabyte, of half a gigabyte unpacked."""
+    written = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (2**27, 1)}
+    with (
+        zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("query_features.npy", "w", force_zip64=True) as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, header)
+        for _ in range(512):
+            file.write(bytes(2**20))
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("name", ["protocols", "single_shot"])
+@pytest.mark.parametrize("text", ["[" * 10**5, "[[Infinity]]", "9" * 5000, "[" + "9" * 5000 + "]"])
+def test_hostile_texts_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    path = saved(tmp_path / "f.npz", **{name: np.array(text)})
+    with pytest.raises(UserError, match="cannot read protocols or single_shot"):
+        load(path, "ltcc")
+
+
+def test_a_file_that_unpacks_to_far_more_is_refused_before(tmp_path: Path) -> None:
+    (tmp_path / "f.npz").write_bytes(zeros())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match="was not written by --save-features"):
+        load(tmp_path / "f.npz", "ltcc")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 @pytest.mark.parametrize(

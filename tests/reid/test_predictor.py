@@ -82,6 +82,21 @@ def test_images_may_be_of_pillow_arrays_or_paths_and_grey(tmp_path: Path) -> Non
     assert torch.equal(features[0], features[1])
 
 
+def test_a_marked_image_is_the_same_from_a_file_and_from_memory(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned to the right
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(RGB[..., 0].astype(np.uint16) * 257).save(tmp_path / "b.png")
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    arrays = [np.rot90(RGB, -1), np.repeat(RGB[..., :1], 3, 2)]
+    expected = model_of().embed(arrays)
+    assert torch.equal(model_of().embed(files), expected)
+    opened = [Image.open(file) for file in files]
+    assert torch.equal(model_of().embed(opened), expected)
+    for image in opened:
+        image.close()
+
+
 def test_neither_batch_size_nor_mode_change_the_features() -> None:
     model, images = model_of(), [RGB, RGB[::-1], RGB[:10]]
     first = model.embed(images)
@@ -111,6 +126,8 @@ def test_a_damaged_picture_that_is_open_already_is_named(tmp_path: Path) -> None
         ([RGB, RGB.astype(np.float32)], r"images\[1\] has shape \(20, 10, 3\) and type float32"),
         ([RGB[..., 0]], r"images\[0\] has shape \(20, 10\) and type uint8"),
         ([RGB.transpose(2, 0, 1)], r"images\[0\] has shape \(3, 20, 10\) and type uint8"),
+        ([Image.new("RGB", (0, 9))], r"images\[0\] is empty: 9 x 0 pixels"),
+        ([Image.new("F", (5, 9))], r"images\[0\] \(mode F\) has grey values of unknown range"),
         ([RGB[:0]], r"images\[0\] has shape \(0, 10, 3\): it is empty"),
         ([torch.zeros(3, 4, 4)], r"images\[0\] contains a Tensor"),
         ([Path("gone.png")], r"no image gone\.png"),

@@ -151,6 +151,12 @@ def test_title_and_labels_are_written_and_long_ones_fit() -> None:
     assert (labelled[:16, -4:] == 32).all()
 
 
+def test_invisible_characters_are_written_as_codes() -> None:
+    title, label = "a\x1b[31m\n.jpg", "identity 1\ncamera \x07"
+    shown = draw(title=r"a\x1b[31m\n.jpg", label="identity 1\ncamera \\x07")
+    np.testing.assert_array_equal(draw(title=title, label=label), shown)
+
+
 def test_a_sheet_stacks_lists_of_different_lengths_also_empty_ones() -> None:
     rows = [draw(), draw(count=1), draw(count=0)]
     assert columns(rows[2], MATCH) == columns(rows[2], MISS) == []

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ffreid.atomic import atomic_write, check_writable
 from ffreid.engine.tracking.runs import Run, find_runs
-from ffreid.errors import UserError
+from ffreid.errors import UserError, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,6 +52,7 @@ def plot_runs(folders: Sequence[Path], *, file: Path) -> Path:
             f"ffreid runs plot needs another package: {error}", "pip install 'ffreid[plot]'"
         ) from error
     runs = [run for run in find_runs(folders) if run.metrics]
+    check_writable(file, stream=False)
     names = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
     prefixes = dict.fromkeys(name.partition("/")[0] for name in names if "/" in name)
     validations = [prefix for prefix in prefixes if prefix not in ("train", RATE, "norm", "save")]
@@ -77,9 +79,11 @@ def plot_runs(folders: Sequence[Path], *, file: Path) -> Path:
             axes = figure.add_subplot(grid[index, :] if [panel] in groups else grid[index, column])
             _draw(axes, *panel, colored)
             axes.set_xlim(-0.02 * last, 1.02 * last)
-    handles = [Line2D([], [], color=color, linewidth=2, label=run.name) for run, color in colored]
+    handles = [
+        Line2D([], [], color=color, linewidth=2, label=_plain(run.name)) for run, color in colored
+    ]
     for prefix, style in styles.items():
-        handles.append(Line2D([], [], color="grey", label=prefix, **style))
+        handles.append(Line2D([], [], color="grey", label=_plain(prefix), **style))
     longest = max(len(str(handle.get_label())) for handle in handles)
     figure.legend(
         handles=handles,
@@ -89,13 +93,18 @@ def plot_runs(folders: Sequence[Path], *, file: Path) -> Path:
         fontsize=9,
     )
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, format="png")
+        with atomic_write(file.resolve()) as written:
+            figure.savefig(written, format="png")
     except OSError as error:
         raise UserError(
             f"cannot write {file}: {error.strerror}", "choose another file with --output FILE"
         ) from error
     return file
+
+
+def _plain(text: str) -> str:
+    """Escape what would not be shown as it is: invisible characters, and formulas."""
+    return printable(text).replace("$", r"\$")
 
 
 def smoothed(values: Floats) -> Floats:
@@ -158,7 +167,7 @@ def _draw(axes: "Axes", title: str, lines: Styles, runs: Sequence[tuple[Run, str
         low, high = values.min(), values.max()
         if low > 0 and high > _LOG_RATIO * low:
             axes.set_yscale("log")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(_plain(title), fontsize=10)
     axes.set_xlabel("step", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)

@@ -9,16 +9,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
-from ffreid.atomic import to_json_data
+from ffreid.atomic import check_writable, to_json_data
 from ffreid.engine.tracking import run_state
 from ffreid.engine.tracking.run_state import now, rewrite, write_errors
 from ffreid.errors import UserError
+from ffreid.files import regular
 
 
 def create_folder(folder: Path, hint: str = "use another folder with --output FOLDER") -> Path:
@@ -29,6 +31,18 @@ def create_folder(folder: Path, hint: str = "use another folder with --output FO
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror}", hint) from error
     return folder
+
+
+def prepare_results(folder: Path, items: str, *, pictures: bool) -> None:
+    """Create the folder of an evaluation and check that its results can be written.
+
+    `items` is the file of the single results, beside ``results.json``.
+    """
+    create_folder(folder)
+    for name in ("results.json", items):
+        check_writable(folder / name, stream=False)
+    if pictures:
+        create_folder(folder / "pictures")
 
 
 RUN_FILES = ("*.pth", "run.json", "metrics.jsonl", "log_train.log", "validation-*.json")
@@ -95,7 +109,10 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def write_start(folder: Path, cfg: CfgNode, facts: Mapping[str, Any]) -> None:
-    """Write ``config.yaml`` and ``run.json`` atomically."""
+    """Write ``config.yaml`` and ``run.json`` atomically; check that the logs are files, if any."""
+    for name in ("metrics.jsonl", "log_train.log"):
+        with write_errors(folder / name), suppress(FileNotFoundError):
+            regular(folder / name)
     rewrite(folder / "config.yaml", cfg.dump())
     rewrite(folder / "run.json", json.dumps(to_json_data(facts), indent=1) + "\n")
 

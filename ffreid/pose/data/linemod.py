@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from ffreid.config import FastLoader, parse_yaml
 from ffreid.engine.dataset_files import find_folder, read_image, read_lines, read_single_channel
 from ffreid.errors import UserError, flat
+from ffreid.files import regular
 from ffreid.pose.data.augment import Policy
 from ffreid.pose.data.frame import Frame, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes, read_linemod_mesh
@@ -122,12 +123,11 @@ class LinemodReader:
     def poses(self) -> dict[int, list[dict[str, Any]]]:
         """The parsed gt.yml: frame number to its objects."""
         path = self.home / "gt.yml"
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            parsed = yaml.load(path.read_bytes(), Loader=loader)
+            parsed = parse_yaml(regular(path).read_bytes(), FastLoader)
         except FileNotFoundError as error:
             raise UserError(f"no file {path}", f"expected {LAYOUT}") from error
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"cannot read {path}: {flat(str(error))}", "copy it again") from error
         if not isinstance(parsed, dict):
             raise UserError(f"{path} contains no frames", "expected 'FRAME: [{cam_R_m2c: …}]'")
@@ -135,7 +135,8 @@ class LinemodReader:
 
     def _read_real(self, name: str) -> Frame:
         *paths, _ = self.files(name)
-        rgb, depth = read_image(paths[0]), read_single_channel(paths[1], "depth image")
+        rgb = read_image(paths[0], registered=True)
+        depth = read_single_channel(paths[1], "depth image")
         mask = read_single_channel(paths[2], "label image", first_of_several=True)
         check_same_size(dict(zip(paths, (rgb, depth, mask), strict=True)))
         return Frame(

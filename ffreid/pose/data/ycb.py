@@ -9,12 +9,13 @@ import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.io import loadmat
+from scipy.io import loadmat, whosmat
 
 from ffreid.engine.dataset_files import (
     describe_folder,
@@ -24,6 +25,7 @@ from ffreid.engine.dataset_files import (
     read_single_channel,
 )
 from ffreid.errors import UserError, flat
+from ffreid.files import check_file
 from ffreid.pose.data.augment import Policy
 from ffreid.pose.data.frame import Frame, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes, read_xyz_meshes
@@ -37,6 +39,9 @@ LAYOUT = LAYOUTS["ycb"].files
 FRAME_STEP = 7
 # From this sequence on another camera was used.
 SECOND_CAMERA = 60
+META = ("cls_indexes", "poses", "factor_depth", "intrinsic_matrix")
+"""What is read of a meta.mat file; a small one may claim any size."""
+MAX_ITEMS = 10**6
 
 
 def is_authors_list(lines: Sequence[str], split: Literal["train", "test"]) -> bool:
@@ -122,7 +127,7 @@ class YcbReader:
     def read(self, name: str) -> Frame:
         """Read a frame, e.g. ``data/0048/000001``."""
         *paths, path = self.files(name)
-        rgb = read_image(paths[0])
+        rgb = read_image(paths[0], registered=True)
         depth = read_single_channel(paths[1], "depth image")
         labels = read_single_channel(paths[2], "label image", first_of_several=True)
         labels = labels.astype(np.int32)
@@ -235,19 +240,20 @@ def _check_ids(
 
 
 def _read_meta(path: Path, needs_camera: bool) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"no file {path}", f"expected {LAYOUT}")
+    check_file(path, "file", f"expected {LAYOUT}")
+    needed = ["cls_indexes", "poses", "factor_depth"] + ["intrinsic_matrix"] * needs_camera
     try:
-        meta: dict[str, Any] = loadmat(path)
+        sizes = {name: prod(shape) for name, shape, _ in whosmat(path)}
+        if large := [name for name in META if sizes.get(name, 0) > MAX_ITEMS]:
+            raise ValueError(f"{large[0]} has {sizes[large[0]]:,} numbers")
+        meta: dict[str, Any] = loadmat(path, variable_names=META)
     except Exception as error:  # scipy raises errors of many types on a damaged file
         raise UserError(
             f"cannot read {path}: {flat(str(error))}", "the file is damaged: copy it again"
         ) from error
-    needed = ["cls_indexes", "poses", "factor_depth"] + ["intrinsic_matrix"] * needs_camera
     if missing := [field for field in needed if field not in meta]:
-        present = sorted(key for key in meta if not key.startswith("__"))
         raise UserError(
-            f"{path} lacks {', '.join(missing)} (it has {', '.join(present)})",
+            f"{path} lacks {', '.join(missing)} (it has {', '.join(sorted(sizes))})",
             f"a meta.mat file contains {', '.join(needed)}",
         )
     return meta

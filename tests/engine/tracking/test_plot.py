@@ -77,3 +77,10 @@ def test_a_missing_package_is_an_error_with_the_command_to_install_it(
     with pytest.raises(UserError, match="runs plot") as caught:
         plot_runs([tmp_path], file=tmp_path / "curves.png")
     assert caught.value.hint == "pip install 'ffreid[plot]'"
+
+
+@pytest.mark.parametrize("name", ["$x_{$", "a\x1b[2J\n", "100 % $5", "$$"])
+def test_names_of_runs_are_no_formulas(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("matplotlib")
+    run_folder(tmp_path / name, SETTINGS, rows(3))
+    assert plot_runs([tmp_path], file=tmp_path / "a.png").is_file()

@@ -193,6 +193,26 @@ def test_an_image_of_another_shape_is_named(
     refused(folder, text)
 
 
+def test_meta_mat_of_a_small_file_with_huge_arrays_is_refused_before(folder: Path) -> None:
+    savemat(
+        folder / f"{NAME}-meta.mat",
+        {"poses": np.zeros((3, 4, 10**6)), "cls_indexes": [1], "factor_depth": 1},
+        do_compression=True,
+    )
+    refused(folder, "meta.mat: poses has 12,000,000 numbers")
+
+
+@pytest.mark.parametrize("part", ["color", "depth", "label"])
+def test_a_turned_image_is_refused(folder: Path, part: str) -> None:
+    path = folder / f"{NAME}-{part}.png"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(path) as image:
+        image.load()
+        image.save(path, exif=exif)
+    refused(folder, f"{part}.png has an EXIF orientation")
+
+
 def test_a_missing_field_of_meta_mat_is_named(folder: Path) -> None:
     savemat(folder / f"{NAME}-meta.mat", {"poses": np.eye(3, 4)[..., None]})
     refused(folder, r"meta.mat lacks cls_indexes, factor_depth \(it has poses\)")
