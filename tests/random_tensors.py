@@ -49,5 +49,5 @@ def random_tensors(
 def match(specs: Sequence[TensorSpec], tensors: dict[str, Tensor], sizes: dict[str, int]) -> bool:
     """Whether names, order, types and shapes match the specs, and all values are finite."""
     expected = [(spec.name, spec.dtype, shape_of(spec, sizes)) for spec in specs]
-    found = [(name, value.dtype, tuple(value.shape)) for name, value in tensors.items()]
-    return expected == found and all(bool(value.isfinite().all()) for value in tensors.values())
+    result = [(name, value.dtype, tuple(value.shape)) for name, value in tensors.items()]
+    return expected == result and all(bool(value.isfinite().all()) for value in tensors.values())

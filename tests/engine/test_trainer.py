@@ -117,11 +117,11 @@ def test_micro_batches_train_as_the_complete_batch(tmp_path: Path, parts: str, s
     pairs = ("TRAIN.PRECISION", "fp64", "MODEL.SINGLE", single)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     expected = trained(whole, *pairs)
-    found = trained(cut, *pairs, "TRAIN.ACCUMULATE", parts)
+    actual = trained(cut, *pairs, "TRAIN.ACCUMULATE", parts)
     for part, tensors in expected["parts"].items():
         for key, value in tensors.items():
             # Adam divides gradients near zero, as of a bias before batch norm, by themselves.
-            torch.testing.assert_close(found["parts"][part][key], value, rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(actual["parts"][part][key], value, rtol=1e-6, atol=1e-7)
     assert curve(cut) == pytest.approx(curve(whole), rel=1e-10)
     trained(tmp_path / "ungrouped", *pairs, "TRAIN.GROUPS", "1")
     assert curve(tmp_path / "ungrouped")[0] != pytest.approx(curve(whole)[0], rel=1e-3)

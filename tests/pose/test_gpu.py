@@ -81,15 +81,15 @@ def _task() -> PoseTask:
 
 @pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_precision_and_layout_trains_as_single_precision_does(name: str) -> None:
+def test_losses_agree_with_single_precision(name: str) -> None:
     variant = VARIANTS[name]
     expected = losses_of(_task(), _batch(), VARIANTS["fp32"], DEVICE)
-    found = losses_of(_task(), _batch(), variant, DEVICE)
-    assert found == pytest.approx(expected, rel=variant.near)
+    result = losses_of(_task(), _batch(), variant, DEVICE)
+    assert result == pytest.approx(expected, rel=variant.near)
 
 
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
-def test_half_precision_moves_the_weights_and_keeps_them_finite(name: str) -> None:
+def test_half_precision_updates_weights_and_keeps_them_finite(name: str) -> None:
     """The scale of the losses starts too large on purpose, and comes down within some steps."""
     train_step = trainer_of(_task(), VARIANTS[name], DEVICE)
     before = [p.detach().clone() for p in train_step.task.parameters()]
@@ -100,7 +100,7 @@ def test_half_precision_moves_the_weights_and_keeps_them_finite(name: str) -> No
     assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_deterministic_training_repeats_itself_bitwise() -> None:
+def test_deterministic_training_is_bitwise_reproducible() -> None:
     variant = VARIANTS["deterministic"]
     assert losses_of(_task(), _batch(), variant, DEVICE) == losses_of(
         _task(), _batch(), variant, DEVICE

@@ -17,8 +17,8 @@ def test_add_and_adds(stem: str) -> None:
     assert expected
     for index, pair in enumerate(expected):
         predicted, true = data[f"pred{index}"], data[f"gt{index}"]
-        found = add(data["pts"], predicted, true), adds(data["pts"], predicted, true)
-        assert found == pytest.approx(pair, abs=1e-6)
+        actual = add(data["pts"], predicted, true), adds(data["pts"], predicted, true)
+        assert actual == pytest.approx(pair, abs=1e-6)
 
 
 @pytest.mark.parametrize("stem", METRICS)
@@ -26,8 +26,8 @@ def test_add_and_adds(stem: str) -> None:
 def test_area_under_the_curve(stem: str, key: str, limit: float) -> None:
     lists = facts("ffb6d", stem)["auc"]
     assert lists
-    found = {name: auc(case["dis"], limit) for name, case in lists.items()}
-    assert found == pytest.approx({name: case[key] for name, case in lists.items()}, abs=1e-9)
+    actual = {name: auc(case["dis"], limit) for name, case in lists.items()}
+    assert actual == pytest.approx({name: case[key] for name, case in lists.items()}, abs=1e-9)
 
 
 @pytest.mark.parametrize("stem", METRICS)

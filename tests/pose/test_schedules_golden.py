@@ -15,9 +15,9 @@ STEMS = recordings("ffb6d", "schedules.json")
 
 def matching(recorded: dict[str, Any], pattern: str) -> list[tuple[re.Match[str], Any]]:
     """Entries whose whole key matches; at least one."""
-    found = [(m, recorded[key]) for key in recorded if (m := re.fullmatch(pattern, key))]
-    assert found, f"no {pattern} among {list(recorded)}"
-    return found
+    actual = [(m, recorded[key]) for key in recorded if (m := re.fullmatch(pattern, key))]
+    assert actual, f"no {pattern} among {list(recorded)}"
+    return actual
 
 
 def rate(step: int, half_period: int) -> float:
@@ -39,8 +39,8 @@ def test_batch_norm_momenta(stem: str) -> None:
     for match, rows in matching(facts("ffb6d", stem), r"bn_momentum_bs(\d+)"):
         assert rows
         for step, expected in rows:
-            found = halving_momentum(step, batch=int(match[1]))
-            assert found == pytest.approx(expected, rel=1e-12), (match[0], step)
+            actual = halving_momentum(step, batch=int(match[1]))
+            assert actual == pytest.approx(expected, rel=1e-12), (match[0], step)
 
 
 RUN = r"tot_iter=(\d+),clr_div=(\d+)"
@@ -64,5 +64,5 @@ def test_the_rate_lags_one_step_behind_the_cycle(stem: str) -> None:
         half_period = int(match[1]) // int(match[2])
         assert run["lr_used_at"]
         for step, expected in run["lr_used_at"].items():
-            found = rate(max(0, int(step) - 1), half_period)
-            assert found == pytest.approx(expected, rel=1e-9), (match[0], step)
+            actual = rate(max(0, int(step) - 1), half_period)
+            assert actual == pytest.approx(expected, rel=1e-9), (match[0], step)

@@ -79,8 +79,8 @@ def test_ycb_tables_and_keypoint_errors(stem: str) -> None:
     for ours, original in (("ADD", "add"), ("ADD-S", "adds"), ("ADD(-S)", "add_s")):
         areas = recorded[f"{original}_auc_lst"]
         rows = [summary["classes"].get(name, {}) for name in objects.names]
-        found = [row.get(f"{ours}_auc", 0.0) for row in rows]
-        assert found == pytest.approx(areas[1:], abs=0.01)
+        actual = [row.get(f"{ours}_auc", 0.0) for row in rows]
+        assert actual == pytest.approx(areas[1:], abs=0.01)
         assert summary["pooled"][f"{ours}_auc"] == pytest.approx(areas[0], abs=0.01)
         means = summary["mean_of_all_classes"], summary["mean_of_present_classes"]
         keys = "average_of_all_object", "average_over_present_classes_only"

@@ -1,4 +1,4 @@
-"""Command lines on small made-up people, as a user gives them."""
+"""Command lines on small toy data."""
 
 import json
 import shlex
@@ -29,13 +29,13 @@ SETTINGS = (
     "TRAIN.MAX_EPOCH 2 TRAIN.START_EPOCH_CC 1 TRAIN.START_EPOCH_ADV 1 TRAIN.LOG_EVERY 1 "
     "TEST.EVAL_STEP 1 "
 )
-"""Of pictures, two steps an epoch and four in all; the clothes train in the second epoch."""
+"""Two steps per epoch and four in total; the clothes classifier trains in the second epoch."""
 PICTURES = {"train": 16, "query": 12, "test": 12}
-"""How many there are in each part."""
+"""Number of images in each part."""
 
 
 class Tiny(nn.Module):
-    """Features as long as ResNet-50's, of pictures of any size, by 130 thousand parameters."""
+    """Features of the length of ResNet-50's from images of any size; 130,000 parameters."""
 
     def __init__(self, *, pooling: str, **_: Any) -> None:
         super().__init__()
@@ -44,25 +44,25 @@ class Tiny(nn.Module):
         self.last = nn.Linear(32, 4096 if pooling == "maxavg" else 2048)
 
     def forward(self, images: Tensor) -> Tensor:
-        seen = nn.functional.adaptive_avg_pool2d(self.first(images), (4, 2))
-        found: Tensor = self.last(self.bn(seen.flatten(1)))
-        return found
+        pooled = nn.functional.adaptive_avg_pool2d(self.first(images), (4, 2))
+        result: Tensor = self.last(self.bn(pooled.flatten(1)))
+        return result
 
 
 def use_tiny(patch: pytest.MonkeyPatch) -> None:
-    """Put `Tiny` in ResNet-50's place."""
+    """Replace ResNet-50 by `Tiny`."""
     patch.setitem(model.NETWORKS, "resnet50", Tiny)
 
 
 def make_toy_data(root: Path, dataset: str = "toy-reid", more: str = "") -> Path:
-    """Draw the toy data below `root` and give their own folder."""
+    """Generate the toy data below `root`; return their folder."""
     pairs = f"{SETTINGS} {more}".split()
     return sources.open_source(compose(dataset, root=root, pairs=pairs)).folder
 
 
-def line(command: str, place: Path, tag: str, more: str = "", dataset: str = "toy-reid") -> str:
-    """A command line with the toy data in ``place/data``, its run in ``place/DATASET/TAG``."""
-    flags = f"--dataset {dataset} --root {quoted(place / 'data')} --output {quoted(place)}"
+def line(command: str, folder: Path, tag: str, more: str = "", dataset: str = "toy-reid") -> str:
+    """A command line with data in ``folder/data`` and its run in ``folder/DATASET/TAG``."""
+    flags = f"--dataset {dataset} --root {quoted(folder / 'data')} --output {quoted(folder)}"
     return f"{command} {flags} --tag {tag} {SETTINGS} {more}"
 
 
@@ -70,30 +70,30 @@ def quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def ended(words: str) -> int:
-    """Run a command line; give its exit code."""
+def ended(command: str) -> int:
+    """Run a command line; return its exit code."""
     with pytest.raises(SystemExit) as caught:
-        main(shlex.split(words))
+        main(shlex.split(command))
     assert isinstance(caught.value.code, int)
     return caught.value.code
 
 
-def mistake(capsys: pytest.CaptureFixture[str], words: str) -> tuple[str, str]:
-    """Error and hint of a command line that fails as a mistake should."""
+def mistake(capsys: pytest.CaptureFixture[str], command: str) -> tuple[str, str]:
+    """Error and hint of a command line that fails with exit code 2."""
     capsys.readouterr()
-    code = ended(words)
-    heard = capsys.readouterr()
+    code = ended(command)
+    out, err = capsys.readouterr()
     assert code == 2
-    assert heard.out == ""
-    *before, error, hint = heard.err.splitlines()
-    assert not [told for told in before if told.startswith(("error: ", "hint: ", "Traceback"))]
+    assert out == ""
+    *before, error, hint = err.splitlines()
+    assert not [text for text in before if text.startswith(("error: ", "hint: ", "Traceback"))]
     assert error.startswith("error: ")
     assert hint.startswith("hint: ")
     return error.removeprefix("error: "), hint.removeprefix("hint: ")
 
 
 def alone(patch: pytest.MonkeyPatch) -> None:
-    """Be one process that nobody told where data lie."""
+    """Remove environment variables of data folders and of distributed launchers."""
     for name in ("FFREID_DATA", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
         patch.delenv(name, raising=False)
 
@@ -103,7 +103,7 @@ def read(path: Path) -> Any:
 
 
 def metrics(folder: Path, kind: str = "") -> list[dict[str, Any]]:
-    """Rows of a run, without what differs from run to run; of one `kind`, or all."""
+    """Rows of a run without times; those with names that start with `kind`."""
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
     return [row for row in without_times(rows) if any(name.startswith(kind) for name in row)]
 

@@ -1,4 +1,4 @@
-"""Small trees in the real layouts of all datasets, of empty pictures."""
+"""Small trees in the real layouts of all datasets, with empty images."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -76,8 +76,8 @@ d/1.jpg,9,yard,white,gallery
 
 def build(name: str, folder: Path) -> Path:
     """Build the dataset `name` below `folder`, which is the root to read it from."""
-    lists, pictures = contents(name)
-    return write(folder, lists, pictures)
+    lists, images = contents(name)
+    return write(folder, lists, images)
 
 
 def write(folder: Path, texts: Mapping[str, str], empty: Iterable[str]) -> Path:
@@ -89,7 +89,7 @@ def write(folder: Path, texts: Mapping[str, str], empty: Iterable[str]) -> Path:
 
 
 def contents(name: str) -> tuple[dict[str, str], list[str]]:
-    """Files of text by path, and paths of empty pictures, of the dataset `name`."""
+    """Files of text by path, and paths of empty images, of the dataset `name`."""
     if name == "deepchange":
         return _deepchange()
     if name == "ccvid":
@@ -117,7 +117,7 @@ def frames(tracklet: str, numbers: Sequence[int]) -> list[str]:
 
 def _deepchange() -> tuple[dict[str, str], list[str]]:
     lists = {part: lines.split() for part, lines in DEEPCHANGE.items()}
-    pictures = [
+    images = [
         f"DeepChangeDataset/{part}/{line.partition(',')[0]}"
         for part, lines in lists.items()
         for line in lines
@@ -126,7 +126,7 @@ def _deepchange() -> tuple[dict[str, str], list[str]]:
         f"DeepChangeDataset/{part}-bbox.txt": "\n".join(lines) + "\n"
         for part, lines in lists.items()
     }
-    return texts, pictures
+    return texts, images
 
 
 def _ccvid() -> tuple[dict[str, str], list[str]]:

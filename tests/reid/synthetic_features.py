@@ -30,7 +30,7 @@ class TensorDataset(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
 
 
 class Projection(nn.Module):
-    """Features of pictures of any shape, and of clips by the mean over their frames."""
+    """Features of images of any shape, and of clips by the mean over their frames."""
 
     def __init__(self, weight: Tensor, *, video: bool = False) -> None:
         super().__init__()
@@ -55,22 +55,22 @@ def labelled_features(
 
 def synthetic_features(
     *,
-    people: int = 4,
+    identities: int = 4,
     each: int = 6,
     columns: tuple[str, ...] = ("camera", "clothes"),
     protocols: tuple[Protocol, ...] = STANDARD,
     single_shot: tuple[tuple[int, ...], ...] = (),
     dataset: str = "ltcc",
 ) -> ExtractedFeatures:
-    """Queries and a gallery of `people`, noisy copies of each one's own direction."""
+    """Queries and a gallery of `identities`, noisy copies of a direction per identity."""
     generator = torch.Generator().manual_seed(3)
-    centres = torch.randn(people, 8, generator=generator)
+    centres = torch.randn(identities, 8, generator=generator)
     sides = []
     for name, count in (("query", 2), ("gallery", each)):
-        identity = [person for person in range(people) for _ in range(count)]
+        identity = [label for label in range(identities) for _ in range(count)]
         noise = torch.randn(len(identity), 8, generator=generator)
         camera = [index % 3 for index in range(len(identity))]
-        clothes = [10 * person + index // 2 % 2 for index, person in enumerate(identity)]
+        clothes = [10 * label + index // 2 % 2 for index, label in enumerate(identity)]
         features = unit(centres[identity] + 1.5 * noise)
         sides.append(labelled_features(features, identity, camera, clothes, name))
     return ExtractedFeatures(
@@ -86,7 +86,7 @@ def synthetic_features(
 
 
 def empty_source(test: EvalSplit, **options: Any) -> Source:
-    """A dataset of nothing but its test split and `options`."""
+    """A dataset with only its test split and `options`."""
     attributes: dict[str, Any] = {
         "name": "toy",
         "folder": Path(),

@@ -1,4 +1,4 @@
-"""Networks, classifiers and memories are what the configuration names; wrong files are told."""
+"""Networks, classifiers and memories follow the configuration; invalid files are errors."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from tests.reid.synthetic_features import empty_source
 
 CPU = torch.device("cpu")
 IDENTITIES, OUTFITS = 3, 5
-OWNERS = (0, 0, 1, 1, 2)
+IDENTITY_OF_CLOTHES = (0, 0, 1, 1, 2)
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,10 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source() -> Source:
-    """Three people in five outfits."""
+    """Three identities with five clothes labels."""
     train = tuple(
-        Record((f"{outfit}.png",), owner, 0, outfit) for outfit, owner in enumerate(OWNERS)
+        Record((f"{label}.png",), identity, 0, label)
+        for label, identity in enumerate(IDENTITY_OF_CLOTHES)
     )
     return empty_source(
         EvalSplit(query=(), gallery=(), protocols=()),
@@ -65,14 +66,14 @@ def train_step(task: ReidTask, cfg: CfgNode) -> TrainStep:
 
 def saved(path: Path, cfg: CfgNode) -> Path:
     """A checkpoint as runs write it."""
-    made = train_step(build.build_task(cfg, source(), CPU), cfg)
-    entries = build.original_entries(made, 3, {"rank1": 0.5})
-    io.save(path, made.state() | entries | {"config": cfg.dump()})
+    step = train_step(build.build_task(cfg, source(), CPU), cfg)
+    entries = build.original_entries(step, 3, {"rank1": 0.5})
+    io.save(path, step.state() | entries | {"config": cfg.dump()})
     return path
 
 
 @pytest.mark.parametrize("loss", CLASSIFICATION)
-def test_losses_of_cosines_have_a_classifier_of_unit_weights(loss: str) -> None:
+def test_cosine_losses_have_a_classifier_with_unit_weights(loss: str) -> None:
     head = built("LOSS.CLA_LOSS", loss).net.classifier
     assert type(head) is (NormalizedClassifier if loss in COSINE_LOSSES else Classifier)
     assert head(torch.randn(2, 4096)).shape == (2, IDENTITIES)
@@ -86,13 +87,13 @@ def test_losses_of_cosines_have_a_classifier_of_unit_weights(loss: str) -> None:
         ("none", ("net",), ()),
     ],
 )
-def test_cal_trains_a_clothes_classifier_or_keeps_a_memory(
+def test_cal_has_a_clothes_classifier_or_a_memory(
     cal: str, optimized: tuple[str, ...], extra: tuple[str, ...]
 ) -> None:
     task = built("LOSS.CAL", cal, "LOSS.MOMENTUM", "0.3")
     assert (task.optimized, task.extra_state) == (optimized, extra)
     assert task.clothes_of_identity.tolist() == [
-        [i == owner for owner in OWNERS] for i in range(IDENTITIES)
+        [i == identity for identity in IDENTITY_OF_CLOTHES] for i in range(IDENTITIES)
     ]
     if task.clothes is not None:
         assert task.clothes(torch.randn(2, 4096)).shape == (2, OUTFITS)
@@ -110,23 +111,21 @@ def test_cal_trains_a_clothes_classifier_or_keeps_a_memory(
         (("TRAIN.BN_GROUPS", "2", "TRAIN.BATCH_NORM", "sync"), None),
     ],
 )
-def test_batch_norm_is_of_groups(pairs: tuple[str, ...], groups: int | None) -> None:
+def test_batch_norm_has_the_configured_groups(pairs: tuple[str, ...], groups: int | None) -> None:
     task = built(*pairs)
     norm = task.net.model.get_submodule("bn")
     assert (norm.groups if isinstance(norm, GroupedBatchNorm) else None) == groups
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adam", Adam), ("adamw", AdamW), ("sgd", SGD)])
-def test_every_part_has_an_optimiser_of_the_kind_asked_for(
-    name: str, kind: type[Optimizer]
-) -> None:
+def test_each_part_has_the_configured_optimiser(name: str, kind: type[Optimizer]) -> None:
     cfg = configuration("TRAIN.OPTIMIZER.NAME", name, "TRAIN.OPTIMIZER.WEIGHT_DECAY", "0.01")
-    found = build.build_optimisers(cfg, built())
-    assert sorted(found) == ["clothes", "net"]
-    for optimiser in found.values():
+    result = build.build_optimisers(cfg, built())
+    assert sorted(result) == ["clothes", "net"]
+    for optimiser in result.values():
         assert type(optimiser) is kind
         assert [group["weight_decay"] for group in optimiser.param_groups] == [0.01]
-    (group,) = found["net"].param_groups
+    (group,) = result["net"].param_groups
     if name == "sgd":
         assert (group["momentum"], group["nesterov"]) == (0.9, True)
 
@@ -135,7 +134,7 @@ def test_every_part_has_an_optimiser_of_the_kind_asked_for(
     ("cal", "expected"),
     [("cal", ["weight"]), ("calwithmemory", ["feature_memory", "label_memory"]), ("none", [])],
 )
-def test_the_originals_entries_have_its_names(cal: str, expected: list[str]) -> None:
+def test_checkpoint_entries_have_the_names_of_the_original(cal: str, expected: list[str]) -> None:
     cfg = configuration("LOSS.CAL", cal)
     entries = build.original_entries(train_step(built("LOSS.CAL", cal), cfg), 7, {"rank1": 0.25})
     names = ["model_state_dict", "classifier_state_dict", "clothes_classifier_state_dict"]
@@ -145,7 +144,7 @@ def test_the_originals_entries_have_its_names(cal: str, expected: list[str]) -> 
     assert (entries["rank1"], entries["epoch"]) == (0.25, 7)
 
 
-def test_a_network_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+def test_a_network_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     cfg = configuration()
     net, state = build.load_network(saved(tmp_path / "last.pth", cfg), cfg, CPU)
     assert not any(module.training for module in net.modules())
@@ -157,14 +156,14 @@ def test_a_network_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 def test_the_authors_checkpoint_is_loaded(tmp_path: Path) -> None:
     cfg = configuration()
     net = build.build_task(cfg, source(), CPU).net.model.eval()
-    held = {"model_state_dict": net.state_dict(), "rank1": np.float64(0.4), "epoch": 59}
-    torch.save(held, tmp_path / "best_model.pth.tar")
+    content = {"model_state_dict": net.state_dict(), "rank1": np.float64(0.4), "epoch": 59}
+    torch.save(content, tmp_path / "best_model.pth.tar")
     loaded, state = build.load_network(tmp_path / "best_model.pth.tar", cfg, CPU)
     torch.testing.assert_close(loaded.state_dict(), net.state_dict(), rtol=0, atol=0)
     assert (state["rank1"], state["epoch"]) == (0.4, 59)
 
 
-def test_only_a_run_that_begins_fetches_the_weights_of_the_backbone(
+def test_backbone_weights_are_downloaded_only_for_new_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: str) -> None:
@@ -195,7 +194,7 @@ def refusal(path: Path, cfg: CfgNode) -> UserError:
         ({}, "no re-identification network"),
     ],
 )
-def test_a_checkpoint_of_something_else_is_reported(
+def test_a_checkpoint_of_another_kind_is_an_error(
     tmp_path: Path, content: dict[str, Any], problem: str
 ) -> None:
     io.save(tmp_path / "pose.pth", content)
@@ -203,14 +202,14 @@ def test_a_checkpoint_of_something_else_is_reported(
     assert problem in error.message
 
 
-def test_a_network_of_other_pooling_is_told_with_what_to_set(tmp_path: Path) -> None:
+def test_a_checkpoint_with_other_pooling_has_a_hint_with_the_setting(tmp_path: Path) -> None:
     path = saved(tmp_path / "avg.pth", configuration("MODEL.POOLING.NAME", "avg"))
     error = refusal(path, configuration())
     assert "does not match this network: 2 of wrong shape" in error.message
     assert error.hint == "the network was trained with other settings: add MODEL.POOLING.NAME avg"
 
 
-def test_a_single_milestone_trains_like_a_list_of_one() -> None:
+def test_a_single_milestone_equals_a_list_of_one() -> None:
     rates = []
     for text in ("20", "[20]"):
         cfg = configuration("TRAIN.LR_SCHEDULER.STEPSIZE", text)
@@ -222,7 +221,7 @@ def test_a_single_milestone_trains_like_a_list_of_one() -> None:
 
 
 @pytest.mark.parametrize("key", ["MODEL.POOLING.P", "MODEL.AP3D.TEMPERATURE"])
-def test_real_settings_with_round_defaults_take_any_number(key: str) -> None:
+def test_float_settings_with_integral_defaults_accept_any_number(key: str) -> None:
     assert lookup(configuration(key, "2.5"), key) == 2.5
     default = configuration()
     dumped = f"{{{key.replace('.', ': {')}: {int(lookup(default, key))}{'}' * key.count('.')}}}"

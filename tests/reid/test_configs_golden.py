@@ -1,4 +1,4 @@
-"""Recipes, learning rates and evaluation epochs are the original's, key by key."""
+"""Recipes, learning rates and evaluation epochs equal those of the original."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(not (GOLDEN / "ccreid").is_dir(), reason="no recorded numbers"),
 ]
 OWN = {"ROOT", "OUTPUT", "GPU", "EVAL_MODE", "RESUME", "TAG"}
-"""Keys that say where and how a run is, not what it is."""
+"""Keys of paths and of the environment."""
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -30,8 +30,8 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def recorded() -> dict[str, Any]:
-    found: dict[str, Any] = manifest("ccreid", "manifests/configs.json")
-    return found
+    actual: dict[str, Any] = manifest("ccreid", "manifests/configs.json")
+    return actual
 
 
 def merged() -> list[str]:
@@ -50,20 +50,20 @@ def compare(cfg: Any, tree: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", merged())
-def test_a_recipe_by_name_gives_the_merged_tree(case: str) -> None:
+def test_a_recipe_has_the_recorded_values(case: str) -> None:
     recipe, dataset = case.split("|")
     compare(compose(dataset, file=Path(f"configs/{recipe}.yaml")), recorded()["merged"][case])
 
 
 @pytest.mark.parametrize("case", merged())
-def test_a_data_set_alone_picks_its_published_recipe(case: str) -> None:
+def test_a_dataset_selects_its_published_recipe(case: str) -> None:
     cfg = compose(case.split("|")[1])
     compare(cfg, recorded()["merged"][case])
     assert cfg.TRAIN.BN_GROUPS == 2
 
 
 @pytest.mark.parametrize(("dataset", "tree"), [("ltcc", "default_img"), ("ccvid", "default_vid")])
-def test_an_empty_file_leaves_the_original_defaults(
+def test_an_empty_file_gives_the_defaults_of_the_original(
     dataset: str, tree: str, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.yaml").write_text("")
@@ -83,5 +83,5 @@ def test_rates_and_evaluations_epoch_by_epoch(dataset: str, kind: str) -> None:
     for epoch, value in enumerate(expected):
         assert {rate["net"](epoch * steps), rate["net"](epoch * steps + steps - 1)} == {value}
         assert rate["clothes"](epoch * steps) == expected[0]
-    found = [done // steps for done in range(1, plan.total + 1) if due(cfg, plan, done)]
-    assert found == facts[f"eval_epochs_{kind}(1-based)"]
+    actual = [done // steps for done in range(1, plan.total + 1) if due(cfg, plan, done)]
+    assert actual == facts[f"eval_epochs_{kind}(1-based)"]

@@ -1,4 +1,4 @@
-"""Simple-CCReID's checkpoints in ffreid's layout and back, in memory."""
+"""Checkpoints of Simple-CCReID are converted to ffreid's layout and back."""
 
 import math
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 @pytest.mark.parametrize(
     ("pooling", "known"), [("maxavg", True), ("gem", True), ("avg", False), ("max", False)]
 )
-def test_the_pooling_is_known_if_it_has_other_keys_or_shapes(pooling: str, known: bool) -> None:
+def test_pooling_is_identified_by_keys_and_shapes(pooling: str, known: bool) -> None:
     info = identified(state(pooling=pooling))
     assert info.settings == {"MODEL.NAME": "resnet50"} | (
         {"MODEL.POOLING.NAME": pooling} if known else {}
@@ -113,7 +113,7 @@ def test_a_network_and_its_classifier_in_one_state_dict_are_split() -> None:
     assert same(converted({"state_dict": task})[0]["parts"]["net"], task)
 
 
-def test_the_network_alone_is_enough() -> None:
+def test_a_network_without_classifiers_is_converted() -> None:
     new, _ = converted(state())
     assert list(new["parts"]) == ["net"]
     assert math.isnan(new["rank1"]) and "epoch" not in new and "class_count" not in new
@@ -136,7 +136,7 @@ def test_a_forward_on_random_input_gives_features(name: str) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_only_checkpoints_of_others_are_converted_with_a_note() -> None:
+def test_only_foreign_checkpoints_are_converted_with_a_note() -> None:
     raw: dict[str, Any] = {"task": "reid", "parts": {"net": {}}, "epoch": 3}
     assert convert.convert_any(raw, Path("last.pth")) == (raw, "")
     new, note = convert.convert_any({"model_state_dict": state()}, Path("old.pth.tar"))

@@ -1,4 +1,4 @@
-"""Counts of the datasets beside the published ones."""
+"""Image and identity counts of the datasets, compared with the published ones."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ def counts(name: str, folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def records(sizes: dict[str, int], identity: int = 0) -> tuple[Record, ...]:
-    """Pictures of as many identities, outfits and pictures as `sizes` says."""
+    """Records with the numbers of identities, clothes labels and images in `sizes`."""
     return tuple(
         Record(
             (f"{i}.png",),
@@ -35,7 +35,7 @@ def records(sizes: dict[str, int], identity: int = 0) -> tuple[Record, ...]:
 
 @pytest.fixture
 def ltcc() -> Source:
-    """As many pictures as LTCC has, by the published counts."""
+    """A source with the published counts of LTCC."""
     train = records({"identities": 77, "outfits": 77 * 256, "pictures": 9576})
     train = tuple(Record(r.frames, r.identity, r.camera, r.clothes % 256) for r in train)
     query = records({"identities": 75, "outfits": 221, "pictures": 493}, 100)
@@ -44,7 +44,7 @@ def ltcc() -> Source:
     return empty_source(test, train=train, notes=("something to know",))
 
 
-def test_every_split_and_both_together_are_counted(tmp_path: Path) -> None:
+def test_each_split_and_the_total_are_counted(tmp_path: Path) -> None:
     rows = counts("ltcc", tmp_path)
     assert list(rows["train"]) == ["split", "identities", "outfits", "cameras", "pictures"]
     assert list(rows["train"].values()) == ["train", 3, 5, 5, 6]
@@ -61,7 +61,7 @@ def test_tracklets_and_their_frames_are_counted(tmp_path: Path) -> None:
     assert "pictures" not in rows["total"]
 
 
-def test_validation_pictures_of_training_identities_count_these_once(tmp_path: Path) -> None:
+def test_identities_in_training_and_validation_are_counted_once(tmp_path: Path) -> None:
     rows = counts("prcc", tmp_path)
     assert rows["val"]["pictures"] == 5
     assert (rows["total"]["identities"], rows["total"]["outfits"]) == (4, 8)
@@ -76,7 +76,7 @@ def test_distractors_of_test_and_validation_are_one_identity(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "unknown"), [("last", "cameras"), ("deepchange", "cameras"), ("market1501", "outfits")]
 )
-def test_labels_without_meaning_are_not_counted(name: str, unknown: str, tmp_path: Path) -> None:
+def test_unknown_labels_are_not_counted(name: str, unknown: str, tmp_path: Path) -> None:
     rows = counts(name, tmp_path)
     assert all(row[unknown] is None for row in rows.values())
     if name == "last":
@@ -86,7 +86,7 @@ def test_labels_without_meaning_are_not_counted(name: str, unknown: str, tmp_pat
         assert rows["total"]["cameras"] == 3
 
 
-def test_a_complete_data_set_differs_nowhere(ltcc: Source) -> None:
+def test_a_complete_dataset_has_no_differences(ltcc: Source) -> None:
     rows = statistics(ltcc, resource("counts")["ltcc"])
     assert compare(rows, resource("counts")["ltcc"]["releases"]) == "CAL paper, Table 1"
     differences = [d for row in rows for d in row.get("difference", {}).values()]
@@ -94,23 +94,23 @@ def test_a_complete_data_set_differs_nowhere(ltcc: Source) -> None:
     assert set(differences) == {0}
 
 
-def test_differences_and_marks_are_shown(
+def test_differences_are_printed_and_written(
     ltcc: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = replace(ltcc, train=ltcc.train[:-3])
-    payload = report_dataset("ltcc", short, tmp_path / "counts.json")
-    shown = capsys.readouterr()
-    line = next(text for text in shown.out.splitlines() if text.split()[:1] == ["train"])
+    incomplete = replace(ltcc, train=ltcc.train[:-3])
+    payload = report_dataset("ltcc", incomplete, tmp_path / "counts.json")
+    printed = capsys.readouterr()
+    line = next(text for text in printed.out.splitlines() if text.split()[:1] == ["train"])
     assert " ".join(line.split()) == "train 77 77 256 256 12 9573 ≠ 9576 recalled"
-    assert shown.out.count("≠") == 2  # in the total too
-    assert "CAL paper, Table 1" in shown.out
-    assert "note: something to know" in shown.err
+    assert printed.out.count("≠") == 2  # in the total too
+    assert "CAL paper, Table 1" in printed.out
+    assert "note: something to know" in printed.err
     assert json.loads((tmp_path / "counts.json").read_text()) == payload
     train = payload["rows"][0]
     assert train["difference"] == {"identities": 0, "outfits": 0, "pictures": -3}
 
 
-def test_the_release_that_is_nearest_is_compared() -> None:
+def test_counts_are_compared_with_the_nearest_release() -> None:
     rows: list[dict[str, Any]] = [{"split": "train", "pictures": 71248}]
     releases = resource("counts")["last"]["releases"]
     assert compare(rows, releases) == "later release, its README"
@@ -118,26 +118,26 @@ def test_the_release_that_is_nearest_is_compared() -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_every_data_set_is_told_of(
+def test_every_dataset_has_a_report(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     payload = report_dataset(name, READERS[name](dataset_trees.build(name, tmp_path)), None)
-    shown = capsys.readouterr()
-    assert shown.out.splitlines()[0].startswith(name)
-    assert ("≠" in shown.out) == (name != "folder")
-    assert shown.err.count("note: ") == len(payload["notes"])
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0].startswith(name)
+    assert ("≠" in printed.out) == (name != "folder")
+    assert printed.err.count("note: ") == len(payload["notes"])
 
 
 @pytest.mark.parametrize("name", sorted(resource("counts")))
-def test_published_parts_add_up_to_the_published_whole(name: str) -> None:
+def test_published_counts_add_up_to_their_total(name: str) -> None:
     for release in resource("counts")[name]["releases"]:
         rows = release["rows"]
         for quantity in ("pictures", "tracklets", "frames"):
-            whole = rows.get("total", {}).get(quantity)
+            total = rows.get("total", {}).get(quantity)
             parts = [
                 row[quantity]
                 for split, row in rows.items()
                 if quantity in row and split not in ("total", "test")
             ]
-            if whole is not None and len(parts) > 1:
-                assert sum(parts) == whole, (name, quantity)
+            if total is not None and len(parts) > 1:
+                assert sum(parts) == total, (name, quantity)

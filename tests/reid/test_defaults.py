@@ -52,13 +52,13 @@ def test_choices_are_those_implemented(key: str, known: dict[str, Any]) -> None:
     assert len(defaults.CHOICES[key]) == len(known)
 
 
-def test_the_features_length_is_the_networks() -> None:
+def test_the_feature_length_is_that_of_the_network() -> None:
     for pooling in defaults.CHOICES["MODEL.POOLING.NAME"]:
         cfg = compose("ltcc", pairs=["MODEL.POOLING.NAME", pooling])
         assert ImageResNet50(pooling=pooling).feature_dim == cfg.MODEL.FEATURE_DIM
 
 
-def test_defaults_work_and_are_made_anew() -> None:
+def test_defaults_are_valid_and_not_shared() -> None:
     cfg = defaults.defaults()
     defaults.check(cfg)
     assert (cfg.MODEL.FEATURE_DIM, cfg.DATA.DATASET) == (4096, "ltcc")
@@ -73,7 +73,7 @@ def test_a_value_outside_its_choices_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", defaults.LEAST)
-def test_a_number_below_its_least_is_refused(key: str) -> None:
+def test_a_number_below_its_minimum_is_refused(key: str) -> None:
     least = defaults.LEAST[key]
     error = refusal(**{key.replace(".", "__"): least - 1})
     assert error.message == f"{key} is {least - 1}"
@@ -103,13 +103,13 @@ def test_a_network_of_the_other_kind_is_refused(
 
 
 @pytest.mark.parametrize("name", defaults.NON_LOCAL)
-@pytest.mark.parametrize(("height", "width", "works"), [(17, 17, True), (16, 64, False)])
-def test_non_local_networks_need_pictures_of_some_size(
-    name: str, height: int, width: int, works: bool
+@pytest.mark.parametrize(("height", "width", "is_valid"), [(17, 17, True), (16, 64, False)])
+def test_non_local_networks_need_a_minimum_image_size(
+    name: str, height: int, width: int, is_valid: bool
 ) -> None:
     sizes = {"DATA__HEIGHT": height, "DATA__WIDTH": width}
     cfg = changed(DATA__LAYOUT="ccvid", MODEL__NAME=name, **sizes)
-    if works:
+    if is_valid:
         defaults.check(cfg)
         return
     with pytest.raises(UserError, match=f"16 x DATA.WIDTH 64 is too small for {name}"):
@@ -119,7 +119,9 @@ def test_non_local_networks_need_pictures_of_some_size(
 @pytest.mark.parametrize(
     ("batch", "instances", "advice"), [(30, 8, "24"), (7, 2, "6"), (5, 8, "8")]
 )
-def test_a_batch_is_whole_groups_of_instances(batch: int, instances: int, advice: str) -> None:
+def test_a_batch_is_a_multiple_of_the_instances_per_identity(
+    batch: int, instances: int, advice: str
+) -> None:
     error = refusal(DATA__TRAIN_BATCH=batch, DATA__NUM_INSTANCES=instances)
     assert f"{batch} is not a multiple of DATA.NUM_INSTANCES {instances}" in error.message
     assert f"set DATA.TRAIN_BATCH {advice}, or" in error.hint
@@ -148,7 +150,7 @@ def test_only_datasets_with_a_validation_split_may_select_on_it() -> None:
 @pytest.mark.parametrize(
     "dataset", [name for name, path in recipes().items() if path.parent.name == "reid"]
 )
-def test_only_toys_need_no_root(dataset: str, tmp_path: Path) -> None:
+def test_only_toy_datasets_need_no_root(dataset: str, tmp_path: Path) -> None:
     cfg = compose(dataset)
     if DATASETS[cfg.DATA.LAYOUT].is_toy:
         defaults.check_root(cfg)

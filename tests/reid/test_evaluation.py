@@ -1,4 +1,4 @@
-"""Evaluation runs on made-up people: files, table, saved features, broken pictures, processes."""
+"""Evaluation runs on toy data: files, table, saved features, unreadable images, processes."""
 
 import json
 import shutil
@@ -30,10 +30,10 @@ ROWS = ["general", "SC", "CC"]
 
 
 def config(root: Path, *pairs: str, dataset: str = "toy-reid") -> CfgNode:
-    words = ["DATA.HEIGHT", str(HEIGHT), "DATA.WIDTH", str(WIDTH), "DATA.NUM_WORKERS", "0"]
-    words += [word for key, size in SIZES.items() for word in (f"DATA.TOY.{key}", str(size))]
-    words += ["DATA.TOY.FRAMES", "5", "AUG.SEQ_LEN", "4", "DATA.TEST_BATCH", "5"]
-    return compose(dataset, root=root, pairs=[*words, *pairs])
+    settings = ["DATA.HEIGHT", str(HEIGHT), "DATA.WIDTH", str(WIDTH), "DATA.NUM_WORKERS", "0"]
+    settings += [text for key, size in SIZES.items() for text in (f"DATA.TOY.{key}", str(size))]
+    settings += ["DATA.TOY.FRAMES", "5", "AUG.SEQ_LEN", "4", "DATA.TEST_BATCH", "5"]
+    return compose(dataset, root=root, pairs=[*settings, *pairs])
 
 
 def network(video: bool = False) -> nn.Module:
@@ -51,18 +51,18 @@ def _loads_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The made-up people, drawn once."""
-    root = tmp_path_factory.mktemp("people")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy data, generated once."""
+    root = tmp_path_factory.mktemp("data")
     for dataset in ("toy-reid", "toy-reid-video"):
         sources.open_source(config(root, dataset=dataset))
     return root
 
 
 def test_a_run_writes_results_and_queries_and_prints_the_table(
-    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cfg, other = config(drawn), tmp_path / "results/copy.json"
+    cfg, other = config(root), tmp_path / "results/copy.json"
     payload = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS, json_file=other)
     written = json.loads((tmp_path / "results.json").read_text())
     assert written == json.loads(other.read_text())
@@ -81,15 +81,15 @@ def test_a_run_writes_results_and_queries_and_prints_the_table(
 
 def test_a_baseline_checkpoint_is_compared_with_the_baseline() -> None:
     cfg = compose("ltcc")
-    told = cfg.clone()
-    told.defrost()
-    told.LOSS.CAL = "none"
+    baseline = cfg.clone()
+    baseline.defrost()
+    baseline.LOSS.CAL = "none"
     assert training_method(cfg, {}) == CAL
-    assert training_method(cfg, {"config": told.dump()}) == BASELINE
-    assert training_method(told, {"config": cfg.dump()}) == CAL
+    assert training_method(cfg, {"config": baseline.dump()}) == BASELINE
+    assert training_method(baseline, {"config": cfg.dump()}) == CAL
 
 
-def test_protocols_without_their_labels_are_left_out_with_a_word(
+def test_protocols_without_labels_are_skipped_with_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = tmp_path / "features.npz"
@@ -102,7 +102,7 @@ def test_protocols_without_their_labels_are_left_out_with_a_word(
 
 
 @pytest.mark.parametrize("options", [{"pictures": 3}, {"save_features": Path("g.npz")}])
-def test_what_needs_pictures_is_refused_with_features(
+def test_options_that_need_images_are_refused_with_features(
     tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -111,7 +111,7 @@ def test_what_needs_pictures_is_refused_with_features(
         evaluate(config(tmp_path), ALONE, folder=tmp_path, weights=None, features=file, **options)
 
 
-def test_a_place_that_cannot_be_written_is_said_before_any_work(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_refused_before_the_evaluation(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     file = tmp_path / "file/f.npz"
     with pytest.raises(UserError, match="cannot write") as caught:
@@ -119,34 +119,36 @@ def test_a_place_that_cannot_be_written_is_said_before_any_work(tmp_path: Path) 
     assert "--save-features" in caught.value.hint
 
 
-def test_rank_lists_are_drawn_and_those_of_an_earlier_run_removed(
-    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_rank_lists_replace_those_of_an_earlier_run(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures/mine.png").write_text("")
     for count in (3, 2):
-        evaluate(config(drawn), ALONE, folder=tmp_path, weights=WEIGHTS, pictures=count)
+        evaluate(config(root), ALONE, folder=tmp_path, weights=WEIGHTS, pictures=count)
     names = sorted(path.name for path in (tmp_path / "pictures").glob("*.png"))
     assert [name[:6] for name in names] == ["000-ap", "001-ap", "mine.p", "sheet."]
     assert "2 rank lists (CC)" in capsys.readouterr().err
 
 
-def shared(root: Path, folder: Path, rank: int) -> str:
-    """Results of a run of which this process is one."""
+def evaluate_in_process(root: Path, folder: Path, rank: int) -> str:
+    """Results of an evaluation by several processes."""
     build.load_network = loaded
     payload = evaluate(config(root), World(rank, SIZE, CPU), folder=folder, weights=WEIGHTS)
     return json.dumps([payload["queries"], payload["results"]])
 
 
-def test_two_processes_give_the_table_of_one(drawn: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(drawn, tmp_path / "people"))
+def test_two_processes_give_the_results_of_one(root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "data"))
     sorted(root.rglob("query/*.png"))[0].unlink()
     payload = evaluate(config(root), ALONE, folder=tmp_path / "one", weights=WEIGHTS)
     assert payload["queries"] % SIZE, "an odd number is the harder case"
     for name in ("meeting", "two"):
         (tmp_path / name).mkdir()
-    found = in_processes(partial(shared, root, tmp_path / "two"), tmp_path / "meeting")
-    assert found == [json.dumps([payload["queries"], payload["results"]])] * SIZE
+    result = in_processes(
+        partial(evaluate_in_process, root, tmp_path / "two"), tmp_path / "meeting"
+    )
+    assert result == [json.dumps([payload["queries"], payload["results"]])] * SIZE
     one, two = ((tmp_path / name / "queries.json").read_text() for name in ("one", "two"))
     assert one == two
     assert np.isfinite(payload["results"]["CC"]["mAP"])

@@ -1,4 +1,4 @@
-"""Whole evaluations, from pictures and clips to the rows, against the recorded originals."""
+"""Complete evaluations, from images and clips to the rows, against the recorded ones."""
 
 import re
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.golden
 METRICS = recordings("ccreid", "metrics.npz")
 ALONE = World(0, 1, torch.device("cpu"))
 CFG = compose("ltcc", pairs=["DATA.TEST_BATCH", "3", "DATA.NUM_WORKERS", "0"])
-# What the original prints before its results, and the protocol that it means.
+# What the original prints before its results, and the corresponding protocol.
 SETTINGS = {
     "Computing CMC and mAP": GENERAL,
     "Computing CMC and mAP only for the same clothes setting": SAME_CLOTHES,
@@ -40,8 +40,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 def records(data: Arrays, side: str, camera: int = 0) -> tuple[Record, ...]:
     columns = [data[f"pipe/{side}_{name}"].tolist() for name in ("pids", "cams", "clothes")]
     return tuple(
-        Record((f"{side}/{index}.png",), identity, seen_by + camera, clothes)
-        for index, (identity, seen_by, clothes) in enumerate(zip(*columns, strict=True))
+        Record((f"{side}/{index}.png",), identity, recorded_camera + camera, clothes)
+        for index, (identity, recorded_camera, clothes) in enumerate(zip(*columns, strict=True))
     )
 
 
@@ -56,7 +56,7 @@ def source(data: Arrays, protocols: Sequence[Protocol], camera: int = 0) -> Sour
 
 
 @pytest.fixture
-def _pictures_in_memory(stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def _images_in_memory(stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = arrays("ccreid", stem)
     images = torch.from_numpy(np.concatenate([data["pipe/q_img"], data["pipe/g_img"]]))
     monkeypatch.setattr(build, "evaluation_set", lambda *_: TensorDataset(images))
@@ -72,11 +72,11 @@ def labelled_features(data: Arrays) -> ExtractedFeatures:
 
 
 @pytest.mark.parametrize("stem", METRICS)
-@pytest.mark.usefixtures("_pictures_in_memory")
-def test_features_of_pictures(stem: str) -> None:
+@pytest.mark.usefixtures("_images_in_memory")
+def test_features_of_images(stem: str) -> None:
     data = arrays("ccreid", stem)
-    found = labelled_features(data)
-    for side, name in ((found.query, "q"), (found.gallery, "g")):
+    actual = labelled_features(data)
+    for side, name in ((actual.query, "q"), (actual.gallery, "g")):
         np.testing.assert_allclose(
             side.features.numpy(), data[f"pipe/{name}_feature"], rtol=0, atol=1e-6
         )
@@ -88,12 +88,12 @@ def test_features_of_tracklets(stem: str) -> None:
     spans: Tensor = torch.from_numpy(data["vid/vid2clip_index"])
     net = Projection(torch.from_numpy(data["pipe/W"]), video=True)
     clips = TensorDataset(torch.from_numpy(data["vid/clips"]))
-    found = compute_features(CFG, ALONE, clips, net, spans)
-    np.testing.assert_allclose(found.features.numpy(), data["vid/features"], rtol=0, atol=1e-6)
+    actual = compute_features(CFG, ALONE, clips, net, spans)
+    np.testing.assert_allclose(actual.features.numpy(), data["vid/features"], rtol=0, atol=1e-6)
 
 
 def printed(log: list[str]) -> list[tuple[str, str, int]]:
-    """Give title, line of results and number of skipped queries of each setting in `log`."""
+    """Title, line of results and number of skipped queries of each setting in `log`."""
     blocks = [block.split("\n") for block in re.split(r"(?=Computing CMC)", "\n".join(log))[1:]]
     return [
         (
@@ -106,8 +106,8 @@ def printed(log: list[str]) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("stem", METRICS)
-@pytest.mark.usefixtures("_pictures_in_memory")
-def test_runs_give_the_recorded_lines_and_the_selecting_number(stem: str) -> None:
+@pytest.mark.usefixtures("_images_in_memory")
+def test_evaluations_equal_the_recorded_lines_and_selected_value(stem: str) -> None:
     data = arrays("ccreid", stem)
     runs = {name: run for name, run in facts("ccreid", stem)["pipeline"].items() if "log" in run}
     assert runs
@@ -115,8 +115,8 @@ def test_runs_give_the_recorded_lines_and_the_selecting_number(stem: str) -> Non
         for title, line, skipped in printed(run["log"]):
             recorded = source(data, [SETTINGS[title]], camera=10 if name == "prcc" else 0)
             _, (row,) = evaluate_split(CFG, ALONE, recorded, network(data), split="test")
-            found = row.scores
-            shown = " ".join(f"top{k}:{share:.1%}" for k, share in found.cmc.items())
-            assert f"{shown} mAP:{found.mean_average_precision:.1%}" == line
-            assert found.n_skipped == skipped
-        assert found.cmc[1] == pytest.approx(run["return_rank1"], abs=1e-9)
+            actual = row.scores
+            shown = " ".join(f"top{k}:{share:.1%}" for k, share in actual.cmc.items())
+            assert f"{shown} mAP:{actual.mean_average_precision:.1%}" == line
+            assert actual.n_skipped == skipped
+        assert actual.cmc[1] == pytest.approx(run["return_rank1"], abs=1e-9)

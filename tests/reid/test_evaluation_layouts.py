@@ -1,4 +1,4 @@
-"""An evaluation of every dataset, on small trees in the real layouts."""
+"""An evaluation of each dataset, on small trees in the real layouts."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def loaded(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, d
 
 
 def build(name: str, root: Path) -> Path:
-    """The dataset's small tree, its pictures filled with noise."""
+    """Write the small tree of a dataset with images of noise."""
     dataset_trees.build(name, root)
     rng = np.random.default_rng(5)
     for path in sorted(root.rglob("*.*")):
@@ -71,18 +71,18 @@ def _loads_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_the_rows_and_what_is_published_of_them(name: str, tmp_path: Path) -> None:
+def test_rows_and_published_results(name: str, tmp_path: Path) -> None:
     results = evaluated(name, tmp_path / "data", tmp_path)["results"]
     assert list(results) == ROWS[name]
-    known = {title for title, row in results.items() if row["published"]}
-    assert known == PUBLISHED.get(name, set())
+    published = {title for title, row in results.items() if row["published"]}
+    assert published == PUBLISHED.get(name, set())
     if name == "prcc":
         row = results["CC, single-shot"]
         assert (row["single_shot_trials"], len(row["deviation_rank1_mAP"])) == (10, 2)
         assert row["n_valid"] == results["CC"]["n_valid"] == 2
 
 
-def test_re_ranking_works_on_few_items(tmp_path: Path) -> None:
+def test_re_ranking_works_on_small_galleries(tmp_path: Path) -> None:
     results = evaluated("vcclothes", tmp_path / "data", tmp_path, rerank=True)["results"]
     marked = [f"{title}, with re-ranking" for title in ROWS["vcclothes"]]
     assert list(results) == [*ROWS["vcclothes"], *marked]

@@ -1,4 +1,4 @@
-"""Features of pictures and tracklets, in one process and in two, with and without broken files."""
+"""Features of images and tracklets, in one process and in two, with and without broken files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,40 +42,40 @@ def extracted(
     return compute_features(CFG, World(rank, size, CPU), data, net, spans)
 
 
-def test_a_broken_picture_is_left_out() -> None:
-    pictures = images(7, 1, 2, 3)
-    found = extracted(TensorDataset(pictures, [0, 4]))
-    assert found.kept.tolist() == [1, 2, 3, 5, 6]
-    assert [item.path for item in found.broken] == ["0.png", "4.png"]
-    assert torch.equal(found.features, extracted(TensorDataset(pictures)).features[found.kept])
+def test_an_unreadable_image_is_skipped() -> None:
+    data = images(7, 1, 2, 3)
+    result = extracted(TensorDataset(data, [0, 4]))
+    assert result.kept.tolist() == [1, 2, 3, 5, 6]
+    assert [item.path for item in result.broken] == ["0.png", "4.png"]
+    assert torch.equal(result.features, extracted(TensorDataset(data)).features[result.kept])
 
 
-def test_a_broken_clip_leaves_its_whole_tracklet_out() -> None:
+def test_an_unreadable_clip_skips_its_tracklet() -> None:
     clips = images(7, 1, 5, 2, 3)
-    found = extracted(TensorDataset(clips, [4]), SPANS)
-    assert found.kept.tolist() == [0, 1]
-    assert torch.equal(found.features, extracted(TensorDataset(clips), SPANS).features[:2])
+    result = extracted(TensorDataset(clips, [4]), SPANS)
+    assert result.kept.tolist() == [0, 1]
+    assert torch.equal(result.features, extracted(TensorDataset(clips), SPANS).features[:2])
 
 
-def test_nothing_readable_is_an_error_that_names_a_file() -> None:
+def test_without_readable_files_the_error_gives_the_first_path() -> None:
     with pytest.raises(UserError, match=r"0\.png: is damaged"):
         extracted(TensorDataset(images(2, 1, 2, 3), [0, 1]))
 
 
-def test_the_network_is_in_evaluation_mode_meanwhile() -> None:
-    class Watched(Projection):
-        def forward(self, pictures: Tensor) -> Tensor:
+def test_the_network_is_evaluated_in_eval_mode_which_is_restored() -> None:
+    class CheckedProjection(Projection):
+        def forward(self, images: Tensor) -> Tensor:
             assert not self.training and not self.inner.training
             assert torch.is_inference_mode_enabled()
-            return super().forward(pictures)
+            return super().forward(images)
 
-    net = Watched(weight()).train()
+    net = CheckedProjection(weight()).train()
     net.inner.eval()
     extracted(TensorDataset(images(2, 1, 2, 3)), net=net)
     assert (net.training, net.inner.training) == (True, False)
 
 
-def shared(rank: int, size: int = SIZE) -> list[Tensor]:
+def features_of_process(rank: int, size: int = SIZE) -> list[Tensor]:
     """Features of an odd number of images, of one, and of clips, some unreadable."""
     runs = [
         extracted(TensorDataset(images(7, 1, 2, 3)), rank=rank, size=size),
@@ -86,19 +86,19 @@ def shared(rank: int, size: int = SIZE) -> list[Tensor]:
     return [tensor for run in runs for tensor in (run.features, run.kept)]
 
 
-def test_two_processes_give_every_item_once_and_in_order(tmp_path: Path) -> None:
-    expected = shared(0, 1)
-    for found in in_processes(shared, tmp_path):
-        torch.testing.assert_close(found, expected)
+def test_two_processes_return_every_item_once_and_in_order(tmp_path: Path) -> None:
+    expected = features_of_process(0, 1)
+    for result in in_processes(features_of_process, tmp_path):
+        torch.testing.assert_close(result, expected)
 
 
 def single_shot_source() -> Source:
-    """Two queries and four gallery pictures, with two small galleries of two each."""
+    """Two queries and four gallery images, with two single-shot galleries of two each."""
     rows = [Record((f"{i}.png",), i % 2, i, 0) for i in range(6)]
-    search = EvalSplit(query=tuple(rows[:2]), gallery=tuple(rows[2:]), protocols=(GENERAL,))
+    split = EvalSplit(query=tuple(rows[:2]), gallery=tuple(rows[2:]), protocols=(GENERAL,))
     return empty_source(
-        search,
-        val=replace(search, query=search.query[:1]),
+        split,
+        val=replace(split, query=split.query[:1]),
         columns=("camera",),
         single_shot=((0, 1), (2, 3)),
     )
@@ -108,27 +108,27 @@ def single_shot_source() -> Source:
     ("broken", "queries", "galleries"),
     [([], 2, ((0, 1), (2, 3))), ([3], 2, ((0,), (1, 2))), ([0, 2], 1, ((0,), (1, 2)))],
 )
-def test_small_galleries_follow_what_is_left_of_the_gallery(
+def test_single_shot_galleries_omit_unreadable_images(
     monkeypatch: pytest.MonkeyPatch,
     broken: list[int],
     queries: int,
     galleries: tuple[tuple[int, ...], ...],
 ) -> None:
-    held = TensorDataset(images(6, 1, 2, 3), broken)
-    monkeypatch.setattr(build, "evaluation_set", lambda *_: held)
+    dataset = TensorDataset(images(6, 1, 2, 3), broken)
+    monkeypatch.setattr(build, "evaluation_set", lambda *_: dataset)
     source = single_shot_source()
-    net, alone = Projection(weight()), World(0, 1, CPU)
-    found = extract_features(CFG, alone, source, net, source.test, "w.pth")
-    assert (len(found.query), found.single_shot) == (queries, galleries)
-    assert (found.columns, found.weights) == (("camera",), "w.pth")
-    assert len(found.gallery) == sum(map(len, galleries))
+    net, world = Projection(weight()), World(0, 1, CPU)
+    result = extract_features(CFG, world, source, net, source.test, "w.pth")
+    assert (len(result.query), result.single_shot) == (queries, galleries)
+    assert (result.columns, result.weights) == (("camera",), "w.pth")
+    assert len(result.gallery) == sum(map(len, galleries))
     kept = [f"{index}.png" for index in range(6) if index not in broken]
-    assert [*found.query.paths, *found.gallery.paths] == kept
+    assert [*result.query.paths, *result.gallery.paths] == kept
 
 
-def test_the_validation_split_has_no_small_galleries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_validation_split_has_no_single_shot_galleries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "evaluation_set", lambda *_: TensorDataset(images(5, 1, 2, 3)))
     source = single_shot_source()
     assert source.val is not None
-    found = extract_features(CFG, World(0, 1, CPU), source, Projection(weight()), source.val, "")
-    assert (len(found.query), found.single_shot) == (1, ())
+    result = extract_features(CFG, World(0, 1, CPU), source, Projection(weight()), source.val, "")
+    assert (len(result.query), result.single_shot) == (1, ())

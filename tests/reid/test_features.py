@@ -1,4 +1,4 @@
-"""The file of features: what goes in comes out, and what is wrong with one is said."""
+"""Feature files: saving, loading, and errors in invalid files."""
 
 import io
 import os
@@ -20,7 +20,7 @@ PROTOCOLS = (*STANDARD, between("two", (1,), (0, 2)), on_identities(CLOTHES_CHAN
 
 
 def saved(path: Path, **changes: Any) -> Path:
-    """A file of features of which some arrays are others; None leaves one out."""
+    """A feature file with some arrays replaced, or removed by None."""
     save(path, synthetic_features())
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files} | changes
@@ -29,26 +29,26 @@ def saved(path: Path, **changes: Any) -> Path:
     return path
 
 
-def test_a_search_is_read_as_it_was_saved(tmp_path: Path) -> None:
-    search = synthetic_features(
+def test_features_are_loaded_as_they_were_saved(tmp_path: Path) -> None:
+    extracted = synthetic_features(
         columns=("camera",), protocols=PROTOCOLS, single_shot=((0, 7), (1,))
     )
-    save(tmp_path / "features.npz", search)
-    found = load(tmp_path / "features.npz", "ltcc")
+    save(tmp_path / "features.npz", extracted)
+    result = load(tmp_path / "features.npz", "ltcc")
     for name in ("dataset", "network", "weights", "columns", "protocols", "single_shot"):
-        assert getattr(found, name) == getattr(search, name)
-    for ours, theirs in ((found.query, search.query), (found.gallery, search.gallery)):
-        assert torch.equal(ours.features, theirs.features)
-        assert ours.paths == theirs.paths
-        torch.testing.assert_close(ours.labels, dict(theirs.labels))
+        assert getattr(result, name) == getattr(extracted, name)
+    for ours, expected in ((result.query, extracted.query), (result.gallery, extracted.gallery)):
+        assert torch.equal(ours.features, expected.features)
+        assert ours.paths == expected.paths
+        torch.testing.assert_close(ours.labels, dict(expected.labels))
 
 
 def test_the_file_has_the_documented_arrays_and_no_pickles(tmp_path: Path) -> None:
-    search = synthetic_features()
-    save(tmp_path / "features.npz", search)
+    extracted = synthetic_features()
+    save(tmp_path / "features.npz", extracted)
     with np.load(tmp_path / "features.npz", allow_pickle=False) as file:
         for side in ("query", "gallery"):
-            count = len(getattr(search, side))
+            count = len(getattr(extracted, side))
             assert file[f"{side}_features"].shape == (count, 8)
             for column in ("identity", "camera", "clothes", "path"):
                 assert file[f"{side}_{column}"].shape == (count,)
@@ -67,13 +67,13 @@ def test_the_file_is_flushed_to_disk_under_exactly_its_name(
 
 
 def test_features_of_other_lengths_are_scaled(tmp_path: Path) -> None:
-    search = synthetic_features()
-    path = saved(tmp_path / "f.npz", query_features=7 * search.query.features.numpy())
-    torch.testing.assert_close(load(path, "ltcc").query.features, search.query.features)
+    extracted = synthetic_features()
+    path = saved(tmp_path / "f.npz", query_features=7 * extracted.query.features.numpy())
+    torch.testing.assert_close(load(path, "ltcc").query.features, extracted.query.features)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "error"),
     [
         ({"query_identity": None, "protocols": None}, "lacks protocols, query_identity"),
         ({"version": np.array(99)}, "version 99"),
@@ -91,9 +91,9 @@ def test_features_of_other_lengths_are_scaled(tmp_path: Path) -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_what_is_wrong_is_said(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_invalid_arrays_are_refused(tmp_path: Path, changes: dict[str, Any], error: str) -> None:
     path = saved(tmp_path / "f.npz", **changes)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=error):
         load(path, "ltcc")
 
 
@@ -145,7 +145,7 @@ def test_a_file_that_unpacks_to_far_more_is_refused_before(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "content", [b"", b"PK\x03\x04 cut short", b"text", a_cut_header(), one_array(), None]
 )
-def test_other_files_are_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_files_of_other_kinds_are_refused(tmp_path: Path, content: bytes | None) -> None:
     path = saved(tmp_path / "f.npz")
     path.write_bytes(path.read_bytes()[:-200] if content is None else content)
     with pytest.raises(UserError, match="was not written by --save-features"):

@@ -1,4 +1,4 @@
-"""What must hold of training on a CUDA device; skipped where there is none."""
+"""Training on a CUDA device; skipped without one."""
 
 import pytest
 import torch
@@ -33,18 +33,16 @@ def _batch(name: str) -> ReidBatch:
 @pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
 @pytest.mark.parametrize("network", ["resnet50", "ap3dnlres50"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_precision_and_layout_trains_as_single_precision_does(
-    name: str, network: str
-) -> None:
+def test_losses_agree_with_single_precision(name: str, network: str) -> None:
     variant = VARIANTS[name]
     expected = losses_of(_task(network), _batch(network), VARIANTS["fp32"], DEVICE)
-    found = losses_of(_task(network), _batch(network), variant, DEVICE)
-    assert found == pytest.approx(expected, rel=variant.near)
+    result = losses_of(_task(network), _batch(network), variant, DEVICE)
+    assert result == pytest.approx(expected, rel=variant.near)
 
 
 @pytest.mark.parametrize("network", ["resnet50", "ap3dnlres50"])
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
-def test_half_precision_moves_the_weights_and_keeps_them_finite(name: str, network: str) -> None:
+def test_half_precision_updates_weights_and_keeps_them_finite(name: str, network: str) -> None:
     train_step = trainer_of(_task(network), VARIANTS[name], DEVICE)
     before = [p.detach().clone() for p in train_step.task.parameters()]
     steps = train(train_step, _batch(network), 25)
@@ -54,7 +52,7 @@ def test_half_precision_moves_the_weights_and_keeps_them_finite(name: str, netwo
     assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_deterministic_training_repeats_itself_bitwise() -> None:
+def test_deterministic_training_is_bitwise_reproducible() -> None:
     runs = [
         losses_of(_task("resnet50"), _batch("resnet50"), VARIANTS["deterministic"], DEVICE)
         for _ in range(2)

@@ -1,4 +1,4 @@
-"""Wrong data and files give an error and a hint, with exit code 2."""
+"""Invalid data and files give an error and a hint, with exit code 2."""
 
 import shutil
 from pathlib import Path
@@ -29,37 +29,37 @@ def _tiny_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "data"])
-def test_a_root_that_is_not_there_is_named(
+def test_a_missing_root_is_an_error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
-    nowhere = tmp_path / "nowhere"
-    error, hint = mistake(capsys, f"{command} --dataset ltcc --root {quoted(nowhere)}")
-    assert error == f"no folder {nowhere}"
+    missing = tmp_path / "missing"
+    error, hint = mistake(capsys, f"{command} --dataset ltcc --root {quoted(missing)}")
+    assert error == f"no folder {missing}"
     assert DATASETS["ltcc"].tree in hint
 
 
 @pytest.mark.parametrize("command", ["train", "data"])
-def test_wrong_data_are_told(
+def test_an_identity_in_train_and_query_is_an_error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
     dataset_trees.build("ltcc", tmp_path / "data")
     dataset_trees.write(tmp_path / "data", {}, ["LTCC_ReID/query/005_1_c1_1.png"])
-    words = f"{command} --dataset ltcc --root {quoted(tmp_path / 'data')}"
-    error, hint = mistake(capsys, words)
+    root = quoted(tmp_path / "data")
+    error, hint = mistake(capsys, f"{command} --dataset ltcc --root {root}")
     assert error == "in train and in query: 1 identity: 005"
     assert "LTCC_ReID again" in hint
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place with toy data and a run of two people."""
-    place = tmp_path_factory.mktemp("trained")
-    make_toy_data(place / "data")
+    """A folder with toy data and a run on two identities."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_toy_data(folder / "data")
     with pytest.MonkeyPatch.context() as patch:
         alone(patch)
         use_tiny(patch)
-        assert ended(line("train", place, "run", "TRAIN.STEPS 1")) == 0
-    return place
+        assert ended(line("train", folder, "run", "TRAIN.STEPS 1")) == 0
+    return folder
 
 
 @pytest.fixture
@@ -67,27 +67,27 @@ def weights(trained: Path) -> Path:
     return trained / "toy-reid/run/last.pth"
 
 
-OTHERS = "DATA.TOY.IDENTITIES 4"
+MORE_IDENTITIES = "DATA.TOY.IDENTITIES 4"
 
 
-def test_a_checkpoint_of_other_classes_evaluates(trained: Path, weights: Path) -> None:
-    more = f"--checkpoint {quoted(weights)} {OTHERS}"
+def test_a_checkpoint_with_other_classes_is_evaluated(trained: Path, weights: Path) -> None:
+    more = f"--checkpoint {quoted(weights)} {MORE_IDENTITIES}"
     assert ended(line("eval", trained, "others", more)) == 0
-    # Two more people train; the test's have other numbers but are as many.
+    # Two more training identities; the test has as many images with other labels.
     assert read(trained / "toy-reid/others/results.json")["queries"] == PICTURES["query"]
 
 
-def test_training_goes_not_on_with_other_classes_and_says_what_to_do(
+def test_training_on_other_classes_is_not_resumed(
     capsys: pytest.CaptureFixture[str], trained: Path, weights: Path
 ) -> None:
-    more = f"--resume {quoted(weights)} {OTHERS} TRAIN.STEPS 1"
+    more = f"--resume {quoted(weights)} {MORE_IDENTITIES} TRAIN.STEPS 1"
     error, hint = mistake(capsys, line("train", trained, "others-too", more))
     message = "was trained on other classes than those of toy-reid (6 there, 12 here)"
     assert f"{weights} {message}" in error
     assert "ffreid eval --checkpoint" in hint
 
 
-def test_queries_without_a_match_are_a_clear_row(
+def test_queries_without_a_match_are_counted_in_the_table(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: Path
 ) -> None:
     lines = ["path,identity,camera,clothes,split", "a.png,anna,door,red,train"]
@@ -95,9 +95,9 @@ def test_queries_without_a_match_are_a_clear_row(
     data = tmp_path / "data"
     data.mkdir()
     (data / "records.csv").write_text("\n".join(lines) + "\n")
-    picture = next((weights.parents[2] / "data").rglob("query/*.png"))
+    image = next((weights.parents[2] / "data").rglob("query/*.png"))
     for name in "abc":
-        shutil.copy(picture, data / f"{name}.png")
+        shutil.copy(image, data / f"{name}.png")
     more = f"--checkpoint {quoted(weights)}"
     assert ended(line("eval", tmp_path, "none", more, "folder")) == 0
     assert capsys.readouterr().out.count("none: 1 without a match") == 3
@@ -105,7 +105,7 @@ def test_queries_without_a_match_are_a_clear_row(
     assert [(row["n_valid"], row["rank1"]) for row in results.values()] == [(0, None)] * 3
 
 
-def test_training_without_a_match_for_what_selects_says_so_and_keeps_the_last_state(
+def test_without_a_match_under_the_selecting_protocol_the_last_state_is_the_best(
     capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained / "data", tmp_path / "data")
@@ -113,15 +113,15 @@ def test_training_without_a_match_for_what_selects_says_so_and_keeps_the_last_st
         for path in (tmp_path / "data").rglob(f"{part}/*_2_c*.png"):
             path.unlink()
     assert ended(line("train", tmp_path, "same")) == 0
-    heard = capsys.readouterr()
-    assert heard.err.count("no query has a match under CC") == 2
-    assert f"none: {PICTURES['query'] // 2} without a match" in heard.out
+    printed = capsys.readouterr()
+    assert printed.err.count("no query has a match under CC") == 2
+    assert f"none: {PICTURES['query'] // 2} without a match" in printed.out
     folder = tmp_path / "toy-reid" / "same"
     assert io.load(folder / "best.pth")["step"] == 4
     assert read(folder / "validation-best.json")["step"] == 4
 
 
-def test_a_checkpoint_that_has_diverged_is_told(
+def test_a_diverged_checkpoint_is_an_error(
     capsys: pytest.CaptureFixture[str], trained: Path, weights: Path, tmp_path: Path
 ) -> None:
     state = io.load(weights)
@@ -133,14 +133,14 @@ def test_a_checkpoint_that_has_diverged_is_told(
     assert "use a checkpoint that has not diverged" in hint
 
 
-def test_training_that_diverges_is_told(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
+def test_diverging_training_is_an_error(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
     more = "TRAIN.OPTIMIZER.NAME sgd TRAIN.OPTIMIZER.LR 1e30 TRAIN.MAX_EPOCH 3"
     error, hint = mistake(capsys, line("train", trained, "diverges", more))
     assert "NaN or infinite" in error
     assert "TRAIN.OPTIMIZER.LR" in hint
 
 
-def test_a_checkpoint_that_is_cut_short_is_named(
+def test_a_truncated_checkpoint_is_an_error(
     capsys: pytest.CaptureFixture[str], trained: Path, weights: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "cut.pth").write_bytes(weights.read_bytes()[:5000])
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_is_cut_short_is_named(
     assert "copy or download it again" in hint
 
 
-def test_training_that_begins_has_notes_and_one_that_is_refused_has_none(
+def test_notes_are_printed_only_if_training_starts(
     capsys: pytest.CaptureFixture[str], trained: Path
 ) -> None:
     more = "LOSS.CLOTHES_CLA_LOSS crossentropy TRAIN.STEPS 1 MODEL.BACKBONE"
@@ -160,5 +160,5 @@ def test_training_that_begins_has_notes_and_one_that_is_refused_has_none(
     assert error.startswith("error: MODEL.BACKBONE: no file gone.pth")
     assert hint.startswith("hint: ")
     assert ended(line("train", trained, "noted", f"{more} random")) == 0
-    told = "note: LOSS.CLOTHES_CLA_LOSS crossentropy does not scale the cosines"
-    assert capsys.readouterr().err.count(told) == 1
+    note = "note: LOSS.CLOTHES_CLA_LOSS crossentropy does not scale the cosines"
+    assert capsys.readouterr().err.count(note) == 1

@@ -1,4 +1,4 @@
-"""Configuration files and command lines of the original work unchanged."""
+"""Configuration files and command lines of the original are accepted unchanged."""
 
 import os
 from pathlib import Path
@@ -75,10 +75,10 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def ltcc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Toy data in the layout of LTCC."""
-    return make_toy_data(tmp_path_factory.mktemp("people")).parent
+    return make_toy_data(tmp_path_factory.mktemp("data")).parent
 
 
-def arguments(file: Path, root: Path, output: Path) -> str:
+def original_flags(file: Path, root: Path, output: Path) -> str:
     return f"--dataset ltcc --cfg {quoted(file)} --root {quoted(root)} --output {output}"
 
 
@@ -109,26 +109,26 @@ def test_an_old_video_file_is_used(tmp_path: Path) -> None:
 
 
 def test_an_old_file_trains_and_evaluates_unchanged(file: Path, ltcc: Path, tmp_path: Path) -> None:
-    words = arguments(file, ltcc, tmp_path)
+    flags = original_flags(file, ltcc, tmp_path)
     random = "MODEL.BACKBONE random TRAIN.LOG_EVERY 1"
-    assert ended(f"train {words} {random}") == 0
+    assert ended(f"train {flags} {random}") == 0
     folder = tmp_path / "ltcc" / "mine"
     # Sixteen images, four per step, as there is one group of batch normalisation.
     assert [row["step"] for row in metrics(folder, "train/")] == list(range(1, 9))
-    assert ended(f"train {words} --eval --resume {folder / 'last.pth'} {random}") == 0
+    assert ended(f"train {flags} --eval --resume {folder / 'last.pth'} {random}") == 0
     assert read(folder / "results.json")["queries"] == PICTURES["query"]
 
 
 def test_eval_mode_in_a_file_evaluates(file: Path, ltcc: Path, tmp_path: Path) -> None:
-    words = arguments(file, ltcc, tmp_path)
-    assert ended(f"train {words} MODEL.BACKBONE random TRAIN.STEPS 1") == 0
-    moved = (tmp_path / "ltcc/mine/last.pth").rename(tmp_path / "best_model.pth.tar")
+    flags = original_flags(file, ltcc, tmp_path)
+    assert ended(f"train {flags} MODEL.BACKBONE random TRAIN.STEPS 1") == 0
+    weights = (tmp_path / "ltcc/mine/last.pth").rename(tmp_path / "best_model.pth.tar")
     text = FILE.replace("EVAL_MODE: False", "EVAL_MODE: True")
-    file.write_text(text.replace("RESUME: ''", f"RESUME: '{moved}'"))
-    assert ended(f"train {words} --tag other") == 0
+    file.write_text(text.replace("RESUME: ''", f"RESUME: '{weights}'"))
+    assert ended(f"train {flags} --tag other") == 0
     files = sorted(path.name for path in (tmp_path / "ltcc/other").iterdir())
     assert files == ["queries.json", "results.json"]
-    assert read(tmp_path / "ltcc/other/results.json")["weights"] == str(moved)
+    assert read(tmp_path / "ltcc/other/results.json")["weights"] == str(weights)
 
 
 @pytest.mark.parametrize(
@@ -167,12 +167,12 @@ def test_every_flag_of_the_original_is_accepted(
     ltcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    words = f"train --dataset ltcc --cfg configs/res50_cels_cal.yaml --root {quoted(ltcc)}"
-    words += f" --output {tmp_path} --amp --tag flags --gpu 0"
-    assert ended(f"{words} {SETTINGS} TRAIN.STEPS 1") == 0
+    flags = f"train --dataset ltcc --cfg configs/res50_cels_cal.yaml --root {quoted(ltcc)}"
+    flags += f" --output {tmp_path} --amp --tag flags --gpu 0"
+    assert ended(f"{flags} {SETTINGS} TRAIN.STEPS 1") == 0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     weights = tmp_path / "ltcc/flags/last.pth"
-    assert ended(f"{words} --eval --resume {weights} {SETTINGS}") == 0
+    assert ended(f"{flags} --eval --resume {weights} {SETTINGS}") == 0
     text = (tmp_path / "ltcc/flags/config.yaml").read_text()
     assert "PRECISION: amp" in text
     assert (tmp_path / "ltcc/flags/results.json").is_file()

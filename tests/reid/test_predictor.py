@@ -1,4 +1,4 @@
-"""A re-identification network as an object: features as an evaluation saves them."""
+"""The re-ID predictor returns the features that an evaluation saves."""
 
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,19 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def model_of(dataset: str = "toy-reid", weights: Path | None = None) -> ReidModel:
-    found = create_reid_model(dataset, weights, settings=SIZES)
-    assert isinstance(found, ReidModel)
-    return found
+    result = create_reid_model(dataset, weights, settings=SIZES)
+    assert isinstance(result, ReidModel)
+    return result
 
 
-def saved(place: Path, dataset: str) -> tuple[ReidModel, Tensor]:
-    """A model from a checkpoint, and the features that ``ffreid eval`` saves with that."""
-    weights, features = place / "best.pth", place / "features.npz"
+def saved(folder: Path, dataset: str) -> tuple[ReidModel, Tensor]:
+    """A model from a checkpoint, and the features that ``ffreid eval`` saves with it."""
+    weights, features = folder / "best.pth", folder / "features.npz"
     network = model_of(dataset).net.state_dict()
     state = {"task": "reid", "parts": {"net": network}, "model_state_dict": network}
     io.save(weights, state)
     flags = f"--checkpoint {weights} --save-features {features}"
-    assert ended(line(f"eval {flags}", place, "api", dataset=dataset)) == 0
+    assert ended(line(f"eval {flags}", folder, "api", dataset=dataset)) == 0
     with np.load(features) as arrays:
         parts = [arrays[f"{side}_features"] for side in ("query", "gallery")]
     return model_of(dataset, weights), torch.from_numpy(np.concatenate(parts))
@@ -55,25 +55,25 @@ def records(root: Path, dataset: str) -> tuple[Path, list[Record]]:
     return folder, [*test.query, *test.gallery]
 
 
-def test_pictures_give_what_an_evaluation_saves(tmp_path: Path) -> None:
-    folder, found = records(tmp_path / "data", "toy-reid")
+def test_features_of_images_are_those_of_an_evaluation(tmp_path: Path) -> None:
+    folder, test_records = records(tmp_path / "data", "toy-reid")
     model, expected = saved(tmp_path, "toy-reid")
-    features = model.embed([folder / record.frames[0] for record in found])
+    features = model.embed([folder / record.frames[0] for record in test_records])
     assert features.dtype == torch.float32
     assert torch.equal(features, expected)
-    torch.testing.assert_close(features.norm(dim=1), torch.ones(len(found)))
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(len(test_records)))
 
 
-def test_tracklets_give_what_an_evaluation_saves(tmp_path: Path) -> None:
-    folder, found = records(tmp_path / "data", "toy-reid-video")
+def test_features_of_tracklets_are_those_of_an_evaluation(tmp_path: Path) -> None:
+    folder, test_records = records(tmp_path / "data", "toy-reid-video")
     model, expected = saved(tmp_path, "toy-reid-video")
-    tracklets = [[folder / name for name in record.frames] for record in found]
+    tracklets = [[folder / name for name in record.frames] for record in test_records]
     assert torch.equal(model.embed(tracklets), expected)
     read = [np.stack([np.asarray(Image.open(path)) for path in some]) for some in tracklets[:2]]
     torch.testing.assert_close(model.embed(read), expected[:2])
 
 
-def test_images_may_be_of_pillow_arrays_or_paths_and_grey(tmp_path: Path) -> None:
+def test_images_may_be_arrays_pillow_images_or_paths_and_grey(tmp_path: Path) -> None:
     path, grey = tmp_path / "a.png", Image.fromarray(RGB[..., 0])
     Image.fromarray(RGB).save(path)
     features = model_of().embed([RGB, Image.fromarray(RGB), path, str(path)])
@@ -97,7 +97,7 @@ def test_a_marked_image_is_the_same_from_a_file_and_from_memory(tmp_path: Path) 
         image.close()
 
 
-def test_neither_batch_size_nor_mode_change_the_features() -> None:
+def test_features_do_not_depend_on_batch_size_and_mode() -> None:
     model, images = model_of(), [RGB, RGB[::-1], RGB[:10]]
     first = model.embed(images)
     model.train()
@@ -109,15 +109,15 @@ def test_neither_batch_size_nor_mode_change_the_features() -> None:
     assert model.embed([]).shape == (0, features.shape[1])
 
 
-def test_a_damaged_picture_that_is_open_already_is_named(tmp_path: Path) -> None:
-    Image.fromarray(RGB).save(tmp_path / "whole.png")
-    whole = (tmp_path / "whole.png").read_bytes()
-    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+def test_an_error_gives_the_index_of_a_damaged_pillow_image(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "complete.png")
+    content = (tmp_path / "complete.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(content[: len(content) // 2])
     with (
-        Image.open(tmp_path / "half.png") as picture,
+        Image.open(tmp_path / "half.png") as image,
         pytest.raises(UserError, match=r"cannot read images\[0\]: image file is truncated"),
     ):
-        model_of().embed([picture])
+        model_of().embed([image])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_damaged_picture_that_is_open_already_is_named(tmp_path: Path) -> None
         ("gone.png", "images is a single str"),
     ],
 )
-def test_what_is_no_picture_is_named(images: Any, error: str) -> None:
+def test_invalid_images_are_refused(images: Any, error: str) -> None:
     with pytest.raises(UserError, match=error):
         model_of().embed(images)
 
@@ -148,7 +148,7 @@ def test_what_is_no_picture_is_named(images: Any, error: str) -> None:
         ([[RGB, RGB[..., 0]]], r"images\[0\] has shape \(20, 10\) and type uint8"),
     ],
 )
-def test_what_is_no_tracklet_is_named(images: Any, error: str) -> None:
+def test_invalid_tracklets_are_refused(images: Any, error: str) -> None:
     with pytest.raises(UserError, match=error):
         model_of("toy-reid-video").embed(images)
 
@@ -172,7 +172,7 @@ def test_a_batch_size_of_0_and_a_diverged_network_are_refused() -> None:
     ],
 )
 @torch.inference_mode()
-def test_forward_takes_what_the_spec_tells_and_gives_it(
+def test_forward_takes_and_returns_the_specified_tensors(
     dataset: str, settings: dict[str, str], chosen: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()  # of the real networks

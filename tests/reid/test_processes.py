@@ -43,12 +43,12 @@ def configuration(root: Path, case: str, *more: str) -> CfgNode:
 
 
 def damaged(batch: ReidBatch) -> ReidBatch:
-    """Tell of a broken file for every sample of some outfits."""
+    """Report an unreadable file for every sample with some clothes labels."""
     return replace(batch, broken=("x.png",) * int((batch.clothes % 3 == 0).sum()))
 
 
 def trained(cfg: CfgNode, steps: int = STEPS) -> dict[str, Any]:
-    """State and losses after some steps of this process's share, or of everything alone."""
+    """State and losses after some steps of this process, or of a single one."""
     source = sources.open_source(cfg)
     sources.check_source(cfg, source)
     data = build.training_set(cfg, source)
@@ -76,57 +76,57 @@ def trained(cfg: CfgNode, steps: int = STEPS) -> dict[str, Any]:
     return {"tensors": tensors, "logged": [stepped.terms for stepped in logged]}
 
 
-def every_case(rank: int, root: Path) -> dict[str, Any]:
-    """All of the first process's tensors; of the second's the small ones and the memory.
+def train_cases(rank: int, root: Path) -> dict[str, Any]:
+    """All tensors of the first process; small ones and the memory of the second.
 
-    Its kernels are the first's by construction, and writing them takes longer than training.
+    Large weights are equal by construction, and writing them takes longer than training.
     """
-    found = {case: trained(configuration(root, case)) for case in CASES}
-    for told in found.values() if rank else ():
-        whole = told["tensors"]
-        told["tensors"] = {
-            name: whole[name] for name in whole if whole[name].dim() < 2 or "memory" in name
+    result = {case: trained(configuration(root, case)) for case in CASES}
+    for state in result.values() if rank else ():
+        state["tensors"] = {
+            name: value
+            for name, value in state["tensors"].items()
+            if value.dim() < 2 or "memory" in name
         }
-    return found
+    return result
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("people")
+    folder = tmp_path_factory.mktemp("data")
     sources.open_source(configuration(folder, FIRST))
     return folder
 
 
 @pytest.fixture(scope="module")
-def together(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = in_processes(
-        partial(every_case, root=root), tmp_path_factory.mktemp("two")
+def two_processes(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = in_processes(
+        partial(train_cases, root=root), tmp_path_factory.mktemp("two")
     )
-    return found
+    return result
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_equal_one_with_two_groups(
-    root: Path, together: list[dict[str, Any]], case: str
+    root: Path, two_processes: list[dict[str, Any]], case: str
 ) -> None:
-    alone = trained(configuration(root, case))
-    assert len(alone["tensors"]) > 300
-    assert sum(logged["broken"] for logged in alone["logged"]) > 0
-    assert set(together[0][case]["tensors"]) == set(alone["tensors"])
-    for told in together:
-        assert len(told[case]["tensors"]) > 200
-        for name, value in told[case]["tensors"].items():
-            difference = (alone["tensors"][name] - value).abs().max()
+    single = trained(configuration(root, case))
+    assert len(single["tensors"]) > 300
+    assert sum(logged["broken"] for logged in single["logged"]) > 0
+    assert set(two_processes[0][case]["tensors"]) == set(single["tensors"])
+    for state in two_processes:
+        assert len(state[case]["tensors"]) > 200
+        for name, value in state[case]["tensors"].items():
+            difference = (single["tensors"][name] - value).abs().max()
             assert difference <= EXACT * value.abs().max(), name
-        for mine, theirs in zip(alone["logged"], told[case]["logged"], strict=True):
-            assert theirs == pytest.approx(mine, rel=EXACT)
+        for ours, expected in zip(state[case]["logged"], single["logged"], strict=True):
+            assert ours == pytest.approx(expected, rel=EXACT)
 
 
-def test_groups_matter(root: Path) -> None:
-    """The same step as one group is another: the comparison above is of something."""
+def test_batch_norm_groups_change_the_losses(root: Path) -> None:
     grouped = trained(configuration(root, FIRST), 1)["logged"][0]
-    whole = trained(configuration(root, FIRST, "TRAIN.BATCH_NORM", "sync"), 1)["logged"][0]
-    assert grouped["classification"] != pytest.approx(whole["classification"], rel=1e-3)
+    synchronised = trained(configuration(root, FIRST, "TRAIN.BATCH_NORM", "sync"), 1)["logged"][0]
+    assert grouped["classification"] != pytest.approx(synchronised["classification"], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_groups_matter(root: Path) -> None:
         ("TRAIN.BATCH_NORM sync", "PAIR_GRADIENT own", "set LOSS.PAIR_GRADIENT full"),
     ],
 )
-def test_processes_that_cannot_share_a_step_are_refused(
+def test_an_unsuitable_number_of_processes_is_refused(
     root: Path, more: str, error: str, hint: str
 ) -> None:
     with pytest.raises(UserError, match=error) as caught:

@@ -1,4 +1,4 @@
-"""Complete runs of ResNet-50 through the command line: what they write and evaluate."""
+"""Complete runs of ResNet-50 through the command line: their files and evaluations."""
 
 import re
 import shutil
@@ -28,7 +28,7 @@ from tests.states import differences
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 4
 TERMS = ("loss", "classification", "pair", "clothes", "adversarial", "accuracy", "clothes_accuracy")
-# As recorded from the original, number by number.
+# As recorded from the original.
 LOG_LINE = re.compile(
     r"Epoch\d+ Time:\d+\.\ds Data:\d+\.\ds ClaLoss:\d+\.\d{4} PairLoss:\d+\.\d{4} "
     r"CloLoss:\d+\.\d{4} AdvLoss:\d+\.\d{4} Acc:\d+\.\d\d% CloAcc:\d+\.\d\d% "
@@ -42,8 +42,8 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the toy data; checkpoints are large, so it is gone afterwards."""
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the toy data, removed at the end: checkpoints are large."""
     folder = tmp_path_factory.mktemp("runs")
     make_toy_data(folder / "data")
     yield folder
@@ -51,15 +51,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def trained(place: Path) -> Path:
+def trained(workspace: Path) -> Path:
     """The folder of an uninterrupted run of two epochs."""
-    assert ended(line("train", place, "whole")) == 0
-    return place / "toy-reid" / "whole"
+    assert ended(line("train", workspace, "full")) == 0
+    return workspace / "toy-reid" / "full"
 
 
 @pytest.fixture(scope="module")
-def kept(trained: Path) -> dict[str, Any]:
-    """The checkpoints of that run."""
+def checkpoints(trained: Path) -> dict[str, Any]:
+    """The checkpoints of `trained`."""
     return {name: io.load(trained / f"{name}.pth") for name in ("best", "last")}
 
 
@@ -77,7 +77,7 @@ def test_a_run_writes_all_its_files(trained: Path) -> None:
     assert sorted(path.name for path in trained.iterdir()) == sorted(expected)
     with (trained / "config.yaml").open() as file:
         cfg = CfgNode.load_cfg(file)
-    assert (cfg.DATASET, cfg.TAG, cfg.DATA.TRAIN_BATCH) == ("toy-reid", "whole", 4)
+    assert (cfg.DATASET, cfg.TAG, cfg.DATA.TRAIN_BATCH) == ("toy-reid", "full", 4)
     facts = read(trained / "run.json")
     assert (facts["seed"], facts["processes"]) == (1, 1)
 
@@ -88,7 +88,7 @@ def test_a_run_logs_every_term_of_every_step(trained: Path) -> None:
     assert steps == [(step, (step - 1) // 2, 7e-4) for step in (1, 2, 3, 4)]
     for row in rows:
         assert {f"train/{name}" for name in (*TERMS, "broken")} < set(row)
-        # The clothes and CAL are logged before they train; the pairwise loss has weight 0.
+        # Clothes and CAL losses are logged before they are used; the pairwise loss has weight 0.
         names = ("classification", "clothes", "adversarial")
         parts = [row[f"train/{name}"] for name in names[: 1 if row["epoch"] == 0 else 3]]
         assert row["train/loss"] == pytest.approx(sum(parts), rel=1e-9)
@@ -105,7 +105,7 @@ def test_a_run_logs_every_protocol_after_every_epoch(trained: Path) -> None:
             assert 0 < row[f"validation/{name} mAP"] <= 1
 
 
-def test_the_log_is_the_originals_line_by_line(trained: Path) -> None:
+def test_the_log_has_the_lines_of_the_original(trained: Path) -> None:
     lines = (trained / "log_train.log").read_text().splitlines()
     assert [text.split()[0] for text in lines] == ["Epoch1", "Epoch2"]
     assert all(LOG_LINE.fullmatch(text) for text in lines)
@@ -114,14 +114,16 @@ def test_the_log_is_the_originals_line_by_line(trained: Path) -> None:
     assert f"CloLoss:{mean:.4f} " in lines[1]
 
 
-def test_checkpoints_hold_the_originals_entries(trained: Path, kept: dict[str, Any]) -> None:
-    last = kept["last"]
+def test_checkpoints_have_the_entries_of_the_original(
+    trained: Path, checkpoints: dict[str, Any]
+) -> None:
+    last = checkpoints["last"]
     assert len(last["model_state_dict"]) > 300
     assert list(last["classifier_state_dict"]) == ["classifier.weight", "classifier.bias"]
     assert list(last["clothes_classifier_state_dict"]) == ["weight"]
     network = {"model": last["model_state_dict"], "classifier": last["classifier_state_dict"]}
-    own = {f"{part}.{key}": network[part][key] for part in network for key in network[part]}
-    assert differences(own, dict(last["parts"]["net"])) == []
+    entries = {f"{part}.{key}": network[part][key] for part in network for key in network[part]}
+    assert differences(entries, dict(last["parts"]["net"])) == []
     assert differences(last["clothes_classifier_state_dict"], last["parts"]["clothes"]) == []
     # The epoch just finished, from 0.
     assert last["epoch"] == 1
@@ -129,23 +131,27 @@ def test_checkpoints_hold_the_originals_entries(trained: Path, kept: dict[str, A
     assert type(last["rank1"]) is float
 
 
-def test_the_best_state_is_that_of_the_best_evaluation(trained: Path, kept: dict[str, Any]) -> None:
-    found = {row["step"]: row["validation/CC rank-1"] for row in metrics(trained, "validation/")}
-    best, last = kept["best"], kept["last"]
-    assert best["step"] == max(found, key=found.__getitem__)
-    assert best["best"] == last["best"] == best["rank1"] == max(found.values())
+def test_the_best_state_is_of_the_best_evaluation(
+    trained: Path, checkpoints: dict[str, Any]
+) -> None:
+    rank1 = {row["step"]: row["validation/CC rank-1"] for row in metrics(trained, "validation/")}
+    best, last = checkpoints["best"], checkpoints["last"]
+    assert best["step"] == max(rank1, key=rank1.__getitem__)
+    assert best["best"] == last["best"] == best["rank1"] == max(rank1.values())
     assert last["step"] == last["total"] == STEPS
     assert "optimisers" not in best
-    for name, state in kept.items():
+    for name, state in checkpoints.items():
         facts = read(trained / f"validation-{name}.json")
         assert facts["step"] == state["step"]
         assert (facts["selected_on"], facts["selected_by"]) == ("test", "CC rank-1"), name
         assert [scores["name"] for scores in facts["scores"]] == PROTOCOLS
 
 
-def test_evaluating_a_checkpoint_gives_what_training_found(place: Path, trained: Path) -> None:
+def test_evaluating_a_checkpoint_gives_the_results_of_training(
+    workspace: Path, trained: Path
+) -> None:
     more = f"--eval --resume {quoted(trained / 'last.pth')}"
-    assert ended(line("train", place, "whole", more)) == 0
+    assert ended(line("train", workspace, "full", more)) == 0
     results = read(trained / "results.json")
     assert (results["weights"], results["step"]) == (str(trained / "last.pth"), STEPS)
     for scores in read(trained / "validation-last.json")["scores"]:
@@ -153,38 +159,36 @@ def test_evaluating_a_checkpoint_gives_what_training_found(place: Path, trained:
         assert row["rank1"] == scores["cmc"]["1"]
         assert row["mAP"] == pytest.approx(scores["mean_average_precision"], rel=1e-9)
         assert row["n_valid"] == scores["n_valid"] == PICTURES["query"]
-    # An evaluation changes nothing that training left.
+    # The evaluation leaves the metrics of training.
     assert metrics(trained, "train/")[-1]["step"] == STEPS
 
 
 def test_half_precision_trains_with_finite_losses(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(io, "save", no_save)
     # At this rate the second step differs by the arithmetic alone.
     more = "TRAIN.STEPS 2 TRAIN.START_EPOCH_CC 0 TRAIN.OPTIMIZER.LR 1e-6"
-    assert ended(line("train", place, "half", f"--amp {more}")) == 0
-    assert ended(line("train", place, "whole-numbers", more)) == 0
-    half, whole = (
-        metrics(place / "toy-reid" / name, "train/") for name in ("half", "whole-numbers")
-    )
+    assert ended(line("train", workspace, "half", f"--amp {more}")) == 0
+    assert ended(line("train", workspace, "single", more)) == 0
+    half, single = (metrics(workspace / "toy-reid" / name, "train/") for name in ("half", "single"))
     for name in ("loss", "classification", "pair", "clothes", "adversarial"):
         values = [row[f"train/{name}"] for row in half]
-        assert values == pytest.approx([row[f"train/{name}"] for row in whole], rel=0.1)
-    assert half[0]["train/classification"] != whole[0]["train/classification"]
+        assert values == pytest.approx([row[f"train/{name}"] for row in single], rel=0.1)
+    assert half[0]["train/classification"] != single[0]["train/classification"]
 
 
 def test_two_processes_train_as_one_with_two_groups(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Rounding decides the direction of Adam's first step where a gradient is almost 0, and after
-    # larger steps which of two almost equal pictures is found first.
+    # With Adam, rounding decides the direction of the first step where a gradient is almost 0;
+    # after larger steps, it decides the order of almost equal images.
     more = "TRAIN.STEPS 1 TRAIN.OPTIMIZER.NAME sgd TRAIN.OPTIMIZER.LR 1e-6 "
     more += "LOSS.PAIR_LOSS_WEIGHT 1.0"
-    words = line("train", place, "two", more).split()
+    args = line("train", workspace, "two", more).split()
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     done = subprocess.run(
-        [sys.executable, *launch, "ffreid", *words],
+        [sys.executable, *launch, "ffreid", *args],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -192,9 +196,9 @@ def test_two_processes_train_as_one_with_two_groups(
     )
     assert done.returncode == 0, done.stderr
     monkeypatch.setattr(io, "save", no_save)
-    assert ended(line("train", place, "one", more)) == 0
-    two, one = (metrics(place / "toy-reid" / name) for name in ("two", "one"))
+    assert ended(line("train", workspace, "one", more)) == 0
+    two, one = (metrics(workspace / "toy-reid" / name) for name in ("two", "one"))
     assert len(two) == len(one) == 2
-    for mine, theirs in zip(one, two, strict=True):
-        assert theirs == pytest.approx(mine, rel=1e-4)
-    assert read(place / "toy-reid/two/run.json")["processes"] == 2
+    for expected, ours in zip(one, two, strict=True):
+        assert ours == pytest.approx(expected, rel=1e-4)
+    assert read(workspace / "toy-reid/two/run.json")["processes"] == 2

@@ -1,4 +1,4 @@
-"""Runs with other losses, damaged pictures and selection, by a tiny network for speed."""
+"""Runs with other losses, damaged images and selection, with a tiny network for speed."""
 
 import shutil
 from pathlib import Path
@@ -45,20 +45,20 @@ def _tiny_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy data, drawn once."""
-    return make_toy_data(tmp_path_factory.mktemp("people"))
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy data, generated once."""
+    return make_toy_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
-def place(people: Path, tmp_path: Path) -> Path:
-    """A folder of runs with a copy of the toy data, to damage."""
-    shutil.copytree(people.parents[2], tmp_path / "data")
+def place(toy_data: Path, tmp_path: Path) -> Path:
+    """An output folder with a copy of the toy data."""
+    shutil.copytree(toy_data.parents[2], tmp_path / "data")
     return tmp_path
 
 
 def damage(place: Path, part: str, count: int = 1) -> list[str]:
-    """Cut pictures of a part short; give their names."""
+    """Truncate images of a part; return their names."""
     paths = sorted((place / "data").rglob(f"{part}/*.png"))
     assert len(paths) == PICTURES[part]
     for path in paths[:count]:
@@ -67,12 +67,12 @@ def damage(place: Path, part: str, count: int = 1) -> list[str]:
 
 
 def fill(root: Path) -> None:
-    """Put noise in the place of a small tree's empty pictures."""
+    """Replace the empty images of a dataset tree by noise."""
     generator = np.random.default_rng(5)
     paths = [path for path in sorted(root.rglob("*")) if path.suffix in (".jpg", ".png")]
     for path in paths:
-        picture = generator.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-        assert cv2.imwrite(str(path), picture)
+        image = generator.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+        assert cv2.imwrite(str(path), image)
     assert paths
 
 
@@ -88,7 +88,7 @@ def test_the_baseline_trains_without_clothes(place: Path) -> None:
     assert list(last["parts"]) == list(last["optimisers"]) == ["net"]
 
 
-def test_cal_with_memory_trains_and_fills_its_memory(place: Path) -> None:
+def test_cal_with_memory_fills_its_memory(place: Path) -> None:
     assert ended(line("train", place, "memory", MEMORY)) == 0
     folder = place / "toy-reid" / "memory"
     for row in metrics(folder, "train/"):
@@ -107,23 +107,25 @@ def test_cal_with_memory_trains_and_fills_its_memory(place: Path) -> None:
 
 
 @pytest.mark.parametrize("more", ["", MEMORY, "LOSS.CAL none TRAIN.OPTIMIZER.NAME adamw"])
-def test_a_run_resumed_in_an_epoch_is_bitwise_the_uninterrupted_one(place: Path, more: str) -> None:
+def test_a_run_resumed_within_an_epoch_is_bitwise_the_uninterrupted_one(
+    place: Path, more: str
+) -> None:
     more += " TRAIN.MAX_EPOCH 3 TRAIN.SAVE_EVERY 5"
-    assert ended(line("train", place, "whole", more)) == 0
+    assert ended(line("train", place, "full", more)) == 0
     with interrupted_after(5):
         assert ended(line("train", place, "again", more)) == 130
     again = place / "toy-reid" / "again"
     assert io.load(again / "last.pth")["step"] == 5
     assert ended(line("train", place, "again", f"--resume {again / 'last.pth'} {more}")) == 0
     for name in ("best.pth", "last.pth"):
-        one, other = (io.load(place / "toy-reid" / tag / name) for tag in ("whole", "again"))
+        one, other = (io.load(place / "toy-reid" / tag / name) for tag in ("full", "again"))
         assert differences(without_clocks(one), without_clocks(other)) == []
-    assert metrics(again) == metrics(place / "toy-reid" / "whole")
+    assert metrics(again) == metrics(place / "toy-reid" / "full")
 
 
 @pytest.fixture
 def half(place: Path) -> Path:
-    """The last state of a run that stopped after its first epoch, with a perfect rank-1."""
+    """The last checkpoint of a run stopped after its first epoch, with a perfect rank-1."""
     cfg = compose("toy-reid", root=place / "data", output=place, tag="run", pairs=SETTINGS.split())
     last = runner.train(cfg, stop_at=2) / "last.pth"
     state = io.load(last)
@@ -133,7 +135,7 @@ def half(place: Path) -> Path:
     return last
 
 
-def test_a_checkpoint_without_measured_numbers_goes_on(place: Path, half: Path) -> None:
+def test_a_checkpoint_without_metrics_is_resumed(place: Path, half: Path) -> None:
     state = io.load(half)
     del state["measured"]
     io.save(half, state)
@@ -152,27 +154,27 @@ def test_a_checkpoint_without_measured_numbers_goes_on(place: Path, half: Path) 
         ("TEST.SELECT_PROTOCOL SC", 4),
     ],
 )
-def test_a_run_resumed_with_another_selection_compares_no_numbers_of_two_kinds(
+def test_after_resuming_only_values_of_the_same_metric_are_compared(
     place: Path, half: Path, more: str, best: int
 ) -> None:
     assert ended(line("train", place, "run", f"--resume {half} {more}")) == 0
     states = {name: io.load(half.with_name(f"{name}.pth")) for name in ("best", "last")}
     assert {name: state["step"] for name, state in states.items()} == {"best": best, "last": 4}
-    found = read(half.with_name("validation-last.json"))
-    (scores,) = (s for s in found["scores"] if found["selected_by"].startswith(f"{s['name']} "))
+    result = read(half.with_name("validation-last.json"))
+    (scores,) = (s for s in result["scores"] if result["selected_by"].startswith(f"{s['name']} "))
     value = scores["mean_average_precision"] if "map" in more else scores["cmc"]["1"]
     assert states["last"]["best"] == (1.0 if best == 2 else value)
 
 
-def test_the_time_of_an_epoch_is_that_of_its_training_alone(
+def test_the_time_of_an_epoch_excludes_validation(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
 
     def slow(work: Any, seconds: float) -> Any:
-        def act(*given: Any, **named: Any) -> Any:
+        def act(*args: Any, **kwargs: Any) -> Any:
             clock[0] += seconds
-            return work(*given, **named)
+            return work(*args, **kwargs)
 
         return act
 
@@ -188,7 +190,7 @@ def test_the_time_of_an_epoch_is_that_of_its_training_alone(
 
 
 @pytest.mark.parametrize("every", [1, 100])
-def test_damaged_pictures_are_counted_in_training_where_they_may_be(
+def test_damaged_training_images_are_replaced_and_counted(
     place: Path, every: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(place, "train", PICTURES["train"] // 2 - 1)
@@ -196,20 +198,20 @@ def test_damaged_pictures_are_counted_in_training_where_they_may_be(
     assert ended(line("train", place, "skips", more)) == 0
     rows = metrics(place / "toy-reid" / "skips", "train/")
     assert all(row["train/classification"] > 0 for row in rows)
-    # The first step and the last are logged at least; every epoch is told.
+    # At least the first and the last step are logged; each epoch is reported.
     assert len(rows) == (4 if every == 1 else 2)
-    told = [
+    reported = [
         int(text.split()[3])
         for text in capsys.readouterr().err.splitlines()
         if "files could not be read and were replaced by others" in text
     ]
-    assert len(told) == 2
+    assert len(reported) == 2
     counted = sum(row["train/broken"] for row in rows)
-    assert 0 < counted <= sum(told)
-    assert every > 1 or counted == sum(told)
+    assert 0 < counted <= sum(reported)
+    assert every > 1 or counted == sum(reported)
 
 
-def test_a_damaged_picture_is_left_out_of_the_evaluation_with_a_word(
+def test_a_damaged_image_is_skipped_in_the_evaluation_with_a_note(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(line("train", place, "run", "TRAIN.STEPS 1")) == 0
@@ -218,14 +220,14 @@ def test_a_damaged_picture_is_left_out_of_the_evaluation_with_a_word(
     results = read(place / "toy-reid/run/results.json")
     assert (results["queries"], results["gallery"]) == (11, 11)
     assert sorted(results["broken"]) == [f"query/{query}", f"test/{item}"]
-    told = capsys.readouterr().err
-    assert "note: 2 of 24 images are skipped, as they cannot be read: query/" in told
+    printed = capsys.readouterr().err
+    assert "note: 2 of 24 images are skipped, as they cannot be read: query/" in printed
     error, hint = mistake(capsys, line("eval", place, "run"))
     assert query in error
     assert "DATA.SKIP_BROKEN True" in hint
 
 
-def test_listed_pictures_that_are_missing_are_gone_on_without_where_they_may_be(
+def test_missing_listed_images_are_skipped_if_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset, train, item = "folder", "a/1.jpg", "d/1.jpg"
@@ -239,14 +241,14 @@ def test_listed_pictures_that_are_missing_are_gone_on_without_where_they_may_be(
     assert hint.endswith("set DATA.SKIP_BROKEN True to skip them")
     more += " DATA.SKIP_BROKEN true"
     assert ended(line("train", tmp_path, "skips", more, dataset)) == 0
-    told = capsys.readouterr().err
-    assert f"note: missing: 2 files: {train}, {item}\n" in told
-    assert "files could not be read and were replaced by others" in told
+    printed = capsys.readouterr().err
+    assert f"note: missing: 2 files: {train}, {item}\n" in printed
+    assert "files could not be read and were replaced by others" in printed
     assert ended(line("eval", tmp_path, "skips", more, dataset)) == 0
     assert list(read(tmp_path / dataset / "skips/results.json")["broken"]) == [item]
 
 
-def test_saved_features_give_the_same_numbers(place: Path) -> None:
+def test_saved_features_give_the_same_results(place: Path) -> None:
     assert ended(line("train", place, "run", "TRAIN.STEPS 1")) == 0
     run, file = place / "toy-reid" / "run", place / "features.npz"
     (run / "last.pth").rename(place / "mine.pth")
@@ -257,31 +259,31 @@ def test_saved_features_give_the_same_numbers(place: Path) -> None:
     (place / "mine.pth").unlink()
     shutil.rmtree(place / "data")
     copy = place / "copy.json"
-    words = f"eval --dataset toy-reid --features {quoted(file)} --output {quoted(place)}"
-    assert ended(f"{words} --tag features --json {quoted(copy)}") == 0
+    command = f"eval --dataset toy-reid --features {quoted(file)} --output {quoted(place)}"
+    assert ended(f"{command} --tag features --json {quoted(copy)}") == 0
     again = read(copy)
     assert again["results"] == first["results"]
     assert again["weights"] == first["weights"] == str(place / "mine.pth")
 
 
-def test_selection_on_the_validation_split_reports_best_and_last_on_the_test(
+def test_selection_on_the_validation_split_evaluates_best_and_last_on_the_test_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(dataset_trees.build("prcc", tmp_path / "data"))
     more = "TEST.SELECT_ON val TRAIN.BN_GROUPS 1"
     assert ended(line("train", tmp_path, "val", more, "prcc")) == 0
     folder = tmp_path / "prcc" / "val"
-    found = read(folder / "validation-best.json")
-    assert (found["selected_on"], found["selected_by"]) == ("val", "CC rank-1")
-    # Three pictures of B and C search the validation's gallery, four the test's.
-    assert sum(scores["n_valid"] for scores in found["scores"]) == 3
+    result = read(folder / "validation-best.json")
+    assert (result["selected_on"], result["selected_by"]) == ("val", "CC rank-1")
+    # Three queries of B and C in the validation split, four in the test split.
+    assert sum(scores["n_valid"] for scores in result["scores"]) == 3
     for name, into in (("best", folder), ("last", folder / "last")):
         results = read(into / "results.json")
         assert results["weights"] == str(folder / f"{name}.pth")
         assert (results["queries"], results["gallery"]) == (4, 4)
         assert results["selected_on"] == "val"
-    heard = capsys.readouterr()
-    assert "the best checkpoint, selected on the validation split:" in heard.err
-    assert "the last checkpoint, selected on the validation split:" in heard.err
-    assert "selected on the test set" not in heard.err
-    assert heard.out.count("CC, single-shot") == 2
+    printed = capsys.readouterr()
+    assert "the best checkpoint, selected on the validation split:" in printed.err
+    assert "the last checkpoint, selected on the validation split:" in printed.err
+    assert "selected on the test set" not in printed.err
+    assert printed.out.count("CC, single-shot") == 2

@@ -1,4 +1,4 @@
-"""Rows of the table: every protocol, small galleries, re-ranking, published numbers beside them."""
+"""Rows of the table: every protocol, small galleries, re-ranking, published results."""
 
 from dataclasses import replace
 from statistics import fmean, stdev
@@ -21,11 +21,11 @@ TRIALS = tuple(tuple(range(offset, 24, 6)) for offset in (0, 1, 2))
 PAIR = between("two cameras", (0,), (1, 2))
 
 
-def test_every_protocol_is_a_row_from_the_same_features() -> None:
-    search = synthetic_features()
-    rows = score_protocols(search, CPU)
-    features = search.query.features, search.gallery.features
-    expected = rank(cosine_distances(*features), *search.labels(CPU), STANDARD)
+def test_each_protocol_is_scored_on_the_same_features() -> None:
+    extracted = synthetic_features()
+    rows = score_protocols(extracted, CPU)
+    features = extracted.query.features, extracted.gallery.features
+    expected = rank(cosine_distances(*features), *extracted.labels(CPU), STANDARD)
     assert [row.title for row in rows] == ["general", "SC", "CC"]
     for row, ranking in zip(rows, expected, strict=True):
         assert row.scores.cmc[1] == ranking.cmc(1)
@@ -33,22 +33,25 @@ def test_every_protocol_is_a_row_from_the_same_features() -> None:
         assert row.scores.n_valid == ranking.n_valid > 0
 
 
-def test_no_usable_protocol_is_an_error_that_names_what_is_missing() -> None:
+def test_an_error_lists_the_labels_that_each_protocol_lacks() -> None:
     with pytest.raises(UserError, match="general needs camera; SC needs camera, clothes"):
         score_protocols(synthetic_features(columns=()), CPU)
 
 
-def test_small_galleries_give_mean_and_deviation() -> None:
-    search = synthetic_features(protocols=(GENERAL,), single_shot=TRIALS)
-    row = score_protocols(search, CPU)[1]
+def test_single_shot_galleries_give_mean_and_deviation() -> None:
+    extracted = synthetic_features(protocols=(GENERAL,), single_shot=TRIALS)
+    row = score_protocols(extracted, CPU)[1]
     parts = [
         score_protocols(
-            replace(search, gallery=search.gallery.select(torch.tensor(some)), single_shot=()), CPU
+            replace(
+                extracted, gallery=extracted.gallery.select(torch.tensor(trial)), single_shot=()
+            ),
+            CPU,
         )
-        for some in TRIALS
+        for trial in TRIALS
     ]
-    first = [part[0].scores.cmc[1] for part in parts]
-    precision = [part[0].scores.mean_average_precision for part in parts]
+    first = [selected[0].scores.cmc[1] for selected in parts]
+    precision = [selected[0].scores.mean_average_precision for selected in parts]
     assert row.title == "general, single-shot"
     assert (row.trials, row.comparable) == (3, False)
     assert row.scores.cmc[1] == pytest.approx(fmean(first))
@@ -56,65 +59,69 @@ def test_small_galleries_give_mean_and_deviation() -> None:
 
 
 def test_re_ranked_rows_are_marked_and_never_compared() -> None:
-    search = synthetic_features(protocols=(GENERAL,))
-    (row,) = score_protocols(search, CPU, reranked=True)
+    extracted = synthetic_features(protocols=(GENERAL,))
+    (row,) = score_protocols(extracted, CPU, reranked=True)
     assert row.title == "general, with re-ranking"
     assert not row.comparable
-    give = rerank(search.query.features, search.gallery.features)
-    (expected,) = rank(give, *search.labels(CPU), [GENERAL])
+    distances = rerank(extracted.query.features, extracted.gallery.features)
+    (expected,) = rank(distances, *extracted.labels(CPU), [GENERAL])
     assert row.scores.mean_average_precision == expected.mean_average_precision
     cells = table([row], {"general": PublishedResult(0.5, 0.5, "paper")})[0]
     assert cells[COLUMNS.index("published")] is None
 
 
-def test_re_ranking_sees_only_what_takes_part() -> None:
-    search = synthetic_features(protocols=(PAIR,))
-    queries = (search.query.labels["camera"] == 0).nonzero().view(-1)
-    items = (search.gallery.labels["camera"] != 0).nonzero().view(-1)
-    alone = replace(
-        search, query=search.query.select(queries), gallery=search.gallery.select(items)
+def test_re_ranking_ignores_images_outside_the_protocol() -> None:
+    extracted = synthetic_features(protocols=(PAIR,))
+    queries = (extracted.query.labels["camera"] == 0).nonzero().view(-1)
+    items = (extracted.gallery.labels["camera"] != 0).nonzero().view(-1)
+    restricted = replace(
+        extracted, query=extracted.query.select(queries), gallery=extracted.gallery.select(items)
     )
-    whole, part = (score_protocols(one, CPU, reranked=True)[0] for one in (search, alone))
-    assert whole.scores == part.scores
-    assert whole.ranking is not None and part.ranking is not None
-    assert torch.equal(whole.ranking.first[queries], part.ranking.first)
-    assert len(whole.ranking.first) == len(search.query)
+    complete, selected = (
+        score_protocols(one, CPU, reranked=True)[0] for one in (extracted, restricted)
+    )
+    assert complete.scores == selected.scores
+    assert complete.ranking is not None and selected.ranking is not None
+    assert torch.equal(complete.ranking.first[queries], selected.ranking.first)
+    assert len(complete.ranking.first) == len(extracted.query)
 
 
-def test_published_numbers_and_the_difference_stand_beside_ours() -> None:
+def test_published_results_and_differences_are_columns() -> None:
     rows = score_protocols(synthetic_features(), CPU)
     ours = 100 * rows[2].scores.cmc[1], 100 * rows[2].scores.mean_average_precision
     cells = table(rows, {"CC": PublishedResult(0.401, 0.18, "recalled")})
-    named = dict(zip(COLUMNS, cells[2], strict=True))
-    assert named["published"] == "40.1 / 18.0 (recalled)"
-    assert named["difference"] == f"{ours[0] - 40.1:+.1f} / {ours[1] - 18.0:+.1f}"
-    assert named["rank-1"] == ours[0]
+    row_cells = dict(zip(COLUMNS, cells[2], strict=True))
+    assert row_cells["published"] == "40.1 / 18.0 (recalled)"
+    assert row_cells["difference"] == f"{ours[0] - 40.1:+.1f} / {ours[1] - 18.0:+.1f}"
+    assert row_cells["rank-1"] == ours[0]
     assert dict(zip(COLUMNS, cells[0], strict=True))["difference"] is None
 
 
-def test_another_number_of_valid_queries_is_not_compared() -> None:
+def test_results_on_a_different_number_of_queries_are_not_compared() -> None:
     row = score_protocols(synthetic_features(), CPU)[2]
     cells = table([row], {"CC": PublishedResult(0.401, 0.18, "paper", 10_000)})[0]
-    named = dict(zip(COLUMNS, cells, strict=True))
-    assert named["difference"] == "on 10000 queries"
+    row_cells = dict(zip(COLUMNS, cells, strict=True))
+    assert row_cells["difference"] == "on 10000 queries"
     assert row.scores.rank1_interval is not None
     low, high = row.scores.rank1_interval
-    assert str(named["95 % interval"]).startswith(f"{100 * low:.1f}–{100 * high:.1f} / ")
-    assert named["valid queries"] == f"{row.scores.n_valid} ({row.scores.n_skipped} skipped)"
+    assert str(row_cells["95 % interval"]).startswith(f"{100 * low:.1f}–{100 * high:.1f} / ")
+    assert row_cells["valid queries"] == f"{row.scores.n_valid} ({row.scores.n_skipped} skipped)"
 
 
 @pytest.mark.parametrize(
-    ("protocol", "said"), [(GENERAL, "none: 2 without a match"), (between("x", (5,), (0,)), "none")]
+    ("protocol", "cell"), [(GENERAL, "none: 2 without a match"), (between("x", (5,), (0,)), "none")]
 )
-def test_a_row_without_valid_query_says_so_instead_of_numbers(protocol: object, said: str) -> None:
-    search = synthetic_features(protocols=(protocol,))  # type: ignore[arg-type]
-    strangers = labelled_features(search.query.features[:2], [77, 78], [0, 1], [0, 0], "query")
-    (row,) = score_protocols(replace(search, query=strangers), CPU)
+def test_a_row_without_valid_queries_shows_the_reason_instead_of_numbers(
+    protocol: object, cell: str
+) -> None:
+    extracted = synthetic_features(protocols=(protocol,))  # type: ignore[arg-type]
+    unmatched = labelled_features(extracted.query.features[:2], [77, 78], [0, 1], [0, 0], "query")
+    (row,) = score_protocols(replace(extracted, query=unmatched), CPU)
     (cells,) = table([row], {protocol.name: PublishedResult(0.5, 0.5, "paper")})  # type: ignore[attr-defined]
-    assert cells == [row.title, *[None] * (len(COLUMNS) - 2), said]
+    assert cells == [row.title, *[None] * (len(COLUMNS) - 2), cell]
 
 
-def test_json_is_unrounded_and_by_title() -> None:
+def test_json_has_unrounded_results_by_title() -> None:
     rows = score_protocols(synthetic_features(single_shot=TRIALS), CPU)
     payload = as_json(rows, {"CC": PublishedResult(0.401, 0.18, "paper")})
     assert list(payload) == [row.title for row in rows]
@@ -125,19 +132,19 @@ def test_json_is_unrounded_and_by_title() -> None:
 
 
 def test_queries_are_listed_with_their_first_match_and_precision() -> None:
-    search = synthetic_features()
-    rows = score_protocols(search, CPU)
-    listed = query_rows(search, rows)
-    assert [entry["path"] for entry in listed] == list(search.query.paths)
+    extracted = synthetic_features()
+    rows = score_protocols(extracted, CPU)
+    queries = query_rows(extracted, rows)
+    assert [entry["path"] for entry in queries] == list(extracted.query.paths)
     assert rows[2].ranking is not None
-    for index, entry in enumerate(listed):
+    for index, entry in enumerate(queries):
         valid = bool(rows[2].ranking.valid[index])
         assert ("CC" in entry["protocols"]) == valid
-    means = fmean(entry["protocols"]["general"]["AP"] for entry in listed)
+    means = fmean(entry["protocols"]["general"]["AP"] for entry in queries)
     assert means == pytest.approx(rows[0].scores.mean_average_precision)
 
 
-def test_published_numbers_are_of_one_data_set_and_network() -> None:
+def test_published_results_depend_on_dataset_network_and_method() -> None:
     assert published_results("ltcc", "resnet50")["CC"] == PublishedResult(0.401, 0.18, "paper", 392)
     assert published_results("ltcc", "i3dres50") == {}
     assert published_results("toy-reid", "resnet50") == {}
@@ -152,19 +159,19 @@ def test_published_numbers_are_of_one_data_set_and_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "network", "protocols", "said"),
+    ("dataset", "network", "protocols", "note"),
     [
         ("ltcc", "resnet50", {"CC"}, "CVPR 2022"),
         ("vcclothes_sc", "resnet50", {"SC (cameras 2 and 3)"}, "recalled: not verified"),
         ("last", "other", {"general"}, "no published results of other on last"),
     ],
 )
-def test_where_published_numbers_come_from_is_said(
-    dataset: str, network: str, protocols: set[str], said: str
+def test_the_source_of_published_results_is_noted(
+    dataset: str, network: str, protocols: set[str], note: str
 ) -> None:
-    assert any(said in line for line in publication_notes(dataset, network, protocols))
+    assert any(note in line for line in publication_notes(dataset, network, protocols))
 
 
 @pytest.mark.parametrize("dataset", ["toy-reid", "market1501", "folder"])
-def test_nothing_is_said_of_unpublished_data_sets(dataset: str) -> None:
+def test_datasets_without_published_results_have_no_notes(dataset: str) -> None:
     assert publication_notes(dataset, "resnet50", {"general", "CC"}) == []

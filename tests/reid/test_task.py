@@ -1,4 +1,4 @@
-"""Losses of the task in half precision."""
+"""Losses of the task under autocast."""
 
 import pytest
 import torch
@@ -30,9 +30,9 @@ def steps(memory: bool, half: torch.dtype | None) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("memory", [False, True])
-def test_losses_of_cosines_are_the_same_in_half_precision(memory: bool, half: torch.dtype) -> None:
-    whole = steps(memory, None)
+def test_cosine_losses_are_the_same_in_half_precision(memory: bool, half: torch.dtype) -> None:
+    single = steps(memory, None)
     names = {"classification", "weighted_pair", "adversarial", *["clothes"] * (not memory)}
-    assert names <= set(whole[0])
-    for ours, theirs in zip(steps(memory, half), whole, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5)
+    assert names <= set(single[0])
+    for ours, expected in zip(steps(memory, half), single, strict=True):
+        assert ours == pytest.approx(expected, rel=1e-5)

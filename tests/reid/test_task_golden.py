@@ -25,12 +25,12 @@ SHORT = {"c2d": "c2dres50", "ap3dnl": "ap3dnlres50", "resnet50_maxavg": "resnet5
 TERMS = {"cla": "classification", "pair": "pair", "clothes": "clothes", "adv": "adversarial"}
 
 
-def every_case() -> list[Any]:
-    """(stem, case) of all recorded cases; one skipped where none lie."""
-    found = recordings("ccreid", "train_steps.json")
-    if not isinstance(found[0], str):
-        return [pytest.param("", "", marks=found[0].marks)]
-    return [(stem, case) for stem in found for case in facts("ccreid", stem)]
+def recorded_cases() -> list[Any]:
+    """(stem, case) of all recorded cases; one that is skipped without recordings."""
+    stems = recordings("ccreid", "train_steps.json")
+    if not isinstance(stems[0], str):
+        return [pytest.param("", "", marks=stems[0].marks)]
+    return [(stem, case) for stem in stems for case in facts("ccreid", stem)]
 
 
 class Run:
@@ -39,14 +39,14 @@ class Run:
     def __init__(self, case: str, meta: dict[str, Any], dtype: torch.dtype) -> None:
         cfg = configuration(meta)
         pids, clothes = torch.tensor(meta["pids"]), torch.tensor(meta["clothes"])
-        owners = np.zeros((len(meta["counts"]), sum(meta["counts"])), bool)
-        behind = np.cumsum(meta["counts"])
-        for person, (end, count) in enumerate(zip(behind, meta["counts"], strict=True)):
-            owners[person, end - count : end] = True
+        clothes_of_identity = np.zeros((len(meta["counts"]), sum(meta["counts"])), bool)
+        ends = np.cumsum(meta["counts"])
+        for identity, (end, count) in enumerate(zip(ends, meta["counts"], strict=True)):
+            clothes_of_identity[identity, end - count : end] = True
         model = NETWORKS[SHORT.get(meta["model"], meta["model"])]()
-        features, classes = int(model.feature_dim), owners.shape[1]
+        features, classes = int(model.feature_dim), clothes_of_identity.shape[1]
         kind = NormalizedClassifier if cfg.LOSS.CLA_LOSS in COSINE_LOSSES else Classifier
-        head = kind(features, len(owners))
+        head = kind(features, len(clothes_of_identity))
         fill(model)
         fill(head, "identity_classifier.")
         self.clothes = NormalizedClassifier(features, classes)
@@ -62,10 +62,10 @@ class Run:
             cfg,
             clothes=None if self.memory else self.clothes,
             memory=self.memory,
-            clothes_of_identity=torch.from_numpy(owners),
+            clothes_of_identity=torch.from_numpy(clothes_of_identity),
         ).to(dtype)
-        self.seen: list[Tensor] = []
-        model.register_forward_hook(lambda *found: self.seen.append(found[2].detach()))
+        self.features: list[Tensor] = []
+        model.register_forward_hook(lambda *args: self.features.append(args[2].detach()))
         make = OPTIMISERS[meta["optimizer"]]
         optimisers = {
             name: make(
@@ -88,14 +88,14 @@ class Run:
         self.epoch = meta["epoch"]
 
     def step(self, number: int) -> dict[str, float]:
-        """One training step; what the recording says of it, under its names."""
+        """Run a training step; return the recorded quantities by their names."""
         logged = self.train_step.step([self.batch], Progress(number, 3, self.epoch)).terms
         model, head = self.task.net.model, self.task.net.classifier
         neck = model.get_submodule("bn").state_dict()
-        found = {short: logged[name] for short, name in TERMS.items() if name in logged}
+        actual = {short: logged[name] for short, name in TERMS.items() if name in logged}
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        found |= {
-            "feature_l2": self.seen[-1].norm().item(),
+        actual |= {
+            "feature_l2": self.features[-1].norm().item(),
             "param_l2_model": norm(list(model.parameters())),
             "grad_l2_model": norm(gradients),
             "identity_classifier_l2": norm(list(head.parameters())),
@@ -105,8 +105,8 @@ class Run:
             "bn.running_var_l2": neck["running_var"].norm().item(),
         }
         if self.memory is not None:
-            found["feature_memory_l2"] = self.memory.feature_memory.norm().item()
-        return found
+            actual["feature_memory_l2"] = self.memory.feature_memory.norm().item()
+        return actual
 
 
 def configuration(meta: dict[str, Any]) -> CfgNode:
@@ -122,24 +122,24 @@ def norm(tensors: list[Any]) -> float:
     return float(torch.stack([tensor.detach().norm() for tensor in tensors]).norm())
 
 
-def compare(found: dict[str, float], expected: dict[str, Any], tolerance: float) -> None:
+def compare(actual: dict[str, float], expected: dict[str, Any], tolerance: float) -> None:
     compared = 0
     for name, value in expected.items():
         if isinstance(value, float):
-            assert found[name] == pytest.approx(value, rel=tolerance), name
+            assert actual[name] == pytest.approx(value, rel=tolerance), name
             compared += 1
     assert compared >= 8
 
 
 def check_recorded(expected: dict[str, Any], meta: dict[str, Any]) -> None:
-    """Check that the recording lacks no loss but those that the case has not."""
+    """Check that the recording has every loss of the case."""
     memory = meta["loss_cfg"]["CAL"] == "calwithmemory"
     adversarial = not memory or meta["epoch"] >= meta["train_cfg"]["START_EPOCH_ADV"]
-    there = {name for name in TERMS if isinstance(expected[name], float)}
-    assert there == {"cla", "pair", *["clothes"] * (not memory), *["adv"] * adversarial}
+    recorded = {name for name in TERMS if isinstance(expected[name], float)}
+    assert recorded == {"cla", "pair", *["clothes"] * (not memory), *["adv"] * adversarial}
 
 
-@pytest.mark.parametrize(("stem", "case"), every_case())
+@pytest.mark.parametrize(("stem", "case"), recorded_cases())
 def test_steps_in_double_precision(stem: str, case: str) -> None:
     meta = facts("ccreid", stem)[case]
     run = Run(case, meta, torch.float64)
@@ -150,10 +150,10 @@ def test_steps_in_double_precision(stem: str, case: str) -> None:
             assert run.memory is not None
             assert run.memory.label_memory.tolist() == expected["label_memory"]
     features = arrays("ccreid", stem)[f"{case}/feature64_step0_first64"]
-    np.testing.assert_allclose(run.seen[0][:, :64], features, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(run.features[0][:, :64], features, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("stem", "case"), every_case())
+@pytest.mark.parametrize(("stem", "case"), recorded_cases())
 def test_steps_in_single_precision(stem: str, case: str) -> None:
     meta = facts("ccreid", stem)[case]
     run = Run(case, meta, torch.float32)
@@ -161,8 +161,8 @@ def test_steps_in_single_precision(stem: str, case: str) -> None:
     losses = ("cla", "pair", "clothes", "adv")
     for number, expected in enumerate([first, *(others if meta["optimizer"] == "sgd" else [])]):
         check_recorded(expected, meta)
-        found = run.step(number)
+        actual = run.step(number)
         near = 5e-3 if number else 5e-4 if "ap3dnl" in meta["model"] else 2e-4
         for name in losses:
             if expected[name] is not None:
-                assert found[name] == pytest.approx(expected[name], rel=near), (number, name)
+                assert actual[name] == pytest.approx(expected[name], rel=near), (number, name)

@@ -1,4 +1,4 @@
-"""What is measured while training goes on: when, by which number, and what the log says."""
+"""Validation during training: schedule, selection of the best state, and log lines."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def test_evaluations_are_due_at_the_end_of_every_nth_epoch(
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted", "found"),
+    ("names", "select", "selected_by"),
     [
         (["general", "SC", "CC"], "", "CC"),
         (["general"], "", "general"),
@@ -61,20 +61,20 @@ def test_evaluations_are_due_at_the_end_of_every_nth_epoch(
         (["SC (cameras 2 and 3)", "CC (cameras 3 and 4)"], "", "SC (cameras 2 and 3)"),
     ],
 )
-def test_clothes_changing_selects_where_there_is_such_a_row(
-    names: list[str], wanted: str, found: str
+def test_clothes_changing_selects_if_it_is_evaluated(
+    names: list[str], select: str, selected_by: str
 ) -> None:
-    cfg = compose("ltcc", pairs=["TRAIN.SELECT", wanted])
-    assert selecting_protocol(cfg, names) == found
+    cfg = compose("ltcc", pairs=["TRAIN.SELECT", select])
+    assert selecting_protocol(cfg, names) == selected_by
 
 
-def test_a_protocol_that_cannot_select_is_told_before_training() -> None:
+def test_an_unknown_selection_protocol_is_refused_before_training() -> None:
     rows = (Protocol(name="general", other=()), *STANDARD[1:])
-    search = EvalSplit(query=(), gallery=(), protocols=rows)
+    split = EvalSplit(query=(), gallery=(), protocols=rows)
     cfg = compose("folder", pairs=["TRAIN.SELECT", "CC rank-1 max"])
-    check_source(cfg, empty_source(search, columns=("camera", "clothes")))
+    check_source(cfg, empty_source(split, columns=("camera", "clothes")))
     with pytest.raises(UserError, match="'CC' is not a protocol of folder") as caught:
-        check_source(cfg, empty_source(search, columns=()))
+        check_source(cfg, empty_source(split, columns=()))
     assert caught.value.hint == "choose one of: general"
 
 
@@ -92,7 +92,7 @@ def scores(name: str, rank1: float, precision: float) -> Scores:
     )
 
 
-class Nothing(Task):
+class IdleTask(Task):
     """A task with a network that is never run."""
 
     optimized = ("net",)
@@ -105,32 +105,32 @@ class Nothing(Task):
 
 @pytest.fixture
 def train_step() -> TrainStep:
-    task = Nothing()
+    task = IdleTask()
     optimisers = {"net": torch.optim.SGD(task.parameters(), lr=0.1)}
     return TrainStep(task, optimisers, {"net": lambda step: 0.1}, device=CPU, seed=0)
 
 
 def validated(
-    train_step: TrainStep, patch: pytest.MonkeyPatch, found: list[Scores], *pairs: str
+    train_step: TrainStep, patch: pytest.MonkeyPatch, rows: list[Scores], *pairs: str
 ) -> ValidationResult:
-    heard: list[Any] = []
+    calls: list[Any] = []
 
-    def search(*given: Any, split: str) -> tuple[ExtractedFeatures, list[ResultRow]]:
-        heard.append((given[-1], split))
+    def evaluate_split(*args: Any, split: str) -> tuple[ExtractedFeatures, list[ResultRow]]:
+        calls.append((args[-1], split))
         return synthetic_features(), [
-            ResultRow(title=s.name, protocol=s.name, scores=s) for s in found
+            ResultRow(title=s.name, protocol=s.name, scores=s) for s in rows
         ]
 
-    patch.setattr(validation, "evaluate_split", search)
+    patch.setattr(validation, "evaluate_split", evaluate_split)
     cfg = compose("prcc", pairs=pairs)
     source: Any = None
     result = validation.validate(cfg, ALONE, source, train_step, Progress(9, 10, 4))
-    assert heard == [(train_step.task.get_submodule("net.model"), cfg.TEST.SELECT_ON)]
+    assert calls == [(train_step.task.get_submodule("net.model"), cfg.TEST.SELECT_ON)]
     assert not train_step.task.training
     return result.selected_by(cfg.TRAIN.SELECT)
 
 
-FOUND = [scores("SC", 0.9, 0.8), scores("CC", 0.4, 0.3)]
+SCORES = [scores("SC", 0.9, 0.8), scores("CC", 0.4, 0.3)]
 
 
 @pytest.mark.parametrize(
@@ -145,32 +145,32 @@ FOUND = [scores("SC", 0.9, 0.8), scores("CC", 0.4, 0.3)]
         (("TEST.SELECT_ON", "val"), "CC rank-1", 0.4),
     ],
 )
-def test_a_named_number_selects_the_best_state_and_larger_is_better(
+def test_the_selected_metric_chooses_the_best_state_and_higher_is_better(
     train_step: TrainStep,
     monkeypatch: pytest.MonkeyPatch,
     pairs: tuple[str, ...],
     name: str,
     value: float,
 ) -> None:
-    found = validated(train_step, monkeypatch, FOUND, *pairs)
-    assert (found.name, found.value, found.higher_is_better) == (name, value, True)
-    assert found.better_than(value - 0.01)
-    assert not found.better_than(value)
-    assert found.row["SC rank-5"] == 0.9
-    assert found.row["CC mAP"] == 0.3
-    assert found.results is not None
-    assert found.results["selected_on"] == ("val" if "val" in pairs else "test")
+    result = validated(train_step, monkeypatch, SCORES, *pairs)
+    assert (result.name, result.value, result.higher_is_better) == (name, value, True)
+    assert result.better_than(value - 0.01)
+    assert not result.better_than(value)
+    assert result.row["SC rank-5"] == 0.9
+    assert result.row["CC mAP"] == 0.3
+    assert result.results is not None
+    assert result.results["selected_on"] == ("val" if "val" in pairs else "test")
 
 
-def test_a_protocol_without_a_valid_query_selects_nothing_and_says_so(
+def test_a_protocol_without_valid_queries_selects_nothing_and_is_reported(
     train_step: TrainStep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = validated(train_step, monkeypatch, [FOUND[0], scores("CC", math.nan, math.nan)])
-    assert not found.better_than(0.0)
-    assert found.better_than(None)
-    told = capsys.readouterr().err
-    assert "no query has a match under CC" in told
-    assert "TRAIN.SELECT 'SC rank-1 max'" in told
+    result = validated(train_step, monkeypatch, [SCORES[0], scores("CC", math.nan, math.nan)])
+    assert not result.better_than(0.0)
+    assert result.better_than(None)
+    printed = capsys.readouterr().err
+    assert "no query has a match under CC" in printed
+    assert "TRAIN.SELECT 'SC rank-1 max'" in printed
 
 
 RECORDED = (
@@ -192,7 +192,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("line", RECORDED)
-def test_the_line_of_an_epoch_is_as_recorded(line: str) -> None:
+def test_the_log_line_of_an_epoch_is_as_recorded(line: str) -> None:
     numbers = dict(re.findall(r"(\w+):([\d.]+)", line))
     assert list(numbers) == list(NAMES)
     means = {
@@ -205,7 +205,7 @@ def test_the_line_of_an_epoch_is_as_recorded(line: str) -> None:
     assert validation.epoch_line(means, epoch, seconds, waited) == line
 
 
-def test_the_line_of_a_run_with_memory_lacks_what_it_has_not() -> None:
+def test_the_log_line_with_a_memory_omits_the_clothes_loss() -> None:
     means = {"classification": 1.0, "pair": 0.5, "adversarial": 0.25, "accuracy": 1.0}
     line = validation.epoch_line(means | {"loss": 9.0}, 11, 1.25, 0.5)
     assert line == (
@@ -217,40 +217,41 @@ def test_the_line_of_a_run_with_memory_lacks_what_it_has_not() -> None:
 def test_the_first_process_reports_the_best_and_the_last_state(
     rank: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, epoch, row in (("best", 5, FOUND[0]), ("last", 10, FOUND[1])):
+    for name, epoch, row in (("best", 5, SCORES[0]), ("last", 10, SCORES[1])):
         facts = {"epoch": epoch, "selected_by": "CC rank-1", "scores": [asdict(row)]}
         (tmp_path / f"validation-{name}.json").write_text(json.dumps(facts))
     validation.finish(compose("prcc"), World(rank, 2, CPU), tmp_path)
-    heard = capsys.readouterr()
+    printed = capsys.readouterr()
     if rank:
-        assert not heard.out
+        assert not printed.out
         return
-    assert re.search(r"best, epoch 5.*90\.0", heard.out)
-    assert re.search(r"last, epoch 10.*40\.0", heard.out)
-    assert "best checkpoint by CC rank-1" in heard.out
-    assert "selected on the test set" in heard.err
+    assert re.search(r"best, epoch 5.*90\.0", printed.out)
+    assert re.search(r"last, epoch 10.*40\.0", printed.out)
+    assert "best checkpoint by CC rank-1" in printed.out
+    assert "selected on the test set" in printed.err
 
 
 def test_the_rank_lists_of_the_same_queries_are_drawn_at_every_evaluation(tmp_path: Path) -> None:
-    search = synthetic_features()
-    source = empty_source(drawn_people(search, tmp_path), folder=tmp_path)
+    features = synthetic_features()
+    source = empty_source(write_records(features, tmp_path), folder=tmp_path)
     shown = []
-    flipped = replace(search.gallery, features=search.gallery.features.flip(0))
-    for turned in (search, replace(search, gallery=flipped)):
-        (row,) = (one for one in score_protocols(turned, CPU) if one.protocol == "CC")
-        shown.append(validation.images(compose("prcc"), source, turned, row))
+    flipped = replace(features.gallery, features=features.gallery.features.flip(0))
+    for ranked in (features, replace(features, gallery=flipped)):
+        (row,) = (one for one in score_protocols(ranked, CPU) if one.protocol == "CC")
+        shown.append(validation.images(compose("prcc"), source, ranked, row))
         assert row.ranking is not None
-        valid = {path for path, ok in zip(search.query.paths, row.ranking.valid, strict=True) if ok}
+        pairs = zip(features.query.paths, row.ranking.valid, strict=True)
+        valid = {path for path, is_valid in pairs if is_valid}
         assert len(shown[-1]) == min(validation.DRAWN, len(valid))
         assert set(shown[-1]) <= valid
     assert list(shown[0]) == list(shown[1])
     assert any((shown[0][path] != shown[1][path]).any() for path in shown[0])
 
 
-def drawn_people(search: ExtractedFeatures, folder: Path) -> EvalSplit:
-    """Records of a made-up search, each with a picture of its own shade."""
+def write_records(features: ExtractedFeatures, folder: Path) -> EvalSplit:
+    """Write an image for each row, each in another shade; return the split of these images."""
     sides = []
-    for side in (search.query, search.gallery):
+    for side in (features.query, features.gallery):
         for number, path in enumerate(side.paths):
             write_image(folder / path, np.full((8, 4, 3), 3 * number, np.uint8))
         labels = (side.labels[name].tolist() for name in ("identity", "camera", "clothes"))

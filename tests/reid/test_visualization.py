@@ -26,7 +26,7 @@ from tests.reid.synthetic_features import labelled_features, synthetic_features
 
 CPU = torch.device("cpu")
 AXIS = torch.eye(2)[:1]
-# Nearest first: junk (same camera), another person, same clothes, other clothes.
+# Nearest first: junk (same camera), another identity, same clothes, other clothes.
 GALLERY = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
 ImageArray = npt.NDArray[np.uint8]
 
@@ -85,8 +85,8 @@ def test_queries_are_spread_from_the_worst_to_the_best(count: int, queries: list
 
 def test_clothes_changing_is_drawn_if_it_is_evaluated(features: ExtractedFeatures) -> None:
     rows = score_protocols(synthetic_features(), CPU)
-    drawn = [row_to_draw(rows), row_to_draw(rows[:2])]
-    assert [row and row.protocol for row in drawn] == ["CC", "general"]
+    selected = [row_to_draw(rows), row_to_draw(rows[:2])]
+    assert [row and row.protocol for row in selected] == ["CC", "general"]
     no_match = replace(features, query=labelled_features(AXIS, [9], [0], [5], "query"))
     assert row_to_draw(score_protocols(no_match, CPU)) is None
 
@@ -116,15 +116,15 @@ def columns(image: ImageArray, colour: tuple[int, ...]) -> list[int]:
 
 
 def test_images_are_in_order_with_green_and_red_borders() -> None:
-    drawn = draw()
+    rank_list = draw()
     query, first, second, third = (
-        columns(drawn, tuple(image[0, 0])) for image in (QUERY_IMAGE, *IMAGES)
+        columns(rank_list, tuple(image[0, 0])) for image in (QUERY_IMAGE, *IMAGES)
     )
     assert all(a[-1] < b[0] for a, b in pairwise([query, first, second, third]))
-    green, red = columns(drawn, MATCH), columns(drawn, MISS)
+    green, red = columns(rank_list, MATCH), columns(rank_list, MISS)
     assert min(green) < first[0] < first[-1] < max(green)
     assert min(red) < second[0] < second[-1] < max(red) < third[0] < max(green)
-    white = columns(drawn[: len(drawn) // 2], QUERY)
+    white = columns(rank_list[: len(rank_list) // 2], QUERY)
     assert white[0] < query[0] < query[-1] < white[-1] < first[0]
 
 
@@ -132,8 +132,8 @@ def test_images_are_in_order_with_green_and_red_borders() -> None:
 def test_images_of_any_size_fill_their_tile_and_keep_their_aspect_ratio(
     size: tuple[int, int],
 ) -> None:
-    drawn = draw_rank_list(uniform(9, 99, 199, *size), [], is_match=[], distances=[])
-    inside = (drawn == (9, 99, 199)).all(axis=-1)
+    rank_list = draw_rank_list(uniform(9, 99, 199, *size), [], is_match=[], distances=[])
+    inside = (rank_list == (9, 99, 199)).all(axis=-1)
     height, width = inside.any(axis=1).sum(), inside.any(axis=0).sum()
     assert height == 192 or width == 112
     assert height <= 192
@@ -157,7 +157,7 @@ def test_invisible_characters_are_written_as_codes() -> None:
     np.testing.assert_array_equal(draw(title=title, label=label), shown)
 
 
-def test_a_sheet_stacks_lists_of_different_lengths_also_empty_ones() -> None:
+def test_a_sheet_stacks_lists_of_different_lengths() -> None:
     rows = [draw(), draw(count=1), draw(count=0)]
     assert columns(rows[2], MATCH) == columns(rows[2], MISS) == []
     assert (rows[2][:, rows[2].shape[1] // 2 :] > 200).any()  # a text

@@ -74,8 +74,8 @@ def test_a_grid_of_fewer_pixels_than_neighbours_leaves_zeros() -> None:
 @pytest.mark.parametrize("kind", ["points", "pixels"])
 def test_too_few_points_give_the_recorded_rows(kind: str) -> None:
     points = np.array(TEN, np.float32)
-    found = tree_nearest(kind, points, points, 16)
-    assert {row: found[row].tolist() for row in FOUND} == FOUND
+    result = tree_nearest(kind, points, points, 16)
+    assert {row: result[row].tolist() for row in FOUND} == FOUND
 
 
 def test_shapes_and_types_are_those_of_the_network() -> None:

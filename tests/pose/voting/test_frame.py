@@ -140,9 +140,9 @@ def test_an_exact_motion_is_found_for_every_set_of_a_batch() -> None:
     rotations = Rotation.random(4, rng=np.random.default_rng(0)).as_matrix()
     shifts, source = _points(1, (4, 3)), _points(2, (4, 9, 3))
     target = source @ rotations.transpose(0, 2, 1) + shifts[:, None]
-    found = best_fit_transform(source, target)
-    np.testing.assert_allclose(found[..., :3], rotations, atol=1e-12)
-    np.testing.assert_allclose(found[..., 3], shifts, atol=1e-12)
+    result = best_fit_transform(source, target)
+    np.testing.assert_allclose(result[..., :3], rotations, atol=1e-12)
+    np.testing.assert_allclose(result[..., 3], shifts, atol=1e-12)
 
 
 @pytest.mark.parametrize("flatten", [False, True])
@@ -171,5 +171,5 @@ def test_recorded_fit_of_four_points() -> None:
         [0.2953506210, -0.0626069496, 0.9533353977, -0.0266573385],
         [-0.9481619879, -0.1417105019, 0.2844415201, 0.8868100344],
     ]
-    found = best_fit_transform(np.array(source), np.array(target))
-    np.testing.assert_allclose(found, expected, atol=1e-7)
+    result = best_fit_transform(np.array(source), np.array(target))
+    np.testing.assert_allclose(result, expected, atol=1e-7)

@@ -31,11 +31,11 @@ def test_ycb_frames(stem: str, tag: str) -> None:
     for scene in scenes:
         options = dict[str, Any](filter_clusters=filtered, relabel=filtered, use_centre=use_centre)
         points, labels, centre, offsets = _votes(data, scene)
-        found = frame_poses(points, labels, centre, offsets, ycb_objects(), **options)
+        actual = frame_poses(points, labels, centre, offsets, ycb_objects(), **options)
         expected = f"{scene}/{tag}"
-        assert [pose.class_id for pose in found] == data[f"{expected}/pred_cls_ids"].tolist()
+        assert [pose.class_id for pose in actual] == data[f"{expected}/pred_cls_ids"].tolist()
         for pose, matrix, keypoints in zip(
-            found, data[f"{expected}/poses"], data[f"{expected}/kps"], strict=True
+            actual, data[f"{expected}/poses"], data[f"{expected}/kps"], strict=True
         ):
             np.testing.assert_allclose(pose.keypoints, keypoints, atol=2e-4)
             np.testing.assert_allclose(pose.camera_from_object, matrix, atol=5e-4)

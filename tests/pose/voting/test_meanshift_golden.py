@@ -15,9 +15,9 @@ def _cases(key: str) -> list[object]:
     for stem in recordings("ffb6d", "meanshift*.npz"):
         if not isinstance(stem, str):
             return [pytest.param("", "", marks=stem.marks)]
-        found = [name for name in facts("ffb6d", stem) if f"{name}/{key}" in arrays("ffb6d", stem)]
-        assert found, f"no {key} in {stem}"
-        cases += [pytest.param(stem, name, id=f"{stem}-{name}") for name in found]
+        actual = [name for name in facts("ffb6d", stem) if f"{name}/{key}" in arrays("ffb6d", stem)]
+        assert actual, f"no {key} in {stem}"
+        cases += [pytest.param(stem, name, id=f"{stem}-{name}") for name in actual]
     return cases
 
 

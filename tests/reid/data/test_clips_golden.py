@@ -54,8 +54,8 @@ def test_dense_chunks_equal_the_recorded(stem: str) -> None:
         step = int(setting.removeprefix("step"))
         assert by_count
         for count, expected in by_count.items():
-            found = [list(chunk) for chunk in chunks(int(count), step)]
-            assert found == expected, (setting, count)
+            actual = [list(chunk) for chunk in chunks(int(count), step)]
+            assert actual == expected, (setting, count)
 
 
 @pytest.mark.parametrize("stem", TEMPORAL)
@@ -70,14 +70,14 @@ def test_temporal_crops_equal_the_recorded(
     assert cases
     for case in cases:
         spacing = {"stride": case["stride"]} if "stride" in case else {}
-        found = crop(
+        actual = crop(
             case["n"],
             length=case["size"],
             rng=random.Random(case["seed"]),
             numpy_rng=np.random.RandomState(case["seed"]),
             **spacing,
         )
-        assert found == case["out"], case
+        assert actual == case["out"], case
 
 
 def frame(tracklet: str, number: int) -> str:
@@ -94,12 +94,12 @@ def tracklets(rows: list[Any]) -> list[Record]:
 @pytest.mark.parametrize("stem", DATASETS)
 def test_training_tracklets_equal_the_recorded(stem: str) -> None:
     expected = facts("ccreid", stem)["ccvid"]["expected"]
-    found = [
+    actual = [
         (record.frames[0], record.frames[-1], record.identity, record.camera, record.clothes)
         for record in dense_chunks(tracklets(expected["train"]), STEP)
     ]
-    assert found
-    assert found == [
+    assert actual
+    assert actual == [
         (frame(path, first), frame(path, last), identity, camera, clothes)
         for path, first, last, identity, camera, clothes in expected["train_dense"]
     ]

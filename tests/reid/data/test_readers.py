@@ -191,8 +191,8 @@ def test_ccvid_frames_are_in_order_of_their_numbers(tmp_path: Path) -> None:
 def test_filters_of_the_protocols(
     name: str, protocol: str, column: str, query: Any, gallery: Any, tmp_path: Path
 ) -> None:
-    (found,) = [p for p in read(name, tmp_path).test.protocols if p.name == protocol]
-    assert (found.queries, found.gallery) == (((column, query),), ((column, gallery),))
+    (result,) = [p for p in read(name, tmp_path).test.protocols if p.name == protocol]
+    assert (result.queries, result.gallery) == (((column, query),), ((column, gallery),))
 
 
 def test_ltcc_without_the_list_of_identities_has_a_note(tmp_path: Path) -> None:

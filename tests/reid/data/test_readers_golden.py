@@ -41,13 +41,13 @@ def _rows(source: Source, records: tuple[Record, ...]) -> list[list[Any]]:
 def _splits(source: Source) -> dict[str, tuple[Record, ...]]:
     """Records under the names of the original's attributes."""
     query = source.test.query
-    found = {"train": source.train, "query": query, "gallery": source.test.gallery}
-    found["query_same"] = tuple(record for record in query if record.camera == 1)
-    found["query_diff"] = tuple(record for record in query if record.camera == 2)
+    actual = {"train": source.train, "query": query, "gallery": source.test.gallery}
+    actual["query_same"] = tuple(record for record in query if record.camera == 1)
+    actual["query_diff"] = tuple(record for record in query if record.camera == 2)
     if source.val:
-        found |= {"val_query": source.val.query, "val_gallery": source.val.gallery}
-        found["val"] = source.val.query + source.val.gallery
-    return found
+        actual |= {"val_query": source.val.query, "val_gallery": source.val.gallery}
+        actual["val"] = source.val.query + source.val.gallery
+    return actual
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -40,9 +40,9 @@ def seed_of(facts: dict[str, Any], entry: dict[str, Any]) -> int:
     return seed if seed >= offset else seed + offset
 
 
-def assert_close(found: torch.Tensor, expected: npt.NDArray[Any], message: str = "") -> None:
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6, err_msg=message)
-    assert found.dtype == torch.float32
+def assert_close(actual: torch.Tensor, expected: npt.NDArray[Any], message: str = "") -> None:
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=1e-6, err_msg=message)
+    assert actual.dtype == torch.float32
 
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
@@ -62,14 +62,14 @@ def test_training_images(stem: str) -> None:
     for entry in known["img_train"]:
         sample = seeded(seed_of(known, entry))
         height, width = entry["shape"][1:]
-        found = ImageTraining(height, width)([Image.fromarray(data["raw"])], sample)
-        exact = found.double().numpy()
+        actual = ImageTraining(height, width)([Image.fromarray(data["raw"])], sample)
+        exact = actual.double().numpy()
         measured = [exact.mean(), exact.std(), exact.min(), exact.max(), *exact.mean((1, 2))]
         recorded = [entry[name] for name in ("mean", "std", "min", "max")] + entry["ch_mean"]
         np.testing.assert_allclose(measured, recorded, rtol=0, atol=1e-6)
         assert sample.rng.random() == entry["next_python_random"]
         if (key := f"img_train/seed{entry['seed']}") in data:
-            assert_close(found, data[key], key)
+            assert_close(actual, data[key], key)
             stored += 1
     assert stored
 
@@ -80,12 +80,12 @@ def test_random_crops(stem: str) -> None:
     assert known["random_croping"]
     for entry in known["random_croping"]:
         raw = Image.fromarray(data["raw"])
-        found = random_crop(raw, 1.0, random.Random(seed_of(known, entry)))
-        np.testing.assert_array_equal(np.asarray(found), data[f"crop/seed{entry['seed']}"])
+        actual = random_crop(raw, 1.0, random.Random(seed_of(known, entry)))
+        np.testing.assert_array_equal(np.asarray(actual), data[f"crop/seed{entry['seed']}"])
         left, top = entry["x1y1"]
         larger = raw.resize(entry["resized_wh"], Image.Resampling.BILINEAR)
         box = (left, top, left + raw.width, top + raw.height)
-        np.testing.assert_array_equal(np.asarray(found), np.asarray(larger.crop(box)))
+        np.testing.assert_array_equal(np.asarray(actual), np.asarray(larger.crop(box)))
 
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
@@ -93,12 +93,12 @@ def test_random_erasing(stem: str) -> None:
     known = facts("ccreid", stem)
     assert known["random_erasing"]
     for entry in known["random_erasing"]:
-        found = torch.full(known["random_erasing_input"], CONSTANT)
-        expected = found.clone()
-        random_erasing(found, 1.0, random.Random(seed_of(known, entry)))
+        actual = torch.full(known["random_erasing_input"], CONSTANT)
+        expected = actual.clone()
+        random_erasing(actual, 1.0, random.Random(seed_of(known, entry)))
         rows, columns = slice(*entry["rows"]), slice(*entry["cols"])
         expected[:, rows, columns] = torch.tensor(entry["values"])[:, None, None]
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
@@ -125,9 +125,9 @@ def test_a_mirrored_training_clip_is_the_mirrored_frame_resized(stem: str) -> No
     assert any(entry["equals_flip_of_pil_before_resize_or_test"] for entry in entries)
     for entry in entries:
         if entry["equals_flip_of_pil_before_resize_or_test"]:
-            found = train([raw], seeded(seed_of(known, entry)))
+            actual = train([raw], seeded(seed_of(known, entry)))
             expected = evaluate([mirrored if entry["flipped"] else raw])
-            assert_close(found, expected.numpy())
+            assert_close(actual, expected.numpy())
 
 
 @pytest.mark.parametrize("stem", TRANSFORMS)

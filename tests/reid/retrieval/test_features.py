@@ -11,8 +11,8 @@ from ffreid.reid.retrieval.features import average_clips, check_finite
 
 def test_clips_are_averaged_before_normalisation() -> None:
     clips = torch.tensor([[6.0, 0.0], [0.0, 8.0], [0.0, 5.0]])
-    found = average_clips(clips, torch.tensor([[0, 2], [2, 3]]))
-    torch.testing.assert_close(found, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
+    result = average_clips(clips, torch.tensor([[0, 2], [2, 3]]))
+    torch.testing.assert_close(result, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

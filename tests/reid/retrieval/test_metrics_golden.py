@@ -23,13 +23,13 @@ def labels(data: Arrays, case: str, side: str) -> dict[str, Tensor]:
     return label_columns(**{name: data[f"{case}/{side}_{key}"] for name, key in names.items()})
 
 
-def assert_equal_to_recorded(found: Ranking, expected: dict[str, Any]) -> None:
-    curve = [found.cmc(k) for k in range(1, len(expected["cmc"]) + 1)]
+def assert_equal_to_recorded(actual: Ranking, expected: dict[str, Any]) -> None:
+    curve = [actual.cmc(k) for k in range(1, len(expected["cmc"]) + 1)]
     np.testing.assert_allclose(curve, expected["cmc"], rtol=0, atol=1e-9)
-    assert found.mean_average_precision == pytest.approx(expected["mAP"], abs=1e-9)
+    assert actual.mean_average_precision == pytest.approx(expected["mAP"], abs=1e-9)
     if "log" in expected:
         told = [line for line in expected["log"] if "do not have groundtruth" in line]
-        assert found.n_skipped == sum(int(line.split()[0]) for line in told)
+        assert actual.n_skipped == sum(int(line.split()[0]) for line in told)
 
 
 @pytest.mark.parametrize("stem", METRICS)
@@ -39,13 +39,13 @@ def test_curves_and_precisions_equal_the_recorded(stem: str) -> None:
     assert complete
     for case in complete:
         results = cases[case]["results"]
-        found = rank(
+        actual = rank(
             torch.from_numpy(data[f"{case}/dist"]),
             labels(data, case, "q"),
             labels(data, case, "g"),
             [PROTOCOLS[name] for name in results],
         )
-        for ranking, expected in zip(found, results.values(), strict=True):
+        for ranking, expected in zip(actual, results.values(), strict=True):
             assert_equal_to_recorded(ranking, expected)
 
 

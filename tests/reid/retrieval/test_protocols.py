@@ -29,8 +29,8 @@ GALLERY = label_columns(identity=[1, 1, 1, 1, 2], camera=[0, 0, 1, 1, 1], clothe
     ids=lambda value: value.name if isinstance(value, Protocol) else "",
 )
 def test_matches_and_junk(protocol: Protocol, good: list[int], junk: list[int]) -> None:
-    found = [mask[0].nonzero().view(-1).tolist() for mask in match_masks(protocol, QUERY, GALLERY)]
-    assert found == [good, junk]
+    result = [mask[0].nonzero().view(-1).tolist() for mask in match_masks(protocol, QUERY, GALLERY)]
+    assert result == [good, junk]
 
 
 def test_protocols_without_their_columns_are_removed() -> None:

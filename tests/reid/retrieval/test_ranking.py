@@ -98,32 +98,32 @@ def test_large_identities_are_different(first: int) -> None:
     query = labels([Record((), first, camera=0, clothes=0)], ["camera"])
     gallery = labels(records, ["camera"])
     assert gallery["identity"].tolist() == [first + 1, first]
-    found = rank(torch.tensor([[0.1, 0.2]]), query, gallery, [GENERAL])[0]
-    assert (int(found.first[0]), found.mean_average_precision) == (2, 0.5)
+    result = rank(torch.tensor([[0.1, 0.2]]), query, gallery, [GENERAL])[0]
+    assert (int(result.first[0]), result.mean_average_precision) == (2, 0.5)
 
 
 @pytest.mark.parametrize("identity", [[7, 8, 9, 7, 8], [1, 8, 9, 1, 8]], ids=["none", "junk only"])
 def test_without_valid_query_the_scores_are_nan(identity: list[float]) -> None:
-    found = by_hand(identity=identity, camera=[0] * 5)
-    assert (found.n_valid, found.n_skipped) == (0, 1)
-    assert math.isnan(found.mean_average_precision)
-    assert math.isnan(found.mean_inverse_penalty)
-    assert math.isnan(found.cmc(1))
+    result = by_hand(identity=identity, camera=[0] * 5)
+    assert (result.n_valid, result.n_skipped) == (0, 1)
+    assert math.isnan(result.mean_average_precision)
+    assert math.isnan(result.mean_inverse_penalty)
+    assert math.isnan(result.cmc(1))
 
 
 @pytest.mark.parametrize(("queries", "items"), [(0, 5), (3, 0), (0, 0)])
 def test_an_empty_query_or_gallery_is_ranked(queries: int, items: int) -> None:
     query = label_columns(identity=[1] * queries, camera=[0] * queries)
     gallery = label_columns(identity=[1] * items, camera=[1] * items)
-    found = rank(torch.zeros(queries, items), query, gallery, [GENERAL])[0]
-    assert (found.n_valid, found.n_skipped) == (0, queries)
+    result = rank(torch.zeros(queries, items), query, gallery, [GENERAL])[0]
+    assert (result.n_valid, result.n_skipped) == (0, queries)
 
 
 def test_queries_outside_the_protocol_are_not_counted_as_skipped() -> None:
     query = label_columns(identity=[1, 5, 5], camera=[0, 0, 2])
     gallery = label_columns(identity=[1], camera=[1])
-    found = rank(torch.zeros(3, 1), query, gallery, [between("0 and 1", [0], [1])])[0]
-    assert (found.n_valid, found.n_skipped) == (1, 1)
+    result = rank(torch.zeros(3, 1), query, gallery, [between("0 and 1", [0], [1])])[0]
+    assert (result.n_valid, result.n_skipped) == (1, 1)
 
 
 @pytest.mark.gpu

@@ -39,5 +39,5 @@ def test_galleries_smaller_than_the_neighbourhood_are_ranked(items: int) -> None
     features = clusters(items, 2, seed=items)
     query = label_columns(identity=[1], camera=[0])
     gallery = label_columns(identity=[1] * (items - 1), camera=[1] * (items - 1))
-    found = rank(rerank(features[:1], features[1:]), query, gallery, [GENERAL])[0]
-    assert found.mean_average_precision == 1.0
+    result = rank(rerank(features[:1], features[1:]), query, gallery, [GENERAL])[0]
+    assert result.mean_average_precision == 1.0

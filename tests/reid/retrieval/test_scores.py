@@ -38,10 +38,10 @@ def test_interval_equals_drawing_identities_one_by_one() -> None:
     for _ in range(3000):
         drawn = generator.choice(identities, size=len(identities))
         means.append(np.concatenate([values[labels == identity] for identity in drawn]).mean())
-    found = interval(values, labels, draws=3000)
-    assert found == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.01)
-    assert found == interval(values, labels, draws=3000)
-    assert found != interval(values, labels, draws=3000, seed=1)
+    result = interval(values, labels, draws=3000)
+    assert result == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.01)
+    assert result == interval(values, labels, draws=3000)
+    assert result != interval(values, labels, draws=3000, seed=1)
 
 
 def test_intervals_of_one_identity_and_of_no_values() -> None:

@@ -37,24 +37,24 @@ SIZES = {
     "width": 16,
     "seed": 5,
 }
-BOTH = pytest.mark.parametrize("video", [False, True], ids=["ltcc", "ccvid"])
+both_kinds = pytest.mark.parametrize("video", [False, True], ids=["ltcc", "ccvid"])
 STILL = Capture(phase=0.7, heading=1, x=0, y=0, scale=1)
 
 
-def stored(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def made(folder: Path, video: bool, **sizes: int) -> Path:
+def make_data(folder: Path, video: bool, **sizes: int) -> Path:
     return generate(folder, SIZES | {"cameras": 3 if video else 2} | sizes, video=video)
 
 
 def source(folder: Path, video: bool, **sizes: int) -> Source:
-    return READERS["ccvid" if video else "ltcc"](made(folder, video, **sizes))
+    return READERS["ccvid" if video else "ltcc"](make_data(folder, video, **sizes))
 
 
-def seen(body: Body, clothes: Clothes) -> npt.NDArray[np.float64]:
+def render(body: Body, clothes: Clothes) -> npt.NDArray[np.float64]:
     return render_person(
         body,
         clothes,
@@ -67,28 +67,28 @@ def seen(body: Body, clothes: Clothes) -> npt.NDArray[np.float64]:
 
 
 def colours(path: Path) -> npt.NDArray[np.float64]:
-    """The middle of a picture in a few coarse pixels."""
-    picture = cv2.imread(str(path))
-    assert picture is not None
-    small = cv2.resize(picture[4:28, 4:12], (4, 8), interpolation=cv2.INTER_AREA)
+    """The centre of an image, downscaled to a few pixels."""
+    image = cv2.imread(str(path))
+    assert image is not None
+    small = cv2.resize(image[4:28, 4:12], (4, 8), interpolation=cv2.INTER_AREA)
     return small.ravel().astype(np.float64) / 255
 
 
-def test_pictures_lie_and_are_called_as_in_ltcc(tmp_path: Path) -> None:
-    folder = made(tmp_path, video=False) / "LTCC_ReID"
+def test_images_have_the_paths_of_ltcc(tmp_path: Path) -> None:
+    folder = make_data(tmp_path, video=False) / "LTCC_ReID"
     names = {part: sorted((folder / part).iterdir()) for part in ("train", "query", "test")}
-    # Outfits 3, 2, 3 to train with and 2, 3 to search, by 2 cameras, 2 pictures each.
+    # 3, 2, 3 clothes labels in training, 2, 3 in the test; 2 cameras, 2 images each.
     assert [len(paths) for paths in names.values()] == [32, 10, 10]
     pattern = re.compile(r"\d{3}_[1-3]_c[12]_\d{6}\.png")
     assert all(pattern.fullmatch(path.name) for paths in names.values() for path in paths)
     assert (folder / "info/cloth-change_id_test.txt").read_text() == "4\n5\n"
-    picture = cv2.imread(str(names["query"][0]))
-    assert picture is not None
-    assert picture.shape == (32, 16, 3)
+    image = cv2.imread(str(names["query"][0]))
+    assert image is not None
+    assert image.shape == (32, 16, 3)
 
 
-def test_tracklets_lie_and_are_called_as_in_ccvid(tmp_path: Path) -> None:
-    folder = made(tmp_path, video=True) / "CCVID"
+def test_tracklets_have_the_paths_of_ccvid(tmp_path: Path) -> None:
+    folder = make_data(tmp_path, video=True) / "CCVID"
     lines = [
         line
         for part in ("train", "query", "gallery")
@@ -107,29 +107,27 @@ def test_tracklets_lie_and_are_called_as_in_ccvid(tmp_path: Path) -> None:
     assert len(list(folder.rglob("*.jpg"))) == 3 * len(paths)
 
 
-@BOTH
-def test_the_readers_find_training_identities_and_queries_with_matches(
+@both_kinds
+def test_the_readers_return_training_identities_and_queries_with_matches(
     tmp_path: Path, video: bool
 ) -> None:
-    found = source(tmp_path, video)
-    searched = {record.identity for record in found.test.query}
-    assert searched == {record.identity for record in found.test.gallery} == {4, 5}
-    assert [int(name) for name in found.identities] == [1, 2, 3]
-    assert found.clothes_of_identity().sum(axis=1).tolist() == [3, 2, 3]
+    result = source(tmp_path, video)
+    identities = {record.identity for record in result.test.query}
+    assert identities == {record.identity for record in result.test.gallery} == {4, 5}
+    assert [int(name) for name in result.identities] == [1, 2, 3]
+    assert result.clothes_of_identity().sum(axis=1).tolist() == [3, 2, 3]
     columns = ("camera", "clothes")
-    sides = (labels(found.test.query, columns), labels(found.test.gallery, columns))
+    sides = (labels(result.test.query, columns), labels(result.test.gallery, columns))
     for protocol in STANDARD:
         matches, _ = match_masks(protocol, *sides)
-        assert len(matches) == len(found.test.query) > 0
+        assert len(matches) == len(result.test.query) > 0
         assert matches.any(dim=1).all()
 
 
-@BOTH
-def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
-    tmp_path: Path, video: bool
-) -> None:
+@both_kinds
+def test_images_depend_on_the_seed_alone(tmp_path: Path, video: bool) -> None:
     first, again, other = (
-        stored(made(tmp_path / name, video, seed=seed))
+        contents(make_data(tmp_path / name, video, seed=seed))
         for name, seed in (("1", 5), ("2", 5), ("3", 6))
     )
     assert first == again
@@ -139,26 +137,26 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
     assert not any(first[name] == other[name] for name in images)
 
 
-def test_finished_data_of_the_wanted_sizes_are_reused_others_replaced(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+def test_complete_data_of_the_same_sizes_are_reused_and_others_replaced(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
     for _ in range(2):
-        generate(tmp_path / "toy", SIZES, video=False, progress=lambda *n: told.append(n))
-    assert told == [(done, 52) for done in range(1, 53)]
+        generate(tmp_path / "toy", SIZES, video=False, progress=lambda *n: calls.append(n))
+    assert calls == [(done, 52) for done in range(1, 53)]
     assert len(list(tmp_path.rglob("*.png"))) == 52
     for name in ("toy", "new"):
-        made(tmp_path / name, video=False, identities=2, height=40)
-    assert stored(tmp_path / "toy") == stored(tmp_path / "new")
+        make_data(tmp_path / name, video=False, identities=2, height=40)
+    assert contents(tmp_path / "toy") == contents(tmp_path / "new")
 
 
-def test_images_replace_neither_tracklets_nor_something_else(tmp_path: Path) -> None:
-    made(tmp_path / "toy", video=True)
+def test_images_replace_neither_tracklets_nor_unknown_files(tmp_path: Path) -> None:
+    make_data(tmp_path / "toy", video=True)
     with pytest.raises(UserError, match="another kind"):
-        made(tmp_path / "toy", video=False)
+        make_data(tmp_path / "toy", video=False)
     (tmp_path / "real/LTCC_ReID").mkdir(parents=True)
     (tmp_path / "real/LTCC_ReID/real.png").write_text("")
     with pytest.raises(UserError, match="not empty"):
-        made(tmp_path / "real", video=False)
-    assert list(stored(tmp_path / "real")) == ["LTCC_ReID/real.png"]
+        make_data(tmp_path / "real", video=False)
+    assert list(contents(tmp_path / "real")) == ["LTCC_ReID/real.png"]
 
 
 @pytest.mark.parametrize(
@@ -172,33 +170,33 @@ def test_images_replace_neither_tracklets_nor_something_else(tmp_path: Path) -> 
         (True, "pictures", 4, "4 pictures", "2 to 3"),
     ],
 )
-def test_numbers_out_of_range_are_refused_before_anything_is_written(
+def test_sizes_out_of_range_are_refused_before_writing(
     tmp_path: Path, video: bool, key: str, value: int, message: str, hint: str
 ) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        made(tmp_path / "toy", video, **{key: value})
+        make_data(tmp_path / "toy", video, **{key: value})
     assert hint in caught.value.hint
     assert not (tmp_path / "toy").exists()
 
 
-def test_a_body_does_not_depend_on_the_outfit_and_differs_between_people() -> None:
+def test_bodies_differ_between_identities() -> None:
     bodies = [make_body(0, identity) for identity in range(60)]
     assert len(set(bodies)) == 60
     assert {body.cut for body in bodies} == set(CUTS)
     assert {body.pattern for body in bodies} == set(PATTERNS)
-    alike = {(b.cut, b.hair, b.pattern, b.sleeves, b.hems) for b in bodies}
-    assert len(alike) > 50
+    appearances = {(b.cut, b.hair, b.pattern, b.sleeves, b.hems) for b in bodies}
+    assert len(appearances) > 50
 
 
-def test_colours_alone_find_the_same_clothes_but_not_changed_ones(tmp_path: Path) -> None:
-    found = source(tmp_path, video=False, identities=1, test_identities=12, cameras=3)
+def test_colours_retrieve_the_same_clothes_but_not_changed_ones(tmp_path: Path) -> None:
+    result = source(tmp_path, video=False, identities=1, test_identities=12, cameras=3)
     columns = ("camera", "clothes")
-    query, gallery = (labels(each, columns) for each in (found.test.query, found.test.gallery))
-    asked, searched = (
-        np.stack([colours(found.folder / record.frames[0]) for record in records])
-        for records in (found.test.query, found.test.gallery)
+    query, gallery = (labels(each, columns) for each in (result.test.query, result.test.gallery))
+    query_colours, gallery_colours = (
+        np.stack([colours(result.folder / record.frames[0]) for record in records])
+        for records in (result.test.query, result.test.gallery)
     )
-    distances = np.square(asked[:, None] - searched).sum(axis=-1)
+    distances = np.square(query_colours[:, None] - gallery_colours).sum(axis=-1)
     rates = {}
     for protocol in STANDARD:
         good, junk = (mask.numpy() for mask in match_masks(protocol, query, gallery))
@@ -209,10 +207,12 @@ def test_colours_alone_find_the_same_clothes_but_not_changed_ones(tmp_path: Path
 
 
 @pytest.mark.parametrize("pattern", sorted(set(PATTERNS) - {"plain"}))
-def test_a_pattern_shows_in_every_outfit(pattern: str) -> None:
+def test_a_pattern_is_visible_on_all_clothes(pattern: str) -> None:
     body = replace(make_body(0, 0), pattern=pattern)
     for number in range(3):
         clothes = replace(make_clothes(0, 0, number), bag=None)
-        woven, plain = (seen(each, clothes) for each in (body, replace(body, pattern="plain")))
-        changed_pixels = np.abs(woven - plain).max(axis=-1) > 30
+        patterned, plain = (
+            render(each, clothes) for each in (body, replace(body, pattern="plain"))
+        )
+        changed_pixels = np.abs(patterned - plain).max(axis=-1) > 30
         assert 20 < changed_pixels.sum() < 600
