@@ -14,7 +14,7 @@ from ffreid.engine.distributed import group
 
 
 def run_line(line: str) -> None:
-    """Run one command line, which must succeed."""
+    """Run a command line that must succeed."""
     try:
         main(shlex.split(line))
     except SystemExit as end:
@@ -23,7 +23,7 @@ def run_line(line: str) -> None:
 
 
 def no_save(path: Path, state: Any) -> io.Saved:
-    """Save nothing, in place of `io.save`: checkpoints have 800 MB."""
+    """Replace `io.save` and write nothing: checkpoints have 800 MB."""
     return io.Saved(path.name, 0.0, 0.0)
 
 

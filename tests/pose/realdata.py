@@ -1,4 +1,4 @@
-"""Where real inputs lie that the repository does not carry."""
+"""Folders of real data that are not in the repository."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is drawn where."""
+"""Drawings of poses."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,11 @@ POINTS = {1: BOX, 2: CUBE}
 GREY = np.full((96, 128, 3), 90, np.uint8)
 
 
-def at(x: float, y: float, z: float) -> npt.NDArray[np.float64]:
+def pose_at(x: float, y: float, z: float) -> npt.NDArray[np.float64]:
     return np.column_stack([np.eye(3), [x, y, z]])
 
 
-def drawn(predicted: list[Pose], true: list[Pose] | None = None, rgb: RgbImage = GREY) -> RgbImage:
+def draw(predicted: list[Pose], true: list[Pose] | None = None, rgb: RgbImage = GREY) -> RgbImage:
     camera = toy_intrinsics(*rgb.shape[:2])
     return draw_poses(rgb, camera, points=POINTS, predicted=predicted, true=true or [])
 
@@ -29,14 +29,14 @@ def scene(image: RgbImage) -> RgbImage:
     return image[-480:]
 
 
-def test_small_images_are_enlarged_and_large_ones_kept() -> None:
-    assert scene(drawn([])).shape == (480, 640, 3)
-    assert drawn([], rgb=np.zeros((480, 640, 3), np.uint8)).shape[1] == 640
-    assert drawn([], rgb=np.zeros((90, 300, 3), np.uint8)).shape[1] == 900
+def test_only_small_images_are_enlarged() -> None:
+    assert scene(draw([])).shape == (480, 640, 3)
+    assert draw([], rgb=np.zeros((480, 640, 3), np.uint8)).shape[1] == 640
+    assert draw([], rgb=np.zeros((90, 300, 3), np.uint8)).shape[1] == 900
 
 
-def test_true_and_predicted_poses_stand_side_by_side() -> None:
-    image = drawn([(1, at(0, 0, 0.6))], [(1, at(0.05, 0, 0.6))])
+def test_true_and_predicted_poses_are_side_by_side() -> None:
+    image = draw([(1, pose_at(0, 0, 0.6))], [(1, pose_at(0.05, 0, 0.6))])
     assert scene(image).shape == (480, 1280, 3)
     left, right = scene(image)[:, :640], scene(image)[:, 640:]
     assert (left != 90).any()
@@ -48,8 +48,8 @@ def test_true_and_predicted_poses_stand_side_by_side() -> None:
 @pytest.mark.parametrize("factor", [1, 5])
 def test_boxes_are_where_the_camera_projects_them(factor: int) -> None:
     rgb = np.zeros((480 // factor, 640 // factor, 3), np.uint8)
-    pose = at(0.1, -0.05, 0.8)
-    changed = np.argwhere(scene(drawn([(2, pose)], rgb=rgb)).any(axis=-1))
+    pose = pose_at(0.1, -0.05, 0.8)
+    changed = np.argwhere(scene(draw([(2, pose)], rgb=rgb)).any(axis=-1))
     low, high = CUBE.min(axis=0), CUBE.max(axis=0)
     corners = box_corners((high - low) / 2) + (high + low) / 2
     projected = (corners + pose[:, 3]) @ toy_intrinsics(480, 640).T
@@ -61,11 +61,17 @@ def test_boxes_are_where_the_camera_projects_them(factor: int) -> None:
 
 @pytest.mark.parametrize(
     "pose",
-    [at(0, 0, -0.5), at(0, 0, -0.041), at(9, 0, 0.6), at(0, -9, 0.6), at(np.nan, 0, 1)],
+    [
+        pose_at(0, 0, -0.5),
+        pose_at(0, 0, -0.041),
+        pose_at(9, 0, 0.6),
+        pose_at(0, -9, 0.6),
+        pose_at(np.nan, 0, 1),
+    ],
     ids=["behind", "just behind", "right of it", "above it", "NaN"],
 )
 def test_objects_out_of_view_are_not_drawn(pose: npt.NDArray[np.float64]) -> None:
-    assert (scene(drawn([(1, pose)])) == 90).all()
+    assert (scene(draw([(1, pose)])) == 90).all()
 
 
 @pytest.mark.parametrize("z", [0.02, 0.06, 0.3])
@@ -73,7 +79,7 @@ def test_objects_out_of_view_are_not_drawn(pose: npt.NDArray[np.float64]) -> Non
 def test_objects_across_the_border_or_the_camera_plane_are_drawn_in_part(
     x: float, z: float
 ) -> None:
-    image = scene(drawn([(1, at(x, 0.02, z))]))
+    image = scene(draw([(1, pose_at(x, 0.02, z))]))
     assert image.shape == (480, 640, 3)
     assert x != 0 or (image != 90).any()
 
@@ -84,12 +90,12 @@ def test_a_long_legend_wraps_and_has_each_objects_colour() -> None:
         GREY,
         toy_intrinsics(96, 128),
         points=points,
-        predicted=[(class_id, at(0, 0, 0.6)) for class_id in points],
+        predicted=[(class_id, pose_at(0, 0, 0.6)) for class_id in points],
         names=dict.fromkeys(points, "021_bleach_cleanser"),
     )
     legend = image[:-480]
     assert legend.shape[0] > 60
-    assert not (drawn([(1, at(0, 0, 0.6))])[:-480] == class_colour(2)).all(axis=-1).any()
+    assert not (draw([(1, pose_at(0, 0, 0.6))])[:-480] == class_colour(2)).all(axis=-1).any()
     for class_id in points:
         assert (legend == class_colour(class_id)).all(axis=-1).sum() >= 100
     assert (legend[:, -4:] == 32).all()

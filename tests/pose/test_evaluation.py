@@ -15,14 +15,14 @@ from ffreid.pose.resources import resource
 OBJECTS = ycb_objects()
 NAMES = ("0048/000001", "0049/000036")
 CLASSES = [2, 13]
-TURN = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-PLACES = [np.array([0.1, -0.05, 0.8]), np.array([-0.2, 0.1, 1.1])]
+ROTATION = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+POSITIONS = [np.array([0.1, -0.05, 0.8]), np.array([-0.2, 0.1, 1.1])]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two frames with meta.mat alone, and the meshes."""
-    poses = np.stack([np.column_stack([TURN, place]) for place in PLACES], axis=2)
+    """Two frames with only meta.mat, and the meshes."""
+    poses = np.stack([np.column_stack([ROTATION, position]) for position in POSITIONS], axis=2)
     for name in NAMES:
         path = tmp_path / "data" / f"{name}-meta.mat"
         path.parent.mkdir(parents=True)
@@ -40,18 +40,18 @@ def write_bop_csv(path: Path, shift_mm: float) -> None:
     """The true poses in BOP's frame, moved by `shift_mm`; the second frame lacks an object."""
     lines = ["scene_id,im_id,obj_id,score,R,t,time"]
     for frame, classes in (("48,1", CLASSES), ("49,36", CLASSES[:1])):
-        for class_id, place in zip(classes, PLACES, strict=False):
+        for class_id, position in zip(classes, POSITIONS, strict=False):
             offset = np.array(resource("published")["bop_ycbv_offsets_mm"][OBJECTS.name(class_id)])
-            t = 1000 * place - TURN @ offset + [shift_mm, 0, 0]
-            r, t = (" ".join(f"{value:.9f}" for value in matrix.flat) for matrix in (TURN, t))
+            t = 1000 * position - ROTATION @ offset + [shift_mm, 0, 0]
+            r, t = (" ".join(f"{value:.9f}" for value in matrix.flat) for matrix in (ROTATION, t))
             lines.append(f"{frame},{class_id},0.9,{r},{t},-1")
     path.write_text("\n".join(lines))
 
 
-def evaluated(root: Path, words: str = "") -> Any:
+def evaluated(root: Path, options: str = "") -> Any:
     files = f"--json {root}/result.json --predictions {root}/poses.csv"
     with pytest.raises(SystemExit) as caught:
-        main(f"eval --dataset ycb --root {root} {files} {words}".split())
+        main(f"eval --dataset ycb --root {root} {files} {options}".split())
     assert caught.value.code == 0
     return json.loads((root / "result.json").read_text())
 

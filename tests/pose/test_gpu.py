@@ -1,4 +1,4 @@
-"""What must hold on a CUDA device; skipped where there is none."""
+"""Network, training and voting on a CUDA device; skipped without one."""
 
 import numpy as np
 import pytest

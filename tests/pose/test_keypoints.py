@@ -1,4 +1,4 @@
-"""Farthest points on points whose distances are plain to see."""
+"""Farthest points of points with obvious distances."""
 
 from typing import Any
 
@@ -33,6 +33,6 @@ def test_the_first_point_and_the_centre(options: dict[str, Any], chosen: list[in
 
 
 @pytest.mark.parametrize("count", [0, 5])
-def test_more_points_than_there_are_cannot_be_chosen(count: int) -> None:
+def test_more_points_than_available_are_an_error(count: int) -> None:
     with pytest.raises(UserError, match="keypoints of 4 points"):
         farthest_points(LINE, count)

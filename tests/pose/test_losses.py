@@ -66,7 +66,7 @@ def test_offset_loss_is_the_loop_over_foreground(case: tuple[Outputs, Targets]) 
 def test_any_split_of_the_batch_gives_the_authors_gradient(
     case: tuple[Outputs, Targets], processes: int
 ) -> None:
-    """The authors: 3 samples a process, offset terms summed, gradients averaged."""
+    """The loss of the authors: 3 samples per process, offset terms summed, gradients averaged."""
     outputs, targets = case
     leaf = outputs.keypoint_offsets.clone().requires_grad_()
 
@@ -96,7 +96,7 @@ def test_accuracy_is_the_fraction_of_correct_points(case: tuple[Outputs, Targets
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_in_half_precision_the_terms_are_those_of_the_rounded_outputs(half: torch.dtype) -> None:
-    """For 12800 points, whose sums overflow in half precision."""
+    """The sums over 12800 points overflow in half precision."""
     draw = torch.Generator().manual_seed(6)
     points, classes = 12800, 22
 

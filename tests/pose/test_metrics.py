@@ -1,4 +1,4 @@
-"""Distances and areas against plain loops and values recorded from the original."""
+"""Distances and areas against loops and values recorded from the original."""
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ def test_adds_with_a_tree_is_the_same_also_for_poses_that_are_not_rigid(stretch:
     assert with_tree == pytest.approx(adds(POINTS, predicted, TRUE), abs=1e-7)
 
 
-def test_the_zero_pose_costs_the_distance_from_the_camera() -> None:
+def test_the_error_of_the_zero_pose_is_the_distance_from_the_camera() -> None:
     zeros = np.zeros((3, 4))
     expected = np.mean([np.linalg.norm(point) for point in _moved(TRUE)])
     assert add(POINTS, zeros, TRUE) == pytest.approx(expected)

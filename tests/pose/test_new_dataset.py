@@ -1,4 +1,4 @@
-"""A new pose dataset is a reader, a recipe and one line; commands and the API then know it."""
+"""A new pose dataset needs a reader, a recipe and one line; commands and API then accept it."""
 
 import shutil
 from pathlib import Path

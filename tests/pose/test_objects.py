@@ -37,7 +37,7 @@ def test_objects_in_a_folder_are_read(folder: Path) -> None:
         ("ycb_kps/can_corners.txt", None, "cannot read .*can_corners.txt"),
     ],
 )
-def test_invalid_object_files_are_named(
+def test_invalid_object_files_are_errors(
     folder: Path, file: str, text: str | None, message: str
 ) -> None:
     (folder / file).unlink()

@@ -95,7 +95,7 @@ def test_scores_need_a_common_frame(folder: Path, frames: Path) -> None:
         ("../frames", None, "no file .*frames.txt"),
     ],
 )
-def test_invalid_text_files_are_named(
+def test_invalid_text_files_are_errors(
     folder: Path, frames: Path, name: str, text: str | None, message: str
 ) -> None:
     path = folder / f"{name}.txt"
@@ -104,9 +104,9 @@ def test_invalid_text_files_are_named(
         read_predictions(folder, OBJECTS, frames)
 
 
-def test_a_missing_path_or_list_of_frames_is_named(folder: Path, frames: Path) -> None:
-    for name in ("nowhere", "nowhere.csv"):
-        with pytest.raises(UserError, match="nowhere"):
+def test_a_missing_path_or_list_of_frames_is_an_error(folder: Path, frames: Path) -> None:
+    for name in ("missing", "missing.csv"):
+        with pytest.raises(UserError, match="missing"):
             read_predictions(folder / name, OBJECTS, frames)
     with pytest.raises(UserError) as caught:
         read_predictions(folder, OBJECTS, None)
@@ -145,7 +145,7 @@ def test_the_best_bop_pose_is_converted_to_metres_in_the_original_frame(tmp_path
         ([""], "no column scene_id"),
     ],
 )
-def test_invalid_bop_files_are_named(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_invalid_bop_files_are_errors(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_csv(tmp_path, *lines)
 

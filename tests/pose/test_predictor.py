@@ -60,7 +60,7 @@ def model(frames: list[Frame]) -> PoseModel:
 
 @pytest.fixture(scope="module")
 def weights(model: PoseModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The network's checkpoint; it is large, so it is deleted afterwards."""
+    """A checkpoint of the network, deleted at the end because it is large."""
     path = tmp_path_factory.mktemp("weights") / "best.pth"
     state = {"task": "pose", "dataset": "toy-pose", "classes": list(model.objects.names), "step": 7}
     io.save(path, state | {"parts": {"net": model.net.state_dict()}})
@@ -77,7 +77,7 @@ def predicted(
     return [(p.name, p.solved, p.votes, p.camera_from_object.tolist()) for p in poses]
 
 
-def test_it_predicts_what_an_evaluation_computes(
+def test_predictions_equal_those_of_an_evaluation(
     toy: Path, frames: list[Frame], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("RANK", "WORLD_SIZE"):
@@ -152,13 +152,13 @@ def test_indices_outside_of_their_range_are_errors(model: PoseModel) -> None:
 
 
 def test_the_inputs_of_a_frame_are_as_specified(model: PoseModel, frames: list[Frame]) -> None:
-    seen = []
-    hook = model.net.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    inputs = []
+    hook = model.net.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     predicted(model, frames[0])
     hook.remove()
-    tensors = {name: getattr(seen[0], name) for name in ("rgb", "features", "choose")}
+    tensors = {name: getattr(inputs[0], name) for name in ("rgb", "features", "choose")}
     for name, count in COUNTS.items():
-        levels = getattr(seen[0], name)
+        levels = getattr(inputs[0], name)
         assert len(levels) == count
         tensors |= {f"{name}_{i}": level for i, level in enumerate(levels)}
     sizes = {"B": 1, "H": HEIGHT, "W": WIDTH, "N": 1024}
@@ -178,7 +178,9 @@ def test_the_inputs_of_a_frame_are_as_specified(model: PoseModel, frames: list[F
         ({"seed": -1}, "seed is -1, index is 0"),
     ],
 )
-def test_unusable_arguments_are_named(model: PoseModel, change: dict[str, Any], error: str) -> None:
+def test_unusable_arguments_are_errors(
+    model: PoseModel, change: dict[str, Any], error: str
+) -> None:
     with pytest.raises(UserError, match=error) as caught:
         model.predict(**dict[str, Any](rgb=RGB, depth=DEPTH, intrinsics=CAMERA) | change)
     assert "have depth" not in error or "1000 units per metre" in caught.value.hint

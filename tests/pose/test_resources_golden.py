@@ -1,4 +1,4 @@
-"""The facts shipped with the package are those of the original."""
+"""Constants of the datasets equal those of the original."""
 
 from typing import Any
 

@@ -40,7 +40,7 @@ def _single_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with toy data, removed at the end: checkpoints are large."""
     folder = tmp_path_factory.mktemp("runs")
     sizes = {"frames": FRAMES, "test_frames": TEST_FRAMES, "height": HEIGHT, "width": WIDTH}
@@ -49,16 +49,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def line(place: Path, command: str, tag: str, more: str = "") -> str:
-    """A command line on the toy data of `place` with its run in ``place/toy-pose/TAG``."""
-    root, output = shlex.quote(str(place / "toy")), shlex.quote(str(place))
+def line(workspace: Path, command: str, tag: str, more: str = "") -> str:
+    """A command line on the toy data of `workspace` with its run in ``place/toy-pose/TAG``."""
+    root, output = shlex.quote(str(workspace / "toy")), shlex.quote(str(workspace))
     flags = f"--dataset toy-pose --root {root} --output {output} --tag {tag}"
     return f"{command} {flags} {SETTINGS} {more}"
 
 
-def exit_code(words: str) -> int:
+def exit_code(command: str) -> int:
     with pytest.raises(SystemExit) as caught:
-        main(shlex.split(words))
+        main(shlex.split(command))
     assert isinstance(caught.value.code, int)
     return caught.value.code
 
@@ -74,10 +74,10 @@ def read(path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def trained(place: Path) -> Path:
+def trained(workspace: Path) -> Path:
     """The folder of an uninterrupted run, evaluated at its end."""
-    assert exit_code(line(place, "train", "complete", f"TRAIN.STEPS {STEPS}")) == 0
-    return place / "toy-pose" / "complete"
+    assert exit_code(line(workspace, "train", "complete", f"TRAIN.STEPS {STEPS}")) == 0
+    return workspace / "toy-pose" / "complete"
 
 
 def test_a_run_has_its_configuration_its_provenance_and_every_loss(trained: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_run_has_its_configuration_its_provenance_and_every_loss(trained: Path
     assert [row["step"] for row in rows if "validation/loss" in row] == [1, 2, 3, 4]
 
 
-def test_a_run_keeps_its_last_and_its_best_state(trained: Path) -> None:
+def test_a_run_saves_its_last_and_its_best_state(trained: Path) -> None:
     key = "validation/loss"
     losses = {row["step"]: row[key] for row in metrics(trained) if key in row}
     last, best = io.load(trained / LAST), io.load(trained / "best.pth")
@@ -132,24 +132,24 @@ def test_a_run_ends_with_the_poses_of_its_best_state(trained: Path) -> None:
         torch.testing.assert_close(rotation @ rotation.T, torch.eye(3).double(), rtol=0, atol=1e-4)
 
 
-def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(place: Path, trained: Path) -> None:
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(workspace: Path, trained: Path) -> None:
     save = io.save
 
-    def save_twice(path: Path, state: Any) -> io.Saved:
+    def save_until_step_2(path: Path, state: Any) -> io.Saved:
         if state["step"] > 2:
             raise KeyboardInterrupt
         return save(path, state)
 
-    folder = place / "toy-pose" / "resumed"
+    folder = workspace / "toy-pose" / "resumed"
     more = f"TRAIN.STEPS {STEPS} TRAIN.EVAL_POSES false"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(io, "save", save_twice)
-        assert exit_code(line(place, "train", "resumed", more)) == 130
+        patch.setattr(io, "save", save_until_step_2)
+        assert exit_code(line(workspace, "train", "resumed", more)) == 130
     assert io.load(folder / LAST)["step"] == 2
     assert metrics(folder)[-1]["step"] == 3
     torch.manual_seed(99)
     resume = f"--resume {shlex.quote(str(folder / LAST))}"
-    assert exit_code(line(place, "train", "resumed", f"{more} {resume}")) == 0
+    assert exit_code(line(workspace, "train", "resumed", f"{more} {resume}")) == 0
     assert metrics(folder) == metrics(trained)
     for name in (LAST, "best.pth"):
         one, other = io.load(trained / name), io.load(folder / name)
@@ -157,10 +157,10 @@ def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(place: Path, trained
 
 
 def test_a_run_of_another_length_is_not_resumed(
-    place: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resume = f"--resume {shlex.quote(str(trained / LAST))} TRAIN.STEPS {STEPS + 1}"
-    assert exit_code(line(place, "train", "longer", resume)) == 2
+    assert exit_code(line(workspace, "train", "longer", resume)) == 2
     message = f"was trained with TRAIN.STEPS {STEPS}, this run has {STEPS + 1}"
     assert message in capsys.readouterr().err
 
@@ -169,13 +169,13 @@ EXACT = "TRAIN.STEPS 2 TRAIN.PRECISION fp64 MODEL.DROPOUT false"
 
 
 @pytest.fixture(scope="module")
-def two(place: Path) -> Path:
+def two(workspace: Path) -> Path:
     """Two processes train in float64 with synchronised batch norm and evaluate the result.
 
     They also evaluate the ground truth labels, in ``gt-two``. Frozen batch norm is compared in
     tests/test_same_curve.py.
     """
-    lines = line(place, "train", "two", EXACT), line(place, "eval", "gt-two", "--test-gt")
+    lines = line(workspace, "train", "two", EXACT), line(workspace, "eval", "gt-two", "--test-gt")
     launch = "-m torch.distributed.run --standalone --nproc-per-node 2 -m tests.pose.command_lines"
     done = subprocess.run(
         [sys.executable, *launch.split(), *lines],
@@ -185,34 +185,36 @@ def two(place: Path) -> Path:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    return place / "toy-pose" / "two"
+    return workspace / "toy-pose" / "two"
 
 
 def test_two_processes_train_to_the_losses_of_one(
-    place: Path, two: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(io, "save", no_save)
-    run_line(line(place, "train", "one", f"{EXACT} TRAIN.EVAL_POSES false TRAIN.BATCH_NORM own"))
+    run_line(
+        line(workspace, "train", "one", f"{EXACT} TRAIN.EVAL_POSES false TRAIN.BATCH_NORM own")
+    )
     rows = metrics(two)
     assert [row["step"] for row in rows] == [1, 1, 2, 2]
-    for ours, expected in zip(rows, metrics(place / "toy-pose" / "one"), strict=True):
-        # The gradient's norm has the rounding of the last updates, amplified by all batch norms.
+    for ours, expected in zip(rows, metrics(workspace / "toy-pose" / "one"), strict=True):
+        # The gradient norm has the rounding of the last updates, amplified by all batch norms.
         assert ours == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("is_gt", [False, True])
-def test_two_processes_evaluate_as_one(place: Path, two: Path, is_gt: bool) -> None:
-    folder, command = two, line(place, "eval", "two", EXACT)
+def test_two_processes_evaluate_as_one(workspace: Path, two: Path, is_gt: bool) -> None:
+    folder, command = two, line(workspace, "eval", "two", EXACT)
     if is_gt:
-        folder = place / "toy-pose/gt-two/test-gt"
-        command = line(place, "eval", "gt-two", "--test-gt")
+        folder = workspace / "toy-pose/gt-two/test-gt"
+        command = line(workspace, "eval", "gt-two", "--test-gt")
     expected, expected_poses = read(folder / "results.json"), read(folder / "poses.json")
     assert exit_code(command) == 0
     results, poses = read(folder / "results.json"), read(folder / "poses.json")
     assert [each["provenance"]["processes"] for each in (expected, results)] == [2, 1]
     assert results["frames"] == expected["frames"] == TEST_FRAMES
     assert results["results"]["pooled"]["instances"] > TEST_FRAMES
-    assert same(results["results"], expected["results"])
+    assert nearly_equal(results["results"], expected["results"])
     keys = ("frame", "class", "votes")
     rows, expected_rows = (
         [[pose[key] for key in keys] for pose in each["poses"]] for each in (poses, expected_poses)
@@ -220,19 +222,19 @@ def test_two_processes_evaluate_as_one(place: Path, two: Path, is_gt: bool) -> N
     assert rows == expected_rows
 
 
-def same(one: Any, other: Any) -> bool:
+def nearly_equal(one: Any, other: Any) -> bool:
     """Whether two tables are equal up to rounding."""
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(nearly_equal(one[key], other[key]) for key in one)
     if isinstance(one, float):
         return bool(one == pytest.approx(other, rel=1e-5, abs=1e-9))
     return bool(one == other)
 
 
 @pytest.mark.parametrize("dropout", [True, False])
-def test_dropout_can_be_disabled(place: Path, dropout: bool) -> None:
-    words = shlex.split(f"{SETTINGS} MODEL.DROPOUT {dropout}")
-    cfg = compose("toy-pose", root=place / "toy", pairs=words)
+def test_dropout_can_be_disabled(workspace: Path, dropout: bool) -> None:
+    pairs = shlex.split(f"{SETTINGS} MODEL.DROPOUT {dropout}")
+    cfg = compose("toy-pose", root=workspace / "toy", pairs=pairs)
     task = build.build_task(cfg, sources.open_source(cfg), torch.device("cpu"))
     probabilities = [module.p for module in task.modules() if isinstance(module, nn.Dropout2d)]
     assert probabilities

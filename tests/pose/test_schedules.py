@@ -38,5 +38,5 @@ def test_a_short_run_validates_after_every_step() -> None:
     ("step", "momentum"), [(0, 0.9), (66666, 0.9), (66667, 0.45), (133334, 0.225), (800000, 0.01)]
 )
 def test_momentum_halves_each_200_000_samples(step: int, momentum: float) -> None:
-    """Recorded from the authors' schedule at 3 samples a step."""
+    """Recorded from the authors' schedule at 3 samples per step."""
     assert halving_momentum(step, batch=3) == pytest.approx(momentum, rel=1e-12)

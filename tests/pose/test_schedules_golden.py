@@ -14,7 +14,7 @@ STEMS = recordings("ffb6d", "schedules.json")
 
 
 def matching(recorded: dict[str, Any], pattern: str) -> list[tuple[re.Match[str], Any]]:
-    """Entries whose whole key matches; at least one."""
+    """Entries with a fully matching key; at least one."""
     actual = [(m, recorded[key]) for key in recorded if (m := re.fullmatch(pattern, key))]
     assert actual, f"no {pattern} among {list(recorded)}"
     return actual

@@ -1,4 +1,4 @@
-"""Whole evaluations against those recorded from the original: votes in, tables out."""
+"""Complete evaluations, from votes to tables, as recorded from the original."""
 
 from typing import Any
 
@@ -67,8 +67,8 @@ def test_ycb_distances(stem: str, voted: bool) -> None:
     for name, key in (("add", "add_dis_lst"), ("adds", "adds_dis_lst")):
         assert [getattr(s, name) for s in scores] == pytest.approx(recorded[key][0], abs=near)
         for class_id in objects.class_ids:
-            own = [getattr(s, name) for s in scores if s.class_id == class_id]
-            assert own == pytest.approx(recorded[key][class_id], abs=near)
+            values = [getattr(s, name) for s in scores if s.class_id == class_id]
+            assert values == pytest.approx(recorded[key][class_id], abs=near)
 
 
 @pytest.mark.parametrize("stem", YCB)
@@ -88,8 +88,8 @@ def test_ycb_tables_and_keypoint_errors(stem: str) -> None:
         assert [mean[f"{ours}_auc"] for mean in means] == pytest.approx(expected, abs=0.01)
     errors = recorded["pred_kp_errs"]
     for class_id in objects.class_ids:
-        own = [score.keypoint_error for score in scores if score.class_id == class_id]
-        assert own == pytest.approx(errors[class_id], abs=DRIFT)
+        values = [score.keypoint_error for score in scores if score.class_id == class_id]
+        assert values == pytest.approx(errors[class_id], abs=DRIFT)
     flat = [error for of_class in errors for error in of_class]
     mean = summary["pooled"]["keypoint_error_m"]
     assert mean == pytest.approx(sum(flat) / len(flat), abs=DRIFT)

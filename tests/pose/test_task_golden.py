@@ -25,7 +25,7 @@ TERMS = {
 
 @pytest.fixture(autouse=True)
 def _two_threads() -> Iterator[None]:
-    """Sum as the recording did: rounding grows a thousandfold a step in this chaotic network."""
+    """Sum in the recorded order: rounding errors grow a thousandfold per step."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

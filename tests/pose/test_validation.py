@@ -47,9 +47,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(root: Path, frames: int) -> CfgNode:
-    words = f"DATA.TOY.TRAIN 1 DATA.TOY.TEST 5 DATA.TOY.HEIGHT {HEIGHT} DATA.TOY.WIDTH {WIDTH}"
-    words += f" MODEL.POINTS 1024 TRAIN.VALIDATE_FRAMES {frames} VOTE.MAX_POINTS 20"
-    return compose("toy-pose", root=root, pairs=words.split())
+    settings = f"DATA.TOY.TRAIN 1 DATA.TOY.TEST 5 DATA.TOY.HEIGHT {HEIGHT} DATA.TOY.WIDTH {WIDTH}"
+    settings += f" MODEL.POINTS 1024 TRAIN.VALIDATE_FRAMES {frames} VOTE.MAX_POINTS 20"
+    return compose("toy-pose", root=root, pairs=settings.split())
 
 
 @pytest.mark.parametrize(("frames", "count"), [(0, 4), (2, 2)])

@@ -1,4 +1,4 @@
-"""How far away the neighbours are that a pyramid names."""
+"""Distances of the neighbours in a pyramid."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ import numpy.typing as npt
 from ffreid.pose.data.pyramid import LEVELS, STRIDES_DOWN, STRIDES_UP, Points, _build, _nearest
 
 
-def question_points(cloud: Points, point_map: Points) -> dict[str, list[tuple[Points, Points]]]:
-    """(queries, support) of every question, by field and level."""
+def search_points(cloud: Points, point_map: Points) -> dict[str, list[tuple[Points, Points]]]:
+    """(queries, support) of each search, by field and level."""
     levels = [cloud[: len(cloud) // 4**i] for i in range(LEVELS + 1)]
     grid = {stride: point_map[::stride, ::stride].reshape(-1, 3) for stride in (2, 4, 8)}
     down = list(zip(levels[1:], STRIDES_DOWN, strict=True))
@@ -27,23 +27,23 @@ def question_points(cloud: Points, point_map: Points) -> dict[str, list[tuple[Po
 def pyramid_distances(
     pyramid: Any, cloud: Points, point_map: Points
 ) -> dict[str, tuple[npt.NDArray[np.float64], ...]]:
-    """Distances of every answer of a pyramid (any object with its fields), float64 metres."""
+    """Distances of all neighbours in a pyramid (any object with its fields), float64 metres."""
     return {
         name: tuple(
             distances(queries, support, np.asarray(rows))
             for (queries, support), rows in zip(sets, getattr(pyramid, name), strict=True)
         )
-        for name, sets in question_points(cloud, point_map).items()
+        for name, sets in search_points(cloud, point_map).items()
     }
 
 
 def distances(queries: Points, support: Points, rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """(Q, k) distances of queries to the rows of `support` they were given, float64."""
+    """(Q, k) distances of the queries to these rows of `support`, float64."""
     difference = queries[:, None].astype(np.float64) - support[rows]
     lengths: npt.NDArray[np.float64] = np.sqrt((difference**2).sum(axis=2))
     return lengths
 
 
 def tree_nearest(kind: str, support: Points, queries: Points, k: int) -> npt.NDArray[Any]:
-    """(Q, k) rows of `support` from a single search of the pyramid (`kind`: points or pixels)."""
+    """(Q, k) rows of `support` from a single search (`kind`: points or pixels)."""
     return _nearest(_build(k, kind, support), queries, k)

@@ -59,19 +59,19 @@ def test_ycb_background_is_the_real_frame_outside_of_both_frames_objects() -> No
     np.testing.assert_array_equal(result.depth[missing & ~other], 10000)  # in the frame's units
 
 
-def test_a_real_frame_of_another_size_is_named() -> None:
+def test_a_real_frame_of_another_size_is_an_error() -> None:
     real = real_frame()
     real = replace(real, depth=real.depth[:, :16], labels=real.labels[:, :16], rgb=real.rgb[:, :16])
     with pytest.raises(UserError, match=r"data_syn/000001 has 24 x 32 .* data/0001/000001 24 x 16"):
         add_real_background(frame(), real, np.random.RandomState(0), policy="ycb")
 
 
-def test_linemod_keeps_the_rendered_background_in_four_of_ten_cases() -> None:
+def test_four_in_ten_linemod_frames_keep_the_rendered_background() -> None:
     synthetic, real = frame(), real_frame()
     rng = np.random.RandomState(0)
     results = [add_real_background(synthetic, real, rng, policy="linemod") for _ in range(200)]
-    kept = np.mean([np.array_equal(result.rgb, synthetic.rgb) for result in results])
-    assert kept == pytest.approx(0.4, abs=0.08)
+    share = np.mean([np.array_equal(result.rgb, synthetic.rgb) for result in results])
+    assert share == pytest.approx(0.4, abs=0.08)
     assert all(result.depth[0, 0] == 1000 for result in results)
 
 

@@ -77,7 +77,7 @@ def test_images_are_changed_by_augmentation_alone(reader: YcbReader, augment: bo
     assert (sample.inputs.rgb.permute(1, 2, 0).numpy() != stored).any() == augment
 
 
-def test_fixed_frames_are_read_in_turn_unchanged_in_every_epoch(reader: YcbReader) -> None:
+def test_fixed_frames_are_repeated_unchanged_in_every_epoch(reader: YcbReader) -> None:
     data = train_set(reader, fixed=[REAL[1], SYNTHETIC[0]])
     assert [data[0, p].gt.name for p in range(4)] == [REAL[1], SYNTHETIC[0]] * 2
     assert same(data[0, 0], data[7, 2])
@@ -119,7 +119,7 @@ def test_images_can_be_downscaled(reader: YcbReader) -> None:
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_linemods_colour_jitter_is_for_real_frames_only(
+def test_linemod_colour_jitter_is_for_real_frames_only(
     reader: YcbReader, synthetic: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jitter = Mock(side_effect=lambda rgb, rng: rgb)

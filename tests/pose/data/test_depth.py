@@ -58,7 +58,7 @@ def test_small_images_have_no_normals(shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(normals, np.zeros((*shape, 3)))
 
 
-def test_a_hole_is_filled_from_around_it() -> None:
+def test_a_hole_is_filled_from_its_neighbourhood() -> None:
     depth = np.full((32, 40), 8000, np.uint16)
     depth[14:18, 18:22] = 0
     filled = fill_missing(depth, 10000)
@@ -66,14 +66,14 @@ def test_a_hole_is_filled_from_around_it() -> None:
     np.testing.assert_allclose(filled, 8000, atol=0.01)
 
 
-def test_the_near_surface_wins_at_a_hole_between_two() -> None:
+def test_a_hole_between_two_surfaces_is_filled_from_the_nearer() -> None:
     depth = np.full((32, 40), 15000, np.uint16)
     depth[:, :18] = 6000
     depth[:, 18:21] = 0
     np.testing.assert_allclose(fill_missing(depth, 10000)[16, 18], 6000, atol=1)
 
 
-def test_depth_beyond_the_largest_counts_as_empty() -> None:
+def test_depth_beyond_the_maximum_is_missing() -> None:
     filled = fill_missing(np.full((32, 40), 35000, np.uint16), 10000)
     assert (filled <= 0).all()
 
@@ -88,10 +88,10 @@ def test_above_the_topmost_measurement_only_extrapolation_fills() -> None:
 def test_back_projected_points_project_to_their_pixels() -> None:
     depth = np.random.RandomState(1).uniform(0.5, 2, (24, 32)).astype(np.float32)
     points = back_project(depth, CAMERA).astype(float)
-    seen = points @ CAMERA.T
+    projected = points @ CAMERA.T
     rows, columns = np.mgrid[:24, :32]
-    np.testing.assert_allclose(seen[..., 0] / seen[..., 2], columns, atol=1e-4)
-    np.testing.assert_allclose(seen[..., 1] / seen[..., 2], rows, atol=1e-4)
+    np.testing.assert_allclose(projected[..., 0] / projected[..., 2], columns, atol=1e-4)
+    np.testing.assert_allclose(projected[..., 1] / projected[..., 2], rows, atol=1e-4)
     np.testing.assert_array_equal(points[..., 2], depth)
 
 

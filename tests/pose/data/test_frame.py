@@ -1,4 +1,4 @@
-"""Frames from arrays: accepted arguments, and errors that name the others."""
+"""Frames from arrays: accepted and refused arguments."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def test_nan_and_infinity_are_missing_depth() -> None:
         ({"depth_scale": True}, "depth_scale is True"),
     ],
 )
-def test_invalid_arguments_are_named(change: dict[str, Any], error: str) -> None:
+def test_invalid_arguments_are_errors(change: dict[str, Any], error: str) -> None:
     valid = dict[str, Any](rgb=RGB, depth=DEPTH, intrinsics=CAMERA, depth_scale=1000.0)
     with pytest.raises(UserError, match=error):
         frame_from_arrays(**valid | change)

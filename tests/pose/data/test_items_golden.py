@@ -1,4 +1,4 @@
-"""Whole samples, from the files on disk to the tensors, as recorded from the original."""
+"""Complete samples, from the files on disk to the tensors, as recorded from the original."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tests.pose.data.makers_data import (
     write_ycb_frame,
     write_ycb_lists,
 )
-from tests.pose.data.pyramid_distances import distances, question_points
+from tests.pose.data.pyramid_distances import distances, search_points
 
 pytestmark = pytest.mark.golden
 
@@ -42,10 +42,10 @@ Made = tuple[dict[str, npt.NDArray[Any]], Any, Frame, Sample]
 
 
 def thinned(full: npt.NDArray[Any], stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Take the rows, columns … of `full` that were stored."""
+    """Select the rows, columns … of `full` that were stored."""
     assert full.ndim == stored.ndim
-    for axis, (have, kept) in enumerate(zip(full.shape, stored.shape, strict=True)):
-        step = next(s for s in range(1, have + 1) if -(-have // s) == kept)
+    for axis, (size, stored_size) in enumerate(zip(full.shape, stored.shape, strict=True)):
+        step = next(s for s in range(1, size + 1) if -(-size // s) == stored_size)
         full = full[(slice(None),) * axis + (slice(None, None, step),)]
     return full
 
@@ -75,9 +75,9 @@ def make_linemod(
     images = part(item, prefix, "rgb", "depth", "mask")
     write_linemod_frame(home, stem, **images)
     write_linemod_lists(home, [stem], [stem])
-    own = gt_entry(item[f"{prefix}_R"], item[f"{prefix}_t_m"], number)
+    entry = gt_entry(item[f"{prefix}_R"], item[f"{prefix}_t_m"], number)
     other = gt_entry(np.eye(3), np.array([0.1, 0.2, 0.9]), number + 1)
-    entries = other + own + other if fact["multi_gt"] else own
+    entries = other + entry + other if fact["multi_gt"] else entry
     (home / "gt.yml").write_text(f"{int(stem)}:\n{entries}")
     name = f"data/{number:02d}/{stem}"
     if "rnd_typ" in fact:
@@ -99,7 +99,7 @@ def make_linemod(
 
 
 @pytest.fixture(scope="module", params=ITEMS)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def recorded_item(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     item, fact = arrays("ffb6d", request.param), facts("ffb6d", request.param)
     write = {"ycb": make_ycb, "linemod": make_linemod}[fact["dataset"]]
     frame, reader, objects = write(tmp_path_factory.mktemp("item"), item, fact)
@@ -115,8 +115,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return item, fact, frame, sample
 
 
-def test_inputs_are_as_recorded(made: Made) -> None:
-    item, fact, frame, sample = made
+def test_inputs_are_as_recorded(recorded_item: Made) -> None:
+    item, fact, frame, sample = recorded_item
     np.testing.assert_allclose(frame.intrinsics, fact["K"], rtol=1e-12)
     np.testing.assert_array_equal(sample.inputs.choose, item["out_choose"][0])
     rgb, recorded = sample.inputs.rgb.numpy(), fact["checksums"]["rgb"]
@@ -133,8 +133,8 @@ def test_inputs_are_as_recorded(made: Made) -> None:
         np.testing.assert_allclose(thinned(filled, stored), stored, atol=1e-2)
 
 
-def test_targets_and_ground_truth_are_as_recorded(made: Made) -> None:
-    item, _, _, sample = made
+def test_targets_and_ground_truth_are_as_recorded(recorded_item: Made) -> None:
+    item, _, _, sample = recorded_item
     targets = sample.targets
     np.testing.assert_array_equal(targets.labels, item["out_labels"])
     for mine, key in (
@@ -152,8 +152,8 @@ def test_targets_and_ground_truth_are_as_recorded(made: Made) -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_neighbours_are_as_far_as_recorded(made: Made, field: str) -> None:
-    item, fact, frame, sample = made
+def test_neighbours_are_as_far_as_recorded(recorded_item: Made, field: str) -> None:
+    item, fact, frame, sample = recorded_item
     prefix, short = FIELDS[field]
     cloud = sample.inputs.features[:3].numpy().T.copy()
     if fact["dataset"] == "ycb":
@@ -161,7 +161,7 @@ def test_neighbours_are_as_far_as_recorded(made: Made, field: str) -> None:
     else:
         depth = np.trunc(frame.depth) / np.float32(1000)
     point_map = back_project(depth, frame.intrinsics)
-    questions = question_points(cloud, point_map)[field]
+    questions = search_points(cloud, point_map)[field]
     for level, (queries, support) in enumerate(questions):
         mine = distances(queries, support, getattr(sample.inputs, field)[level].numpy())
         recorded = fact["knn_sum_sq_dist"][f"{short}{level}"]

@@ -140,17 +140,17 @@ def test_lists_contain_each_kind(folder: Path) -> None:
         ((), {"data": 1.0}),
     ],
 )
-def test_kinds_are_drawn_with_the_originals_probabilities(
+def test_kinds_are_sampled_with_the_probabilities_of_the_original(
     folder: Path, kinds: tuple[str, ...], expected: dict[str, float]
 ) -> None:
     for kind in kinds:
         write_pickle(folder / kind / "ape/0.pkl", rendered())
     reader = LinemodReader(folder, APE)
     rng = np.random.RandomState(0)
-    drawn = [reader.draw(rng).partition("/")[0] for _ in range(3000)]
-    assert set(drawn) == set(expected)
+    samples = [reader.draw(rng).partition("/")[0] for _ in range(3000)]
+    assert set(samples) == set(expected)
     for kind, share in expected.items():
-        assert drawn.count(kind) / 3000 == pytest.approx(share, abs=0.03)
+        assert samples.count(kind) / 3000 == pytest.approx(share, abs=0.03)
 
 
 @pytest.mark.parametrize("name", FOLDER_NAMES)
@@ -173,7 +173,9 @@ def test_a_missing_folder_shows_the_expected_layout(tmp_path: Path) -> None:
         ("0003\ndata/01/rgb/0004.png\n", "train.txt: '0004.png' is not a frame number"),
     ],
 )
-def test_an_invalid_list_is_named_when_used(folder: Path, content: str | None, text: str) -> None:
+def test_an_invalid_list_is_an_error_when_used(
+    folder: Path, content: str | None, text: str
+) -> None:
     path = folder / "data/01/train.txt"
     path.unlink() if content is None else path.write_text(content)
     reader = LinemodReader(folder, APE)
@@ -183,7 +185,7 @@ def test_an_invalid_list_is_named_when_used(folder: Path, content: str | None, t
 
 
 @pytest.mark.parametrize("part", ["rgb", "depth", "mask"])
-def test_an_invalid_image_is_named(folder: Path, part: str) -> None:
+def test_an_invalid_image_is_an_error(folder: Path, part: str) -> None:
     path = folder / f"data/01/{part}/0003.png"
     path.write_bytes(path.read_bytes()[:60])
     refused(folder, rf"cannot read .*data/01/{part}/0003.png")
@@ -207,14 +209,14 @@ def test_an_invalid_image_is_named(folder: Path, part: str) -> None:
         (f"3:\n{gt_entry(TURN * np.nan, SHIFT, 1)}".replace("nan", ".nan"), "a pose contains NaN"),
     ],
 )
-def test_an_invalid_gt_file_is_named(folder: Path, content: str | None, text: str) -> None:
+def test_an_invalid_gt_file_is_an_error(folder: Path, content: str | None, text: str) -> None:
     path = folder / "data/01/gt.yml"
     path.unlink() if content is None else path.write_text(content)
     refused(folder, text)
 
 
 @pytest.mark.parametrize("key", ["rgb", "depth", "mask", "K", "RT"])
-def test_a_missing_or_misshapen_array_is_named(folder: Path, key: str) -> None:
+def test_a_missing_or_misshapen_array_is_an_error(folder: Path, key: str) -> None:
     item = rendered() | {key: np.zeros((2, 2))}
     write_pickle(folder / RENDERED, item)
     refused(folder, RENDERED, RENDERED)

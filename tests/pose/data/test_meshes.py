@@ -77,7 +77,7 @@ def test_a_linemod_mesh_becomes_metres_and_must_be_in_millimetres(tmp_path: Path
         (header("ascii", "", count=0).replace(b"vertex 0", b"edge 2"), "element 'edge' precedes"),
     ],
 )
-def test_an_invalid_ply_file_is_named(tmp_path: Path, content: bytes, text: str) -> None:
+def test_an_invalid_ply_file_is_an_error(tmp_path: Path, content: bytes, text: str) -> None:
     path = tmp_path / "a.ply"
     path.write_bytes(content)
     with pytest.raises(UserError, match=text) as raised:
@@ -105,7 +105,7 @@ def test_xyz_meshes_are_read_by_class_id_in_metres(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "1 2\n3 4\n", "a b c\n", "1 2 nan\n"])
-def test_an_invalid_xyz_mesh_is_named(tmp_path: Path, content: str | None) -> None:
+def test_an_invalid_xyz_mesh_is_an_error(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         write_xyz(tmp_path)
         (tmp_path / "models" / OBJECTS.names[0] / "points.xyz").write_text(content)

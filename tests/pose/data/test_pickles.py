@@ -65,7 +65,7 @@ def test_code_is_refused_by_name_and_does_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [{"rgb": 1}, [1, 2], None])
-def test_a_missing_key_or_file_is_named(tmp_path: Path, content: Any) -> None:
+def test_a_missing_key_or_file_is_an_error(tmp_path: Path, content: Any) -> None:
     with pytest.raises(UserError, match=r"a.pkl lacks .*depth"):
         read(tmp_path, pickle.dumps(content), "rgb", "depth")
     with pytest.raises(UserError, match=r"no file .*gone.pkl"):

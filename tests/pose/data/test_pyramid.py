@@ -1,4 +1,4 @@
-"""The neighbour pyramid against 22 plain searches."""
+"""The neighbour pyramid against 22 brute-force searches."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from tests.pose.data.pyramid_distances import pyramid_distances, tree_nearest
 
 Points = npt.NDArray[np.float32]
 
-# Ten recorded points and what the original's search finds among them for 16 neighbours.
+# Ten recorded points and the original's result for 16 neighbours among them.
 TEN = [
     [0.9113082, -0.9691365, -0.17010184],
     [1.1076714, -0.17674972, 1.0241166],
@@ -23,7 +23,7 @@ TEN = [
     [1.6535335, -0.10676937, -0.17631596],
     [0.21333073, 1.806197, -0.39921743],
 ]
-FOUND = {
+NEIGHBOURS = {
     0: [0, 8, 1, 3, 7, 4, 6, 5, 9, 2, 0, 0, 0, 0, 0, 0],
     4: [4, 6, 7, 1, 2, 3, 0, 9, 8, 5, 0, 0, 0, 0, 0, 0],
     9: [9, 5, 2, 7, 4, 8, 1, 0, 6, 3, 0, 0, 0, 0, 0, 0],
@@ -43,7 +43,7 @@ def scene(
 
 
 def checked_pyramid(cloud: Points, point_map: Points) -> Pyramid:
-    """The pyramid, equal for one and two threads, with the distances of plain searches."""
+    """The pyramid, equal for one and two threads, with the distances of brute-force searches."""
     pyramid, other = (build_pyramid(cloud, point_map, workers=n) for n in (1, 2))
     ours = pyramid_distances(pyramid, cloud, point_map)
     expected = pyramid_distances(reference_pyramid(cloud, point_map), cloud, point_map)
@@ -55,18 +55,18 @@ def checked_pyramid(cloud: Points, point_map: Points) -> Pyramid:
 
 
 @pytest.mark.parametrize("empty", [0.0, 0.002, 0.4, 0.93])
-def test_neighbours_are_as_far_as_in_plain_searches(empty: float) -> None:
+def test_neighbours_are_as_near_as_in_brute_force_searches(empty: float) -> None:
     checked_pyramid(*scene(empty))
 
 
-def test_empty_grids_and_repeated_points_are_searched() -> None:
+def test_empty_grids_and_repeated_points_are_accepted() -> None:
     cloud, point_map = scene(0.0)
     checked_pyramid(np.resize(cloud[:40], cloud.shape), point_map)
     point_map[::2, ::2] = 0
     checked_pyramid(cloud, point_map)
 
 
-def test_a_grid_of_fewer_pixels_than_neighbours_leaves_zeros() -> None:
+def test_missing_neighbours_in_small_grids_are_zero() -> None:
     pyramid = checked_pyramid(*scene(0.0, height=16, width=24))
     assert not pyramid.pixels_down[1][:, 6:].any()  # stride 8 leaves 2 x 3 pixels
 
@@ -75,7 +75,7 @@ def test_a_grid_of_fewer_pixels_than_neighbours_leaves_zeros() -> None:
 def test_too_few_points_give_the_recorded_rows(kind: str) -> None:
     points = np.array(TEN, np.float32)
     result = tree_nearest(kind, points, points, 16)
-    assert {row: result[row].tolist() for row in FOUND} == FOUND
+    assert {row: result[row].tolist() for row in NEIGHBOURS} == NEIGHBOURS
 
 
 def test_shapes_and_types_are_those_of_the_network() -> None:

@@ -15,7 +15,7 @@ SEARCHES = recordings("ffb6d", "knn*.npz")
 @pytest.mark.parametrize("kind", ["points", "pixels"])
 @pytest.mark.parametrize("stem", SEARCHES)
 def test_neighbours_are_as_recorded(stem: str, kind: str, prefix: str) -> None:
-    """Of random points, of duplicates (of which any may be found), and of too few."""
+    """For random points, duplicates (any may be returned), and too few points."""
     recorded = arrays("ffb6d", stem)
     support = recorded[f"{prefix}support"]
     expected = {k: v.astype(int) for k, v in recorded.items() if k.startswith(f"{prefix}idx")}

@@ -26,10 +26,10 @@ def reader() -> LinemodReader:
 def test_the_measured_points_of_an_ape_lie_on_its_mesh(reader: LinemodReader, which: str) -> None:
     sample = EvalSet(reader, APE, names=getattr(reader, which), points=12800, seed=0)[0]
     assert isinstance(sample, Sample)
-    own = sample.targets.labels == 1
-    assert own.sum() > 50
+    is_ape = sample.targets.labels == 1
+    assert is_ape.sum() > 50
     pose = sample.gt.camera_from_object[0]
-    cloud = sample.inputs.features[:3].T[own].numpy()
+    cloud = sample.inputs.features[:3].T[is_ape].numpy()
     in_object = (cloud - pose[:, 3]) @ pose[:, :3]
     gaps, _ = cKDTree(read_linemod_mesh(reader.folder, 1)).query(in_object)
     assert np.median(gaps) < 0.01

@@ -54,10 +54,10 @@ def test_points_project_to_their_pixels(fill_holes: bool) -> None:
     of = frame()
     inputs = sample(of, fill_holes=fill_holes).inputs
     cloud = inputs.features[:3].numpy().astype(float)
-    seen = of.intrinsics @ cloud
+    projected = of.intrinsics @ cloud
     pixels = inputs.choose.numpy()
-    np.testing.assert_allclose(seen[0] / seen[2], pixels % 72, atol=1e-3)
-    np.testing.assert_allclose(seen[1] / seen[2], pixels // 72, atol=1e-3)
+    np.testing.assert_allclose(projected[0] / projected[2], pixels % 72, atol=1e-3)
+    np.testing.assert_allclose(projected[1] / projected[2], pixels // 72, atol=1e-3)
     depth = of.depth.reshape(-1)[pixels] / of.depth_scale
     # Filling dilates the nearer surface, also on a slope.
     np.testing.assert_allclose(cloud[2], depth, atol=0.01 if fill_holes else 0.001)

@@ -101,7 +101,7 @@ def test_lists_can_be_replaced(folder: Path) -> None:
     assert reader.test_names == ["data/0048/000001", "data_syn/000003"]
 
 
-def test_the_authors_lists_are_read_and_a_fifth_of_the_drawn_frames_is_real(folder: Path) -> None:
+def test_the_authors_lists_give_one_real_frame_in_five(folder: Path) -> None:
     reader = YcbReader(folder, OBJECTS)
     assert (reader.real_train_names, reader.test_names) == ([NAME], [NAME])
     assert reader.synthetic_train_names == ["data_syn/000000"]
@@ -158,7 +158,9 @@ def test_a_folder_without_the_dataset_shows_the_expected_layout(
         ("\n\n", "train_data_list.txt is empty"),
     ],
 )
-def test_an_invalid_list_is_named_when_used(folder: Path, content: str | None, text: str) -> None:
+def test_an_invalid_list_is_an_error_when_used(
+    folder: Path, content: str | None, text: str
+) -> None:
     path = folder / "dataset_config/train_data_list.txt"
     path.unlink() if content is None else path.write_text(content)
     reader = YcbReader(folder, OBJECTS)
@@ -168,7 +170,7 @@ def test_an_invalid_list_is_named_when_used(folder: Path, content: str | None, t
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_missing_or_truncated_file_is_named(folder: Path, part: str) -> None:
+def test_a_missing_or_truncated_file_is_an_error(folder: Path, part: str) -> None:
     path = folder / f"{NAME}-{part}"
     content = path.read_bytes()
     for share in (0.0, 0.1, 0.5, 0.7):
@@ -186,7 +188,7 @@ def test_a_missing_or_truncated_file_is_named(folder: Path, part: str) -> None:
         ("depth", (64, 64, 3), rf"{NAME}-depth.png has shape \(64, 64, 3\)"),
     ],
 )
-def test_an_image_of_another_shape_is_named(
+def test_an_image_of_another_shape_is_an_error(
     folder: Path, part: str, shape: tuple[int, ...], text: str
 ) -> None:
     Image.fromarray(np.zeros(shape, np.uint8)).save(folder / f"{NAME}-{part}.png")
@@ -213,7 +215,7 @@ def test_a_turned_image_is_refused(folder: Path, part: str) -> None:
     refused(folder, f"{part}.png has an EXIF orientation")
 
 
-def test_a_missing_field_of_meta_mat_is_named(folder: Path) -> None:
+def test_a_missing_field_of_meta_mat_is_an_error(folder: Path) -> None:
     savemat(folder / f"{NAME}-meta.mat", {"poses": np.eye(3, 4)[..., None]})
     refused(folder, r"meta.mat lacks cls_indexes, factor_depth \(it has poses\)")
 
@@ -231,6 +233,6 @@ def test_a_missing_field_of_meta_mat_is_named(folder: Path) -> None:
         ({"factor_depth": np.nan}, "meta.mat: factor_depth is"),
     ],
 )
-def test_an_invalid_value_is_named(folder: Path, change: dict[str, Any], text: str) -> None:
+def test_an_invalid_value_is_an_error(folder: Path, change: dict[str, Any], text: str) -> None:
     write_ycb_frame(folder, NAME, **flat_scene() | change)
     refused(folder, text)

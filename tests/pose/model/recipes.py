@@ -1,4 +1,4 @@
-"""Weights and inputs from seeds alone: the recipe behind the recorded network numbers."""
+"""Weights and inputs from seeds, as in the recordings of the network."""
 
 import zlib
 from typing import Any

@@ -78,8 +78,8 @@ def test_imagenet_weights_come_from_torchvisions_file_alone(tmp_path: Path) -> N
         "cnn_ds_stages.1.3.bn2.running_var": "layer2.3.bn2.running_var",
         "cnn_ds_stages.2.1.0.downsample.0.weight": "layer4.0.downsample.0.weight",
     }
-    for own, name in pairs.items():
-        torch.testing.assert_close(ours[own], expected[name], rtol=0, atol=0)
+    for key, name in pairs.items():
+        torch.testing.assert_close(ours[key], expected[name], rtol=0, atol=0)
     torch.save({"conv1.weight": torch.zeros(1)}, file)
     with pytest.raises(UserError, match="is not a ResNet-34") as caught:
         load_backbone(net, str(file))

@@ -23,9 +23,9 @@ def _frame(class_ids: list[int], count: int = 40, noise: float = 0.001) -> Votes
     generator = torch.Generator().manual_seed(0)
     parts: list[Votes] = []
     for index, class_id in enumerate(class_ids):
-        place = _place(index)
-        points = place + (torch.rand(count, 3, generator=generator) - 0.5) * 0.05
-        target = model_points(OBJECTS, class_id)[:, None] + place
+        centre = centre_of(index)
+        points = centre + (torch.rand(count, 3, generator=generator) - 0.5) * 0.05
+        target = model_points(OBJECTS, class_id)[:, None] + centre
         offsets = points - target
         offsets += torch.randn(*offsets.shape, generator=generator) * noise
         labels = torch.full((count,), class_id)
@@ -38,12 +38,12 @@ def _frame(class_ids: list[int], count: int = 40, noise: float = 0.001) -> Votes
     )
 
 
-def _place(index: int) -> Tensor:
+def centre_of(index: int) -> Tensor:
     return torch.tensor([0.3 * index, 0.0, 0.8])
 
 
 def _assert_at(pose: ObjectPose, index: int, near: float = 2e-3) -> None:
-    np.testing.assert_allclose(pose.camera_from_object[:, 3], _place(index), atol=near)
+    np.testing.assert_allclose(pose.camera_from_object[:, 3], centre_of(index), atol=near)
     np.testing.assert_allclose(pose.camera_from_object[:, :3], np.eye(3), atol=0.05)
 
 
@@ -96,11 +96,11 @@ def test_wrongly_labelled_points_are_relabelled_or_filtered(
 def test_a_class_without_points_after_relabelling_is_unsolved() -> None:
     # Two points vote for the same centre, which is that of the first class.
     points, zeros = torch.full((2, 3), 0.8), torch.zeros(9, 2, 3)
-    kept, lost = frame_poses(points, torch.tensor([2, 19]), zeros[:1], zeros[1:], OBJECTS)
-    assert (kept.class_id, kept.solved, kept.votes) == (2, True, 2)
-    assert (lost.class_id, lost.solved, lost.votes) == (19, False, 0)
-    np.testing.assert_array_equal(lost.camera_from_object, np.eye(4)[:3])
-    np.testing.assert_array_equal(lost.keypoints, np.zeros((9, 3)))
+    solved, unsolved = frame_poses(points, torch.tensor([2, 19]), zeros[:1], zeros[1:], OBJECTS)
+    assert (solved.class_id, solved.solved, solved.votes) == (2, True, 2)
+    assert (unsolved.class_id, unsolved.solved, unsolved.votes) == (19, False, 0)
+    np.testing.assert_array_equal(unsolved.camera_from_object, np.eye(4)[:3])
+    np.testing.assert_array_equal(unsolved.keypoints, np.zeros((9, 3)))
 
 
 def test_the_only_object_of_a_dataset_is_reported_unsolved_without_points() -> None:
@@ -136,7 +136,7 @@ def _points(seed: int, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def test_an_exact_motion_is_found_for_every_set_of_a_batch() -> None:
+def test_a_batch_of_exact_motions_is_recovered() -> None:
     rotations = Rotation.random(4, rng=np.random.default_rng(0)).as_matrix()
     shifts, source = _points(1, (4, 3)), _points(2, (4, 9, 3))
     target = source @ rotations.transpose(0, 2, 1) + shifts[:, None]

@@ -1,4 +1,4 @@
-"""Poses of whole frames against those recorded from the original."""
+"""Poses of complete frames against those recorded from the original."""
 
 from typing import Any
 

@@ -47,10 +47,10 @@ def test_every_fit_is_that_of_the_definition(
 
 def test_tiles_smaller_than_the_points_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     votes = _votes(5, 2, 70, 0.1)
-    whole, members, _ = mean_shift(votes, bandwidth=BANDWIDTH)
+    untiled, members, _ = mean_shift(votes, bandwidth=BANDWIDTH)
     monkeypatch.setattr(meanshift, "_TILE_ON_CPU", 1000)
     tiled, tiled_members, _ = mean_shift(votes, bandwidth=BANDWIDTH)
-    torch.testing.assert_close(tiled, whole, atol=1e-10, rtol=0)
+    torch.testing.assert_close(tiled, untiled, atol=1e-10, rtol=0)
     assert torch.equal(tiled_members, members)
 
 
