@@ -39,6 +39,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest files first where several processes run tests."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
-    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    places = {TESTS / name: index for index, name in enumerate(LONGEST)}
     assert all(path.is_file() for path in places), "LONGEST names a missing file"
     items.sort(key=lambda item: places.get(item.path, len(places)))

@@ -14,7 +14,7 @@ FAULT = "FFREID_FAULT"
 """Environment variable: rank, step and fault; ignored after a restart."""
 FAULTS = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    # As a terminal does; torch starts the processes in sessions of their own.
+    # As a terminal does; torch starts each process in a new session.
     "Ctrl-C": lambda: os.killpg(os.getpgid(os.getppid()), signal.SIGINT),
 }
 
@@ -39,10 +39,10 @@ def _train_tiny_network() -> None:
     from tests.reid.command_line import Tiny
 
     model.NETWORKS["resnet50"] = cast(Any, Tiny)
-    words = os.environ.get(FAULT, "").split(maxsplit=2)
-    if not words or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+    fields = os.environ.get(FAULT, "").split(maxsplit=2)
+    if not fields or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         return
-    rank, at, fault = words
+    rank, at, fault = fields
     original = Trainer._step
 
     def step(trainer: Trainer, number: int, *rest: Any) -> Any:

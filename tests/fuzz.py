@@ -134,15 +134,15 @@ def truncate(content: bytes, random: RandomState) -> bytes:
 
 def flip_bits(content: bytes, random: RandomState, most: int = 8) -> bytes:
     changed = bytearray(content)
-    for place in random.randint(len(content), size=random.randint(1, most + 1)):
-        changed[place] ^= 1 << random.randint(8)
+    for position in random.randint(len(content), size=random.randint(1, most + 1)):
+        changed[position] ^= 1 << random.randint(8)
     return bytes(changed)
 
 
 def overwrite(content: bytes, random: RandomState) -> bytes:
-    place, count = random.randint(len(content)), random.randint(1, 100)
+    position, count = random.randint(len(content)), random.randint(1, 100)
     fill = [bytes(count), b"\xff" * count, random.bytes(count)][random.randint(3)]
-    return content[:place] + fill[: len(content) - place] + content[place + count :]
+    return content[:position] + fill[: len(content) - position] + content[position + count :]
 
 
 def move(content: bytes, random: RandomState) -> bytes:

@@ -47,20 +47,20 @@ class Tally:
     """Runs that reached their end after at least one kill."""
 
 
-def kill_often(train: Callable[[str], None], place: Path, *, count: int, seed: int = 0) -> Tally:
+def kill_often(train: Callable[[str], None], root: Path, *, count: int, seed: int = 0) -> Tally:
     """Kill runs `count` times, and resume each after every kill.
 
-    In a fork, `train` trains or resumes the run ``place/NAME``, given its name.
+    In a fork, ``train(NAME)`` trains or resumes the run ``root/NAME``.
 
     Raises:
-        Failure: a run ended with an error, or its result differs from that of ``place/whole``.
+        Failure: a run ended with an error, or its result differs from that of ``root/full``.
     """
     draw, tally = random.Random(seed), Tally()
     started = time.monotonic()
-    run(train, place / "whole", lambda: False)
+    run(train, root / "full", lambda: False)
     duration = time.monotonic() - started
     while sum(tally.kills) < count:
-        folder, killed = place / f"killed-{tally.finished + 1}", False
+        folder, killed = root / f"killed-{tally.finished + 1}", False
         while sum(tally.kills) < count:
             kind = sum(tally.kills) % 2
             aim = while_saving(folder, draw) if kind else at_any_moment(draw, duration)
@@ -71,7 +71,7 @@ def kill_often(train: Callable[[str], None], place: Path, *, count: int, seed: i
             tally.parts += bool(parts(folder))
             tally.steps.append(saved_step(folder))
         run(train, folder, lambda: False)
-        check_same(folder, place / "whole")
+        check_same(folder, root / "full")
         tally.finished += killed
         shutil.rmtree(folder)
     return tally
@@ -132,7 +132,7 @@ def run(train: Callable[[str], None], folder: Path, should_kill: Callable[[], bo
 
 
 def kill(pid: int) -> None:
-    """Kill the process and its group, which does not exist yet in its first moment."""
+    """Kill the process and its group; just after the fork there is no group yet."""
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
@@ -153,7 +153,7 @@ def _train_and_exit(work: Callable[[], None], log: Path) -> None:
 
 
 def begin_session(log: Path) -> None:
-    """Begin a session of its own, as a terminal does, and print to a file."""
+    """Start a new session, as a terminal does, and print to a file."""
     os.setsid()
     file = log.open("w", buffering=1)
     os.dup2(file.fileno(), 1)
@@ -174,7 +174,7 @@ def saved_step(folder: Path) -> int:
     return latest[1]["step"] if latest else 0
 
 
-def check_same(folder: Path, whole: Path) -> None:
+def check_same(folder: Path, reference: Path) -> None:
     """Compare the checkpoints and metrics of a run with those of an uninterrupted one.
 
     Raises:
@@ -183,14 +183,15 @@ def check_same(folder: Path, whole: Path) -> None:
     from ffreid.engine.checkpoints import io
     from tests.states import differences
 
-    files, expected = (sorted(path.name for path in place.iterdir()) for place in (folder, whole))
+    folders = (folder, reference)
+    files, expected = (sorted(path.name for path in each.iterdir()) for each in folders)
     if files != expected:
         raise Failure(f"{folder} contains {files}, not {expected}")
     for name in [name for name in files if name.endswith(".pth")]:
-        paths = differences(io.load(folder / name), io.load(whole / name))
+        paths = differences(io.load(folder / name), io.load(reference / name))
         if different := [path for path in paths if path.rpartition("/")[2] not in PER_RUN]:
             raise Failure(f"{folder / name} differs in {len(different)} values: {different[:5]}")
-    rows, expected_rows = metrics(folder), metrics(whole)
+    rows, expected_rows = metrics(folder), metrics(reference)
     if rows != expected_rows:
         raise Failure(f"{folder}/metrics.jsonl has {rows}, not {expected_rows}")
 
@@ -198,13 +199,15 @@ def check_same(folder: Path, whole: Path) -> None:
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """Training and validation results in metrics.jsonl, without times."""
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
-    kept = ("train/", "validation/", "validation-ema/")
-    named = [(row["step"], {key: row[key] for key in row if key.startswith(kept)}) for row in rows]
-    return [{"step": step} | values for step, values in named if values]
+    prefixes = ("train/", "validation/", "validation-ema/")
+    results = [{key: row[key] for key in row if key.startswith(prefixes)} for row in rows]
+    return [
+        {"step": row["step"]} | values for row, values in zip(rows, results, strict=True) if values
+    ]
 
 
-def command(dataset: str, place: Path, tag: str) -> str:
-    """Command line that trains or resumes a run on the toy data in ``place/toy``."""
+def command(dataset: str, folder: Path, tag: str) -> str:
+    """Command line that trains or resumes a run on the toy data in ``folder/toy``."""
     from tests.pose.test_runs import SETTINGS as POSE
     from tests.reid.command_line import SETTINGS as REID
 
@@ -212,34 +215,34 @@ def command(dataset: str, place: Path, tag: str) -> str:
         "toy-pose": f"{POSE} DATA.WORKERS 1 TRAIN.STEPS 6 TRAIN.EVAL_POSES false",
         "toy-reid": f"{REID} DATA.NUM_WORKERS 1 TRAIN.MAX_EPOCH 3",
     }[dataset]
-    flags = f"--dataset {dataset} --root {shlex.quote(str(place / 'toy'))}"
-    flags += f" --output {shlex.quote(str(place))} --tag {tag} --resume auto"
+    flags = f"--dataset {dataset} --root {shlex.quote(str(folder / 'toy'))}"
+    flags += f" --output {shlex.quote(str(folder))} --tag {tag} --resume auto"
     return f"train {flags} {settings} {SAVES}"
 
 
-def make_data(dataset: str, place: Path) -> None:
-    """Make the toy data in ``place/toy``."""
+def make_data(dataset: str, folder: Path) -> None:
+    """Generate the toy data in ``folder/toy``."""
     from tests.makers import toy_folder
     from tests.pose.test_runs import FRAMES, HEIGHT, TEST_FRAMES, WIDTH
     from tests.reid.command_line import make_toy_data
 
     if dataset == "toy-reid":
-        make_toy_data(place / "toy")
+        make_toy_data(folder / "toy")
         return
     sizes = {"frames": FRAMES, "test_frames": TEST_FRAMES, "height": HEIGHT, "width": WIDTH}
-    toy_folder(place, synthetic=0, **sizes)
+    toy_folder(folder, synthetic=0, **sizes)
 
 
-def kill_training(dataset: str, place: Path, *, count: int, seed: int) -> Tally:
+def kill_training(dataset: str, folder: Path, *, count: int, seed: int) -> Tally:
     """Kill runs of a toy dataset that are started through the command line."""
     from ffreid.cli import main as ffreid
 
-    (place / dataset).mkdir(parents=True)
+    (folder / dataset).mkdir(parents=True)
     # In a fork: the threads that it starts must not exist in this process, which forks others.
-    run(lambda _: make_data(dataset, place), place / "data", lambda: False)
+    run(lambda _: make_data(dataset, folder), folder / "data", lambda: False)
     return kill_often(
-        lambda name: ffreid(shlex.split(command(dataset, place, name))),
-        place / dataset,
+        lambda name: ffreid(shlex.split(command(dataset, folder, name))),
+        folder / dataset,
         count=count,
         seed=seed,
     )

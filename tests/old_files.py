@@ -50,10 +50,10 @@ def cal(
 
 def memory_bank(count: int, features: int) -> dict[str, Tensor]:
     """The state of the clothes memory, half of which is filled."""
-    seen = torch.arange(count) < count // 2
+    filled = torch.arange(count) < count // 2
     return {
-        "feature_memory": torch.ones(count, features) * seen.unsqueeze(1),
-        "label_memory": torch.where(seen, torch.arange(count), -1),
+        "feature_memory": torch.ones(count, features) * filled.unsqueeze(1),
+        "label_memory": torch.where(filled, torch.arange(count), -1),
     }
 
 
@@ -82,7 +82,7 @@ def adam(parameters: Iterable[Tensor]) -> dict[str, Any]:
 
     All moments are views of one vector, so that the file is small.
     """
-    known = {140_000_000_000_000 + 88 * place: value for place, value in enumerate(parameters)}
+    known = {140_000_000_000_000 + 88 * index: value for index, value in enumerate(parameters)}
     means, squares = (
         views_of_one_vector(list(known.values()), start=start, step=1e-9) for start in (-1e-3, 1e-6)
     )

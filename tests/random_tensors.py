@@ -37,12 +37,12 @@ def random_tensors(
             tensors[spec.name] = torch.randn(shape, generator=draw, dtype=spec.dtype)
         elif spec.dtype.is_floating_point:
             low, high = bounds
-            drawn = torch.rand(shape, generator=draw, dtype=spec.dtype)
-            tensors[spec.name] = low + (high - low) * drawn
+            values = torch.rand(shape, generator=draw, dtype=spec.dtype)
+            tensors[spec.name] = low + (high - low) * values
         else:
-            drawn = torch.randint(*bounds, shape, generator=draw)
-            drawn.view(-1)[-1] = bounds[1] - 1  # the largest index counts most
-            tensors[spec.name] = drawn.to(spec.dtype)
+            values = torch.randint(*bounds, shape, generator=draw)
+            values.view(-1)[-1] = bounds[1] - 1  # the largest index counts most
+            tensors[spec.name] = values.to(spec.dtype)
     return tensors
 
 

@@ -1,4 +1,4 @@
-"""A mistake is two lines and exit code 2; looking at the command line imports nothing heavy."""
+"""User errors are two lines with exit code 2; parsing imports no heavy packages."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def exit_code(command: str) -> int:
 
 
 def mistake(capsys: pytest.CaptureFixture[str], command: str) -> tuple[str, str]:
-    """Error and hint of a command that fails because of a mistake in it."""
+    """Error and hint of a command that fails with exit code 2."""
     assert exit_code(command) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -78,7 +78,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("command", "error", "hint"), MISTAKES)
-def test_a_mistake_on_the_command_line_is_two_lines(
+def test_an_error_on_the_command_line_is_two_lines(
     capsys: pytest.CaptureFixture[str], command: str, error: str, hint: str
 ) -> None:
     lines = mistake(capsys, command)
@@ -105,7 +105,7 @@ print(sorted(heavy & {{"torch", "torchvision", "scipy", "cv2", "PIL"}}))
 """
 
 
-def test_the_package_mistakes_and_configurations_import_nothing_heavy() -> None:
+def test_errors_and_configurations_import_no_heavy_packages() -> None:
     command = [sys.executable, "-c", LIGHT]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -149,7 +149,7 @@ def test_negative_numbers_are_values_for_a_conversion(
         (f"{EVAL} --output {{0}}", "no checkpoint in {0}/toy-pose/default", "--checkpoint FILE"),
     ],
 )
-def test_a_file_or_folder_that_does_not_fit_is_named(
+def test_an_unsuitable_file_or_folder_is_an_error(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     data: Path,
@@ -160,9 +160,9 @@ def test_a_file_or_folder_that_does_not_fit_is_named(
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.pth").write_bytes(b"<html>")
     io.save(tmp_path / "resnet.pth", {"conv1.weight": torch.zeros(1)})
-    words = command.format(tmp_path)
-    words += "" if "--root" in words else f" --root {data} {TOY}"
-    lines = mistake(capsys, words)
+    text = command.format(tmp_path)
+    text += "" if "--root" in text else f" --root {data} {TOY}"
+    lines = mistake(capsys, text)
     assert error.format(tmp_path) in lines[0]
     assert hint in lines[1]
     assert "weights_only" not in "".join(lines)
@@ -293,7 +293,7 @@ def test_help_and_version_are_printed_on_stdout(capsys: pytest.CaptureFixture[st
     assert err == "error: no command\nhint: see ffreid --help\n"
 
 
-def test_ground_truth_labels_find_the_toy_objects(
+def test_ground_truth_labels_give_exact_poses(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path
 ) -> None:
     copy = tmp_path / "copy.json"

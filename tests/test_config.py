@@ -1,4 +1,4 @@
-"""Settings are merged by type, and every mistake names its source and what to type."""
+"""Settings are merged by type; errors give their source and a valid example."""
 
 import time
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_a_value_of_another_type_is_refused_with_an_example_that_works(
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("typed", "expected"),
     [
         ("TRAIN.BACH", "TRAIN.BATCH"),
         ("train.batch", "TRAIN.BATCH"),
@@ -105,23 +105,25 @@ def test_a_value_of_another_type_is_refused_with_an_example_that_works(
         ("TRAIN.NESTED.DEP", "TRAIN.NESTED.DEEP"),
     ],
 )
-def test_a_mistyped_key_brings_a_suggestion(typed: str, meant: str) -> None:
+def test_a_mistyped_key_has_a_suggestion(typed: str, expected: str) -> None:
     with pytest.raises(UserError, match=f"unknown key {typed} on the command line") as caught:
         merged(typed, "1")
-    assert caught.value.hint == f"did you mean {meant}? (now {config.lookup(tree(), meant)!r})"
+    assert (
+        caught.value.hint == f"did you mean {expected}? (now {config.lookup(tree(), expected)!r})"
+    )
 
 
 @pytest.mark.parametrize("key", ["TRAIN", "TRAIN.BATCH.SIZE", "XYZZY", "", "."])
-def test_what_is_no_setting_is_refused(key: str) -> None:
+def test_an_unknown_key_is_refused(key: str) -> None:
     with pytest.raises(UserError, match="unknown key"):
         merged(key, "1")
 
 
-def test_of_repeated_keys_the_last_counts() -> None:
+def test_the_last_of_repeated_keys_is_used() -> None:
     assert merged("SEED", "1", "SEED", "2").SEED == 2
 
 
-def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
+def test_a_file_changes_only_its_keys(tmp_path: Path) -> None:
     cfg = from_file(tmp_path, "TRAIN:\n  LR: 1e-2\n  NESTED: {DEEP: 5}\nFRAMES: a\nSTEPS: 7\n")
     assert (cfg.TRAIN.LR, cfg.TRAIN.NESTED.DEEP, cfg.FRAMES, cfg.STEPS) == (0.01, 5, ["a"], [7])
     assert (cfg.TRAIN.BATCH, cfg.SEED) == (8, 0)
@@ -152,7 +154,7 @@ def test_a_file_without_values_changes_nothing(tmp_path: Path, text: str) -> Non
         ("STEPS: [20, x]\n", "STEPS is .* in "),
     ],
 )
-def test_a_bad_file_is_named(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_an_invalid_file_is_an_error(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         from_file(tmp_path, text)
     assert "recipe.yaml" in caught.value.message
@@ -165,7 +167,7 @@ def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
     assert "--cfg" in caught.value.hint
 
 
-def test_choices_and_least_values_are_checked() -> None:
+def test_choices_and_minima_are_checked() -> None:
     config.check_choices(tree(), {"NAME": ("default", "other")})
     with pytest.raises(UserError, match="NAME is 'default'") as caught:
         config.check_choices(tree(), {"NAME": ("a", "b")})
@@ -175,7 +177,7 @@ def test_choices_and_least_values_are_checked() -> None:
         config.check_least(tree(), {"TRAIN.BATCH": 9})
 
 
-def test_differing_names_the_keys_that_two_configurations_share_and_set_otherwise() -> None:
+def test_differing_lists_shared_keys_with_other_values() -> None:
     earlier, now = CfgNode({"A": {"B": 1, "C": 2}}), CfgNode({"A": {"B": 5, "D": 2}})
     assert config.differing(now, earlier.dump()) == [("A.B", 1, 5)]
 

@@ -38,7 +38,12 @@ TRAIN_ON_TOYS = [f"ffreid train --dataset {name}" for name in SMALL]
 REPOSITORY_FOLDERS = ("ffreid/", "tests/", "configs/", ".ci/")
 OTHER_FLAGS = ("-m", "-n", "--signal")
 """Of Python, pytest and SLURM."""
-NOT_HERE = ("configs/default_img.py", "gen_obj_info.py", "my_cool_root", "configs/reid/mini.yaml")
+NOT_IN_REPOSITORY = (
+    "configs/default_img.py",
+    "gen_obj_info.py",
+    "my_cool_root",
+    "configs/reid/mini.yaml",
+)
 
 
 EACH_DOC = pytest.mark.parametrize("doc", DOCS, ids=lambda doc: str(doc.relative_to(ROOT)))
@@ -62,8 +67,8 @@ def shell_commands() -> list[str]:
     """Each command of the ``sh`` blocks once, without comments."""
     text = "\n".join(block for doc in DOCS for block in blocks(doc, "sh"))
     parts = re.split(r" && |\n", text.replace("\\\n", " "))
-    words = (shlex.join(shlex.split(part, comments=True)) for part in parts)
-    return list(dict.fromkeys(filter(None, words)))
+    commands = (shlex.join(shlex.split(part, comments=True)) for part in parts)
+    return list(dict.fromkeys(filter(None, commands)))
 
 
 def examples() -> list[Any]:
@@ -82,14 +87,14 @@ def transcripts() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    monkeypatch.chdir(place)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
+    monkeypatch.chdir(workspace)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working folder with a short run of each toy and the files that the commands name."""
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a short run on each toy dataset and the files in the commands."""
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -108,14 +113,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def run_ffreid(words: list[str]) -> None:
+def run_ffreid(args: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(words)
-    assert ended.value.code in (0, None), f"exit code {ended.value.code}: ffreid {words}"
+        cli.main(args)
+    assert ended.value.code in (0, None), f"exit code {ended.value.code}: ffreid {args}"
 
 
 def only_parse(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let the command line parse and check everything, but start nothing; give what it reached."""
+    """Replace what commands start by recording; return the names of the started functions."""
     reached: list[str] = []
 
     def record(module: str, name: str, result: Any = 0) -> None:
@@ -136,23 +141,23 @@ def only_parse(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.usefixtures("_clean_environment")
 @pytest.mark.parametrize("command", shell_commands())
-def test_a_command_runs(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = shlex.split(command)
-    match words:
+def test_a_command_runs(command: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = shlex.split(command)
+    match args:
         case ["ffreid", *_] if command in TRAIN_ON_TOYS:
-            assert (place / "runs" / words[-1] / "default/best.pth").is_file()
+            assert (workspace / "runs" / args[-1] / "default/best.pth").is_file()
         case ["ffreid" | ".venv/bin/ffreid", *arguments]:
-            check_ffreid(arguments, place, monkeypatch)
+            check_ffreid(arguments, workspace, monkeypatch)
         case ["torchrun", *arguments]:
             parsed = get_args_parser().parse_args(arguments)
             assert (parsed.module, parsed.training_script) == (True, "ffreid")
-            check_ffreid(parsed.training_script_args, place, monkeypatch)
+            check_ffreid(parsed.training_script_args, workspace, monkeypatch)
         case ["python", "-m", module, *arguments]:
             spec = importlib.util.find_spec(module)
             assert spec is not None
             assert spec.origin is not None
             code = Path(spec.origin).read_text()
-            assert all(word in code for word in arguments if word.startswith("-"))
+            assert all(flag in code for flag in arguments if flag.startswith("-"))
         case ["bash" | "pytest", path, *_]:
             assert (ROOT / path).exists()
         case ["pip" | ".venv/bin/pip", "install", "-e", package]:
@@ -162,15 +167,15 @@ def test_a_command_runs(command: str, place: Path, monkeypatch: pytest.MonkeyPat
             assert command in ("python3 -m venv .venv", ". .venv/bin/activate")
 
 
-def check_ffreid(arguments: list[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a command on toy data; check all of one that needs real data, but start nothing."""
-    arguments = [re.sub(r"^/data", str(place / "data"), word) for word in arguments]
+def check_ffreid(arguments: list[str], workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command on toy data; only parse and check a command on real data."""
+    arguments = [re.sub(r"^/data", str(workspace / "data"), each) for each in arguments]
     if ">" in arguments:
         arguments = arguments[: arguments.index(">")]
-    on_toys = [name for name in SMALL if name in arguments]
+    toys = [name for name in SMALL if name in arguments]
     reached: list[str] | None = None
-    if on_toys:
-        arguments += SMALL[on_toys[0]]
+    if toys:
+        arguments += SMALL[toys[0]]
     elif arguments[0] not in ("convert-ckpt", "migrate", "runs"):
         reached = only_parse(monkeypatch)
     run_ffreid(arguments)
@@ -179,7 +184,7 @@ def check_ffreid(arguments: list[str], place: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("_clean_environment")
 @pytest.mark.parametrize(("command", "output"), transcripts())
-def test_a_command_prints_what_is_shown(
+def test_a_command_prints_the_documented_output(
     command: str, output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -189,7 +194,7 @@ def test_a_command_prints_what_is_shown(
 
 
 @pytest.mark.parametrize("code", examples())
-def test_an_example_prints_what_its_comments_say(code: str) -> None:
+def test_an_example_prints_the_values_in_its_comments(code: str) -> None:
     names: dict[str, Any] = {}
     with redirect_stdout(io.StringIO()) as printed:
         exec(compile(code, "README.md", "exec"), names)
@@ -226,7 +231,7 @@ def test_the_readme_is_short_and_every_file_has_examples_that_are_tested() -> No
 
 
 @EACH_DOC
-def test_links_lead_somewhere(doc: Path) -> None:
+def test_links_exist(doc: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(doc)):
         if target.startswith("https://"):
             continue
@@ -248,7 +253,7 @@ def test_paths_of_the_repository_exist(doc: Path) -> None:
     for span in code_spans(doc):
         path = re.sub(r"<\w+>", "*", span)
         is_path = path.startswith(REPOSITORY_FOLDERS) or path.endswith(".py")
-        if is_path and re.fullmatch(r"[\w./*-]+", path) and span not in NOT_HERE:
+        if is_path and re.fullmatch(r"[\w./*-]+", path) and span not in NOT_IN_REPOSITORY:
             folders = (ROOT, doc.parent, ROOT / "tests", ROOT / "ffreid/pose")
             assert any(list(folder.glob(path)) for folder in folders), span
 
@@ -261,8 +266,8 @@ def test_settings_and_flags_exist(doc: Path) -> None:
         for key in re.findall(r"\b[A-Z][A-Z0-9_]*(?:\.[A-Z][A-Z0-9_]*)+\b", span):
             assert key in settings, span
         for flag in re.findall(r"(?:^|(?<=\s))--?[a-zA-Z][\w-]*", span):
-            of_others = flag in (*OTHER_FLAGS, *flags_of_the_originals())
-            assert flag in flags() or of_others, span
+            is_foreign = flag in (*OTHER_FLAGS, *flags_of_the_originals())
+            assert flag in flags() or is_foreign, span
 
 
 @cache
@@ -275,9 +280,9 @@ def flags() -> set[str]:
 
 @cache
 def flags_of_the_originals() -> set[str]:
-    """All words that `ffreid migrate` knows, as flags."""
+    """All names in `ffreid migrate`, as flags."""
     code = " ".join(path.read_text() for path in (ROOT / "ffreid/migrate").glob("*.py"))
-    return {dash + word for word in re.findall(r"\w+", code) for dash in ("-", "--")}
+    return {dash + name for name in re.findall(r"\w+", code) for dash in ("-", "--")}
 
 
 @EACH_DOC
@@ -286,7 +291,7 @@ def test_names_of_the_code_exist(doc: Path) -> None:
         if re.fullmatch(r"ffreid(\.\w+)+", span):
             assert resolve(span) is not None, span
         elif re.fullmatch(r"[a-zA-Z]\w*_\w+|[A-Z]\w*[a-z]\w*", span):
-            assert span in NOT_HERE or re.search(rf"\b{span}\b", source_code()), span
+            assert span in NOT_IN_REPOSITORY or re.search(rf"\b{span}\b", source_code()), span
     located = re.findall(r"((?:`\w+`(?:, | and | or )?)+) in\s+`([\w/]+\.py)`", prose(doc))
     for names, path in located:
         for name in re.findall(r"`(\w+)`", names):

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they refuse."""
+"""Options that several commands share, and their errors."""
 
 import os
 from pathlib import Path
@@ -15,21 +15,21 @@ def _devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seen"), [(None, "7"), ("0", "0"), ("0,1", "0,1"), (" 2, 3 ,", "2,3")]
+    ("devices", "visible"), [(None, "7"), ("0", "0"), ("0,1", "0,1"), (" 2, 3 ,", "2,3")]
 )
-def test_only_the_named_devices_are_visible(given: str | None, seen: str) -> None:
-    flags.choose_devices(given)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+def test_only_selected_devices_are_visible(devices: str | None, visible: str) -> None:
+    flags.choose_devices(devices)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
 
 
-@pytest.mark.parametrize("given", ["cuda:0", "0;1", "-1", "a", "", ","])
-def test_anything_but_a_list_of_devices_is_refused(given: str) -> None:
+@pytest.mark.parametrize("devices", ["cuda:0", "0;1", "-1", "a", "", ","])
+def test_an_invalid_list_of_devices_is_refused(devices: str) -> None:
     with pytest.raises(UserError, match="is not a list of devices"):
-        flags.choose_devices(given)
+        flags.choose_devices(devices)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
 
 
-def test_several_devices_for_one_process_are_explained(
+def test_several_devices_for_one_process_have_a_note(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags.choose_devices("0,1", several="add --gpus {count}")
@@ -54,7 +54,7 @@ def test_an_option_of_the_other_task_is_refused(task: str, option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "given", "error"),
+    ("task", "names", "error"),
     [
         ("pose", "--predictions --checkpoint", "--checkpoint has no effect with --predictions"),
         ("pose", "--predictions --test-gt", "--test-gt has no effect with --predictions"),
@@ -74,8 +74,8 @@ def test_an_option_of_the_other_task_is_refused(task: str, option: str) -> None:
         ("pose", "--test-gt --pictures", ""),
     ],
 )
-def test_options_without_effect_are_refused(task: str, given: str, error: str) -> None:
-    options = dict.fromkeys(given.split(), Path("x"))
+def test_options_without_effect_are_refused(task: str, names: str, error: str) -> None:
+    options = dict.fromkeys(names.split(), Path("x"))
     if not error:
         flags.check_options(task, "mine", options)
         return
@@ -84,10 +84,10 @@ def test_options_without_effect_are_refused(task: str, given: str, error: str) -
     assert caught.value.hint == f"remove {error.partition(' ')[0]}"
 
 
-def test_a_named_file_must_exist(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     flags.check_file(None, "checkpoint", "best.pth")
-    (tmp_path / "there.pth").touch()
-    flags.check_file(tmp_path / "there.pth", "checkpoint", "best.pth")
+    (tmp_path / "valid.pth").touch()
+    flags.check_file(tmp_path / "valid.pth", "checkpoint", "best.pth")
     with pytest.raises(UserError, match=f"{tmp_path}: it is a folder"):
         flags.check_file(tmp_path, "checkpoint", "best.pth")
 
@@ -131,14 +131,14 @@ def test_contradicting_options_of_precision_are_refused(amp: bool, level: str, e
 
 
 @pytest.mark.parametrize(
-    ("words", "error"),
+    ("text", "error"),
     [
         ("MODEL.POOLING.NAME", "MODEL.POOLING.NAME has no value"),
         ("b.pth c.pth", "b.pth is not a setting, and there can be only one output file"),
     ],
 )
-def test_arguments_after_a_file_must_be_pairs(words: str, error: str) -> None:
+def test_arguments_after_a_file_must_be_pairs(text: str, error: str) -> None:
     for valid in ("", "new.pth", "A.B 1", "new.pth A.B 1"):
         flags.check_pairs_after_file(valid.split())
     with pytest.raises(UserError, match=error):
-        flags.check_pairs_after_file(words.split())
+        flags.check_pairs_after_file(text.split())

@@ -78,7 +78,7 @@ ffreid() { printf '%s\\n' "$@"; }
 
 
 @pytest.fixture(autouse=True)
-def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
@@ -86,14 +86,14 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def old_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """FFB6D's folder, with ``datasets`` in it, and checkpoints."""
-    place = tmp_path_factory.mktemp("ffb6d")
-    (place / "datasets/ycb").mkdir(parents=True)
-    toy_folder(place).rename(place / "datasets/ycb/YCB_Video_Dataset")
-    linemod_folder(place / "datasets/linemod")
-    for path in (place / BEST.replace("<logs>", "logs"), place / "model.pth.tar"):
+    folder = tmp_path_factory.mktemp("ffb6d")
+    (folder / "datasets/ycb").mkdir(parents=True)
+    toy_folder(folder).rename(folder / "datasets/ycb/YCB_Video_Dataset")
+    linemod_folder(folder / "datasets/linemod")
+    for path in (folder / BEST.replace("<logs>", "logs"), folder / "model.pth.tar"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"weights")
-    return place
+    return folder
 
 
 @pytest.fixture
@@ -106,10 +106,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, CfgNode, Any]]:
             (action, cfg, tasks.modules(cfg.TASK).sources.open_source(cfg))
         )
 
-    def run_once(count: int, words: list[str]) -> int:
+    def run_once(count: int, args: list[str]) -> int:
         runs.append((f"{count} processes", CfgNode(), None))
-        place = words.index("--gpus")
-        return run(words[:place] + words[place + 2 :])
+        index = args.index("--gpus")
+        return run(args[:index] + args[index + 2 :])
 
     monkeypatch.setattr(runner, "train", record("train"))
     monkeypatch.setattr(runner, "evaluate", record("eval"))
@@ -118,29 +118,29 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, CfgNode, Any]]:
     return runs
 
 
-def run(words: list[str]) -> int:
+def run(args: list[str]) -> int:
     with pytest.raises(SystemExit) as caught, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["ffreid", *words])
-        main(words)
+        patch.setattr(sys, "argv", ["ffreid", *args])
+        main(args)
     assert isinstance(caught.value.code, int)
     return caught.value.code
 
 
 def expanded_by_shell(command: str) -> list[str]:
-    """The arguments that ffreid gets when a shell runs the printed command."""
+    """The arguments of ffreid when a shell runs the printed command."""
     script = SHELL + command.replace("<logs>", "logs")
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
 def note_on(command: str, start: str) -> str:
-    """The one note of a migration that starts so."""
+    """The only note of a migration with this start."""
     (note,) = [note for note in migrate.migrate(command).notes if note.startswith(start)]
     return note
 
 
 @pytest.mark.parametrize("old", PUBLISHED)
-def test_every_published_command_is_translated_and_runs_on_the_old_data(
+def test_published_commands_are_translated_and_run_on_the_old_data(
     old: str,
     old_folder: Path,
     tmp_path: Path,
@@ -150,14 +150,14 @@ def test_every_published_command_is_translated_and_runs_on_the_old_data(
     assert migrate.migrate(old).command == PUBLISHED[old]
     monkeypatch.chdir(old_folder)
     root = "" if old in FFB6D else f" --root '{tmp_path}'"
-    words = expanded_by_shell(migrate.migrate(old + root).command)
+    args = expanded_by_shell(migrate.migrate(old + root).command)
     if root:
-        dataset_trees.build(words[2], tmp_path)
-    assert run(words) == 0
+        dataset_trees.build(args[2], tmp_path)
+    assert run(args) == 0
     action, cfg, source = opened[-1]
-    assert (action, cfg.DATASET) == (words[0], words[2])
-    launched = [f"{words[words.index('--gpus') + 1]} processes"] if "--gpus" in words else []
-    assert [action for action, *_ in opened] == [*launched, words[0]]
+    assert (action, cfg.DATASET) == (args[0], args[2])
+    launched = [f"{args[args.index('--gpus') + 1]} processes"] if "--gpus" in args else []
+    assert [action for action, *_ in opened] == [*launched, args[0]]
     if cfg.TASK == "pose":
         assert source.reader.read(source.reader.test_names[0]).rgb.shape == (96, 128, 3)
     else:
@@ -183,7 +183,7 @@ def test_every_published_command_is_translated_and_runs_on_the_old_data(
         (["test_pose", "test"], "ffreid eval"),
     ],
 )
-def test_flags_without_successor_are_removed_with_a_note(flags: list[str], part: str) -> None:
+def test_obsolete_flags_are_removed_with_a_note(flags: list[str], part: str) -> None:
     for dashes in ("-", "--"):
         old = " ".join([f"{EIGHT}train_lm.py --cls ape", *(dashes + flag for flag in flags)])
         assert migrate.migrate(old).command == f"ffreid train {APE} --gpus 8"
@@ -191,7 +191,7 @@ def test_flags_without_successor_are_removed_with_a_note(flags: list[str], part:
 
 
 @pytest.mark.parametrize(
-    ("flag", "words"),
+    ("flag", "setting"),
     [
         ("-weight_decay 1e-4", "TRAIN.WEIGHT_DECAY 1e-4"),
         ("--deterministic", "--deterministic"),
@@ -205,9 +205,9 @@ def test_flags_without_successor_are_removed_with_a_note(flags: list[str], part:
         ("--opt O2", "--amp"),
     ],
 )
-def test_a_flag_with_successor_keeps_its_value(flag: str, words: str) -> None:
+def test_translated_flags_keep_their_values(flag: str, setting: str) -> None:
     command = migrate.migrate(f"{EIGHT}train_ycb.py --gpus 8 {flag}").command
-    assert words in command
+    assert setting in command
     assert command.startswith(f"ffreid train {YCB}")
 
 
@@ -272,7 +272,7 @@ def test_changes_are_noted(old: str, start: str, part: str) -> None:
     assert part in note_on(old, start)
 
 
-def test_a_modified_recipe_is_kept(tmp_path: Path) -> None:
+def test_a_modified_recipe_is_still_used(tmp_path: Path) -> None:
     file = tmp_path / "configs/res50_cels_cal.yaml"
     file.parent.mkdir()
     file.write_text("LOSS:\n  CLA_LOSS: crossentropylabelsmooth\nTAG: res50-cels-cal\n")
@@ -317,8 +317,8 @@ def test_a_script_is_migrated_line_by_line(
         f"  {ONE}train_lm.py \\\n --gpu '0' --cls $cls {EVALUATED} # -debug\npython other.py\n"
         "python train_lm.py --cls\n"
     )
-    for words in ([str(file)], ["bash", str(file)]):
-        migrate.print_migration(words)
+    for args in ([str(file)], ["bash", str(file)]):
+        migrate.print_migration(args)
         lines = capsys.readouterr().out.splitlines()
         assert lines[:3] == file.read_text().splitlines()[:3]
         assert lines[3] == f"  ffreid eval {ANY} --checkpoint $tst_mdl --gpu 0 # -debug"

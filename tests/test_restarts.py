@@ -59,7 +59,7 @@ def test_a_run_reaches_the_same_end_after_ctrl_c_and_a_killed_process(tmp_path: 
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     ranks = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
     log, runs = tmp_path / "log", tmp_path / "toy-reid"
-    assert run(log, line("train", tmp_path, "whole", more=TEN_STEPS), *ranks) == [0, 0]
+    assert run(log, line("train", tmp_path, "full", more=TEN_STEPS), *ranks) == [0, 0]
 
     folder, train = runs / "stopped", line("train", tmp_path, "stopped", more=TEN_STEPS)
     assert run(log, f"{train} --gpus 2", {FAULT: "0 3 Ctrl-C"}) == [130]
@@ -74,7 +74,7 @@ def test_a_run_reaches_the_same_end_after_ctrl_c_and_a_killed_process(tmp_path: 
     assert errors == ["error: process 0 of 2: process 1 of 2 died"]
     assert [one.rpartition(", ")[2] for one in resumed] == ["step 3", "step 6"]
     assert (run_state.read(folder) or {})["state"] == "finished"
-    check_same(folder, runs / "whole")
+    check_same(folder, runs / "full")
 
 
 def restarted_by_torchrun(command: str, fault: str) -> tuple[list[str], list[str]]:

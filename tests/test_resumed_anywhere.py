@@ -62,16 +62,16 @@ def test_a_run_resumed_after_every_step_ends_bitwise_the_same(
     cfg = compose(
         dataset, root=tmp_path, output=tmp_path, pairs=[*pairs, "MODEL.BACKBONE", "random"]
     )
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    trained(cfg, whole)
+    uninterrupted, cut = tmp_path / "full", tmp_path / "cut"
+    trained(cfg, uninterrupted)
     trained(cfg, cut, stop_at=1)
     for step in range(1, STEPS):
         state = deepcopy(saved[cut / "last.pth"])
         assert state["step"] == step
         trained(cfg, cut, state, step + 1)
-    names = {path.name for path in saved if path.parent == whole}
+    names = {path.name for path in saved if path.parent == uninterrupted}
     assert names >= {"last.pth", "best.pth"}
     for name in names:
-        one, other = without_clocks(saved[cut / name]), without_clocks(saved[whole / name])
+        one, other = without_clocks(saved[cut / name]), without_clocks(saved[uninterrupted / name])
         assert differences(one, other) == []
     assert saved[cut / "last.pth"]["step"] == STEPS

@@ -96,17 +96,17 @@ def test_a_run_resumed_after_every_step_ends_bitwise_the_same(
     tmp_path: Path, settings: str
 ) -> None:
     pairs = ["TRAIN.KEEP_EVERY", "1", *settings.split()]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    expected = trained(whole, *pairs)
+    full, cut = tmp_path / "full", tmp_path / "cut"
+    expected = trained(full, *pairs)
     trainer(cut, *pairs).fit(1)
     for step in range(1, 6):
         run = trainer(cut, *pairs, resume=True)
         assert run.start == step
         run.fit(step + 1)
     assert_same(io.load(cut / "last.pth"), expected)
-    assert curve(cut) == curve(whole)
-    assert (cut / "log_train.log").read_text() == (whole / "log_train.log").read_text() != ""
-    best = [io.load(folder / "best.pth") for folder in (cut, whole)]
+    assert curve(cut) == curve(full)
+    assert (cut / "log_train.log").read_text() == (full / "log_train.log").read_text() != ""
+    best = [io.load(folder / "best.pth") for folder in (cut, full)]
     assert differences(best[0]["parts"], best[1]["parts"]) == []
 
 
@@ -115,21 +115,21 @@ def test_a_run_resumed_after_every_step_ends_bitwise_the_same(
 def test_micro_batches_train_as_the_complete_batch(tmp_path: Path, parts: str, single: str) -> None:
     """Of two, the first holds two batch-norm groups and the second one."""
     pairs = ("TRAIN.PRECISION", "fp64", "MODEL.SINGLE", single)
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    expected = trained(whole, *pairs)
+    full, cut = tmp_path / "full", tmp_path / "cut"
+    expected = trained(full, *pairs)
     actual = trained(cut, *pairs, "TRAIN.ACCUMULATE", parts)
     for part, tensors in expected["parts"].items():
         for key, value in tensors.items():
             # Adam divides gradients near zero, as of a bias before batch norm, by themselves.
             torch.testing.assert_close(actual["parts"][part][key], value, rtol=1e-6, atol=1e-7)
-    assert curve(cut) == pytest.approx(curve(whole), rel=1e-10)
+    assert curve(cut) == pytest.approx(curve(full), rel=1e-10)
     trained(tmp_path / "ungrouped", *pairs, "TRAIN.GROUPS", "1")
-    assert curve(tmp_path / "ungrouped")[0] != pytest.approx(curve(whole)[0], rel=1e-3)
+    assert curve(tmp_path / "ungrouped")[0] != pytest.approx(curve(full)[0], rel=1e-3)
 
 
 def assert_resumes(folder: Path, *pairs: str) -> None:
     """Compare the resumed run's end with that of an uninterrupted run."""
-    expected = trained(folder.parent / "whole", *pairs)
+    expected = trained(folder.parent / "full", *pairs)
     assert_same(trained(folder, *pairs, resume=True), expected)
 
 

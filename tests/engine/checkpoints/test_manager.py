@@ -241,13 +241,13 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_state(tmp_path: Path) -> No
 
 
 def test_a_run_with_another_end_is_detected(tmp_path: Path) -> None:
-    for name in ("whole", "same", "other"):
+    for name in ("full", "same", "other"):
         train(tmp_path / name)
-    check_same(tmp_path / "same", tmp_path / "whole")
+    check_same(tmp_path / "same", tmp_path / "full")
     CheckpointManager(tmp_path / "other").save("last.pth", state(STEPS))
     with pytest.raises(Failure, match=r"other/last\.pth differs in 1 values"):
-        check_same(tmp_path / "other", tmp_path / "whole")
+        check_same(tmp_path / "other", tmp_path / "full")
     with (tmp_path / "same" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "train/loss": 0.0}\n')
     with pytest.raises(Failure, match="metrics"):
-        check_same(tmp_path / "same", tmp_path / "whole")
+        check_same(tmp_path / "same", tmp_path / "full")

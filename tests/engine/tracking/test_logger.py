@@ -50,13 +50,13 @@ def test_the_first_last_every_tenth_and_skipped_steps_have_rows(tmp_path: Path) 
 
 
 def test_a_resumed_run_writes_the_rows_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    for folder, starts in ((tmp_path / "whole", (0, 25)), (tmp_path / "parts", (0, 12, 25))):
+    for folder, starts in ((tmp_path / "full", (0, 25)), (tmp_path / "parts", (0, 12, 25))):
         folder.mkdir()
         for start, end in pairwise(starts):
             with make_logger(folder, start=start) as logger:
                 for done in range(start + 1, end + 1):
                     logger.log_step(record(done))
-    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    assert rows(tmp_path / "parts") == rows(tmp_path / "full")
 
 
 def test_validations_and_checkpoints_have_rows_with_their_step(tmp_path: Path) -> None:
