@@ -21,17 +21,20 @@ LONGEST = (
     "test_kills.py",
 )
 """Files that take longer than 15 s, the longest first."""
+VARIABLES = ("FFREID_DATA", "RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep toy data of tests out of the user's cache."""
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep toy data of tests out of the user's cache; remove variables of data and launchers."""
+    for name in VARIABLES:
+        os.environ.pop(name, None)
     os.environ["FFREID_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FFREID_DATA", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 

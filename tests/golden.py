@@ -28,6 +28,14 @@ def recordings(system: str, pattern: str) -> list[Any]:
     return stems
 
 
+def cases(system: str, pattern: str) -> list[Any]:
+    """(stem, case) of all cases in these files; one that is skipped without recordings."""
+    stems = recordings(system, pattern)
+    if not isinstance(stems[0], str):
+        return [pytest.param("", "", marks=stems[0].marks)]
+    return [(stem, case) for stem in stems for case in sorted(facts(system, stem))]
+
+
 def arrays(system: str, stem: str) -> dict[str, npt.NDArray[Any]]:
     """All arrays of ``<split>/<stem>.npz``."""
     with np.load(_existing(GOLDEN / system / SPLIT / f"{stem}.npz")) as file:

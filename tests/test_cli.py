@@ -13,6 +13,7 @@ import torch
 from ffreid import __version__, runner
 from ffreid.cli import main
 from ffreid.engine.checkpoints import io
+from tests.commands import exit_code, mistake
 from tests.makers import toy_folder
 
 TRAIN, EVAL = "train --dataset toy-pose", "eval --dataset toy-pose"
@@ -22,24 +23,6 @@ TOY = "DATA.TOY.TRAIN 4 DATA.TOY.TEST 2 DATA.TOY.SYNTHETIC 2 DATA.WORKERS 0"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy_folder(tmp_path_factory.mktemp("data"))
-
-
-def exit_code(command: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main(command.split())
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
-
-
-def mistake(capsys: pytest.CaptureFixture[str], command: str) -> tuple[str, str]:
-    """Error and hint of a command that fails with exit code 2."""
-    assert exit_code(command) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    error, hint = err.splitlines()[-2:]
-    assert error.startswith("error: ")
-    assert hint.startswith("hint: ")
-    return error.removeprefix("error: "), hint.removeprefix("hint: ")
 
 
 MISTAKES = [

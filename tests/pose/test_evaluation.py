@@ -1,6 +1,5 @@
 """Evaluation of predictions through the command line."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from ffreid.cli import main
 from ffreid.pose.objects import ycb_objects
 from ffreid.pose.resources import resource
+from tests.commands import exit_code, read
 
 OBJECTS = ycb_objects()
 NAMES = ("0048/000001", "0049/000036")
@@ -50,10 +49,8 @@ def write_bop_csv(path: Path, shift_mm: float) -> None:
 
 def evaluated(root: Path, options: str = "") -> Any:
     files = f"--json {root}/result.json --predictions {root}/poses.csv"
-    with pytest.raises(SystemExit) as caught:
-        main(f"eval --dataset ycb --root {root} {files} {options}".split())
-    assert caught.value.code == 0
-    return json.loads((root / "result.json").read_text())
+    assert exit_code(f"eval --dataset ycb --root {root} {files} {options}") == 0
+    return read(root / "result.json")
 
 
 def test_a_bop_file_is_scored_against_meta_files(root: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ffreid import create_model, recipes, tasks
-from ffreid.cli import main
 from ffreid.pose import build as pose_build
 from ffreid.pose import defaults as pose_defaults
 from ffreid.pose.data.augment import Policy
@@ -19,6 +18,7 @@ from ffreid.pose.sources import Layout
 from ffreid.pose.toy.dataset import toy_object_models
 from ffreid.pose.toy.objects import toy_objects
 from ffreid.pose.toy.scenes import toy_frame
+from tests.commands import exit_code
 
 
 class SceneReader:
@@ -68,14 +68,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "configs"
     shutil.copytree(recipes.recipe_folder(), folder)
     monkeypatch.setattr(recipes, "recipe_folder", lambda: folder)
-    monkeypatch.delenv("FFREID_DATA", raising=False)
     return folder
-
-
-def run(command: str) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(command.split())
-    assert caught.value.code == 0
 
 
 def test_a_new_pose_dataset(
@@ -95,7 +88,7 @@ def test_a_new_pose_dataset(
     sample = pose_build.training_set(cfg, source)[0, 0]
     assert sample.inputs.features.shape[-2:] == (9, 1024)
     command = f"--dataset scenes --root {tmp_path} --output {tmp_path}/runs MODEL.POINTS 1024"
-    run(f"eval --test-gt {command}")
+    assert exit_code(f"eval --test-gt {command}") == 0
     assert "100.00" in capsys.readouterr().out
-    run(f"data --dataset scenes --root {tmp_path}")
+    assert exit_code(f"data --dataset scenes --root {tmp_path}") == 0
     assert isinstance(create_model("scenes", device="meta"), torch.nn.Module)

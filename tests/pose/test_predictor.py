@@ -1,7 +1,5 @@
 """The Python API's pose model: its tensors are as specified, its poses those of an evaluation."""
 
-import json
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ffreid.api import create_pose_model
-from ffreid.cli import main
 from ffreid.engine.checkpoints import io
 from ffreid.errors import UserError
 from ffreid.pose.data.frame import Frame
@@ -20,6 +17,7 @@ from ffreid.pose.data.ycb import YcbReader
 from ffreid.pose.predictor import PoseModel
 from ffreid.pose.specs import COUNTS
 from ffreid.pose.toy.dataset import toy_object_models
+from tests.commands import exit_code, quoted, read
 from tests.makers import toy_folder
 from tests.pose.model.recipes import fill
 from tests.random_tensors import bounds_of, match, random_tensors, smallest
@@ -78,17 +76,13 @@ def predicted(
 
 
 def test_predictions_equal_those_of_an_evaluation(
-    toy: Path, frames: list[Frame], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: Path, frames: list[Frame], weights: Path, tmp_path: Path
 ) -> None:
-    for name in ("RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
     sizes = f"DATA.TOY.TRAIN 1 DATA.TOY.TEST {FRAMES} DATA.TOY.HEIGHT {HEIGHT} DATA.TOY.WIDTH"
-    line = f"eval --dataset toy-pose --root {shlex.quote(str(toy))} --output {tmp_path} "
+    line = f"eval --dataset toy-pose --root {quoted(toy)} --output {tmp_path} "
     line += f"--checkpoint {weights} {sizes} {WIDTH} DATA.WORKERS 0 SEED {SEED} VOTE.MAX_POINTS 8"
-    with pytest.raises(SystemExit) as caught:
-        main(shlex.split(line))
-    assert caught.value.code == 0
-    rows = json.loads((tmp_path / "toy-pose/default/poses.json").read_text())["poses"]
+    assert exit_code(line) == 0
+    rows = read(tmp_path / "toy-pose/default/poses.json")["poses"]
     model = create_pose_model("toy-pose", weights, settings=VOTERS)
     poses = [
         (frame.name, *pose)

@@ -1,6 +1,5 @@
 """Complete runs through the command line: their files, resuming, and two processes."""
 
-import json
 import shlex
 import shutil
 import subprocess
@@ -14,13 +13,13 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from ffreid.cli import main
 from ffreid.engine.checkpoints import io
 from ffreid.pose import build, sources
 from ffreid.recipes import compose
+from tests.commands import exit_code, interrupted_after, metrics, quoted, read
 from tests.makers import toy_folder
 from tests.pose.command_lines import no_save, run_line
-from tests.states import differences, without_clocks, without_times
+from tests.states import differences, without_clocks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FRAMES, TEST_FRAMES, HEIGHT, WIDTH = 4, 3, 64, 96
@@ -31,12 +30,6 @@ SETTINGS = (
 )
 STEPS = 4
 LAST = "last.pth"
-
-
-@pytest.fixture(autouse=True)
-def _single_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FFREID_DATA", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +44,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def line(workspace: Path, command: str, tag: str, more: str = "") -> str:
     """A command line on the toy data of `workspace` with its run in ``place/toy-pose/TAG``."""
-    root, output = shlex.quote(str(workspace / "toy")), shlex.quote(str(workspace))
-    flags = f"--dataset toy-pose --root {root} --output {output} --tag {tag}"
+    root = quoted(workspace / "toy")
+    flags = f"--dataset toy-pose --root {root} --output {quoted(workspace)} --tag {tag}"
     return f"{command} {flags} {SETTINGS} {more}"
-
-
-def exit_code(command: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main(shlex.split(command))
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
-
-
-def metrics(folder: Path) -> list[dict[str, float]]:
-    """Rows of metrics.jsonl without times."""
-    rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
-    return without_times(rows)
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -133,22 +109,14 @@ def test_a_run_ends_with_the_poses_of_its_best_state(trained: Path) -> None:
 
 
 def test_a_resumed_run_is_bitwise_the_uninterrupted_one(workspace: Path, trained: Path) -> None:
-    save = io.save
-
-    def save_until_step_2(path: Path, state: Any) -> io.Saved:
-        if state["step"] > 2:
-            raise KeyboardInterrupt
-        return save(path, state)
-
     folder = workspace / "toy-pose" / "resumed"
     more = f"TRAIN.STEPS {STEPS} TRAIN.EVAL_POSES false"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(io, "save", save_until_step_2)
+    with interrupted_after(2):
         assert exit_code(line(workspace, "train", "resumed", more)) == 130
     assert io.load(folder / LAST)["step"] == 2
     assert metrics(folder)[-1]["step"] == 3
     torch.manual_seed(99)
-    resume = f"--resume {shlex.quote(str(folder / LAST))}"
+    resume = f"--resume {quoted(folder / LAST)}"
     assert exit_code(line(workspace, "train", "resumed", f"{more} {resume}")) == 0
     assert metrics(folder) == metrics(trained)
     for name in (LAST, "best.pth"):
@@ -159,7 +127,7 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(workspace: Path, trained
 def test_a_run_of_another_length_is_not_resumed(
     workspace: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    resume = f"--resume {shlex.quote(str(trained / LAST))} TRAIN.STEPS {STEPS + 1}"
+    resume = f"--resume {quoted(trained / LAST)} TRAIN.STEPS {STEPS + 1}"
     assert exit_code(line(workspace, "train", "longer", resume)) == 2
     message = f"was trained with TRAIN.STEPS {STEPS}, this run has {STEPS + 1}"
     assert message in capsys.readouterr().err

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 LTCC = """
 LTCC_ReID/train/005_1_c1_027272.png LTCC_ReID/train/005_1_c3_014212.png
 LTCC_ReID/train/012_2_c1_005609.png LTCC_ReID/train/012_10_c12_025509.png
@@ -78,6 +81,14 @@ def build(name: str, folder: Path) -> Path:
     """Build the dataset `name` below `folder`, which is the root to read it from."""
     lists, images = contents(name)
     return write(folder, lists, images)
+
+
+def fill(root: Path, height: int, width: int) -> None:
+    """Replace the empty images below `root` by noise."""
+    rng = np.random.default_rng(5)
+    for path in sorted(root.rglob("*")):
+        if path.suffix in (".jpg", ".png"):
+            assert cv2.imwrite(str(path), rng.integers(0, 256, (height, width, 3), np.uint8))
 
 
 def write(folder: Path, texts: Mapping[str, str], empty: Iterable[str]) -> Path:

@@ -11,14 +11,13 @@ from ffreid.reid import defaults, sources
 from ffreid.reid.data import readers
 from ffreid.reid.data.readers import ltcc
 from ffreid.reid.datasets import DATASETS, DatasetInfo
+from tests.commands import exit_code
 from tests.reid import dataset_trees
-from tests.reid.command_line import alone, ended
 
 
 def test_a_new_dataset_is_a_reader_an_entry_and_a_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    alone(monkeypatch)
     module = ModuleType(f"{readers.__name__}.mydata")
     module.__dict__["read"] = ltcc.read
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -32,5 +31,5 @@ def test_a_new_dataset_is_a_reader_an_entry_and_a_recipe(
     dataset_trees.build("ltcc", tmp_path / "data")
     source = sources.open_source(recipes.compose("mydata", root=tmp_path / "data"))
     assert len(source.train) == 6
-    assert ended(f"data --dataset mydata --root {tmp_path / 'data'}") == 0
+    assert exit_code(f"data --dataset mydata --root {tmp_path / 'data'}") == 0
     assert "6" in capsys.readouterr().out

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +10,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine.distributed.group import World
 from ffreid.recipes import compose
-from ffreid.reid import build as reid_build
+from ffreid.reid import build
 from ffreid.reid.evaluation import evaluate
 from tests.reid import dataset_trees
 from tests.reid.synthetic_features import Projection
@@ -49,25 +47,15 @@ def loaded(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, d
     return Projection(weight, video=cfg.DATASET == "ccvid"), {}
 
 
-def build(name: str, root: Path) -> Path:
-    """Write the small tree of a dataset with images of noise."""
-    dataset_trees.build(name, root)
-    rng = np.random.default_rng(5)
-    for path in sorted(root.rglob("*.*")):
-        if path.suffix in (".jpg", ".png"):
-            assert cv2.imwrite(str(path), rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8))
-    return root
-
-
 def evaluated(name: str, root: Path, folder: Path, **options: Any) -> dict[str, Any]:
-    pairs = ["DATA.NUM_WORKERS", "0", *SMALL]
-    cfg = compose(name, root=build(name, root), pairs=pairs)
+    dataset_trees.fill(dataset_trees.build(name, root), SIZE, SIZE)
+    cfg = compose(name, root=root, pairs=["DATA.NUM_WORKERS", "0", *SMALL])
     return evaluate(cfg, ALONE, folder=folder, weights=Path("best.pth"), **options)
 
 
 @pytest.fixture(autouse=True)
 def _loads_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reid_build, "load_network", loaded)
+    monkeypatch.setattr(build, "load_network", loaded)
 
 
 @pytest.mark.parametrize("name", ROWS)

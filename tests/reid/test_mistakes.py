@@ -8,23 +8,13 @@ import torch
 
 from ffreid.engine.checkpoints import io
 from ffreid.reid.datasets import DATASETS
+from tests.commands import exit_code, mistake, quoted, read
 from tests.reid import dataset_trees
-from tests.reid.command_line import (
-    PICTURES,
-    alone,
-    ended,
-    line,
-    make_toy_data,
-    mistake,
-    quoted,
-    read,
-    use_tiny,
-)
+from tests.reid.command_line import IMAGES, line, make_toy_data, use_tiny
 
 
 @pytest.fixture(autouse=True)
-def _tiny_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone(monkeypatch)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny(monkeypatch)
 
 
@@ -56,9 +46,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     make_toy_data(folder / "data")
     with pytest.MonkeyPatch.context() as patch:
-        alone(patch)
         use_tiny(patch)
-        assert ended(line("train", folder, "run", "TRAIN.STEPS 1")) == 0
+        assert exit_code(line("train", folder, "run", "TRAIN.STEPS 1")) == 0
     return folder
 
 
@@ -72,9 +61,9 @@ MORE_IDENTITIES = "DATA.TOY.IDENTITIES 4"
 
 def test_a_checkpoint_with_other_classes_is_evaluated(trained: Path, weights: Path) -> None:
     more = f"--checkpoint {quoted(weights)} {MORE_IDENTITIES}"
-    assert ended(line("eval", trained, "others", more)) == 0
+    assert exit_code(line("eval", trained, "others", more)) == 0
     # Two more training identities; the test has as many images with other labels.
-    assert read(trained / "toy-reid/others/results.json")["queries"] == PICTURES["query"]
+    assert read(trained / "toy-reid/others/results.json")["queries"] == IMAGES["query"]
 
 
 def test_training_on_other_classes_is_not_resumed(
@@ -99,7 +88,7 @@ def test_queries_without_a_match_are_counted_in_the_table(
     for name in "abc":
         shutil.copy(image, data / f"{name}.png")
     more = f"--checkpoint {quoted(weights)}"
-    assert ended(line("eval", tmp_path, "none", more, "folder")) == 0
+    assert exit_code(line("eval", tmp_path, "none", more, "folder")) == 0
     assert capsys.readouterr().out.count("none: 1 without a match") == 3
     results = read(tmp_path / "folder/none/results.json")["results"]
     assert [(row["n_valid"], row["rank1"]) for row in results.values()] == [(0, None)] * 3
@@ -112,10 +101,10 @@ def test_without_a_match_under_the_selecting_protocol_the_last_state_is_the_best
     for part in ("query", "test"):
         for path in (tmp_path / "data").rglob(f"{part}/*_2_c*.png"):
             path.unlink()
-    assert ended(line("train", tmp_path, "same")) == 0
+    assert exit_code(line("train", tmp_path, "same")) == 0
     printed = capsys.readouterr()
     assert printed.err.count("no query has a match under CC") == 2
-    assert f"none: {PICTURES['query'] // 2} without a match" in printed.out
+    assert f"none: {IMAGES['query'] // 2} without a match" in printed.out
     folder = tmp_path / "toy-reid" / "same"
     assert io.load(folder / "best.pth")["step"] == 4
     assert read(folder / "validation-best.json")["step"] == 4
@@ -129,7 +118,7 @@ def test_a_diverged_checkpoint_is_an_error(
     io.save(tmp_path / "diverged.pth", state)
     more = f"--checkpoint {quoted(tmp_path / 'diverged.pth')}"
     error, hint = mistake(capsys, line("eval", trained, "diverged", more))
-    assert f"{PICTURES['query']} of {PICTURES['query']} query features are NaN" in error
+    assert f"{IMAGES['query']} of {IMAGES['query']} query features are NaN" in error
     assert "use a checkpoint that has not diverged" in hint
 
 
@@ -155,10 +144,10 @@ def test_notes_are_printed_only_if_training_starts(
 ) -> None:
     more = "LOSS.CLOTHES_CLA_LOSS crossentropy TRAIN.STEPS 1 MODEL.BACKBONE"
     capsys.readouterr()
-    assert ended(line("train", trained, "refused", f"{more} gone.pth")) == 2
+    assert exit_code(line("train", trained, "refused", f"{more} gone.pth")) == 2
     error, hint = capsys.readouterr().err.splitlines()
     assert error.startswith("error: MODEL.BACKBONE: no file gone.pth")
     assert hint.startswith("hint: ")
-    assert ended(line("train", trained, "noted", f"{more} random")) == 0
+    assert exit_code(line("train", trained, "noted", f"{more} random")) == 0
     note = "note: LOSS.CLOTHES_CLA_LOSS crossentropy does not scale the cosines"
     assert capsys.readouterr().err.count(note) == 1

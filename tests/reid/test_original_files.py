@@ -7,18 +7,8 @@ import pytest
 
 from ffreid.config import lookup
 from ffreid.recipes import compose
-from tests.reid.command_line import (
-    PICTURES,
-    SETTINGS,
-    alone,
-    ended,
-    make_toy_data,
-    metrics,
-    mistake,
-    quoted,
-    read,
-    use_tiny,
-)
+from tests.commands import exit_code, metrics, mistake, quoted, read
+from tests.reid.command_line import IMAGES, SETTINGS, make_toy_data, use_tiny
 
 # With quoted device lists, empty paths and numbers that end in a point.
 FILE = """
@@ -60,8 +50,7 @@ MODEL:
 
 
 @pytest.fixture(autouse=True)
-def _tiny_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone(monkeypatch)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny(monkeypatch)
 
 
@@ -111,21 +100,21 @@ def test_an_old_video_file_is_used(tmp_path: Path) -> None:
 def test_an_old_file_trains_and_evaluates_unchanged(file: Path, ltcc: Path, tmp_path: Path) -> None:
     flags = original_flags(file, ltcc, tmp_path)
     random = "MODEL.BACKBONE random TRAIN.LOG_EVERY 1"
-    assert ended(f"train {flags} {random}") == 0
+    assert exit_code(f"train {flags} {random}") == 0
     folder = tmp_path / "ltcc" / "mine"
     # Sixteen images, four per step, as there is one group of batch normalisation.
     assert [row["step"] for row in metrics(folder, "train/")] == list(range(1, 9))
-    assert ended(f"train {flags} --eval --resume {folder / 'last.pth'} {random}") == 0
-    assert read(folder / "results.json")["queries"] == PICTURES["query"]
+    assert exit_code(f"train {flags} --eval --resume {folder / 'last.pth'} {random}") == 0
+    assert read(folder / "results.json")["queries"] == IMAGES["query"]
 
 
 def test_eval_mode_in_a_file_evaluates(file: Path, ltcc: Path, tmp_path: Path) -> None:
     flags = original_flags(file, ltcc, tmp_path)
-    assert ended(f"train {flags} MODEL.BACKBONE random TRAIN.STEPS 1") == 0
+    assert exit_code(f"train {flags} MODEL.BACKBONE random TRAIN.STEPS 1") == 0
     weights = (tmp_path / "ltcc/mine/last.pth").rename(tmp_path / "best_model.pth.tar")
     text = FILE.replace("EVAL_MODE: False", "EVAL_MODE: True")
     file.write_text(text.replace("RESUME: ''", f"RESUME: '{weights}'"))
-    assert ended(f"train {flags} --tag other") == 0
+    assert exit_code(f"train {flags} --tag other") == 0
     files = sorted(path.name for path in (tmp_path / "ltcc/other").iterdir())
     assert files == ["queries.json", "results.json"]
     assert read(tmp_path / "ltcc/other/results.json")["weights"] == str(weights)
@@ -169,10 +158,10 @@ def test_every_flag_of_the_original_is_accepted(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     flags = f"train --dataset ltcc --cfg configs/res50_cels_cal.yaml --root {quoted(ltcc)}"
     flags += f" --output {tmp_path} --amp --tag flags --gpu 0"
-    assert ended(f"{flags} {SETTINGS} TRAIN.STEPS 1") == 0
+    assert exit_code(f"{flags} {SETTINGS} TRAIN.STEPS 1") == 0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     weights = tmp_path / "ltcc/flags/last.pth"
-    assert ended(f"{flags} --eval --resume {weights} {SETTINGS}") == 0
+    assert exit_code(f"{flags} --eval --resume {weights} {SETTINGS}") == 0
     text = (tmp_path / "ltcc/flags/config.yaml").read_text()
     assert "PRECISION: amp" in text
     assert (tmp_path / "ltcc/flags/results.json").is_file()

@@ -16,8 +16,9 @@ from ffreid.recipes import compose
 from ffreid.reid import sources
 from ffreid.reid.data.records import Record
 from ffreid.reid.predictor import ReidModel
+from tests.commands import exit_code
 from tests.random_tensors import match, random_tensors, smallest
-from tests.reid.command_line import SETTINGS, alone, ended, line, make_toy_data, use_tiny
+from tests.reid.command_line import SETTINGS, line, make_toy_data, use_tiny
 
 SIZES = dict(zip(SETTINGS.split()[::2], SETTINGS.split()[1::2], strict=True))
 RGB = np.arange(20 * 10 * 3, dtype=np.uint8).reshape(20, 10, 3)
@@ -26,7 +27,6 @@ RGB = np.arange(20 * 10 * 3, dtype=np.uint8).reshape(20, 10, 3)
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny(monkeypatch)
-    alone(monkeypatch)
 
 
 def model_of(dataset: str = "toy-reid", weights: Path | None = None) -> ReidModel:
@@ -42,7 +42,7 @@ def saved(folder: Path, dataset: str) -> tuple[ReidModel, Tensor]:
     state = {"task": "reid", "parts": {"net": network}, "model_state_dict": network}
     io.save(weights, state)
     flags = f"--checkpoint {weights} --save-features {features}"
-    assert ended(line(f"eval {flags}", folder, "api", dataset=dataset)) == 0
+    assert exit_code(line(f"eval {flags}", folder, "api", dataset=dataset)) == 0
     with np.load(features) as arrays:
         parts = [arrays[f"{side}_features"] for side in ("query", "gallery")]
     return model_of(dataset, weights), torch.from_numpy(np.concatenate(parts))

@@ -12,17 +12,9 @@ import pytest
 from yacs.config import CfgNode
 
 from ffreid.engine.checkpoints import io
+from tests.commands import exit_code, metrics, quoted, read
 from tests.pose.command_lines import no_save
-from tests.reid.command_line import (
-    PICTURES,
-    alone,
-    ended,
-    line,
-    make_toy_data,
-    metrics,
-    quoted,
-    read,
-)
+from tests.reid.command_line import IMAGES, line, make_toy_data
 from tests.states import differences
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,11 +26,6 @@ LOG_LINE = re.compile(
     r"CloLoss:\d+\.\d{4} AdvLoss:\d+\.\d{4} Acc:\d+\.\d\d% CloAcc:\d+\.\d\d% "
 )
 PROTOCOLS = ["general", "SC", "CC"]
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +40,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def trained(workspace: Path) -> Path:
     """The folder of an uninterrupted run of two epochs."""
-    assert ended(line("train", workspace, "full")) == 0
+    assert exit_code(line("train", workspace, "full")) == 0
     return workspace / "toy-reid" / "full"
 
 
@@ -151,14 +138,14 @@ def test_evaluating_a_checkpoint_gives_the_results_of_training(
     workspace: Path, trained: Path
 ) -> None:
     more = f"--eval --resume {quoted(trained / 'last.pth')}"
-    assert ended(line("train", workspace, "full", more)) == 0
+    assert exit_code(line("train", workspace, "full", more)) == 0
     results = read(trained / "results.json")
     assert (results["weights"], results["step"]) == (str(trained / "last.pth"), STEPS)
     for scores in read(trained / "validation-last.json")["scores"]:
         row = results["results"][scores["name"]]
         assert row["rank1"] == scores["cmc"]["1"]
         assert row["mAP"] == pytest.approx(scores["mean_average_precision"], rel=1e-9)
-        assert row["n_valid"] == scores["n_valid"] == PICTURES["query"]
+        assert row["n_valid"] == scores["n_valid"] == IMAGES["query"]
     # The evaluation leaves the metrics of training.
     assert metrics(trained, "train/")[-1]["step"] == STEPS
 
@@ -169,8 +156,8 @@ def test_half_precision_trains_with_finite_losses(
     monkeypatch.setattr(io, "save", no_save)
     # At this rate the second step differs by the arithmetic alone.
     more = "TRAIN.STEPS 2 TRAIN.START_EPOCH_CC 0 TRAIN.OPTIMIZER.LR 1e-6"
-    assert ended(line("train", workspace, "half", f"--amp {more}")) == 0
-    assert ended(line("train", workspace, "single", more)) == 0
+    assert exit_code(line("train", workspace, "half", f"--amp {more}")) == 0
+    assert exit_code(line("train", workspace, "single", more)) == 0
     half, single = (metrics(workspace / "toy-reid" / name, "train/") for name in ("half", "single"))
     for name in ("loss", "classification", "pair", "clothes", "adversarial"):
         values = [row[f"train/{name}"] for row in half]
@@ -196,7 +183,7 @@ def test_two_processes_train_as_one_with_two_groups(
     )
     assert done.returncode == 0, done.stderr
     monkeypatch.setattr(io, "save", no_save)
-    assert ended(line("train", workspace, "one", more)) == 0
+    assert exit_code(line("train", workspace, "one", more)) == 0
     two, one = (metrics(workspace / "toy-reid" / name) for name in ("two", "one"))
     assert len(two) == len(one) == 2
     for expected, ours in zip(one, two, strict=True):

@@ -5,8 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
 from ffreid import runner
@@ -16,31 +14,16 @@ from ffreid.engine.checkpoints import io
 from ffreid.engine.train_step import TrainStep
 from ffreid.recipes import compose
 from ffreid.reid import validation
+from tests.commands import exit_code, interrupted_after, metrics, mistake, quoted, read
 from tests.reid import dataset_trees
-from tests.reid.command_line import (
-    HEIGHT,
-    PICTURES,
-    SETTINGS,
-    WIDTH,
-    alone,
-    ended,
-    interrupted_after,
-    line,
-    make_toy_data,
-    metrics,
-    mistake,
-    quoted,
-    read,
-    use_tiny,
-)
+from tests.reid.command_line import HEIGHT, IMAGES, SETTINGS, WIDTH, line, make_toy_data, use_tiny
 from tests.states import differences, without_clocks
 
 MEMORY = "LOSS.CAL calwithmemory LOSS.MOMENTUM 0.2"
 
 
 @pytest.fixture(autouse=True)
-def _tiny_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone(monkeypatch)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny(monkeypatch)
 
 
@@ -60,24 +43,14 @@ def place(toy_data: Path, tmp_path: Path) -> Path:
 def damage(place: Path, part: str, count: int = 1) -> list[str]:
     """Truncate images of a part; return their names."""
     paths = sorted((place / "data").rglob(f"{part}/*.png"))
-    assert len(paths) == PICTURES[part]
+    assert len(paths) == IMAGES[part]
     for path in paths[:count]:
         path.write_bytes(path.read_bytes()[:60])
     return [path.name for path in paths[:count]]
 
 
-def fill(root: Path) -> None:
-    """Replace the empty images of a dataset tree by noise."""
-    generator = np.random.default_rng(5)
-    paths = [path for path in sorted(root.rglob("*")) if path.suffix in (".jpg", ".png")]
-    for path in paths:
-        image = generator.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-        assert cv2.imwrite(str(path), image)
-    assert paths
-
-
 def test_the_baseline_trains_without_clothes(place: Path) -> None:
-    assert ended(line("train", place, "none", "LOSS.CAL none")) == 0
+    assert exit_code(line("train", place, "none", "LOSS.CAL none")) == 0
     folder = place / "toy-reid" / "none"
     for row in metrics(folder, "train/"):
         assert row["train/loss"] == row["train/classification"]
@@ -89,7 +62,7 @@ def test_the_baseline_trains_without_clothes(place: Path) -> None:
 
 
 def test_cal_with_memory_fills_its_memory(place: Path) -> None:
-    assert ended(line("train", place, "memory", MEMORY)) == 0
+    assert exit_code(line("train", place, "memory", MEMORY)) == 0
     folder = place / "toy-reid" / "memory"
     for row in metrics(folder, "train/"):
         assert "train/clothes" not in row
@@ -111,12 +84,12 @@ def test_a_run_resumed_within_an_epoch_is_bitwise_the_uninterrupted_one(
     place: Path, more: str
 ) -> None:
     more += " TRAIN.MAX_EPOCH 3 TRAIN.SAVE_EVERY 5"
-    assert ended(line("train", place, "full", more)) == 0
+    assert exit_code(line("train", place, "full", more)) == 0
     with interrupted_after(5):
-        assert ended(line("train", place, "again", more)) == 130
+        assert exit_code(line("train", place, "again", more)) == 130
     again = place / "toy-reid" / "again"
     assert io.load(again / "last.pth")["step"] == 5
-    assert ended(line("train", place, "again", f"--resume {again / 'last.pth'} {more}")) == 0
+    assert exit_code(line("train", place, "again", f"--resume {again / 'last.pth'} {more}")) == 0
     for name in ("best.pth", "last.pth"):
         one, other = (io.load(place / "toy-reid" / tag / name) for tag in ("full", "again"))
         assert differences(without_clocks(one), without_clocks(other)) == []
@@ -139,7 +112,7 @@ def test_a_checkpoint_without_metrics_is_resumed(place: Path, half: Path) -> Non
     state = io.load(half)
     del state["measured"]
     io.save(half, state)
-    assert ended(line("train", place, "run", f"--resume {half}")) == 0
+    assert exit_code(line("train", place, "run", f"--resume {half}")) == 0
     last = io.load(half)
     assert last["step"] == 4
     assert last["rank1"] == last["measured"]["rank1"]
@@ -157,7 +130,7 @@ def test_a_checkpoint_without_metrics_is_resumed(place: Path, half: Path) -> Non
 def test_after_resuming_only_values_of_the_same_metric_are_compared(
     place: Path, half: Path, more: str, best: int
 ) -> None:
-    assert ended(line("train", place, "run", f"--resume {half} {more}")) == 0
+    assert exit_code(line("train", place, "run", f"--resume {half} {more}")) == 0
     states = {name: io.load(half.with_name(f"{name}.pth")) for name in ("best", "last")}
     assert {name: state["step"] for name, state in states.items()} == {"best": best, "last": 4}
     result = read(half.with_name("validation-last.json"))
@@ -182,7 +155,7 @@ def test_the_time_of_an_epoch_excludes_validation(
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(validation, "validate", slow(validation.validate, 1000.0))
     monkeypatch.setattr(TrainStep, "step", slow(TrainStep.step, 3.0))
-    assert ended(line("train", place, "timed")) == 0
+    assert exit_code(line("train", place, "timed")) == 0
     lines = (place / "toy-reid/timed/log_train.log").read_text().splitlines()
     assert [text.split()[:3] for text in lines] == [
         [f"Epoch{epoch}", "Time:6.0s", "Data:0.0s"] for epoch in (1, 2)
@@ -193,9 +166,9 @@ def test_the_time_of_an_epoch_excludes_validation(
 def test_damaged_training_images_are_replaced_and_counted(
     place: Path, every: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    damage(place, "train", PICTURES["train"] // 2 - 1)
+    damage(place, "train", IMAGES["train"] // 2 - 1)
     more = f"DATA.SKIP_BROKEN true TRAIN.LOG_EVERY {every}"
-    assert ended(line("train", place, "skips", more)) == 0
+    assert exit_code(line("train", place, "skips", more)) == 0
     rows = metrics(place / "toy-reid" / "skips", "train/")
     assert all(row["train/classification"] > 0 for row in rows)
     # At least the first and the last step are logged; each epoch is reported.
@@ -214,9 +187,9 @@ def test_damaged_training_images_are_replaced_and_counted(
 def test_a_damaged_image_is_skipped_in_the_evaluation_with_a_note(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ended(line("train", place, "run", "TRAIN.STEPS 1")) == 0
+    assert exit_code(line("train", place, "run", "TRAIN.STEPS 1")) == 0
     (query,), (item,) = damage(place, "query"), damage(place, "test")
-    assert ended(line("eval", place, "run", "DATA.SKIP_BROKEN true")) == 0
+    assert exit_code(line("eval", place, "run", "DATA.SKIP_BROKEN true")) == 0
     results = read(place / "toy-reid/run/results.json")
     assert (results["queries"], results["gallery"]) == (11, 11)
     assert sorted(results["broken"]) == [f"query/{query}", f"test/{item}"]
@@ -231,7 +204,7 @@ def test_missing_listed_images_are_skipped_if_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset, train, item = "folder", "a/1.jpg", "d/1.jpg"
-    fill(dataset_trees.build(dataset, tmp_path / "data"))
+    dataset_trees.fill(dataset_trees.build(dataset, tmp_path / "data"), HEIGHT, WIDTH)
     for name in (train, item):
         (path,) = (tmp_path / "data").rglob(name)
         path.unlink()
@@ -240,27 +213,27 @@ def test_missing_listed_images_are_skipped_if_allowed(
     assert train in error
     assert hint.endswith("set DATA.SKIP_BROKEN True to skip them")
     more += " DATA.SKIP_BROKEN true"
-    assert ended(line("train", tmp_path, "skips", more, dataset)) == 0
+    assert exit_code(line("train", tmp_path, "skips", more, dataset)) == 0
     printed = capsys.readouterr().err
     assert f"note: missing: 2 files: {train}, {item}\n" in printed
     assert "files could not be read and were replaced by others" in printed
-    assert ended(line("eval", tmp_path, "skips", more, dataset)) == 0
+    assert exit_code(line("eval", tmp_path, "skips", more, dataset)) == 0
     assert list(read(tmp_path / dataset / "skips/results.json")["broken"]) == [item]
 
 
 def test_saved_features_give_the_same_results(place: Path) -> None:
-    assert ended(line("train", place, "run", "TRAIN.STEPS 1")) == 0
+    assert exit_code(line("train", place, "run", "TRAIN.STEPS 1")) == 0
     run, file = place / "toy-reid" / "run", place / "features.npz"
     (run / "last.pth").rename(place / "mine.pth")
     (run / "best.pth").unlink()
     more = f"--checkpoint {quoted(place / 'mine.pth')} --save-features {quoted(file)}"
-    assert ended(line("eval", place, "run", more)) == 0
+    assert exit_code(line("eval", place, "run", more)) == 0
     first = read(run / "results.json")
     (place / "mine.pth").unlink()
     shutil.rmtree(place / "data")
     copy = place / "copy.json"
     command = f"eval --dataset toy-reid --features {quoted(file)} --output {quoted(place)}"
-    assert ended(f"{command} --tag features --json {quoted(copy)}") == 0
+    assert exit_code(f"{command} --tag features --json {quoted(copy)}") == 0
     again = read(copy)
     assert again["results"] == first["results"]
     assert again["weights"] == first["weights"] == str(place / "mine.pth")
@@ -269,9 +242,9 @@ def test_saved_features_give_the_same_results(place: Path) -> None:
 def test_selection_on_the_validation_split_evaluates_best_and_last_on_the_test_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fill(dataset_trees.build("prcc", tmp_path / "data"))
+    dataset_trees.fill(dataset_trees.build("prcc", tmp_path / "data"), HEIGHT, WIDTH)
     more = "TEST.SELECT_ON val TRAIN.BN_GROUPS 1"
-    assert ended(line("train", tmp_path, "val", more, "prcc")) == 0
+    assert exit_code(line("train", tmp_path, "val", more, "prcc")) == 0
     folder = tmp_path / "prcc" / "val"
     result = read(folder / "validation-best.json")
     assert (result["selected_on"], result["selected_by"]) == ("val", "CC rank-1")

@@ -6,8 +6,9 @@ import pytest
 
 from ffreid.engine.checkpoints import io
 from ffreid.reid.defaults import VIDEO_NETWORKS
+from tests.commands import exit_code, metrics, read
 from tests.pose.command_lines import no_save
-from tests.reid.command_line import alone, ended, line, make_toy_data, metrics, read
+from tests.reid.command_line import line, make_toy_data
 
 VIDEO = "toy-reid-video"
 # Too few tracklets for two groups per step; non-local blocks need images of this width.
@@ -16,7 +17,6 @@ SMALL = "TRAIN.BN_GROUPS 1 DATA.WIDTH 32"
 
 @pytest.fixture(autouse=True)
 def _no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone(monkeypatch)
     monkeypatch.setattr(io, "save", no_save)
 
 
@@ -29,7 +29,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_training_on_tracklets_logs_and_evaluates(workspace: Path) -> None:
     more = f"{SMALL} MODEL.NAME c2dres50"
-    assert ended(line("train", workspace, "c2d", more, VIDEO)) == 0
+    assert exit_code(line("train", workspace, "c2d", more, VIDEO)) == 0
     folder = workspace / VIDEO / "c2d"
     rows = metrics(folder, "train/")
     assert [row["epoch"] for row in rows] == [0, 0, 1, 1]
@@ -44,7 +44,7 @@ def test_training_on_tracklets_logs_and_evaluates(workspace: Path) -> None:
 def test_every_video_network_trains(workspace: Path, network: str) -> None:
     more = f"{SMALL} MODEL.NAME {network} TRAIN.STEPS 1 TRAIN.START_EPOCH_CC 0"
     more += " TRAIN.START_EPOCH_ADV 0"
-    assert ended(line("train", workspace, network, more, VIDEO)) == 0
+    assert exit_code(line("train", workspace, network, more, VIDEO)) == 0
     (row,) = metrics(workspace / VIDEO / network, "train/")
     for name in ("classification", "pair", "clothes", "adversarial"):
         assert 0 < row[f"train/{name}"] < 100

@@ -17,20 +17,12 @@ from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.task import NetworkWithClassifier, ReidTask
-from tests.golden import arrays, facts, recordings
+from tests.golden import arrays, cases, facts
 from tests.reid.synthetic_weights import det_input, fill
 
 pytestmark = pytest.mark.golden
 SHORT = {"c2d": "c2dres50", "ap3dnl": "ap3dnlres50", "resnet50_maxavg": "resnet50"}
 TERMS = {"cla": "classification", "pair": "pair", "clothes": "clothes", "adv": "adversarial"}
-
-
-def recorded_cases() -> list[Any]:
-    """(stem, case) of all recorded cases; one that is skipped without recordings."""
-    stems = recordings("ccreid", "train_steps.json")
-    if not isinstance(stems[0], str):
-        return [pytest.param("", "", marks=stems[0].marks)]
-    return [(stem, case) for stem in stems for case in facts("ccreid", stem)]
 
 
 class Run:
@@ -139,7 +131,7 @@ def check_recorded(expected: dict[str, Any], meta: dict[str, Any]) -> None:
     assert recorded == {"cla", "pair", *["clothes"] * (not memory), *["adv"] * adversarial}
 
 
-@pytest.mark.parametrize(("stem", "case"), recorded_cases())
+@pytest.mark.parametrize(("stem", "case"), cases("ccreid", "train_steps.json"))
 def test_steps_in_double_precision(stem: str, case: str) -> None:
     meta = facts("ccreid", stem)[case]
     run = Run(case, meta, torch.float64)
@@ -153,16 +145,15 @@ def test_steps_in_double_precision(stem: str, case: str) -> None:
     np.testing.assert_allclose(run.features[0][:, :64], features, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("stem", "case"), recorded_cases())
+@pytest.mark.parametrize(("stem", "case"), cases("ccreid", "train_steps.json"))
 def test_steps_in_single_precision(stem: str, case: str) -> None:
     meta = facts("ccreid", stem)[case]
     run = Run(case, meta, torch.float32)
     first, *others = meta["steps"]
-    losses = ("cla", "pair", "clothes", "adv")
     for number, expected in enumerate([first, *(others if meta["optimizer"] == "sgd" else [])]):
         check_recorded(expected, meta)
         actual = run.step(number)
         near = 5e-3 if number else 5e-4 if "ap3dnl" in meta["model"] else 2e-4
-        for name in losses:
+        for name in TERMS:
             if expected[name] is not None:
                 assert actual[name] == pytest.approx(expected[name], rel=near), (number, name)

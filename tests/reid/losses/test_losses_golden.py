@@ -17,7 +17,7 @@ from ffreid.reid.losses.classification import arcface, circle, cosface, cross_en
 from ffreid.reid.losses.clothes import ClothesMemory, cal
 from ffreid.reid.losses.pairwise import contrastive, make_pairs, pair_circle, pair_cosface, triplet
 from tests.engine.processes import in_processes
-from tests.golden import arrays, facts, recordings
+from tests.golden import arrays, cases, facts, recordings
 
 pytestmark = pytest.mark.golden
 Arrays = dict[str, npt.NDArray[Any]]
@@ -41,14 +41,6 @@ SETTINGS = {"s": "scale", "m": "margin", "e": "epsilon", "eps": "smoothing"}
 UPDATES = {"asis": "asis", "meanfix": "mean"}
 
 
-def every_case(pattern: str) -> list[Any]:
-    """(stem, case) of all recorded cases; one skipped without recordings."""
-    stems = recordings("ccreid", pattern)
-    if not isinstance(stems[0], str):
-        return [pytest.param("", "", marks=stems[0].marks)]
-    return [(stem, case) for stem in stems for case in sorted(facts("ccreid", stem))]
-
-
 def prepared(case: str) -> Callable[..., Tensor]:
     """The loss of a case, with the settings that follow its name."""
     settings = re.findall(r"_(s|m|e|eps)(\d[\d.]*)(?=_|$)", case)
@@ -65,7 +57,7 @@ def as_argument(key: str, value: npt.NDArray[Any]) -> Tensor:
     return argument.bool() if key.endswith("posmask") else argument
 
 
-@pytest.mark.parametrize(("stem", "case"), every_case("losses.npz"))
+@pytest.mark.parametrize(("stem", "case"), cases("ccreid", "losses.npz"))
 def test_values_and_gradients(stem: str, case: str) -> None:
     data, meta = arrays("ccreid", stem), facts("ccreid", stem)[case]
     values = torch.from_numpy(data[meta["input"]]).double().requires_grad_()
@@ -94,29 +86,30 @@ def memory(meta: dict[str, Any], variant: str) -> ClothesMemory:
 
 def steps(data: Arrays) -> list[Step]:
     """Features, clothes and positives of each step."""
-    owner, owned = torch.from_numpy(data["inp/owner"]), torch.from_numpy(data["inp/pid2clothes"])
+    identities = torch.from_numpy(data["inp/owner"])
+    positives = torch.from_numpy(data["inp/pid2clothes"]).bool()
     return [
-        (torch.from_numpy(features), torch.from_numpy(clothes), owned[owner[clothes]].bool())
+        (torch.from_numpy(features), torch.from_numpy(clothes), positives[identities[clothes]])
         for features, clothes in zip(data["inp/features"], data["inp/clothes"], strict=True)
     ]
 
 
 def results(module: ClothesMemory, batches: list[Step]) -> dict[str, Tensor]:
     """Loss, gradient and memory of each step."""
-    kept: dict[str, list[Tensor]] = {"loss": [], "grad": [], "memory": [], "label_memory": []}
+    rows: dict[str, list[Tensor]] = {"loss": [], "grad": [], "memory": [], "label_memory": []}
     for values, clothes, positives in batches:
         features = values.clone().requires_grad_()
         loss = module(features, clothes, positives)
         torch.autograd.backward(loss)
         assert features.grad is not None
-        kept["loss"].append(loss.detach())
-        kept["grad"].append(features.grad)
-        kept["memory"].append(module.feature_memory.clone())
-        kept["label_memory"].append(module.label_memory.clone())
-    return {key: torch.stack(values) for key, values in kept.items()}
+        rows["loss"].append(loss.detach())
+        rows["grad"].append(features.grad)
+        rows["memory"].append(module.feature_memory.clone())
+        rows["label_memory"].append(module.label_memory.clone())
+    return {key: torch.stack(values) for key, values in rows.items()}
 
 
-@pytest.mark.parametrize(("stem", "case"), every_case("memory_bank.npz"))
+@pytest.mark.parametrize(("stem", "case"), cases("ccreid", "memory_bank.npz"))
 def test_memory_losses_gradients_and_state(stem: str, case: str) -> None:
     data, meta = arrays("ccreid", stem), facts("ccreid", stem)[case]
     module = memory(meta, case.rpartition("/")[2])
@@ -128,15 +121,15 @@ def test_memory_losses_gradients_and_state(stem: str, case: str) -> None:
         np.testing.assert_allclose(value, data[f"{case}/{key}"], rtol=near, atol=near)
 
 
-def together(rank: int, stem: str, pair_cases: list[str], memory_cases: list[str]) -> Any:
-    """Results of this process for each case on its half of the rows."""
+def results_of_process(rank: int, stem: str, pair_cases: list[str], memory_cases: list[str]) -> Any:
+    """Results of this process for each case on half of the rows."""
     out: dict[str, Any] = {}
     data = arrays("ccreid", stem)
     count = len(data["inp/pids"]) // 2
-    mine = slice(rank * count, (rank + 1) * count)
+    half = slice(rank * count, (rank + 1) * count)
     for case in pair_cases:
-        features = torch.from_numpy(data["inp/feat"][mine]).double().requires_grad_()
-        loss = prepared(case)(features, torch.from_numpy(data["inp/pids"][mine]))
+        features = torch.from_numpy(data["inp/feat"][half]).double().requires_grad_()
+        loss = prepared(case)(features, torch.from_numpy(data["inp/pids"][half]))
         torch.autograd.backward(loss)
         out[case] = {"loss": loss.detach(), "grad": features.grad}
     for case in memory_cases:
@@ -170,7 +163,7 @@ def test_two_processes(stem: str, tmp_path: Path) -> None:
     assert memories
     assert pairs
     assert {*memories, *pairs, "concat_all_gather"} == set(names)
-    work = partial(together, stem="losses", pair_cases=pairs, memory_cases=memories)
+    work = partial(results_of_process, stem="losses", pair_cases=pairs, memory_cases=memories)
     near = {"loss": 1e-6, "grad": 1e-6, "memory": 0.0}
     for rank, of_rank in enumerate(in_processes(work, tmp_path)):
         for name in pairs + memories:
