@@ -45,10 +45,8 @@ def test_pairs_override_the_file_and_the_file_overrides_the_recipe(tmp_path: Pat
     assert cfg.DATASET == "toy-pose"
 
 
-def test_a_shipped_recipe_is_found_by_name_and_others_are_listed() -> None:
-    cfg = recipes.compose("ltcc", file=Path("configs/res50_cels_cal_tri_16x4.yaml"))
-    assert cfg.LOSS.PAIR_LOSS_WEIGHT == 1.0
-    with pytest.raises(UserError, match=r"no file old\.yaml") as caught:
+def test_an_unknown_recipe_is_an_error_that_lists_the_others() -> None:
+    with pytest.raises(UserError, match=r"no file old\.yaml, and no recipe of that") as caught:
         recipes.compose("ltcc", file=Path("old.yaml"))
     assert "res50_cels_cal_16x4" in caught.value.hint
 
@@ -75,7 +73,6 @@ def test_an_unknown_dataset_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        (("TRAIN.BATCH", "0"), "TRAIN.BATCH is 0"),
         (("TRAIN.BATCH_NORM", "synced"), "TRAIN.BATCH_NORM is 'synced'"),
         (("MODEL.POINTS", "100"), "MODEL.POINTS is 100"),
         (("DATA.LAYOUT", "coco"), "DATA.LAYOUT is 'coco'"),
@@ -83,7 +80,7 @@ def test_an_unknown_dataset_is_refused(name: str) -> None:
         (("DATASET", "ycb"), "TASK and DATASET are determined by --dataset"),
     ],
 )
-def test_values_that_cannot_work_are_refused_at_once(pair: tuple[str, str], message: str) -> None:
+def test_invalid_values_are_refused(pair: tuple[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         recipes.compose("toy-pose", pairs=pair)
 

@@ -124,15 +124,6 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(workspace: Path, trained
         assert differences(without_clocks(one), without_clocks(other)) == []
 
 
-def test_a_run_of_another_length_is_not_resumed(
-    workspace: Path, trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    resume = f"--resume {quoted(trained / LAST)} TRAIN.STEPS {STEPS + 1}"
-    assert exit_code(line(workspace, "train", "longer", resume)) == 2
-    message = f"was trained with TRAIN.STEPS {STEPS}, this run has {STEPS + 1}"
-    assert message in capsys.readouterr().err
-
-
 EXACT = "TRAIN.STEPS 2 TRAIN.PRECISION fp64 MODEL.DROPOUT false"
 
 

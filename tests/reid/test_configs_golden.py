@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.golden,
     pytest.mark.skipif(not (GOLDEN / "ccreid").is_dir(), reason="no recorded numbers"),
 ]
-OWN = {"ROOT", "OUTPUT", "GPU", "EVAL_MODE", "RESUME", "TAG"}
+NOT_COMPARED = {"ROOT", "OUTPUT", "GPU", "EVAL_MODE", "RESUME", "TAG"}
 """Keys of paths and of the environment."""
 
 
@@ -25,7 +25,7 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from leaves(value, f"{prefix}{key}.")
-        elif key not in OWN:
+        elif key not in NOT_COMPARED:
             yield f"{prefix}{key}", value
 
 

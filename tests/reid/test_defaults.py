@@ -56,13 +56,6 @@ def test_the_feature_length_is_that_of_the_network() -> None:
         assert ImageResNet50(pooling=pooling).feature_dim == cfg.MODEL.FEATURE_DIM
 
 
-def test_defaults_are_valid_and_not_shared() -> None:
-    cfg = defaults.defaults()
-    defaults.check(cfg)
-    assert (cfg.MODEL.FEATURE_DIM, cfg.DATA.DATASET) == (4096, "ltcc")
-    assert defaults.defaults().MODEL.FEATURE_DIM == 0
-
-
 @pytest.mark.parametrize("key", defaults.CHOICES)
 def test_a_value_outside_its_choices_is_refused(key: str) -> None:
     error = refusal(**{key.replace(".", "__"): "xyzzy"})

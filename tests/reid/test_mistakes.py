@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from ffreid.engine.checkpoints import io
-from ffreid.reid.datasets import DATASETS
 from tests.commands import exit_code, mistake, quoted, read
 from tests.reid import dataset_trees
 from tests.reid.command_line import IMAGES, line, make_toy_data, use_tiny
@@ -16,16 +15,6 @@ from tests.reid.command_line import IMAGES, line, make_toy_data, use_tiny
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny(monkeypatch)
-
-
-@pytest.mark.parametrize("command", ["train", "eval", "data"])
-def test_a_missing_root_is_an_error(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
-) -> None:
-    missing = tmp_path / "missing"
-    error, hint = mistake(capsys, f"{command} --dataset ltcc --root {quoted(missing)}")
-    assert error == f"no folder {missing}"
-    assert DATASETS["ltcc"].tree in hint
 
 
 @pytest.mark.parametrize("command", ["train", "data"])
@@ -127,16 +116,6 @@ def test_diverging_training_is_an_error(capsys: pytest.CaptureFixture[str], trai
     error, hint = mistake(capsys, line("train", trained, "diverges", more))
     assert "NaN or infinite" in error
     assert "TRAIN.OPTIMIZER.LR" in hint
-
-
-def test_a_truncated_checkpoint_is_an_error(
-    capsys: pytest.CaptureFixture[str], trained: Path, weights: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "cut.pth").write_bytes(weights.read_bytes()[:5000])
-    more = f"--checkpoint {quoted(tmp_path / 'cut.pth')}"
-    error, hint = mistake(capsys, line("eval", trained, "cut", more))
-    assert f"cannot read checkpoint {tmp_path / 'cut.pth'}: " in error
-    assert "copy or download it again" in hint
 
 
 def test_notes_are_printed_only_if_training_starts(

@@ -7,7 +7,7 @@ import pytest
 
 from ffreid.config import lookup
 from ffreid.recipes import compose
-from tests.commands import exit_code, metrics, mistake, quoted, read
+from tests.commands import exit_code, metrics, quoted, read
 from tests.reid.command_line import IMAGES, SETTINGS, make_toy_data, use_tiny
 
 # With quoted device lists, empty paths and numbers that end in a point.
@@ -144,12 +144,6 @@ def test_a_users_file_overrides_a_shipped_recipe(
     monkeypatch.chdir(tmp_path)
     Path("res50_cels_cal.yaml").write_text("LOSS: {CLA_LOSS: arcface}\n")
     assert compose("ltcc", file=Path("res50_cels_cal.yaml")).LOSS.CLA_LOSS == "arcface"
-
-
-def test_a_missing_file_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    error, hint = mistake(capsys, "train --dataset ltcc --cfg configs/res50_cels.yaml")
-    assert error == "no file configs/res50_cels.yaml, and no recipe of that name"
-    assert "res50_cels_cal" in hint
 
 
 def test_every_flag_of_the_original_is_accepted(

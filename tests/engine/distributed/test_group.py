@@ -1,4 +1,4 @@
-"""What processes exchange; in a single process everything is the identity."""
+"""Collectives of processes; in a single process they are the identity."""
 
 import signal
 import socket
@@ -19,7 +19,7 @@ GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason
 
 
 def existed(path: Path) -> bool:
-    """Make a file; return whether it existed."""
+    """Create a file; return whether it existed."""
     before = path.exists()
     path.touch()
     return before
@@ -81,7 +81,7 @@ def test_every_process_gets_the_same_values_in_rank_order(results: list[dict[str
     ("gradient", "expected"),
     [("own", [[1.0, 2.0], [30.0, 40.0]]), ("full", [[11.0, 22.0], [33.0, 44.0]])],
 )
-def test_gathered_rows_get_gradients_from_the_own_loss_or_from_all(
+def test_gathered_rows_have_gradients_of_the_local_loss_or_of_all(
     results: list[dict[str, Any]], gradient: str, expected: list[list[float]]
 ) -> None:
     for result, grad in zip(results, expected, strict=True):
@@ -89,9 +89,7 @@ def test_gathered_rows_get_gradients_from_the_own_loss_or_from_all(
         assert result[gradient]["grad"].flatten().tolist() == grad
 
 
-def test_a_single_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
+def test_a_single_process_needs_no_group() -> None:
     values = torch.tensor([1.0, 2.0])
     with group.process_group() as world:
         assert (world.rank, world.size, world.is_main) == (0, 1, True)
@@ -137,7 +135,7 @@ def joined(store: Any) -> list[tuple[str, list[failures.Place], bool]]:
         return [result.result() for result in results]
 
 
-def test_processes_agree_on_a_name_that_no_earlier_start_had() -> None:
+def test_processes_agree_on_a_new_name_after_each_start() -> None:
     store = dist.HashStore()  # type: ignore[attr-defined]
     first, *others = joined(store)
     assert others == [first] * 2
@@ -151,7 +149,7 @@ def test_processes_agree_on_a_name_that_no_earlier_start_had() -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_processes_of_an_earlier_start_do_not_count(rank: int) -> None:
+def test_processes_of_an_earlier_start_are_ignored(rank: int) -> None:
     store = dist.HashStore()  # type: ignore[attr-defined]
     joined(store)
     with pytest.raises(RuntimeError, match="timed out waiting"):

@@ -9,7 +9,6 @@ from ffreid.pose.toy.shapes import (
     Floats,
     Frustum,
     Shape,
-    box_corners,
     surface_points,
 )
 
@@ -79,8 +78,3 @@ def test_support_is_the_extent_along_a_direction(shape: Shape) -> None:
     support = np.array([shape.support(direction) for direction in directions])
     np.testing.assert_allclose(extent, support, rtol=0.04)
     assert (extent <= support + 1e-9).all()
-
-
-def test_corners_vary_fastest_along_z() -> None:
-    expected = [(-1, -2, -3), (-1, -2, 3), (-1, 2, -3), (-1, 2, 3), (1, -2, -3)]
-    np.testing.assert_array_equal(box_corners((1, 2, 3))[:5], expected)

@@ -57,10 +57,10 @@ def test_evaluation_images_and_frames(stem: str) -> None:
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
 def test_training_images(stem: str) -> None:
-    data, known = arrays("ccreid", stem), facts("ccreid", stem)
+    data, recorded_facts = arrays("ccreid", stem), facts("ccreid", stem)
     stored = 0
-    for entry in known["img_train"]:
-        sample = seeded(seed_of(known, entry))
+    for entry in recorded_facts["img_train"]:
+        sample = seeded(seed_of(recorded_facts, entry))
         height, width = entry["shape"][1:]
         actual = ImageTraining(height, width)([Image.fromarray(data["raw"])], sample)
         exact = actual.double().numpy()
@@ -76,11 +76,11 @@ def test_training_images(stem: str) -> None:
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
 def test_random_crops(stem: str) -> None:
-    data, known = arrays("ccreid", stem), facts("ccreid", stem)
-    assert known["random_croping"]
-    for entry in known["random_croping"]:
+    data, recorded_facts = arrays("ccreid", stem), facts("ccreid", stem)
+    assert recorded_facts["random_croping"]
+    for entry in recorded_facts["random_croping"]:
         raw = Image.fromarray(data["raw"])
-        actual = random_crop(raw, 1.0, random.Random(seed_of(known, entry)))
+        actual = random_crop(raw, 1.0, random.Random(seed_of(recorded_facts, entry)))
         np.testing.assert_array_equal(np.asarray(actual), data[f"crop/seed{entry['seed']}"])
         left, top = entry["x1y1"]
         larger = raw.resize(entry["resized_wh"], Image.Resampling.BILINEAR)
@@ -90,12 +90,12 @@ def test_random_crops(stem: str) -> None:
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
 def test_random_erasing(stem: str) -> None:
-    known = facts("ccreid", stem)
-    assert known["random_erasing"]
-    for entry in known["random_erasing"]:
-        actual = torch.full(known["random_erasing_input"], CONSTANT)
+    recorded_facts = facts("ccreid", stem)
+    assert recorded_facts["random_erasing"]
+    for entry in recorded_facts["random_erasing"]:
+        actual = torch.full(recorded_facts["random_erasing_input"], CONSTANT)
         expected = actual.clone()
-        random_erasing(actual, 1.0, random.Random(seed_of(known, entry)))
+        random_erasing(actual, 1.0, random.Random(seed_of(recorded_facts, entry)))
         rows, columns = slice(*entry["rows"]), slice(*entry["cols"])
         expected[:, rows, columns] = torch.tensor(entry["values"])[:, None, None]
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
@@ -103,29 +103,29 @@ def test_random_erasing(stem: str) -> None:
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
 def test_flips_of_images_and_clips(stem: str) -> None:
-    known = facts("ccreid", stem)
-    expected = known["hflip_p0.5"]
+    recorded_facts = facts("ccreid", stem)
+    expected = recorded_facts["hflip_p0.5"]
     assert expected
-    seeds = range(known["seed_offset"], known["seed_offset"] + len(expected))
+    seeds = range(recorded_facts["seed_offset"], recorded_facts["seed_offset"] + len(expected))
     flips = [should_flip_image(0.5, torch.Generator().manual_seed(seed)) for seed in seeds]
     assert flips == expected
-    assert known["vid_flip"]
-    for entry in known["vid_flip"]:
-        assert should_flip_clip(random.Random(seed_of(known, entry))) is entry["flipped"]
+    assert recorded_facts["vid_flip"]
+    for entry in recorded_facts["vid_flip"]:
+        assert should_flip_clip(random.Random(seed_of(recorded_facts, entry))) is entry["flipped"]
 
 
 @pytest.mark.parametrize("stem", TRANSFORMS)
 def test_a_mirrored_training_clip_is_the_mirrored_frame_resized(stem: str) -> None:
-    data, known = arrays("ccreid", stem), facts("ccreid", stem)
+    data, recorded_facts = arrays("ccreid", stem), facts("ccreid", stem)
     height, width = data["vid_test"].shape[1:]
     train, evaluate = ClipTraining(height, width), Evaluation(height, width, video=True)
     raw = Image.fromarray(data["raw"])
     mirrored = raw.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    entries = known["vid_flip"]
+    entries = recorded_facts["vid_flip"]
     assert any(entry["equals_flip_of_pil_before_resize_or_test"] for entry in entries)
     for entry in entries:
         if entry["equals_flip_of_pil_before_resize_or_test"]:
-            actual = train([raw], seeded(seed_of(known, entry)))
+            actual = train([raw], seeded(seed_of(recorded_facts, entry)))
             expected = evaluate([mirrored if entry["flipped"] else raw])
             assert_close(actual, expected.numpy())
 

@@ -39,8 +39,8 @@ PREFIXES = {"Classifier": "identity_classifier.", "NormalizedClassifier": "cloth
 
 
 def build(name: str) -> nn.Module:
-    """Build the network of a recorded name: its name, then the settings that differ."""
-    known, *settings = name.split("_")
+    """Build the network of a recorded name: a network and its changed settings."""
+    network, *settings = name.split("_")
     options: dict[str, Any] = {}
     for setting in settings:
         if setting in POOLINGS:
@@ -52,7 +52,7 @@ def build(name: str) -> nn.Module:
         else:
             assert setting.startswith("T"), setting
             options["temperature"] = float(setting.removeprefix("T"))
-    return NETWORKS[known](**options)
+    return NETWORKS[network](**options)
 
 
 @pytest.mark.parametrize("stem", RECORDED)
@@ -66,9 +66,9 @@ def test_weights_and_inputs_equal_the_recorded(stem: str) -> None:
     check = facts("ccreid", stem)["recipe_check"]
     inputs = check.pop("__inputs__")
     assert check and inputs
-    made = [(det_array(key, tuple(fact["shape"])), fact) for key, fact in check.items()]
-    made += [(det_input(key, tuple(fact["shape"])), fact) for key, fact in inputs.items()]
-    for array, fact in made:
+    rebuilt = [(det_array(key, tuple(fact["shape"])), fact) for key, fact in check.items()]
+    rebuilt += [(det_input(key, tuple(fact["shape"])), fact) for key, fact in inputs.items()]
+    for array, fact in rebuilt:
         first = fact["first4"]
         np.testing.assert_array_equal(array.ravel()[: len(first)], np.float32(first))
         # float32 sums differ in their last digits with the order of summation
@@ -94,9 +94,9 @@ def test_features_stages_and_gradients_equal_the_recorded(name: str) -> None:
         feature = net(inputs).numpy()
     for hook in hooks:
         hook.remove()
-    known = expected[f"{name}/feature"]
-    assert feature.shape == known.shape
-    assert np.abs(feature - known).max() / np.abs(known).max() <= FLOAT32.get(name, 5e-6)
+    reference = expected[f"{name}/feature"]
+    assert feature.shape == reference.shape
+    assert np.abs(feature - reference).max() / np.abs(reference).max() <= FLOAT32.get(name, 5e-6)
     assert set(recorded["stages"]) == set(stages)
     for stage, fact in recorded["stages"].items():
         output = stages[stage]
@@ -109,9 +109,9 @@ def test_features_stages_and_gradients_equal_the_recorded(name: str) -> None:
     net.double()
     inputs = inputs.double().requires_grad_()
     feature64 = net(inputs)
-    known = expected[f"{name}/feature64"]
-    in_double = feature64[:, : known.shape[1]].detach().numpy()
-    np.testing.assert_allclose(in_double, known, rtol=1e-9, atol=1e-9)
+    reference = expected[f"{name}/feature64"]
+    in_double = feature64[:, : reference.shape[1]].detach().numpy()
+    np.testing.assert_allclose(in_double, reference, rtol=1e-9, atol=1e-9)
     weights = torch.from_numpy(det_input(f"{name}:proj", tuple(feature64.shape))).double()
     loss = (feature64 * weights).sum() / feature64.numel() ** 0.5
     loss.backward()
@@ -120,10 +120,10 @@ def test_features_stages_and_gradients_equal_the_recorded(name: str) -> None:
     norm = inputs.grad.norm().item()
     assert norm == pytest.approx(recorded["input_grad_l2_f64"], rel=1e-6)
     norms = {k: v.grad.norm().item() for k, v in net.named_parameters() if v.grad is not None}
-    known_norms = recorded["param_grad_l2_f64"]
-    assert known_norms and set(norms) == set(known_norms)
-    floor = 1e-6 * max(known_norms.values())
-    compared = {key: value for key, value in known_norms.items() if value > floor}
+    recorded_norms = recorded["param_grad_l2_f64"]
+    assert recorded_norms and set(norms) == set(recorded_norms)
+    floor = 1e-6 * max(recorded_norms.values())
+    compared = {key: value for key, value in recorded_norms.items() if value > floor}
     assert compared and {key: norms[key] for key in compared} == pytest.approx(compared, rel=1e-6)
 
 

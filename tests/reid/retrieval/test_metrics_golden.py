@@ -28,8 +28,8 @@ def assert_equal_to_recorded(actual: Ranking, expected: dict[str, Any]) -> None:
     np.testing.assert_allclose(curve, expected["cmc"], rtol=0, atol=1e-9)
     assert actual.mean_average_precision == pytest.approx(expected["mAP"], abs=1e-9)
     if "log" in expected:
-        told = [line for line in expected["log"] if "do not have groundtruth" in line]
-        assert actual.n_skipped == sum(int(line.split()[0]) for line in told)
+        skipped = [line for line in expected["log"] if "do not have groundtruth" in line]
+        assert actual.n_skipped == sum(int(line.split()[0]) for line in skipped)
 
 
 @pytest.mark.parametrize("stem", METRICS)

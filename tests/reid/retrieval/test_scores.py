@@ -36,8 +36,8 @@ def test_interval_equals_drawing_identities_one_by_one() -> None:
     values = generator.random(300) * 0.3 + labels / 300
     identities, means = np.unique(labels), []
     for _ in range(3000):
-        drawn = generator.choice(identities, size=len(identities))
-        means.append(np.concatenate([values[labels == identity] for identity in drawn]).mean())
+        sampled = generator.choice(identities, size=len(identities))
+        means.append(np.concatenate([values[labels == identity] for identity in sampled]).mean())
     result = interval(values, labels, draws=3000)
     assert result == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.01)
     assert result == interval(values, labels, draws=3000)
