@@ -103,6 +103,11 @@ def views_of_one_vector(like: Sequence[Tensor], *, start: float, step: float) ->
     return [row[i : i + value.numel()].view(value.shape) for i, value in enumerate(like)]
 
 
+def is_identical(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two state dicts have the same keys in order and the same tensor objects."""
+    return list(one) == list(other) and all(one[key] is other[key] for key in one)
+
+
 def light(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of the same shapes and shared tensors whose file is small."""
     places = {v.data_ptr(): v for v in state.values() if v.is_floating_point()}

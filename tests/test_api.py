@@ -57,7 +57,7 @@ def test_typed_functions_refuse_the_other_task() -> None:
         create_reid_model("ycb", device="meta")
 
 
-def test_weights_depend_on_the_seed_alone_and_the_callers_random_state_is_unchanged() -> None:
+def test_weights_depend_on_the_seed_and_not_on_the_global_random_state() -> None:
     before = torch.get_rng_state()
     first, second = (weights_of(create_reid_model("ltcc")) for _ in range(2))
     other = weights_of(create_reid_model("ltcc", settings={"SEED": 9}))
@@ -66,7 +66,7 @@ def test_weights_depend_on_the_seed_alone_and_the_callers_random_state_is_unchan
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_checkpoints_weights_are_loaded(tmp_path: Path) -> None:
+def test_weights_of_a_checkpoint_are_loaded(tmp_path: Path) -> None:
     trained = create_reid_model("ltcc", settings={"SEED": 9})
     network = trained.net.state_dict()
     state = {"task": "reid", "parts": {"net": network}, "model_state_dict": network}
@@ -79,7 +79,7 @@ def test_a_checkpoints_weights_are_loaded(tmp_path: Path) -> None:
     ("dataset", "cls", "entry"),
     [("ltcc", None, "model_state_dict"), ("linemod", "ape", "model_state")],
 )
-def test_an_old_checkpoints_weights_are_loaded(
+def test_weights_of_an_old_checkpoint_are_loaded(
     dataset: str,
     cls: str | None,
     entry: str,
@@ -125,13 +125,13 @@ def test_precision_is_a_setting() -> None:
         ({"dataset": "linemod"}, "no LineMOD object given"),
     ],
 )
-def test_a_mistake_is_named_with_a_hint(options: dict[str, object], error: str) -> None:
+def test_errors_have_a_hint(options: dict[str, object], error: str) -> None:
     with pytest.raises(UserError, match=error) as caught:
         create_model(**({"dataset": "ltcc"} | options))  # type: ignore[arg-type]
     assert caught.value.__notes__ == [f"hint: {caught.value.hint}"]  # shown in a traceback
 
 
-def test_a_checkpoint_is_read_unchanged_unless_a_task_is_given(tmp_path: Path) -> None:
+def test_a_checkpoint_is_converted_only_for_a_task(tmp_path: Path) -> None:
     network = ImageResNet50(pooling="avg").state_dict()
     old = {f"module.{key}": value for key, value in network.items()}
     path = tmp_path / "best.pth.tar"

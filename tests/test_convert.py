@@ -1,4 +1,4 @@
-"""``convert-ckpt``: what it prints, writes and refuses."""
+"""``convert-ckpt``: output, files and errors."""
 
 import importlib.util
 import sys
@@ -25,7 +25,7 @@ from tests.pose.realdata import real_folder
 
 @cache
 def state() -> dict[str, Tensor]:
-    """Weights of FFB6D for one object, whose files are small."""
+    """Weights of FFB6D for one object in small files."""
     return old_files.light(FFB6D(2).state_dict())
 
 
@@ -41,11 +41,13 @@ def old(tmp_path: Path) -> Path:
     return old_files.write(tmp_path / "old.pth.tar", old_files.ffb6d(state(), prefix="module."))
 
 
-def test_it_prints_what_the_file_is(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_contents_of_the_file_are_printed(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = convert(old, dry_run=True)
     out = capsys.readouterr().out
-    words = "FFB6D|classes 2|keypoints 8|linemod|module. removed|it 83496|all 684 match"
-    for text in f"{words}|apex loss scaler|DATA.CLS NAME".split("|"):
+    parts = "FFB6D|classes 2|keypoints 8|linemod|module. removed|it 83496|all 684 match"
+    for text in f"{parts}|apex loss scaler|DATA.CLS NAME".split("|"):
         assert text in " ".join(out.split()), text
     assert result.written is None
     assert list(old.parent.iterdir()) == [old]
@@ -66,13 +68,13 @@ def test_default_names(name: str, to: str, new: str) -> None:
 
 
 def test_nothing_is_overwritten_without_force(old: Path) -> None:
-    taken = old.parent / "taken.pth"
-    taken.write_text("existing")
-    with pytest.raises(UserError, match=r"taken\.pth already exists") as caught:
-        convert(old, taken)
+    existing = old.parent / "existing.pth"
+    existing.write_text("existing")
+    with pytest.raises(UserError, match=r"existing\.pth already exists") as caught:
+        convert(old, existing)
     assert "--force" in caught.value.hint
-    assert taken.read_text() == "existing"
-    assert written(old, taken, force=True) == taken
+    assert existing.read_text() == "existing"
+    assert written(old, existing, force=True) == existing
     with pytest.raises(UserError, match="is the input file"):
         convert(old, old, force=True)
     with pytest.raises(UserError, match="is a folder") as caught:
@@ -81,9 +83,7 @@ def test_nothing_is_overwritten_without_force(old: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{}, {"to": "original", "legacy": True}])
-def test_a_file_that_cannot_be_written_is_reported_with_the_commands_arguments(
-    old: Path, arguments: Any
-) -> None:
+def test_a_file_that_cannot_be_written_is_an_error(old: Path, arguments: Any) -> None:
     (old.parent / "taken").write_text("a file, no folder")
     with pytest.raises(UserError, match=r"cannot write .*new\.pth") as caught:
         convert(old, old.parent / "taken/new.pth", **arguments)
@@ -216,7 +216,9 @@ def test_other_resnets_and_files_without_weights_are_refused(tmp_path: Path) -> 
         convert(empty)
 
 
-def test_old_and_converted_files_load_alike(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_and_converted_files_load_equally(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     new = load_any(old, "pose")
     assert capsys.readouterr().err.count("\n") == 1
     path = written(old)
@@ -229,7 +231,7 @@ def test_old_and_converted_files_load_alike(old: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "parts"),
     [
         ("resnet20-12fca82f.th", ["97 tensors", "module. removed", "best_prec1 91.78", "linear"]),
         ("version-RFB-320.pth", ["244 tensors", "base_net.0.0.weight (16, 3, 3, 3)"]),
@@ -237,12 +239,12 @@ def test_old_and_converted_files_load_alike(old: Path, capsys: pytest.CaptureFix
     ],
 )
 def test_real_files_of_other_networks_are_described_and_refused(
-    name: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = real_folder("checkpoints") / name
     with pytest.raises(UserError, match="is not a supported network: not FFB6D") as caught:
         convert(path, tmp_path / "new.pth")
     assert "not an image network of Simple-CCReID" in caught.value.message
     out = capsys.readouterr().out
-    assert all(word in out for word in words)
+    assert all(part in out for part in parts)
     assert list(tmp_path.iterdir()) == []

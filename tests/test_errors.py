@@ -1,4 +1,4 @@
-"""The user's mistake travels between processes and stays two lines."""
+"""User errors are pickled between processes and stay two lines."""
 
 import pickle
 

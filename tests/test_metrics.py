@@ -1,4 +1,4 @@
-"""The metrics on arrays give what an evaluation computes."""
+"""Metrics of arrays equal those of an evaluation."""
 
 from typing import Any
 
@@ -87,7 +87,7 @@ GALLERY, GALLERY_LABELS = synthetic(ITEMS, 2)
 
 
 @pytest.mark.parametrize("reranked", [False, True])
-def test_a_search_scores_as_the_reference_does(reranked: bool) -> None:
+def test_search_scores_equal_the_reference(reranked: bool) -> None:
     scores = metrics.score_search(QUERY, GALLERY, QUERY_LABELS, GALLERY_LABELS, reranked=reranked)
     both = unit(torch.from_numpy(np.concatenate([QUERY, GALLERY])))
     distances = 1 - both[:QUERIES] @ both[QUERIES:].T

@@ -1,4 +1,4 @@
-"""What macOS and Windows lack is not needed for import, evaluation and training in one process."""
+"""Import, evaluation and training in one process need no POSIX-only modules."""
 
 import subprocess
 import sys

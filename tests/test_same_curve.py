@@ -77,11 +77,11 @@ def curves(
 ) -> dict[str, list[float]]:
     """Curves by case; all are compared with one process and one micro-batch."""
     root = tmp_path_factory.mktemp("data")
-    alone = curves_of(0, root, request.param, 1)
+    single = curves_of(0, root, request.param, 1)
     work = partial(curves_of, root=root, dataset=request.param, size=SIZE)
     first, second = in_processes(work, tmp_path_factory.mktemp("two"))
     assert first == second  # the processes agree on what they log
-    return {**alone, **first}
+    return {**single, **first}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

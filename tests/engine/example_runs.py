@@ -1,4 +1,4 @@
-"""Steps, plans and whole run folders made up for the tests of what a run tells."""
+"""Synthetic steps, plans and run folders for the tests of tracking."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ RATES = {"clothes": 3.5e-4, "net": 1e-3}
 
 def record(done: int, loss: float = 0.5, **more: Any) -> StepResult:
     """A step of `PLAN` that waited a quarter of its second for data."""
-    given: dict[str, Any] = {"done": done, "epoch": (done - 1) // PLAN.steps_per_epoch}
-    given |= {"terms": {"loss": loss, "pair": loss / 4}, "rates": RATES, "norms": {"net": 2.0}}
-    return StepResult(**given | {"waited": 0.25, "seconds": 0.75} | more)
+    values: dict[str, Any] = {"done": done, "epoch": (done - 1) // PLAN.steps_per_epoch}
+    values |= {"terms": {"loss": loss, "pair": loss / 4}, "rates": RATES, "norms": {"net": 2.0}}
+    return StepResult(**values | {"waited": 0.25, "seconds": 0.75} | more)
 
 
 def run_folder(
@@ -30,7 +30,7 @@ def run_folder(
     *,
     state: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write what a run leaves behind."""
+    """Write the files of a run."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(settings)))
     (folder / "run.json").write_text(json.dumps({"started": "2026-11-22T12:11:38+0000"}))

@@ -1,4 +1,4 @@
-"""A small task for tests: two parts trained one after the other, as those of CAL are."""
+"""A small task for tests with two parts that are trained in order, as in CAL."""
 
 import math
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Points:
 
 
 class Samples:
-    """Sample (epoch, position) is drawn from both; those named in `bad` are not finite."""
+    """Sample (epoch, position) is drawn from both; those in `bad` are not finite."""
 
     def __init__(self, bad: tuple[str, ...] = ()) -> None:
         self.bad = bad

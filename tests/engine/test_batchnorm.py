@@ -67,7 +67,7 @@ def large(dtype: torch.dtype) -> Tensor:
 
 
 def work(rank: int) -> dict[Any, dict[str, Tensor]]:
-    """This process's results of every case and of both half precisions."""
+    """Results of this process for all cases and both half precisions."""
 
     def local(share: str, batch: Tensor) -> Tensor:
         return torch.split(batch, list(SHARES[share]))[rank]
@@ -127,10 +127,10 @@ def test_statistics_stay_in_float32_under_autocast(
 
 @pytest.mark.parametrize("axes", AXES)
 def test_one_process_normalises_as_torch_does(axes: str) -> None:
-    alone = batchnorm.synchronise(network(axes), CPU)
-    assert isinstance(alone.get_submodule("0"), GatheredBatchNorm)
+    single = batchnorm.synchronise(network(axes), CPU)
+    assert isinstance(single.get_submodule("0"), GatheredBatchNorm)
     data = draw("equal", axes)
-    torch.testing.assert_close(trained(alone, *data), trained(network(axes), *data))
+    torch.testing.assert_close(trained(single, *data), trained(network(axes), *data))
 
 
 def test_synchronising_keeps_parameters_settings_and_mode() -> None:
@@ -156,12 +156,12 @@ def test_frozen_statistics_stay_and_parameters_train() -> None:
 
 @pytest.mark.parametrize("axes", AXES)
 def test_groups_are_normalised_separately_with_the_statistics_of_the_first(axes: str) -> None:
-    grouped, alone = network(axes), network(axes)
+    grouped, single = network(axes), network(axes)
     batchnorm.group(grouped, 2)
     batch, weights = draw("equal", axes)
     results = trained(grouped, batch, weights)
-    first = trained(alone, batch[:3], weights[:3])
+    first = trained(single, batch[:3], weights[:3])
     second = trained(network(axes), batch[3:], weights[3:])
-    expected = joined(first, second) | alone.state_dict()
+    expected = joined(first, second) | single.state_dict()
     torch.testing.assert_close({key: results[key] for key in expected}, expected)
-    assert torch.equal(grouped.eval()(batch), alone.eval()(batch))
+    assert torch.equal(grouped.eval()(batch), single.eval()(batch))

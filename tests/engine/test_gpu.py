@@ -1,4 +1,4 @@
-"""Processes over NCCL; skipped where there is no CUDA device."""
+"""Processes over NCCL; skipped without a CUDA device."""
 
 from pathlib import Path
 

@@ -70,7 +70,7 @@ def trained(net: nn.Module, *, keep: bool = False, autocast: torch.dtype | None 
         ("grouped", torch.float16),
     ],
 )
-def test_recomputed_blocks_train_as_others(kind: str, autocast: torch.dtype | None) -> None:
+def test_recomputed_blocks_train_as_ordinary_ones(kind: str, autocast: torch.dtype | None) -> None:
     nets = [net if autocast is None else net.float() for net in pair(kind)]
     expected, result = (trained(net, keep=kind == "kept", autocast=autocast)[0] for net in nets)
     torch.testing.assert_close(result, expected, rtol=0, atol=0)
@@ -85,12 +85,12 @@ def test_compiled_blocks_update_their_statistics_once() -> None:
 
 def test_a_recomputed_block_saves_only_its_input() -> None:
     ordinary, recomputed = pair()
-    inputs = 2 * 3 * 4 * 4 * 8 * 8  # not seen by the hooks
+    inputs = 2 * 3 * 4 * 4 * 8 * 8  # not counted by the hooks
     assert trained(recomputed)[1] + inputs < trained(ordinary)[1] / 5
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_without_gradient_nothing_is_different(training: bool) -> None:
+def test_outputs_without_gradient_are_equal(training: bool) -> None:
     inputs = torch.randn(4, 4, 8, 8, dtype=torch.float64)
     outputs = []
     for net in pair():

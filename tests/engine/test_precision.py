@@ -106,7 +106,7 @@ def test_switches_are_set_for_the_block(
     assert os.environ.get(WORKSPACE) == workspace
 
 
-def test_an_operation_without_deterministic_implementation_is_named() -> None:
+def test_an_operation_without_deterministic_implementation_is_an_error() -> None:
     with (
         pytest.raises(UserError, match="put_ has no deterministic implementation") as caught,
         flags(configuration(DETERMINISTIC=True)),

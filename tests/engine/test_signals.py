@@ -200,7 +200,7 @@ def test_a_data_worker_survives_signals_sent_to_all_processes() -> None:
     assert rest == [(key, worker) for key in range(1, 8)]
 
 
-def ends(work: Callable[[], None]) -> int | None:
+def exit_code_of(work: Callable[[], None]) -> int | None:
     """Exit code of a process that calls `work`, once all of its workers have ended too."""
     reading, writing = os.pipe()
     # Every process forked from here holds the writing end open until it ends.
@@ -230,7 +230,7 @@ def test_a_busy_data_worker_ends_with_its_parent(
     work: Callable[[], None], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signals, "PARENT_CHECK", 0.05)
-    assert ends(work) == code
+    assert exit_code_of(work) == code
 
 
 def test_a_data_worker_can_be_ended_where_signals_have_no_sender(

@@ -39,10 +39,10 @@ def test_a_spec_reads_as_a_line() -> None:
     assert str(SYMBOLS["H"]) == "rows"
 
 
-@pytest.mark.parametrize("named", [(), ("index",), ("image", "index")])
-def test_tensors_come_as_a_mapping_or_by_name(named: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("names", [(), ("index",), ("image", "index")])
+def test_tensors_come_as_a_mapping_or_by_name(names: tuple[str, ...]) -> None:
     mapping = inputs()
-    keywords = {name: mapping.pop(name) for name in named}
+    keywords = {name: mapping.pop(name) for name in names}
     assert list(checked_inputs(SPECS, mapping or None, keywords, CPU)) == ["image", "index"]
 
 

@@ -17,7 +17,7 @@ from ffreid.recipes import compose
 from tests.engine.checkpoints.test_manager import raising
 
 PARAMETERS = {"version": 1, "count": 3}
-OTHERS = {"version": 1, "count": 4}
+OTHER_PARAMETERS = {"version": 1, "count": 4}
 
 
 def generate(
@@ -58,7 +58,7 @@ def test_data_are_generated_once_which_is_logged(
     assert generate(folder) == folder
     assert capsys.readouterr().err.count(f"generating toy data in {tmp_path}") == 1
     with pytest.raises(UserError, match="read only"):
-        generate(folder, OTHERS)
+        generate(folder, OTHER_PARAMETERS)
 
 
 def test_data_of_other_parameters_are_replaced_and_other_files_kept(tmp_path: Path) -> None:
@@ -66,10 +66,10 @@ def test_data_of_other_parameters_are_replaced_and_other_files_kept(tmp_path: Pa
     folder = generate(tmp_path / "toy")
     for name in ("part/old", "list.txt", "notes"):
         (folder / name).write_text("mine")
-    generate(folder, OTHERS)
+    generate(folder, OTHER_PARAMETERS)
     assert {path.name for path in folder.rglob("*")} == {"part", "file", "notes", "toy.json"}
     assert (folder / "part/file").read_text() == "4"
-    assert info(folder) == {**OTHERS, "finished": True}
+    assert info(folder) == {**OTHER_PARAMETERS, "finished": True}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("no", "none"), OSError("full")])
@@ -118,7 +118,7 @@ def start_and_generate(folder: Path, parameters: synthetic.Parameters, started: 
     generate(folder, parameters)
 
 
-@pytest.mark.parametrize("second", [PARAMETERS, OTHERS], ids=["same", "others"])
+@pytest.mark.parametrize("second", [PARAMETERS, OTHER_PARAMETERS], ids=["same", "others"])
 def test_a_second_process_waits_for_the_first(tmp_path: Path, second: synthetic.Parameters) -> None:
     folder, context = tmp_path / "toy", multiprocessing.get_context("spawn")
     started = context.Event()

@@ -15,10 +15,10 @@ def test_several_repeats_are_warmed_up_once(repeats: int, expected: int) -> None
     assert len(calls) == expected
 
 
-def filling(before: int, megabytes: int, kept: int) -> Callable[[], object]:
-    """Fill and drop `before` MB, keep `kept`, and return a call that fills `megabytes`."""
+def filling(before: int, megabytes: int, retained: int) -> Callable[[], object]:
+    """Fill and drop `before` MB, keep `retained`, and return a call that fills `megabytes`."""
     filled(before)
-    rest = filled(kept)
+    rest = filled(retained)
     return lambda: (filled(megabytes), len(rest))
 
 

@@ -1,4 +1,4 @@
-"""Each part of a task is stepped after the one before; evaluations weigh samples alike."""
+"""Parts of a task are stepped in order; evaluations weight samples equally."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -71,7 +71,7 @@ def batches(*sizes: int) -> list[Points]:
     return [Points(rows[:, :3], rows[:, 3:], ("a name",) * len(rows)) for rows in data]
 
 
-def by_hand(steps: list[Points]) -> tuple[Pair, list[dict[str, float]]]:
+def simple_loop(steps: list[Points]) -> tuple[Pair, list[dict[str, float]]]:
     """The same two parts trained by a simple loop."""
     task = Pair()
     first = torch.optim.Adam(task.first.parameters())
@@ -100,9 +100,9 @@ def states(task: Task) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in task.state_dict().items()}
 
 
-def test_parts_are_stepped_one_after_the_other_as_by_hand() -> None:
+def test_parts_are_stepped_in_order_as_in_a_simple_loop() -> None:
     steps = batches(4, 4, 4, 4)
-    expected, rows = by_hand(steps)
+    expected, rows = simple_loop(steps)
     task = Pair()
     stepper = train_step(task)
     for step, batch in enumerate(steps):
@@ -137,7 +137,7 @@ def test_a_part_that_is_not_stepped_keeps_its_parameters() -> None:
     assert not torch.equal(task.first.weight, before["first.weight"])
 
 
-def test_evaluation_weighs_batches_by_their_samples() -> None:
+def test_evaluation_weights_batches_by_their_sizes() -> None:
     parts = batches(5, 2, 1)
     stepper = train_step(Pair())
     terms = stepper.evaluate(iter(parts), AT)
@@ -173,7 +173,7 @@ def test_dropout_depends_on_seed_and_process() -> None:
     assert first == again and first not in others
 
 
-def test_a_restored_state_trains_on_bitwise() -> None:
+def test_training_from_a_restored_state_is_bitwise_the_same() -> None:
     steps = batches(4, 4, 4, 4)
     complete, resumed = Pair(dropout=0.3), Pair(dropout=0.3)
     steppers = train_step(complete), train_step(resumed)
@@ -250,6 +250,6 @@ def test_terms_and_waiting_are_averaged_over_an_epoch_also_if_interrupted() -> N
 
 
 def test_only_the_wait_for_a_batch_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 2.0, 10.0, 11.0, 20.0])  # the second is asked for after a long step
+    clock = iter([0.0, 2.0, 10.0, 11.0, 20.0])  # the second is requested after a long step
     monkeypatch.setattr("ffreid.engine.train_step.time.monotonic", lambda: next(clock))
     assert list(timed(iter("ab"))) == [("a", 2.0), ("b", 1.0)]

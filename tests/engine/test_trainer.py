@@ -53,13 +53,13 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 def stop(
     patch: pytest.MonkeyPatch,
     run: Trainer,
-    owner: Any,
+    target: Any,
     name: str,
     when: Callable[..., bool],
     number: signal.Signals = signal.SIGTERM,
 ) -> None:
     """Send a signal in the first call of a function for which `when` holds, which stops the run."""
-    method, sent = getattr(owner, name), list[bool]()
+    method, sent = getattr(target, name), list[bool]()
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if not sent and when(*args):
@@ -68,7 +68,7 @@ def stop(
         return method(*args, **kwargs)
 
     with patch.context() as context, pytest.raises(Stopped) as caught:
-        context.setattr(owner, name, call)
+        context.setattr(target, name, call)
         run.fit()
     assert caught.value.signal == number
 
@@ -179,7 +179,7 @@ def test_a_signal_does_not_interrupt_the_exchange_of_averages(
     assert_resumes(tmp_path / "cut", *pairs)
 
 
-def spoil_gradient(run: Trainer, factor: float, part: str = "head") -> None:
+def scale_gradient(run: Trainer, factor: float, part: str = "head") -> None:
     weight: Any = run.train_step.task.get_parameter(f"{part}.weight")
     weight.register_hook(lambda gradient: gradient * factor)
 
@@ -189,12 +189,12 @@ def spoil_gradient(run: Trainer, factor: float, part: str = "head") -> None:
 def test_a_skipped_step_leaves_weights_statistics_and_optimisers(
     tmp_path: Path, pairs: str, done: int
 ) -> None:
-    """Also those of the head, which is stepped before the net's gradient is not finite."""
+    """Including the head, which is stepped before the net has a gradient that is not finite."""
     run = trainer(tmp_path, *pairs.split())
     for step in range(done):
         run.train_step.step(next(run._batches(step, step + 1)), Progress(step, 6, 0))
     before = deepcopy(run.train_step.state())
-    spoil_gradient(run, math.nan, "net.4")
+    scale_gradient(run, math.nan, "net.4")
     result = run.train_step.step(next(run._batches(done, done + 1)), Progress(done, 6, 0))
     assert result.skipped == "the gradient norm of net is nan"
     assert ("head" in result.norms) is ("SINGLE" not in pairs)
@@ -219,16 +219,16 @@ def test_a_skipped_step_is_logged_with_its_samples(
     assert state["skipped"] == 1
 
 
-def test_all_samples_are_named_if_only_the_gradient_is_not_finite(tmp_path: Path) -> None:
+def test_all_samples_are_listed_if_only_the_gradient_is_not_finite(tmp_path: Path) -> None:
     run = trainer(tmp_path)
-    spoil_gradient(run, math.inf)
+    scale_gradient(run, math.inf)
     run.fit(1)
     (row,) = rows(tmp_path, "skipped")
     assert row["skipped"] == "the gradient norm of head is inf"
     assert row["samples"] == [f"0/{index}" for index in range(12)]
 
 
-def test_too_many_skipped_steps_end_the_run_and_name_the_last_checkpoint(tmp_path: Path) -> None:
+def test_too_many_skipped_steps_end_the_run(tmp_path: Path) -> None:
     bad = [f"{epoch}/{position}" for epoch in (1, 2) for position in range(24)]
     pairs = ["DATA.BAD", str(bad), "TRAIN.MAX_SKIPPED", "3", "TRAIN.SAVE_EVERY", "2"]
     for resume in (False, True):  # the resumed run skips on
@@ -240,7 +240,7 @@ def test_too_many_skipped_steps_end_the_run_and_name_the_last_checkpoint(tmp_pat
 
 def test_a_gradient_that_no_loss_scale_makes_finite_ends_the_run(tmp_path: Path) -> None:
     run = trainer(tmp_path, "TRAIN.PRECISION", "fp16", "TRAIN.STEPS", "40", "TEST.EVERY", "100")
-    spoil_gradient(run, math.nan)
+    scale_gradient(run, math.nan)
     with pytest.raises(UserError, match="the gradient norm of head is nan"):
         run.fit()
 
@@ -275,7 +275,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_named_number_and_direction_select_the_best_state(tmp_path: Path) -> None:
+def test_the_selected_metric_and_direction_choose_the_best_state(tmp_path: Path) -> None:
     trained(tmp_path, "TRAIN.SELECT", "largest max", "TEST.EVERY", "1")
     values = curve(tmp_path, "validation/largest")
     best = io.load(tmp_path / "best.pth")
@@ -283,7 +283,7 @@ def test_a_named_number_and_direction_select_the_best_state(tmp_path: Path) -> N
     assert best["bests"]["best"] == {"name": "largest", "value": max(values), "step": best["step"]}
 
 
-def test_an_unknown_number_to_select_by_is_refused_at_once(tmp_path: Path) -> None:
+def test_an_unknown_metric_to_select_by_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"TRAIN\.SELECT: unknown metric 'speed'") as caught:
         trained(tmp_path, "TRAIN.SELECT", "speed max")
     assert caught.value.hint == "choose one of: loss, largest, fit, left"

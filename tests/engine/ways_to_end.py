@@ -20,7 +20,7 @@ failures.REPORT_WAIT = 1.0
 
 @app.command()
 def act(way: str, folder: Path) -> None:
-    """End in the given way."""
+    """End in this way."""
     rank = int(os.environ["RANK"])
     if way in WITHOUT_GROUP:
         WITHOUT_GROUP[way](rank, folder)

@@ -39,10 +39,6 @@ def converted(raw: Mapping[str, Any], **settings: Any) -> tuple[dict[str, Any], 
     return convert.to_ffreid(identify(raw), identified(raw), pairs)
 
 
-def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return list(one) == list(other) and all(one[key] is other[key] for key in one)
-
-
 def test_classes_and_keypoints_follow_from_shapes() -> None:
     for classes, name in ((2, "linemod"), (22, "ycb")):
         info = identified(old_files.ffb6d(state(classes)))
@@ -57,7 +53,7 @@ def test_classes_and_keypoints_follow_from_shapes() -> None:
 def test_a_training_checkpoint_is_converted(prefix: str) -> None:
     new, notes = converted(old_files.ffb6d(state(), prefix=prefix))
     assert notes == []
-    assert same(new["parts"]["net"], state())
+    assert old_files.is_identical(new["parts"]["net"], state())
     assert (new["step"], new["best"], new["converted"]["epoch"]) == (83496, 0.0873, 20)
     assert (new["task"], new["dataset"], new["class_count"]) == ("pose", "linemod", 1)
     assert len(new["optimisers"]["net"]["state"]) == len(list(FFB6D(2).parameters()))
@@ -107,7 +103,7 @@ def test_converting_back_gives_the_same_entries() -> None:
     raw = old_files.ffb6d(state())
     back = convert.to_original(converted(raw)[0])
     assert list(back) == list(raw)
-    assert same(back["model_state"], raw["model_state"])
+    assert old_files.is_identical(back["model_state"], raw["model_state"])
     assert all(back[key] == raw[key] for key in ("epoch", "it", "best_prec"))
     then, now = ([*entry["optimizer_state"]["state"].values()] for entry in (raw, back))
     assert is_equal(then, now)
@@ -120,7 +116,7 @@ def test_only_checkpoints_of_others_are_converted_with_a_note() -> None:
     raw: dict[str, Any] = {"task": "pose", "parts": {"net": {}}, "step": 3}
     assert convert.convert_any(raw, Path("last.pth")) == (raw, "")
     new, note = convert.convert_any({"model_state": state()}, Path("old.pth.tar"))
-    assert same(new["parts"]["net"], state())
+    assert old_files.is_identical(new["parts"]["net"], state())
     assert note == (
         "old.pth.tar is a checkpoint with model_state: loaded as FFB6D (classes 2, keypoints 8, "
         "data set linemod)"

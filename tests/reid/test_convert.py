@@ -48,10 +48,6 @@ def converted(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return convert.to_ffreid(identify(raw), identified(raw), {})
 
 
-def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return list(one) == list(other) and all(one[key] is other[key] for key in one)
-
-
 @pytest.mark.parametrize(
     ("pooling", "known"), [("maxavg", True), ("gem", True), ("avg", False), ("max", False)]
 )
@@ -100,9 +96,9 @@ def test_a_training_checkpoint_is_converted_and_back(part: str) -> None:
     raw = old_files.cal(state(), linear(), head)
     new, notes = converted(raw)
     assert notes == []
-    assert same(new["model_state_dict"], state())
+    assert old_files.is_identical(new["model_state_dict"], state())
     assert list(new["parts"]) == ["net", part]
-    assert same(new["parts"][part], head)
+    assert old_files.is_identical(new["parts"][part], head)
     assert (new["epoch"], new["rank1"], new["measured"]) == (54, 0.401, {"rank1": 0.401})
     assert type(new["rank1"]) is float
     assert is_equal(convert.to_original(new), raw | {"rank1": 0.401})
@@ -110,7 +106,7 @@ def test_a_training_checkpoint_is_converted_and_back(part: str) -> None:
 
 def test_a_network_and_its_classifier_in_one_state_dict_are_split() -> None:
     task = old_files.prefixed(state(), "model.") | old_files.prefixed(linear(), "classifier.")
-    assert same(converted({"state_dict": task})[0]["parts"]["net"], task)
+    assert old_files.is_identical(converted({"state_dict": task})[0]["parts"]["net"], task)
 
 
 def test_a_network_without_classifiers_is_converted() -> None:

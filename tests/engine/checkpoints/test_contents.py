@@ -1,4 +1,4 @@
-"""What checkpoints hold is identified by content only."""
+"""The contents of checkpoints are identified without their file names."""
 
 import time
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_other_entries_are_dropped_with_a_reason() -> None:
     assert contents.numbers == {}
 
 
-def test_lightnings_other_modules_and_settings_are_not_weights_of_the_network() -> None:
+def test_other_modules_in_lightning_checkpoints_are_separate() -> None:
     contents = identify(lightning(state()))
     assert contents.kind == "a Lightning checkpoint"
     assert contents.numbers == {"epoch": 7, "global_step": 1234, "best_model_score": 0.25}
@@ -118,7 +118,7 @@ def test_ema_weights_are_separated(form: str) -> None:
     assert is_equal(contents.weights["ema"], ema)
 
 
-def test_containers_that_repeat_or_are_deep_are_searched_once_and_to_a_limit() -> None:
+def test_repeated_and_deep_containers_are_read_once_and_to_a_limit() -> None:
     same = "the same as an earlier entry"
     optimisers: list[Any] = [adam(tiny().parameters())]
     optimisers.append(optimisers)
@@ -129,7 +129,7 @@ def test_containers_that_repeat_or_are_deep_are_searched_once_and_to_a_limit() -
     assert {("optimizers.1", same), ("self.self", same)} <= {*contents.dropped}
     nested: dict[str, Any] = {"epoch": "first"}
     for _ in range(5):
-        nested = {str(place): nested for place in range(50)}
+        nested = {str(index): nested for index in range(50)}
     assert len(identify({"nested": nested}).dropped) == 5 * 49 + 1
     deep: dict[str, Any] = {"epoch": 3}
     for _ in range(2000):

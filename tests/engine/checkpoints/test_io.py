@@ -17,7 +17,7 @@ from ffreid.errors import UserError
 from tests.engine.checkpoints.test_manager import raising
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_a_saved_state_is_loaded(tmp_path: Path) -> None:
     state = {"weights": {"a": torch.arange(3.0)}, "step": 7, "best": float("inf"), "names": ["x"]}
     checkpoint_io.save(tmp_path / "runs" / "last.pth", state)
     loaded = checkpoint_io.load(tmp_path / "runs" / "last.pth")
@@ -64,7 +64,7 @@ def test_a_failed_or_killed_save_leaves_the_earlier_file(
 
 
 def write_to_a_full_disk(path: Path, output: Path) -> None:
-    """Save more than this process may write; record the error."""
+    """Save more than the file size limit of this process; write the error to a file."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     try:
         checkpoint_io.save(path, {"step": 2, "weights": torch.zeros(1_000_000)})

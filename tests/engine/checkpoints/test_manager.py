@@ -52,7 +52,7 @@ def latest(folder: Path, log: Callable[[str], None] = print) -> tuple[str, int]:
     return checkpoint[0].name, checkpoint[1]["step"]
 
 
-def test_a_save_is_measured(tmp_path: Path) -> None:
+def test_a_save_is_timed(tmp_path: Path) -> None:
     (tmp_path / "epoch-0001.pth.part").write_bytes(b"a file of the user's")
     saved = CheckpointManager(tmp_path).save("last.pth", state(1))
     assert names(tmp_path) == ["epoch-0001.pth.part", saved.name]
@@ -137,7 +137,7 @@ def test_an_epoch_that_cannot_be_kept_is_reported(
     assert latest(tmp_path) == ("last.pth", 10)
 
 
-def test_a_run_taken_back_to_an_earlier_epoch_keeps_its_new_epochs(tmp_path: Path) -> None:
+def test_new_epochs_are_kept_after_resuming_from_an_earlier_one(tmp_path: Path) -> None:
     keep(tmp_path, 8, 9, 10)
     keep(tmp_path, 5, 6, 7, count=2)
     assert [path.name for path in epochs(tmp_path)] == [

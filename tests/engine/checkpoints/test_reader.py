@@ -1,4 +1,4 @@
-"""Any file that may be a checkpoint is read safely, or refused with what it is and what to do."""
+"""Checkpoints are read safely; other files are refused with their kind and a hint."""
 
 import argparse
 import builtins
@@ -30,8 +30,8 @@ FORMATS = (zip_save, legacy_save)
 Format = Callable[[Any], bytes]
 
 
-class Runs:
-    """Calls something when it is unpickled."""
+class Call:
+    """Calls a function when it is unpickled."""
 
     def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
         self.reduced = call, arguments
@@ -76,14 +76,14 @@ def test_both_formats_of_torch_are_read(
 
 
 @pytest.mark.parametrize("save", FORMATS)
-def test_everything_that_state_dicts_hold_is_read(tmp_path: Path, save: Format) -> None:
+def test_all_types_in_state_dicts_are_read(tmp_path: Path, save: Format) -> None:
     state = {
         "numpy": [dtype.type(1) for dtype in NUMBERS],
         "parameter": nn.Parameter(torch.ones(2)),
         "halves": [torch.ones(3).to(kind) for kind in (torch.bfloat16, torch.float16)],
         "complex": torch.ones(2, dtype=torch.complex64),
         "counter": Counter([1, 1]),
-        "words": {"a", "b"},
+        "set": {"a", "b"},
         "more": (b"\xff", None, True, 10**30, torch.float16, torch.Size([2]), torch.device("cpu")),
         "views": [torch.arange(12.0).reshape(3, 4).t(), torch.ones(1, 3).expand(9, 3)],
         "empty": torch.zeros(0, 4),
@@ -103,14 +103,14 @@ def test_dtypes_without_a_storage_type_are_read(tmp_path: Path, dtype: torch.dty
     ("call", "name"),
     [(os.system, "posix.system"), (os.mkdir, "posix.mkdir"), (exec, "builtins.exec")],
 )
-def test_code_does_not_run_and_is_named(
+def test_code_is_not_run_and_refused_by_name(
     tmp_path: Path, save: Format, call: Callable[..., Any], name: str
 ) -> None:
     trace = tmp_path / "it ran"
     argument = {"system": f"mkdir '{trace}'", "mkdir": str(trace)}.get(
         call.__name__, f"import os; os.mkdir({str(trace)!r})"
     )
-    problem = refused(tmp_path, save({"step": 1, "code": Runs(call, argument)}))
+    problem = refused(tmp_path, save({"step": 1, "code": Call(call, argument)}))
     assert problem == f"its pickle contains more than weights: {name}"
     assert not trace.exists()
     if save is not pickle.dumps:
@@ -126,7 +126,7 @@ def test_every_refused_name_is_listed(tmp_path: Path, save: Format) -> None:
         "model": nn.Sequential(nn.Linear(2, 2), nn.ReLU()),
         "array": np.ones(3),
         "text": np.str_("abc"),
-        "code": [Runs(eval, "1"), Runs(builtins.exec, "1")],
+        "code": [Call(eval, "1"), Call(builtins.exec, "1")],
     }
     problem, _, names = refused(tmp_path, save(state)).rpartition(": ")
     assert problem == "its pickle contains more than weights"
@@ -146,7 +146,7 @@ def test_every_refused_name_is_listed(tmp_path: Path, save: Format) -> None:
 
 
 def test_the_hint_names_trust_pickle_and_its_danger(tmp_path: Path) -> None:
-    (tmp_path / "a.pth").write_bytes(zip_save({"code": Runs(eval, "1")}))
+    (tmp_path / "a.pth").write_bytes(zip_save({"code": Call(eval, "1")}))
     assert refusal(tmp_path / "a.pth")[1] == (
         "use a file that contains only weights; or, only if you trust its author, type: "
         f"ffreid convert-ckpt {tmp_path / 'a.pth'} --trust-pickle "
@@ -154,9 +154,7 @@ def test_the_hint_names_trust_pickle_and_its_danger(tmp_path: Path) -> None:
     )
 
 
-def test_trust_runs_no_pickle_that_needs_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trust_does_not_run_safe_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.pth").write_bytes(legacy_save(original_state()))
     monkeypatch.setattr(reader, "_run", None)
     assert is_equal(read(tmp_path / "a.pth", trust=True), original_state())
@@ -185,19 +183,24 @@ FULL = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "error", "message"),
+    ("target", "name", "error", "message"),
     [
         (zipfile.ZipFile, "testzip", DENIED, "cannot read PATH: Permission denied"),
         (zipfile.ZipFile, "testzip", BROKEN, "cannot read PATH: I/O error"),
         (torch, "load", FULL, "not enough memory to read PATH (0.0 GB)"),
     ],
 )
-def test_an_error_of_the_system_is_not_called_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Any, message: str
+def test_system_errors_are_not_reported_as_damage(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: Any,
+    name: str,
+    error: Any,
+    message: str,
 ) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(zip_save({}))
-    monkeypatch.setattr(owner, name, raising(error))
+    monkeypatch.setattr(target, name, raising(error))
     assert refusal(path)[0] == message.replace("PATH", str(path))
 
 
@@ -226,11 +229,12 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     assert refused(tmp_path, bomb) == "its unpacked size is over 100 times its own"
 
 
-def test_a_damaged_record_is_found_by_its_check_sum(tmp_path: Path) -> None:
+def test_a_damaged_record_is_detected_by_its_checksum(tmp_path: Path) -> None:
     content = zip_save({"weights": torch.full((99,), 3.0)})
     damaged = content.replace(b"\0\0\x40\x40" * 9, b"\0\0\x40\x40" * 8 + b"\0\0\x40\x41", 1)
     assert len(damaged) == len(content) and damaged != content
     assert refused(tmp_path, damaged) == "wrong checksum of record archive/data/0"
+    assert refusal(tmp_path / "a.pth")[1].startswith("copy or download it again")
 
 
 @pytest.mark.parametrize("save", FORMATS)
@@ -253,14 +257,14 @@ def test_claimed_sizes_are_checked(tmp_path: Path, save: Format, which: int) -> 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
-def test_a_tensor_that_repeats_its_numbers_too_often_is_refused(tmp_path: Path) -> None:
+def test_a_tensor_much_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
     content = zip_save({"weights": torch.ones(1).expand(2**40)})
     assert "elements has a storage of only 1" in refused(tmp_path, content)
 
 
 def test_hooks_of_a_tensor_are_refused(tmp_path: Path) -> None:
     rebuild = torch._utils._rebuild_parameter
-    hooked = Runs(rebuild, torch.ones(1), True, OrderedDict(hook=3))
+    hooked = Call(rebuild, torch.ones(1), True, OrderedDict(hook=3))
     assert "a tensor has hooks" in refused(tmp_path, zip_save({"weights": hooked}))
 
 
@@ -282,11 +286,11 @@ def test_safetensors_need_their_package(tmp_path: Path, monkeypatch: pytest.Monk
     assert refusal(tmp_path / "a.pth")[1] == "run: pip install 'ffreid[safetensors]'"
 
 
-def test_pickles_are_run_in_one_place_only() -> None:
+def test_pickles_are_run_in_one_module_only() -> None:
     sources = {path: path.read_text() for path in Path(ffreid.__file__).parent.rglob("*.py")}
-    for word in (r"weights_only=False", r"allow_pickle=True", r"pickle\.loads?\(", r"hub\.load"):
-        matches = [path.name for path, text in sources.items() if re.search(word, text)]
-        assert matches == (["reader.py"] if word.startswith("weights_only") else []), word
+    for pattern in (r"weights_only=False", r"allow_pickle=True", r"pickle\.loads?\(", r"hub\.load"):
+        matches = [path.name for path, text in sources.items() if re.search(pattern, text)]
+        assert matches == (["reader.py"] if pattern.startswith("weights_only") else []), pattern
     assert [path.name for path, text in sources.items() if "torch.load(" in text] == ["reader.py"]
     unpicklers = [path.name for path, text in sources.items() if "Unpickler" in text]
     assert unpicklers == ["pickles.py"]

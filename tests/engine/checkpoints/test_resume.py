@@ -1,4 +1,4 @@
-"""A run resumes from its last state and from no other."""
+"""A run resumes only from states of a run with the same settings."""
 
 from typing import Any
 
@@ -81,11 +81,11 @@ def test_a_checkpoint_of_another_run_is_refused(changed: dict[str, Any], text: s
     assert text in refusal(state(**changed))
 
 
-@pytest.mark.parametrize(("key", "now"), [("TRAIN.RATE", 0.2), ("MODEL.NAME", "other")])
-def test_another_setting_is_named_with_both_values(key: str, now: Any) -> None:
-    then = lookup(configuration(), key)
-    text = refusal(state(), key, now)
-    assert f"{key} {then}, this run has {now} | resume with {key} {then}, or" in text
+@pytest.mark.parametrize(("key", "value"), [("TRAIN.RATE", 0.2), ("MODEL.NAME", "other")])
+def test_a_changed_setting_is_reported_with_both_values(key: str, value: Any) -> None:
+    old = lookup(configuration(), key)
+    text = refusal(state(), key, value)
+    assert f"{key} {old}, this run has {value} | resume with {key} {old}, or" in text
 
 
 FREE = ("OUTPUT", "TAG", "DATA.ROOT", "MODEL.BACKBONE", "TRAIN.LOG_EVERY", "TRAIN.SAVE_EVERY")

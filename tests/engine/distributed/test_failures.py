@@ -1,4 +1,4 @@
-"""What ends one process ends all, and is reported once.
+"""An error in one process ends all processes and is reported once.
 
 The processes come from a server that has imported torch, so that they start quickly.
 """
@@ -18,7 +18,7 @@ from ffreid.engine.distributed.failures import BUG, INTERRUPTED, USER_ERROR
 
 SIZE = 2
 LIMIT = 15.0
-"""Seconds in which all must have ended after one has."""
+"""Seconds within which all processes must have ended."""
 
 
 class Result(NamedTuple):
@@ -33,7 +33,7 @@ class Result(NamedTuple):
 
 
 def process(rank: int, port: int, way: str, folder: Path) -> None:
-    from tests.engine.ways_to_end import run_command  # adds a command, which tests must not see
+    from tests.engine.ways_to_end import run_command  # adds a command that other tests must not see
 
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(SIZE)}
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
@@ -109,7 +109,7 @@ def test_a_killed_process_is_reported_by_the_other(tmp_path: Path, way: str) -> 
         ("one-early", ["error: process 1 of 2: no data folder"]),
     ],
 )
-def test_before_the_group_exists_the_first_process_reports_first(
+def test_errors_before_the_group_exists_are_reported_by_the_first_process_first(
     tmp_path: Path, way: str, errors: list[str]
 ) -> None:
     assert run(way, tmp_path).errors == errors

@@ -31,7 +31,7 @@ def messages(capfd: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def send_when(number: int, *paths: Path) -> threading.Thread:
-    """Send this process a signal each time that both processes have made one of `paths`."""
+    """Send this process a signal each time that both processes have created one of `paths`."""
 
     def send() -> None:
         deadline = time.monotonic() + 60

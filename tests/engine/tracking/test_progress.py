@@ -19,14 +19,14 @@ from tests.engine.example_runs import PLAN, record
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, which stands still until it is set."""
+    """The time, constant until it is set."""
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
 
 
 def make_terminal(monkeypatch: pytest.MonkeyPatch, kind: str = "xterm") -> StringIO:
-    """Make stderr a terminal of 80 columns; in a fixture it would be pytest's again by now."""
+    """Make stderr a terminal of 80 columns; not a fixture, as pytest replaces stderr after it."""
     stream = StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", stream)
@@ -148,7 +148,7 @@ def test_messages_are_printed_above_the_bar_and_results_to_their_file(
     assert "a result" not in text
 
 
-def test_an_erased_bar_leaves_the_terminal_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_erased_bar_is_not_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = make_terminal(monkeypatch)
     with trained() as run:
         run.start()
@@ -192,7 +192,7 @@ def test_memory_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None
         return float(next(memory()).split()[1])
 
     before = resident()
-    block = mmap(-1, 300_000_000)  # new memory, whatever the process kept from earlier work
+    block = mmap(-1, 300_000_000)  # new memory, not reused from earlier allocations
     block.write(b"x" * len(block))
     assert resident() > before + 0.15
     block.close()

@@ -1,4 +1,4 @@
-"""The run folder records how a run was started and its metrics, whatever interrupts it."""
+"""The run folder has the provenance and metrics of a run, also after interruptions."""
 
 import json
 import math
@@ -54,16 +54,16 @@ def rows(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("step", "kept"), [(0, []), (2, [1, 2, 2]), (9, [1, 2, 2, 3])])
+@pytest.mark.parametrize(("step", "expected"), [(0, []), (2, [1, 2, 2]), (9, [1, 2, 2, 3])])
 def test_a_resumed_run_removes_rows_after_its_step(
-    tmp_path: Path, step: int, kept: list[int]
+    tmp_path: Path, step: int, expected: list[int]
 ) -> None:
     values: dict[int, float | None] = {1: 0.1 + 0.2, 2: math.nan, 3: 1.0}
     for number in (1, 2, 2, 3):
         run_folder.append_metrics(tmp_path, {"step": number, "loss": values[number]})
     run_folder.truncate_metrics(tmp_path, step)
     values[2] = None  # JSON has no NaN
-    assert rows(tmp_path) == [{"step": number, "loss": values[number]} for number in kept]
+    assert rows(tmp_path) == [{"step": number, "loss": values[number]} for number in expected]
 
 
 # The last row of a killed process, one appended to it, and what a power cut leaves.
@@ -81,10 +81,10 @@ def test_an_incomplete_row_is_removed(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "kept"), [(0, ""), (1, "Epoch1 für\n"), (9, "Epoch1 für\nEpoch2\n")]
+    ("count", "expected"), [(0, ""), (1, "Epoch1 für\n"), (9, "Epoch1 für\nEpoch2\n")]
 )
 def test_a_resumed_run_removes_later_and_incomplete_lines_of_the_log(
-    tmp_path: Path, count: int, kept: str
+    tmp_path: Path, count: int, expected: str
 ) -> None:
     run_folder.truncate_log(tmp_path, count)
     assert list(tmp_path.iterdir()) == []
@@ -93,7 +93,7 @@ def test_a_resumed_run_removes_later_and_incomplete_lines_of_the_log(
     with (tmp_path / "log_train.log").open("ab") as file:
         file.write("Epoch3 fü".encode()[:-1])
     run_folder.truncate_log(tmp_path, count)
-    assert (tmp_path / "log_train.log").read_text() == kept
+    assert (tmp_path / "log_train.log").read_text() == expected
 
 
 CFG = CfgNode({"SEED": 4})
@@ -134,7 +134,7 @@ def test_a_kill_while_a_file_is_rewritten_loses_nothing(
 
 
 def write_on_full_disk(folder: Path, connection: Any) -> None:
-    """Try every write where nothing can be written, and send the error messages."""
+    """Try all writes with a file size limit of 0; send the error messages."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     messages = {}
     for kind, (_, write) in WRITES.items():

@@ -44,8 +44,8 @@ def test_a_run_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "started": "2026-11-22T12:11:38+0000",
         "settings": {},
     }
-    words = capsys.readouterr().out.split()
-    assert {"toy-reid/first", "20/20", "0.5000", "1.5000", "12:11"} <= set(words)
+    printed = capsys.readouterr().out.split()
+    assert {"toy-reid/first", "20/20", "0.5000", "1.5000", "12:11"} <= set(printed)
 
 
 def test_settings_that_differ_are_columns(
@@ -62,7 +62,7 @@ def test_settings_that_differ_are_columns(
     assert header.split()[-2:] == ["SEED", "TRAIN.LR"]
 
 
-def test_long_settings_are_shortened_and_further_ones_named(
+def test_long_settings_are_shortened_and_further_ones_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in "ab":
@@ -77,7 +77,7 @@ def test_long_settings_are_shortened_and_further_ones_named(
     assert written[0]["settings"]["KEY8"] == f"{'long' * 20}/a8"
 
 
-def test_settings_that_differ_within_a_data_set_come_first() -> None:
+def test_settings_that_differ_within_a_dataset_come_first() -> None:
     settings = [
         {"DATASET": "ltcc", "A": 1, "B": 1},
         {"DATASET": "ltcc", "A": 1, "B": 2},
