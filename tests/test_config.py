@@ -161,12 +161,6 @@ def test_an_invalid_file_is_an_error(tmp_path: Path, text: str | bytes, message:
     assert "\n" not in caught.value.message
 
 
-def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read") as caught:
-        config.merge_file(tree(), tmp_path)
-    assert "--cfg" in caught.value.hint
-
-
 def test_choices_and_minima_are_checked() -> None:
     config.check_choices(tree(), {"NAME": ("default", "other")})
     with pytest.raises(UserError, match="NAME is 'default'") as caught:

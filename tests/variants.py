@@ -1,4 +1,4 @@
-"""The same training in other precisions and memory formats, for tests and figures on a GPU."""
+"""Training in other precisions and memory formats, for tests and measurements on a GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +83,7 @@ def trainer_of(task: Task, variant: Variant, device: torch.device) -> TrainStep:
 
 
 def train(train_step: TrainStep, batch: Any, steps: int) -> list[StepResult]:
-    """Train on the same batch over and over."""
+    """Train repeatedly on the same batch."""
     return [train_step.step([batch], Progress(step, steps, 0)) for step in range(steps)]
 
 
@@ -92,3 +92,12 @@ def losses_of(task: Task, batch: Any, variant: Variant, device: torch.device) ->
     with switched(variant):
         train_step = trainer_of(task, variant, device)
         return [step.terms["loss"] for step in train(train_step, batch, 2)]
+
+
+def check_updates(train_step: TrainStep, batch: Any) -> None:
+    """Train some steps: none is skipped, weights change and stay finite."""
+    before = [p.detach().clone() for p in train_step.task.parameters()]
+    assert all(step.skipped is None for step in train(train_step, batch, 25))
+    after = list(train_step.task.parameters())
+    assert all(parameter.isfinite().all() for parameter in after)
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))

@@ -1,4 +1,4 @@
-"""The table of timings is complete, and the reference poses of its frame are right."""
+"""The table of timings is complete, and the poses of its frame are correct."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from ffreid.pose.voting.frame import frame_poses
 
 @pytest.fixture(autouse=True)
 def fewer_votes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the time of the reference mean shift away."""
+    """Skip the slow reference mean shift."""
     monkeypatch.setattr("ffreid.bench.pose.reference_mean_shift", lambda *_, **__: None)
 
 
@@ -22,11 +22,14 @@ def test_shares_of_a_frame_add_up_to_one() -> None:
     assert sum(row["share"] or 0.0 for row in rows) == pytest.approx(1)
 
 
-def test_the_poses_of_the_synthetic_frame_are_right() -> None:
+def test_the_poses_of_the_synthetic_frame_are_correct() -> None:
     frame = five_object_frame(100, torch.Generator().manual_seed(3))
     poses = frame_poses(*frame, ycb_objects())
     assert len(poses) == 5
-    places = sorted(pose.camera_from_object[0, 3] for pose in poses)
+    positions = sorted(pose.camera_from_object[0, 3] for pose in poses)
     torch.testing.assert_close(
-        torch.tensor(places), torch.arange(5, dtype=torch.float64) * 0.25 - 0.5, atol=0.01, rtol=0
+        torch.tensor(positions),
+        torch.arange(5, dtype=torch.float64) * 0.25 - 0.5,
+        atol=0.01,
+        rtol=0,
     )

@@ -1,7 +1,6 @@
 """The tables of timings are complete, and references compute the same."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def test_rows_have_their_columns_and_references(
     assert [row["ratio"] is not None for row in rows] == with_reference
 
 
-def test_what_is_measured_in_a_fresh_process_can_be_called() -> None:
+def test_calls_that_are_measured_in_a_new_process_work() -> None:
     reid.reranking_of_features(3, 60)()
     reid.ranking_of_features(3, 60)()
 
@@ -47,11 +46,6 @@ def test_training_images_equal_the_reference(tmp_path: Path) -> None:
     for position in range(8):
         expected = reid.reference_sample(data, (0, position))
         torch.testing.assert_close(data[0, position].images, expected, rtol=0, atol=1e-6)
-
-
-def test_operations_of_a_convolution_are_two_per_multiplication() -> None:
-    make = partial(torch.nn.Conv2d, 3, 5, 3, padding=1, bias=False)
-    assert reid.operations(make, (2, 3, 8, 4)) == 2 * (2 * 8 * 4) * 5 * (3 * 9)
 
 
 def test_the_timed_step_trains_both_classifiers() -> None:

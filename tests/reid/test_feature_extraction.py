@@ -1,6 +1,5 @@
 """Features of images and tracklets, in one process and in two, with and without broken files."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from ffreid.engine.distributed.group import World
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build
-from ffreid.reid.data.records import EvalSplit, Record, Source
+from ffreid.reid.data.records import EvalSplit, Record
 from ffreid.reid.feature_extraction import RecordFeatures, compute_features, extract_features
 from ffreid.reid.retrieval.protocols import GENERAL
 from tests.engine.processes import SIZE, in_processes
@@ -92,18 +91,6 @@ def test_two_processes_return_every_item_once_and_in_order(tmp_path: Path) -> No
         torch.testing.assert_close(result, expected)
 
 
-def single_shot_source() -> Source:
-    """Two queries and four gallery images, with two single-shot galleries of two each."""
-    rows = [Record((f"{i}.png",), i % 2, i, 0) for i in range(6)]
-    split = EvalSplit(query=tuple(rows[:2]), gallery=tuple(rows[2:]), protocols=(GENERAL,))
-    return empty_source(
-        split,
-        val=replace(split, query=split.query[:1]),
-        columns=("camera",),
-        single_shot=((0, 1), (2, 3)),
-    )
-
-
 @pytest.mark.parametrize(
     ("broken", "queries", "galleries"),
     [([], 2, ((0, 1), (2, 3))), ([3], 2, ((0,), (1, 2))), ([0, 2], 1, ((0,), (1, 2)))],
@@ -116,7 +103,9 @@ def test_single_shot_galleries_omit_unreadable_images(
 ) -> None:
     dataset = TensorDataset(images(6, 1, 2, 3), broken)
     monkeypatch.setattr(build, "evaluation_set", lambda *_: dataset)
-    source = single_shot_source()
+    rows = [Record((f"{i}.png",), i % 2, i, 0) for i in range(6)]
+    split = EvalSplit(query=tuple(rows[:2]), gallery=tuple(rows[2:]), protocols=(GENERAL,))
+    source = empty_source(split, columns=("camera",), single_shot=((0, 1), (2, 3)))
     net, world = Projection(weight()), World(0, 1, CPU)
     result = extract_features(CFG, world, source, net, source.test, "w.pth")
     assert (len(result.query), result.single_shot) == (queries, galleries)
@@ -124,11 +113,3 @@ def test_single_shot_galleries_omit_unreadable_images(
     assert len(result.gallery) == sum(map(len, galleries))
     kept = [f"{index}.png" for index in range(6) if index not in broken]
     assert [*result.query.paths, *result.gallery.paths] == kept
-
-
-def test_the_validation_split_has_no_single_shot_galleries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "evaluation_set", lambda *_: TensorDataset(images(5, 1, 2, 3)))
-    source = single_shot_source()
-    assert source.val is not None
-    result = extract_features(CFG, World(0, 1, CPU), source, Projection(weight()), source.val, "")
-    assert (len(result.query), result.single_shot) == (1, ())

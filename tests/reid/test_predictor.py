@@ -21,6 +21,7 @@ from tests.random_tensors import match, random_tensors, smallest
 from tests.reid.command_line import SETTINGS, line, make_toy_data, use_tiny
 
 SIZES = dict(zip(SETTINGS.split()[::2], SETTINGS.split()[1::2], strict=True))
+IMAGE, VIDEO = "toy-reid", "toy-reid-video"
 RGB = np.arange(20 * 10 * 3, dtype=np.uint8).reshape(20, 10, 3)
 
 
@@ -121,36 +122,26 @@ def test_an_error_gives_the_index_of_a_damaged_pillow_image(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("images", "error"),
+    ("dataset", "images", "error"),
     [
-        ([RGB, RGB.astype(np.float32)], r"images\[1\] has shape \(20, 10, 3\) and type float32"),
-        ([RGB[..., 0]], r"images\[0\] has shape \(20, 10\) and type uint8"),
-        ([RGB.transpose(2, 0, 1)], r"images\[0\] has shape \(3, 20, 10\) and type uint8"),
-        ([Image.new("RGB", (0, 9))], r"images\[0\] is empty: 9 x 0 pixels"),
-        ([Image.new("F", (5, 9))], r"images\[0\] \(mode F\) has grey values of unknown range"),
-        ([RGB[:0]], r"images\[0\] has shape \(0, 10, 3\): it is empty"),
-        ([torch.zeros(3, 4, 4)], r"images\[0\] contains a Tensor"),
-        ([Path("gone.png")], r"no image gone\.png"),
-        ("gone.png", "images is a single str"),
+        (IMAGE, [RGB, RGB * 1.0], r"images\[1\] has shape \(20, 10, 3\) and type float64"),
+        (IMAGE, [RGB[..., 0]], r"images\[0\] has shape \(20, 10\) and type uint8"),
+        (IMAGE, [RGB.transpose(2, 0, 1)], r"images\[0\] has shape \(3, 20, 10\) and type uint8"),
+        (IMAGE, [Image.new("RGB", (0, 9))], r"images\[0\] is empty: 9 x 0 pixels"),
+        (IMAGE, [Image.new("F", (5, 9))], r"images\[0\] \(mode F\) has grey values of unknown range"),
+        (IMAGE, [RGB[:0]], r"images\[0\] has shape \(0, 10, 3\): it is empty"),
+        (IMAGE, [torch.zeros(3, 4, 4)], r"images\[0\] contains a Tensor"),
+        (IMAGE, [Path("gone.png")], r"no image gone\.png"),
+        (IMAGE, "gone.png", "images is a single str"),
+        (VIDEO, ["a.png"], r"images\[0\] is a str, but this network takes tracklets"),
+        (VIDEO, [RGB], r"images\[0\] has shape \(20, 10, 3\)"),
+        (VIDEO, [[RGB], []], r"images\[1\] is a tracklet without frames"),
+        (VIDEO, [[RGB, RGB[..., 0]]], r"images\[0\] has shape \(20, 10\) and type uint8"),
     ],
 )
-def test_invalid_images_are_refused(images: Any, error: str) -> None:
+def test_invalid_images_and_tracklets_are_refused(dataset: str, images: Any, error: str) -> None:
     with pytest.raises(UserError, match=error):
-        model_of().embed(images)
-
-
-@pytest.mark.parametrize(
-    ("images", "error"),
-    [
-        (["a.png"], r"images\[0\] is a str, but this network takes tracklets"),
-        ([RGB], r"images\[0\] has shape \(20, 10, 3\)"),
-        ([[RGB], []], r"images\[1\] is a tracklet without frames"),
-        ([[RGB, RGB[..., 0]]], r"images\[0\] has shape \(20, 10\) and type uint8"),
-    ],
-)
-def test_invalid_tracklets_are_refused(images: Any, error: str) -> None:
-    with pytest.raises(UserError, match=error):
-        model_of("toy-reid-video").embed(images)
+        model_of(dataset).embed(images)
 
 
 def test_a_batch_size_of_0_and_a_diverged_network_are_refused() -> None:

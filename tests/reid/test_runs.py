@@ -150,21 +150,6 @@ def test_evaluating_a_checkpoint_gives_the_results_of_training(
     assert metrics(trained, "train/")[-1]["step"] == STEPS
 
 
-def test_half_precision_trains_with_finite_losses(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(io, "save", no_save)
-    # At this rate the second step differs by the arithmetic alone.
-    more = "TRAIN.STEPS 2 TRAIN.START_EPOCH_CC 0 TRAIN.OPTIMIZER.LR 1e-6"
-    assert exit_code(line("train", workspace, "half", f"--amp {more}")) == 0
-    assert exit_code(line("train", workspace, "single", more)) == 0
-    half, single = (metrics(workspace / "toy-reid" / name, "train/") for name in ("half", "single"))
-    for name in ("loss", "classification", "pair", "clothes", "adversarial"):
-        values = [row[f"train/{name}"] for row in half]
-        assert values == pytest.approx([row[f"train/{name}"] for row in single], rel=0.1)
-    assert half[0]["train/classification"] != single[0]["train/classification"]
-
-
 def test_two_processes_train_as_one_with_two_groups(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,14 +196,6 @@ def test_the_log_line_of_an_epoch_is_as_recorded(line: str) -> None:
     assert validation.epoch_line(means, epoch, seconds, waited) == line
 
 
-def test_the_log_line_with_a_memory_omits_the_clothes_loss() -> None:
-    means = {"classification": 1.0, "pair": 0.5, "adversarial": 0.25, "accuracy": 1.0}
-    line = validation.epoch_line(means | {"loss": 9.0}, 11, 1.25, 0.5)
-    assert line == (
-        "Epoch12 Time:1.2s Data:0.5s ClaLoss:1.0000 PairLoss:0.5000 AdvLoss:0.2500 Acc:100.00% "
-    )
-
-
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_first_process_reports_the_best_and_the_last_state(
     rank: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]

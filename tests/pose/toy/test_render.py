@@ -70,15 +70,6 @@ def test_a_solid_that_extends_behind_the_camera_is_drawn() -> None:
     np.testing.assert_allclose(rendered.depth[-1], 0.19 / row)
 
 
-def test_a_ball_has_a_shadow_on_the_floor_below_it() -> None:
-    floor = solid(Box((1, 0.01, 1)), at((0, 0.1, 1)), 0)
-    lit, shaded = image(floor), image(floor, solid(BALL, at((0, 0, 0.9))))
-    darker = lit.rgb.astype(int).sum(-1) - shaded.rgb.astype(int).sum(-1)
-    darker = darker[(shaded.labels == 0) & (lit.depth > 0)]
-    assert darker.max() > 60
-    assert darker.min() >= 0
-
-
 def test_measured_depth_has_noise_that_grows_with_distance() -> None:
     depth = np.full((100, 200), 0.5)
     depth[:, 100:] = 2.0

@@ -68,13 +68,3 @@ def test_surface_points_and_their_normals(shape: Shape) -> None:
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-9)
     assert np.median(np.sign(excess(shape, points + 1e-5 * normals))) == 1
     np.testing.assert_allclose(shape.intersect(points + 0.01 * normals, -normals), 0.01, atol=1e-7)
-
-
-@shapes
-def test_support_is_the_extent_along_a_direction(shape: Shape) -> None:
-    directions = np.random.default_rng(5).normal(size=(10, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    extent = (surface_points(shape, 8000, np.random.default_rng(4)) @ directions.T).max(axis=0)
-    support = np.array([shape.support(direction) for direction in directions])
-    np.testing.assert_allclose(extent, support, rtol=0.04)
-    assert (extent <= support + 1e-9).all()
