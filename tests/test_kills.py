@@ -5,9 +5,13 @@ import sys
 
 
 def test_a_killed_run_is_resumed_to_the_same_end() -> None:
-    words = "-m tests.kills --count 2 --dataset toy-reid --tiny"
+    arguments = "-m tests.kills --count 2 --dataset toy-reid --tiny"
     done = subprocess.run(
-        [sys.executable, *words.split()], capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, *arguments.split()],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     (row,) = [text for text in done.stdout.splitlines() if "toy-reid" in text]

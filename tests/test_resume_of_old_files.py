@@ -1,4 +1,4 @@
-"""Training resumes from files in the originals' format; optimisers that they lack restart."""
+"""Training resumes from files in the originals' format; missing optimiser states restart."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ SETTINGS = {
         "DATA.NUM_WORKERS 0 MODEL.BACKBONE random TRAIN.MAX_EPOCH 2 TEST.EVAL_STEP 0"
     ),
 }
-LACKING = {"toy-pose": False, "toy-reid": True}
+HAS_NO_OPTIMISER = {"toy-pose": False, "toy-reid": True}
 """Whether the original saves no optimiser state."""
 
 
@@ -39,14 +39,14 @@ def test_training_resumes_from_a_file_in_the_originals_format(
     old = tmp_path / "old.pth.tar"
     convert(first, old, to="original")
     original: Any = io.read(old)
-    assert ("optimizer_state" in original) is not LACKING[dataset]
+    assert ("optimizer_state" in original) is not HAS_NO_OPTIMISER[dataset]
     capsys.readouterr()
     folder = runner.train(configuration(tmp_path, dataset, "second"), resume=old)
     output = capsys.readouterr().err
     assert f"{old} is a checkpoint with" in output
-    assert ("contains no optimiser state: the optimisers start from scratch" in output) is LACKING[
-        dataset
-    ]
+    assert (
+        "contains no optimiser state: the optimisers start from scratch" in output
+    ) is HAS_NO_OPTIMISER[dataset]
     last = io.load(folder / "last.pth")
     assert last["step"] == last["total"] == 4
     assert differences(dict(last["parts"]["net"]), dict(io.load(first)["parts"]["net"]))

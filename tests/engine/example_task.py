@@ -24,7 +24,7 @@ from ffreid.engine.trainer import Trainer
 
 LENGTH = 24
 """Samples an epoch."""
-ALONE = World(0, 1, torch.device("cpu"))
+WORLD = World(0, 1, torch.device("cpu"))
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Points:
 
 
 class Samples:
-    """Sample (epoch, position) is drawn from both; those in `bad` are not finite."""
+    """Sample (epoch, position) is generated from both; those in `bad` are not finite."""
 
     def __init__(self, bad: tuple[str, ...] = ()) -> None:
         self.bad = bad
@@ -180,7 +180,7 @@ def trainer(
     cfg: CfgNode,
     folder: Path,
     state: Any = None,
-    world: World = ALONE,
+    world: World = WORLD,
     *,
     data_changed: bool = False,
 ) -> Trainer:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ffreid.engine.dry_run import describe, dry_run, show
 from ffreid.engine.task import Losses, Progress, Task
 from ffreid.engine.train_step import TrainStep
-from tests.engine.example_task import ALONE, Points
+from tests.engine.example_task import WORLD, Points
 
 BATCH = Points(torch.ones(2, 3), torch.zeros(2, 1024, dtype=torch.int64), ("one", "two"))
 
@@ -45,7 +45,7 @@ def run(count: int, weight: float = 1.0) -> tuple[dict[str, Any], Task]:
     task = Toy(weight)
     optimisers: Any = {"net": torch.optim.SGD(task.net.parameters())}
     rates = {"net": lambda step: 0.1}
-    train_step = TrainStep(task, optimisers, rates, device=ALONE.device, seed=0)
+    train_step = TrainStep(task, optimisers, rates, device=WORLD.device, seed=0)
     return dry_run(train_step, iter([[BATCH] * count]), Progress(0, 1, 0), list), task
 
 

@@ -65,14 +65,14 @@ def trained(net: nn.Module, *, keep: bool = False, autocast: torch.dtype | None 
 @pytest.mark.parametrize(
     ("kind", "autocast"),
     [
-        *((kind, None) for kind in ("ordinary", "grouped", "gathered", "kept")),
+        *((kind, None) for kind in ("ordinary", "grouped", "gathered", "keep")),
         ("grouped", torch.bfloat16),
         ("grouped", torch.float16),
     ],
 )
 def test_recomputed_blocks_train_as_ordinary_ones(kind: str, autocast: torch.dtype | None) -> None:
     nets = [net if autocast is None else net.float() for net in pair(kind)]
-    expected, result = (trained(net, keep=kind == "kept", autocast=autocast)[0] for net in nets)
+    expected, result = (trained(net, keep=kind == "keep", autocast=autocast)[0] for net in nets)
     torch.testing.assert_close(result, expected, rtol=0, atol=0)
 
 

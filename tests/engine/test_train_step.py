@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ffreid.engine.task import Losses, Progress, Task, ValidationResult
 from ffreid.engine.train_step import AverageMeter, TrainStep, timed
 from tests.engine.example_runs import record
-from tests.engine.example_task import ALONE, Points, collate
+from tests.engine.example_task import WORLD, Points, collate
 
 DTYPE = torch.float64
 AT = Progress(0, 1, 0)
@@ -61,7 +61,7 @@ def train_step(task: Task, **options: Any) -> TrainStep:
         name: torch.optim.Adam(task.get_submodule(name).parameters()) for name in task.optimized
     }
     return TrainStep(
-        task, optimisers, RATES, device=ALONE.device, **{"dtype": DTYPE, "seed": 0, **options}
+        task, optimisers, RATES, device=WORLD.device, **{"dtype": DTYPE, "seed": 0, **options}
     )
 
 

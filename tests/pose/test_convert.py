@@ -70,7 +70,7 @@ def test_object_names_of_ycb_are_known_and_of_linemod_are_set_by_the_user() -> N
         converted({"model_state": state(22)}, DATA_CLS="ape")
 
 
-def test_the_data_set_names_the_objects_of_a_converted_file(
+def test_object_names_of_a_converted_file_come_from_the_dataset(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(io, "load", lambda path: {"model_state": state()})
@@ -90,9 +90,9 @@ def test_dropped_optimisers_and_ema_weights_are_noted() -> None:
     assert len(notes) == 2 and "--weights ema" in notes[1]
 
 
-def test_an_alias_that_a_file_lacks_is_the_same_tensor() -> None:
-    lacking = {key: value for key, value in state().items() if key not in convert.ALIASES}
-    new, notes = converted({"model_state": lacking})
+def test_a_missing_alias_is_the_same_tensor() -> None:
+    incomplete = {key: value for key, value in state().items() if key not in convert.ALIASES}
+    new, notes = converted({"model_state": incomplete})
     assert len(notes) == len(convert.ALIASES) == 2
     net = new["parts"]["net"]
     assert all(net[second] is net[first] for second, first in convert.ALIASES.items())
@@ -112,7 +112,7 @@ def test_converting_back_gives_the_same_entries() -> None:
     assert list(back["amp"]) == ["loss_scaler0"]
 
 
-def test_only_checkpoints_of_others_are_converted_with_a_note() -> None:
+def test_only_foreign_checkpoints_are_converted_with_a_note() -> None:
     raw: dict[str, Any] = {"task": "pose", "parts": {"net": {}}, "step": 3}
     assert convert.convert_any(raw, Path("last.pth")) == (raw, "")
     new, note = convert.convert_any({"model_state": state()}, Path("old.pth.tar"))

@@ -107,7 +107,7 @@ def test_invisible_characters_of_names_are_drawn_as_codes() -> None:
             GREY,
             toy_intrinsics(96, 128),
             points=POINTS,
-            predicted=[(1, at(0, 0, 0.6))],
+            predicted=[(1, pose_at(0, 0, 0.6))],
             names=names,
         )
         for names in ({1: "cup\x1b[2J"}, {1: r"cup\x1b[2J"})

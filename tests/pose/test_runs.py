@@ -43,7 +43,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def line(workspace: Path, command: str, tag: str, more: str = "") -> str:
-    """A command line on the toy data of `workspace` with its run in ``place/toy-pose/TAG``."""
+    """A command line on the toy data of `workspace` with its run in ``workspace/toy-pose/TAG``."""
     root = quoted(workspace / "toy")
     flags = f"--dataset toy-pose --root {root} --output {quoted(workspace)} --tag {tag}"
     return f"{command} {flags} {SETTINGS} {more}"

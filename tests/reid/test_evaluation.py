@@ -22,7 +22,7 @@ from tests.engine.processes import SIZE, in_processes
 from tests.reid.synthetic_features import Projection, synthetic_features
 
 CPU = torch.device("cpu")
-ALONE = World(0, 1, CPU)
+WORLD = World(0, 1, CPU)
 HEIGHT, WIDTH = 32, 16
 SIZES = {"IDENTITIES": 2, "TEST_IDENTITIES": 3, "OUTFITS": 2, "CAMERAS": 3, "PICTURES": 2}
 WEIGHTS = Path("best.pth")
@@ -63,7 +63,7 @@ def test_a_run_writes_results_and_queries_and_prints_the_table(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg, other = config(root), tmp_path / "results/copy.json"
-    payload = evaluate(cfg, ALONE, folder=tmp_path, weights=WEIGHTS, json_file=other)
+    payload = evaluate(cfg, WORLD, folder=tmp_path, weights=WEIGHTS, json_file=other)
     written = json.loads((tmp_path / "results.json").read_text())
     assert written == json.loads(other.read_text())
     assert written["weights"] == "best.pth"
@@ -95,7 +95,7 @@ def test_protocols_without_labels_are_skipped_with_a_note(
     saved = tmp_path / "features.npz"
     save(saved, synthetic_features(columns=("camera",)))
     cfg = compose("ltcc", root=tmp_path)
-    payload = evaluate(cfg, ALONE, folder=tmp_path, weights=None, features=saved)
+    payload = evaluate(cfg, WORLD, folder=tmp_path, weights=None, features=saved)
     assert list(payload["results"]) == ["general"]
     assert payload["left_out"] == {"SC": ["clothes"], "CC": ["clothes"]}
     assert "note: SC is not evaluated: no clothes labels" in capsys.readouterr().err
@@ -108,14 +108,14 @@ def test_options_that_need_images_are_refused_with_features(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="has no effect with --features"):
         file = tmp_path / "f.npz"
-        evaluate(config(tmp_path), ALONE, folder=tmp_path, weights=None, features=file, **options)
+        evaluate(config(tmp_path), WORLD, folder=tmp_path, weights=None, features=file, **options)
 
 
 def test_an_unwritable_path_is_refused_before_the_evaluation(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     file = tmp_path / "file/f.npz"
     with pytest.raises(UserError, match="cannot write") as caught:
-        evaluate(config(tmp_path), ALONE, folder=tmp_path, weights=WEIGHTS, save_features=file)
+        evaluate(config(tmp_path), WORLD, folder=tmp_path, weights=WEIGHTS, save_features=file)
     assert "--save-features" in caught.value.hint
 
 
@@ -125,7 +125,7 @@ def test_rank_lists_replace_those_of_an_earlier_run(
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures/mine.png").write_text("")
     for count in (3, 2):
-        evaluate(config(root), ALONE, folder=tmp_path, weights=WEIGHTS, pictures=count)
+        evaluate(config(root), WORLD, folder=tmp_path, weights=WEIGHTS, pictures=count)
     names = sorted(path.name for path in (tmp_path / "pictures").glob("*.png"))
     assert [name[:6] for name in names] == ["000-ap", "001-ap", "mine.p", "sheet."]
     assert "2 rank lists (CC)" in capsys.readouterr().err
@@ -141,7 +141,7 @@ def evaluate_in_process(root: Path, folder: Path, rank: int) -> str:
 def test_two_processes_give_the_results_of_one(root: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(root, tmp_path / "data"))
     sorted(root.rglob("query/*.png"))[0].unlink()
-    payload = evaluate(config(root), ALONE, folder=tmp_path / "one", weights=WEIGHTS)
+    payload = evaluate(config(root), WORLD, folder=tmp_path / "one", weights=WEIGHTS)
     assert payload["queries"] % SIZE, "an odd number is the harder case"
     for name in ("meeting", "two"):
         (tmp_path / name).mkdir()

@@ -24,7 +24,7 @@ from tests.reid.synthetic_features import Projection, TensorDataset
 
 pytestmark = pytest.mark.golden
 METRICS = recordings("ccreid", "metrics.npz")
-ALONE = World(0, 1, torch.device("cpu"))
+WORLD = World(0, 1, torch.device("cpu"))
 CFG = compose("ltcc", pairs=["DATA.TEST_BATCH", "3", "DATA.NUM_WORKERS", "0"])
 # What the original prints before its results, and the corresponding protocol.
 SETTINGS = {
@@ -68,7 +68,7 @@ def network(data: Arrays) -> Projection:
 
 def labelled_features(data: Arrays) -> ExtractedFeatures:
     recorded = source(data, [GENERAL])
-    return extract_features(CFG, ALONE, recorded, network(data), recorded.test, "")
+    return extract_features(CFG, WORLD, recorded, network(data), recorded.test, "")
 
 
 @pytest.mark.parametrize("stem", METRICS)
@@ -88,7 +88,7 @@ def test_features_of_tracklets(stem: str) -> None:
     spans: Tensor = torch.from_numpy(data["vid/vid2clip_index"])
     net = Projection(torch.from_numpy(data["pipe/W"]), video=True)
     clips = TensorDataset(torch.from_numpy(data["vid/clips"]))
-    actual = compute_features(CFG, ALONE, clips, net, spans)
+    actual = compute_features(CFG, WORLD, clips, net, spans)
     np.testing.assert_allclose(actual.features.numpy(), data["vid/features"], rtol=0, atol=1e-6)
 
 
@@ -114,7 +114,7 @@ def test_evaluations_equal_the_recorded_lines_and_selected_value(stem: str) -> N
     for name, run in runs.items():
         for title, line, skipped in printed(run["log"]):
             recorded = source(data, [SETTINGS[title]], camera=10 if name == "prcc" else 0)
-            _, (row,) = evaluate_split(CFG, ALONE, recorded, network(data), split="test")
+            _, (row,) = evaluate_split(CFG, WORLD, recorded, network(data), split="test")
             actual = row.scores
             shown = " ".join(f"top{k}:{share:.1%}" for k, share in actual.cmc.items())
             assert f"{shown} mAP:{actual.mean_average_precision:.1%}" == line

@@ -17,7 +17,7 @@ from tests.reid.synthetic_features import Projection
 
 SIZE = 8
 SMALL = ("DATA.HEIGHT", str(SIZE), "DATA.WIDTH", str(SIZE))
-ALONE = World(0, 1, torch.device("cpu"))
+WORLD = World(0, 1, torch.device("cpu"))
 ROWS = {
     "ltcc": ["general", "SC", "CC", "CC, listed identities"],
     "prcc": ["SC", "CC", "SC, single-shot", "CC, single-shot"],
@@ -50,7 +50,7 @@ def loaded(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, d
 def evaluated(name: str, root: Path, folder: Path, **options: Any) -> dict[str, Any]:
     dataset_trees.fill(dataset_trees.build(name, root), SIZE, SIZE)
     cfg = compose(name, root=root, pairs=["DATA.NUM_WORKERS", "0", *SMALL])
-    return evaluate(cfg, ALONE, folder=folder, weights=Path("best.pth"), **options)
+    return evaluate(cfg, WORLD, folder=folder, weights=Path("best.pth"), **options)
 
 
 @pytest.fixture(autouse=True)

@@ -111,5 +111,5 @@ def test_single_shot_galleries_omit_unreadable_images(
     assert (len(result.query), result.single_shot) == (queries, galleries)
     assert (result.columns, result.weights) == (("camera",), "w.pth")
     assert len(result.gallery) == sum(map(len, galleries))
-    kept = [f"{index}.png" for index in range(6) if index not in broken]
-    assert [*result.query.paths, *result.gallery.paths] == kept
+    paths = [f"{index}.png" for index in range(6) if index not in broken]
+    assert [*result.query.paths, *result.gallery.paths] == paths

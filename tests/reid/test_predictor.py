@@ -128,7 +128,11 @@ def test_an_error_gives_the_index_of_a_damaged_pillow_image(tmp_path: Path) -> N
         (IMAGE, [RGB[..., 0]], r"images\[0\] has shape \(20, 10\) and type uint8"),
         (IMAGE, [RGB.transpose(2, 0, 1)], r"images\[0\] has shape \(3, 20, 10\) and type uint8"),
         (IMAGE, [Image.new("RGB", (0, 9))], r"images\[0\] is empty: 9 x 0 pixels"),
-        (IMAGE, [Image.new("F", (5, 9))], r"images\[0\] \(mode F\) has grey values of unknown range"),
+        (
+            IMAGE,
+            [Image.new("F", (5, 9))],
+            r"images\[0\] \(mode F\) has grey values of unknown range",
+        ),
         (IMAGE, [RGB[:0]], r"images\[0\] has shape \(0, 10, 3\): it is empty"),
         (IMAGE, [torch.zeros(3, 4, 4)], r"images\[0\] contains a Tensor"),
         (IMAGE, [Path("gone.png")], r"no image gone\.png"),

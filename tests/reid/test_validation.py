@@ -28,7 +28,7 @@ from ffreid.reid.sources import check_source
 from tests.reid.synthetic_features import empty_source, synthetic_features
 
 CPU = torch.device("cpu")
-ALONE = World(0, 1, CPU)
+WORLD = World(0, 1, CPU)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def validated(
     patch.setattr(validation, "evaluate_split", evaluate_split)
     cfg = compose("prcc", pairs=pairs)
     source: Any = None
-    result = validation.validate(cfg, ALONE, source, train_step, Progress(9, 10, 4))
+    result = validation.validate(cfg, WORLD, source, train_step, Progress(9, 10, 4))
     assert calls == [(train_step.task.get_submodule("net.model"), cfg.TEST.SELECT_ON)]
     assert not train_step.task.training
     return result.selected_by(cfg.TRAIN.SELECT)

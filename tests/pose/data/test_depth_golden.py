@@ -36,11 +36,11 @@ def test_holes_are_filled_as_recorded(stem: str, form: str) -> None:
 def test_every_step_of_filling_is_as_recorded(stem: str) -> None:
     recorded, fact = arrays("ffb6d", stem), facts("ffb6d", stem)
     steps = list(fill_steps(recorded["in_depth_u16"], fact["cam_scale"], 3.0, "bilateral", False))
-    # The original keeps its result once more, under a name of its own.
+    # The original stores its result a second time under another name.
     checksums = list(fact["step_checksums_m"].values())[: len(steps)]
-    for (_, mine), expected in zip(steps, checksums, strict=True):
-        np.testing.assert_allclose(mine.astype(float).sum(), expected["sum"], rtol=1e-6)
-        np.testing.assert_allclose(np.linalg.norm(mine.astype(float)), expected["l2"], rtol=1e-6)
+    for (_, result), expected in zip(steps, checksums, strict=True):
+        np.testing.assert_allclose(result.astype(float).sum(), expected["sum"], rtol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(result.astype(float)), expected["l2"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("stem", NORMALS)

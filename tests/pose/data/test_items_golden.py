@@ -137,11 +137,11 @@ def test_targets_and_ground_truth_are_as_recorded(recorded_item: Made) -> None:
     item, _, _, sample = recorded_item
     targets = sample.targets
     np.testing.assert_array_equal(targets.labels, item["out_labels"])
-    for mine, key in (
+    for actual, key in (
         (targets.keypoint_offsets, "out_kp_targ_ofst"),
         (targets.centre_offsets, "out_ctr_targ_ofst"),
     ):
-        np.testing.assert_allclose(thinned(mine.numpy(), item[key]), item[key], atol=1e-6)
+        np.testing.assert_allclose(thinned(actual.numpy(), item[key]), item[key], atol=1e-6)
     gt = sample.gt
     ids = item["out_cls_ids"][:, 0]
     count = int((ids > 0).sum())
@@ -163,11 +163,13 @@ def test_neighbours_are_as_far_as_recorded(recorded_item: Made, field: str) -> N
     point_map = back_project(depth, frame.intrinsics)
     questions = search_points(cloud, point_map)[field]
     for level, (queries, support) in enumerate(questions):
-        mine = distances(queries, support, getattr(sample.inputs, field)[level].numpy())
+        actual = distances(queries, support, getattr(sample.inputs, field)[level].numpy())
         recorded = fact["knn_sum_sq_dist"][f"{short}{level}"]
-        np.testing.assert_allclose((mine**2).sum(), recorded, rtol=2e-6, atol=1e-9)
+        np.testing.assert_allclose((actual**2).sum(), recorded, rtol=2e-6, atol=1e-9)
         stored = item[f"{prefix}{level}"].astype(int)
-        some = thinned(mine, stored)
-        step = next(s for s in range(1, len(mine) + 1) if -(-len(mine) // s) == len(some))
+        stored_rows = thinned(actual, stored)
+        step = next(
+            s for s in range(1, len(actual) + 1) if -(-len(actual) // s) == len(stored_rows)
+        )
         expected = distances(queries[::step], support, stored)
-        np.testing.assert_allclose(some, expected, atol=1e-6)
+        np.testing.assert_allclose(stored_rows, expected, atol=1e-6)

@@ -160,7 +160,7 @@ def test_the_parent_of_the_dataset_is_accepted(tmp_path: Path, name: str) -> Non
 
 
 def test_a_missing_folder_shows_the_expected_layout(tmp_path: Path) -> None:
-    error = refused(tmp_path / "nowhere", "nowhere: it does not exist")
+    error = refused(tmp_path / "missing", "missing: it does not exist")
     assert "data/NN/{rgb,depth,mask}" in error.hint
     write_set(tmp_path, 2)
     refused(tmp_path, r"no folder .*data/01")

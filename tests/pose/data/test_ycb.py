@@ -141,7 +141,7 @@ def test_the_authors_lists_are_recognised_by_checksum(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("nowhere", "nowhere: it does not exist"), ("other", "found cat"), ("empty", "found nothing")],
+    [("missing", "missing: it does not exist"), ("other", "found cat"), ("empty", "found nothing")],
 )
 def test_a_folder_without_the_dataset_shows_the_expected_layout(
     tmp_path: Path, name: str, text: str

@@ -32,8 +32,8 @@ def error_of(name: str, root: Path) -> UserError:
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_wrong_root_is_an_error_with_the_expected_layout(name: str, tmp_path: Path) -> None:
-    missing = error_of(name, tmp_path / "nowhere")
-    assert "nowhere: it does not exist" in missing.message
+    missing = error_of(name, tmp_path / "missing")
+    assert "missing: it does not exist" in missing.message
     (tmp_path / "holiday").mkdir()
     other = error_of(name, tmp_path)
     assert "found holiday" in other.message

@@ -37,7 +37,7 @@ SIZES = {
     "width": 16,
     "seed": 5,
 }
-both_kinds = pytest.mark.parametrize("video", [False, True], ids=["ltcc", "ccvid"])
+both_layouts = pytest.mark.parametrize("video", [False, True], ids=["ltcc", "ccvid"])
 STILL = Capture(phase=0.7, heading=1, x=0, y=0, scale=1)
 
 
@@ -107,7 +107,7 @@ def test_tracklets_have_the_paths_of_ccvid(tmp_path: Path) -> None:
     assert len(list(folder.rglob("*.jpg"))) == 3 * len(paths)
 
 
-@both_kinds
+@both_layouts
 def test_the_readers_return_training_identities_and_queries_with_matches(
     tmp_path: Path, video: bool
 ) -> None:
@@ -124,7 +124,7 @@ def test_the_readers_return_training_identities_and_queries_with_matches(
         assert matches.any(dim=1).all()
 
 
-@both_kinds
+@both_layouts
 def test_images_depend_on_the_seed_alone(tmp_path: Path, video: bool) -> None:
     first, again, other = (
         contents(make_data(tmp_path / name, video, seed=seed))
