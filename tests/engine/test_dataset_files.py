@@ -151,7 +151,7 @@ REFUSED: dict[str, tuple[Image.Image | bytes, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_other_images_are_refused_by_name(
+def test_unsupported_images_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     content, options, problem = REFUSED[name]
@@ -175,7 +175,7 @@ def test_other_images_are_refused_by_name(
     assert not (tmp_path / "it-ran").exists()
 
 
-def test_an_image_of_a_phone_with_a_second_view_is_its_first(tmp_path: Path) -> None:
+def test_only_the_first_view_of_a_phone_image_is_read(tmp_path: Path) -> None:
     RGB.save(tmp_path / "a.jpg", format="MPO", **FRAMES)
     with Image.open(tmp_path / "a.jpg", formats=["JPEG"]) as image:
         assert image.format == "MPO"
@@ -223,7 +223,7 @@ def test_a_path_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) ->
         write_image(tmp_path / name, RED)
 
 
-def test_only_images_drawn_before_are_removed(tmp_path: Path) -> None:
+def test_only_images_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_text("mine")
     write_images(tmp_path, [("a.png", RED), ("b.png", RED)])
     write_images(tmp_path, [("c.png", RED)])

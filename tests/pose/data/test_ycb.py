@@ -205,7 +205,7 @@ def test_meta_mat_of_a_small_file_with_huge_arrays_is_refused_before(folder: Pat
 
 
 @pytest.mark.parametrize("part", ["color", "depth", "label"])
-def test_a_turned_image_is_refused(folder: Path, part: str) -> None:
+def test_a_rotated_image_is_refused(folder: Path, part: str) -> None:
     path = folder / f"{NAME}-{part}.png"
     exif = Image.Exif()
     exif[0x0112] = 3
