@@ -102,7 +102,7 @@ def folder_objects(dataset_name: str, folder: Path) -> ObjectModels:
     def read(file: str, *shape: int) -> Floats:
         path = folder / file
         try:
-            values = np.loadtxt(path, dtype=np.float32, ndmin=1)
+            values = np.loadtxt(path, np.float32, ndmin=1, encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {path}: {flat(str(error))}", "write numbers") from error
         if values.shape != shape or not np.isfinite(values).all():
@@ -112,7 +112,7 @@ def folder_objects(dataset_name: str, folder: Path) -> ObjectModels:
 
     names = tuple(read_lines(folder / "dataset_config/classes.txt", "class name"))
     symmetric_file = folder / "dataset_config/symmetric.txt"
-    symmetric = symmetric_file.read_text().split() if symmetric_file.is_file() else []
+    symmetric = symmetric_file.read_text("utf-8-sig").split() if symmetric_file.is_file() else []
     if unknown := set(symmetric) - set(names):
         raise UserError(f"{symmetric_file}: unknown class {min(unknown)!r}", "see classes.txt")
     return ObjectModels(

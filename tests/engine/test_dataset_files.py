@@ -1,4 +1,4 @@
-"""Images: read as every viewer shows them or refused, written with their colours."""
+"""Lists of other systems; images as every viewer shows them or refused, and their colours."""
 
 import io
 import os
@@ -19,6 +19,7 @@ from ffreid.engine.dataset_files import (
     file_name,
     open_image,
     read_image,
+    read_lines,
     read_single_channel,
     to_rgb,
     write_image,
@@ -248,3 +249,26 @@ def test_names_of_files_are_printable_and_short(
     (tmp_path / made).touch()
     assert made.isprintable()
     assert file_name(text + "x") != made
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "data/1\ncafé/2\n".encode(),
+        "data/1\r\n\r\ncafé/2".encode("utf-8-sig"),
+        "data/1\rcafé/2\r".encode("utf-16"),
+        '"data\\1"\t\n  café/2\xa0\u200b\n'.encode(),
+        "data/1\n\ufeffcafé/2".encode(),
+    ],
+)
+def test_a_list_is_read_as_it_looks(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    assert read_lines(tmp_path / "list.txt") == ["data/1", "café/2"]
+
+
+@pytest.mark.parametrize("content", ["café".encode("latin-1"), b"d\0a\0t\0a\0", b"\xff\xfe1"])
+def test_a_list_in_another_encoding_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read the list .*list\.txt") as caught:
+        read_lines(tmp_path / "list.txt")
+    assert "UTF-8" in caught.value.hint

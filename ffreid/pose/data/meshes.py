@@ -32,7 +32,7 @@ def read_xyz_meshes(folder: Path, objects: ObjectModels) -> Meshes:
     for class_id in objects.class_ids:
         path = folder / "models" / objects.name(class_id) / "points.xyz"
         try:
-            points = np.loadtxt(path, dtype=np.float32, ndmin=2)
+            points = np.loadtxt(path, np.float32, ndmin=2, encoding="utf-8-sig")
         except FileNotFoundError as error:
             raise UserError(
                 f"no mesh vertices {path}", f"expected {LAYOUTS['ycb'].files}"

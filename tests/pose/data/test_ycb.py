@@ -1,6 +1,7 @@
 """The reader of YCB-Video's layout."""
 
 import pickle
+import unicodedata
 import zlib
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,15 @@ def test_lists_can_be_replaced(folder: Path) -> None:
     reader = YcbReader(folder, OBJECTS, train_list=lists[0], test_list=lists[1])
     assert reader.train_names == ["data/0001/000002", "data/0001/000003"]
     assert reader.test_names == ["data/0048/000001", "data_syn/000003"]
+
+
+def test_lists_may_come_from_other_systems(folder: Path) -> None:
+    stored = unicodedata.normalize("NFD", "data/Küche/1")  # as macOS writes names
+    (folder / stored).parent.mkdir(parents=True)
+    (folder / f"{stored}-color.png").touch()
+    (folder / "list.txt").write_text('.\\data\\Küche\\1\t\r\n"0048\\000001"\r\n', "utf-8-sig")
+    reader = YcbReader(folder, OBJECTS, train_list=folder / "list.txt")
+    assert reader.train_names == [stored, "data/0048/000001"]
 
 
 def test_the_authors_lists_give_one_real_frame_in_five(folder: Path) -> None:
