@@ -57,10 +57,6 @@ class _Loader(yaml.SafeLoader):
     """YAML without dates: 2024-02-30 is text."""
 
 
-class FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """All of YAML, for large files."""
-
-
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -74,8 +70,7 @@ def _construct_integer(loader: Any, node: yaml.ScalarNode) -> int:
     return int(loader.construct_yaml_int(node))
 
 
-for _loader in (_Loader, FastLoader):
-    _loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
 
 
 def parse_yaml(text: str | bytes, loader: Any = _Loader) -> Any:

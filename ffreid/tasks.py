@@ -111,7 +111,7 @@ def dataset_report(cfg: CfgNode, source: Any, json_file: Path | None) -> dict[st
     if cfg.TASK == "pose":
         from ffreid.pose.sources import report_dataset as report_pose
 
-        return report_pose(cfg.DATASET, source, json_file)
+        return report_pose(cfg, source, json_file)
     from ffreid.reid.dataset_report import report_dataset as report_reid
 
     return report_reid(cfg.DATASET, source, json_file)

@@ -1,13 +1,10 @@
 """Finding, reading and writing files of a dataset, with errors that name the file."""
 
-import codecs
 import struct
-import unicodedata
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +41,6 @@ TURNS = dict(
 )
 """What shows an image upright, by its EXIF orientation."""
 
-MARKS = "\ufeff\u200b\u200e\u200f\u2060"
-"""Characters that no editor shows: byte order mark, zero width, direction."""
-
 
 def find_folder(root: Path, names: Sequence[str], evidence: Sequence[str], layout: str) -> Path:
     """Find a dataset's folder: `root`, or one of the `names` below it.
@@ -70,63 +64,19 @@ def describe_folder(folder: Path) -> str:
     return "found " + (", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "nothing")
 
 
-def read_text(path: Path) -> str:
-    """Read UTF-8 with or without a byte order mark, or UTF-16 with one, as Windows saves tables.
-
-    Raises:
-        OSError, ValueError: the file cannot be read, or is no such text.
-    """
-    content = regular(path).read_bytes()
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
-    if "\0" in text:
-        raise ValueError("it is not text in UTF-8")
-    return text
-
-
 def read_lines(path: Path, entry: str = "frame") -> list[str]:
-    """Lines of a list file without empty ones; each names an `entry`.
-
-    Blanks, invisible marks and quotes around a line are removed; a backslash is read as ``/``.
-    """
+    """Lines of a list file, stripped, without empty ones; each names an `entry`."""
     try:
-        lines = [clean(line).replace("\\", "/") for line in read_text(path).splitlines()]
-    except (OSError, ValueError) as error:
+        lines = [line.strip() for line in regular(path).read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"cannot read the list {path}: {_reason(error)}",
-            f"expected: a text file in UTF-8 with one {entry} per line; {path.parent}: "
+            f"expected: a text file with one {entry} per line; {path.parent}: "
             f"{describe_folder(path.parent)}",
         ) from error
-    if not any(lines):
+    if not lines:
         raise UserError(f"the list {path} is empty", f"write one {entry} per line")
-    return [line for line in lines if line]
-
-
-def clean(text: str) -> str:
-    """`text` without blanks, invisible marks and quotes around it."""
-    text = text.strip().strip(MARKS).strip()
-    quoted = len(text) > 1 and text[0] == text[-1] == '"'
-    return text[1:-1].strip() if quoted else text
-
-
-def as_on_disk(folder: Path, paths: Iterable[str]) -> list[str]:
-    """Spell paths below `folder` as on disk, where Unicode writes a letter in several ways (NFC).
-
-    A path without such a file stays as it is.
-    """
-
-    @cache
-    def names(home: str) -> dict[str, str]:
-        listed = (folder / home).iterdir() if (folder / home).is_dir() else ()
-        return {unicodedata.normalize("NFC", path.name): path.name for path in listed}
-
-    @cache
-    def spelt(path: str) -> str:
-        home, slash, name = path.rpartition("/")
-        home = spelt(home) if home else home
-        return home + slash + names(home).get(unicodedata.normalize("NFC", name), name)
-
-    return [path if (folder / path).exists() else spelt(path) for path in paths]
+    return lines
 
 
 def open_image(path: Path) -> Image.Image:
@@ -210,15 +160,19 @@ def read_image(path: Path, *, registered: bool = False) -> npt.NDArray[np.uint8]
 def read_single_channel(
     path: Path, kind: str, *, first_of_several: bool = False
 ) -> npt.NDArray[Any]:
-    """Read a one-channel image (H, W) as stored, or the first of several channels.
+    """Read a one-channel image (H, W) as stored, or the first of several equal channels.
 
     `kind` is e.g. "label image", for errors.
     """
     with _open(path, kind) as image:
         _check(image, str(path))
         _refuse_turned(image, path)
-        array = np.array(image)
+        array = _without_alpha(image) if first_of_several else np.array(image)
     if first_of_several and array.ndim == 3:
+        if (array != array[..., :1]).any():
+            raise UserError(
+                f"{path} has colours, not class numbers", f"store a {kind} as a single-channel PNG"
+            )
         array = array[..., 0]
     if array.ndim != 2:
         raise UserError(
@@ -226,6 +180,21 @@ def read_single_channel(
             f"store a {kind} as a single-channel PNG",
         )
     return array
+
+
+def read_mask(path: Path) -> npt.NDArray[np.bool_]:
+    """Read a mask (H, W): where any channel but alpha is above 0."""
+    with _open(path, "mask") as image:
+        _check(image, str(path))
+        _refuse_turned(image, path)
+        array = _without_alpha(image.convert("RGB") if image.mode in ("P", "PA") else image)
+    return np.asarray(np.atleast_3d(array > 0).any(axis=2), np.bool_)
+
+
+def _without_alpha(image: Image.Image) -> npt.NDArray[Any]:
+    """The other channels of an image, (H, W) or (H, W, C)."""
+    array = np.array(image)
+    return array[..., :-1] if image.mode in WITH_ALPHA else array
 
 
 def _refuse_turned(image: Image.Image, path: Path) -> None:

@@ -81,7 +81,7 @@ def defaults() -> CfgNode:
     c.DATA.CLS = ""  # LineMOD's object: one network per object
     c.DATA.TRAIN_LIST = ""  # file of frame names that replaces the dataset's
     c.DATA.TEST_LIST = ""
-    c.DATA.INTRINSICS = "ycb"  # the two YCB-Video cameras, or meta.mat's intrinsic_matrix
+    c.DATA.INTRINSICS = "ycb"  # YCB-Video's (LineMOD's) cameras; meta: meta.mat's (info.yml's)
     c.DATA.SHRINK = 1  # read every n-th row and column; intrinsics follow
     c.DATA.AUGMENT = True
     c.DATA.FRAMES = []  # train and evaluate on these frames only, without augmentation

@@ -17,6 +17,7 @@ from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.pose import build, sources
+from ffreid.pose.data.checks import Labels, count_notes
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.draw import RgbImage, draw_poses
 from ffreid.pose.inference import FrameResult, evaluate_frames, pose_rows
@@ -57,13 +58,19 @@ def evaluate(
         net = net.to(precision.dtype(cfg))
         text = contents.describe_origin(state, weights)
         origin = {"weights": weights, "step": state.get("step"), "origin": text}
-        notes = build.changed_settings(cfg, state)
-        messages = [f"evaluating {text}", *(f"note: {note}" for note in notes)]
+        changed = build.changed_settings(cfg, state)
+        messages = [f"evaluating {text}", *(f"note: {note}" for note in changed)]
+    names = build.evaluation_set(cfg, source, cfg.TEST.LIMIT).names
+    notes: list[str] = []
     if world.is_main:
         for message in messages:
             report.log(message)
+        sources.check_meshes(source, names)
         run_folder.prepare_results(folder, "poses.json", pictures=pictures > 0)
-    count = len(build.evaluation_set(cfg, source, cfg.TEST.LIMIT))
+        notes = sources.frame_notes(source, {"test": names}, count=False)
+        for note in notes:
+            report.log(f"note: {note}")
+    count = len(names)
     local_count = len(range(world.rank, count, world.size))
     with ProgressBar("evaluating", local_count, show=world.is_main) as bar:
         results = evaluate_frames(
@@ -80,8 +87,15 @@ def evaluate(
     results = sorted(group.gather_rows(results), key=lambda result: result.gt.index)
     scores = [score for result in results for score in result.scores]
     summary = summarise(scores, source.objects, diameters(source.objects, source.meshes))
+    labels = [
+        Labels(gt.name, gt.class_ids.tolist(), not use_gt or any(s.solved for s in result.scores))
+        for result in results
+        if (gt := result.gt) and not result.skipped
+    ]
+    counted = count_notes(labels, source.objects, looked_at=False)
     payload = origin | {
         "results": summary,
+        "notes": notes + counted,
         "data": source.summary(),
         "frames": len(results),
         "skipped_frames": {r.gt.name: r.skipped for r in results if r.skipped},
@@ -90,6 +104,8 @@ def evaluate(
     }
     if world.is_main:
         _print_results(summary, payload["skipped_frames"])
+        for note in counted:
+            report.log(f"note: {note}")
         atomic.write_json(folder / "results.json", payload)
         if json_file is not None:
             atomic.write_json(json_file, payload)

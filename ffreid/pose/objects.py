@@ -13,6 +13,9 @@ from ffreid.pose.resources import resource
 
 Floats = npt.NDArray[np.float32]
 
+LARGEST = 5.0
+"""Diagonal of an object, metres."""
+
 
 @dataclass(frozen=True)
 class ObjectModels:
@@ -97,31 +100,83 @@ def folder_objects(dataset_name: str, folder: Path) -> ObjectModels:
     ``dataset_config/`` has ``classes.txt`` (names), ``radius.txt`` (metres) and, optionally,
     ``symmetric.txt`` (names); ``ycb_kps/`` has ``<class>_8_kps.txt`` and ``<class>_corners.txt``
     (8 lines x y z, metres).
+
+    Raises:
+        UserError: a file is missing, has other numbers or names than these, or the files of an
+            object contradict each other.
     """
-
-    def read(file: str, *shape: int) -> Floats:
-        path = folder / file
-        try:
-            values = np.loadtxt(path, np.float32, ndmin=1, encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {path}: {flat(str(error))}", "write numbers") from error
-        if values.shape != shape or not np.isfinite(values).all():
-            expected = " x ".join(map(str, shape))
-            raise UserError(f"{path}: shape {values.shape}", f"write {expected} numbers in metres")
-        return values
-
-    names = tuple(read_lines(folder / "dataset_config/classes.txt", "class name"))
-    symmetric_file = folder / "dataset_config/symmetric.txt"
-    symmetric = symmetric_file.read_text("utf-8-sig").split() if symmetric_file.is_file() else []
+    names_file, symmetric_file = (
+        folder / f"dataset_config/{name}.txt" for name in ("classes", "symmetric")
+    )
+    names = tuple(read_lines(names_file, "class name"))
+    if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise UserError(f"{names_file}: {repeated[0]!r} is listed twice", "list each class once")
+    symmetric = read_lines(symmetric_file, "name") if _has_text(symmetric_file) else []
     if unknown := set(symmetric) - set(names):
-        raise UserError(f"{symmetric_file}: unknown class {min(unknown)!r}", "see classes.txt")
+        raise UserError(
+            f"{symmetric_file}: {min(unknown)!r} is not in classes.txt",
+            f"use names of {names_file}, one per line",
+        )
+    radii = _read_numbers(folder / "dataset_config/radius.txt", len(names))
+    keypoints, corners = [], []
+    for name, radius in zip(names, radii.tolist(), strict=True):
+        files = [folder / f"ycb_kps/{name}_{part}.txt" for part in ("8_kps", "corners")]
+        points, box = (_read_numbers(path, 8, 3) for path in files)
+        for path, values in zip(files, (points, box), strict=True):
+            _check_object(path, values, radius)
+        size = np.linalg.norm(np.ptp(box, axis=0))
+        if max((box.min(axis=0) - points).max(), (points - box.max(axis=0)).max()) > 0.05 * size:
+            raise UserError(
+                f"{files[0]}: keypoints lie outside of the box of {files[1].name}",
+                "write both in the frame of the object's mesh, in metres",
+            )
+        keypoints.append(points)
+        corners.append(box)
     return ObjectModels(
         dataset=dataset_name,
         names=names,
         numbers=tuple(range(1, len(names) + 1)),
-        keypoints=np.stack([read(f"ycb_kps/{name}_8_kps.txt", 8, 3) for name in names]),
-        corners=np.stack([read(f"ycb_kps/{name}_corners.txt", 8, 3) for name in names]),
-        radii=read("dataset_config/radius.txt", len(names)),
+        keypoints=np.stack(keypoints),
+        corners=np.stack(corners),
+        radii=radii,
         diameters=None,
         symmetric=frozenset(names.index(name) + 1 for name in symmetric),
     )
+
+
+def _has_text(path: Path) -> bool:
+    return path.is_file() and bool(path.read_bytes().strip())
+
+
+def _read_numbers(path: Path, *shape: int) -> Floats:
+    expected = f"write {' x '.join(map(str, shape))} numbers in metres"
+    try:
+        values = np.loadtxt(path, dtype=np.float32, ndmin=1)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {flat(str(error))}", expected) from error
+    if values.shape != shape:
+        there = " x ".join(map(str, values.shape))
+        raise UserError(f"{path}: {there} numbers", expected)
+    if not np.isfinite(values).all():
+        line = int(np.argwhere(~np.isfinite(values))[0][0]) + 1
+        raise UserError(f"{path}, line {line}: NaN or infinity", expected)
+    return values
+
+
+def _check_object(path: Path, points: Floats, radius: float) -> None:
+    """Refuse points that do not fix a pose, and a size that does not fit the radius (metres)."""
+    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    if spread[1] < 1e-3 * max(spread[0], 1e-6):
+        raise UserError(
+            f"{path}: all points lie in one place or on one line",
+            "write points all over the object's surface",
+        )
+    half = float(np.linalg.norm(np.ptp(points, axis=0))) / 2
+    # Radii are the largest half extent (YCB-Video) to half the diagonal (FFB6D's tool).
+    if not half / 3 < radius < half * 3:
+        raise UserError(
+            f"{path}: the object is {2 * half:.3g} m large, in radius.txt its radius is {radius:g}",
+            "write all of them in metres",
+        )
+    if half > LARGEST / 2:
+        raise UserError(f"{path}: the object is {2 * half:.3g} m large", "write metres")

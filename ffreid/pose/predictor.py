@@ -18,7 +18,7 @@ from ffreid.pose import build, specs
 from ffreid.pose.data.batch import LEVELS, Inputs, SkippedFrame, collate
 from ffreid.pose.data.dataset import seeded_rng
 from ffreid.pose.data.depth import downscale_frame
-from ffreid.pose.data.frame import check_size, frame_from_arrays
+from ffreid.pose.data.frame import frame_from_arrays
 from ffreid.pose.data.sample import MIN_POINTS, make_sample
 from ffreid.pose.inference import estimate
 from ffreid.pose.model.ffb6d import FFB6D
@@ -141,8 +141,9 @@ class PoseModel(nn.Module):
             At most one pose per class, in order of class; [] without detections.
 
         Raises:
-            UserError: an argument has another shape or type; H or W (divided by DATA.SHRINK) is
-                not a multiple of 8; fewer than 400 pixels have depth.
+            UserError: an argument has another shape or type; the median depth is nearer than 15 cm
+                or farther than 30 m; the intrinsics are of another image size (the principal point
+                is not near the middle); fewer than 400 pixels have depth.
 
         Example:
             >>> poses = model.predict(rgb, depth_mm, [[615, 0, 320], [0, 615, 240], [0, 0, 1]])
@@ -151,7 +152,6 @@ class PoseModel(nn.Module):
             >>> points_camera += best.camera_from_object[:, 3]
         """
         frame = frame_from_arrays(rgb, depth, intrinsics, depth_scale)
-        check_size(frame, self.cfg.DATA.SHRINK)
         if min(seed, index) < 0:
             raise UserError(f"seed is {seed}, index is {index}", "use 0 or more")
         sample = make_sample(

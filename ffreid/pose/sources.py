@@ -3,19 +3,22 @@
 A new layout is a reader, a `Layout` and a line in `ffreid.pose.defaults.LAYOUTS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import numpy as np
 from yacs.config import CfgNode
 
 from ffreid import atomic, report
 from ffreid.engine import synthetic
 from ffreid.engine.dataset_files import find_folder
 from ffreid.engine.tracking.progress import ProgressBar
+from ffreid.errors import UserError
+from ffreid.pose.data import checks
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.dataset import Reader
 from ffreid.pose.data.linemod import LinemodReader
@@ -86,7 +89,7 @@ def _camera(cfg: CfgNode) -> dict[str, Any]:
 
 
 YCB = Layout(YcbReader, lambda cfg: ycb_objects(), options=_camera)
-LINEMOD = Layout(LinemodReader, lambda cfg: linemod_objects(cfg.DATA.CLS))
+LINEMOD = Layout(LinemodReader, lambda cfg: linemod_objects(cfg.DATA.CLS), options=_camera)
 TOY = Layout(YcbReader, lambda cfg: toy_object_models(cfg.DATASET), _render_toy, _camera)
 
 
@@ -130,12 +133,59 @@ def ycb_ground_truth(folder: Path, objects: ObjectModels, frames: Path | None) -
 def check_source(cfg: CfgNode, source: Source) -> None:
     """Read the meshes now if images or scores need them later."""
     if cfg.TRAIN.EVAL_POSES or cfg.TRAIN.TENSORBOARD:
-        assert len(source.meshes) == len(source.objects)
+        check_meshes(source, cfg.DATA.FRAMES or source.reader.test_names)
+
+
+def check_meshes(source: Source, names: Sequence[str]) -> None:
+    """Refuse objects in the frames `names` that have no mesh."""
+    reader, meshes = source.reader, source.meshes
+    if len(meshes) < len(source.objects) and isinstance(reader, YcbReader):
+        for class_id in {
+            class_id
+            for name in names
+            for class_id in read_poses(reader.files(name)[-1], source.objects)[0].tolist()
+        }:
+            assert len(meshes[class_id])  # an error if it is not there
 
 
 def notes(cfg: CfgNode, source: Source) -> list[str]:
-    """Notes for the user on the dataset and the settings."""
-    return []
+    """Notes for the user on the dataset, from a few of its frames."""
+    reader = source.reader
+    real = set(reader.real_train_names)
+    rendered = [name for name in reader.train_names if name not in real]
+    lists = {"training": reader.real_train_names, "rendered": rendered, "test": reader.test_names}
+    return frame_notes(source, {"chosen": cfg.DATA.FRAMES} if cfg.DATA.FRAMES else lists)
+
+
+def frame_notes(
+    source: Source, lists: Mapping[str, Sequence[str]], *, count: bool = True
+) -> list[str]:
+    """Notes from a few frames of each list, see `ffreid.pose.data.checks`.
+
+    Objects without a mesh are compared with their keypoints. With `count` frames without labels
+    and with several objects of a class are counted.
+    """
+    objects = source.objects
+    frames = {
+        group: [source.reader.read(name) for name in checks.spread(names)]
+        for group, names in lists.items()
+    }
+    meshes: Meshes = {}
+    notes = []
+    try:
+        meshes = source.meshes
+    except UserError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):  # needed for scores only
+            notes = [error.message]
+    every = [frame for members in frames.values() for frame in members]
+    notes += checks.camera_notes(every) + checks.label_notes(every, objects)
+    if count:
+        labels = [
+            checks.Labels(f.name, f.class_ids.tolist(), bool(np.isin(f.labels, f.class_ids).any()))
+            for f in every
+        ]
+        notes += checks.count_notes(labels, objects)
+    return notes + checks.geometry_notes(frames, objects, meshes)
 
 
 def class_names(source: Source) -> list[str]:
@@ -143,8 +193,8 @@ def class_names(source: Source) -> list[str]:
     return list(source.objects.names)
 
 
-def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[str, Any]:
-    """Print the numbers of frames of dataset `name`, and write them to `json_file`."""
+def report_dataset(cfg: CfgNode, source: Source, json_file: Path | None) -> dict[str, Any]:
+    """Print the numbers of frames and notes, and write them to `json_file`."""
     reader = source.reader
     train, real = len(reader.train_names), len(reader.real_train_names)
     frames = {
@@ -152,10 +202,17 @@ def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[st
         "train, rendered": train - real,
         "test": len(reader.test_names),
     }
-    title = f"{name}: {len(source.objects)} objects"
+    title = f"{cfg.DATASET}: {len(source.objects)} objects"
     report.show_table(title, ["split", "frames"], [list(row) for row in frames.items()])
     report.log(f"data: {source.summary()}")
-    payload = {"dataset": name, "objects": list(source.objects.names), "frames": frames}
+    try:
+        found = notes(cfg, source)
+    except UserError as error:
+        found = [f"frames are not checked: {error.message}"]
+    for note in found:
+        report.log(f"note: {note}")
+    payload = {"dataset": cfg.DATASET, "objects": list(source.objects.names), "frames": frames}
+    payload["notes"] = found
     if json_file is not None:
         atomic.write_json(json_file, payload)
     return payload

@@ -27,18 +27,14 @@ def generate(
 ) -> Path:
     """Generate one file below a part, and a line in a log next to `folder`."""
 
-    def write() -> None:
-        (folder / "part").mkdir()
+    def write(made: Path) -> None:
+        (made / "part").mkdir()
         before()
-        (folder / "part/file").write_text(str(parameters["count"]))
+        (made / "part/file").write_text(str(parameters["count"]))
         with (folder.parent / "log").open("a") as log:
             log.write("written\n")
 
-    return synthetic.generate_once(folder, write, parameters=parameters, parts=("part", "list.txt"))
-
-
-def info(folder: Path) -> object:
-    return json.loads((folder / "toy.json").read_text())
+    return synthetic.generate_once(folder, write, parameters=parameters)
 
 
 def calls(folder: Path) -> int:
@@ -58,52 +54,57 @@ def test_data_are_generated_once_which_is_logged(
     assert generate(folder) == folder
     assert capsys.readouterr().err.count(f"generating toy data in {tmp_path}") == 1
     with pytest.raises(UserError, match="read only"):
-        generate(folder, OTHER_PARAMETERS)
+        generate(tmp_path / "other")
 
 
-def test_data_of_other_parameters_are_replaced_and_other_files_kept(tmp_path: Path) -> None:
-    (tmp_path / "toy").mkdir()
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({"part/mine": "a"}, "is not empty and contains no toy data"),
+        ({"toy.json": ""}, "is not empty and contains no toy data"),
+        ({"toy.json": "[]", "part/mine": "a"}, "is not empty and contains no toy data"),
+        (
+            {"toy.json": json.dumps(OTHER_PARAMETERS | {"finished": True})},
+            "count 4, not 3",
+        ),
+        ({"toy.json": json.dumps(PARAMETERS | {"finished": False})}, "finished False, not True"),
+        ({"toy.json": '{"version": 1, "count": "\\u001b[2J"}'}, r"count '\\x1b\[2J', not 3"),
+        ({"toy.json": '{"kind": "a", "count": 3}', "part/mine": "a"}, "toy data of another kind"),
+    ],
+)
+def test_other_content_is_refused_and_nothing_is_deleted(
+    tmp_path: Path, files: dict[str, str], text: str
+) -> None:
+    folder = tmp_path / "toy"
+    (folder / "part").mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=text):
+        generate(folder)
+    assert {name: (folder / name).read_text() for name in files} == files
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_finished_data_with_further_files_are_reused(tmp_path: Path) -> None:
     folder = generate(tmp_path / "toy")
-    for name in ("part/old", "list.txt", "notes"):
-        (folder / name).write_text("mine")
-    generate(folder, OTHER_PARAMETERS)
-    assert {path.name for path in folder.rglob("*")} == {"part", "file", "notes", "toy.json"}
-    assert (folder / "part/file").read_text() == "4"
-    assert info(folder) == {**OTHER_PARAMETERS, "finished": True}
+    (folder / "part/mine").write_text("a")
+    assert generate(folder) == folder
+    assert (folder / "part/mine").read_text() == "a"
+    assert calls(folder) == 1
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("no", "none"), OSError("full")])
-def test_incomplete_data_are_replaced(tmp_path: Path, error: BaseException) -> None:
+def test_an_interrupted_generation_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
     folder = tmp_path / "toy"
 
     def stop() -> None:
-        (folder / "part/half").write_text("")
         raise error
 
     with pytest.raises((KeyboardInterrupt, UserError)):
         generate(folder, before=stop)
-    assert info(folder) == {**PARAMETERS, "finished": False}
+    assert not list(tmp_path.iterdir())
     generate(folder)
     assert [path.name for path in (folder / "part").iterdir()] == ["file"]
-
-
-@pytest.mark.parametrize("text", ["", '{"vers', "[]", "\x00"])
-def test_data_with_a_broken_info_file_are_replaced(tmp_path: Path, text: str) -> None:
-    folder = generate(tmp_path / "toy")
-    (folder / "toy.json").write_text(text)
-    generate(folder)
-    assert calls(folder) == 2
-
-
-def test_folders_of_other_content_and_kinds_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "part").mkdir()
-    with pytest.raises(UserError, match=f"{tmp_path} is not empty and contains no toy data"):
-        generate(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["part"]
-    for first, second in (({}, {"kind": "a"}), ({"kind": "a"}, {"kind": "b"})):
-        folder = generate(tmp_path / f"toy{len(first)}", {**PARAMETERS, **first})
-        with pytest.raises(UserError, match="another kind"):
-            generate(folder, {**PARAMETERS, **second})
 
 
 @pytest.mark.parametrize("name", ["file", "file/toy"])
@@ -113,18 +114,15 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) 
         generate(tmp_path / name)
 
 
-def start_and_generate(folder: Path, parameters: synthetic.Parameters, started: Any) -> None:
+def start_and_generate(folder: Path, started: Any) -> None:
     started.set()
-    generate(folder, parameters)
+    generate(folder)
 
 
-@pytest.mark.parametrize("second", [PARAMETERS, OTHER_PARAMETERS], ids=["same", "others"])
-def test_a_second_process_waits_for_the_first(tmp_path: Path, second: synthetic.Parameters) -> None:
+def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     folder, context = tmp_path / "toy", multiprocessing.get_context("spawn")
     started = context.Event()
-    waiting = context.Process(
-        target=start_and_generate, args=(folder, second, started), daemon=True
-    )
+    waiting = context.Process(target=start_and_generate, args=(folder, started), daemon=True)
 
     def start_second() -> None:
         waiting.start()
@@ -135,15 +133,16 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path, second: synthetic.
     generate(folder, before=start_second)
     waiting.join(10)
     assert waiting.exitcode == 0
-    assert calls(folder) == (1 if second is PARAMETERS else 2)
-    assert info(folder) == {**second, "finished": True}
+    assert calls(folder) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
 def test_file_systems_without_locks_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fcntl.flock", raising(OSError(errno.ENOLCK, "No locks available")))
-    generate(tmp_path / "toy")
-    assert calls(tmp_path / "toy") == 1
+    folder = tmp_path / "toy"
+    generate(folder, before=lambda: generate(folder))  # as another process does meanwhile
+    assert calls(folder) == 2
+    assert [path.name for path in (folder / "part").iterdir()] == ["file"]
 
 
 def test_toy_data_go_to_the_cache_or_the_root(

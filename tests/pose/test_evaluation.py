@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
     for row, name in enumerate(OBJECTS.names):
         path = tmp_path / "models" / name / "points.xyz"
         path.parent.mkdir(parents=True)
-        np.savetxt(path, OBJECTS.keypoints[row])
+        np.savetxt(path, OBJECTS.corners[row])
     (tmp_path / "frames.txt").write_text("\n".join(NAMES))
     return tmp_path
 

@@ -167,7 +167,9 @@ def test_the_inputs_of_a_frame_are_as_specified(model: PoseModel, frames: list[F
     ("change", "error"),
     [
         ({"depth": np.zeros_like(DEPTH)}, "depth: 0 pixels have depth, at least 400 are needed"),
-        ({"rgb": RGB[:12], "depth": DEPTH[:12]}, "are 12 x 24 pixels, not multiples of 8"),
+        ({"rgb": RGB[:12], "depth": DEPTH[:12]}, "depth: 288 pixels have depth"),
+        ({"depth_scale": 1}, "median of the measured depth is 800 m"),
+        ({"intrinsics": np.eye(3)}, "are not of an image of 16 x 24 pixels"),
         ({"rgb": RGB[..., 0]}, "rgb is"),
         ({"seed": -1}, "seed is -1, index is 0"),
     ],

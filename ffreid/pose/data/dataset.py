@@ -12,13 +12,14 @@ from ffreid.errors import UserError
 from ffreid.pose.data.augment import Policy, add_noise, augment_synthetic, colour_jitter
 from ffreid.pose.data.batch import Sample, SkippedFrame
 from ffreid.pose.data.depth import downscale_frame
-from ffreid.pose.data.frame import Frame
+from ffreid.pose.data.frame import Frame, repeated_classes
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.data.sample import make_sample
 from ffreid.pose.objects import ObjectModels
 
 # After this many frames without depth in a row the dataset is considered broken.
 MAX_TRIES = 100
+SEVERAL = "it has several objects of a class, whose points would all be trained towards one"
 
 
 class Reader(Protocol):
@@ -120,6 +121,8 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
         if self.fixed:
             number = position % len(self.fixed)
             frame = self.read(self.fixed[number])
+            if repeated_classes(frame.class_ids):
+                raise UserError(f"frame {frame.name}: {SEVERAL}", "choose other frames")
             sample = self.sample(frame, seeded_rng(self.seed, number), number)
             if isinstance(sample, SkippedFrame):
                 raise UserError(f"frame {frame.name}: {sample.reason}", "choose other frames")
@@ -128,6 +131,9 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
         reason = ""
         for _ in range(MAX_TRIES):
             frame = self.read(self.reader.draw(rng))
+            if repeated_classes(frame.class_ids):
+                reason = f"{frame.name}: {SEVERAL}"
+                continue
             if self.augment:
                 frame = self._augmented(frame, rng)
             sample = self.sample(frame, rng, position)
@@ -136,7 +142,7 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
             reason = f"{frame.name}: {sample.reason}"
         raise UserError(
             f"{MAX_TRIES} training frames in a row cannot be used; the last one, {reason}",
-            "check the depth images, or reduce DATA.SHRINK",
+            "check these frames, or use others: DATA.TRAIN_LIST FILE",
         )
 
     def _augmented(self, frame: Frame, rng: np.random.RandomState) -> Frame:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ffreid.errors import UserError
 from ffreid.pose.data.frame import Frame
 
 Depth = npt.NDArray[np.float32]
@@ -210,6 +211,11 @@ def downscale_frame(frame: Frame, step: int) -> Frame:
     if step == 1:
         return frame
     height, width = (size // step for size in frame.depth.shape)
+    if not height or not width:
+        size = " x ".join(map(str, frame.depth.shape))
+        raise UserError(
+            f"{frame.name}: {size} pixels are fewer than DATA.SHRINK {step}", "use DATA.SHRINK 1"
+        )
     cut = (slice(0, height * step), slice(0, width * step))
     picked = (slice(0, height * step, step), slice(0, width * step, step))
     intrinsics = frame.intrinsics.astype(np.float64).copy()

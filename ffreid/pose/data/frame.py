@@ -10,6 +10,14 @@ import numpy.typing as npt
 
 from ffreid.errors import UserError
 
+NEAREST, FARTHEST = 0.15, 30.0
+"""Metres between which the median depth of an image lies."""
+FOCAL = (0.2, 20.0)
+"""Focal lengths as shares of the longer side: fields of view of 136 to 3 degrees."""
+CENTRE = (0.28, 0.75)
+"""Principal points as shares of width and height. Half a matrix gives 0.25, the matrix of an image
+twice as large 1, and 720 rows padded to 1280 0.281."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -26,6 +34,8 @@ class Frame:
         class_ids: (M,) int32 of the objects in the frame, in the file's order.
         camera_from_object: (M, 3, 4) float32 poses, metres.
         synthetic: rendered (or pasted) rather than photographed.
+        stored_intrinsics: (3, 3) camera matrix in the frame's files, None where they have none;
+            `intrinsics` are others where the dataset's fixed camera is in use.
     """
 
     name: str
@@ -39,6 +49,13 @@ class Frame:
         default_factory=lambda: np.zeros((0, 3, 4), np.float32)
     )
     synthetic: bool = False
+    stored_intrinsics: npt.NDArray[np.floating] | None = None
+
+
+def repeated_classes(class_ids: npt.ArrayLike) -> list[int]:
+    """Classes of which a frame has several objects, which the network cannot tell apart."""
+    ids, counts = np.unique(np.asarray(class_ids, np.int32), return_counts=True)
+    return [int(class_id) for class_id in ids[counts > 1]]
 
 
 def check_same_size(images: dict[Path, npt.NDArray[Any]]) -> None:
@@ -59,6 +76,21 @@ def check_poses(path: Path, poses: npt.NDArray[np.floating[Any]]) -> None:
             f"{path}: a pose contains NaN or infinity",
             "repair the file or remove the frame from the list",
         )
+
+
+def camera_matrix(value: Any) -> npt.NDArray[np.float64] | None:
+    """A (3, 3) camera matrix in pixels; None for anything else, e.g. a transposed one.
+
+    A transposed matrix has the principal point in its last row.
+    """
+    try:
+        matrix = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return None
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        return None
+    is_camera = min(matrix[0, 0], matrix[1, 1]) > 0 and (matrix[2] == (0, 0, 1)).all()
+    return matrix if is_camera else None
 
 
 def frame_from_arrays(
@@ -82,40 +114,47 @@ def frame_from_arrays(
         raise UserError(
             f"depth has a negative value: {known.min():g}", "use 0 where nothing was measured"
         )
-    # A transposed matrix has the principal point in its last row.
-    if (
-        matrix.shape != (3, 3)
-        or matrix.dtype.kind not in "iuf"
-        or not np.isfinite(matrix).all()
-        or min(matrix[0, 0], matrix[1, 1]) <= 0
-        or (matrix[2] != (0, 0, 1)).any()
-    ):
+    camera = camera_matrix(matrix) if matrix.dtype.kind in "iuf" else None
+    if camera is None:
         raise UserError(
             f"intrinsics is {_describe(matrix)}: {matrix.tolist()}",
             "pass the (3, 3) camera matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels with "
             "fx and fy above 0",
         )
-    return Frame(
+    frame = Frame(
         name="the frame",
         rgb=np.ascontiguousarray(colours),
         depth=known,
         depth_scale=float(depth_scale),
         labels=np.zeros(known.shape, np.int32),
-        intrinsics=matrix.astype(np.float64),
+        intrinsics=camera,
     )
+    _check_plausible(frame)
+    return frame
 
 
-def check_size(frame: Frame, downscale: int) -> None:
-    """Check that the network takes the frame, `downscale` times smaller."""
-    height, width = frame.depth.shape
-    step = 8 * downscale
-    if min(height, width) < step or height // downscale % 8 or width // downscale % 8:
-        fitting = f"({max(height // step, 1) * step}, {max(width // step, 1) * step})"
-        reason = f" with DATA.SHRINK {downscale}" * (downscale > 1)
+def _check_plausible(frame: Frame) -> None:
+    """Refuse depth and intrinsics that no depth camera gives an image of this size."""
+    measured = frame.depth[frame.depth > 0]
+    middle = float(np.median(measured)) / frame.depth_scale if measured.size else NEAREST
+    if not NEAREST <= middle <= FARTHEST:
         raise UserError(
-            f"rgb and depth are {height} x {width} pixels, not multiples of {step}{reason}",
-            f"crop or pad both at the bottom and the right, e.g. to {fitting}; "
-            "the intrinsics stay the same",
+            f"the median of the measured depth is {middle:.3g} m: depth_scale is "
+            f"{frame.depth_scale:g} units per metre",
+            "pass depth_scale 1000 for millimetres, 1 for metres, 10000 for YCB-Video",
+        )
+    height, width = frame.depth.shape
+    (fx, _, cx), (_, fy, cy), _ = frame.intrinsics.tolist()
+    focal = {"fx": fx / max(height, width), "fy": fy / max(height, width)}
+    centre = {"cx": cx / width, "cy": cy / height}
+    wrong = [name for name, ratio in focal.items() if not FOCAL[0] <= ratio <= FOCAL[1]]
+    wrong += [name for name, ratio in centre.items() if not CENTRE[0] <= ratio <= CENTRE[1]]
+    if wrong:
+        raise UserError(
+            f"intrinsics {frame.intrinsics.tolist()} are not of an image of {height} x {width} "
+            f"pixels: {', '.join(wrong)}",
+            "pass the camera matrix of this image size, in pixels; pad a part cut out of an image "
+            "with zeros to the whole image",
         )
 
 

@@ -7,17 +7,24 @@ and pasted ones. NN is the object's number.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
-from ffreid.config import FastLoader, parse_yaml
-from ffreid.engine.dataset_files import find_folder, read_image, read_lines, read_single_channel
+from ffreid.config import parse_yaml
+from ffreid.engine.dataset_files import (
+    find_folder,
+    read_image,
+    read_lines,
+    read_mask,
+    read_single_channel,
+)
 from ffreid.errors import UserError, flat
 from ffreid.files import regular
 from ffreid.pose.data.augment import Policy
-from ffreid.pose.data.frame import Frame, check_poses, check_same_size
+from ffreid.pose.data.frame import Frame, camera_matrix, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes, read_linemod_mesh
 from ffreid.pose.data.pickles import read_arrays
 from ffreid.pose.defaults import LAYOUTS
@@ -34,7 +41,8 @@ class LinemodReader:
 
     `folder` is the dataset's folder or its parent; the lists, a frame number per line, replace
     ``train.txt`` and ``test.txt``. They are read when first used: testing needs no training list.
-    Rendered and fused frames have names like ``renders/ape/0.pkl``.
+    Rendered and fused frames have names like ``renders/ape/0.pkl``. `intrinsics` is ``ycb`` for
+    LineMOD's camera and millimetres, ``meta`` for every frame's cam_K and depth_scale in info.yml.
     """
 
     policy: Policy = "linemod"
@@ -45,11 +53,12 @@ class LinemodReader:
         folder: Path,
         objects: ObjectModels,
         *,
+        intrinsics: Literal["ycb", "meta"] = "ycb",
         train_list: Path | None = None,
         test_list: Path | None = None,
     ) -> None:
         self.folder = find_folder(folder, FOLDER_NAMES, ("data", "renders", "fuse"), LAYOUT)
-        self.objects = objects
+        self.objects, self.own_camera = objects, intrinsics == "meta"
         self.number = objects.numbers[0]
         self.home = self.folder / "data" / f"{self.number:02d}"
         if not self.home.is_dir():
@@ -108,50 +117,65 @@ class LinemodReader:
         return _read_pickle(self.folder / name, name, self.number)
 
     def files(self, name: str) -> list[Path]:
-        """Colour, depth, mask and gt.yml of a real frame, the pickle of another."""
+        """Colour, depth, mask, gt.yml and info.yml (if used) of a real frame, else the pickle."""
         if not name.startswith("data/"):
             return [self.folder / name]
         stem = name.rpartition("/")[2]
         images = [self.home / part / f"{stem}.png" for part in ("rgb", "depth", "mask")]
-        return [*images, self.home / "gt.yml"]
+        return [*images, self.home / "gt.yml"] + [self.home / "info.yml"] * self.own_camera
 
     def read_meshes(self) -> Meshes:
         """Read the vertices of the object."""
         return {1: read_linemod_mesh(self.folder, self.number)}
 
     @cached_property
-    def poses(self) -> dict[int, list[dict[str, Any]]]:
-        """The parsed gt.yml: frame number to its objects."""
-        path = self.home / "gt.yml"
-        try:
-            parsed = parse_yaml(regular(path).read_bytes(), FastLoader)
-        except FileNotFoundError as error:
-            raise UserError(f"no file {path}", f"expected {LAYOUT}") from error
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {path}: {flat(str(error))}", "copy it again") from error
-        if not isinstance(parsed, dict):
-            raise UserError(f"{path} contains no frames", "expected 'FRAME: [{cam_R_m2c: …}]'")
-        return parsed
+    def poses(self) -> dict[int, Any]:
+        """The parsed gt.yml: frame number to its objects, whose values are text."""
+        return _read_numbered(self.home / "gt.yml")
+
+    @cached_property
+    def cameras(self) -> dict[int, Any]:
+        """The parsed info.yml: frame number to its camera; nothing if it is not there."""
+        path = self.home / "info.yml"
+        return _read_numbered(path) if path.is_file() else {}
 
     def _read_real(self, name: str) -> Frame:
-        *paths, _ = self.files(name)
+        stem = self._stem(name, "DATA.FRAMES")
+        paths = self.files(name)[:3]
         rgb = read_image(paths[0], registered=True)
-        depth = read_single_channel(paths[1], "depth image")
-        mask = read_single_channel(paths[2], "label image", first_of_several=True)
+        depth, mask = read_single_channel(paths[1], "depth image"), read_mask(paths[2])
         check_same_size(dict(zip(paths, (rgb, depth, mask), strict=True)))
+        poses = self._poses(int(stem))
+        stored, units = self._camera(int(stem))
+        if self.own_camera and stored is None:
+            raise UserError(
+                f"{self.home / 'info.yml'} has no camera of frame {int(stem)}",
+                "write 'FRAME: {cam_K: [fx, 0, cx, 0, fy, cy, 0, 0, 1], depth_scale: 1.0}'",
+            )
+        fixed = np.array(resource("linemod")["intrinsics"]["linemod"], np.float64)
         return Frame(
             name=name,
             rgb=rgb,
             depth=depth.astype(np.float32),
-            depth_scale=MILLIMETRES,
-            labels=(mask > 0).astype(np.int32),
-            intrinsics=np.array(resource("linemod")["intrinsics"]["linemod"], np.float64),
-            class_ids=np.ones(1, np.int32),
-            camera_from_object=self._pose(int(name.rpartition("/")[2]))[None],
+            depth_scale=units if self.own_camera else MILLIMETRES,
+            labels=mask.astype(np.int32),
+            intrinsics=stored if self.own_camera and stored is not None else fixed,
+            class_ids=np.ones(len(poses), np.int32),
+            camera_from_object=poses,
+            stored_intrinsics=stored,
         )
 
-    def _pose(self, frame: int) -> npt.NDArray[np.float32]:
-        """The object's pose, or that of the first entry where none has its number."""
+    def _camera(self, frame: int) -> tuple[npt.NDArray[np.float64] | None, float]:
+        """A frame's cam_K (3, 3), None without a valid one, and depth units per metre."""
+        try:
+            entry = self.cameras[frame]
+            matrix = camera_matrix(np.reshape(_floats(entry["cam_K"]), (3, 3)))
+            return matrix, MILLIMETRES / float(entry.get("depth_scale", 1))
+        except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+            return None, MILLIMETRES
+
+    def _poses(self, frame: int) -> npt.NDArray[np.float32]:
+        """The object's poses (M, 3, 4), metres; entries without any obj_id must be one."""
         path = self.home / "gt.yml"
         entries = self.poses.get(frame) or []
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
@@ -159,39 +183,80 @@ class LinemodReader:
                 f"{path}: frame {frame} is not a list of objects",
                 "expected 'FRAME: [{cam_R_m2c: …, cam_t_m2c: …, obj_id: …}]'",
             )
-        if not entries:
+        numbers = [_number(entry.get("obj_id")) for entry in entries]
+        own = [e for e, number in zip(entries, numbers, strict=True) if number == self.number]
+        if len(entries) == 1 and "obj_id" not in entries[0]:
+            own = entries
+        if not own:
+            listed = ", ".join(str(number or "unnumbered") for number in numbers) or "none"
             raise UserError(
-                f"{path} has no pose of object {self.number} in frame {frame}",
+                f"{path} has no pose of object {self.number} in frame {frame} (objects: {listed})",
                 "remove the frame from the list, or complete the file",
             )
-        entry = next((e for e in entries if e.get("obj_id") == self.number), entries[0])
         try:
-            rotation = np.array(entry["cam_R_m2c"], np.float64).reshape(3, 3)
-            translation = np.array(entry["cam_t_m2c"], np.float64).reshape(3, 1) / 1000
+            rotation = np.array([_floats(entry["cam_R_m2c"]) for entry in own]).reshape(-1, 3, 3)
+            translation = np.array([_floats(entry["cam_t_m2c"]) for entry in own]) / 1000
+            poses = np.concatenate([rotation, translation.reshape(-1, 3, 1)], axis=2)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path}: frame {frame} lacks a pose",
+                f"{path}: frame {frame} lacks a pose ({flat(str(error))})",
                 "an entry has cam_R_m2c (9 numbers) and cam_t_m2c (3, millimetres)",
             ) from error
-        pose = np.concatenate([rotation, translation], axis=1).astype(np.float32)
-        check_poses(path, pose)
-        return pose
+        check_poses(path, poses)
+        return poses.astype(np.float32)
 
     def _real_names(self, path: Path) -> list[str]:
-        lines = [Path(line).name for line in read_lines(path)]
-        if wrong := [line for line in lines if not line.isdigit()]:
+        lines = read_lines(path)
+        return [f"data/{self.number:02d}/{self._stem(line, str(path))}" for line in lines]
+
+    def _stem(self, name: str, where: str) -> str:
+        """The frame number ``0185`` of ``0185``, ``01/0185`` or ``data/01/0185``."""
+        *folders, stem = name.split("/")
+        if not stem.isdecimal():
             raise UserError(
-                f"{path}: '{wrong[0]}' is not a frame number", "write one number per line: 0185"
+                f"{where}: '{stem}' is not a frame number", "write one number per line: 0185"
             )
-        return [f"data/{self.number:02d}/{line}" for line in lines]
+        numbers = [int(part) for part in folders if part.isdecimal()]
+        if numbers and numbers[-1] != self.number:
+            raise UserError(
+                f"{where}: {name} is not a frame of {self.objects.names[0]}, object {self.number}",
+                f"list frames of {self.home}: masks and poses are read there",
+            )
+        return stem
+
+
+def _read_numbered(path: Path) -> dict[int, Any]:
+    """Parse a YAML (or JSON) file of frames by number; all values stay text."""
+    try:
+        # As text 0010 is 10, which YAML reads as 8.
+        loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+        parsed = parse_yaml(regular(path).read_bytes(), loader)
+    except FileNotFoundError as error:
+        raise UserError(f"no file {path}", f"expected {LAYOUT}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {flat(str(error))}", "copy it again") from error
+    if not isinstance(parsed, dict):
+        raise UserError(f"{path} contains no frames", "expected 'FRAME: [{cam_R_m2c: …}]'")
+    if wrong := [key for key in parsed if _number(key) is None]:
+        raise UserError(f"{path}: {wrong[0]!r} is not a frame number", "write e.g. 185: …")
+    return {int(key): value for key, value in parsed.items()}
+
+
+def _number(text: object) -> int | None:
+    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 10 else None
+
+
+def _floats(texts: Any) -> list[float]:
+    return [float(text) for text in texts]
 
 
 def _read_pickle(path: Path, name: str, number: int) -> Frame:
     """Read a rendered or fused frame: depth in metres, label 1 where the mask is the object's."""
     item = read_arrays(path, ("rgb", "depth", "mask", "K", "RT", "rnd_typ"))
     mask = np.asarray(item["mask"])
-    mask = mask[..., 0] if mask.ndim == 3 else mask
     foreground = mask == number if item["rnd_typ"] == "fuse" else mask > 0
+    if mask.ndim == 3:
+        foreground = foreground[..., :3].any(axis=2)
     try:
         rgb, depth = np.asarray(item["rgb"], np.uint8), np.asarray(item["depth"], np.float32)
         pose, intrinsics = np.asarray(item["RT"], np.float64), np.asarray(item["K"], np.float64)

@@ -12,7 +12,8 @@ from ffreid.pose.defaults import LAYOUTS
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.resources import resource
 
-Meshes = Mapping[int, npt.NDArray[np.floating]]
+Floats = npt.NDArray[np.floating]
+Meshes = Mapping[int, Floats]
 """Vertices (P, 3) in metres, object frame, by class id."""
 
 PLY_TYPES = {
@@ -21,27 +22,48 @@ PLY_TYPES = {
     "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
+BOX_TOLERANCE = 0.05
+"""By how much of its diagonal a mesh's bounding box may differ from the object's."""
 PLY_FORMATS = ("ascii", "binary_little_endian")
 PLY_HINT = "use a .ply file of format ascii or binary_little_endian whose vertices have x, y, z"
 XYZ_HINT = "write one vertex per line: x y z in metres"
 
 
+class _XyzMeshes(dict[int, Floats]):
+    """The meshes that are there; one that is not is an error when it is needed."""
+
+    def __init__(self, folder: Path, objects: ObjectModels) -> None:
+        super().__init__()
+        self.folder, self.objects = folder, objects
+
+    def __missing__(self, class_id: int) -> Floats:
+        path = xyz_path(self.folder, self.objects, class_id)
+        raise UserError(f"no mesh vertices {path}", f"expected {LAYOUTS['ycb'].files}")
+
+
+def xyz_path(folder: Path, objects: ObjectModels, class_id: int) -> Path:
+    """``models/<class>/points.xyz``."""
+    return folder / "models" / objects.name(class_id) / "points.xyz"
+
+
 def read_xyz_meshes(folder: Path, objects: ObjectModels) -> Meshes:
-    """Read ``models/<class>/points.xyz`` of every class."""
-    meshes = {}
+    """Read ``models/<class>/points.xyz`` of every class that has one.
+
+    The others are errors when they are used: a part of a dataset has a part of its objects.
+    """
+    meshes = _XyzMeshes(folder, objects)
     for class_id in objects.class_ids:
-        path = folder / "models" / objects.name(class_id) / "points.xyz"
+        path = xyz_path(folder, objects, class_id)
         try:
-            points = np.loadtxt(path, np.float32, ndmin=2, encoding="utf-8-sig")
-        except FileNotFoundError as error:
-            raise UserError(
-                f"no mesh vertices {path}", f"expected {LAYOUTS['ycb'].files}"
-            ) from error
+            points = np.loadtxt(path, dtype=np.float32, ndmin=2)
+        except FileNotFoundError:
+            continue
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: {flat(str(error))}", XYZ_HINT) from error
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             raise UserError(f"{path}: lines must be three finite numbers", XYZ_HINT)
-        _check_unit(path, points, _extent(objects.keypoints[class_id - 1]), "metres")
+        corners = objects.corners[class_id - 1]
+        _check_box(path, points, corners.min(axis=0), corners.max(axis=0), "metres")
         meshes[class_id] = points
     return meshes
 
@@ -50,23 +72,32 @@ def read_linemod_mesh(folder: Path, number: int) -> npt.NDArray[np.float32]:
     """Read ``models/obj_NN.ply`` (millimetres) of LineMOD object `number`: (P, 3) metres."""
     path = folder / "models" / f"obj_{number:02d}.ply"
     vertices = read_ply(path)
-    expected = resource("linemod")["models_info_mm"][str(number)]["diameter"]
-    _check_unit(path, vertices, expected, "millimetres")
+    info = resource("linemod")["models_info_mm"][str(number)]  # its corners are in another frame
+    low, size = (np.array([info[f"{what}_{axis}"] for axis in "xyz"]) for what in ("min", "size"))
+    _check_box(path, vertices, low, low + size, "millimetres")
     return (vertices / 1000).astype(np.float32)
 
 
-def _extent(points: npt.NDArray[np.floating]) -> float:
-    """Longest side of the bounding box of (P, 3) points, in their unit."""
-    return float(np.ptp(points, axis=0).max())
-
-
-def _check_unit(path: Path, points: npt.NDArray[np.floating], expected: float, unit: str) -> None:
-    size = _extent(points)
-    if not expected / 100 < size < expected * 100:
+def _check_box(path: Path, points: Floats, low: Floats, high: Floats, unit: str) -> None:
+    """Refuse (P, 3) vertices that are not of the object whose keypoints are used."""
+    size, expected = float(np.ptp(points, axis=0).max()), float((high - low).max())
+    tolerance = BOX_TOLERANCE * np.linalg.norm(high - low)
+    if np.abs(np.ptp(points, axis=0) - (high - low)).max() > tolerance:
+        verb = "divide" if size > expected else "multiply"
+        unknown = not expected / 100 < size < expected * 100
         raise UserError(
-            f"{path}: the mesh is {size:g} long, about {expected:g} {unit} are expected",
-            f"{'divide' if size > expected else 'multiply'} the vertices by 1000 if their unit "
-            f"is not {unit}",
+            f"{path}: the mesh is {size:.4g} long, about {expected:.4g} {unit} are expected: it "
+            "is not that of the keypoints",
+            f"{verb} the vertices by 1000 if their unit is not {unit}"
+            if unknown
+            else f"use the dataset's own mesh, in {unit}",
+        )
+    centre, middle = (points.min(axis=0) + points.max(axis=0)) / 2, (low + high) / 2
+    if (distance := np.linalg.norm(centre - middle)) > tolerance:
+        raise UserError(
+            f"{path}: the middle of the mesh is {distance:.3g} {unit} from that of the object "
+            "whose keypoints are used",
+            "use the dataset's own mesh: others, e.g. of BOP, have another origin",
         )
 
 

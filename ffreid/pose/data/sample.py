@@ -31,6 +31,9 @@ def make_sample(
 ) -> Sample | SkippedFrame:
     """Prepare a frame for the network.
 
+    Height and width are padded to multiples of 8 at the bottom and the right, after everything is
+    computed, with pixels that are black and have no depth.
+
     Args:
         points: N, points of the sample.
         rng: draws the points (not advanced where `choose` is given).
@@ -41,12 +44,6 @@ def make_sample(
     Returns:
         The sample, or `SkippedFrame` where fewer than `MIN_POINTS` pixels have depth.
     """
-    height, width = frame.depth.shape
-    if height % 8 or width % 8:
-        raise UserError(
-            f"frame {frame.name}: {height} x {width} pixels are not multiples of 8",
-            "set DATA.SHRINK so that height and width divided by it are multiples of 8",
-        )
     if points // 64 < NEIGHBOURS:
         raise UserError(
             f"MODEL.POINTS is {points}: too few for {NEIGHBOURS} neighbours on the last level",
@@ -70,25 +67,34 @@ def make_sample(
     else:
         depth = depth_mm.astype(np.float32)
         metres = depth / np.float32(1000)
-    valid = np.flatnonzero(depth > MEASURED)
+    valid = np.flatnonzero(_padded(depth) > MEASURED)
     if len(valid) < MIN_POINTS:
         reason = f"{len(valid)} pixels have depth, at least {MIN_POINTS} are needed"
         return SkippedFrame(gt, reason)
     chosen = choose_points(valid, points, rng) if choose is None else choose.astype(np.int32)
-    point_map = back_project(metres, frame.intrinsics)
+    point_map = _padded(back_project(metres, frame.intrinsics))
     fx, fy = float(frame.intrinsics[0, 0]), float(frame.intrinsics[1, 1])
-    normals = normals_from_depth(depth_mm, fx, fy)
+    normals, rgb = _padded(normals_from_depth(depth_mm, fx, fy)), _padded(frame.rgb)
     cloud = point_map.reshape(-1, 3)[chosen]
-    rows = [cloud, frame.rgb.reshape(-1, 3)[chosen], normals.reshape(-1, 3)[chosen]]
+    rows = [cloud, rgb.reshape(-1, 3)[chosen], normals.reshape(-1, 3)[chosen]]
     features = np.concatenate([np.asarray(row, np.float32).T for row in rows])
     pyramid = build_pyramid(cloud, point_map)
     inputs = Inputs(
-        rgb=torch.from_numpy(np.ascontiguousarray(frame.rgb.transpose(2, 0, 1))),
+        rgb=torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))),
         features=torch.from_numpy(features),
         choose=torch.from_numpy(chosen),
         **{name: tuple(map(torch.from_numpy, levels)) for name, levels in vars(pyramid).items()},
     )
-    return Sample(inputs, _make_targets(cloud, frame.labels.reshape(-1)[chosen], gt), gt)
+    labels = _padded(frame.labels).reshape(-1)[chosen]
+    return Sample(inputs, _make_targets(cloud, labels, gt), gt)
+
+
+def _padded(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Pad (H, W, …) with zeros at the bottom and the right to multiples of 8."""
+    height, width = array.shape[:2]
+    if not height % 8 and not width % 8:
+        return array
+    return np.pad(array, [(0, -height % 8), (0, -width % 8)] + [(0, 0)] * (array.ndim - 2))
 
 
 def make_ground_truth(

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from scipy.io import loadmat, whosmat
 
 from ffreid.engine.dataset_files import (
-    as_on_disk,
     describe_folder,
     find_folder,
     read_image,
@@ -28,7 +27,7 @@ from ffreid.engine.dataset_files import (
 from ffreid.errors import UserError, flat
 from ffreid.files import check_file
 from ffreid.pose.data.augment import Policy
-from ffreid.pose.data.frame import Frame, check_poses, check_same_size
+from ffreid.pose.data.frame import Frame, camera_matrix, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes, read_xyz_meshes
 from ffreid.pose.defaults import LAYOUTS
 from ffreid.pose.objects import ObjectModels
@@ -137,21 +136,23 @@ class YcbReader:
         meta = _read_meta(path, self.intrinsics == "meta")
         class_ids, poses = read_poses(path, self.objects, meta)
         depth_scale = np.asarray(meta["factor_depth"], np.float64).reshape(-1)
-        if depth_scale.size != 1 or not np.isfinite(depth_scale[0]) or depth_scale[0] <= 0:
+        if depth_scale.size != 1 or not 1 <= depth_scale[0] < np.inf:
             raise UserError(
                 f"{path}: factor_depth is {meta['factor_depth']!s}",
-                "store the number of depth units per metre",
+                "store the number of depth units per metre, e.g. 1000 for millimetres",
             )
+        stored = camera_matrix(meta.get("intrinsic_matrix"))
         return Frame(
             name=name,
             rgb=rgb,
             depth=depth.astype(np.float32),
             depth_scale=float(depth_scale[0]),
             labels=labels,
-            intrinsics=self._intrinsics(name, path, meta),
+            intrinsics=self._intrinsics(name, path, stored),
             class_ids=class_ids,
             camera_from_object=poses,
             synthetic=name.startswith("data_syn"),
+            stored_intrinsics=stored,
         )
 
     def files(self, name: str) -> list[Path]:
@@ -160,17 +161,19 @@ class YcbReader:
         return [self.folder / f"{name}-{part}" for part in parts]
 
     def read_meshes(self) -> Meshes:
-        """Read the vertices of every object."""
+        """Read the vertices of the objects that have a mesh."""
         return read_xyz_meshes(self.folder, self.objects)
 
-    def _intrinsics(self, name: str, path: Path, meta: dict[str, Any]) -> npt.NDArray[np.float64]:
+    def _intrinsics(
+        self, name: str, path: Path, stored: npt.NDArray[np.float64] | None
+    ) -> npt.NDArray[np.float64]:
         if self.intrinsics == "meta":
-            matrix = np.asarray(meta["intrinsic_matrix"], np.float64)
-            if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or matrix[0, 0] <= 0:
+            if stored is None:
                 raise UserError(
-                    f"{path}: intrinsic_matrix is not a camera matrix", "store 3 x 3, in pixels"
+                    f"{path}: intrinsic_matrix is not a camera matrix",
+                    "store [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], in pixels",
                 )
-            return matrix
+            return stored
         sequence = name.split("/")[1] if name.startswith("data/") else "0"
         camera = "K2" if sequence.isdigit() and int(sequence) >= SECOND_CAMERA else "K1"
         return np.array(resource("ycb")["intrinsics"][camera], np.float64)
@@ -180,7 +183,7 @@ class YcbReader:
         candidates = (self.folder / config, self.folder.parent / config)
         path = path or next((file for file in candidates if file.is_file()), None)
         if path is not None:
-            return _read_names(path, self.folder)
+            return _read_names(path)
         path = self.folder / "image_sets" / ("train.txt" if split == "train" else "keyframe.txt")
         if not path.is_file():
             raise UserError(
@@ -188,7 +191,7 @@ class YcbReader:
                 f"{describe_folder(self.folder)}",
                 f"expected {LAYOUT}",
             )
-        names = _read_names(path, self.folder)
+        names = _read_names(path)
         if split == "test":
             return names
         sequences = [list(group) for _, group in groupby(names, lambda n: n.rpartition("/")[0])]
@@ -197,14 +200,9 @@ class YcbReader:
         return real + [f"data_syn/{path.name.removesuffix('-color.png')}" for path in rendered]
 
 
-def _read_names(path: Path, folder: Path) -> list[str]:
+def _read_names(path: Path) -> list[str]:
     """Frame names of a list file; in the release's lists they lack ``data/``."""
-    lines = [line.removeprefix("./") for line in read_lines(path)]
-    names = [line if line.startswith("data") else f"data/{line}" for line in lines]
-    if all(map(str.isascii, names)):
-        return names
-    files = as_on_disk(folder, [f"{name}-color.png" for name in names])
-    return [file.removesuffix("-color.png") for file in files]
+    return [line if line.startswith("data") else f"data/{line}" for line in read_lines(path)]
 
 
 def read_poses(
@@ -253,6 +251,10 @@ def _read_meta(path: Path, needs_camera: bool) -> dict[str, Any]:
         if large := [name for name in META if sizes.get(name, 0) > MAX_ITEMS]:
             raise ValueError(f"{large[0]} has {sizes[large[0]]:,} numbers")
         meta: dict[str, Any] = loadmat(path, variable_names=META)
+    except NotImplementedError as error:  # scipy reads no HDF5
+        raise UserError(
+            f"{path} is a .mat file of Matlab's version 7.3", "save it with Matlab's option -v7"
+        ) from error
     except Exception as error:  # scipy raises errors of many types on a damaged file
         raise UserError(
             f"cannot read {path}: {flat(str(error))}", "the file is damaged: copy it again"

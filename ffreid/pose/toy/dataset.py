@@ -17,7 +17,6 @@ from ffreid.pose.toy.scenes import toy_frame
 from ffreid.pose.toy.shapes import Floats, box_corners, surface_points
 
 VERSION = 1
-PARTS = ("data", "data_syn", "models", "ycb_kps", "dataset_config")
 MESH_POINTS, DENSE_POINTS, KEYPOINTS = 800, 4000, 8
 
 
@@ -41,7 +40,7 @@ def ensure_toy(
     with the numbers of rendered and of all frames.
     """
 
-    def write() -> None:
+    def write(folder: Path) -> None:
         write_objects(folder)
         # Each frame's name with the numbers that, with the seed, start its random stream.
         splits = (("data/0000", frames), ("data/0048", test_frames), ("data_syn", synthetic))
@@ -70,7 +69,7 @@ def ensure_toy(
     sizes = {"frames": frames, "test_frames": test_frames, "synthetic": synthetic}
     sizes |= {"height": height, "width": width}
     parameters = {"version": VERSION, **sizes, "seed": seed}
-    return generate_once(folder, write, parameters=parameters, parts=PARTS)
+    return generate_once(folder, write, parameters=parameters)
 
 
 def toy_object_models(dataset: str) -> ObjectModels:

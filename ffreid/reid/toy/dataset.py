@@ -65,7 +65,7 @@ def generate(
                 f"use {low}{' or more' if high is None else f' to {high}'}",
             )
 
-    def write() -> None:
+    def write(folder: Path) -> None:
         persons = [
             Person(number, number < sizes["identities"], max(2, clothes - number % 2))
             for number in range(sizes["identities"] + sizes["test_identities"])
@@ -85,7 +85,7 @@ def generate(
                 if progress is not None:
                     progress(done, total)
 
-    return synthetic.generate_once(folder, write, parameters=parameters, parts=(name,))
+    return synthetic.generate_once(folder, write, parameters=parameters)
 
 
 class Person(NamedTuple):

@@ -56,6 +56,27 @@ def test_a_sample_depends_on_seed_epoch_and_position(
     assert same(data[2, 5], other[epoch, position]) is equal
 
 
+def test_frames_with_several_objects_of_a_class_are_not_trained_on(
+    reader: YcbReader, tmp_path: Path
+) -> None:
+    scene = flat_scene()
+    twice: dict[str, Any] = scene | {
+        "poses": np.repeat(scene["poses"], 2, axis=2),
+        "cls_indexes": [1, 1],
+    }
+    write_ycb_frame(tmp_path, REAL[0], **twice)
+    data = train_set(reader, augment=False)
+    names = {data[0, position].gt.name for position in range(40)}
+    assert names == {REAL[1], *SYNTHETIC}
+    with pytest.raises(UserError, match=f"frame {REAL[0]}: it has several objects of a class"):
+        train_set(reader, fixed=REAL)[0, 0]
+    for name in (REAL[1], *SYNTHETIC):
+        write_ycb_frame(tmp_path, name, **twice)
+    with pytest.raises(UserError, match=r"100 training frames .* several objects") as raised:
+        data[0, 0]
+    assert "DATA.TRAIN_LIST" in raised.value.hint
+
+
 def test_worker_processes_give_the_same_samples(reader: YcbReader) -> None:
     data = train_set(reader)
     keys = [(1, position) for position in range(4)]

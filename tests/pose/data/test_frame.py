@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from ffreid.errors import UserError
-from ffreid.pose.data.frame import check_size, frame_from_arrays
+from ffreid.pose.data.frame import frame_from_arrays
 
 RGB = np.zeros((16, 24, 3), np.uint8)
 DEPTH = np.full((16, 24), 800, np.uint16)
@@ -23,7 +24,7 @@ def test_depth_has_any_number_type(dtype: type) -> None:
 
 
 def test_arrays_may_be_tensors_and_lists() -> None:
-    frame = frame_from_arrays(torch.from_numpy(RGB), DEPTH.tolist(), CAMERA.tolist(), 1)
+    frame = frame_from_arrays(torch.from_numpy(RGB), DEPTH.tolist(), CAMERA.tolist(), 1000)
     assert frame.rgb.shape == (16, 24, 3)
     assert frame.intrinsics.dtype == np.float64
 
@@ -64,25 +65,39 @@ def test_invalid_arguments_are_errors(change: dict[str, Any], error: str) -> Non
         frame_from_arrays(**valid | change)
 
 
+WIDE = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
+
+
 @pytest.mark.parametrize(
-    ("height", "width", "downscale", "fitting"),
+    ("depth", "scale", "camera", "error"),
     [
-        (20, 24, 1, "(16, 24)"),
-        (16, 20, 1, "(16, 16)"),
-        (24, 24, 2, "(16, 16)"),
-        (4, 8, 1, "(8, 8)"),
-        (16, 24, 1, None),
-        (33, 49, 2, None),
+        (800.0, 1000, WIDE, None),
+        (0.8, 1, WIDE, None),
+        (0.0, 1000, WIDE, None),
+        (0.8, 1000, WIDE, "median of the measured depth is 0.0008 m: depth_scale is 1000 units"),
+        (800.0, 10000, WIDE, "is 0.08 m: depth_scale is 10000"),
+        (800.0, 0.001, WIDE, r"is 8e\+05 m: depth_scale is 0.001"),
+        (65535.0, 1000, WIDE, "is 65.5 m"),
+        (800.0, 1000, np.eye(3), "not of an image of 480 x 640 pixels: fx, fy, cx, cy"),
+        (800.0, 1000, WIDE / [[640], [480], [1]], "pixels: fx, fy, cx, cy"),
+        (800.0, 1000, WIDE * [[2], [2], [1]], "pixels: cx, cy"),
+        (800.0, 1000, WIDE * [[0.5], [0.5], [1]], "pixels: cx, cy"),
+        (800.0, 1000, WIDE * [[5], [5], [1]], "pixels: cx, cy"),
+        (800.0, 1000, WIDE / [[100, 1, 1], [100, 100, 1], [1, 1, 1]], "pixels: fx, fy"),
     ],
 )
-def test_an_unsuitable_size_is_reported_with_a_suitable_one(
-    height: int, width: int, downscale: int, fitting: str | None
+def test_depth_and_cameras_that_cannot_be_are_refused(
+    depth: float, scale: float, camera: npt.NDArray[np.float64], error: str | None
 ) -> None:
-    rgb = np.zeros((height, width, 3), np.uint8)
-    frame = frame_from_arrays(rgb, np.ones((height, width)), CAMERA, 1)
-    if fitting is None:
-        check_size(frame, downscale)
+    rgb, depths = np.zeros((480, 640, 3), np.uint8), np.full((480, 640), depth)
+    depths[:100] = 0
+    if error is None:
+        assert frame_from_arrays(rgb, depths, camera, scale).depth_scale == scale
         return
-    with pytest.raises(UserError, match=f"rgb and depth are {height} x {width}") as caught:
-        check_size(frame, downscale)
-    assert fitting in caught.value.hint
+    with pytest.raises(UserError, match=error):
+        frame_from_arrays(rgb, depths, camera, scale)
+
+
+def test_a_wide_image_padded_to_a_square_is_taken() -> None:
+    rgb, camera = np.zeros((1280, 1280, 3), np.uint8), WIDE * [[2], [1.5], [1]]
+    frame_from_arrays(rgb, np.ones((1280, 1280)), camera, 1)

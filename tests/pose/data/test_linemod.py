@@ -1,5 +1,6 @@
 """The reader of LineMOD's layout."""
 
+import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,15 +59,18 @@ def rendered(kind: str = "render") -> dict[str, Any]:
     }
 
 
+UNNUMBERED = gt_entry(TURN, SHIFT, 1).replace("  obj_id: 1\n", "")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_set(tmp_path)
     return tmp_path
 
 
-def refused(folder: Path, text: str, name: str = REAL) -> UserError:
+def refused(folder: Path, text: str, name: str = REAL, **options: Any) -> UserError:
     with pytest.raises(UserError, match=text) as raised:
-        LinemodReader(folder, APE).read(name)
+        LinemodReader(folder, APE, **options).read(name)
     assert "\n" not in raised.value.message + raised.value.hint
     return raised.value
 
@@ -85,23 +89,85 @@ def test_a_real_frame_is_read_as_written(folder: Path) -> None:
     assert frame.intrinsics[0, 0] == 572.4114
 
 
-def test_the_first_channel_of_a_mask_is_used(folder: Path) -> None:
-    mask = np.zeros((48, 64, 3), np.uint8)
-    mask[:10, :, 0] = 255
-    mask[..., 1] = 9
-    Image.fromarray(mask).save(folder / "data/01/mask/0003.png")
+def paint(*channels: float) -> npt.NDArray[np.uint8]:
+    """The mask with the object in each channel by a factor."""
+    return np.stack([images()["mask"] * factor for factor in channels], axis=2).astype(np.uint8)
+
+
+def palette() -> Image.Image:
+    image = Image.fromarray((images()["mask"] == 0).astype(np.uint8)).convert("P")
+    image.putpalette([255, 255, 255, 0, 0, 0])  # the object is colour 0, white
+    return image
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Image.fromarray(images()["mask"]),
+        Image.fromarray(images()["mask"] > 0),
+        Image.fromarray(paint(1, 1, 1)),
+        Image.fromarray(paint(0, 1, 0)),
+        Image.fromarray(paint(0, 0, 0.01)),
+        Image.fromarray(np.dstack([paint(0, 0, 1), np.full((48, 64), 255, np.uint8)])),
+        Image.fromarray(np.dstack([images()["mask"], np.full((48, 64), 9, np.uint8)]), "LA"),
+        Image.fromarray(images()["mask"].astype(np.uint16) * 100),
+        palette(),
+    ],
+    ids=lambda mask: mask.mode,
+)
+def test_a_mask_is_read_as_it_looks(folder: Path, mask: Image.Image) -> None:
+    mask.save(folder / "data/01/mask/0003.png")
     labels = LinemodReader(folder, APE).read(REAL).labels
-    np.testing.assert_array_equal(labels, mask[..., 0] > 0)
+    np.testing.assert_array_equal(labels, images()["mask"] > 0)
 
 
-@pytest.mark.parametrize(("turned", "other"), [(1, 5), (6, 5)])
-def test_the_entry_with_the_objects_number_is_used_else_the_first(
-    tmp_path: Path, turned: int, other: int
-) -> None:
-    entries = [gt_entry(TURN, SHIFT, turned), gt_entry(np.eye(3), SHIFT, other)]
-    write_set(tmp_path, entries=entries if turned != 1 else entries[::-1])
-    frame = LinemodReader(tmp_path, APE).read(REAL)
-    np.testing.assert_allclose(frame.camera_from_object[0, :, :3], TURN)
+@pytest.mark.parametrize("frame", ["3", "'3'", '"0003"', "0003"])
+@pytest.mark.parametrize("number", ["1", "'1'", "01"])
+def test_the_entry_with_the_objects_number_is_used(tmp_path: Path, frame: str, number: str) -> None:
+    entries = [gt_entry(np.eye(3), SHIFT, 5), gt_entry(TURN, SHIFT, 1)]
+    write_set(tmp_path)
+    listed = "".join(entries).replace("obj_id: 1", f"obj_id: {number}")
+    (tmp_path / "data/01/gt.yml").write_text(f"{frame}:\n{listed}")
+    poses = LinemodReader(tmp_path, APE).read(REAL).camera_from_object
+    np.testing.assert_allclose(poses[:, :, :3], [TURN])
+
+
+def test_zero_padded_frames_of_gt_are_not_octal(folder: Path) -> None:
+    for part in ("rgb", "depth", "mask"):
+        (folder / f"data/01/{part}/0003.png").rename(folder / f"data/01/{part}/0010.png")
+    right, wrong = (gt_entry(turn, SHIFT, 1) for turn in (TURN, np.eye(3)))
+    (folder / "data/01/gt.yml").write_text(f"0010:\n{right}8:\n{wrong}")
+    poses = LinemodReader(folder, APE).read("data/01/0010").camera_from_object
+    np.testing.assert_allclose(poses[:, :, :3], [TURN])
+
+
+def test_json_and_several_objects_of_the_number_are_read(folder: Path) -> None:
+    entry = {"cam_R_m2c": TURN.ravel().tolist(), "cam_t_m2c": [0, 0, 900], "obj_id": 1}
+    other = entry | {"cam_t_m2c": [1e2, 0, 9e2]}
+    (folder / "data/01/gt.yml").write_text(json.dumps({"3": [entry, other]}))
+    frame = LinemodReader(folder, APE).read(REAL)
+    assert frame.class_ids.tolist() == [1, 1]
+    np.testing.assert_allclose(frame.camera_from_object[:, 0, 3], [0, 0.1])
+
+
+@pytest.mark.parametrize("line", ["data/02/0003", "02/0003", "2/0003", "data/02/rgb/0003"])
+def test_frames_of_other_folders_are_refused(folder: Path, line: str) -> None:
+    (folder / "list.txt").write_text(f"data/01/0003\n{line}\n")
+    reader = LinemodReader(folder, APE, test_list=folder / "list.txt")
+    for use in (lambda: reader.test_names, lambda: reader.read(f"data/02/{line[-4:]}")):
+        with pytest.raises(UserError, match="0003 is not a frame of ape, object 1"):
+            use()
+
+
+def test_the_cameras_of_info_yml_can_be_used(folder: Path) -> None:
+    refused(folder, r"info.yml has no camera of frame 3", intrinsics="meta")
+    camera = [300.0, 0, 32, 0, 310, 24, 0, 0, 1]
+    (folder / "data/01/info.yml").write_text(f"3: {{cam_K: {camera}, depth_scale: 0.1}}\n")
+    fixed, own = (LinemodReader(folder, APE, intrinsics=k).read(REAL) for k in ("ycb", "meta"))
+    assert (fixed.depth_scale, fixed.intrinsics[0, 0]) == (1000, pytest.approx(572.4114))
+    assert own.depth_scale == pytest.approx(10000)
+    for matrix in (own.intrinsics, own.stored_intrinsics, fixed.stored_intrinsics):
+        np.testing.assert_array_equal(matrix, np.reshape(camera, (3, 3)))
 
 
 @pytest.mark.parametrize(("kind", "name"), [("render", RENDERED), ("fuse", "fuse/ape/0.pkl")])
@@ -203,10 +269,16 @@ def test_an_invalid_image_is_an_error(folder: Path, part: str) -> None:
         ("3: [", "cannot read .*gt.yml"),
         ("- 3", "gt.yml contains no frames"),
         ("4: []", "gt.yml has no pose of object 1 in frame 3"),
+        (f"3:\n{gt_entry(TURN, SHIFT, 9)}", r"no pose of object 1 in frame 3 \(objects: 9\)"),
+        (
+            f"3:\n{UNNUMBERED * 2}",
+            r"frame 3 \(objects: unnumbered, unnumbered\)",
+        ),
+        ("ape: []", "'ape' is not a frame number"),
         ("3: 4", "frame 3 is not a list of objects"),
         ("3:\n- obj_id: 1\n", "gt.yml: frame 3 lacks a pose"),
         ("3:\n- {obj_id: 1, cam_R_m2c: [1, 2], cam_t_m2c: [0, 0, 1]}\n", "frame 3 lacks a pose"),
-        (f"3:\n{gt_entry(TURN * np.nan, SHIFT, 1)}".replace("nan", ".nan"), "a pose contains NaN"),
+        (f"3:\n{gt_entry(TURN * np.nan, SHIFT, 1)}", "a pose contains NaN"),
     ],
 )
 def test_an_invalid_gt_file_is_an_error(folder: Path, content: str | None, text: str) -> None:

@@ -1,8 +1,11 @@
 """Mesh vertices: YCB-Video's points.xyz and LineMOD's .ply files."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from ffreid.errors import UserError
@@ -10,6 +13,9 @@ from ffreid.pose.data.meshes import read_linemod_mesh, read_ply, read_xyz_meshes
 from ffreid.pose.objects import ycb_objects
 
 OBJECTS = ycb_objects()
+APE_MM = np.array(
+    [[x, y, z] for x in (-37.9343, 37.9343) for y in (-38.7996, 38.7996) for z in (-45.885, 45.885)]
+)
 VERTICES = np.array([[-37.5, 0.25, 1], [38, 77.5, -40], [0, 1, 2]])
 FACES = "element face 1\nproperty list uchar int vertex_indices\n"
 XYZ = "property float x\nproperty float y\nproperty float z\n"
@@ -20,9 +26,10 @@ def header(form: str, properties: str, *, count: int = 3) -> bytes:
     return f"{text}end_header\n".encode()
 
 
-def ascii_ply(scale: float = 1.0) -> bytes:
-    rows = "".join(f"{x} {y} {z} 200\n" for x, y, z in VERTICES * scale)
-    return header("ascii", XYZ + "property uchar red\n") + rows.encode() + b"3 0 1 2\n"
+def ascii_ply(vertices: npt.NDArray[np.float64] = VERTICES) -> bytes:
+    rows = "".join(f"{x} {y} {z} 200\n" for x, y, z in vertices)
+    properties = XYZ + "property uchar red\n"
+    return header("ascii", properties, count=len(vertices)) + rows.encode() + b"3 0 1 2\n"
 
 
 def binary_ply() -> bytes:
@@ -49,13 +56,8 @@ def test_vertices_are_read(tmp_path: Path, content: bytes) -> None:
 def test_a_linemod_mesh_becomes_metres_and_must_be_in_millimetres(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     path = tmp_path / "models/obj_01.ply"
-    path.write_bytes(ascii_ply())
-    np.testing.assert_allclose(read_linemod_mesh(tmp_path, 1), VERTICES / 1000, rtol=1e-6)
-    path.write_bytes(ascii_ply(0.001))
-    text = r"obj_01.ply: the mesh is .* long, about 102.099 millimetres"
-    with pytest.raises(UserError, match=text) as raised:
-        read_linemod_mesh(tmp_path, 1)
-    assert raised.value.hint == "multiply the vertices by 1000 if their unit is not millimetres"
+    path.write_bytes(ascii_ply(APE_MM))
+    np.testing.assert_allclose(read_linemod_mesh(tmp_path, 1), APE_MM / 1000, rtol=1e-6)
     with pytest.raises(UserError, match=r"cannot read .*obj_05.ply"):
         read_linemod_mesh(tmp_path, 5)
 
@@ -89,14 +91,14 @@ def write_xyz(folder: Path, scale: float = 1.0) -> None:
     for row, name in enumerate(OBJECTS.names):
         path = folder / "models" / name / "points.xyz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savetxt(path, OBJECTS.keypoints[row] * scale)
+        np.savetxt(path, OBJECTS.corners[row] * scale)
 
 
 def test_xyz_meshes_are_read_by_class_id_in_metres(tmp_path: Path) -> None:
     write_xyz(tmp_path)
     meshes = read_xyz_meshes(tmp_path, OBJECTS)
     assert list(meshes) == list(range(1, 22))
-    np.testing.assert_allclose(meshes[5], OBJECTS.keypoints[4], rtol=1e-6)
+    np.testing.assert_allclose(meshes[5], OBJECTS.corners[4], rtol=1e-6)
     for scale, verb in ((1000.0, "divide"), (0.001, "multiply")):
         write_xyz(tmp_path, scale)
         with pytest.raises(UserError, match=r"points.xyz: the mesh is .* long") as raised:
@@ -104,10 +106,54 @@ def test_xyz_meshes_are_read_by_class_id_in_metres(tmp_path: Path) -> None:
         assert raised.value.hint == f"{verb} the vertices by 1000 if their unit is not metres"
 
 
-@pytest.mark.parametrize("content", [None, "1 2\n3 4\n", "a b c\n", "1 2 nan\n"])
-def test_an_invalid_xyz_mesh_is_an_error(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        write_xyz(tmp_path)
-        (tmp_path / "models" / OBJECTS.names[0] / "points.xyz").write_text(content)
+@pytest.mark.parametrize(
+    ("change", "text", "hint"),
+    [
+        (lambda v: v * 3, "275.3 long, about 91.77 millimetres", "dataset's own mesh, in milli"),
+        (lambda v: v / 10, "9.177 long, about 91.77 millimetres", "dataset's own mesh, in milli"),
+        (lambda v: v * 1.1, "100.9 long, about 91.77 millimetres", "dataset's own mesh"),
+        (lambda v: v * [1, 1, 0.8], "77.6 long, about 91.77 millimetres", "dataset's own mesh"),
+        (lambda v: v / 1000, "0.09177 long", "multiply the vertices by 1000"),
+        (
+            lambda v: v + np.eye(3)[2] * 60,
+            "middle of the mesh is 60 millimetres",
+            "another origin",
+        ),
+        (
+            lambda v: v + 5,
+            "middle of the mesh is 8.66 millimetres",
+            "another origin",
+        ),
+        (lambda v: v + 1, None, ""),
+        (lambda v: v * 1.02, None, ""),
+    ],
+)
+def test_a_mesh_that_is_not_of_the_keypoints_is_refused(
+    tmp_path: Path, change: Callable[[Any], Any], text: str | None, hint: str
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/obj_01.ply").write_bytes(ascii_ply(change(APE_MM)))
+    if text is None:
+        assert len(read_linemod_mesh(tmp_path, 1)) == 8
+        return
+    with pytest.raises(UserError, match=text) as raised:
+        read_linemod_mesh(tmp_path, 1)
+    assert hint in raised.value.hint
+
+
+def test_a_missing_xyz_mesh_is_named_when_it_is_used(tmp_path: Path) -> None:
+    write_xyz(tmp_path)
+    (tmp_path / "models/003_cracker_box/points.xyz").unlink()
+    meshes = read_xyz_meshes(tmp_path, OBJECTS)
+    assert len(meshes) == 20
+    assert len(meshes[1]) == 8
+    with pytest.raises(UserError, match=r"no mesh vertices .*003_cracker_box/points.xyz"):
+        _ = meshes[2]
+
+
+@pytest.mark.parametrize("content", ["1 2\n3 4\n", "a b c\n", "1 2 nan\n"])
+def test_an_invalid_xyz_mesh_is_named(tmp_path: Path, content: str) -> None:
+    write_xyz(tmp_path)
+    (tmp_path / "models" / OBJECTS.names[0] / "points.xyz").write_text(content)
     with pytest.raises(UserError, match=r"002_master_chef_can/points.xyz"):
         read_xyz_meshes(tmp_path, OBJECTS)

@@ -138,20 +138,31 @@ def test_a_frame_without_objects_is_a_sample() -> None:
     assert not result.targets.labels.any()
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "points", "message", "hint"),
-    [
-        (60, 72, 1024, "data/0001/000001: .* multiples of 8", "DATA.SHRINK"),
-        (64, 70, 1024, "data/0001/000001: .* multiples of 8", "DATA.SHRINK"),
-        (64, 72, 1023, "MODEL.POINTS is 1023", "MODEL.POINTS to 1024"),
-    ],
-)
-def test_unsuitable_sizes_are_errors(
-    height: int, width: int, points: int, message: str, hint: str
+def test_too_few_points_are_an_error() -> None:
+    with pytest.raises(UserError, match=r"MODEL\.POINTS is 1023") as raised:
+        sample(frame(), points=1023)
+    assert "MODEL.POINTS to 1024" in raised.value.hint
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 72), (64, 70), (57, 65)])
+@pytest.mark.parametrize("fill_holes", [True, False])
+def test_other_sizes_are_padded_and_the_points_stay_the_same(
+    height: int, width: int, fill_holes: bool
 ) -> None:
-    with pytest.raises(UserError, match=message) as raised:
-        sample(frame(height=height, width=width), points=points)
-    assert hint in raised.value.hint
+    cut = frame(height=height, width=width)
+    padded = sample(cut, fill_holes=fill_holes)
+    assert padded.inputs.rgb.shape == (3, 64, 72)
+    assert not padded.inputs.rgb[:, height:].any()
+    assert not padded.inputs.rgb[:, :, width:].any()
+    rows, columns = np.divmod(padded.inputs.choose.numpy(), 72)
+    assert rows.max() < height
+    assert columns.max() < width
+    x, y, z = padded.inputs.features[:3].numpy()
+    camera = cut.intrinsics
+    np.testing.assert_allclose(x * camera[0, 0], (columns - camera[0, 2]) * z, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(y * camera[1, 1], (rows - camera[1, 2]) * z, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(padded.targets.labels, cut.labels[rows, columns])
+    np.testing.assert_array_equal(padded.inputs.features[3:6].T, cut.rgb[rows, columns])
 
 
 def test_the_recorded_pixels_are_chosen_each_once() -> None:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import scipy.io
 
+from ffreid.errors import UserError
 from ffreid.pose.toy.dataset import ensure_toy, toy_object_models
 from ffreid.pose.toy.objects import toy_objects
 from ffreid.pose.toy.render import pixel_rays
@@ -141,10 +142,9 @@ def test_the_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
     assert all(smaller[name] == data[name] for name in images)
 
 
-def test_data_of_other_sizes_are_replaced(tmp_path: Path) -> None:
+def test_data_of_other_sizes_are_refused(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     folder = ensure_toy(tmp_path / "toy", progress=lambda *step: steps.append(step), **SIZES)
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    other = SIZES | {"height": 40}
-    ensure_toy(folder, **other)
-    assert stored(folder) == stored(ensure_toy(tmp_path / "new", **other))
+    with pytest.raises(UserError, match="contains other toy data"):
+        ensure_toy(folder, **SIZES | {"height": 40})

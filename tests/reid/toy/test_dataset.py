@@ -137,15 +137,14 @@ def test_images_depend_on_the_seed_alone(tmp_path: Path, video: bool) -> None:
     assert not any(first[name] == other[name] for name in images)
 
 
-def test_complete_data_of_the_same_sizes_are_reused_and_others_replaced(tmp_path: Path) -> None:
+def test_complete_data_of_the_same_sizes_are_reused_and_others_refused(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     for _ in range(2):
         generate(tmp_path / "toy", SIZES, video=False, progress=lambda *n: calls.append(n))
     assert calls == [(done, 52) for done in range(1, 53)]
     assert len(list(tmp_path.rglob("*.png"))) == 52
-    for name in ("toy", "new"):
-        make_data(tmp_path / name, video=False, identities=2, height=40)
-    assert contents(tmp_path / "toy") == contents(tmp_path / "new")
+    with pytest.raises(UserError, match="contains other toy data"):
+        make_data(tmp_path / "toy", video=False, identities=2, height=40)
 
 
 def test_images_replace_neither_tracklets_nor_unknown_files(tmp_path: Path) -> None:

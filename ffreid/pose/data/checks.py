@@ -1,0 +1,192 @@
+"""Checks of a few frames of a dataset: their labels, their cameras, and points against meshes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import ConvexHull, QhullError, cKDTree
+
+from ffreid.pose.data.frame import Frame, repeated_classes
+from ffreid.pose.data.meshes import Meshes
+from ffreid.pose.objects import ObjectModels
+
+Floats = npt.NDArray[np.floating]
+
+FRAMES = 4
+"""Frames of each list that are looked at, evenly spread."""
+POINTS = 500
+"""Labelled points of an object in a frame, at most, and at least a twenty-fifth."""
+NOISE, NOISE_PER_METRE = 0.01, 0.02
+"""Median distance of measured points from a sound mesh, at most, at 0 m and more at 1 m."""
+SAME_CAMERA = 2.0
+"""Pixels by which equal intrinsics may differ."""
+
+
+def spread(names: Sequence[str]) -> list[str]:
+    """The names of the frames that are looked at."""
+    return [names[i * len(names) // FRAMES] for i in range(FRAMES)] if names[FRAMES:] else [*names]
+
+
+class Labels(NamedTuple):
+    """Which objects a frame lists, and whether a pixel of them is labelled."""
+
+    frame: str
+    class_ids: Sequence[int]
+    labelled: bool
+
+
+def count_notes(
+    frames: Sequence[Labels], objects: ObjectModels, *, looked_at: bool = True
+) -> list[str]:
+    """Count frames without labelled pixels, and with several objects of a class."""
+    empty = [frame for frame in frames if frame.class_ids and not frame.labelled]
+    repeated = [(f, i) for f in frames for i in repeated_classes(f.class_ids)[:1]]
+    share = f"of {len(frames)} frames" + " looked at" * looked_at
+    notes = []
+    if empty:
+        notes.append(
+            f"{len(empty)} {share} have no labelled pixel of their objects, e.g. "
+            f"{empty[0].frame}: check the masks or label images"
+        )
+    if repeated:
+        frame, class_id = repeated[0]
+        notes.append(
+            f"{len(repeated)} {share} have several objects of a class, e.g. {frame.frame} of "
+            f"{objects.name(class_id)}: they are not used for training, and in an evaluation at "
+            "most one of the objects can be found"
+        )
+    return notes
+
+
+def camera_notes(frames: Sequence[Frame]) -> list[str]:
+    """Tell that frames have intrinsics of their own which are not used."""
+    unused = [
+        (frame, stored)
+        for frame in frames
+        if (stored := frame.stored_intrinsics) is not None
+        and np.abs(stored - frame.intrinsics).max() > SAME_CAMERA
+    ]
+    if not unused:
+        return []
+    frame, stored = unused[0]
+    own, used = (f"fx {k[0, 0]:.1f} and cx {k[0, 2]:.1f}" for k in (stored, frame.intrinsics))
+    return [
+        f"{len(unused)} of {len(frames)} frames looked at are stored with other intrinsics, e.g. "
+        f"{frame.name} with {own}, than those in use, {used}: set DATA.INTRINSICS meta to use them"
+    ]
+
+
+def label_notes(frames: Sequence[Frame], objects: ObjectModels) -> list[str]:
+    """Tell of labelled pixels of objects that have no pose: they would be trained towards 0."""
+    unposed = [
+        (frame, absent)
+        for frame in frames
+        if (absent := set(np.unique(frame.labels).tolist()) - {0, *frame.class_ids.tolist()})
+    ]
+    if not unposed:
+        return []
+    frame, ids = unposed[0]
+    return [
+        f"{len(unposed)} of {len(frames)} frames looked at have labelled pixels of objects without "
+        f"a pose, e.g. {frame.name} of {objects.name(min(ids))}: check the labels or add the poses"
+    ]
+
+
+class _Fit(NamedTuple):
+    """How an object's labelled points fit its mesh, in one frame (metres).
+
+    `distance` is their median distance from the placed mesh, `transposed` that with the transposed
+    rotation, `limit` what noise explains; `measured` and `placed` are depths.
+    """
+
+    class_id: int
+    frame: str
+    distance: float
+    transposed: float
+    limit: float
+    measured: float
+    placed: float
+
+
+def geometry_notes(
+    frames: Mapping[str, Sequence[Frame]], objects: ObjectModels, meshes: Meshes
+) -> list[str]:
+    """Tell how far labelled points are from the placed meshes, where that is more than noise."""
+    fits: dict[tuple[str, int], list[_Fit]] = {}
+    trees: dict[int, tuple[cKDTree, float]] = {}
+    for group, frame in ((name, frame) for name, members in frames.items() for frame in members):
+        for fit in _fits(frame, objects, meshes, trees):
+            fits.setdefault((group, fit.class_id), []).append(fit)
+    every = [fit for members in fits.values() for fit in members]
+    notes, off = [], []
+    for (group, class_id), members in fits.items():
+        middle = sorted(members, key=lambda fit: fit.distance / fit.limit)[len(members) // 2]
+        if np.median([fit.distance / fit.limit for fit in members]) > 1:
+            off.append((middle, group, class_id, len(members)))
+    if off:
+        fit, group, class_id, count = max(off, key=lambda item: item[0].distance / item[0].limit)
+        more = len({class_id for *_, class_id, _ in off}) - 1
+        units = not 0.8 < fit.measured / fit.placed < 1.25
+        notes.append(
+            f"the labelled points of {objects.name(class_id)} are {fit.distance:.3g} m from its "
+            f"mesh at the true pose (median in {count} {group} frame{'s' * (count > 1)}, e.g. "
+            f"{fit.frame}; up to {fit.limit:.2g} m is usual)"
+            + f", those of {more} more classes are also off" * (more > 0)
+            + f": they are measured at {fit.measured:.3g} m and posed at {fit.placed:.3g} m, check "
+            + ("the units of depth and poses" if units else "intrinsics, poses and mesh")
+        )
+    if every and 2 * sum(f.transposed for f in every) < sum(f.distance for f in every):
+        notes.append(
+            "the labelled points fit the meshes better if the rotations are transposed (median "
+            f"{np.median([f.transposed for f in every]):.2g} m instead of "
+            f"{np.median([f.distance for f in every]):.2g} m): check the order of their numbers"
+        )
+    return notes
+
+
+def _fits(
+    frame: Frame, objects: ObjectModels, meshes: Meshes, trees: dict[int, tuple[cKDTree, float]]
+) -> Iterator[_Fit]:
+    """Compare each labelled object of a frame; `trees` are made once per class."""
+    for class_id in sorted(set(frame.class_ids.tolist())):
+        pixels = np.flatnonzero((frame.labels == class_id) & (frame.depth > 0))
+        if len(pixels) < POINTS // 25:
+            continue
+        points = _points(frame, pixels[:: -(-len(pixels) // POINTS)])
+        mesh = meshes.get(class_id, objects.keypoints[class_id - 1])
+        tree, gap = trees.setdefault(class_id, (cKDTree(mesh), _gap(mesh)))
+        poses = frame.camera_from_object[frame.class_ids == class_id].astype(np.float64)
+        distance, transposed = (
+            float(np.median(np.min([tree.query(moved)[0] for moved in candidates], axis=0)))
+            for candidates in (
+                [(points - pose[:, 3]) @ pose[:, :3] for pose in poses],
+                [(points - pose[:, 3]) @ pose[:, :3].T for pose in poses],
+            )
+        )
+        depth = float(np.median(points[:, 2]))
+        limit = gap + NOISE + NOISE_PER_METRE * depth
+        placed = float(poses[0, 2, 3])
+        yield _Fit(class_id, frame.name, distance, transposed, limit, depth, placed)
+
+
+def _points(frame: Frame, pixels: npt.NDArray[np.intp]) -> Floats:
+    """Measured points (P, 3) of flat pixels, metres, camera frame."""
+    rows, columns = np.divmod(pixels, frame.depth.shape[1])
+    (fx, _, cx), (_, fy, cy), _ = frame.intrinsics.astype(np.float64)
+    z = frame.depth.reshape(-1)[pixels].astype(np.float64) / frame.depth_scale
+    return np.stack([(columns - cx) * z / fx, (rows - cy) * z / fy, z], axis=1)
+
+
+def _gap(mesh: Floats) -> float:
+    """How far half of a mesh's hull is from the nearest vertex: small unless vertices are few."""
+    try:
+        triangles = mesh[ConvexHull(mesh).simplices].astype(np.float64)
+    except QhullError:  # flat
+        return float(np.linalg.norm(np.ptp(mesh, axis=0))) / 2
+    one, other = (triangles[:, i] - triangles[:, 0] for i in (1, 2))
+    areas = np.linalg.norm(np.cross(one, other), axis=1)
+    gaps = cKDTree(mesh).query(triangles.mean(axis=1))[0]
+    order = np.argsort(gaps)
+    covered = np.cumsum(areas[order])
+    return float(gaps[order][np.searchsorted(covered, covered[-1] / 2)])
