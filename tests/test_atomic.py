@@ -116,7 +116,7 @@ def make_folder(path: Path) -> Path:
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_path_that_cannot_be_written_is_refused_at_once(
+def test_an_unwritable_path_is_refused_immediately(
     tmp_path: Path, make: Callable[[Path], Path], problem: str, stream: bool
 ) -> None:
     path = make(tmp_path / "a")

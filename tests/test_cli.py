@@ -185,7 +185,7 @@ WORK = (
         "convert-ckpt {0}/a.pth {0}/a.pth/new.pth",
     ],
 )
-def test_what_cannot_be_written_is_refused_before_the_work(
+def test_unwritable_paths_are_refused_before_the_work(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -37,7 +37,7 @@ def test_invisible_characters_are_escaped(text: str, shown: str) -> None:
     assert (error.message, error.hint, str(error)) == (shown, shown, shown)
 
 
-def test_an_error_is_short_whatever_it_quotes() -> None:
+def test_errors_with_long_quotes_are_short() -> None:
     error = UserError(f"SEED is {'9' * 10**6} on the command line", "use SEED 0")
     assert len(error.message) == 2000
     assert error.message.startswith("SEED is 99")

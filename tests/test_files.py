@@ -85,11 +85,11 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_no_file_is_refused_by_name(no_file: tuple[Path, str], name: str) -> None:
+def test_paths_that_are_not_files_are_refused(no_file: tuple[Path, str], name: str) -> None:
     path, what = no_file
     with within(5), pytest.raises(UserError, match=r"x\.sh") as caught:
         READERS[name](path)
-    if not (name == "checkpoint" and path.is_dir()):  # which is told what is in the folder
+    if not (name == "checkpoint" and path.is_dir()):  # its error lists the folder
         assert what in caught.value.message
     assert caught.value.message.isprintable()
 

@@ -48,7 +48,7 @@ def test_long_titles_and_names_in_brackets_are_shown_as_they_are(
     assert (lines[0], lines[-1]) == (title.strip(), "[red]can[/red]")
 
 
-def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     name = "\x1b[2J\x1b]0;title\x07\nhint: run rm"
     report.show_table(name, [name, "x"], [[name, 1], ["a :cat:", 2]])
     report.log(f"note: {name}", "next")

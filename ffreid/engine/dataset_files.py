@@ -1,10 +1,13 @@
 """Finding, reading and writing files of a dataset, with errors that name the file."""
 
+import codecs
 import struct
+import unicodedata
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,9 @@ TURNS = dict(
 )
 """What shows an image upright, by its EXIF orientation."""
 
+MARKS = "\ufeff\u200b\u200e\u200f\u2060"
+"""Characters that no editor shows: byte order mark, zero width, direction."""
+
 
 def find_folder(root: Path, names: Sequence[str], evidence: Sequence[str], layout: str) -> Path:
     """Find a dataset's folder: `root`, or one of the `names` below it.
@@ -64,19 +70,63 @@ def describe_folder(folder: Path) -> str:
     return "found " + (", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "nothing")
 
 
+def read_text(path: Path) -> str:
+    """Read UTF-8 with or without a byte order mark, or UTF-16 with one, as Windows saves tables.
+
+    Raises:
+        OSError, ValueError: the file cannot be read, or is no such text.
+    """
+    content = regular(path).read_bytes()
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    if "\0" in text:
+        raise ValueError("it is not text in UTF-8")
+    return text
+
+
 def read_lines(path: Path, entry: str = "frame") -> list[str]:
-    """Lines of a list file, stripped, without empty ones; each names an `entry`."""
+    """Lines of a list file without empty ones; each names an `entry`.
+
+    Blanks, invisible marks and quotes around a line are removed; a backslash is read as ``/``.
+    """
     try:
-        lines = [line.strip() for line in regular(path).read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [clean(line).replace("\\", "/") for line in read_text(path).splitlines()]
+    except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read the list {path}: {_reason(error)}",
-            f"expected: a text file with one {entry} per line; {path.parent}: "
+            f"expected: a text file in UTF-8 with one {entry} per line; {path.parent}: "
             f"{describe_folder(path.parent)}",
         ) from error
-    if not lines:
+    if not any(lines):
         raise UserError(f"the list {path} is empty", f"write one {entry} per line")
-    return lines
+    return [line for line in lines if line]
+
+
+def clean(text: str) -> str:
+    """`text` without blanks, invisible marks and quotes around it."""
+    text = text.strip().strip(MARKS).strip()
+    quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1].strip() if quoted else text
+
+
+def as_on_disk(folder: Path, paths: Iterable[str]) -> list[str]:
+    """Spell paths below `folder` as on disk, where Unicode writes a letter in several ways (NFC).
+
+    A path without such a file stays as it is.
+    """
+
+    @cache
+    def names(home: str) -> dict[str, str]:
+        listed = (folder / home).iterdir() if (folder / home).is_dir() else ()
+        return {unicodedata.normalize("NFC", path.name): path.name for path in listed}
+
+    @cache
+    def spelt(path: str) -> str:
+        home, slash, name = path.rpartition("/")
+        home = spelt(home) if home else home
+        return home + slash + names(home).get(unicodedata.normalize("NFC", name), name)
+
+    return [path if (folder / path).exists() else spelt(path) for path in paths]
 
 
 def open_image(path: Path) -> Image.Image:

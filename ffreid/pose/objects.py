@@ -145,13 +145,13 @@ def folder_objects(dataset_name: str, folder: Path) -> ObjectModels:
 
 
 def _has_text(path: Path) -> bool:
-    return path.is_file() and bool(path.read_bytes().strip())
+    return path.is_file() and bool(path.read_bytes().strip(b"\xef\xbb\xbf \t\r\n"))
 
 
 def _read_numbers(path: Path, *shape: int) -> Floats:
     expected = f"write {' x '.join(map(str, shape))} numbers in metres"
     try:
-        values = np.loadtxt(path, dtype=np.float32, ndmin=1)
+        values = np.loadtxt(path, np.float32, ndmin=1, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {flat(str(error))}", expected) from error
     if values.shape != shape:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ffreid.engine.dataset_files import read_lines
 from ffreid.errors import UserError, flat
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.meshes import Meshes
@@ -105,18 +106,14 @@ def read_frames(path: Path) -> list[str]:
     """Read a list of frames, ``<scene>/<frame>`` per line (folders before that are dropped)."""
     if not path.is_file():
         raise UserError(f"no file {path}", "--frames takes a list with lines like 0048/000001")
-    frames: list[str] = []
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
-        if not (text := line.strip()):
-            continue
-        key = frame_key(text)
+    frames: dict[str, None] = {}
+    for line in read_lines(path):
+        key = frame_key(line)
         if key.count("/") != 1 or key in frames:
             problem = "is listed twice" if key in frames else "is not a frame"
-            raise UserError(f"{path}, line {number}: {text!r} {problem}", "write e.g. 0048/000001")
-        frames.append(key)
-    if not frames:
-        raise UserError(f"{path} lists no frames", "write one frame per line, e.g. 0048/000001")
-    return frames
+            raise UserError(f"{path}: {line!r} {problem}", "write e.g. 0048/000001")
+        frames[key] = None
+    return list(frames)
 
 
 def read_text_poses(folder: Path, frames: Sequence[str], objects: ObjectModels) -> Predictions:
@@ -144,9 +141,10 @@ def read_text_poses(folder: Path, frames: Sequence[str], objects: ObjectModels) 
             known = get_close_matches(name, objects.names, n=1) or objects.names
             raise UserError(f"{file}: unknown object {name!r}", f"known: {', '.join(known)}")
         class_id = objects.names.index(name) + 1
+        lines = file.read_text("utf-8-sig", "replace").splitlines()
         rows = [
             _parse_pose(line, f"{file}, line {number}")
-            for number, line in enumerate(file.read_text(errors="replace").splitlines(), start=1)
+            for number, line in enumerate(lines, start=1)
             if line.strip()
         ]
         if len(rows) != len(by_scene[scene]):
@@ -192,7 +190,7 @@ def read_bop_csv(path: Path, objects: ObjectModels) -> Predictions:
     one of the objects' numbers. A frame is ``<scene:04d>/<image:06d>``.
     """
     best: dict[tuple[str, int], tuple[float, Pose]] = {}
-    with path.open(newline="", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
             raise UserError(f"{path}: no column {', '.join(missing)}", _CSV_HINT)

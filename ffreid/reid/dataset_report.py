@@ -8,6 +8,7 @@ from typing import Any
 from ffreid import atomic, report
 from ffreid.reid.data.records import Record, Source
 from ffreid.reid.resources import resource
+from ffreid.reid.retrieval.protocols import UNKNOWN
 
 QUANTITIES = ("identities", "outfits", "cameras", "pictures", "tracklets", "frames")
 HEADINGS = {"outfits": "clothes", "pictures": "images"}
@@ -53,7 +54,7 @@ def statistics(source: Source, facts: Mapping[str, Any]) -> list[Row]:
             splits[f"{prefix}query"], splits[f"{prefix}gallery"] = split.query, split.gallery
             splits[prefix.strip() or "test"] = split.query + split.gallery
     rows = [_count(name, records, source, facts) for name, records in splits.items()]
-    return [*rows, _total(rows, splits, facts)]
+    return [*rows, _total(rows, splits, facts, len(source.shared))]
 
 
 def compare(rows: Sequence[Row], releases: Sequence[Mapping[str, Any]]) -> str | None:
@@ -79,7 +80,7 @@ def compare(rows: Sequence[Row], releases: Sequence[Mapping[str, Any]]) -> str |
 def _count(split: str, records: Sequence[Record], source: Source, facts: Mapping[str, Any]) -> Row:
     row: Row = {"split": split}
     for name, label in (("identities", "identity"), ("outfits", "clothes"), ("cameras", "camera")):
-        row[name] = len({getattr(record, label) for record in records})
+        row[name] = len({getattr(record, label) for record in records} - {UNKNOWN})
     unknown = list(facts.get("unknown", {}).get("all", ()))
     if split != "train":
         unknown += facts.get("unknown", {}).get("searched", ())
@@ -93,7 +94,10 @@ def _count(split: str, records: Sequence[Record], source: Source, facts: Mapping
 
 
 def _total(
-    rows: Sequence[Row], splits: Mapping[str, Sequence[Record]], facts: Mapping[str, Any]
+    rows: Sequence[Row],
+    splits: Mapping[str, Sequence[Record]],
+    facts: Mapping[str, Any],
+    shared: int,
 ) -> Row:
     """All splits together; training and evaluation number identities and clothes separately."""
     by_split = {row["split"]: row for row in rows}
@@ -103,6 +107,7 @@ def _total(
     total: Row = {"split": "total", **dict.fromkeys(QUANTITIES[:3])}
     evaluated = chain(splits["test"], splits.get("val", ()) if separate_val else ())
     total["identities"] = by_split["train"]["identities"] + len({r.identity for r in evaluated})
+    total["identities"] -= shared  # persons of the training that are tested too
     if all(row["outfits"] is not None for row in disjoint):
         total["outfits"] = sum(row["outfits"] for row in disjoint)
     if all(row["cameras"] is not None for row in parts):

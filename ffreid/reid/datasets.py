@@ -18,7 +18,6 @@ class DatasetInfo:
         tree: the files expected at or below the root.
         is_video: tracklets instead of images.
         has_val: whether it has a validation split.
-        has_lists: whether it has lists of files; its reader takes `skip_broken`.
         is_toy: generated on first use.
     """
 
@@ -26,7 +25,6 @@ class DatasetInfo:
     tree: str = ""
     is_video: bool = False
     has_val: bool = False
-    has_lists: bool = False
     is_toy: bool = False
 
 
@@ -54,20 +52,17 @@ DATASETS = {
         "DeepChangeDataset/{train-set,val-set-query,val-set-gallery,test-set-query,"
         "test-set-gallery}/*.jpg, each with its list: train-set-bbox.txt, …",
         has_val=True,
-        has_lists=True,
     ),
     "ccvid": DatasetInfo(
         "ccvid:read",
         "CCVID/{train,query,gallery}.txt with lines 'session1/001_01 001 u0_l0_s0_c0_a0', "
         "frames CCVID/session1/001_01/00001.jpg, …",
         is_video=True,
-        has_lists=True,
     ),
     "folder": DatasetInfo(
         "folder:read",
         "records.csv with the columns path,identity,camera,clothes,split, or images in "
         "{train,query,gallery}/<identity>/",
-        has_lists=True,
     ),
     "market1501": DatasetInfo(
         "market1501:read", "{bounding_box_train,query,bounding_box_test}/PPPP_cCsS_NNNNNN_NN.jpg"

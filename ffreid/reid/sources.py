@@ -9,7 +9,9 @@ from ffreid.engine import synthetic
 from ffreid.engine.distributed import group
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
+from ffreid.reid.data.checks import untrainable, without_match
 from ffreid.reid.data.readers import READERS
+from ffreid.reid.data.readers.files import first_few
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import STANDARD
@@ -21,8 +23,14 @@ def open_source(cfg: CfgNode) -> Source:
     """Read the dataset DATA.LAYOUT at DATA.ROOT; toy data are generated on first use."""
     info, folder = DATASETS[cfg.DATA.LAYOUT], synthetic_folder(cfg)
     if folder is None:
-        options = {"skip_broken": cfg.DATA.SKIP_BROKEN} if info.has_lists else {}
-        return READERS[cfg.DATA.LAYOUT](Path(cfg.DATA.ROOT), **options)
+        source = READERS[cfg.DATA.LAYOUT](Path(cfg.DATA.ROOT), skip_broken=cfg.DATA.SKIP_BROKEN)
+        if source.shared and not cfg.DATA.SHARED_IDENTITIES:
+            raise UserError(
+                f"in train and in query or gallery: {first_few(source.shared, 'identity')}",
+                "use each identity either in train or in query and gallery; if they are the same "
+                "on purpose, set DATA.SHARED_IDENTITIES True",
+            )
+        return source
     sizes = {key.lower(): size for key, size in cfg.DATA.TOY.items()}
     sizes |= {"height": cfg.DATA.HEIGHT, "width": cfg.DATA.WIDTH}
     with ProgressBar("generating toy data") as bar:
@@ -50,14 +58,27 @@ def class_names(source: Source) -> list[str]:
 
 
 def check_source(cfg: CfgNode, source: Source) -> None:
-    """Check that the processes can share a step and that TRAIN.SELECT's protocol exists."""
+    """Check before training that the data can be learnt from and the best state be selected."""
     check_processes(cfg, group.size())
     selecting_protocol(cfg, source.protocol_names(cfg.TEST.SELECT_ON))
+    splits = (source.test, source.split(cfg.TEST.SELECT_ON))
+    matchless = (without_match(split, source.columns) for split in splits)
+    if problem := next(filter(None, (untrainable(source), *matchless)), None):
+        message, hint = problem
+        raise UserError(f"{source.folder}: {message}", hint)
 
 
 def notes(cfg: CfgNode, source: Source) -> list[str]:
     """Lines for the user about the dataset and the settings."""
     lines = list(source.notes)
+    split = source.split(cfg.TEST.SELECT_ON)
+    protocol = selecting_protocol(cfg, names := source.protocol_names(cfg.TEST.SELECT_ON))
+    if problem := without_match(split, source.columns, protocol=protocol):
+        others = [p for p in names if not without_match(split, source.columns, protocol=p)]
+        lines.append(
+            f"{problem[0]}: the last checkpoint will be the best; to select it by another "
+            f"protocol: TRAIN.SELECT '{others[0]} rank-1 max'"
+        )
     if cfg.LOSS.CAL == "cal" and cfg.LOSS.CLOTHES_CLA_LOSS == "crossentropy":
         lines.append(
             "LOSS.CLOTHES_CLA_LOSS crossentropy does not scale the cosines, as in Simple-CCReID"

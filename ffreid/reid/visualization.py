@@ -14,7 +14,7 @@ from ffreid.errors import printable
 from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.feature_extraction import record_path
 from ffreid.reid.features import ExtractedFeatures
-from ffreid.reid.retrieval.protocols import Protocol, filter_mask, match_masks
+from ffreid.reid.retrieval.protocols import UNKNOWN, Protocol, filter_mask, match_masks
 from ffreid.reid.retrieval.ranking import Ranking
 from ffreid.reid.scoring import ResultRow
 
@@ -156,7 +156,8 @@ def draw_sheet(rows: Sequence[ImageArray]) -> ImageArray:
 
 def caption(record: Record, columns: Sequence[str] = ("camera", "clothes")) -> str:
     """A record's identity and its known labels, one per line."""
-    return "\n".join(f"{name} {getattr(record, name)}" for name in ("identity", *columns))
+    values = {name: getattr(record, name) for name in ("identity", *columns)}
+    return "\n".join(f"{n} {'unknown' if v == UNKNOWN else v}" for n, v in values.items())
 
 
 def _read(source: Source, record: Record) -> ImageArray:

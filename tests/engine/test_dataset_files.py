@@ -1,4 +1,4 @@
-"""Images: read as every viewer shows them or refused, written with their colours."""
+"""Lists of other systems; images as every viewer shows them or refused, and their colours."""
 
 import io
 import os
@@ -19,6 +19,7 @@ from ffreid.engine.dataset_files import (
     file_name,
     open_image,
     read_image,
+    read_lines,
     read_single_channel,
     to_rgb,
     write_image,
@@ -151,7 +152,7 @@ REFUSED: dict[str, tuple[Image.Image | bytes, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_other_images_are_refused_by_name(
+def test_unsupported_images_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     content, options, problem = REFUSED[name]
@@ -175,7 +176,7 @@ def test_other_images_are_refused_by_name(
     assert not (tmp_path / "it-ran").exists()
 
 
-def test_an_image_of_a_phone_with_a_second_view_is_its_first(tmp_path: Path) -> None:
+def test_only_the_first_view_of_a_phone_image_is_read(tmp_path: Path) -> None:
     RGB.save(tmp_path / "a.jpg", format="MPO", **FRAMES)
     with Image.open(tmp_path / "a.jpg", formats=["JPEG"]) as image:
         assert image.format == "MPO"
@@ -223,7 +224,7 @@ def test_a_path_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) ->
         write_image(tmp_path / name, RED)
 
 
-def test_only_images_drawn_before_are_removed(tmp_path: Path) -> None:
+def test_only_images_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_text("mine")
     write_images(tmp_path, [("a.png", RED), ("b.png", RED)])
     write_images(tmp_path, [("c.png", RED)])
@@ -248,3 +249,26 @@ def test_names_of_files_are_printable_and_short(
     (tmp_path / made).touch()
     assert made.isprintable()
     assert file_name(text + "x") != made
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "data/1\ncafé/2\n".encode(),
+        "data/1\r\n\r\ncafé/2".encode("utf-8-sig"),
+        "data/1\rcafé/2\r".encode("utf-16"),
+        '"data\\1"\t\n  café/2\xa0\u200b\n'.encode(),
+        "data/1\n\ufeffcafé/2".encode(),
+    ],
+)
+def test_a_list_is_read_as_it_looks(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    assert read_lines(tmp_path / "list.txt") == ["data/1", "café/2"]
+
+
+@pytest.mark.parametrize("content", ["café".encode("latin-1"), b"d\0a\0t\0a\0", b"\xff\xfe1"])
+def test_a_list_in_another_encoding_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read the list .*list\.txt") as caught:
+        read_lines(tmp_path / "list.txt")
+    assert "UTF-8" in caught.value.hint

@@ -89,7 +89,7 @@ def test_contents_are_compared_on_request(data: Path) -> None:
         trainer(defaults(data), data / "run", state)
 
 
-def test_labels_and_the_order_count() -> None:
+def test_labels_and_order_are_compared() -> None:
     items = [Item("a", (), (1,)), Item("b", (), (2,))]
     then = fingerprint.digests(items, "sizes")
     relabelled = [items[0], Item("b", (), (3,))]

@@ -55,6 +55,14 @@ def test_lines_are_the_frames_of_the_scene_in_order(folder: Path, frames: Path) 
         np.testing.assert_allclose(frame[0][1][:, :3], TURNED, atol=1e-12)
 
 
+def test_files_may_come_from_other_systems(folder: Path, frames: Path) -> None:
+    expected = read_predictions(folder, OBJECTS, frames)
+    frames.write_text(frames.read_text().replace("/", "\\"), "utf-8-sig", newline="\r\n")
+    poses = folder / f"0048_{MUG}.txt"
+    poses.write_text(poses.read_text(), "utf-8-sig", newline="\r\n")
+    assert str(read_predictions(folder, OBJECTS, frames)) == str(expected)
+
+
 def test_exact_poses_have_no_error_and_absent_ones_are_missed(folder: Path, frames: Path) -> None:
     (folder / f"0048_{MUG}.txt").write_text(f"{QUARTER} 0 0 1\n{QUARTER} 0.1 0 1\n")
     gts = gt_from_folder(folder, frames, OBJECTS)
@@ -89,9 +97,9 @@ def test_scores_need_a_common_frame(folder: Path, frames: Path) -> None:
         (f"0048_{MUG}", f"{QUARTER} 0 0 1\n", "1 lines for 2 frames of scene 0048"),
         (f"0048_{MUG}", None, "has no <scene>_<object>.txt of the scenes 0048, 0049"),
         ("0048_025_mugg", "", "unknown object '025_mugg'"),
-        ("../frames", "", "lists no frames"),
+        ("../frames", "", "frames.txt is empty"),
         ("../frames", "0048\n", "not a frame"),
-        ("../frames", "1/2\n1/2\n", "line 2: '1/2' is listed"),
+        ("../frames", "1/2\n1/2\n", "'1/2' is listed twice"),
         ("../frames", None, "no file .*frames.txt"),
     ],
 )

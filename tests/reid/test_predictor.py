@@ -83,7 +83,7 @@ def test_images_may_be_arrays_pillow_images_or_paths_and_grey(tmp_path: Path) ->
     assert torch.equal(features[0], features[1])
 
 
-def test_a_marked_image_is_the_same_from_a_file_and_from_memory(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_to_files_and_open_images(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned to the right
     Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)

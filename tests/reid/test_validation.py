@@ -70,11 +70,13 @@ def test_clothes_changing_selects_if_it_is_evaluated(
 
 def test_an_unknown_selection_protocol_is_refused_before_training() -> None:
     rows = (Protocol(name="general", other=()), *STANDARD[1:])
-    split = EvalSplit(query=(), gallery=(), protocols=rows)
+    one, other = (Record((f"{number}.png",), 0, number, number) for number in range(2))
+    split = EvalSplit(query=(one,), gallery=(other,), protocols=rows)
+    source = empty_source(split, train=(one,), identities=("a", "b"))
     cfg = compose("folder", pairs=["TRAIN.SELECT", "CC rank-1 max"])
-    check_source(cfg, empty_source(split, columns=("camera", "clothes")))
+    check_source(cfg, source)
     with pytest.raises(UserError, match="'CC' is not a protocol of folder") as caught:
-        check_source(cfg, empty_source(split, columns=()))
+        check_source(cfg, replace(source, columns=()))
     assert caught.value.hint == "choose one of: general"
 
 

@@ -55,7 +55,7 @@ def read_xyz_meshes(folder: Path, objects: ObjectModels) -> Meshes:
     for class_id in objects.class_ids:
         path = xyz_path(folder, objects, class_id)
         try:
-            points = np.loadtxt(path, dtype=np.float32, ndmin=2)
+            points = np.loadtxt(path, np.float32, ndmin=2, encoding="utf-8-sig")
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:

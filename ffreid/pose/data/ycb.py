@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.io import loadmat, whosmat
 
 from ffreid.engine.dataset_files import (
+    as_on_disk,
     describe_folder,
     find_folder,
     read_image,
@@ -183,7 +184,7 @@ class YcbReader:
         candidates = (self.folder / config, self.folder.parent / config)
         path = path or next((file for file in candidates if file.is_file()), None)
         if path is not None:
-            return _read_names(path)
+            return _read_names(path, self.folder)
         path = self.folder / "image_sets" / ("train.txt" if split == "train" else "keyframe.txt")
         if not path.is_file():
             raise UserError(
@@ -191,7 +192,7 @@ class YcbReader:
                 f"{describe_folder(self.folder)}",
                 f"expected {LAYOUT}",
             )
-        names = _read_names(path)
+        names = _read_names(path, self.folder)
         if split == "test":
             return names
         sequences = [list(group) for _, group in groupby(names, lambda n: n.rpartition("/")[0])]
@@ -200,9 +201,14 @@ class YcbReader:
         return real + [f"data_syn/{path.name.removesuffix('-color.png')}" for path in rendered]
 
 
-def _read_names(path: Path) -> list[str]:
+def _read_names(path: Path, folder: Path) -> list[str]:
     """Frame names of a list file; in the release's lists they lack ``data/``."""
-    return [line if line.startswith("data") else f"data/{line}" for line in read_lines(path)]
+    lines = [line.removeprefix("./") for line in read_lines(path)]
+    names = [line if line.startswith("data") else f"data/{line}" for line in lines]
+    if all(map(str.isascii, names)):
+        return names
+    files = as_on_disk(folder, [f"{name}-color.png" for name in names])
+    return [file.removesuffix("-color.png") for file in files]
 
 
 def read_poses(

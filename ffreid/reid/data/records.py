@@ -48,6 +48,7 @@ class Source:
         val: for model selection, if the dataset has one.
         columns: known labels of the test records besides the identity.
         single_shot: galleries of one image per identity, as indices into the test gallery (PRCC).
+        shared: names of training identities that are also in query or gallery.
         notes: lines for the user, e.g. on missing labels.
     """
 
@@ -61,6 +62,7 @@ class Source:
     val: EvalSplit | None = None
     columns: tuple[str, ...] = ("camera", "clothes")
     single_shot: tuple[tuple[int, ...], ...] = ()
+    shared: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> EvalSplit:

@@ -19,6 +19,10 @@ ColumnFilter = tuple[tuple[str, tuple[int, ...]], ...]
 """Columns and their accepted values; empty accepts everything."""
 
 
+UNKNOWN = -(2**63)
+"""A label that is not known: such items are no matches where the column is compared."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """One row of an evaluation table.
@@ -94,6 +98,8 @@ def is_match(protocol: Protocol, query: Labels, gallery: Labels) -> Tensor:
         match = match & (query[name] == gallery[name])
     for name in protocol.other:
         match = match & (query[name] != gallery[name])
+    for name in (*protocol.same, *protocol.other):
+        match = match & (query[name] != UNKNOWN) & (gallery[name] != UNKNOWN)
     return match
 
 

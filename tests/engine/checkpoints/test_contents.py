@@ -185,7 +185,7 @@ def test_the_origin_of_weights_is_described(checkpoint: dict[str, Any], text: st
 
 @pytest.mark.parametrize("entry", [dict.fromkeys(map(str, range(4000)), 1), [0] * 4000])
 @pytest.mark.parametrize("last", ["", "loss_scaler0"])
-def test_an_entry_under_many_names_is_looked_through_once(entry: Any, last: str) -> None:
+def test_an_entry_under_many_names_is_read_once(entry: Any, last: str) -> None:
     if isinstance(entry, dict) and last:
         entry = {**entry, last: 0}
     started = time.monotonic()

@@ -80,7 +80,7 @@ def test_a_missing_package_is_an_error_with_the_command_to_install_it(
 
 
 @pytest.mark.parametrize("name", ["$x_{$", "a\x1b[2J\n", "100 % $5", "$$"])
-def test_names_of_runs_are_no_formulas(tmp_path: Path, name: str) -> None:
+def test_names_of_runs_are_not_formulas(tmp_path: Path, name: str) -> None:
     pytest.importorskip("matplotlib")
     run_folder(tmp_path / name, SETTINGS, rows(3))
     assert plot_runs([tmp_path], file=tmp_path / "a.png").is_file()

@@ -182,7 +182,7 @@ def test_a_folder_that_was_removed_is_an_error(tmp_path: Path, kind: str) -> Non
         (["finished", "run.json"], True, True),
     ],
 )
-def test_any_sign_of_a_run_counts(
+def test_any_file_of_a_run_is_detected(
     tmp_path: Path, files: list[str], refused_new: bool, refused_restart: bool
 ) -> None:
     for name in files:

@@ -1,6 +1,7 @@
 """The reader of YCB-Video's layout."""
 
 import pickle
+import unicodedata
 import zlib
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,15 @@ def test_lists_can_be_replaced(folder: Path) -> None:
     assert reader.test_names == ["data/0048/000001", "data_syn/000003"]
 
 
+def test_lists_may_come_from_other_systems(folder: Path) -> None:
+    stored = unicodedata.normalize("NFD", "data/Küche/1")  # as macOS writes names
+    (folder / stored).parent.mkdir(parents=True)
+    (folder / f"{stored}-color.png").touch()
+    (folder / "list.txt").write_text('.\\data\\Küche\\1\t\r\n"0048\\000001"\r\n', "utf-8-sig")
+    reader = YcbReader(folder, OBJECTS, train_list=folder / "list.txt")
+    assert reader.train_names == [stored, "data/0048/000001"]
+
+
 def test_the_authors_lists_give_one_real_frame_in_five(folder: Path) -> None:
     reader = YcbReader(folder, OBJECTS)
     assert (reader.real_train_names, reader.test_names) == ([NAME], [NAME])
@@ -247,7 +257,7 @@ def test_meta_mat_of_a_small_file_with_huge_arrays_is_refused_before(folder: Pat
 
 
 @pytest.mark.parametrize("part", ["color", "depth", "label"])
-def test_a_turned_image_is_refused(folder: Path, part: str) -> None:
+def test_a_rotated_image_is_refused(folder: Path, part: str) -> None:
     path = folder / f"{NAME}-{part}.png"
     exif = Image.Exif()
     exif[0x0112] = 3

@@ -1,6 +1,7 @@
 """Errors and notes of the readers about datasets that are incomplete or wrong."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.reid import dataset_trees
 
 SPLITS = [
     ("ltcc", "LTCC_ReID/test"),
-    ("prcc", "prcc/rgb/train"),
+    ("prcc", "prcc/rgb/val"),
     ("prcc", "prcc/rgb/test/C"),
     ("vcclothes", "VC-Clothes/query"),
     ("vcclothes_cc", "VC-Clothes/gallery"),
@@ -191,3 +192,104 @@ def test_vcclothes_without_images_of_the_two_cameras_is_an_error(tmp_path: Path)
     for path in (tmp_path / "VC-Clothes/query").glob("????-0[23]-*"):
         path.unlink()
     assert "no image of the cameras 2, 3" in error_of("vcclothes_sc", tmp_path).message
+
+
+TRAIN = {
+    "prcc": ["prcc/rgb/train"],
+    "ccvid": ["CCVID/train.txt"],
+    "deepchange": ["DeepChangeDataset/train-set", "DeepChangeDataset/train-set-bbox.txt"],
+    "market1501": ["bounding_box_train"],
+    "ltcc": ["LTCC_ReID/train"],
+    "last": ["last/train"],
+    "vcclothes": ["VC-Clothes/train"],
+}
+
+
+@pytest.mark.parametrize("name", TRAIN)
+def test_the_training_split_can_be_left_out_for_an_evaluation(name: str, tmp_path: Path) -> None:
+    complete = READERS[name](dataset_trees.build(name, tmp_path))
+    for path in TRAIN[name]:
+        (tmp_path / path).rename(tmp_path / f"{path}-away")
+    source = READERS[name](tmp_path)
+    assert (source.train, source.test) == ((), complete.test)
+    assert source.notes[-1].startswith("there are no training images")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("ltcc", "LTCC_ReID/test"),
+        ("prcc", "prcc/rgb/test/A/004"),
+        ("vcclothes", "VC-Clothes/train"),
+        ("last", "last/val/gallery/005001"),
+        ("market1501", "bounding_box_test"),
+        ("ccvid", "CCVID/session1/001_04"),
+    ],
+)
+def test_files_that_are_passed_over_are_counted(name: str, folder: str, tmp_path: Path) -> None:
+    complete = READERS[name](dataset_trees.build(name, tmp_path))
+    for file in ("a.heic", "b", "c.svg", "deeper/1.jpg", ".hidden.heic", "sizes.txt"):
+        dataset_trees.write(tmp_path / folder, {}, [file])
+    source = READERS[name](tmp_path)
+    inside = folder.partition("/")[2] if "/" in folder and name != "market1501" else folder
+    assert source.notes == (
+        *complete.notes,
+        f"not read (unknown suffix): 3 files: {inside}/a.heic, {inside}/b, {inside}/c.svg",
+        f"not read (too deep): 1 folder: {inside}/deeper",
+    )
+    assert (source.train, source.test) == (complete.train, complete.test)
+    (tmp_path / folder / "00009.jpg").symlink_to("00009.jpg")
+    error = error_of(name, tmp_path)
+    assert f"links to nowhere, or no files: 1 name: {inside}/00009.jpg" in error.message
+    skipped = READERS[name](tmp_path, skip_broken=True)
+    assert skipped.test == complete.test
+    assert f"not read (links to nowhere, or no files): 1 name: {inside}/00009.jpg" in skipped.notes
+
+
+def test_images_beside_the_folders_of_identities_are_counted(tmp_path: Path) -> None:
+    dataset_trees.build("prcc", tmp_path)
+    dataset_trees.write(tmp_path, {}, ["prcc/rgb/train/A_1.jpg"])
+    note = "not read (not in a folder of an identity): 1 file: rgb/train/A_1.jpg"
+    assert note in READERS["prcc"](tmp_path).notes
+
+
+@pytest.mark.parametrize(
+    "form", ["{:04d}_c{}0s1_01_00.jpg", "{:05d}_c{}s1_01.png", "{:04d}_c{}_f01.jpeg", "{}_c{}.bmp"]
+)
+def test_own_images_may_be_named_as_those_of_market1501(form: str, tmp_path: Path) -> None:
+    dataset_trees.build("market1501", tmp_path)
+    images = [f"bounding_box_train/{form.format(9, camera)}" for camera in (1, 2)]
+    source = READERS["market1501"](dataset_trees.write(tmp_path, {}, images))
+    cameras = [r.camera for r in source.train if r.frames[0] in images]
+    assert cameras == ([9, 19] if "0s1" in form else [0, 1])
+    dataset_trees.write(tmp_path, {}, ["query/anna.jpg"])
+    assert "--dataset folder" in error_of("market1501", tmp_path).hint
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "edit"),
+    [
+        (name, path, edit)
+        for name, path in [
+            ("deepchange", DEEPCHANGE_LIST),
+            ("ccvid", "CCVID/query.txt"),
+            ("ltcc", "LTCC_ReID/info/cloth-change_id_test.txt"),
+        ]
+        for edit in (
+            lambda text: "\ufeff" + text.replace("\n", "\r\n"),
+            lambda text: "".join(f'"{line}" \n' for line in text.splitlines()),
+            lambda text: text.replace("/", "\\"),
+            lambda text: "\u200b" + text,
+        )
+    ],
+)
+def test_lists_may_come_from_other_systems(
+    name: str, path: str, edit: Callable[[str], str], tmp_path: Path
+) -> None:
+    expected = READERS[name](dataset_trees.build(name, tmp_path))
+    file = tmp_path / path
+    text = edit(file.read_text("utf-8"))
+    file.write_text(text, "utf-8", newline="")
+    assert READERS[name](tmp_path) == expected
+    file.write_text(text, "utf-16")
+    assert READERS[name](tmp_path) == expected

@@ -8,7 +8,7 @@ from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
 
 Reader = Callable[..., Source]
-"""Takes the dataset's folder or the one that contains it (a Path).
+"""Takes the dataset's folder or the one that contains it (a Path), and `skip_broken` (bool).
 
 Readers raise UserError if a file or folder is missing, empty or malformed, or if training and test
 share an identity.

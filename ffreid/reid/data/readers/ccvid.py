@@ -4,18 +4,13 @@ A line is ``<session>/<person>_<walk> <person> <clothes>``. Cameras are not give
 takes their place, and session 3's walks differ from those of sessions 1 and 2, which are shared.
 """
 
+import os
 import re
 from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.files import (
-    IMAGE_SUFFIXES,
-    file_names,
-    first_few,
-    match_names,
-    read_list,
-)
+from ffreid.reid.data.readers.files import ImageFinder, first_few, match_names, read_list
 from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
@@ -31,8 +26,9 @@ SESSION_3_OFFSET = 12
 def read(root: Path, *, skip_broken: bool = False) -> Source:
     """Read CCVID in the order of its lists; `skip_broken` accepts tracklets that lack frames."""
     folder = find_folder(root, FOLDER_NAMES, ("train.txt", "query.txt", "gallery.txt"), TREE)
-    gaps: list[str] | None = [] if skip_broken else None
-    train, query, gallery = (_records(folder, part, gaps) for part in ("train", "query", "gallery"))
+    finder = ImageFinder(folder, TREE, skip_broken=skip_broken)
+    gaps: list[str] = []
+    train, query, gallery = (_records(finder, part, gaps) for part in ("train", "query", "gallery"))
     return make_source(
         "ccvid",
         folder,
@@ -46,47 +42,51 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
             "CCVID has no camera labels: walk numbers (+12 in session 3) are used; most queries "
             "have no match under SC",
             *([f"frames are missing in {first_few(gaps, 'tracklet')}"] if gaps else []),
+            *finder.notes(),
         ),
     )
 
 
-def _records(folder: Path, part: str, gaps: list[str] | None) -> list[RawRecord]:
-    path = folder / f"{part}.txt"
+def _records(finder: ImageFinder, part: str, gaps: list[str]) -> list[RawRecord]:
+    path = finder.folder / f"{part}.txt"
+    if part == "train" and not os.path.lexists(path):  # an evaluation needs none
+        return []
     lines = read_list(path, TREE, "tracklet")
     matches = match_names(path, lines, WALK, "session1/001_01 001 u0_l0_s0_c0_a0")
     records = []
     for line, match in zip(lines, matches, strict=True):
         tracklet = line.split()[0]
         offset = SESSION_3_OFFSET if tracklet.split("/")[0] == "session3" else 0
-        frames = tracklet_frames(folder, tracklet, path, gaps)
+        frames = tracklet_frames(finder, tracklet, path, gaps)
         clothes = f"{match[2]}_{match[3]}"
         records.append(RawRecord(frames, match[2], int(match[1]) + offset, clothes))
     return records
 
 
 def tracklet_frames(
-    folder: Path, tracklet: str, source: Path, gaps: list[str] | None = None
+    finder: ImageFinder, tracklet: str, source: Path, gaps: list[str]
 ) -> tuple[str, ...]:
     """List a tracklet's frames in order; if it lacks some, add it to `gaps` or raise an error."""
-    home = folder / tracklet
+    home = finder.folder / tracklet
     if not home.is_dir():
         raise UserError(f"{source} lists {tracklet}, but there is no {home}", f"expected {TREE}")
-    files = [name for name in file_names(home) if name.lower().endswith(IMAGE_SUFFIXES)]
+    files, folders = finder.scan(tracklet)
+    finder.pass_over("too deep", "folder", folders)
     if not files:
         raise UserError(
             f"the tracklet {home} contains no image",
             f"copy its frames again, or remove its line from {source}",
         )
-    stems = [name.partition(".")[0] for name in files]
+    stems = [path.rpartition("/")[2].partition(".")[0] for path in files]
     if all(stem.isdecimal() for stem in stems):
-        files = [name for _, name in sorted(zip(map(int, stems), files, strict=True))]
+        files = [path for _, path in sorted(zip(map(int, stems), files, strict=True))]
         numbers = set(map(int, stems))
         missing = sorted(set(range(min(numbers), max(numbers))) - numbers)
-        if missing and gaps is None:
+        if missing and not finder.skip_broken:
             raise UserError(
                 f"the tracklet {home} lacks {first_few([str(n) for n in missing], 'frame')}",
                 "copy its frames again, or set DATA.SKIP_BROKEN True to accept it",
             )
-        if missing and gaps is not None:
+        if missing:
             gaps.append(tracklet)
-    return tuple(f"{tracklet}/{name}" for name in files)
+    return tuple(files)

@@ -5,12 +5,13 @@ the person's day (a pseudo label) and the camera is the tracklet: only the query
 excluded from its ranking, other tracklets of the same camera count.
 """
 
+import os
 import re
 from pathlib import Path
 
 from ffreid.engine.dataset_files import describe_folder, find_folder
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.files import check_exist, first_few, match_names, read_list
+from ffreid.reid.data.readers.files import find_listed, first_few, match_names, read_list
 from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
@@ -47,14 +48,17 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
 
 def _records(folder: Path, part: str, missing: list[str], *, skip_broken: bool) -> list[RawRecord]:
     path = folder / f"{part}-bbox.txt"
+    if part == PARTS[0] and not (os.path.lexists(folder / part) or os.path.lexists(path)):
+        return []  # an evaluation needs none
     if not (folder / part).is_dir():
         raise UserError(
             f"no folder {folder / part}: {folder}: {describe_folder(folder)}", f"expected {TREE}"
         )
     lines = read_list(path, TREE, "image")
     matches = match_names(path, lines, LINE, "P1_C12_20200102_08_49586_0.jpg,1")
-    files = [f"{part}/{match[1]}" for match in matches]
-    missing += check_exist(folder, files, path, skip_broken=skip_broken)
+    listed = [f"{part}/{match[1]}" for match in matches]
+    files, lost = find_listed(folder, listed, path, skip_broken=skip_broken)
+    missing += lost
     return [
         RawRecord((file,), match[3], int(match[5]), match[2] + match[4])
         for file, match in zip(files, matches, strict=True)

@@ -6,48 +6,120 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ffreid.engine.dataset_files import describe_folder, read_lines
+from ffreid.engine.dataset_files import as_on_disk, describe_folder, read_lines
 from ffreid.errors import UserError
 
 NAMED = 5
 """Names listed in an error; the rest is counted."""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".ppm",
+)
+"""Suffixes of the formats that `open_image` reads."""
+NO_IMAGES = (".txt", ".md", ".csv", ".json", ".xml", ".yml", ".yaml", ".mat", ".db", ".ini")
+"""Suffixes of files about images, which are passed over without a note."""
 
 
-def list_images(
-    folder: Path,
-    part: str,
-    tree: str,
-    *,
-    suffixes: Sequence[str] = IMAGE_SUFFIXES,
-    nested: bool = False,
-) -> list[str]:
-    """List images of `folder`/`part` (or its subfolders) as sorted paths relative to `folder`."""
-    home = folder / part
-    if not home.is_dir():
-        raise UserError(
-            f"no folder {home}: {folder}: {describe_folder(folder)}", f"expected {tree}"
+class ImageFinder:
+    """Finds the images of a dataset by folder, and counts what it passes over.
+
+    Args:
+        folder: the dataset's.
+        tree: the files expected in it, for errors.
+        skip_broken: pass over links to nowhere, which are an error otherwise.
+    """
+
+    def __init__(self, folder: Path, tree: str, *, skip_broken: bool = False) -> None:
+        self.folder, self.tree, self.skip_broken = folder, tree, skip_broken
+        self._passed: dict[tuple[str, str], list[str]] = defaultdict(list)
+
+    def images(self, part: str, *, nested: bool = False) -> list[str]:
+        """List images of `part` (or its subfolders) as sorted paths relative to the folder.
+
+        The folder of training images can be left out: an evaluation needs none.
+        """
+        home = self.folder / part
+        if not home.is_dir():
+            if "train" in part and not os.path.lexists(home):
+                return []
+            raise UserError(
+                f"no folder {home}: {self.folder}: {describe_folder(self.folder)}",
+                f"expected {self.tree}",
+            )
+        images, folders = self.scan(part)
+        if nested:
+            self.pass_over("not in a folder of an identity", "file", images)
+            scanned = [self.scan(path) for path in folders]
+            images = sorted(path for found, _ in scanned for path in found)
+            folders = [path for _, deeper in scanned for path in deeper]
+        self.pass_over("too deep", "folder", folders)
+        if not images:
+            raise UserError(
+                f"no image in {home}: {describe_folder(home)}",
+                f"expected {self.tree}; images end in {', '.join(IMAGE_SUFFIXES)}",
+            )
+        return images
+
+    def scan(self, part: str) -> tuple[list[str], list[str]]:
+        """Sorted paths, relative to the folder, of the images and the folders in `part`."""
+        images, folders, others, broken = (list[str]() for _ in range(4))
+        with os.scandir(self.folder / part) as entries:
+            for entry in entries:
+                name, path = entry.name.lower(), f"{part}/{entry.name}"
+                if name.startswith("."):
+                    continue
+                kind = _kind(entry)
+                if kind == "file":
+                    if name.endswith(IMAGE_SUFFIXES):
+                        images.append(path)
+                    elif not name.endswith(NO_IMAGES):
+                        others.append(path)
+                else:
+                    (folders if kind == "folder" else broken).append(path)
+        if broken and not self.skip_broken:
+            raise UserError(
+                f"{self.folder}: links to nowhere, or no files: {first_few(broken, 'name')}",
+                "copy the files they stand for, or set DATA.SKIP_BROKEN True to pass over them",
+            )
+        self.pass_over("links to nowhere, or no files", "name", broken)
+        self.pass_over("unknown suffix", "file", others)
+        return sorted(images), sorted(folders)
+
+    def pass_over(self, reason: str, kind: str, paths: Iterable[str]) -> None:
+        """Count files or folders that are not read."""
+        self._passed[reason, kind] += paths
+
+    def match(
+        self, part: str, pattern: re.Pattern[str], example: str, *, nested: bool = False
+    ) -> list[tuple[str, re.Match[str]]]:
+        """List a split's images, and the matches of their names with `pattern`."""
+        paths = self.images(part, nested=nested)
+        matches = match_names(self.folder / part, paths, pattern, example)
+        return list(zip(paths, matches, strict=True))
+
+    def notes(self) -> tuple[str, ...]:
+        """What was passed over, for the user."""
+        return tuple(
+            f"not read ({reason}): {first_few(sorted(paths), kind)}"
+            for (reason, kind), paths in self._passed.items()
+            if paths
         )
-    homes = [f"{part}/{name}" for name in subfolders(home)] if nested else [part]
-    paths = sorted(f"{parent}/{name}" for parent in homes for name in file_names(folder / parent))
-    images = [path for path in paths if path.lower().endswith(tuple(suffixes))]
-    if not images:
-        kind = " or ".join(suffixes)
-        raise UserError(f"no {kind} image in {home}: {describe_folder(home)}", f"expected {tree}")
-    return images
 
 
-def file_names(folder: Path) -> list[str]:
-    """Sorted names of the folder's files that are not hidden."""
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
-
-
-def subfolders(folder: Path) -> list[str]:
-    """Sorted names of the folder's folders that are not hidden."""
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+def _kind(entry: os.DirEntry[str]) -> str:
+    try:
+        return "file" if entry.is_file() else "folder" if entry.is_dir() else "other"
+    except OSError:  # a link to itself
+        return "other"
 
 
 def read_list(path: Path, tree: str, entry: str) -> list[str]:
@@ -68,43 +140,45 @@ def match_names(
     if wrong := [name for name, match in zip(names, matches, strict=True) if match is None]:
         raise UserError(
             f"{source}: cannot parse {first_few(wrong, 'name')}",
-            f"expected names such as {example}; remove all others",
+            f"expected names such as {example}; your own images may have any name with "
+            "--dataset folder",
         )
     return [match for match in matches if match is not None]
 
 
-def match_images(
-    folder: Path,
-    part: str,
-    tree: str,
-    pattern: re.Pattern[str],
-    example: str,
-    *,
-    nested: bool = False,
-) -> list[tuple[str, re.Match[str]]]:
-    """List a split's images with the suffix of `example`, and the matches of their names."""
-    suffixes = (Path(example).suffix,)
-    paths = list_images(folder, part, tree, suffixes=suffixes, nested=nested)
-    return list(zip(paths, match_names(folder / part, paths, pattern, example), strict=True))
+def find_listed(
+    folder: Path, paths: Sequence[str], source: Path, *, skip_broken: bool = False
+) -> tuple[list[str], list[str]]:
+    """Check that listed files exist; each folder is listed once.
 
-
-def check_exist(
-    folder: Path, paths: Iterable[str], source: Path, *, skip_broken: bool = False
-) -> list[str]:
-    """Check that listed files exist, or return the missing ones; each folder is listed once."""
-    by_home: dict[str, list[str]] = defaultdict(list)
+    Returns:
+        The paths as spelt on disk, and, with `skip_broken`, the missing ones.
+    """
+    names: dict[str, set[str]] = {}
+    lost: list[str] = []
     for path in paths:
-        by_home[path.rpartition("/")[0]].append(path)
-    missing: list[str] = []
-    for home, listed in by_home.items():
-        existing = set(file_names(folder / home)) if (folder / home).is_dir() else set()
-        missing += [path for path in listed if path.rpartition("/")[2] not in existing]
+        home, _, name = path.rpartition("/")
+        if home not in names:
+            present = (folder / home).is_dir()
+            names[home] = set(file_names(folder / home)) if present else set()
+        if name not in names[home]:
+            lost.append(path)
+    if not lost:
+        return list(paths), []
+    spelt = dict(zip(lost, as_on_disk(folder, lost), strict=True))
+    missing = [path for path in lost if not (folder / spelt[path]).is_file()]
     if missing and not skip_broken:
         raise UserError(
             f"{source} lists {first_few(missing, 'file')} missing in {folder}",
             "complete the dataset, or set DATA.SKIP_BROKEN True to skip them",
         )
-    return missing
+    return [spelt.get(path, path) for path in paths], missing
+
+
+def file_names(folder: Path) -> list[str]:
+    """Names of the folder's files."""
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if _kind(entry) == "file"]
 
 
 def first_few(names: Sequence[str], kind: str) -> str:

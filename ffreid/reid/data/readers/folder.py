@@ -5,16 +5,21 @@ value and before other text.
 """
 
 import csv
-from collections.abc import Sequence
+import io
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ffreid.engine.dataset_files import describe_folder
-from ffreid.errors import UserError, flat
-from ffreid.reid.data.readers.files import check_exist, first_few, list_images, subfolders
+from ffreid.engine.dataset_files import clean, describe_folder, read_text
+from ffreid.errors import UserError, flat, printable
+from ffreid.reid.data.readers.files import ImageFinder, find_listed, first_few
 from ffreid.reid.data.readers.relabel import (
-    NO_CLOTHES,
+    CAL_WITHOUT_CLOTHES,
+    JUNK,
+    NOT_EVALUATED,
     RawRecord,
     eval_split,
     make_source,
@@ -22,10 +27,11 @@ from ffreid.reid.data.readers.relabel import (
 )
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
-from ffreid.reid.retrieval.protocols import STANDARD, Protocol
+from ffreid.reid.retrieval.protocols import STANDARD, UNKNOWN, Protocol
 
 TREE = DATASETS["folder"].tree
-SPLITS = ("train", "query", "gallery")
+EVALUATED = ("query", "gallery")
+SPLITS = ("train", *EVALUATED)
 TABLES = ("records.csv", "labels.csv")
 """Preferred names, if there are several tables."""
 
@@ -33,7 +39,7 @@ REQUIRED, OPTIONAL = ("path", "identity", "split"), ("camera", "clothes")
 COLUMNS = "path,identity,camera,clothes,split"
 WITHOUT_CAMERAS = ", without cameras"
 NO_CAMERAS = (
-    "no camera labels: general, SC and CC, which exclude the query's camera, are not evaluated; "
+    "general, SC and CC, which exclude the query's camera, are not evaluated; "
     f"rows '…{WITHOUT_CAMERAS}' exclude no images"
 )
 
@@ -48,36 +54,50 @@ class _Row(NamedTuple):
 
 
 def read(root: Path, *, skip_broken: bool = False) -> Source:
-    """Read a folder of the user's own.
+    """Read a folder of the user's own; train may be empty, and share identities with the rest.
 
     Without cameras, protocols do not exclude any; without clothes, protocols that need them are
-    not evaluated and each identity has one clothes label in training.
+    not evaluated and each identity has one clothes label in training. Query and gallery images
+    without a label that others have are no matches under protocols that compare it.
     """
     table = _find_table(root)
-    rows, notes = _read_folders(root) if table is None else _read_table(table, skip_broken)
+    finder = ImageFinder(root, TREE, skip_broken=skip_broken)
+    rows, notes = _read_folders(finder) if table is None else _read_table(table, skip_broken)
     source = table or root
-    known = tuple(column for column in OPTIONAL if any(getattr(row, column) for row in rows))
-    present = {row.split for row in rows}
-    if missing := [split for split in SPLITS if split not in present]:
+    junk = [row.path for row in rows if row.identity == JUNK]
+    rows = [row for row in rows if row.identity != JUNK]
+    by_split = {split: [row for row in rows if row.split == split] for split in SPLITS}
+    if missing := [split for split in EVALUATED if not by_split[split]]:
         raise UserError(
             f"{source} has no images in the split {missing[0]}",
-            "train, query and gallery each need images",
+            "query and gallery each need images, and to train also train",
         )
-    if "clothes" in known:
-        _check_clothes(source, rows)
-    if "camera" not in known:
-        notes.append(NO_CAMERAS)
-    if "clothes" not in known:
-        notes.append(NO_CLOTHES)
-    cameras = _numbers([row.camera for row in rows])
-    train, query, gallery = (
-        [
-            RawRecord((row.path,), row.identity, cameras[row.camera], row.clothes or row.identity)
-            for row in rows
-            if row.split == split
+    without = {
+        column: [
+            split
+            for split, part in by_split.items()
+            if not any(getattr(row, column) for row in part)
         ]
-        for split in SPLITS
-    )
+        for column in OPTIONAL
+    }
+    known = tuple(c for c in OPTIONAL if not set(EVALUATED) & set(without[c]))
+    _check_clothes(source, rows)
+    _check_repeated(source, rows, by_split="camera" in known)
+    cameras = _numbers([row.camera for row in rows if row.camera]) or {"": 0}
+    records = {
+        split: [
+            RawRecord(
+                (row.path,),
+                row.identity,
+                cameras.get(row.camera, UNKNOWN),
+                # An unknown label remains in the evaluation; in training it is one of the person's.
+                row.clothes or ("" if split in EVALUATED and "clothes" in known else row.identity),
+            )
+            for row in part
+        ]
+        for split, part in by_split.items()
+    }
+    train, query, gallery = (records[split] for split in SPLITS)
     persons = _numbers([record.identity for record in (*query, *gallery)])
     return make_source(
         "folder",
@@ -87,13 +107,68 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         eval_split(
             query, gallery, _protocols(known), number=persons.__getitem__, clothes_key=natural_key
         ),
-        hint=f"in {source}, use each identity either in train or in query and gallery",
+        can_share=True,
         identity_key=natural_key,
         train_order=natural_key,
         clothes_key=natural_key,
         columns=known,
-        notes=tuple(notes),
+        notes=(
+            *notes,
+            *_label_notes(by_split, without),
+            *_look_alikes(rows),
+            *([f"left out, as {JUNK} is junk: {first_few(junk, 'image')}"] if junk else []),
+            *finder.notes(),
+        ),
     )
+
+
+def _label_notes(
+    by_split: Mapping[str, Sequence[_Row]], without: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Notes on cameras and clothes that are missing, in a whole split or in some images."""
+    notes = []
+    searched = [row for split in EVALUATED for row in by_split[split]]
+    for column, consequence in (("camera", NO_CAMERAS), ("clothes", NOT_EVALUATED)):
+        if splits := [split for split in without[column] if split in EVALUATED]:
+            where = "" if len(without[column]) == len(SPLITS) else f" in {' and '.join(splits)}"
+            notes.append(f"no {column} labels{where}: {consequence}")
+        elif some := [row.path for row in searched if not getattr(row, column)]:
+            notes.append(
+                f"no {column} label of {first_few(some, 'image')}: where it is compared, they "
+                "count neither as right nor as wrong for their person"
+            )
+    some = [row.path for row in by_split["train"] if not row.clothes]
+    if some and len(without["clothes"]) == len(SPLITS):
+        notes[-1] += f"; {CAL_WITHOUT_CLOTHES}"
+    elif len(some) == len(by_split["train"]) > 0:
+        notes.append(f"no clothes labels in train: {CAL_WITHOUT_CLOTHES}")
+    elif some:
+        notes.append(
+            f"no clothes label of {first_few(some, 'training image')}: those of a person count as "
+            "one more label"
+        )
+    return notes
+
+
+def _look_alikes(rows: Sequence[_Row]) -> list[str]:
+    """Notes on labels that differ only in what is hard to see."""
+    notes = []
+    for column in ("identity", *OPTIONAL):
+        alike: dict[str, list[str]] = {}
+        for label in sorted({getattr(row, column) for row in rows} - {""}):
+            alike.setdefault(_appearance(label), []).append(f"'{printable(label)}'")
+        groups = [" and ".join(labels) for labels in alike.values() if len(labels) > 1]
+        if groups:
+            notes.append(f"{column}: taken as different: {'; '.join(groups[:5])}")
+    return notes
+
+
+def _appearance(label: str) -> str:
+    """A label as the eye takes it: without case, leading zeros and invisible characters."""
+    if not label.isascii():
+        label = unicodedata.normalize("NFKC", label)
+        label = "".join(c for c in label if unicodedata.category(c) != "Cf")
+    return " ".join(label.split()).casefold().lstrip("0")
 
 
 def _numbers(texts: Sequence[str]) -> dict[str, int]:
@@ -113,7 +188,7 @@ def _protocols(known: Sequence[str]) -> tuple[Protocol, ...]:
 def _find_table(root: Path) -> Path | None:
     """The table of the folder, None for split folders."""
     named = [root / name for name in TABLES if (root / name).is_file()]
-    tables = named or sorted(root.glob("*.csv"))
+    tables = named or sorted(path for path in root.glob("[!.]*") if path.suffix.lower() == ".csv")
     if len(tables) > 1 and not named:
         names = ", ".join(path.name for path in tables)
         raise UserError(
@@ -126,31 +201,34 @@ def _find_table(root: Path) -> Path | None:
     return tables[0] if tables else None
 
 
-def _read_folders(root: Path) -> tuple[list[_Row], list[str]]:
+def _read_folders(finder: ImageFinder) -> tuple[list[_Row], list[str]]:
+    paths = {split: finder.images(split, nested=True) for split in SPLITS}
     rows = [
-        _Row(0, path, path.split("/")[1], "", "", split)
+        _Row(0, path, _label(path.split("/")[1]), "", "", split)
         for split in SPLITS
-        for path in list_images(root, split, TREE, nested=True)
+        for path in paths[split]
     ]
     used = {row.path.rpartition("/")[0] for row in rows}
-    homes = [f"{split}/{name}" for split in SPLITS for name in subfolders(root / split)]
+    homes = [home for split in SPLITS if paths[split] for home in finder.scan(split)[1]]
     empty = [home for home in homes if home not in used]
     return rows, [f"folders without images: {', '.join(empty)}"] if empty else []
 
 
 def _read_table(table: Path, skip_broken: bool) -> tuple[list[_Row], list[str]]:
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
-            lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = re.sub(r"\Asep=.\r?\n", "", read_text(table))  # Excel's
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t", key=first.count)
+        reader = csv.reader(io.StringIO(text, ""), delimiter=delimiter, skipinitialspace=True)
+        header = [clean(name).lower() for name in next(reader, [])]
+        lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(
             f"cannot read {table}: {flat(str(error))}", "save it as CSV in UTF-8"
         ) from error
     if missing := [name for name in REQUIRED if name not in header]:
         raise UserError(
-            f"{table} has no column {', '.join(missing)}: its first line is {','.join(header)!r}",
+            f"{table} has no column {', '.join(missing)}: it begins with {first.strip()[:200]!r}",
             f"name the columns in the first line, separated by commas: {COLUMNS}",
         )
     if repeated := sorted({name for name in header if header.count(name) > 1}):
@@ -158,9 +236,10 @@ def _read_table(table: Path, skip_broken: bool) -> tuple[list[_Row], list[str]]:
     if not lines:
         raise UserError(f"{table} has no lines below its header", f"write lines of {COLUMNS}")
     rows = [_row(table, header, line, cells) for line, cells in lines]
-    _check_rows(table, rows)
-    paths = [row.path for row in rows]
-    absent = check_exist(table.parent, paths, table, skip_broken=skip_broken)
+    paths, absent = find_listed(
+        table.parent, [row.path for row in rows], table, skip_broken=skip_broken
+    )
+    rows = [row._replace(path=path) for row, path in zip(rows, paths, strict=True)]
     notes = [f"missing: {first_few(absent, 'file')}"] if absent else []
     if unused := [name for name in header if name not in REQUIRED + OPTIONAL]:
         notes.append(f"unused columns: {', '.join(unused)}")
@@ -173,10 +252,11 @@ def _row(table: Path, header: Sequence[str], line: int, cells: Sequence[str]) ->
             f"{table}, line {line}: {len(cells)} values, expected {len(header)}",
             'write one value per column; quote values with a comma: "a,b"',
         )
-    values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    values = {name: _label(cell) for name, cell in zip(header, cells, strict=True)}
     if empty := [name for name in REQUIRED if not values[name]]:
         raise UserError(
-            f"{table}, line {line}: no {empty[0]}", f"{','.join(REQUIRED)} are required"
+            f"{table}, line {line}: no {empty[0]}",
+            f"{','.join(REQUIRED)} are required; identity {JUNK} leaves an image out",
         )
     split = values["split"].lower()
     if split not in SPLITS:
@@ -185,20 +265,20 @@ def _row(table: Path, header: Sequence[str], line: int, cells: Sequence[str]) ->
             f"use one of {', '.join(SPLITS)}",
         )
     camera, clothes = values.get("camera", ""), values.get("clothes", "")
-    path = values["path"].removeprefix("./")
+    path = values["path"].replace("\\", "/")
+    if path.startswith("./") or "//" in path or "/./" in path:
+        path = str(PurePosixPath(path))
     return _Row(line, path, values["identity"], camera, clothes, split)
 
 
-def _check_rows(table: Path, rows: Sequence[_Row]) -> None:
-    for column in OPTIONAL:
-        empty = [row.line for row in rows if not getattr(row, column)]
-        if empty and len(empty) < len(rows):
-            raise UserError(
-                f"{table}, line {empty[0]}: no {column}, as in {len(empty)} of {len(rows)} lines",
-                f"write the {column} in every line or in none",
-            )
+def _label(text: str) -> str:
+    # An accent is one character or two, by the system that wrote it.
+    return unicodedata.normalize("NFC", clean(text))
+
+
+def _check_repeated(table: Path, rows: Sequence[_Row], *, by_split: bool) -> None:
+    """Refuse images listed twice; `by_split`, in the same split."""
     # Without cameras a query would find itself in the gallery.
-    by_split = any(row.camera for row in rows)
     first: dict[tuple[str, str], _Row] = {}
     for row in rows:
         other = first.setdefault((row.path, row.split if by_split else ""), row)
@@ -211,7 +291,7 @@ def _check_rows(table: Path, rows: Sequence[_Row]) -> None:
 
 def _check_clothes(source: Path, rows: Sequence[_Row]) -> None:
     first: dict[str, _Row] = {}
-    for row in rows:
+    for row in filter(lambda row: row.clothes, rows):
         other = first.setdefault(row.clothes, row)
         if other.identity != row.identity:
             raise UserError(

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder
-from ffreid.reid.data.readers.files import match_images
+from ffreid.reid.data.readers.files import ImageFinder
 from ffreid.reid.data.readers.relabel import RawRecord, make_source
 from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.datasets import DATASETS
@@ -16,16 +16,15 @@ TRAIN_NAME = re.compile(r"(\d+)_(?:[^.]*_)?([^_.]+)(?:\.|$)")
 TEST_NAME = re.compile(r"(\d+)(?:[_.]|$)")
 
 
-def read(root: Path) -> Source:
+def read(root: Path, *, skip_broken: bool = False) -> Source:
     """Read LaST.
 
     Each image has its own camera, so none is excluded from a ranking; in evaluation the clothes
     label is the identity.
     """
     folder = find_folder(root, FOLDER_NAMES, ("train", "val", "test"), TREE)
-    train_images = match_images(
-        folder, "train", TREE, TRAIN_NAME, "000000_068_03880_0.jpg", nested=True
-    )
+    finder = ImageFinder(folder, TREE, skip_broken=skip_broken)
+    train_images = finder.match("train", TRAIN_NAME, "000000_068_03880_0.jpg", nested=True)
     train = [
         RawRecord((path,), match[1], index, f"{match[1]}_{match[2]}")
         for index, (path, match) in enumerate(train_images)
@@ -33,9 +32,7 @@ def read(root: Path) -> Source:
     evaluated, splits = {}, {}
     for part in ("val", "test"):
         query, gallery = (
-            match_images(
-                folder, f"{part}/{name}", TREE, TEST_NAME, "005100_187_01251.jpg", nested=nested
-            )
+            finder.match(f"{part}/{name}", TEST_NAME, "005100_187_01251.jpg", nested=nested)
             for name, nested in (("query", False), ("gallery", True))
         )
         evaluated[part] = [
@@ -55,5 +52,5 @@ def read(root: Path) -> Source:
         evaluated,
         splits["test"],
         val=splits["val"],
-        notes=("LaST has no camera labels: no image is excluded from a ranking",),
+        notes=("LaST has no camera labels: no image is excluded from a ranking", *finder.notes()),
     )

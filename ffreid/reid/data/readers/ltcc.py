@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder, read_lines
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.files import match_images
+from ffreid.reid.data.readers.files import ImageFinder
 from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
@@ -17,20 +17,21 @@ NAME = re.compile(r"(\d+)_(\d+)_c(\d+)")
 LIST = "info/cloth-change_id_test.txt"
 
 
-def read(root: Path) -> Source:
+def read(root: Path, *, skip_broken: bool = False) -> Source:
     """Read LTCC."""
     folder = find_folder(root, FOLDER_NAMES, ("train", "query", "test"), TREE)
+    finder = ImageFinder(folder, TREE, skip_broken=skip_broken)
     train, query, gallery = (
         [
             RawRecord((path,), match[1], int(match[3]) - 1, f"{match[1]}_{match[2]}")
-            for path, match in match_images(folder, part, TREE, NAME, "094_1_c9_015833.png")
+            for path, match in finder.match(part, NAME, "094_1_c9_015833.png")
         ]
         for part in ("train", "query", "test")
     )
     protocols, notes = _protocols(folder)
     evaluated = {"query": query, "test": gallery}
     test = eval_split(query, gallery, protocols)
-    return make_source("ltcc", folder, train, evaluated, test, notes=notes)
+    return make_source("ltcc", folder, train, evaluated, test, notes=(*notes, *finder.notes()))
 
 
 def _protocols(folder: Path) -> tuple[tuple[Protocol, ...], tuple[str, ...]]:

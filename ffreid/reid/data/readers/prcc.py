@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from ffreid.engine.dataset_files import find_folder
-from ffreid.reid.data.readers.files import list_images, match_images, match_names
+from ffreid.reid.data.readers.files import ImageFinder, match_names
 from ffreid.reid.data.readers.relabel import RawRecord, make_source, relabel
 from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.datasets import DATASETS
@@ -25,11 +25,12 @@ PROTOCOLS = (between("SC", (1,), (0,)), between("CC", (2,), (0,)))
 TRIALS, SEED = 10, 3
 
 
-def read(root: Path) -> Source:
+def read(root: Path, *, skip_broken: bool = False) -> Source:
     """Read PRCC; as in the test split, the validation queries are B and C and the gallery is A."""
     folder = find_folder(root, FOLDER_NAMES, ("rgb",), TREE)
-    train, val = _mixed_cameras(folder, "rgb/train"), _mixed_cameras(folder, "rgb/val")
-    by_camera = [_one_camera(folder, camera) for camera in CAMERAS]
+    finder = ImageFinder(folder, TREE, skip_broken=skip_broken)
+    train, val = (_mixed_cameras(finder, f"rgb/{part}") for part in ("train", "val"))
+    by_camera = [_one_camera(finder, camera) for camera in CAMERAS]
     test = [record for records in by_camera for record in records]
     rank = {number: i for i, number in enumerate(sorted({int(r.identity) for r in test}))}
     a, b, c = (
@@ -54,21 +55,22 @@ def read(root: Path) -> Source:
         single_shot=_single_shot(a),
         notes=(
             "the validation images (queries B and C, gallery A) are of the training identities",
+            *finder.notes(),
         ),
     )
 
 
-def _mixed_cameras(folder: Path, part: str) -> list[RawRecord]:
+def _mixed_cameras(finder: ImageFinder, part: str) -> list[RawRecord]:
     """Records of ``<part>/<person>/<camera>_*.jpg``."""
-    images = match_images(folder, part, TREE, NAME, "A_cropped_rgb027.jpg", nested=True)
-    return _records(folder, part, [(path, match[1]) for path, match in images])
+    images = finder.match(part, NAME, "A_cropped_rgb027.jpg", nested=True)
+    return _records(finder.folder, part, [(path, match[1]) for path, match in images])
 
 
-def _one_camera(folder: Path, camera: str) -> list[RawRecord]:
+def _one_camera(finder: ImageFinder, camera: str) -> list[RawRecord]:
     """Records of ``test/<camera>/<person>/*.jpg``."""
     part = f"rgb/test/{camera}"
-    paths = list_images(folder, part, TREE, suffixes=(".jpg",), nested=True)
-    return _records(folder, part, [(path, camera) for path in paths])
+    paths = finder.images(part, nested=True)
+    return _records(finder.folder, part, [(path, camera) for path in paths])
 
 
 def _records(folder: Path, part: str, images: Sequence[tuple[str, str]]) -> list[RawRecord]:

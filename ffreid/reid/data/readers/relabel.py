@@ -1,18 +1,22 @@
 """From labels in names to numbers, which do not depend on the file system's order."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ffreid.errors import UserError
+from ffreid.reid.data.checks import untrainable, without_match
 from ffreid.reid.data.readers.files import first_few
 from ffreid.reid.data.records import EvalSplit, Record, Source
-from ffreid.reid.retrieval.protocols import Protocol
+from ffreid.reid.retrieval.protocols import UNKNOWN, Protocol
 
-NO_CLOTHES = (
-    "no clothes labels: SC and CC are not evaluated; CAL is a normalised softmax over identities"
-)
+NOT_EVALUATED = "SC and CC are not evaluated"
+CAL_WITHOUT_CLOTHES = "CAL is a normalised softmax over identities"
+NO_CLOTHES = f"no clothes labels: {NOT_EVALUATED}; {CAL_WITHOUT_CLOTHES}"
+
+JUNK = "-1"
+"""The identity of images that count neither as right nor as wrong, as in Market-1501."""
 
 Key = Callable[[str], Any]
 """By which names of identities or clothes are distinguished and sorted."""
@@ -36,37 +40,48 @@ def make_source(
     test: EvalSplit,
     *,
     hint: str = "",
+    can_share: bool = False,
     identity_key: Key = int,
     train_order: Key = int,
     clothes_key: Key = str,
     **options: Any,
 ) -> Source:
-    """Create a dataset; `evaluated` splits must not share identities with `train`.
+    """Create a dataset; `evaluated` splits share no identities with `train`, or `can_share` them.
 
     `identity_key` distinguishes identities in all splits; `train_order` and `clothes_key` sort
-    those of training, see `relabel`. `options` are further attributes of `Source`.
+    those of training, see `relabel`. `options` are further attributes of `Source`, whose notes
+    also tell what cannot be trained or evaluated.
     """
     trained = {identity_key(record.identity) for record in train}
+    shared: dict[Any, str] = {}
     for split, records in evaluated.items():
         names = {identity_key(record.identity): record.identity for record in records}
-        shared = [names[key] for key in sorted(names) if key in trained]
-        if shared:
+        found = {key: names[key] for key in sorted(names) if key in trained}
+        if found and not can_share:
             raise UserError(
-                f"in train and in {split}: {first_few(shared, 'identity')}",
+                f"in train and in {split}: {first_few(list(found.values()), 'identity')}",
                 hint or f"unpack {folder} again: its splits share no identities",
             )
+        shared |= found
     labelled, identities, clothes = relabel(
         train, identity_key=train_order, clothes_key=clothes_key
     )
-    return Source(
+    source = Source(
         name=name,
         folder=folder,
         train=labelled,
         identities=identities,
         clothes=clothes,
         test=test,
+        shared=tuple(shared.values()),
         **{"video": False} | options,
     )
+    problems = filter(None, (untrainable(source), without_match(test, source.columns)))
+    notes = [*source.notes, *map("; ".join, problems)]
+    if shared:
+        persons = first_few(source.shared, "identity")
+        notes.append(f"the scores are of persons seen in training: {persons}")
+    return replace(source, notes=tuple(notes))
 
 
 def relabel(
@@ -101,6 +116,7 @@ def eval_split(
     """Keep the identities' own numbers; number clothes from 0 over query and gallery."""
     keys = [(clothes_key(r.clothes), number(r.identity)) for r in (*query, *gallery)]
     label = {key: index for index, key in enumerate(sorted(set(keys)))}
+    label |= {key: UNKNOWN for key in keys if key[0] == clothes_key("")}
     records = tuple(
         Record(r.frames, number(r.identity), r.camera, label[key])
         for r, key in zip((*query, *gallery), keys, strict=True)
@@ -110,6 +126,8 @@ def eval_split(
     )
 
 
-def natural_key(text: str) -> tuple[int, int, str]:
+def natural_key(text: str) -> tuple[int, int, str, str]:
     """Sort numbers by value and before other text."""
-    return (0, int(text), text) if text.isdecimal() else (1, 0, text)
+    if text.isascii() and text.isdecimal():
+        return 0, len(digits := text.lstrip("0")), digits, text
+    return 1, 0, "", text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.files import match_images
+from ffreid.reid.data.readers.files import ImageFinder
 from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
@@ -27,28 +27,31 @@ PAIRS = {
 """Rows with two cameras, by the dataset's name; cameras from 0."""
 
 
-def read(root: Path) -> Source:
+def read(root: Path, *, skip_broken: bool = False) -> Source:
     """Read VC-Clothes with all four cameras, and the rows with two."""
     rows = (between(name, cameras, cameras) for name, cameras in PAIRS.values())
-    return _read(root, "vcclothes", range(4), (*STANDARD, *rows))
+    return _read(root, "vcclothes", range(4), (*STANDARD, *rows), skip_broken)
 
 
-def _read_pair(name: str, root: Path) -> Source:
+def _read_pair(name: str, root: Path, *, skip_broken: bool = False) -> Source:
     """Read VC-Clothes with test images of two cameras only."""
     row, cameras = PAIRS[name]
-    return _read(root, name, cameras, (replace(GENERAL, name=row),))
+    return _read(root, name, cameras, (replace(GENERAL, name=row),), skip_broken)
 
 
 read_same_clothes = partial(_read_pair, "vcclothes_sc")
 read_changed_clothes = partial(_read_pair, "vcclothes_cc")
 
 
-def _read(root: Path, name: str, cameras: Sequence[int], rows: Sequence[Protocol]) -> Source:
+def _read(
+    root: Path, name: str, cameras: Sequence[int], rows: Sequence[Protocol], skip_broken: bool
+) -> Source:
     folder = find_folder(root, FOLDER_NAMES, ("train", "query", "gallery"), TREE)
+    finder = ImageFinder(folder, TREE, skip_broken=skip_broken)
     train, query, gallery = (
         [
             RawRecord((path,), match[1], int(match[2]) - 1, match[1] + match[3])
-            for path, match in match_images(folder, part, TREE, NAME, "0300-01-02-12.jpg")
+            for path, match in finder.match(part, NAME, "0300-01-02-12.jpg")
         ]
         for part in ("train", "query", "gallery")
     )
@@ -61,4 +64,4 @@ def _read(root: Path, name: str, cameras: Sequence[int], rows: Sequence[Protocol
                 f"{folder / part} contains no image of the cameras {numbers}", f"expected {TREE}"
             )
     test = eval_split(selected[0], selected[1], rows)
-    return make_source(name, folder, train, evaluated, test)
+    return make_source(name, folder, train, evaluated, test, notes=finder.notes())
