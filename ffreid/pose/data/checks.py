@@ -127,14 +127,20 @@ def geometry_notes(
     if off:
         fit, group, class_id, count = max(off, key=lambda item: item[0].distance / item[0].limit)
         more = len({class_id for *_, class_id, _ in off}) - 1
-        units = not 0.8 < fit.measured / fit.placed < 1.25
+        ratios = np.array([fit.measured / fit.placed for fit, *_ in off if fit.placed])
+        ratio = float(np.median(ratios)) if len(ratios) else 0.0
+        if (ratios <= 0).any():
+            cause = "poses have z forward from the camera"
+        elif not 0.8 < ratio < 1.25 and (np.abs(ratios - ratio) < 0.2 * ratio).all():
+            cause = f"check the units: measured depth is {ratio:.3g} times that of the poses"
+        else:
+            cause = "check intrinsics, poses, labels, meshes, and that they are of the same frame"
         notes.append(
             f"the labelled points of {objects.name(class_id)} are {fit.distance:.3g} m from its "
             f"mesh at the true pose (median in {count} {group} frame{'s' * (count > 1)}, e.g. "
             f"{fit.frame}; up to {fit.limit:.2g} m is usual)"
-            + f", those of {more} more classes are also off" * (more > 0)
-            + f": they are measured at {fit.measured:.3g} m and posed at {fit.placed:.3g} m, check "
-            + ("the units of depth and poses" if units else "intrinsics, poses and mesh")
+            + f", those of {more} more are also off" * (more > 0)
+            + f"; measured at {fit.measured:.3g} m and posed at {fit.placed:.3g} m: {cause}"
         )
     if every and 2 * sum(f.transposed for f in every) < sum(f.distance for f in every):
         notes.append(

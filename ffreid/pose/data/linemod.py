@@ -135,9 +135,13 @@ class LinemodReader:
 
     @cached_property
     def cameras(self) -> dict[int, Any]:
-        """The parsed info.yml: frame number to its camera; nothing if it is not there."""
-        path = self.home / "info.yml"
-        return _read_numbered(path) if path.is_file() else {}
+        """The parsed info.yml: frame number to its camera; nothing if it is not used."""
+        try:
+            return _read_numbered(self.home / "info.yml")
+        except UserError:
+            if self.own_camera:
+                raise
+            return {}
 
     def _read_real(self, name: str) -> Frame:
         stem = self._stem(name, "DATA.FRAMES")

@@ -80,17 +80,16 @@ def read_linemod_mesh(folder: Path, number: int) -> npt.NDArray[np.float32]:
 
 def _check_box(path: Path, points: Floats, low: Floats, high: Floats, unit: str) -> None:
     """Refuse (P, 3) vertices that are not of the object whose keypoints are used."""
-    size, expected = float(np.ptp(points, axis=0).max()), float((high - low).max())
-    tolerance = BOX_TOLERANCE * np.linalg.norm(high - low)
-    if np.abs(np.ptp(points, axis=0) - (high - low)).max() > tolerance:
-        verb = "divide" if size > expected else "multiply"
-        unknown = not expected / 100 < size < expected * 100
+    sizes, expected = np.ptp(points, axis=0), high - low
+    tolerance = BOX_TOLERANCE * np.linalg.norm(expected)
+    if np.abs(sizes - expected).max() > tolerance:
+        here, there = (" x ".join(f"{x:.3g}" for x in box) for box in (sizes, expected))
+        hint = f"use the dataset's own mesh, in {unit}, with the axes of the keypoints"
+        if not 0.01 < sizes.max() / expected.max() < 100:
+            verb = "divide" if sizes.max() > expected.max() else "multiply"
+            hint = f"{verb} the vertices by 1000 if their unit is not {unit}"
         raise UserError(
-            f"{path}: the mesh is {size:.4g} long, about {expected:.4g} {unit} are expected: it "
-            "is not that of the keypoints",
-            f"{verb} the vertices by 1000 if their unit is not {unit}"
-            if unknown
-            else f"use the dataset's own mesh, in {unit}",
+            f"{path}: the mesh is {here}, that of the keypoints is {there} {unit} large", hint
         )
     centre, middle = (points.min(axis=0) + points.max(axis=0)) / 2, (low + high) / 2
     if (distance := np.linalg.norm(centre - middle)) > tolerance:

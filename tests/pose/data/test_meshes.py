@@ -101,7 +101,7 @@ def test_xyz_meshes_are_read_by_class_id_in_metres(tmp_path: Path) -> None:
     np.testing.assert_allclose(meshes[5], OBJECTS.corners[4], rtol=1e-6)
     for scale, verb in ((1000.0, "divide"), (0.001, "multiply")):
         write_xyz(tmp_path, scale)
-        with pytest.raises(UserError, match=r"points.xyz: the mesh is .* long") as raised:
+        with pytest.raises(UserError, match=r"points.xyz: the mesh is .* large") as raised:
             read_xyz_meshes(tmp_path, OBJECTS)
         assert raised.value.hint == f"{verb} the vertices by 1000 if their unit is not metres"
 
@@ -109,11 +109,16 @@ def test_xyz_meshes_are_read_by_class_id_in_metres(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "text", "hint"),
     [
-        (lambda v: v * 3, "275.3 long, about 91.77 millimetres", "dataset's own mesh, in milli"),
-        (lambda v: v / 10, "9.177 long, about 91.77 millimetres", "dataset's own mesh, in milli"),
-        (lambda v: v * 1.1, "100.9 long, about 91.77 millimetres", "dataset's own mesh"),
-        (lambda v: v * [1, 1, 0.8], "77.6 long, about 91.77 millimetres", "dataset's own mesh"),
-        (lambda v: v / 1000, "0.09177 long", "multiply the vertices by 1000"),
+        (
+            lambda v: v * 3,
+            "228 x 233 x 275, that of the keypoints is 75.9 x 77.6 x 91.8 milli",
+            "dataset's own mesh, in milli",
+        ),
+        (lambda v: v / 10, "7.59 x 7.76 x 9.18, that", "dataset's own mesh, in milli"),
+        (lambda v: v * 1.1, "83.5 x 85.4 x 101, that", "dataset's own mesh"),
+        (lambda v: v[:, [2, 1, 0]], "91.8 x 77.6 x 75.9, that", "with the axes of the keypoints"),
+        (lambda v: v * [1, 1, 0.8], "75.9 x 77.6 x 73.4, that", "dataset's own mesh"),
+        (lambda v: v / 1000, "0.0759 x 0.0776 x 0.0918, that", "multiply the vertices by 1000"),
         (
             lambda v: v + np.eye(3)[2] * 60,
             "middle of the mesh is 60 millimetres",
