@@ -150,7 +150,10 @@ def to_rgb(image: Image.Image, name: str, *, drop_alpha: bool = False) -> Image.
     image.load()
     turn = TURNS.get(_orientation(image))
     has_alpha = not drop_alpha and (image.mode in WITH_ALPHA or "transparency" in image.info)
-    if has_alpha and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+    # Pillow does not convert the transparent grey of 16 bits.
+    if has_alpha and (
+        image.mode[0] == "I" or image.convert("RGBA").getchannel("A").getextrema()[0] != 255
+    ):
         hint = "paste it on a background, e.g. magick FILE -background white -flatten NEW"
         raise UserError(f"{name} (mode {image.mode}) is transparent", hint)
     if image.mode[0] in "IF":

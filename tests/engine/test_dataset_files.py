@@ -136,6 +136,7 @@ REFUSED: dict[str, tuple[Image.Image | bytes, dict[str, Any], str]] = {
     "transparent.png": (with_alpha(254), {}, "mode RGBA.* is transparent"),
     "transparent.webp": (with_alpha(0), {"lossless": True}, "mode RGBA.* is transparent"),
     "transparent-colour.png": (RGB, {"transparency": RGB.getpixel((0, 0))}, "is transparent"),
+    "transparent-16-bits.png": (as_16_bits("u2"), {"transparency": 257}, "is transparent"),
     "animated.png": (RGB, FRAMES, "has several frames"),
     "animated.gif": (RGB, FRAMES, "has several frames"),
     "animated.webp": (RGB, FRAMES, "has several frames"),
