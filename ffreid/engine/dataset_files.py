@@ -93,7 +93,7 @@ def read_lines(path: Path, entry: str = "frame") -> list[str]:
         lines = [clean(line).replace("\\", "/") for line in read_text(path).splitlines()]
     except (OSError, ValueError) as error:
         raise UserError(
-            f"cannot read the list {path}: {_reason(error)}",
+            f"cannot read the list {path}: {reason_of(error)}",
             f"expected: a text file in UTF-8 with one {entry} per line; {path.parent}: "
             f"{describe_folder(path.parent)}",
         ) from error
@@ -281,11 +281,13 @@ def _open(path: Path, kind: str) -> Iterator[Image.Image]:
         raise UserError(f"cannot read {path}: its size is over {MAX_PIXELS:,}", SMALLER) from error
     except DAMAGED as error:
         raise UserError(
-            f"cannot read {path}: {_reason(error)}", "the file is damaged: copy or extract it again"
+            f"cannot read {path}: {reason_of(error)}",
+            "the file is damaged: copy or extract it again",
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Say in a line why a file cannot be read or written."""
     return getattr(error, "strerror", None) or flat(str(error)) or type(error).__name__
 
 

@@ -1,13 +1,15 @@
 """The object models of a dataset: names, keypoints, corners, radii, symmetry."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.engine.dataset_files import read_lines
-from ffreid.errors import UserError, flat
+from ffreid.engine.dataset_files import read_lines, reason_of
+from ffreid.errors import UserError
+from ffreid.files import regular
 from ffreid.pose.defaults import check_linemod_object
 from ffreid.pose.resources import resource
 
@@ -145,15 +147,18 @@ def folder_objects(dataset_name: str, folder: Path) -> ObjectModels:
 
 
 def _has_text(path: Path) -> bool:
-    return path.is_file() and bool(path.read_bytes().strip(b"\xef\xbb\xbf \t\r\n"))
+    # What is there but no file is an error of its reader.
+    return os.path.lexists(path) and not (
+        path.is_file() and not path.read_bytes().strip(b"\xef\xbb\xbf \t\r\n")
+    )
 
 
 def _read_numbers(path: Path, *shape: int) -> Floats:
     expected = f"write {' x '.join(map(str, shape))} numbers in metres"
     try:
-        values = np.loadtxt(path, np.float32, ndmin=1, encoding="utf-8-sig")
+        values = np.loadtxt(regular(path), np.float32, ndmin=1, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {flat(str(error))}", expected) from error
+        raise UserError(f"cannot read {path}: {reason_of(error)}", expected) from error
     if values.shape != shape:
         there = " x ".join(map(str, values.shape))
         raise UserError(f"{path}: {there} numbers", expected)

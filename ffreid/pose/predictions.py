@@ -6,7 +6,7 @@ file lists them (``0048/000001`` per line); an all-zero line means that the obje
 """
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ffreid.engine.dataset_files import read_lines
 from ffreid.errors import UserError, flat
+from ffreid.files import check_file
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.data.sample import make_ground_truth
@@ -29,6 +30,7 @@ Predictions = Mapping[str, Sequence[tuple[int, Pose]]]
 """Class ids and (3, 4) poses in metres of each frame ``0048/000001``, at most one per class."""
 
 _FARTHEST = 50.0
+_LONGEST_LINE = 10_000
 _LINE_HINT = "write 'qw qx qy qz tx ty tz', translations in metres"
 _COLUMNS = ("scene_id", "im_id", "obj_id", "score", "R", "t")
 _CSV_HINT = "BOP results have the columns scene_id,im_id,obj_id,score,R,t,time"
@@ -104,8 +106,7 @@ def frame_key(name: str) -> str:
 
 def read_frames(path: Path) -> list[str]:
     """Read a list of frames, ``<scene>/<frame>`` per line (folders before that are dropped)."""
-    if not path.is_file():
-        raise UserError(f"no file {path}", "--frames takes a list with lines like 0048/000001")
+    check_file(path, "file", "--frames takes a list with lines like 0048/000001")
     frames: dict[str, None] = {}
     for line in read_lines(path):
         key = frame_key(line)
@@ -141,6 +142,7 @@ def read_text_poses(folder: Path, frames: Sequence[str], objects: ObjectModels) 
             known = get_close_matches(name, objects.names, n=1) or objects.names
             raise UserError(f"{file}: unknown object {name!r}", f"known: {', '.join(known)}")
         class_id = objects.names.index(name) + 1
+        check_file(file, "file", "remove it from the folder")
         lines = file.read_text("utf-8-sig", "replace").splitlines()
         rows = [
             _parse_pose(line, f"{file}, line {number}")
@@ -191,7 +193,7 @@ def read_bop_csv(path: Path, objects: ObjectModels) -> Predictions:
     """
     best: dict[tuple[str, int], tuple[float, Pose]] = {}
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
+        reader = csv.DictReader(_lines(path, file), skipinitialspace=True)
         if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
             raise UserError(f"{path}: no column {', '.join(missing)}", _CSV_HINT)
         for row in reader:
@@ -216,6 +218,14 @@ def read_bop_csv(path: Path, objects: ObjectModels) -> Predictions:
             pose[:, 3] += pose[:, :3] @ (np.array(offset) / 1000)
         poses.setdefault(frame, []).append((class_id, pose))
     return poses
+
+
+def _lines(path: Path, file: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a table, but of any number of columns none: DictReader fills them all."""
+    for number, line in enumerate(file, start=1):
+        if len(line) > _LONGEST_LINE:
+            raise UserError(f"{path}, row {number}: {len(line):,} characters", _CSV_HINT)
+        yield line
 
 
 def _parse_row(

@@ -181,3 +181,9 @@ def test_posecnns_published_poses_score_as_in_an_independent_evaluation() -> Non
     assert rows.keys() == expected["per_class"].keys()
     for name, row in expected["per_class"].items():
         assert rows[name] == pytest.approx(row, abs=0.01)
+
+
+def test_bop_results_with_any_number_of_columns_are_refused(tmp_path: Path) -> None:
+    columns = "".join(f",c{number}" for number in range(10**5))
+    with pytest.raises(UserError, match=r"results.csv, row 1: .* characters"):
+        read_csv(tmp_path, f"scene_id,im_id,obj_id,score,R,t{columns}", *["48,1"] * 10**5)

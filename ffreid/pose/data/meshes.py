@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ffreid.engine.dataset_files import reason_of
 from ffreid.errors import UserError, flat
 from ffreid.files import regular
 from ffreid.pose.defaults import LAYOUTS
@@ -55,11 +56,11 @@ def read_xyz_meshes(folder: Path, objects: ObjectModels) -> Meshes:
     for class_id in objects.class_ids:
         path = xyz_path(folder, objects, class_id)
         try:
-            points = np.loadtxt(path, np.float32, ndmin=2, encoding="utf-8-sig")
+            points = np.loadtxt(regular(path), np.float32, ndmin=2, encoding="utf-8-sig")
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: {flat(str(error))}", XYZ_HINT) from error
+            raise UserError(f"{path}: {reason_of(error)}", XYZ_HINT) from error
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             raise UserError(f"{path}: lines must be three finite numbers", XYZ_HINT)
         corners = objects.corners[class_id - 1]

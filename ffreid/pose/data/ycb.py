@@ -5,6 +5,7 @@ A frame is ``data/SSSS/FFFFFF-{color.png,depth.png,label.png,meta.mat}`` (photog
 metres, ``factor_depth`` (units per metre) and, in the original release, ``intrinsic_matrix``.
 """
 
+import os
 import zlib
 from collections.abc import Sequence
 from functools import cached_property
@@ -182,11 +183,11 @@ class YcbReader:
     def _frame_list(self, split: Literal["train", "test"], path: Path | None) -> list[str]:
         config = f"dataset_config/{split}_data_list.txt"
         candidates = (self.folder / config, self.folder.parent / config)
-        path = path or next((file for file in candidates if file.is_file()), None)
+        path = path or next(filter(os.path.lexists, candidates), None)
         if path is not None:
             return _read_names(path, self.folder)
         path = self.folder / "image_sets" / ("train.txt" if split == "train" else "keyframe.txt")
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise UserError(
                 f"no list of {split} frames: neither {self.folder / config} nor {path}; "
                 f"{describe_folder(self.folder)}",

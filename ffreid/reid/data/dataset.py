@@ -43,7 +43,7 @@ def read_frames(
         try:
             images[path] = open_image(folder / path)
         except UserError as error:
-            hint = "copy or unpack the dataset again, or set DATA.SKIP_BROKEN True to skip the file"
+            hint = f"{error.hint}; or set DATA.SKIP_BROKEN True to skip the file"
             raise UnreadableError(error.message, hint, path) from error
     return [images[path] for path in frames]
 

@@ -1,5 +1,6 @@
 """The reader of the user's dataset: a table, or folders by split and identity."""
 
+import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +40,26 @@ def test_columns_can_have_any_order_and_unused_ones_are_noted(tmp_path: Path) ->
     source = from_table(tmp_path, lines, "Day,split, clothes,camera,identity,path")
     assert source.train == from_table(tmp_path / "other", LINES).train
     assert source.notes == ("unused columns: day",)
+
+
+def test_a_table_of_a_million_columns_takes_seconds(tmp_path: Path) -> None:
+    columns = ",".join(f"c{number}" for number in range(10**6))
+    started = time.monotonic()
+    for header, problem in (
+        (f"{HEADER},{columns}", "line 2: 5 values, expected 1000005"),
+        (f"{HEADER},{columns},c7", "has two columns 'c7'"),
+        (columns, "has no column path, identity, split"),
+    ):
+        (tmp_path / "records.csv").write_text(f"{header}\n{LINES[0]}\n")
+        with pytest.raises(UserError, match=problem) as caught:
+            read(tmp_path)
+        assert len(caught.value.message) < 1000
+    assert time.monotonic() - started < 20
+
+
+def test_identities_may_be_numbers_of_any_length(tmp_path: Path) -> None:
+    lines = [line.replace("anna", "9" * 5000) for line in LINES]
+    assert from_table(tmp_path, lines).identities == ("9" * 5000, "ben")
 
 
 @pytest.mark.parametrize("has_column", [True, False])

@@ -293,3 +293,16 @@ def test_lists_may_come_from_other_systems(
     assert READERS[name](tmp_path) == expected
     file.write_text(text, "utf-16")
     assert READERS[name](tmp_path) == expected
+
+
+def test_labels_that_fit_in_no_tensor_are_refused(tmp_path: Path) -> None:
+    folder = dataset_trees.build("ltcc", tmp_path) / "LTCC_ReID/query"
+    shutil.copy(next(folder.iterdir()), folder / f"{'9' * 25}_1_c1_000001.png")
+    assert f"cannot parse 1 name: {'9' * 25}_1" in error_of("ltcc", tmp_path).message
+
+
+def test_frames_far_apart_are_counted_without_being_listed(tmp_path: Path) -> None:
+    folder = dataset_trees.build("ccvid", tmp_path) / "CCVID/session1/001_04"
+    shutil.copy(next(folder.iterdir()), folder / f"{10**30}.jpg")
+    message = error_of("ccvid", tmp_path).message
+    assert f"lacks {10**30 - dataset_trees.FRAMES - 1} frames: 6, 7, 8, 9, 10, …" in message

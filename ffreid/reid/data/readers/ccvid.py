@@ -6,11 +6,12 @@ takes their place, and session 3's walks differ from those of sessions 1 and 2, 
 
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder
 from ffreid.errors import UserError
-from ffreid.reid.data.readers.files import ImageFinder, first_few, match_names, read_list
+from ffreid.reid.data.readers.files import NAMED, ImageFinder, first_few, match_names, read_list
 from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
@@ -80,11 +81,13 @@ def tracklet_frames(
     stems = [path.rpartition("/")[2].partition(".")[0] for path in files]
     if all(stem.isdecimal() for stem in stems):
         files = [path for _, path in sorted(zip(map(int, stems), files, strict=True))]
-        numbers = set(map(int, stems))
-        missing = sorted(set(range(min(numbers), max(numbers))) - numbers)
+        numbers = sorted(set(map(int, stems)))
+        missing = [n for one, after in pairwise(numbers) for n in range(one + 1, after)[:NAMED]]
         if missing and not finder.skip_broken:
+            count = numbers[-1] - numbers[0] + 1 - len(numbers)
+            listed = ", ".join(map(str, missing[:NAMED])) + ", …" * (count > NAMED)
             raise UserError(
-                f"the tracklet {home} lacks {first_few([str(n) for n in missing], 'frame')}",
+                f"the tracklet {home} lacks {count} frame{'s' * (count > 1)}: {listed}",
                 "copy its frames again, or set DATA.SKIP_BROKEN True to accept it",
             )
         if missing:

@@ -12,6 +12,8 @@ from ffreid.errors import UserError
 NAMED = 5
 """Names listed in an error; the rest is counted."""
 
+_HUGE = re.compile(r"\d{19}")
+"""Digits of a label that fits in no tensor."""
 IMAGE_SUFFIXES = (
     ".jpg",
     ".jpeg",
@@ -124,7 +126,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def read_list(path: Path, tree: str, entry: str) -> list[str]:
     """Read a split's list file."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise UserError(
             f"no list {path}: {path.parent}: {describe_folder(path.parent)}", f"expected {tree}"
         )
@@ -137,7 +139,11 @@ def match_names(
     """Match the start of all lines or names; of a path, the part after the last ``/``."""
     names = [text.rpartition("/")[2] for text in texts]
     matches = [pattern.match(name) for name in names]
-    if wrong := [name for name, match in zip(names, matches, strict=True) if match is None]:
+    if wrong := [
+        name
+        for name, match in zip(names, matches, strict=True)
+        if match is None or (_HUGE.search(name) and any(map(_HUGE.search, match.groups(""))))
+    ]:
         raise UserError(
             f"{source}: cannot parse {first_few(wrong, 'name')}",
             f"expected names such as {example}; your own images may have any name with "

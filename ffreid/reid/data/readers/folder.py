@@ -8,13 +8,14 @@ import csv
 import io
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ffreid.engine.dataset_files import clean, describe_folder, read_text
-from ffreid.errors import UserError, flat, printable
+from ffreid.engine.dataset_files import clean, describe_folder, read_text, reason_of
+from ffreid.errors import UserError, printable
 from ffreid.reid.data.readers.files import ImageFinder, find_listed, first_few
 from ffreid.reid.data.readers.relabel import (
     CAL_WITHOUT_CLOTHES,
@@ -224,14 +225,14 @@ def _read_table(table: Path, skip_broken: bool) -> tuple[list[_Row], list[str]]:
         lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(
-            f"cannot read {table}: {flat(str(error))}", "save it as CSV in UTF-8"
+            f"cannot read {table}: {reason_of(error)}", "save it as CSV in UTF-8"
         ) from error
     if missing := [name for name in REQUIRED if name not in header]:
         raise UserError(
             f"{table} has no column {', '.join(missing)}: it begins with {first.strip()[:200]!r}",
             f"name the columns in the first line, separated by commas: {COLUMNS}",
         )
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(header).items() if count > 1):
         raise UserError(f"{table} has two columns {repeated[0]!r}", f"expected {COLUMNS}")
     if not lines:
         raise UserError(f"{table} has no lines below its header", f"write lines of {COLUMNS}")

@@ -1,5 +1,6 @@
 """LTCC (Qian et al., ACCV 2020): ``<person>_<clothes>_c<camera>_<image>.png`` in three folders."""
 
+import os
 import re
 from pathlib import Path
 
@@ -36,10 +37,10 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
 
 def _protocols(folder: Path) -> tuple[tuple[Protocol, ...], tuple[str, ...]]:
     path = folder / LIST
-    if not path.is_file():
+    if not os.path.lexists(path):
         return STANDARD, (f"no {LIST}: the protocol 'CC, listed identities' is not evaluated",)
     listed = [token for line in read_lines(path, "identity") for token in line.split()]
-    wrong = [token for token in listed if not token.isdecimal()]
+    wrong = [token for token in listed if not token.isdecimal() or len(token) > 18]
     if wrong:
         raise UserError(f"{path}: {wrong[0]!r} is not an identity", "write one number per line: 3")
     row = on_identities(CLOTHES_CHANGING, "CC, listed identities", map(int, listed))
