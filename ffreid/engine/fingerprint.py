@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ffreid.errors import UserError, flat
+from ffreid.files import regular
 
 _CHUNK = 500  # files are examined in parallel, as network file systems answer slowly
 
@@ -53,7 +54,7 @@ def _size(path: Path) -> int:
 
 def _hash_file(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()
     except OSError:
         return ""
