@@ -60,8 +60,8 @@ def build_task(
             momentum=loss.MOMENTUM,
             update=loss.MEMORY_UPDATE,
         )
-    parts = {"net": net, "clothes": clothes, "memory": memory}
-    load_initial_weights(parts, "random" if resumed else cfg.MODEL.BACKBONE)
+    heads = {"clothes": clothes, "memory": memory}
+    load_initial_weights(net, heads, "random" if resumed else cfg.MODEL.BACKBONE)
     groups = max(1, cfg.TRAIN.BN_GROUPS // group.size())
     if cfg.TRAIN.BATCH_NORM == "groups" and groups > 1:
         batchnorm.group(net, groups)

@@ -6,38 +6,49 @@ from pathlib import Path
 from torch import nn
 
 from ffreid.engine.checkpoints import io
-from ffreid.engine.checkpoints.contents import identify
+from ffreid.engine.checkpoints.contents import State, identify
 from ffreid.engine.checkpoints.pretrained import load_except_heads, log_initial
 from ffreid.reid import convert
-from ffreid.reid.model.backbone import load_backbone
+from ffreid.reid.model.backbone import load_imagenet
 
 
-def load_initial_weights(parts: Mapping[str, nn.Module | None], source: str) -> None:
-    """Load MODEL.BACKBONE into the parts of a task: its network, and its heads if their sizes fit.
+def load_backbone(net: nn.Module, source: str) -> Mapping[str, State]:
+    """Load MODEL.BACKBONE into a network; return the parts of another run's checkpoint, else {}.
 
-    Args:
-        parts: ``net``, a `NetworkWithClassifier`, and ``clothes`` or ``memory``, if not None.
-        source: ``imagenet``, ``random``, torchvision's file, or any re-identification checkpoint.
+    `source` is ``imagenet``, ``random``, torchvision's file, or any re-identification checkpoint.
 
     Raises:
         UserError: the file does not fit the network.
     """
     path = Path(source)
     raw = io.load(path) if path.is_file() else {}
-    if raw and convert.identify_network(identify(raw)) is None:
-        raw = {}
-    if not raw:
-        net = parts["net"]
-        assert net is not None
-        load_backbone(net.get_submodule("model"), source)
+    if not raw or convert.identify_network(identify(raw)) is None:
+        load_imagenet(net, source)
+        return {}
+    parts: dict[str, State] = convert.convert_any(raw, path)[0]["parts"]
+    io.load_weights(net, _below(parts["net"], "model."), source)
+    return parts
+
+
+def _below(state: State, prefix: str) -> State:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def load_initial_weights(
+    net: nn.Module, heads: Mapping[str, nn.Module | None], source: str
+) -> None:
+    """Load MODEL.BACKBONE into a `NetworkWithClassifier`, and into the heads whose sizes fit.
+
+    `heads` are the classifiers or memories of clothes by their entry in checkpoints.
+    """
+    parts = load_backbone(net.get_submodule("model"), source)
+    if not parts:
         return
-    state, _ = convert.convert_any(raw, path)
-    loaded, new = 0, list[str]()
-    for name, module in parts.items():
-        if module is None:
-            continue
-        heads = ("classifier.",) if name == "net" else ("",)
-        weights = state["parts"].get(name, {})
-        count, kept = load_except_heads(module, weights, f"{source}, entry {name!r},", heads)
-        loaded, new = loaded + count, [*new, *(f"{name}.{line}" for line in kept)]
+    weights = {"classifier": _below(parts["net"], "classifier."), **parts}
+    loaded, new = len(parts["net"]) - len(weights["classifier"]), list[str]()
+    for name, module in {"classifier": net.get_submodule("classifier"), **heads}.items():
+        if module is not None:
+            state = weights.get(name, {})
+            count, kept = load_except_heads(module, state, f"{source}, {name},", ("",))
+            loaded, new = loaded + count, [*new, *(f"{name}.{line}" for line in kept)]
     log_initial(source, loaded, new)

@@ -11,7 +11,7 @@ STEMS = {"base.0": "conv1", "base.1": "bn1", "conv1": "conv1", "bn1": "bn1"}
 WRAPPERS = (".conv3d.", ".spatial_conv3d.")
 
 
-def load_backbone(net: nn.Module, source: str) -> None:
+def load_imagenet(net: nn.Module, source: str) -> None:
     """Load ResNet-50's ImageNet weights (version 1) into a re-identification network.
 
     A 2D kernel becomes the middle slice of a 3D one, whose other slices become zero (I3D). Weights

@@ -10,7 +10,7 @@ from torchvision.models import ResNet50_Weights, resnet50
 from ffreid.errors import UserError
 from ffreid.reid.defaults import VIDEO_NETWORKS
 from ffreid.reid.model import NETWORKS
-from ffreid.reid.model.backbone import load_backbone
+from ffreid.reid.model.backbone import load_imagenet
 from ffreid.reid.model.image import ImageResNet50
 
 
@@ -37,7 +37,7 @@ def file(reference: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_image_features_equal_those_of_torchvision(reference: nn.Module, file: Path) -> None:
     net = ImageResNet50(pooling="avg", last_stride=2).eval()
-    load_backbone(net, str(file))
+    load_imagenet(net, str(file))
     images = torch.randn(2, 3, 64, 48)
     with torch.inference_mode():
         features = net.globalpooling(net.base(images))
@@ -48,8 +48,8 @@ def test_image_features_equal_those_of_torchvision(reference: nn.Module, file: P
 def test_a_clip_of_equal_frames_has_the_features_of_the_image(name: str, file: Path) -> None:
     image_net = NETWORKS["resnet50"](pooling="max").eval()
     clip_net = NETWORKS[name]().eval()
-    load_backbone(image_net, str(file))
-    load_backbone(clip_net, str(file))
+    load_imagenet(image_net, str(file))
+    load_imagenet(clip_net, str(file))
     clip_net.bn.load_state_dict(image_net.bn.state_dict())
     image = torch.randn(1, 3, 48, 32)
     with torch.inference_mode():
@@ -65,7 +65,7 @@ def test_outer_slices_of_inflated_kernels_are_zero(file: Path) -> None:
     net = NETWORKS["i3dres50"]()
     weight: Tensor = net.get_parameter("layer2.0.conv2.conv3d.weight")
     nn.init.ones_(weight)
-    load_backbone(net, str(file))
+    load_imagenet(net, str(file))
     assert not weight[:, :, [0, 2]].any() and weight[:, :, 1].any()
 
 
@@ -73,7 +73,7 @@ def test_files_without_step_counters_are_loaded(reference: nn.Module, tmp_path: 
     state = {k: v for k, v in reference.state_dict().items() if "num_batches_tracked" not in k}
     torch.save(state, tmp_path / "old.pth")
     net = NETWORKS["resnet50"]()
-    load_backbone(net, str(tmp_path / "old.pth"))
+    load_imagenet(net, str(tmp_path / "old.pth"))
     torch.testing.assert_close(net.state_dict()["base.0.weight"], state["conv1.weight"])
 
 
@@ -91,7 +91,7 @@ def test_weights_of_another_network_are_an_error(
         state[key] = torch.zeros(256, 256, 1, 1) if change == "misshapen" else "weights"
     torch.save(state, tmp_path / "other.pth")
     with pytest.raises(UserError, match=f"MODEL.BACKBONE .*other.pth is not a ResNet-50.*{key}"):
-        load_backbone(NETWORKS["resnet50"](), str(tmp_path / "other.pth"))
+        load_imagenet(NETWORKS["resnet50"](), str(tmp_path / "other.pth"))
 
 
 def test_a_failed_download_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,5 +100,5 @@ def test_a_failed_download_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ResNet50_Weights, "get_state_dict", unreachable)
     with pytest.raises(UserError, match="could not be downloaded: no route") as caught:
-        load_backbone(NETWORKS["resnet50"](), "imagenet")
+        load_imagenet(NETWORKS["resnet50"](), "imagenet")
     assert "MODEL.BACKBONE" in caught.value.hint
