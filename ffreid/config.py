@@ -147,12 +147,24 @@ def lookup(cfg: CfgNode, key: str) -> Any:
     return cfg
 
 
+def dumped_settings(dumped: str) -> dict[str, Any]:
+    """Settings of a dumped configuration by dotted key.
+
+    Raises:
+        ValueError: the text is no dumped configuration.
+    """
+    tree = parse_yaml(dumped)
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"a {type(tree).__name__} instead of keys")
+    return dict(leaves(tree))
+
+
 def differing(cfg: CfgNode, dumped: str) -> list[tuple[str, Any, Any]]:
     """Keys whose value differs from a configuration dumped earlier: (key, then, now).
 
     Keys that only one of the two has are ignored.
     """
-    earlier, now = dict(leaves(parse_yaml(dumped))), dict(leaves(cfg))
+    earlier, now = dumped_settings(dumped), dict(leaves(cfg))
     for old, (new, convert) in RENAMED.items():
         if old in earlier and old not in now and new in now:
             earlier[new] = convert(earlier[old], earlier.get(new, now[new]))

@@ -6,6 +6,7 @@ single process; several processes are not tested there, and Windows refuses them
 
 import signal
 import tempfile
+from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from yacs.config import CfgNode
 
 from ffreid import atomic, convert, report, tasks
 from ffreid.engine import precision, signals, synthetic
+from ffreid.engine.checkpoints.io import DoesNotFit
 from ffreid.engine.checkpoints.manager import latest_valid
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
@@ -24,6 +26,8 @@ from ffreid.engine.tracking.run_folder import check_no_run, create_folder
 from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 
+Resume = Path | Literal["auto"] | None
+
 
 def run_folder(cfg: CfgNode) -> Path:
     """``<output>/<dataset>/<tag>``."""
@@ -33,7 +37,7 @@ def run_folder(cfg: CfgNode) -> Path:
 def train(
     cfg: CfgNode,
     *,
-    resume: Path | Literal["auto"] | None = None,
+    resume: Resume = None,
     stop_at: int | None = None,
     profiled_steps: int = 0,
     data_changed: bool = False,
@@ -63,29 +67,20 @@ def train(
         if world.is_main and (state is None or Path(origin).parent.resolve() != folder.resolve()):
             is_restart = state is None and (resume == "auto" or group.restarted())
             check_no_run(folder, is_restart=is_restart)
-        trainer = Trainer(
-            cfg,
-            world,
-            tasks.modules(cfg.TASK),
-            folder,
-            state=state,
-            origin=origin,
-            data_changed=data_changed,
-        )
+        trainer = _build_trainer(cfg, world, resume, origin, state, data_changed=data_changed)
         del state
         trainer.fit(stop_at, profiled_steps=profiled_steps)
         group.barrier()  # rank 0 may still be saving
         return folder
 
 
-def dry_run(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> dict[str, Any]:
+def dry_run(cfg: CfgNode, *, resume: Resume = None) -> dict[str, Any]:
     """Build everything, run one training step and one evaluation batch, and print their cost.
 
     Writes nothing except toy data, in a temporary folder.
     """
     if cfg.TRAIN.TENSORBOARD:
         tensorboard.check_available()
-    folder = run_folder(cfg)
     with (
         tempfile.TemporaryDirectory(prefix="ffreid-dry-run-") as temporary,
         group.process_group() as world,
@@ -99,21 +94,52 @@ def dry_run(cfg: CfgNode, *, resume: Path | Literal["auto"] | None = None) -> di
             cfg.defrost()
             cfg.DATA.ROOT = temporary
             cfg.freeze()
-        trainer = Trainer(cfg, world, tasks.modules(cfg.TASK), folder, state=state, origin=origin)
+        trainer = _build_trainer(cfg, world, resume, origin, state)
         costs = trainer.dry_run()
         if world.is_main:
             show_dry_run(costs)
         return costs
 
 
+def _build_trainer(
+    cfg: CfgNode,
+    world: World,
+    resume: Resume,
+    origin: str,
+    state: dict[str, Any] | None,
+    *,
+    data_changed: bool = False,
+) -> Trainer:
+    """Build the trainer; of the run's own checkpoints, skip those that do not fit its network."""
+    folder, skip = run_folder(cfg), list[Path]()
+    while True:
+        try:
+            return Trainer(
+                cfg,
+                world,
+                tasks.modules(cfg.TASK),
+                folder,
+                state=state,
+                origin=origin,
+                data_changed=data_changed,
+            )
+        except DoesNotFit as error:
+            if state is None or str(resume) == origin:
+                raise
+            if world.is_main:
+                report.log(f"note: skipped: {error.message}")
+            skip.append(Path(origin))
+            origin, state = _load_resumed(cfg, resume, world, skip)
+
+
 def _load_resumed(
-    cfg: CfgNode, resume: Path | Literal["auto"] | None, world: World
+    cfg: CfgNode, resume: Resume, world: World, skip: Collection[Path] = ()
 ) -> tuple[str, dict[str, Any] | None]:
     """Load the checkpoint to resume from: its path and state, or "" and None."""
     folder = run_folder(cfg)
     log = report.log if world.is_main else lambda text: None
     if resume == "auto" or group.restarted():
-        if latest := latest_valid(folder, log):
+        if latest := latest_valid(folder, log, skip=skip):
             path, state = latest
             log(f"resuming from {path}, step {state['step']}")
             return str(path), state

@@ -17,6 +17,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from ffreid.engine import batchnorm
+from ffreid.engine.checkpoints.io import DoesNotFit, load_weights
+from ffreid.engine.checkpoints.schema import find_difference, find_optimiser_difference
 from ffreid.engine.distributed import group
 from ffreid.engine.ema import Averages
 from ffreid.engine.task import Batch, Losses, Progress, Task, stateful_modules, unwrap
@@ -252,17 +254,38 @@ class TrainStep:
         }
         return state if self.averages is None else state | {"averages": self.averages.state_dict()}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Load what `state` returned; optimisers, scaler and averages may be missing in it."""
+    def load_state(self, state: Mapping[str, Any], origin: str) -> None:
+        """Load what `state` returned.
+
+        Converted checkpoints may lack optimisers and averages, and a loss scaler may be new.
+
+        Raises:
+            DoesNotFit: the state in the file `origin` is of another network or optimiser.
+        """
+        problem, given, averages = "", state["optimisers"], state.get("averages")
+        is_own = "converted" not in state
         for name, module in stateful_modules(self.task).items():
-            module.load_state_dict(state["parts"][name])
+            load_weights(module, state["parts"].get(name, {}), f"{origin}, entry {name!r},")
         for name, optimiser in self.optimisers.items():
-            if name in state["optimisers"]:
-                optimiser.load_state_dict(state["optimisers"][name])
+            if name in given or is_own:
+                problem = problem or find_optimiser_difference(
+                    f"optimisers.{name}", given.get(name), optimiser, is_own=is_own
+                )
+        if self.averages is not None and (averages or is_own):
+            example = self.averages.state_dict()
+            problem = problem or find_difference("averages", averages, example)
+        if state.get("scaler") and self.scaler.is_enabled():
+            example = self.scaler.state_dict()
+            problem = problem or find_difference("scaler", state["scaler"], example)
+        if problem:
+            hint = "use another checkpoint of the run: this one was changed or damaged"
+            raise DoesNotFit(f"cannot resume from {origin}: {problem}", hint)
+        for name in given.keys() & self.optimisers.keys():
+            self.optimisers[name].load_state_dict(given[name])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         if self.averages is not None:
-            self.averages.load_state_dict(state.get("averages") or self.averages.current())
+            self.averages.load_state_dict(averages or self.averages.current())
 
     def prepare_evaluation(self) -> None:
         """Put the task in evaluation mode, with the first process's statistics everywhere."""

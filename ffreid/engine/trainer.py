@@ -14,12 +14,11 @@ from ffreid import atomic, report
 from ffreid.config import differing
 from ffreid.engine import dry_run, fingerprint, modules, precision, profiler, signals
 from ffreid.engine.checkpoints import repair
-from ffreid.engine.checkpoints.io import load_weights
 from ffreid.engine.checkpoints.manager import CheckpointManager, best_values, check_resumable
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.loading import OverfitDataset, StepKeys, group_by_step, stream
-from ffreid.engine.task import Best, Progress, TaskModules, check_selection, stateful_modules
+from ffreid.engine.task import Best, Progress, TaskModules, check_selection
 from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.logger import RunLogger
 from ffreid.engine.train_step import AverageMeter, StepResult, TrainStep, timed
@@ -117,17 +116,11 @@ class Trainer:
         fingerprint.check(then, origin, items, now)
 
     def _restore(self, state: Mapping[str, Any], origin: Path) -> None:
-        if "converted" in state:
-            for name, module in stateful_modules(self.train_step.task).items():
-                load_weights(module, state["parts"].get(name, {}), f"{origin}, entry {name!r},")
-            if (
-                self.world.is_main
-                and self.train_step.optimisers.keys() - state["optimisers"].keys()
-            ):
-                report.log(
-                    f"note: {origin} contains no optimiser state: the optimisers start from scratch"
-                )
-        self.train_step.load_state(state)
+        self.train_step.load_state(state, str(origin))
+        if self.world.is_main and self.train_step.optimisers.keys() - state["optimisers"].keys():
+            report.log(
+                f"note: {origin} contains no optimiser state: the optimisers start from scratch"
+            )
         self.saved = (origin, state["step"])
         self.start, self.measured = state["step"], state.get("measured", {})
         self.skipped = state.get("skipped", 0)

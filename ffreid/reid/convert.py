@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from ffreid.engine.checkpoints import contents as checkpoints
 from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo, State
 from ffreid.engine.checkpoints.repair import repair_state
+from ffreid.engine.checkpoints.schema import find_problem
 from ffreid.errors import UserError
 from ffreid.reid.defaults import IMAGE_NETWORKS
 from ffreid.reid.model import build_network
@@ -175,4 +176,6 @@ def convert_any(raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str
     except UserError:
         if checkpoints.is_ffreid(raw) or not isinstance(raw.get(PARTS[0]), Mapping):
             raise
-        return dict(raw), ""  # of another network: loading it reports the keys that do not fit
+        # Of another network: loading it reports the keys that do not fit.
+        others = {} if find_problem(raw) else raw
+        return {**others, PARTS[0]: checkpoints.weights_of(raw[PARTS[0]])}, ""

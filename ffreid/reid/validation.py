@@ -13,6 +13,7 @@ from ffreid import report
 from ffreid.engine.distributed.group import World
 from ffreid.engine.task import Images, Plan, Progress, ValidationResult, unwrap
 from ffreid.engine.train_step import TrainStep
+from ffreid.errors import UserError
 from ffreid.reid.data.records import Source
 from ffreid.reid.evaluation import evaluate, evaluate_split
 from ffreid.reid.feature_extraction import extract_features
@@ -132,9 +133,7 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
         return
     if not world.is_main:
         return
-    results = {
-        name: json.loads((folder / f"validation-{name}.json").read_text()) for name in states
-    }
+    results = {name: _read_result(folder, name) for name in states}
     rows = [
         _row(scores, f"{scores['name']}, {state}, epoch {result['epoch']}")
         for state, result in results.items()
@@ -148,6 +147,17 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
         "note: the best checkpoint was selected on the test set, as in Simple-CCReID; "
         "the last one was not"
     )
+
+
+def _read_result(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads((folder / f"validation-{name}.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"training is complete, but {folder / f'validation-{name}.json'} cannot be read",
+            f"evaluate with ffreid eval --checkpoint {folder / f'{name}.pth'}",
+        ) from error
+    return result
 
 
 def _row(values: dict[str, Any], title: str) -> ResultRow:

@@ -182,7 +182,7 @@ def test_training_from_a_restored_state_is_bitwise_the_same() -> None:
             state = deepcopy(steppers[0].state())
             assert list(state["parts"]) == ["first", "second", "memory"]
             assert list(state["optimisers"]) == ["first", "second"]
-            steppers[1].load_state(state)
+            steppers[1].load_state(state, "last.pth")
             assert resumed.memory.get_buffer("steps") == 2
         for stepper in steppers[: 1 + (step >= 2)]:
             stepper.step([batch], Progress(step, 4, 0))

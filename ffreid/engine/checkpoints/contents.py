@@ -52,6 +52,8 @@ EMA_NOTE = (
 )
 PROFILER_BUFFERS = ("total_ops", "total_params")
 """Buffers that the profiler thop leaves in networks."""
+LARGEST = 2**53
+"""Bound of integers: below it they are exact as floating point numbers."""
 MAX_DEPTH = 6
 """Nested mappings that are searched; a pickle can create one that contains itself."""
 
@@ -79,9 +81,9 @@ class CheckpointContents:
     _searched: set[int] = field(default_factory=set)
 
     def first_count(self, names: Iterable[str]) -> int | None:
-        """Return the first finite number of these names as an int; None if there is none."""
+        """Return the first count of these names as an int; None if there is none."""
         values = (self.numbers[name] for name in names if name in self.numbers)
-        return next((int(value) for value in values if math.isfinite(value)), None)
+        return next((int(value) for value in values if 0 <= value < math.inf), None)
 
     def drop(self, name: str, reason: str) -> None:
         """Note an entry that is not converted."""
@@ -125,7 +127,7 @@ class CheckpointContents:
         """Add the items of a mapping or a list, once: a small file may repeat one endlessly."""
         self._seen.add(id(container))
         items = dict(container if isinstance(container, Mapping) else enumerate(container))
-        tensors = _weights(items)
+        tensors = weights_of(items)
         if not tensors and depth > MAX_DEPTH:
             self.drop(name, "nested too deeply for weights")
             return
@@ -144,7 +146,8 @@ class CheckpointContents:
             weights, more = strip_prefixes(group)
             name = role if part in ("", "model") else part
             if not any(value.dim() for value in weights.values()):
-                self.numbers |= {key: value.item() for key, value in weights.items()}
+                numbers = {key: _as_number(value) for key, value in weights.items()}
+                self.numbers |= {key: value for key, value in numbers.items() if value is not None}
                 continue
             while name in self.weights:
                 name += "'"
@@ -179,7 +182,7 @@ class NetworkInfo:
 def identify(raw: Mapping[Any, Any]) -> CheckpointContents:
     """Sort the entries of a checkpoint by what they hold."""
     contents = CheckpointContents()
-    tensors = _weights(raw)
+    tensors = weights_of(raw)
     if not any(value.dim() for value in tensors.values()):
         tensors = {}
     contents.add_state("model", tensors)
@@ -227,7 +230,7 @@ def describe_origin(state: Mapping[str, Any], path: Path) -> str:
 
 def is_ffreid(raw: Mapping[Any, Any]) -> bool:
     """Whether ffreid wrote or converted a checkpoint."""
-    return isinstance(raw.get("parts"), Mapping) and "task" in raw
+    return "parts" in raw and "task" in raw
 
 
 def convert_any(
@@ -261,7 +264,8 @@ def convert_any(
     return checkpoint, f"{path} is {contents.kind}: loaded as {info.name} ({facts}){more}"
 
 
-def _weights(items: Mapping[Any, Any]) -> State:
+def weights_of(items: Mapping[Any, Any]) -> State:
+    """Return those entries that are tensors."""
     return {k: v for k, v in items.items() if isinstance(k, str) and isinstance(v, Tensor)}
 
 
@@ -276,7 +280,8 @@ def _is_optimiser(value: Any) -> bool:
 def _as_number(value: Any) -> Number | None:
     if isinstance(value, np.generic) or (isinstance(value, Tensor) and not value.dim()):
         value = value.item()
-    return value if isinstance(value, int | float) else None
+    is_number = isinstance(value, float) or (isinstance(value, int) and abs(value) <= LARGEST)
+    return value if is_number else None
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> tuple[State, tuple[str, ...]]:

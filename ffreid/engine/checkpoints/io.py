@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ffreid import atomic
+from ffreid.engine.checkpoints import schema
+from ffreid.engine.checkpoints.contents import is_ffreid
 from ffreid.engine.checkpoints.reader import read as read
 from ffreid.errors import UserError, flat
 
@@ -56,8 +58,8 @@ def load(path: Path, *, trust: bool = False) -> dict[str, Any]:
     """Load a checkpoint; nothing in it is run without `trust`.
 
     Raises:
-        UserError: the file is missing, unreadable, or holds more than tensors, numbers (numpy's
-            too) and text.
+        UserError: the file is missing, unreadable, holds more than tensors, numbers (numpy's too)
+            and text, or is of ffreid and does not follow its `schema`.
     """
     state = read(path, trust=trust)
     if isinstance(state, nn.Module):  # a pickled module, and trusted
@@ -67,17 +69,23 @@ def load(path: Path, *, trust: bool = False) -> dict[str, Any]:
             f"{path} contains a {type(state).__name__}, not a checkpoint",
             "use a file with a state dict, such as best.pth of a run",
         )
+    if is_ffreid(state):
+        schema.check(state, path)
     return dict(state)
+
+
+class DoesNotFit(UserError):
+    """The content of a checkpoint is not of the network or optimiser that is to load it."""
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load `state` into `module`; every key and shape must match.
 
     Raises:
-        UserError: listing missing, unexpected and mismatched keys by module.
+        DoesNotFit: listing missing, unexpected and mismatched keys by module.
     """
     if problems := compare(module, state).problems():
-        raise UserError(
+        raise DoesNotFit(
             f"{origin} does not match this network: {problems}",
             "use a checkpoint of the same task, dataset and classes",
         )

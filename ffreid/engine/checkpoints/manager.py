@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ffreid.engine.task import Best
 from ffreid.errors import UserError
 
 LAST = "last.pth"
-NEEDED = ("step", "best", "parts", "optimisers", "classes", "total", "config")
+NEEDED = ("task", "step", "best", "parts", "optimisers", "classes", "total", "config")
 """Entries that resuming needs."""
 EVALUATE = "evaluate it with ffreid eval --checkpoint"
 
@@ -100,15 +100,18 @@ def _link(source: Path, path: Path) -> None:
 
 
 def latest_valid(
-    folder: Path, log: Callable[[str], None] = report.log
+    folder: Path, log: Callable[[str], None] = report.log, *, skip: Collection[Path] = ()
 ) -> tuple[Path, dict[str, Any]] | None:
     """Load the latest undamaged checkpoint of a run that it can resume from; None if it has none.
 
     ``last.pth`` first, then the epochs from the newest: an epoch's state was ``last.pth`` once, so
-    this is the order of their steps. File times are not: copying a folder changes them.
+    this is the order of their steps. File times are not: copying a folder changes them. Those to
+    `skip` count as damaged.
     """
     candidates = [path for path in (folder / LAST, *epochs(folder)) if path.is_file()]
     for path in candidates:
+        if path in skip:
+            continue
         try:
             state = io.load(path)
             _check_complete(state, str(path))

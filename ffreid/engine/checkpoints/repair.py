@@ -1,13 +1,12 @@
 """Repairing what old files lack or name differently, and optimiser states of any PyTorch."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ffreid.engine.checkpoints.contents import State
+from ffreid.engine.checkpoints.contents import LARGEST, State
 from ffreid.engine.task import Plan
 
 RENAMED = {
@@ -93,7 +92,9 @@ def match_optimiser(
     shapes = {name: value.shape for name, value in module.named_parameters()}
     groups, states = optimiser["param_groups"], optimiser["state"]
     group = groups[0] if len(groups) == 1 and isinstance(groups[0], Mapping) else {}
-    names = group.get("params", [])
+    names = group.get("params")
+    if not isinstance(names, list) or not all(isinstance(name, int) for name in names):
+        names = []
     places = {name: place for place, name in enumerate(names)}
     if [key for key in keys if key in shapes] != list(shapes):
         problem = "the network's parameters are in another order"
@@ -107,7 +108,7 @@ def match_optimiser(
         problem = "it has states of parameters that are in no group"
     else:
         by_place = {places[name]: entries for name, entries in states.items()}
-        problem = _find_mismatch(by_place, list(shapes.values()))
+        problem = find_mismatch(by_place, list(shapes.values()), MOMENTS)
     if problem:
         return None, problem
     return {
@@ -116,19 +117,21 @@ def match_optimiser(
     }, ""
 
 
-def _find_mismatch(states: Mapping[int, Any], shapes: Sequence[torch.Size]) -> str:
-    """Return why states are not Adam's of parameters of these shapes; empty if they are."""
+def find_mismatch(
+    states: Mapping[int, Any], shapes: Sequence[torch.Size], needed: Collection[str]
+) -> str:
+    """Return why states do not have these entries or shapes, by parameter; empty if they do."""
     for place, entries in states.items():
-        if not isinstance(entries, Mapping) or (entries and not entries.keys() >= MOMENTS):
-            return "it is not Adam"
+        if not isinstance(entries, Mapping) or (entries and not entries.keys() >= set(needed)):
+            return "it is of another optimiser"
+        for entry, value in entries.items():
+            if entry != "step" and not (isinstance(value, Tensor) and value.shape == shapes[place]):
+                return f"{entry} of parameter {place} has another shape"
         step = entries.get("step", 0)
         if isinstance(step, Tensor) and step.numel() == 1:
             step = step.item()
-        if not isinstance(step, int | float) or not math.isfinite(step):
+        if not isinstance(step, int | float) or isinstance(step, bool) or not 0 <= step <= LARGEST:
             return f"the step of parameter {place} is not a number"
-        for entry, value in entries.items():
-            if isinstance(value, Tensor) and value.dim() and value.shape != shapes[place]:
-                return f"{entry} of parameter {place} has another shape"
     return ""
 
 

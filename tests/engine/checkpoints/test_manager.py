@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ffreid.engine.checkpoints import io
-from ffreid.engine.checkpoints.manager import NEEDED, CheckpointManager, epochs, latest_valid
+from ffreid.engine.checkpoints.manager import CheckpointManager, epochs, latest_valid
 from ffreid.engine.tracking import run_folder, run_lock
 from ffreid.errors import UserError
 from tests.kills import Failure, check_same, kill_often
@@ -23,7 +23,9 @@ from tests.kills import Failure, check_same, kill_often
 def state(step: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(step)
     weights = torch.randn(1000, generator=generator)
-    return dict.fromkeys(NEEDED, 0) | {"step": step, "parts": {"net": {"w": weights}}}
+    texts = {"task": "example", "classes": [], "config": "TASK: example"}
+    entries = {"best": None, "step": step, "total": 10**6, "parts": {"net": {"w": weights}}}
+    return {"optimisers": {}, **texts, **entries}
 
 
 def names(folder: Path) -> list[str]:
@@ -172,7 +174,7 @@ def of_another_program(path: Path) -> None:
 DAMAGES = {
     cut: "damaged or truncated",
     zeroed: "wrong checksum of record .*/data/0",
-    of_another_program: "it lacks step, best, parts",
+    of_another_program: "it lacks task, step, best",
 }
 
 
