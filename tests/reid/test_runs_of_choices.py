@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from ffreid import runner
 from ffreid.engine import train_step as train_step_module
@@ -116,6 +117,41 @@ def test_a_checkpoint_without_metrics_is_resumed(place: Path, half: Path) -> Non
     last = io.load(half)
     assert last["step"] == 4
     assert last["rank1"] == last["measured"]["rank1"]
+
+
+def test_auto_passes_over_a_state_that_does_not_fit_the_network(
+    place: Path, half: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = io.load(half)
+    io.save(half.with_name("epoch-0001.pth"), state)
+    state["optimisers"]["net"]["state"][0]["exp_avg"] = torch.zeros(7)
+    io.save(half, state)
+    problem = f"cannot resume from {half}: optimisers.net: exp_avg of parameter 0"
+    error, _ = mistake(capsys, line("train", place, "other", f"--resume {half}"))
+    assert error.startswith(problem)
+    assert ended(line("train", place, "run", "--resume auto")) == 0
+    notes = capsys.readouterr().err
+    assert f"note: skipped: {problem}" in notes
+    assert f"resuming from {half.with_name('epoch-0001.pth')}, step 2" in notes
+
+
+@pytest.mark.parametrize("entry", ["step", "config", "classes", "parts"])
+def test_a_state_with_garbage_is_not_evaluated(
+    place: Path, half: Path, capsys: pytest.CaptureFixture[str], entry: str
+) -> None:
+    io.save(half, io.load(half) | {entry: [1]})
+    error, _ = mistake(capsys, line("eval", place, "run", f"--checkpoint {half}"))
+    assert error.startswith(f"cannot read checkpoint {half}: {entry} is a list, not ")
+
+
+def test_a_complete_run_without_its_results_says_how_to_get_them(
+    place: Path, half: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    io.save(half, io.load(half) | {"step": 4})
+    half.with_name("validation-best.json").unlink(missing_ok=True)
+    error, hint = mistake(capsys, line("train", place, "run", f"--resume {half}"))
+    assert error.startswith("training is complete, but ")
+    assert "ffreid eval --checkpoint" in hint
 
 
 @pytest.mark.parametrize(
