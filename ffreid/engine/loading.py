@@ -1,8 +1,14 @@
 """Batches in an order derived from (seed, epoch), loaded by any number of workers."""
 
+import multiprocessing
+import re
+import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.queues import Queue
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +20,17 @@ from ffreid.engine.task import Plan
 from ffreid.errors import UserError, flat
 
 Collate = Callable[[list[Any]], Any]
+POLL = 10.0
+"""Seconds that a process waits for a batch before it looks whether to stop."""
+LONGEST_WAIT = 600.0
+"""Seconds without a batch after which the data workers are taken to hang."""
+SHARED = "/dev/shm"
+REMEDY = "set DATA.NUM_WORKERS 0 (pose: DATA.WORKERS 0) to load in the main process"
+NOT_RECEIVED = re.compile(
+    r"^(?!Caught).*(too many open files|items of ancdata|unable to (mmap|open|resize))", re.I
+)
+"""How torch and Python report batches that do not reach the main process."""
+
 Key = tuple[int, int]
 """(epoch, position in the epoch): a training sample and its augmentation."""
 
@@ -99,29 +116,70 @@ def _unchanged(batch: Any) -> Any:
 
 
 def stream(
-    dataset: Any, keys: StepKeys | Sequence[list[Any]], collate: Collate, *, workers: int
+    dataset: Any,
+    keys: StepKeys | Sequence[list[Any]],
+    collate: Collate,
+    *,
+    workers: int,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Any]:
     """Load and collate the samples of each list of keys, in order.
 
+    `stop` says whether to stop, instead of waiting longer than `POLL` for a batch.
+
     Raises:
-        UserError: raised by the dataset in any worker, or a worker died.
+        UserError: raised by the dataset in any worker, or workers died, hang or cannot send.
+        NoBatch: asked to stop.
     """
+    count = min(workers, cores())  # more only wait for each other, and torch warns about them
     loader: DataLoader[Any] = DataLoader(
         _Batches(dataset, collate),
         batch_size=None,
         sampler=keys,
         collate_fn=_unchanged,
-        # More workers than cores only wait for each other, and torch warns about them.
-        num_workers=min(workers, cores()),
+        num_workers=count,
+        timeout=POLL if count else 0,
         worker_init_fn=_init_worker,
     )
     with worker_errors():
-        with signals.block_signals():
-            batches = iter(loader)
-        for batch in batches:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        try:
+            # First, since torch prints a traceback where it cannot make its own.
+            [multiprocessing.Queue() for _ in range(count and count + 2)]
+            with signals.block_signals():
+                batches = iter(loader)
+        except (OSError, RuntimeError) as error:
+            raise _sharing_error(str(error)) from error
+        try:
+            while (batch := _next(batches, stop)) is not None:
+                if isinstance(batch, UserError | NoBatch):
+                    raise batch
+                yield batch
+        finally:
+            del batches  # ends the workers; a process forked before would try to
+
+
+class NoBatch(Exception):
+    """Asked to stop while waiting for a batch."""
+
+
+def _next(batches: Iterator[Any], stop: Callable[[], bool]) -> Any:
+    """The next batch or the error instead of it; None at the end."""
+    started = time.monotonic()
+    while True:
+        try:
+            return next(batches, None)
+        except (RuntimeError, OSError) as error:
+            if NOT_RECEIVED.search(str(error)):
+                return _sharing_error(str(error))
+            if not str(error).startswith("DataLoader timed out"):
+                raise
+        if stop():
+            return NoBatch()
+        if (waited := time.monotonic() - started) > LONGEST_WAIT:
+            return UserError(
+                f"the data workers have sent no batch for {waited:.0f} s",
+                f"check the disk or network that holds the data; {REMEDY}",
+            )
 
 
 @contextmanager
@@ -138,9 +196,20 @@ def worker_errors() -> Iterator[None]:
             raise
         raise UserError(
             f"a data worker died: {flat(str(error))}",
-            "often for lack of memory or of space in /dev/shm: reduce DATA.WORKERS; 0 loads in the "
-            "main process",
+            f"often for lack of memory or of space in {SHARED}: {REMEDY}",
         ) from error
+
+
+def _sharing_error(reason: str) -> UserError:
+    """Return the error for workers that cannot start or cannot send their batches."""
+    if "No space left" in reason and Path(SHARED).is_dir():
+        space = shutil.disk_usage(SHARED)
+        size, free = (f"{number / 2**20:.0f} MB" for number in (space.total, space.free))
+        return UserError(
+            f"{SHARED} is too small for the batches of data workers ({size}, {free} free)",
+            f"{REMEDY}, or use smaller batches; in Docker, add --shm-size 8g",
+        )
+    return UserError(f"data workers cannot start or send batches: {flat(reason)}", REMEDY)
 
 
 def evaluation_stream(
@@ -152,8 +221,14 @@ def evaluation_stream(
     return stream(dataset, keys, collate, workers=workers)
 
 
+def _send_error(queue: Any, error: Exception, item: tuple[int, Any]) -> None:
+    """Send an error instead of a batch that cannot be sent, for which all would wait."""
+    queue.put((item[0], _sharing_error(str(error))))
+
+
 def _init_worker(_: int) -> None:
     signals.ignore_signals_in_worker()
+    Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
     import cv2
 
     torch.set_num_threads(1)  # workers would compete for the cores

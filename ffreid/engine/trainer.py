@@ -17,7 +17,7 @@ from ffreid.engine.checkpoints import repair
 from ffreid.engine.checkpoints.manager import CheckpointManager, best_values, check_resumable
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
-from ffreid.engine.loading import OverfitDataset, StepKeys, group_by_step, stream
+from ffreid.engine.loading import NoBatch, OverfitDataset, StepKeys, group_by_step, stream
 from ffreid.engine.task import Best, Progress, TaskModules, check_selection
 from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.logger import RunLogger
@@ -156,11 +156,17 @@ class Trainer:
             is_saved = self.start < plan.total or (self.folder / "last.pth").is_file()
             if self.evaluation_pending or not is_saved:
                 self._validate(self.start)
-            steps = zip(range(self.start, end), timed(batches), strict=True)
-            for step, (micro_batches, waited) in steps:
-                result = self._step(step, micro_batches, waited)
-                profile_step()
-                self._after_step(step + 1, stop=result.stop)
+            steps, done = zip(range(self.start, end), timed(batches), strict=True), self.start
+            try:
+                for step, (micro_batches, waited) in steps:
+                    result = self._step(step, micro_batches, waited)
+                    done = step + 1
+                    profile_step()
+                    self._after_step(done, stop=result.stop)
+            except NoBatch:  # the data workers hang, and this process was asked to stop
+                if done:
+                    self._save("last.pth", done)
+                raise self._stopped(self.signals.received or signal.SIGTERM, done) from None
             if self.start < end < plan.total:
                 self._save("last.pth", end)
         return self.folder
@@ -208,7 +214,13 @@ class Trainer:
         keys = StepKeys(
             start=start, total=end, plan=self.plan, micro_batches=count, rank=rank, size=size
         )
-        batches = stream(self.data, keys, self.build.collate, workers=self.plan.workers)
+        batches = stream(
+            self.data,
+            keys,
+            self.build.collate,
+            workers=self.plan.workers,
+            stop=lambda: self.signals.received is not None,
+        )
         return group_by_step(batches, count)
 
     def _at(self, step: int) -> Progress:
@@ -330,8 +342,8 @@ class Trainer:
         self.logger.set_state("stopped", step=done)
         return signals.Stopped(
             received,
-            f"by {received.name} at step {done} of {self.plan.total}, saved in "
-            f"{self.folder / 'last.pth'}",
+            f"by {received.name} at step {done} of {self.plan.total}"
+            + (f", saved in {self.folder / 'last.pth'}" if done else ""),
             "resume with the same command and --resume auto",
         )
 

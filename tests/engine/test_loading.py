@@ -1,5 +1,6 @@
 """Batches come in the order of their keys from any process, and so do errors."""
 
+import errno
 import os
 import signal
 import time
@@ -9,8 +10,16 @@ from typing import Any
 import pytest
 import torch
 
+from ffreid.engine import loading
 from ffreid.engine.distributed.group import cores
-from ffreid.engine.loading import StepKeys, evaluation_stream, group_by_step, stream, worker_errors
+from ffreid.engine.loading import (
+    NoBatch,
+    StepKeys,
+    evaluation_stream,
+    group_by_step,
+    stream,
+    worker_errors,
+)
 from ffreid.engine.task import Plan
 from ffreid.errors import UserError
 
@@ -103,6 +112,8 @@ class Numbers:
             raise UserError(f"frame {number} is broken", "copy it again")
         if how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if how == "hangs":
+            time.sleep(100)
         raise RuntimeError(f"frame {number} has a bug")
 
 
@@ -146,6 +157,63 @@ def test_a_worker_killed_during_a_step_is_a_user_error() -> None:
             deadline = time.monotonic() + 30
             while time.monotonic() < deadline:
                 pass
+
+
+class Unsendable:
+    """An item that cannot be sent to the main process."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+FULL = "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError(FULL), r"/dev/shm is too small for the batches of data workers \(\d+ MB, "),
+        (OSError(errno.EMFILE, "Too many open files"), "start or send batches: .*open files"),
+        (OSError("AF_UNIX path too long"), "data workers cannot start or send .*AF_UNIX path"),
+    ],
+)
+def test_a_batch_that_a_worker_cannot_send_is_a_user_error(error: Exception, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        list(stream([Unsendable(error)] * 2, [[0], [1]], list, workers=2))
+    assert "DATA.NUM_WORKERS 0" in caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["_multiprocessing.SemLock", "os.fork"])
+def test_workers_that_cannot_start_are_a_user_error(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EAGAIN, "no more of them")
+
+    monkeypatch.setattr(name, fail)
+    with pytest.raises(UserError, match=r"data workers cannot start or send .* no more of them"):
+        list(stream(Numbers(), [[0], [1]], list, workers=1))
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_workers_that_hang_are_a_user_error_and_do_not_keep_a_stop_waiting(
+    monkeypatch: pytest.MonkeyPatch, stop: bool
+) -> None:
+    monkeypatch.setattr(loading, "POLL", 0.2)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+    stops: list[bool] = []
+    data = Numbers(bad={1: "hangs"})
+    batches = stream(data, [[0], [1]], list, workers=1, stop=lambda: stop in stops)
+    next(batches)
+    stops.append(True)
+    monkeypatch.setattr(loading, "LONGEST_WAIT", 100 if stop else 0.5)
+    with pytest.raises(NoBatch if stop else UserError) as caught:
+        next(batches)
+    assert stop or "the data workers have sent no batch for 1 s" in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

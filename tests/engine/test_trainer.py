@@ -4,9 +4,9 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from ffreid.engine.checkpoints import io
 from ffreid.engine.checkpoints.manager import CheckpointManager
 from ffreid.engine.ema import Averages
+from ffreid.engine.loading import NoBatch, stream
 from ffreid.engine.signals import Stopped
 from ffreid.engine.task import Progress
 from ffreid.engine.trainer import Trainer
@@ -131,6 +132,22 @@ def assert_resumes(folder: Path, *pairs: str) -> None:
     """Compare the resumed run's end with that of an uninterrupted run."""
     expected = trained(folder.parent / "full", *pairs)
     assert_same(trained(folder, *pairs, resume=True), expected)
+
+
+@pytest.mark.parametrize("done", [0, 3])
+def test_a_stop_while_no_batch_comes_saves_the_steps_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    def starve(*args: Any, **options: Any) -> Iterator[Any]:
+        yield from islice(stream(*args, **options), done)
+        raise NoBatch
+
+    expected = trained(tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match=f"at step {done} of 6"):
+        patch.setattr("ffreid.engine.trainer.stream", starve)
+        trainer(tmp_path / "cut").fit()
+    assert (tmp_path / "cut/last.pth").is_file() == (done > 0)
+    assert_same(trained(tmp_path / "cut", resume=done > 0), expected)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

@@ -189,6 +189,7 @@ def exit_with(error: BaseException) -> NoReturn:
         if _exit_code(error) == BUG:
             raise error
         _report(_message(error))
+        _kill_workers()
         sys.exit(_exit_code(error))
     _set_handler(signal.SIGINT, signal.SIG_IGN)
     if _watchdog is None:
@@ -290,10 +291,18 @@ def _report(text: str) -> None:
             Path(path).write_text(json.dumps({"message": {"message": line, "extraInfo": extra}}))
 
 
+def _kill_workers() -> None:
+    """Kill data workers, for which Python would wait at its end, also where they hang."""
+    if children := multiprocessing.active_children():
+        if hasattr(signal, "SIGCHLD"):
+            _set_handler(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises an error
+        for child in children:
+            child.kill()
+
+
 def _exit(code: int) -> NoReturn:
     """Exit without cleaning up: a group with pending work waits for its processes for ever."""
-    for child in multiprocessing.active_children():
-        child.kill()
+    _kill_workers()
     logging.shutdown()
     with suppress(OSError, ValueError):
         sys.stdout.flush()
