@@ -1,12 +1,15 @@
 """Batches in an order derived from (seed, epoch), loaded by any number of workers."""
 
+import gc
 import multiprocessing
 import re
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,12 @@ from ffreid.engine.task import Plan
 from ffreid.errors import UserError, flat
 
 Collate = Callable[[list[Any]], Any]
-POLL = 10.0
-"""Seconds that a process waits for a batch before it looks whether to stop."""
+WAIT_TO_STOP = 10.0
+"""Seconds that a process which is asked to stop waits for a batch."""
 LONGEST_WAIT = 600.0
 """Seconds without a batch after which the data workers are taken to hang."""
+WATCH_EVERY = 1.0
+"""Seconds between two looks at a wait."""
 SHARED = "/dev/shm"
 REMEDY = "set DATA.NUM_WORKERS 0 (pose: DATA.WORKERS 0) to load in the main process"
 NOT_RECEIVED = re.compile(
@@ -125,7 +130,7 @@ def stream(
 ) -> Iterator[Any]:
     """Load and collate the samples of each list of keys, in order.
 
-    `stop` says whether to stop, instead of waiting longer than `POLL` for a batch.
+    `stop` says whether to stop, instead of waiting longer than `WAIT_TO_STOP` for a batch.
 
     Raises:
         UserError: raised by the dataset in any worker, or workers died, hang or cannot send.
@@ -138,48 +143,71 @@ def stream(
         sampler=keys,
         collate_fn=_unchanged,
         num_workers=count,
-        timeout=POLL if count else 0,
         worker_init_fn=_init_worker,
     )
     with worker_errors():
         try:
             # First, since torch prints a traceback where it cannot make its own.
             [multiprocessing.Queue() for _ in range(count and count + 2)]
+            before = multiprocessing.active_children()
+            gc.freeze()  # a worker would collect, and so end, what is left of other streams
             with signals.block_signals():
                 batches = iter(loader)
         except (OSError, RuntimeError) as error:
             raise _sharing_error(str(error)) from error
+        finally:
+            gc.unfreeze()
+        watchdog = _Watchdog({*multiprocessing.active_children()} - {*before}, stop)
         try:
-            while (batch := _next(batches, stop)) is not None:
+            while (batch := watchdog.next(batches)) is not None:
                 if isinstance(batch, UserError | NoBatch):
                     raise batch
                 yield batch
         finally:
-            del batches  # ends the workers; a process forked before would try to
+            watchdog.ended.set()
+            del batches  # ends the workers
 
 
 class NoBatch(Exception):
     """Asked to stop while waiting for a batch."""
 
 
-def _next(batches: Iterator[Any], stop: Callable[[], bool]) -> Any:
-    """The next batch or the error instead of it; None at the end."""
-    started = time.monotonic()
-    while True:
+class _Watchdog:
+    """Kills the workers when a batch is late: only that always wakes a process waiting for one."""
+
+    def __init__(self, workers: Collection[BaseProcess], stop: Callable[[], bool]) -> None:
+        self.workers, self.stop, self.ended = workers, stop, threading.Event()
+        self.late: UserError | NoBatch | None = None
+        self.since: float | None = None
+        if workers:
+            threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self) -> None:
+        """Watch until a batch is late, or `ended`."""
+        while not self.ended.wait(WATCH_EVERY):
+            since, stop = self.since, self.stop()
+            if since is None or (waited := time.monotonic() - since) < (
+                WAIT_TO_STOP if stop else LONGEST_WAIT
+            ):
+                continue
+            hint = f"check the disk or network that holds the data; {REMEDY}"
+            error = UserError(f"the data workers have sent no batch for {waited:.0f} s", hint)
+            self.late = NoBatch() if stop else error
+            for worker in self.workers:
+                worker.kill()
+            return
+
+    def next(self, batches: Iterator[Any]) -> Any:
+        """The next batch or the error instead of it; None at the end."""
+        self.since = time.monotonic()
         try:
             return next(batches, None)
-        except (RuntimeError, OSError) as error:
-            if NOT_RECEIVED.search(str(error)):
-                return _sharing_error(str(error))
-            if not str(error).startswith("DataLoader timed out"):
+        except (RuntimeError, OSError, EOFError) as error:
+            if self.late is None and not NOT_RECEIVED.search(str(error)):
                 raise
-        if stop():
-            return NoBatch()
-        if (waited := time.monotonic() - started) > LONGEST_WAIT:
-            return UserError(
-                f"the data workers have sent no batch for {waited:.0f} s",
-                f"check the disk or network that holds the data; {REMEDY}",
-            )
+            return self.late or _sharing_error(str(error))
+        finally:
+            self.since = None
 
 
 @contextmanager

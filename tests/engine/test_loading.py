@@ -203,8 +203,8 @@ def test_workers_that_cannot_start_are_a_user_error(
 def test_workers_that_hang_are_a_user_error_and_do_not_keep_a_stop_waiting(
     monkeypatch: pytest.MonkeyPatch, stop: bool
 ) -> None:
-    monkeypatch.setattr(loading, "POLL", 0.2)
-    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+    monkeypatch.setattr(loading, "WAIT_TO_STOP", 0.5)
+    monkeypatch.setattr(loading, "WATCH_EVERY", 0.1)
     stops: list[bool] = []
     data = Numbers(bad={1: "hangs"})
     batches = stream(data, [[0], [1]], list, workers=1, stop=lambda: stop in stops)
