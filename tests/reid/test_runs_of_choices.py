@@ -129,7 +129,7 @@ def test_auto_passes_over_a_state_that_does_not_fit_the_network(
     problem = f"cannot resume from {half}: optimisers.net: exp_avg of parameter 0"
     error, _ = mistake(capsys, line("train", place, "other", f"--resume {half}"))
     assert error.startswith(problem)
-    assert ended(line("train", place, "run", "--resume auto")) == 0
+    assert exit_code(line("train", place, "run", "--resume auto")) == 0
     notes = capsys.readouterr().err
     assert f"note: skipped: {problem}" in notes
     assert f"resuming from {half.with_name('epoch-0001.pth')}, step 2" in notes
