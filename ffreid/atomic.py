@@ -83,8 +83,10 @@ def write_json(path: Path, payload: Mapping[str, Any]) -> None:
         raise _cannot_write(path, error) from error
 
 
-def check_writable(path: Path, *, stream: bool = True) -> None:
+def check_writable(path: Path, *, stream: bool = True, magic: bytes = b"{") -> None:
     """Check that `write_json` can write `path`, or without `stream` that `atomic_write` can.
+
+    A file that does not start with `magic` is not replaced.
 
     Nothing is changed but for a new folder. Of what is no file, a stream may be a device such as
     /dev/null, or a pipe of the shell such as /dev/stdout.
@@ -101,6 +103,12 @@ def check_writable(path: Path, *, stream: bool = True) -> None:
             return
         if not (stream and (path.is_char_device() or not target.exists())):
             regular(path)
+            with path.open("rb") as file:
+                if start := file.read(len(magic)).removeprefix(magic):
+                    raise UserError(
+                        f"{path} is another kind of file: it starts with {start!r}",
+                        "remove it, or use another path",
+                    )
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         if not stream:

@@ -185,7 +185,7 @@ def _check_target(old: Path, path: Path, to: str, *, force: bool) -> None:
     if path.exists() and not force:
         raise UserError(f"{path} already exists", "add --force, or use another output file")
     try:
-        atomic.check_writable(path, stream=False)
+        atomic.check_writable(path, stream=False, magic=b"")
     except UserError as error:
         raise UserError(error.message, WRITE_HINT) from error
 

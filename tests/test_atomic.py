@@ -80,7 +80,9 @@ def test_checking_that_a_file_can_be_written_does_not_change_it(tmp_path: Path) 
     (tmp_path / "link").symlink_to("target")
     for name in ("old", "new", "link", "folder/new"):
         for stream in (True, False):
-            atomic.check_writable(tmp_path / name, stream=stream)
+            atomic.check_writable(tmp_path / name, stream=stream, magic=b"ke")
+    with pytest.raises(UserError, match="old is another kind of file: it starts with b'k'"):
+        atomic.check_writable(tmp_path / "old")
     assert (tmp_path / "old").read_text() == "kept"
     assert {path.name for path in tmp_path.iterdir()} == {"old", "link", "folder"}
     assert (tmp_path / "link").is_symlink()

@@ -47,7 +47,7 @@ def evaluate(
         run_folder.prepare_results(folder, "queries.json", pictures=pictures > 0)
         if save_features is not None:
             try:
-                atomic.check_writable(save_features, stream=False)
+                atomic.check_writable(save_features, stream=False, magic=b"PK")
             except UserError as error:
                 raise UserError(error.message, "use --save-features with another file") from error
     source: Source | None = None

@@ -52,7 +52,7 @@ def plot_runs(folders: Sequence[Path], *, file: Path) -> Path:
             f"ffreid runs plot needs another package: {error}", "pip install 'ffreid[plot]'"
         ) from error
     runs = [run for run in find_runs(folders) if run.metrics]
-    check_writable(file, stream=False)
+    check_writable(file, stream=False, magic=b"\x89PNG")
     names = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
     prefixes = dict.fromkeys(name.partition("/")[0] for name in names if "/" in name)
     validations = [prefix for prefix in prefixes if prefix not in ("train", RATE, "norm", "save")]

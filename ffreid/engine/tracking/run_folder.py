@@ -40,7 +40,7 @@ def prepare_results(folder: Path, items: str, *, pictures: bool) -> None:
     """
     create_folder(folder)
     for name in ("results.json", items):
-        check_writable(folder / name, stream=False)
+        check_writable(folder / name, stream=False, magic=b"")
     if pictures:
         create_folder(folder / "pictures")
 
