@@ -18,7 +18,7 @@ from ffreid.pose.metrics import accuracy_below, add, adds, auc, keypoint_error
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.scoring import InstanceScore, diameters, mesh_trees, summarise
 from ffreid.reid.retrieval import reranking
-from ffreid.reid.retrieval.features import check_finite, unit
+from ffreid.reid.retrieval.features import check_features, unit
 from ffreid.reid.retrieval.protocols import (
     STANDARD,
     Labels,
@@ -240,5 +240,5 @@ def _features(
         if not len(features):
             raise UserError(f"the {name} is empty", "pass at least one feature")
         tensors[name] = features.to(torch.float64 if double else torch.float32)
-        check_finite(tensors[name], name)
+        check_features(tensors[name], name)
     return unit(tensors["query"]), unit(tensors["gallery"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ffreid import atomic, report
+from ffreid.reid.data.own_images import own_image_notes, own_images
 from ffreid.reid.data.records import Record, Source
 from ffreid.reid.resources import resource
 from ffreid.reid.retrieval.protocols import UNKNOWN
@@ -13,6 +14,8 @@ from ffreid.reid.retrieval.protocols import UNKNOWN
 QUANTITIES = ("identities", "outfits", "cameras", "pictures", "tracklets", "frames")
 HEADINGS = {"outfits": "clothes", "pictures": "images"}
 DIFFERENT = "≠"
+MOST_READ = 2000
+"""Files that are compared by their contents; an evaluation compares all."""
 
 Row = dict[str, Any]
 """A split's name under ``split``, and quantities by name."""
@@ -26,15 +29,17 @@ def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[st
     facts = resource("counts").get(name, {})
     rows = statistics(source, facts)
     release = compare(rows, facts.get("releases", ()))
+    own = own_images(source.test, source, most_read=MOST_READ)
+    notes = [*source.notes, *own_image_notes(own, len(source.test.query), at_least=True)]
     payload = {
         "dataset": name,
         "folder": str(source.folder),
         "release": release,
         "rows": rows,
-        "notes": list(source.notes),
+        "notes": notes,
     }
     _show(f"{name}: published counts from: {release}" if release else name, rows)
-    for note in source.notes:
+    for note in notes:
         report.log(f"note: {note}")
     if json_file is not None:
         atomic.write_json(json_file, payload)

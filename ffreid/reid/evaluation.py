@@ -1,9 +1,11 @@
 """Evaluation of a checkpoint, or of saved features: table, JSON and rank lists."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from yacs.config import CfgNode
 
@@ -16,10 +18,11 @@ from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
 from ffreid.reid import build, sources
 from ffreid.reid import features as saved_features
+from ffreid.reid.data.own_images import own_image_notes, own_images
 from ffreid.reid.data.records import Source
-from ffreid.reid.feature_extraction import extract_features
+from ffreid.reid.feature_extraction import extract_features, skipped_notes
 from ffreid.reid.features import BASELINE, CAL, ExtractedFeatures
-from ffreid.reid.published import published_results
+from ffreid.reid.published import compare
 from ffreid.reid.scoring import ResultRow, score_protocols, unusable_protocols
 from ffreid.reid.table import as_json, query_rows, show_results
 from ffreid.reid.visualization import draw_rank_lists, row_to_draw
@@ -80,23 +83,35 @@ def evaluate(
                     "TEST.SELECT_ON val selects on a validation split, if there is one"
                 )
         extracted = extract_features(cfg, world, source, net, source.test, str(weights))
-        extracted = replace(extracted, method=training_method(cfg, state))
+        own = own_images(source.test, source) if world.is_main else {}
+        extracted = replace(
+            extracted,
+            own_images=own,
+            method=training_method(cfg, state),
+            trained_on=training_dataset(cfg, state, source),
+        )
         origin |= {"step": state["step"]} if "step" in state else {}
         origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
         if save_features is not None and world.is_main:
             saved_features.save(save_features, extracted)
     rows = score_protocols(extracted, world.device)
     rows += score_protocols(extracted, world.device, reranked=True) if rerank else []
-    published = published_results(extracted.dataset, extracted.network, extracted.method)
-    unusable = unusable_protocols(extracted)
+    published, lines = compare(
+        rows, extracted.dataset, extracted.network, extracted.method, extracted.trained_on
+    )
+    unusable, notes = unusable_protocols(extracted), evaluation_notes(extracted)
     payload = origin | {
         "dataset": extracted.dataset,
         "network": extracted.network,
-        "results": as_json(rows, published),
+        "trained_on": extracted.trained_on or None,
+        "results": as_json(rows, published, len(extracted.query)),
         "left_out": unusable,
+        "notes": notes,
         "queries": len(extracted.query),
         "gallery": len(extracted.gallery),
+        "skipped": dict(zip(("queries", "gallery"), extracted.skipped, strict=True)),
         "broken": dict(extracted.broken),
+        "own_images": dict(extracted.own_images),
         "selected_on": cfg.TEST.SELECT_ON,
         "config": cfg.dump(),
         "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
@@ -104,11 +119,10 @@ def evaluate(
     if not world.is_main:
         return payload
     title = f"{extracted.dataset}: {extracted.network}, percent; pairs are rank-1 / mAP"
-    show_results(title, rows, extracted.dataset, extracted.network, extracted.method)
-    for name, missing in unusable.items():
-        report.log(f"note: {name} is not evaluated: no {', '.join(missing)} labels")
+    show_results(title, rows, published, [*lines, *(f"note: {note}" for note in notes)])
     atomic.write_json(folder / "results.json", payload)
-    atomic.write_json(folder / "queries.json", {"queries": query_rows(extracted, rows)})
+    queries = query_rows(extracted, rows, world.device)
+    atomic.write_json(folder / "queries.json", {"queries": queries})
     if json_file is not None:
         atomic.write_json(json_file, payload)
     report.log(f"results: {folder / 'results.json'}; per query: {folder / 'queries.json'}")
@@ -133,7 +147,35 @@ def evaluate_split(
     """Evaluate a network on ``test`` or ``val`` during training; all processes call it."""
     records = source.split(split)
     features = extract_features(cfg, world, source, net, records, "of the training run")
+    if world.is_main:
+        for note in skipped_notes(features):
+            report.log(f"note: {note}")
     return features, score_protocols(replace(features, single_shot=()), world.device)
+
+
+def evaluation_notes(features: ExtractedFeatures) -> list[str]:
+    """Lines on what the table of these features leaves out, or what spoils it."""
+    notes = [
+        f"{name} is not evaluated: no {', '.join(missing)} labels"
+        for name, missing in unusable_protocols(features).items()
+    ]
+    notes += skipped_notes(features)
+    notes += own_image_notes(features.own_images, len(features.query) + features.skipped[0])
+    gallery = features.gallery.features
+    if len(gallery) > 1 and torch.equal(gallery[1:], gallery[:-1]):
+        notes.append("all gallery features are equal, so its order decides the ranks")
+    return notes
+
+
+def training_dataset(cfg: CfgNode, state: Mapping[str, Any], source: Source) -> str:
+    """The dataset that trained a checkpoint, empty if unknown.
+
+    A file of another program does not name it: it is that of `cfg` if it has as many classes.
+    """
+    if isinstance(name := state.get("dataset"), str):
+        return name
+    classes = len(source.identities) + len(source.clothes)
+    return str(cfg.DATASET) if state.get("class_count") == classes else ""
 
 
 def training_method(cfg: CfgNode, state: dict[str, Any]) -> str:

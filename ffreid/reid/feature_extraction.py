@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from ffreid import report
 from ffreid.engine import precision
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
@@ -20,9 +18,9 @@ from ffreid.errors import UserError
 from ffreid.reid import build
 from ffreid.reid.data.batch import UnreadableRecord, collate_for_evaluation
 from ffreid.reid.data.clips import clips_of_tracklets
-from ffreid.reid.data.records import EvalSplit, Record, Source, labels
+from ffreid.reid.data.records import EvalSplit, Record, Source, labels, record_path
 from ffreid.reid.features import COLUMNS, ExtractedFeatures, LabelledFeatures
-from ffreid.reid.retrieval.features import average_clips, check_finite, unit
+from ffreid.reid.retrieval.features import average_clips, check_features, unit
 
 _GATHERED_ROWS = 4096
 """Features per process that are gathered at once."""
@@ -80,7 +78,7 @@ def compute_features(
 def extract_features(
     cfg: CfgNode, world: World, source: Source, net: nn.Module, split: EvalSplit, weights: str
 ) -> ExtractedFeatures:
-    """Extract the features of a split; unreadable records are skipped with a note."""
+    """Extract the features of a split; unreadable records are skipped, see `skipped_notes`."""
     records = (*split.query, *split.gallery)
     items, spans = records, None
     if source.video:
@@ -88,13 +86,6 @@ def extract_features(
     data = build.evaluation_set(cfg, items, source.folder)
     result = compute_features(cfg, world, data, net, spans)
     broken = {item.path: item.reason for item in result.broken}
-    if world.is_main and broken:
-        named = "; ".join(f"{path}: {why}" for path, why in list(broken.items())[:_NAMED])
-        report.log(
-            f"note: {len(records) - len(result.kept)} of {len(records)} "
-            f"{'tracklets' if source.video else 'images'} are skipped, as they cannot be read: "
-            f"{named}{', …' if len(broken) > _NAMED else ''}"
-        )
     count = len(split.query)
     queries = int((result.kept < count).sum())
     kept = [records[index] for index in result.kept.tolist()]
@@ -112,22 +103,29 @@ def extract_features(
             for trial in (source.single_shot if split is source.test else ())
         ),
         broken=broken,
+        skipped=(count - queries, len(split.gallery) - (len(kept) - queries)),
+        names=split.names,
     )
 
 
-def record_path(record: Record) -> str:
-    """An image's file or a tracklet's folder."""
-    first = record.frames[0]
-    return first if len(record.frames) == 1 else str(PurePosixPath(first).parent)
+def skipped_notes(features: ExtractedFeatures) -> list[str]:
+    """A note on the items that were skipped, if there are any."""
+    if not features.broken:
+        return []
+    queries, items = features.skipped
+    named = "; ".join(f"{path}: {why}" for path, why in list(features.broken.items())[:_NAMED])
+    return [
+        f"{queries} of {queries + len(features.query)} queries and {items} of "
+        f"{items + len(features.gallery)} gallery items are skipped, as they cannot be read: "
+        f"{named}{', …' if len(features.broken) > _NAMED else ''}"
+    ]
 
 
 def _labelled(features: Tensor, records: Sequence[Record], name: str) -> LabelledFeatures:
-    check_finite(features, name)
-    return LabelledFeatures(
-        features=features,
-        labels=labels(records, [column for column in COLUMNS if column != "identity"]),
-        paths=tuple(map(record_path, records)),
-    )
+    paths = tuple(map(record_path, records))
+    check_features(features, name, paths)
+    columns = [column for column in COLUMNS if column != "identity"]
+    return LabelledFeatures(features=features, labels=labels(records, columns), paths=paths)
 
 
 @torch.inference_mode()

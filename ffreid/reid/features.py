@@ -3,7 +3,8 @@
 The file is numpy's ``.npz`` without pickles: ``query_features`` (N, D) of length 1,
 ``query_identity``, ``query_camera``, ``query_clothes`` (N,) integers and ``query_path`` (N,) text,
 the same for ``gallery_``; the known columns (``columns``); the names of dataset, network and
-weights, and the training ``method``; ``protocols`` and ``single_shot`` as JSON text; ``version``.
+weights, and the training ``method``; ``protocols``, ``single_shot`` and ``about`` (the remaining
+attributes of `ExtractedFeatures`; older files lack it) as JSON text; ``version``.
 """
 
 import json
@@ -21,7 +22,8 @@ from torch import Tensor
 from ffreid.atomic import atomic_write
 from ffreid.errors import UserError
 from ffreid.files import check_file
-from ffreid.reid.retrieval.features import check_finite, unit
+from ffreid.reid.data.records import Names, own_names
+from ffreid.reid.retrieval.features import check_features, unit
 from ffreid.reid.retrieval.protocols import Labels, Protocol
 
 VERSION = 1
@@ -30,9 +32,11 @@ CAL, BASELINE = "CAL", "CAL's baseline"
 COLUMNS = ("identity", "camera", "clothes")
 _PARTS = ("query", "gallery")
 _NAMES = ("dataset", "network", "weights", "method")
+_ABOUT = ("broken", "skipped", "own_images", "trained_on", "names")
 _TEXT_KEYS = (*_NAMES, "protocols", "single_shot")
 MAX_UNPACKED = 100
 """The file may claim this many times its own size: features hardly shrink, zip bombs do."""
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _UNIT_TOLERANCE = 1e-3
 _REWRITE = "write the file again with --save-features FILE"
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -57,6 +61,11 @@ class LabelledFeatures:
         """Identities and the named columns on `device`."""
         return {name: self.labels[name].to(device) for name in ("identity", *columns)}
 
+    def own_names(self, names: Names, columns: Sequence[str], index: int) -> dict[str, str]:
+        """Identity and labels of the named columns of an item, by column, as in `EvalSplit`."""
+        shown = ("identity", *columns)
+        return own_names(names, {column: int(self.labels[column][index]) for column in shown})
+
     def select(self, rows: Tensor) -> "LabelledFeatures":
         """The items with the indices `rows` (M,)."""
         return LabelledFeatures(
@@ -75,7 +84,12 @@ class ExtractedFeatures:
         columns: known labels besides the identity.
         single_shot: galleries of one image per identity, as indices into the gallery.
         broken: reasons by path of the unreadable files.
+        skipped: numbers of queries and of gallery items with unreadable files.
+        own_images: paths of the queries, each with the gallery item that has its image and counts
+            as a match.
         method: of training, `CAL` or `BASELINE`.
+        trained_on: the dataset that trained the weights, empty if unknown.
+        names: the dataset's own names of labels, see `EvalSplit`.
     """
 
     dataset: str
@@ -87,7 +101,11 @@ class ExtractedFeatures:
     gallery: LabelledFeatures
     single_shot: tuple[tuple[int, ...], ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
+    skipped: tuple[int, int] = (0, 0)
+    own_images: Mapping[str, str] = field(default_factory=dict)
     method: str = CAL
+    trained_on: str = ""
+    names: Names = field(default_factory=dict)
 
     def labels(self, device: torch.device) -> tuple[Labels, Labels]:
         """The known columns of queries and gallery on `device`."""
@@ -102,6 +120,7 @@ def save(path: Path, features: ExtractedFeatures) -> None:
         "columns": np.array(features.columns, np.str_),
         "protocols": np.array(json.dumps([asdict(protocol) for protocol in features.protocols])),
         "single_shot": np.array(json.dumps(features.single_shot)),
+        "about": np.array(json.dumps({name: getattr(features, name) for name in _ABOUT})),
     }
     for name, part in zip(_PARTS, (features.query, features.gallery), strict=True):
         arrays[f"{name}_features"] = part.features.numpy()
@@ -144,8 +163,9 @@ def load(path: Path, dataset: str) -> ExtractedFeatures:
     try:
         protocols = tuple(_protocol(row) for row in json.loads(texts["protocols"]))
         single_shot = tuple(tuple(map(int, trial)) for trial in json.loads(texts["single_shot"]))
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise UserError(f"{path}: cannot read protocols or single_shot", _REWRITE) from error
+        about = _about(json.loads(str(arrays.get("about", "{}"))))
+    except _MALFORMED as error:
+        raise UserError(f"{path}: cannot read protocols, single_shot or about", _REWRITE) from error
     if any(not 0 <= index < len(gallery) for trial in single_shot for index in trial):
         raise UserError(f"{path}: single_shot has indices beyond the gallery", _REWRITE)
     return ExtractedFeatures(
@@ -155,7 +175,25 @@ def load(path: Path, dataset: str) -> ExtractedFeatures:
         query=query,
         gallery=gallery,
         single_shot=single_shot,
+        **about,
     )
+
+
+def _about(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes `_ABOUT` from JSON."""
+    queries, items = values.get("skipped", (0, 0))
+    return {
+        "skipped": (int(queries), int(items)),
+        "trained_on": str(values.get("trained_on", "")),
+        "names": {
+            str(column): {int(number): str(name) for number, name in names.items()}
+            for column, names in values.get("names", {}).items()
+        },
+        **{
+            name: {str(k): str(v) for k, v in values.get(name, {}).items()}
+            for name in ("broken", "own_images")
+        },
+    }
 
 
 def _read(path: Path) -> Arrays:
@@ -186,7 +224,7 @@ def _part(path: Path, arrays: Arrays, name: str) -> LabelledFeatures:
             found = f"{labels.dtype} of shape {labels.shape}, for {len(values)} features"
             raise UserError(f"{path}: {name}_{column} is {found}", _REWRITE)
     features = torch.from_numpy(values if values.dtype != np.float16 else values.astype(np.float32))
-    check_finite(features, name)
+    check_features(features, name, arrays[f"{name}_path"].tolist())
     if bool(((features.norm(dim=1) - 1).abs() > _UNIT_TOLERANCE).any()):
         features = unit(features)
     columns = {c: torch.from_numpy(arrays[f"{name}_{c}"].astype(np.int64)) for c in COLUMNS}

@@ -22,7 +22,7 @@ from ffreid.reid.data.transforms import Evaluation
 from ffreid.reid.defaults import NON_LOCAL, NON_LOCAL_MIN_SIZE, is_video
 from ffreid.reid.feature_extraction import batch_features
 from ffreid.reid.model import build_network
-from ffreid.reid.retrieval.features import average_clips, check_finite
+from ffreid.reid.retrieval.features import average_clips, check_features
 from ffreid.report import log
 
 ImageInput = Image.Image | npt.NDArray[np.uint8] | str | Path
@@ -153,7 +153,7 @@ class ReidModel(nn.Module):
         features = torch.cat(batches)
         if self.video:
             features = average_clips(features, torch.tensor(spans))
-        check_finite(features, "computed")
+        check_features(features, "computed")
         return features
 
     def _items(self, images: Sequence[Any]) -> tuple[list[tuple[str, list[Any]]], list[list[int]]]:

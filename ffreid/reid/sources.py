@@ -10,6 +10,7 @@ from ffreid.engine.distributed import group
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.reid.data.checks import untrainable, without_match
+from ffreid.reid.data.own_images import own_image_notes, own_images
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.data.readers.files import first_few
 from ffreid.reid.data.records import Source
@@ -71,6 +72,8 @@ def check_source(cfg: CfgNode, source: Source) -> None:
 def notes(cfg: CfgNode, source: Source) -> list[str]:
     """Lines for the user about the dataset and the settings."""
     lines = list(source.notes)
+    for split in {id(s): s for s in (source.test, source.split(cfg.TEST.SELECT_ON))}.values():
+        lines += own_image_notes(own_images(split, source), len(split.query))
     split = source.split(cfg.TEST.SELECT_ON)
     protocol = selecting_protocol(cfg, names := source.protocol_names(cfg.TEST.SELECT_ON))
     if problem := without_match(split, source.columns, protocol=protocol):

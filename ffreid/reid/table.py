@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from ffreid import report
-from ffreid.reid.features import ExtractedFeatures
-from ffreid.reid.published import PublishedResult, publication_notes, published_results
+from ffreid.reid.features import ExtractedFeatures, LabelledFeatures
+from ffreid.reid.nearest import nearest_items
+from ffreid.reid.published import PublishedResult
 from ffreid.reid.retrieval.scores import RANKS
 from ffreid.reid.scoring import ResultRow
 from ffreid.report import Cell
@@ -24,28 +27,32 @@ COLUMNS: Sequence[str] = (
 
 
 def show_results(
-    title: str, rows: Sequence[ResultRow], dataset: str, network: str, method: str
+    title: str,
+    rows: Sequence[ResultRow],
+    published: Mapping[str, PublishedResult],
+    lines: Sequence[str],
 ) -> None:
-    """Print the table of the rows, with notes on the published results."""
-    published = published_results(dataset, network, method)
+    """Print the table of the rows, see `table`, and lines below it."""
     report.show_table(title, COLUMNS, table(rows, published), digits=1)
-    protocols = {row.protocol for row in rows}
-    for line in publication_notes(dataset, network, protocols, method):
+    for line in lines:
         report.log(line)
 
 
 def table(rows: Sequence[ResultRow], published: Mapping[str, PublishedResult]) -> list[list[Cell]]:
-    """Cells of the rows under `COLUMNS`, in percent; published results only where comparable."""
-    return [_cells(row, published.get(row.protocol) if row.comparable else None) for row in rows]
+    """Cells of the rows under `COLUMNS`, in percent; `published` are comparable, by title."""
+    return [_cells(row, published.get(row.title)) for row in rows]
 
 
 def as_json(
-    rows: Sequence[ResultRow], published: Mapping[str, PublishedResult]
+    rows: Sequence[ResultRow], published: Mapping[str, PublishedResult], queries: int
 ) -> dict[str, dict[str, Any]]:
-    """The numbers of each row by its title, unrounded, from 0 to 1."""
+    """The numbers of each row by its title, unrounded, from 0 to 1; `published` as in `table`.
+
+    ``n_valid``, ``n_skipped`` and ``n_outside`` (no part of the protocol) sum to `queries`.
+    """
     payload = {}
     for row in rows:
-        reference = published.get(row.protocol) if row.comparable else None
+        reference = published.get(row.title)
         payload[row.title] = {
             "protocol": row.protocol,
             "reranked": row.reranked,
@@ -55,6 +62,7 @@ def as_json(
             "cmc": row.scores.cmc,
             "n_valid": row.scores.n_valid,
             "n_skipped": row.scores.n_skipped,
+            "n_outside": queries - row.scores.n_valid - row.scores.n_skipped,
             "rank1_interval": row.scores.rank1_interval,
             "mAP_interval": row.scores.precision_interval,
             "single_shot_trials": row.trials,
@@ -64,29 +72,43 @@ def as_json(
     return payload
 
 
-def query_rows(features: ExtractedFeatures, rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
-    """Path, identity, and rank of the first match and AP under each row, for each query.
+def query_rows(
+    features: ExtractedFeatures, rows: Sequence[ResultRow], device: torch.device
+) -> list[dict[str, Any]]:
+    """Path and labels of each query, with its result under each row that it takes part in.
 
-    Queries that do not take part or have no match have no entry for the row.
+    A result is the rank of the first match and AP (None without a match) and, except with
+    re-ranking, the nearest gallery items with their labels, cosines, and whether they are matches.
+    Labels have the dataset's own names.
     """
-    columns = [
-        (row.title, row.ranking.first.tolist(), row.ranking.precision.tolist())
-        for row in rows
-        if row.ranking is not None
-    ]
-    identities = features.query.labels["identity"].tolist()
-    return [
-        {
-            "path": path,
-            "identity": identities[index],
-            "protocols": {
-                title: {"first_match": first[index], "AP": precision[index]}
-                for title, first, precision in columns
-                if first[index]
-            },
-        }
-        for index, path in enumerate(features.query.paths)
-    ]
+
+    def item(part: LabelledFeatures, index: int) -> dict[str, Any]:
+        labels = part.own_names(features.names, features.columns, index)
+        return {"path": part.paths[index]} | labels
+
+    queries = [item(features.query, index) for index in range(len(features.query))]
+    results: list[dict[str, Any]] = [{} for _ in queries]
+    gallery = [item(features.gallery, index) for index in range(len(features.gallery))]
+    for row in rows:
+        if row.ranking is None:
+            continue
+        first, precision = row.ranking.first.tolist(), row.ranking.precision.tolist()
+        taking_part = row.ranking.participates.nonzero().view(-1).tolist()
+        for query in taking_part:
+            results[query][row.title] = {
+                "first_match": first[query] or None,
+                "AP": precision[query],
+            }
+        if row.reranked:
+            continue
+        protocol = next(p for p in features.protocols if p.name == row.protocol)
+        found = nearest_items(features, protocol, taking_part, device)
+        for query, nearest in zip(taking_part, found, strict=True):
+            results[query][row.title]["nearest"] = [
+                gallery[index] | {"cosine": cosine, "is_match": is_match}
+                for index, is_match, cosine in zip(*nearest, strict=True)
+            ]
+    return [query | {"protocols": result} for query, result in zip(queries, results, strict=True)]
 
 
 def _cells(row: ResultRow, published: PublishedResult | None) -> list[Cell]:
@@ -98,11 +120,8 @@ def _cells(row: ResultRow, published: PublishedResult | None) -> list[Cell]:
     reference = difference = None
     if published is not None:
         reference = f"{_pair(published.rank1, published.mAP)}{published.mark}"
-        if published.valid in (None, scores.n_valid):
-            gaps = scores.cmc[1] - published.rank1, scores.mean_average_precision - published.mAP
-            difference = _pair(*gaps, sign="+")
-        else:
-            difference = f"on {published.valid} queries"
+        gaps = scores.cmc[1] - published.rank1, scores.mean_average_precision - published.mAP
+        difference = _pair(*gaps, sign="+")
     if row.trials:
         interval = row.deviation and f"± {_pair(*row.deviation)} over {row.trials} trials"
     else:

@@ -18,6 +18,7 @@ from ffreid.reid.data.records import Source
 from ffreid.reid.evaluation import evaluate, evaluate_split
 from ffreid.reid.feature_extraction import extract_features
 from ffreid.reid.features import BASELINE, CAL, ExtractedFeatures
+from ffreid.reid.published import compare
 from ffreid.reid.retrieval.scores import RANKS, Scores
 from ffreid.reid.scoring import ResultRow, selecting_protocol
 from ffreid.reid.table import show_results
@@ -142,7 +143,7 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
     selected_by = results["best"]["selected_by"]
     method = BASELINE if cfg.LOSS.CAL == "none" else CAL
     title = f"{cfg.DATASET}: best checkpoint by {selected_by}; percent, pairs are rank-1 / mAP"
-    show_results(title, rows, cfg.DATASET, cfg.MODEL.NAME, method)
+    show_results(title, rows, *compare(rows, cfg.DATASET, cfg.MODEL.NAME, method, cfg.DATASET))
     report.log(
         "note: the best checkpoint was selected on the test set, as in Simple-CCReID; "
         "the last one was not"

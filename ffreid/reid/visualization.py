@@ -7,18 +7,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from ffreid.engine.dataset_files import file_name, read_image, write_images
 from ffreid.errors import printable
-from ffreid.reid.data.records import EvalSplit, Record, Source
-from ffreid.reid.feature_extraction import record_path
-from ffreid.reid.features import ExtractedFeatures
-from ffreid.reid.retrieval.protocols import UNKNOWN, Protocol, filter_mask, match_masks
+from ffreid.reid.data.records import EvalSplit, Record, Source, record_path
+from ffreid.reid.features import ExtractedFeatures, LabelledFeatures
+from ffreid.reid.nearest import nearest_items
 from ffreid.reid.retrieval.ranking import Ranking
 from ffreid.reid.scoring import ResultRow
 
-LIST_LENGTH, MAX_SHEET_ROWS = 10, 20
+MAX_SHEET_ROWS = 20
 TILE_HEIGHT, TILE_WIDTH, BORDER, GAP = 192, 112, 5, 6
 LINE, FONT, FONT_SIZE = 16, cv2.FONT_HERSHEY_SIMPLEX, 0.42
 WHITE, BACKGROUND = (255, 255, 255), 32
@@ -31,7 +29,7 @@ def draw_rank_lists(
 ) -> int:
     """Write rank lists of `count` queries (or all valid ones) as ``folder/*.png``, worst first.
 
-    Up to 20 are also stacked in ``sheet.png``. Images of an earlier run are removed.
+    Up to 20 are also stacked in ``sheet.png``. Rank lists of an earlier run are removed.
     """
     assert row.ranking is not None
     drawn: dict[str, ImageArray] = {}
@@ -64,18 +62,17 @@ def rank_list_images(
     protocol = next(p for p in features.protocols if p.name == row.protocol)
     query_records = {record_path(record): record for record in split.query}
     gallery_records = {record_path(record): record for record in split.gallery}
-    for query in queries:
+    found = nearest_items(features, protocol, queries, torch.device("cpu"))
+    for query, nearest in zip(queries, found, strict=True):
         path, precision = features.query.paths[query], float(row.ranking.precision[query])
-        items, is_match, distances = top_matches(features, protocol, query)
-        record = query_records[path]
-        records = [gallery_records[features.gallery.paths[item]] for item in items]
+        records = [gallery_records[features.gallery.paths[item]] for item in nearest.items]
         yield draw_rank_list(
-            _read(source, record),
+            _read(source, query_records[path]),
             [_read(source, record) for record in records],
-            is_match=is_match,
-            distances=distances,
-            label=caption(record, source.columns),
-            labels=[caption(record, source.columns) for record in records],
+            is_match=nearest.is_match,
+            cosines=nearest.cosines,
+            label=caption(features, features.query, query),
+            labels=[caption(features, features.gallery, item) for item in nearest.items],
             title=f"{path}: {row.protocol}, AP {100 * precision:.1f} %, "
             f"first match at rank {int(row.ranking.first[query])}",
         )
@@ -95,26 +92,12 @@ def evenly_spread_queries(ranking: Ranking, count: int) -> list[int]:
     return [order[round(i * (len(order) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
-def top_matches(
-    features: ExtractedFeatures, protocol: Protocol, query: int, length: int = LIST_LENGTH
-) -> tuple[list[int], list[bool], list[float]]:
-    """Indices, matches and distances (1 - cosine) of a query's nearest items, without junk."""
-    labels, gallery = features.labels(torch.device("cpu"))
-    row = {name: values[query : query + 1] for name, values in labels.items()}
-    is_match, junk = (mask[0] for mask in match_masks(protocol, row, gallery))
-    items = (filter_mask(gallery, protocol.gallery) & ~junk).nonzero().view(-1)
-    distances: Tensor = 1 - features.gallery.features[items] @ features.query.features[query]
-    first = distances.argsort(stable=True)[:length]
-    order = items[first]
-    return order.tolist(), is_match[order].tolist(), distances[first].tolist()
-
-
 def draw_rank_list(
     query: ImageArray,
     gallery: Sequence[ImageArray],
     *,
     is_match: Sequence[bool],
-    distances: Sequence[float],
+    cosines: Sequence[float],
     label: str = "",
     labels: Sequence[str] = (),
     title: str = "",
@@ -125,11 +108,11 @@ def draw_rank_list(
     lists of equal length have equal widths. Matches have a green border, others a red one, the
     query a white one. `label` and `labels` (none or one each) are written below them.
     """
-    ranked = zip(gallery, is_match, distances, labels or [""] * len(gallery), strict=True)
+    ranked = zip(gallery, is_match, cosines, labels or [""] * len(gallery), strict=True)
     tiles = [_tile(query, QUERY, f"query\n{label}")]
     tiles += [
-        _tile(image, MATCH if match else MISS, f"{rank}: {distance:.4f}\n{text}")
-        for rank, (image, match, distance, text) in enumerate(ranked, 1)
+        _tile(image, MATCH if match else MISS, f"{rank}: {cosine:.4f}\n{text}")
+        for rank, (image, match, cosine, text) in enumerate(ranked, 1)
     ]
     height = max(len(tile) for tile in tiles)
     columns = [_background(height, GAP)]
@@ -154,10 +137,11 @@ def draw_sheet(rows: Sequence[ImageArray]) -> ImageArray:
     )
 
 
-def caption(record: Record, columns: Sequence[str] = ("camera", "clothes")) -> str:
-    """A record's identity and its known labels, one per line."""
-    values = {name: getattr(record, name) for name in ("identity", *columns)}
-    return "\n".join(f"{n} {'unknown' if v == UNKNOWN else v}" for n, v in values.items())
+def caption(features: ExtractedFeatures, part: LabelledFeatures, index: int) -> str:
+    """The file name of an item and its labels as the dataset names them, one per line."""
+    names = part.own_names(features.names, features.columns, index)
+    labels = [f"{column} {name}" for column, name in names.items()]
+    return "\n".join([part.paths[index].rpartition("/")[2], *labels])
 
 
 def _read(source: Source, record: Record) -> ImageArray:
@@ -187,7 +171,8 @@ def _background(height: int, width: int) -> ImageArray:
 
 def _write(canvas: ImageArray, lines: Sequence[str], top: int) -> None:
     for number, line in enumerate(map(printable, lines), 1):
-        # Smaller letters rather than a cut line.
+        # Smaller letters rather than a cut line; the font has ASCII letters only.
+        line = line.encode("ascii", "backslashreplace").decode()
         (width, _), _ = cv2.getTextSize(line, FONT, FONT_SIZE, 1)
         size = FONT_SIZE * min(1.0, (canvas.shape[1] - 2 * BORDER) / max(width, 1))
         place = (BORDER, top + number * LINE - 3)

@@ -61,8 +61,12 @@ def synthetic_features(
     protocols: tuple[Protocol, ...] = STANDARD,
     single_shot: tuple[tuple[int, ...], ...] = (),
     dataset: str = "ltcc",
+    **about: Any,
 ) -> ExtractedFeatures:
-    """Queries and a gallery of `identities`, noisy copies of a direction per identity."""
+    """Queries and a gallery of `identities`, noisy copies of a direction per identity.
+
+    `about` are further attributes.
+    """
     generator = torch.Generator().manual_seed(3)
     centres = torch.randn(identities, 8, generator=generator)
     sides = []
@@ -82,6 +86,7 @@ def synthetic_features(
         query=sides[0],
         gallery=sides[1],
         single_shot=single_shot,
+        **about,
     )
 
 

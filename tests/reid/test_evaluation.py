@@ -16,7 +16,7 @@ from ffreid.engine.distributed.group import World
 from ffreid.errors import UserError
 from ffreid.recipes import compose
 from ffreid.reid import build, sources
-from ffreid.reid.evaluation import evaluate, training_method
+from ffreid.reid.evaluation import evaluate, training_dataset, training_method
 from ffreid.reid.features import BASELINE, CAL, save
 from tests.engine.processes import SIZE, in_processes
 from tests.reid.synthetic_features import Projection, synthetic_features
@@ -87,6 +87,49 @@ def test_a_baseline_checkpoint_is_compared_with_the_baseline() -> None:
     assert training_method(cfg, {}) == CAL
     assert training_method(cfg, {"config": baseline.dump()}) == BASELINE
     assert training_method(baseline, {"config": cfg.dump()}) == CAL
+
+
+@pytest.mark.parametrize(
+    ("state", "dataset"),
+    [
+        ({"dataset": "prcc"}, "prcc"),
+        ({"dataset": None, "class_count": 6}, "toy-reid"),
+        ({"class_count": 7}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_dataset_that_trained_a_checkpoint(
+    root: Path, state: dict[str, Any], dataset: str
+) -> None:
+    cfg = config(root)
+    source = sources.open_source(cfg)
+    assert len(source.identities) + len(source.clothes) == 6
+    assert training_dataset(cfg, state, source) == dataset
+
+
+def test_what_spoils_a_table_is_noted_below_it_and_in_the_results(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "data"))
+    query = next(root.rglob("query/*_1_c1_*.png"))
+    item = next(root.rglob(f"test/{query.name.partition('_')[0]}_*_c2_*.png"))
+    shutil.copy(query, item)
+    payload = evaluate(config(root), WORLD, folder=tmp_path, weights=WEIGHTS)
+    (note,) = payload["notes"]
+    assert note.startswith(f"1 of {payload['queries']} queries find their own image")
+    assert payload["own_images"] == {f"query/{query.name}": f"test/{item.name}"}
+    assert f"note: {note}\n" in capsys.readouterr().err
+    constant = Projection(torch.zeros(3 * HEIGHT * WIDTH, 8))
+    monkeypatch.setattr(constant, "forward", lambda images: torch.ones(len(images), 8))
+    monkeypatch.setattr(build, "load_network", lambda *_: (constant, {"dataset": "ltcc"}))
+    payload = evaluate(config(root), WORLD, folder=tmp_path, weights=WEIGHTS)
+    assert payload["notes"][1:] == [
+        "all gallery features are equal, so its order decides the ranks"
+    ]
+    assert payload["trained_on"] == "ltcc"
+    told = capsys.readouterr().err
+    assert "note: the weights were trained on ltcc, not on toy-reid\n" in told
+    assert told.index("own image") > told.index("evaluating")
 
 
 def test_protocols_without_labels_are_skipped_with_a_note(

@@ -17,6 +17,13 @@ from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, STANDARD, between,
 from tests.reid.synthetic_features import synthetic_features
 
 PROTOCOLS = (*STANDARD, between("two", (1,), (0, 2)), on_identities(CLOTHES_CHANGING, "some", (1,)))
+ABOUT: dict[str, Any] = {
+    "broken": {"query/a.png": "is damaged"},
+    "skipped": (1, 0),
+    "own_images": {"query/0.png": "gallery/1.png"},
+    "trained_on": "prcc",
+    "names": {"identity": {0: "Zoë"}},
+}
 
 
 def saved(path: Path, **changes: Any) -> Path:
@@ -31,16 +38,21 @@ def saved(path: Path, **changes: Any) -> Path:
 
 def test_features_are_loaded_as_they_were_saved(tmp_path: Path) -> None:
     extracted = synthetic_features(
-        columns=("camera",), protocols=PROTOCOLS, single_shot=((0, 7), (1,))
+        columns=("camera",), protocols=PROTOCOLS, single_shot=((0, 7), (1,)), **ABOUT
     )
     save(tmp_path / "features.npz", extracted)
     result = load(tmp_path / "features.npz", "ltcc")
-    for name in ("dataset", "network", "weights", "columns", "protocols", "single_shot"):
+    for name in ("dataset", "network", "weights", "columns", "protocols", "single_shot", *ABOUT):
         assert getattr(result, name) == getattr(extracted, name)
     for ours, expected in ((result.query, extracted.query), (result.gallery, extracted.gallery)):
         assert torch.equal(ours.features, expected.features)
         assert ours.paths == expected.paths
         torch.testing.assert_close(ours.labels, dict(expected.labels))
+
+
+def test_files_of_before_lack_what_they_did_not_store(tmp_path: Path) -> None:
+    result = load(saved(tmp_path / "f.npz", about=None), "ltcc")
+    assert [getattr(result, name) for name in ABOUT] == [{}, (0, 0), {}, "", {}]
 
 
 def test_the_file_has_the_documented_arrays_and_no_pickles(tmp_path: Path) -> None:
@@ -80,11 +92,12 @@ def test_features_of_other_lengths_are_scaled(tmp_path: Path) -> None:
         ({"dataset": np.array("prcc")}, "features of prcc, not of ltcc"),
         ({"gallery_camera": np.zeros(3, int)}, r"gallery_camera is int64 of shape \(3,\), for 24"),
         ({"query_features": np.full((8, 8), np.nan, np.float32)}, "8 of 8 query features are NaN"),
+        ({"query_features": np.zeros((8, 8), np.float32)}, "8 of 8 query features are all zero"),
         ({"query_features": np.ones((8, 5), np.float32)}, "lengths 5 and 8"),
         ({"query_features": np.ones(8, np.float32)}, r"shape \(8,\), expected"),
         ({"query_features": np.ones((8, 8), int)}, "expected \\(N, D\\) floats"),
         ({"query_clothes": np.ones(8)}, "query_clothes is float64"),
-        ({"protocols": np.array("[{}]")}, "cannot read protocols or single_shot"),
+        ({"protocols": np.array("[{}]")}, "cannot read protocols, single_shot or about"),
         ({"single_shot": np.array("[[99]]")}, "indices beyond the gallery"),
         ({"columns": np.array(["hat"])}, "unknown columns hat"),
         ({"query_path": np.array([{}] * 8)}, "was not written by --save-features"),
@@ -126,11 +139,11 @@ def zeros() -> bytes:
     return written.getvalue()
 
 
-@pytest.mark.parametrize("name", ["protocols", "single_shot"])
+@pytest.mark.parametrize("name", ["protocols", "single_shot", "about"])
 @pytest.mark.parametrize("text", ["[" * 10**5, "[[Infinity]]", "9" * 5000, "[" + "9" * 5000 + "]"])
 def test_hostile_texts_are_refused(tmp_path: Path, name: str, text: str) -> None:
     path = saved(tmp_path / "f.npz", **{name: np.array(text)})
-    with pytest.raises(UserError, match="cannot read protocols or single_shot"):
+    with pytest.raises(UserError, match="cannot read protocols, single_shot or about"):
         load(path, "ltcc")
 
 

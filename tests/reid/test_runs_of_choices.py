@@ -230,7 +230,10 @@ def test_a_damaged_image_is_skipped_in_the_evaluation_with_a_note(
     assert (results["queries"], results["gallery"]) == (11, 11)
     assert sorted(results["broken"]) == [f"query/{query}", f"test/{item}"]
     printed = capsys.readouterr().err
-    assert "note: 2 of 24 images are skipped, as they cannot be read: query/" in printed
+    assert (
+        "note: 1 of 12 queries and 1 of 12 gallery items are skipped, as they cannot be read: "
+        in printed
+    )
     error, hint = mistake(capsys, line("eval", place, "run"))
     assert query in error
     assert "DATA.SKIP_BROKEN True" in hint

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from ffreid.errors import UserError
-from ffreid.reid.features import BASELINE
-from ffreid.reid.published import PublishedResult, publication_notes, published_results
+from ffreid.reid.published import PublishedResult
 from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, between
 from ffreid.reid.retrieval.ranking import cosine_distances, rank
 from ffreid.reid.retrieval.reranking import rerank
@@ -66,8 +65,6 @@ def test_re_ranked_rows_are_marked_and_never_compared() -> None:
     distances = rerank(extracted.query.features, extracted.gallery.features)
     (expected,) = rank(distances, *extracted.labels(CPU), [GENERAL])
     assert row.scores.mean_average_precision == expected.mean_average_precision
-    cells = table([row], {"general": PublishedResult(0.5, 0.5, "paper")})[0]
-    assert cells[COLUMNS.index("published")] is None
 
 
 def test_re_ranking_ignores_images_outside_the_protocol() -> None:
@@ -89,41 +86,38 @@ def test_re_ranking_ignores_images_outside_the_protocol() -> None:
 def test_published_results_and_differences_are_columns() -> None:
     rows = score_protocols(synthetic_features(), CPU)
     ours = 100 * rows[2].scores.cmc[1], 100 * rows[2].scores.mean_average_precision
-    cells = table(rows, {"CC": PublishedResult(0.401, 0.18, "recalled")})
-    row_cells = dict(zip(COLUMNS, cells[2], strict=True))
-    assert row_cells["published"] == "40.1 / 18.0 (recalled)"
-    assert row_cells["difference"] == f"{ours[0] - 40.1:+.1f} / {ours[1] - 18.0:+.1f}"
-    assert row_cells["rank-1"] == ours[0]
+    cells = table(rows, {"CC": PublishedResult(0.401, 0.18, "recalled", 8)})
+    named = dict(zip(COLUMNS, cells[2], strict=True))
+    assert named["published"] == "40.1 / 18.0 (recalled)"
+    assert named["difference"] == f"{ours[0] - 40.1:+.1f} / {ours[1] - 18.0:+.1f}"
+    assert named["rank-1"] == ours[0]
     assert dict(zip(COLUMNS, cells[0], strict=True))["difference"] is None
 
 
-def test_results_on_a_different_number_of_queries_are_not_compared() -> None:
+def test_the_interval_and_the_numbers_of_queries_are_told() -> None:
     row = score_protocols(synthetic_features(), CPU)[2]
-    cells = table([row], {"CC": PublishedResult(0.401, 0.18, "paper", 10_000)})[0]
-    row_cells = dict(zip(COLUMNS, cells, strict=True))
-    assert row_cells["difference"] == "on 10000 queries"
+    named = dict(zip(COLUMNS, table([row], {})[0], strict=True))
+    assert (named["published"], named["difference"]) == (None, None)
     assert row.scores.rank1_interval is not None
     low, high = row.scores.rank1_interval
-    assert str(row_cells["95 % interval"]).startswith(f"{100 * low:.1f}–{100 * high:.1f} / ")
-    assert row_cells["valid queries"] == f"{row.scores.n_valid} ({row.scores.n_skipped} skipped)"
+    assert str(named["95 % interval"]).startswith(f"{100 * low:.1f}–{100 * high:.1f} / ")
+    assert named["valid queries"] == f"{row.scores.n_valid} ({row.scores.n_skipped} skipped)"
 
 
 @pytest.mark.parametrize(
-    ("protocol", "cell"), [(GENERAL, "none: 2 without a match"), (between("x", (5,), (0,)), "none")]
+    ("protocol", "said"), [(GENERAL, "none: 2 without a match"), (between("x", (5,), (0,)), "none")]
 )
-def test_a_row_without_valid_queries_shows_the_reason_instead_of_numbers(
-    protocol: object, cell: str
-) -> None:
-    extracted = synthetic_features(protocols=(protocol,))  # type: ignore[arg-type]
-    unmatched = labelled_features(extracted.query.features[:2], [77, 78], [0, 1], [0, 0], "query")
-    (row,) = score_protocols(replace(extracted, query=unmatched), CPU)
-    (cells,) = table([row], {protocol.name: PublishedResult(0.5, 0.5, "paper")})  # type: ignore[attr-defined]
-    assert cells == [row.title, *[None] * (len(COLUMNS) - 2), cell]
+def test_a_row_without_valid_query_says_so_instead_of_numbers(protocol: object, said: str) -> None:
+    search = synthetic_features(protocols=(protocol,))  # type: ignore[arg-type]
+    strangers = labelled_features(search.query.features[:2], [77, 78], [0, 1], [0, 0], "query")
+    (row,) = score_protocols(replace(search, query=strangers), CPU)
+    (cells,) = table([row], {protocol.name: PublishedResult(0.5, 0.5, "paper", 8)})  # type: ignore[attr-defined]
+    assert cells == [row.title, *[None] * (len(COLUMNS) - 2), said]
 
 
 def test_json_has_unrounded_results_by_title() -> None:
     rows = score_protocols(synthetic_features(single_shot=TRIALS), CPU)
-    payload = as_json(rows, {"CC": PublishedResult(0.401, 0.18, "paper")})
+    payload = as_json(rows, {"CC": PublishedResult(0.401, 0.18, "paper", 8)}, 8)
     assert list(payload) == [row.title for row in rows]
     assert payload["CC"]["mAP"] == rows[2].scores.mean_average_precision
     assert payload["CC"]["published"]["rank1"] == 0.401
@@ -131,46 +125,42 @@ def test_json_has_unrounded_results_by_title() -> None:
     assert payload["CC, single-shot"]["single_shot_trials"] == 3
 
 
-def test_queries_are_listed_with_their_first_match_and_precision() -> None:
-    extracted = synthetic_features()
-    rows = score_protocols(extracted, CPU)
-    queries = query_rows(extracted, rows)
-    assert [entry["path"] for entry in queries] == list(extracted.query.paths)
-    assert rows[2].ranking is not None
-    for index, entry in enumerate(queries):
-        valid = bool(rows[2].ranking.valid[index])
-        assert ("CC" in entry["protocols"]) == valid
-    means = fmean(entry["protocols"]["general"]["AP"] for entry in queries)
-    assert means == pytest.approx(rows[0].scores.mean_average_precision)
-
-
-def test_published_results_depend_on_dataset_network_and_method() -> None:
-    assert published_results("ltcc", "resnet50")["CC"] == PublishedResult(0.401, 0.18, "paper", 392)
-    assert published_results("ltcc", "i3dres50") == {}
-    assert published_results("toy-reid", "resnet50") == {}
-    rank1 = [published_results("ccvid", name)["CC"].rank1 for name in ("c2dres50", "ap3dres50")]
-    assert rank1 == pytest.approx([0.817, 0.836])
-    assert published_results("ccvid", "ap3dnlres50") == {}
-    assert published_results("ltcc", "resnet50", BASELINE)["CC"] == PublishedResult(
-        0.281, 0.11, "paper", 392
+def test_each_query_has_its_first_match_precision_and_nearest_items_by_their_own_names() -> None:
+    names = {"identity": {0: "anna"}, "camera": {0: "door", 1: ""}, "clothes": {0: "red coat"}}
+    search = synthetic_features(
+        protocols=(*STANDARD, PAIR), single_shot=TRIALS, trained_on="ltcc", names=names
     )
-    assert published_results("last", "resnet50", BASELINE) == {}
-    assert published_results("ccvid", "ap3dres50", BASELINE) == {}
-
-
-@pytest.mark.parametrize(
-    ("dataset", "network", "protocols", "note"),
-    [
-        ("ltcc", "resnet50", {"CC"}, "CVPR 2022"),
-        ("vcclothes_sc", "resnet50", {"SC (cameras 2 and 3)"}, "recalled: not verified"),
-        ("last", "other", {"general"}, "no published results of other on last"),
-        ("toy-reid", "resnet50", {"general", "CC"}, None),
-        ("market1501", "resnet50", {"general", "CC"}, None),
-        ("folder", "resnet50", {"general", "CC"}, None),
-    ],
-)
-def test_the_source_of_published_results_is_noted(
-    dataset: str, network: str, protocols: set[str], note: str | None
-) -> None:
-    notes = publication_notes(dataset, network, protocols)
-    assert any(note in line for line in notes) if note else not notes
+    rows = score_protocols(search, CPU) + score_protocols(search, CPU, reranked=True)
+    listed = query_rows(search, rows, CPU)
+    assert [entry["path"] for entry in listed] == list(search.query.paths)
+    assert {k: v for k, v in listed[0].items() if k != "protocols"} == {
+        "path": "query/0.png", "identity": "anna", "camera": "door", "clothes": "red coat"
+    }  # fmt: skip
+    assert "camera" not in listed[1]  # without a name
+    cosines = search.query.features @ search.gallery.features.T
+    for row in rows:
+        assert (row.ranking is None) == (row.trials > 0)
+        if row.ranking is None:
+            continue
+        assert len(listed) == row.scores.n_valid + row.scores.n_skipped + sum(
+            row.title not in entry["protocols"] for entry in listed
+        )
+        for index, entry in enumerate(listed):
+            if (result := entry["protocols"].get(row.title)) is None:
+                continue
+            assert result["first_match"] == (int(row.ranking.first[index]) or None)
+            assert result["AP"] == pytest.approx(float(row.ranking.precision[index]), nan_ok=True)
+            if row.reranked:
+                assert "nearest" not in result
+                continue
+            nearest = result["nearest"]
+            right = [item["is_match"] for item in nearest]
+            first = right.index(True) + 1 if True in right else None
+            assert first == result["first_match"] or (result["first_match"] or 99) > len(right)
+            for item in nearest:
+                number = search.gallery.paths.index(item["path"])
+                assert item["cosine"] == pytest.approx(float(cosines[index, number]), abs=1e-6)
+                assert (item["identity"] == entry["identity"]) or not item["is_match"]
+            values = [item["cosine"] for item in nearest]
+            assert values == sorted(values, reverse=True)
+            assert len(values) <= 10

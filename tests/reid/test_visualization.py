@@ -8,64 +8,22 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from ffreid.reid.features import ExtractedFeatures
-from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, GENERAL, Protocol, between
 from ffreid.reid.retrieval.ranking import Ranking
 from ffreid.reid.scoring import score_protocols
 from ffreid.reid.visualization import (
     MATCH,
     MISS,
     QUERY,
+    caption,
     draw_rank_list,
     draw_sheet,
     evenly_spread_queries,
     row_to_draw,
-    top_matches,
 )
 from tests.reid.synthetic_features import labelled_features, synthetic_features
 
 CPU = torch.device("cpu")
-AXIS = torch.eye(2)[:1]
-# Nearest first: junk (same camera), another identity, same clothes, other clothes.
-GALLERY = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
 ImageArray = npt.NDArray[np.uint8]
-
-
-@pytest.fixture
-def features() -> ExtractedFeatures:
-    return replace(
-        synthetic_features(),
-        query=labelled_features(AXIS, [1], [0], [5], "query"),
-        gallery=labelled_features(GALLERY, [1, 2, 1, 1], [0, 1, 1, 2], [5, 7, 5, 6], "gallery"),
-    )
-
-
-@pytest.mark.parametrize(
-    ("protocol", "items", "matches"),
-    [
-        (GENERAL, [1, 2, 3], [False, True, True]),
-        (CLOTHES_CHANGING, [1, 3], [False, True]),
-        (between("far", (0,), (2,)), [3], [True]),
-    ],
-    ids=lambda value: value.name if isinstance(value, Protocol) else "",
-)
-def test_top_matches_are_sorted_and_without_junk(
-    features: ExtractedFeatures, protocol: Protocol, items: list[int], matches: list[bool]
-) -> None:
-    top, is_match, distances = top_matches(features, protocol, 0)
-    assert (top, is_match) == (items, matches)
-    assert distances == pytest.approx([1 - float(GALLERY[item, 0]) for item in items])
-    assert top_matches(features, protocol, 0, length=2)[0] == items[:2]
-
-
-def test_top_matches_agree_with_the_ranking() -> None:
-    features = synthetic_features()
-    for row in score_protocols(features, CPU):
-        assert row.ranking is not None
-        protocol = next(p for p in features.protocols if p.name == row.protocol)
-        for query in range(len(features.query)):
-            _, match, _ = top_matches(features, protocol, query, length=len(features.gallery))
-            assert int(row.ranking.first[query]) == (match.index(True) + 1 if any(match) else 0)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +41,13 @@ def test_queries_are_spread_from_the_worst_to_the_best(count: int, queries: list
     assert evenly_spread_queries(ranking, count) == queries
 
 
-def test_clothes_changing_is_drawn_if_it_is_evaluated(features: ExtractedFeatures) -> None:
-    rows = score_protocols(synthetic_features(), CPU)
-    selected = [row_to_draw(rows), row_to_draw(rows[:2])]
-    assert [row and row.protocol for row in selected] == ["CC", "general"]
-    no_match = replace(features, query=labelled_features(AXIS, [9], [0], [5], "query"))
+def test_clothes_changing_is_drawn_if_it_is_evaluated() -> None:
+    features = synthetic_features()
+    rows = score_protocols(features, CPU)
+    drawn = [row_to_draw(rows), row_to_draw(rows[:2])]
+    assert [row and row.protocol for row in drawn] == ["CC", "general"]
+    stranger = labelled_features(features.query.features[:1], [9], [0], [5], "query")
+    no_match = replace(features, query=stranger)
     assert row_to_draw(score_protocols(no_match, CPU)) is None
 
 
@@ -104,7 +64,7 @@ def draw(count: int = 3, match: tuple[bool, ...] = (True, False, True), **texts:
         QUERY_IMAGE,
         IMAGES[:count],
         is_match=match[:count],
-        distances=[0.1, 0.2, 0.3][:count],
+        cosines=[0.1, 0.2, 0.3][:count],
         labels=["identity 1\ncamera 2"] * count,
         **texts,
     )
@@ -132,7 +92,7 @@ def test_images_are_in_order_with_green_and_red_borders() -> None:
 def test_images_of_any_size_fill_their_tile_and_keep_their_aspect_ratio(
     size: tuple[int, int],
 ) -> None:
-    rank_list = draw_rank_list(uniform(9, 99, 199, *size), [], is_match=[], distances=[])
+    rank_list = draw_rank_list(uniform(9, 99, 199, *size), [], is_match=[], cosines=[])
     inside = (rank_list == (9, 99, 199)).all(axis=-1)
     height, width = inside.any(axis=1).sum(), inside.any(axis=0).sum()
     assert height == 192 or width == 112
@@ -167,3 +127,16 @@ def test_a_sheet_stacks_lists_of_different_lengths() -> None:
     second = sheet[len(rows[0]) :][: len(rows[1])]
     np.testing.assert_array_equal(second[:, : rows[1].shape[1]], rows[1])
     assert (second[:, rows[1].shape[1] :] == 32).all()
+
+
+def test_captions_have_the_file_and_the_labels_by_their_own_names() -> None:
+    names = {"identity": {0: "Zoë"}, "camera": {0: "door"}, "clothes": {0: ""}}
+    features = synthetic_features(names=names)
+    assert caption(features, features.query, 0) == "0.png\nidentity Zoë\ncamera door"
+    assert caption(features, features.gallery, 9).startswith("9.png\nidentity 1\n")
+    drawn = [
+        draw(label=caption(replace(features, names=n), features.query, 0)) for n in ({}, names)
+    ]
+    assert not np.array_equal(drawn[0], drawn[1])
+    # OpenCV would draw both as question marks.
+    assert not np.array_equal(draw(label="Zo\u00eb"), draw(label="Zo\u00e9"))

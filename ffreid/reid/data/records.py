@@ -1,14 +1,17 @@
 """Datasets of re-identification: images or tracklets with their labels, in splits."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from ffreid.reid.retrieval.protocols import Protocol, label_columns
+
+Names = Mapping[str, Mapping[int, str]]
+"""Names of labels, by column and number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,16 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSplit:
-    """Queries, their gallery, and the protocols of the evaluation."""
+    """Queries, their gallery, and the protocols of the evaluation.
+
+    `names` are the dataset's own names of labels, by column (``identity``, ``camera``,
+    ``clothes``) and number; an empty name is not shown.
+    """
 
     query: tuple[Record, ...]
     gallery: tuple[Record, ...]
     protocols: tuple[Protocol, ...]
+    names: Names = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +99,18 @@ class Source:
             f"{len(self.clothes)} clothes labels, {len(self.test.query)} query and "
             f"{len(self.test.gallery)} gallery {kind}, in {self.folder}"
         )
+
+
+def own_names(names: Names, numbers: Mapping[str, int]) -> dict[str, str]:
+    """Names of a record's labels, given by column; the numbers of those without a name."""
+    found = {name: names.get(name, {}).get(number, str(number)) for name, number in numbers.items()}
+    return {column: name for column, name in found.items() if name}
+
+
+def record_path(record: Record) -> str:
+    """An image's file or a tracklet's folder."""
+    first = record.frames[0]
+    return first if len(record.frames) == 1 else str(PurePosixPath(first).parent)
 
 
 def labels(records: Sequence[Record], columns: Sequence[str]) -> dict[str, Tensor]:

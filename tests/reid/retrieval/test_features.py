@@ -1,4 +1,4 @@
-"""Features of tracklets, at unit length, and finite."""
+"""Features of tracklets, at unit length, and their check."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ffreid.errors import UserError
-from ffreid.reid.retrieval.features import average_clips, check_finite
+from ffreid.reid.retrieval.features import average_clips, check_features
 
 
 def test_clips_are_averaged_before_normalisation() -> None:
@@ -20,8 +20,16 @@ def test_features_that_are_not_finite_are_an_error_with_number_and_row(value: fl
     features = torch.ones(5, 3)
     features[3, 1] = features[4, 0] = value
     with pytest.raises(UserError, match=r"2 of 5 gallery .* row 3"):
-        check_finite(features, "gallery")
+        check_features(features, "gallery")
 
 
 def test_large_finite_features_are_accepted() -> None:
-    check_finite(torch.full((2, 3), 3e38), "query")
+    check_features(torch.full((2, 3), 3e38), "query")
+    check_features(torch.ones(0, 3), "gallery")
+
+
+def test_zero_features_are_an_error_with_number_and_first_file() -> None:
+    features = torch.ones(4, 3, dtype=torch.float16)
+    features[1] = features[3] = 0
+    with pytest.raises(UserError, match=r"2 of 4 query .* all zero, the first is b\.png"):
+        check_features(features, "query", ["a.png", "b.png", "c.png", "d.png"])

@@ -99,6 +99,7 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         for split, part in by_split.items()
     }
     train, query, gallery = (records[split] for split in SPLITS)
+    camera_names = {number: name for name, number in cameras.items()}
     persons = _numbers([record.identity for record in (*query, *gallery)])
     return make_source(
         "folder",
@@ -106,7 +107,12 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         train,
         {"query": query, "gallery": gallery},
         eval_split(
-            query, gallery, _protocols(known), number=persons.__getitem__, clothes_key=natural_key
+            query,
+            gallery,
+            _protocols(known),
+            number=persons.__getitem__,
+            clothes_key=natural_key,
+            camera_name=lambda camera: camera_names.get(camera, ""),
         ),
         can_share=True,
         identity_key=natural_key,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder
 from ffreid.reid.data.readers.files import ImageFinder
-from ffreid.reid.data.readers.relabel import RawRecord, make_source
+from ffreid.reid.data.readers.relabel import RawRecord, label_names, make_source
 from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import GENERAL
@@ -43,7 +43,11 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
             Record(r.frames, int(r.identity), r.camera, int(r.identity)) for r in evaluated[part]
         )
         splits[part] = EvalSplit(
-            query=records[: len(query)], gallery=records[len(query) :], protocols=(GENERAL,)
+            query=records[: len(query)],
+            gallery=records[len(query) :],
+            protocols=(GENERAL,),
+            names=label_names(evaluated[part], records, lambda camera: "")
+            | {"clothes": dict.fromkeys((r.clothes for r in records), "")},
         )
     return make_source(
         "last",

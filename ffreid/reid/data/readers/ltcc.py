@@ -7,7 +7,7 @@ from pathlib import Path
 from ffreid.engine.dataset_files import find_folder, read_lines
 from ffreid.errors import UserError
 from ffreid.reid.data.readers.files import ImageFinder
-from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source
+from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source, number_from_1
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import CLOTHES_CHANGING, STANDARD, Protocol, on_identities
@@ -31,7 +31,7 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
     )
     protocols, notes = _protocols(folder)
     evaluated = {"query": query, "test": gallery}
-    test = eval_split(query, gallery, protocols)
+    test = eval_split(query, gallery, protocols, camera_name=number_from_1)
     return make_source("ltcc", folder, train, evaluated, test, notes=(*notes, *finder.notes()))
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from ffreid.engine.dataset_files import find_folder
 from ffreid.reid.data.readers.files import ImageFinder
-from ffreid.reid.data.readers.relabel import JUNK, NO_CLOTHES, RawRecord, eval_split, make_source
+from ffreid.reid.data.readers.relabel import (
+    JUNK,
+    NO_CLOTHES,
+    RawRecord,
+    eval_split,
+    make_source,
+    number_from_1,
+)
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import GENERAL
@@ -36,7 +43,7 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         folder,
         train,
         {"query": query, "bounding_box_test": gallery},
-        eval_split(query, gallery, (GENERAL,)),
+        eval_split(query, gallery, (GENERAL,), camera_name=number_from_1),
         columns=("camera",),
         notes=(NO_CLOTHES, *finder.notes()),
     )

@@ -11,7 +11,7 @@ from random import Random
 
 from ffreid.engine.dataset_files import find_folder
 from ffreid.reid.data.readers.files import ImageFinder, match_names
-from ffreid.reid.data.readers.relabel import RawRecord, make_source, relabel
+from ffreid.reid.data.readers.relabel import RawRecord, label_names, make_source, relabel
 from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import between
@@ -40,6 +40,7 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         )
         for records in by_camera
     )
+    names = label_names(test, (*a, *b, *c), CAMERAS.__getitem__)
     val_records = relabel(val)[0]
     val_a, val_b, val_c = (
         tuple(record for record in val_records if record.camera == camera) for camera in range(3)
@@ -50,8 +51,13 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         folder,
         train,
         {"test": test},
-        EvalSplit(query=b + c, gallery=a, protocols=PROTOCOLS),
-        val=EvalSplit(query=val_b + val_c, gallery=val_a, protocols=PROTOCOLS),
+        EvalSplit(query=b + c, gallery=a, protocols=PROTOCOLS, names=names),
+        val=EvalSplit(
+            query=val_b + val_c,
+            gallery=val_a,
+            protocols=PROTOCOLS,
+            names=label_names(val, val_records, CAMERAS.__getitem__),
+        ),
         single_shot=_single_shot(a),
         notes=(
             "the validation images (queries B and C, gallery A) are of the training identities",

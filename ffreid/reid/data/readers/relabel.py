@@ -112,6 +112,7 @@ def eval_split(
     *,
     number: Callable[[str], int] = int,
     clothes_key: Key = str,
+    camera_name: Callable[[int], str] = str,
 ) -> EvalSplit:
     """Keep the identities' own numbers; number clothes from 0 over query and gallery."""
     keys = [(clothes_key(r.clothes), number(r.identity)) for r in (*query, *gallery)]
@@ -122,8 +123,27 @@ def eval_split(
         for r, key in zip((*query, *gallery), keys, strict=True)
     )
     return EvalSplit(
-        query=records[: len(query)], gallery=records[len(query) :], protocols=tuple(protocols)
+        query=records[: len(query)],
+        gallery=records[len(query) :],
+        protocols=tuple(protocols),
+        names=label_names((*query, *gallery), records, camera_name),
     )
+
+
+def label_names(
+    raw: Sequence[RawRecord], records: Sequence[Record], camera_name: Callable[[int], str]
+) -> dict[str, dict[int, str]]:
+    """The labels of the records as text, see `EvalSplit`."""
+    return {
+        "identity": {r.identity: text.identity for r, text in zip(records, raw, strict=True)},
+        "camera": {r.camera: camera_name(r.camera) for r in records},
+        "clothes": {r.clothes: text.clothes for r, text in zip(records, raw, strict=True)},
+    }
+
+
+def number_from_1(camera: int) -> str:
+    """The name of a camera whose label is one less than in the file names."""
+    return str(camera + 1)
 
 
 def natural_key(text: str) -> tuple[int, int, str, str]:

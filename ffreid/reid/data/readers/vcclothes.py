@@ -12,7 +12,7 @@ from pathlib import Path
 from ffreid.engine.dataset_files import find_folder
 from ffreid.errors import UserError
 from ffreid.reid.data.readers.files import ImageFinder
-from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source
+from ffreid.reid.data.readers.relabel import RawRecord, eval_split, make_source, number_from_1
 from ffreid.reid.data.records import Source
 from ffreid.reid.datasets import DATASETS
 from ffreid.reid.retrieval.protocols import GENERAL, STANDARD, Protocol, between
@@ -63,5 +63,5 @@ def _read(
             raise UserError(
                 f"{folder / part} contains no image of the cameras {numbers}", f"expected {TREE}"
             )
-    test = eval_split(selected[0], selected[1], rows)
+    test = eval_split(selected[0], selected[1], rows, camera_name=number_from_1)
     return make_source(name, folder, train, evaluated, test, notes=finder.notes())
