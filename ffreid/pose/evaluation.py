@@ -1,6 +1,6 @@
 """An evaluation run: from frames to tables with published results, JSON files and images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,19 @@ from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.draw import RgbImage, draw_poses
 from ffreid.pose.inference import FrameResult, evaluate_frames, pose_rows
 from ffreid.pose.objects import ObjectModels, ycb_objects
-from ffreid.pose.predictions import gt_from_folder, read_predictions, score_predictions
-from ffreid.pose.resources import resource
+from ffreid.pose.predictions import (
+    count_unscored,
+    gt_from_folder,
+    read_predictions,
+    score_predictions,
+    unread_files,
+)
+from ffreid.pose.published import comparable_results
 from ffreid.pose.scoring import diameters, summarise
 from ffreid.report import Cell
 
+_NAMED = 5
+"""Skipped frames that are named in a message."""
 # The single number per object that LineMOD papers report.
 _LINEMOD_METRIC = "ADD(-S)<0.1d"
 
@@ -48,6 +56,7 @@ def evaluate(
     """
     source = group.main_process_first(lambda: sources.open_source(cfg))
     net: nn.Module | None = None
+    trained_on = ""
     origin: dict[str, Any] = {"weights": "none: ground truth labels and offsets"}
     messages = ["voting with the ground truth labels and offsets"]
     if use_gt:
@@ -57,7 +66,9 @@ def evaluate(
         net, state = build.load_network(weights, source.objects, world.device)
         net = net.to(precision.dtype(cfg))
         text = contents.describe_origin(state, weights)
+        trained_on = str(state.get("dataset") or "")
         origin = {"weights": weights, "step": state.get("step"), "origin": text}
+        origin["trained_on"] = trained_on or None
         changed = build.changed_settings(cfg, state)
         messages = [f"evaluating {text}", *(f"note: {note}" for note in changed)]
     names = build.evaluation_set(cfg, source, cfg.TEST.LIMIT).names
@@ -92,20 +103,36 @@ def evaluate(
         for result in results
         if (gt := result.gt) and not result.skipped
     ]
+    skipped = {r.gt.name: r.skipped for r in results if r.skipped}
+    listed = cfg.DATA.FRAMES or source.reader.test_names
     counted = count_notes(labels, source.objects, looked_at=False)
+    counted += skipped_notes(skipped, len(results))
+    if count < len(listed):
+        counted.append(f"{count} of {len(listed)} frames are evaluated (TEST.LIMIT {count})")
+    absent = [
+        result.gt.name
+        for result in results
+        for pose in result.poses
+        if pose.class_id not in result.gt.class_ids
+    ]
     payload = origin | {
         "results": summary,
         "notes": notes + counted,
         "data": source.summary(),
         "frames": len(results),
-        "skipped_frames": {r.gt.name: r.skipped for r in results if r.skipped},
+        "skipped_frames": skipped,
+        "left_out": {
+            "frames": len(listed) - count,
+            "poses of objects that are not in the frame": len(absent),
+        },
         "config": cfg.dump(),
         "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
     }
     if world.is_main:
-        _print_results(summary, payload["skipped_frames"])
-        for note in counted:
-            report.log(f"note: {note}")
+        published, lines = None, list[str]()
+        if not use_gt:
+            published, lines = comparable_results(cfg.DATASET, len(results), trained_on)
+        _print_results(summary, published, [*lines, *(f"note: {note}" for note in counted)])
         atomic.write_json(folder / "results.json", payload)
         if json_file is not None:
             atomic.write_json(json_file, payload)
@@ -143,27 +170,45 @@ def evaluate_predictions(
     with ProgressBar("scoring", len(gts)) as bar:
         scores = score_predictions(gts, poses, objects, meshes, progress=bar.update)
     summary = summarise(scores, objects, diameters(objects, meshes))
+    left_out = count_unscored(gts, poses)
+    if predictions.is_dir():
+        left_out["files"] = unread_files(predictions, frames)
+    notes = [f"not scored: {count} {what}" for what, count in left_out.items() if count]
     payload = {
         "predictions": predictions,
         "truth": gt or root,
         "results": summary,
         "frames": len(gts),
+        "poses": sum(map(len, poses.values())),
+        "left_out": left_out,
+        "notes": notes,
         "provenance": run_folder.provenance(cfg.SEED, 1, "cpu"),
     }
-    _print_results(summary, {})
+    published, lines = comparable_results(objects.dataset, len(gts))
+    _print_results(summary, published, [*lines, *(f"note: {note}" for note in notes)])
     if json_file is not None:
         atomic.write_json(json_file, payload)
     return payload
 
 
-def _print_results(summary: dict[str, Any], skipped: Mapping[str, str]) -> None:
-    published = resource("published").get(summary["dataset"])
+def _print_results(
+    summary: dict[str, Any], published: Mapping[str, Any] | None, lines: Sequence[str]
+) -> None:
     report.show_table(f"{summary['dataset']}: poses", *results_table(summary, published))
-    if published:
-        source, status = published["source"], published["status"]
-        report.log(f"published: {published['method']}: {source} ({status})")
-    for name, reason in skipped.items():
-        report.log(f"skipped frame {name} (its objects count as missed): {reason}")
+    for line in lines:
+        report.log(line)
+
+
+def skipped_notes(skipped: Mapping[str, str], frames: int) -> list[str]:
+    """A note on the skipped frames, given with their reasons, of `frames`; none without any."""
+    if not skipped:
+        return []
+    named = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:_NAMED])
+    more = ", …" * (len(skipped) > _NAMED)
+    return [
+        f"{len(skipped)} of {frames} frames are skipped, their objects count as missed: "
+        f"{named}{more}"
+    ]
 
 
 def _write_images(folder: Path, results: list[FrameResult], source: sources.Source) -> None:

@@ -27,7 +27,12 @@ from ffreid.pose.voting.frame import ObjectPose, model_points
 
 Pose = npt.NDArray[np.float64]
 Predictions = Mapping[str, Sequence[tuple[int, Pose]]]
-"""Class ids and (3, 4) poses in metres of each frame ``0048/000001``, at most one per class."""
+"""Class ids and (3, 4) poses in metres of each frame ``0048/000001``, the best of a class first."""
+
+OTHER_FRAME = "poses of other frames"
+ABSENT = "poses of objects that are not in the frame"
+NOT_BEST = "further poses of an object in a frame"
+"""Reasons not to score a predicted pose."""
 
 _FARTHEST = 50.0
 _LONGEST_LINE = 10_000
@@ -73,8 +78,8 @@ def score_predictions(
     """Score predicted poses against ground truth; objects without a prediction count as missed.
 
     Keypoint errors are those of the model's keypoints under the poses. Frames are matched by the
-    last two parts of their names (``data/0048/000001`` is ``0048/000001``); predictions for other
-    frames are ignored. `progress` is called with the numbers of scored and of all frames.
+    last two parts of their names (``data/0048/000001`` is ``0048/000001``); what is not scored is
+    counted by `count_unscored`. `progress` is called with the numbers of scored and of all frames.
 
     Raises:
         UserError: no frame has both ground truth and a prediction.
@@ -97,6 +102,29 @@ def score_predictions(
         if progress is not None:
             progress(done, len(gts))
     return scores
+
+
+def count_unscored(gts: Sequence[GroundTruth], predictions: Predictions) -> dict[str, int]:
+    """Count the predicted poses that `score_predictions` does not score, by reason."""
+    classes = {frame_key(gt.name): set(gt.class_ids.tolist()) for gt in gts}
+    counts = dict.fromkeys((OTHER_FRAME, ABSENT, NOT_BEST), 0)
+    for frame, poses in predictions.items():
+        seen: set[int] = set()
+        for class_id, _ in poses:
+            if frame not in classes:
+                counts[OTHER_FRAME] += 1
+            elif class_id not in classes[frame]:
+                counts[ABSENT] += 1
+            else:
+                counts[NOT_BEST] += class_id in seen
+                seen.add(class_id)
+    return counts
+
+
+def unread_files(folder: Path, frames_file: Path | None) -> int:
+    """Count the text files in `folder` that are of no scene in `frames_file`."""
+    scenes = {frame.split("/")[0] for frame in read_frames(frames_file)} if frames_file else set()
+    return sum(path.stem.partition("_")[0] not in scenes for path in folder.glob("*.txt"))
 
 
 def frame_key(name: str) -> str:
@@ -185,38 +213,34 @@ def _parse_pose(line: str, where: str) -> Pose | None:
 
 
 def read_bop_csv(path: Path, objects: ObjectModels) -> Predictions:
-    """Read BOP results; of several poses of an object in an image the best scored is used.
+    """Read BOP results; several poses of an object in an image are sorted, the best scored first.
 
     BOP moved the origins of the YCB-Video models: poses are converted to the original ones. Of the
     columns R has 9 numbers (row by row) and t 3 (millimetres), separated by spaces; ``obj_id`` is
     one of the objects' numbers. A frame is ``<scene:04d>/<image:06d>``.
     """
-    best: dict[tuple[str, int], tuple[float, Pose]] = {}
+    found: list[tuple[str, int, float, Pose]] = []
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(_lines(path, file), skipinitialspace=True)
         if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
             raise UserError(f"{path}: no column {', '.join(missing)}", _CSV_HINT)
         for row in reader:
-            frame, class_id, score, pose = _parse_row(
-                row, f"{path}, row {reader.line_num}", objects
-            )
-            if (frame, class_id) not in best or score > best[frame, class_id][0]:
-                best[frame, class_id] = score, pose
-    if not best:
+            found.append(_parse_row(row, f"{path}, row {reader.line_num}", objects))
+    if not found:
         raise UserError(f"{path} has no poses", _CSV_HINT)
-    farthest = max(float(np.linalg.norm(pose[:, 3])) for _, pose in best.values())
+    farthest = max(float(np.linalg.norm(pose[:, 3])) for *_, pose in found)
     if farthest * 1000 < _NEAREST_MM:
         raise UserError(
             f"{path}: all objects are closer than {farthest * 1000:.2g} mm",
             "write t in millimetres, as BOP does",
         )
-    poses: dict[str, list[tuple[int, Pose]]] = {}
-    for (frame, class_id), (_, pose) in best.items():
+    poses: dict[str, list[tuple[int, Pose]]] = {frame: [] for frame, *_ in found}
+    for frame, class_id, _, pose in sorted(found, key=lambda row: -row[2]):
         if objects.dataset == "ycb":
             # A point of the BOP model is the original's plus this offset.
             offset = resource("published")["bop_ycbv_offsets_mm"][objects.name(class_id)]
             pose[:, 3] += pose[:, :3] @ (np.array(offset) / 1000)
-        poses.setdefault(frame, []).append((class_id, pose))
+        poses[frame].append((class_id, pose))
     return poses
 
 

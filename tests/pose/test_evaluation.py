@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from ffreid.pose.evaluation import skipped_notes
 from ffreid.pose.objects import ycb_objects
 from ffreid.pose.resources import resource
 from tests.commands import exit_code, read
@@ -69,6 +70,48 @@ def test_the_frames_may_come_from_the_test_list(
     (root / "image_sets/keyframe.txt").write_text("\n".join(NAMES))
     write_bop_csv(root / "poses.csv", shift_mm=0.0)
     result = evaluated(root)
-    assert "published: " in capsys.readouterr().err
+    assert "note: 2 frames; those of published results: 2,949, so" in capsys.readouterr().err
     assert result["frames"] == 2
     assert result["results"]["classes"][OBJECTS.name(2)]["ADD_auc"] == pytest.approx(100, abs=0.01)
+
+
+def test_what_is_scored_and_what_is_left_out_is_what_went_in(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bop_csv(root / "poses.csv", shift_mm=0.0)
+    header, *lines = (root / "poses.csv").read_text().splitlines()
+    first = lines[0].replace(",0.9,", ",0.5,")
+    other_class = first.replace("48,1,2,", "48,1,5,")
+    other_frame = first.replace("48,1,", "50,7,")
+    lines += [first, first, other_class, other_frame]
+    (root / "poses.csv").write_text("\n".join([header, *lines]))
+    result = evaluated(root, f"--frames {root}/frames.txt")
+    pooled = result["results"]["pooled"]
+    assert list(result["left_out"].values()) == [1, 1, 2]
+    assert result["poses"] == len(lines)
+    assert pooled["instances"] - pooled["missed"] == len(lines) - 4
+    # The lower scored poses change nothing.
+    assert pooled["ADD_auc"] == pytest.approx(75, abs=0.01)
+    told = capsys.readouterr().err
+    assert result["notes"] == [
+        "not scored: 1 poses of other frames",
+        "not scored: 1 poses of objects that are not in the frame",
+        "not scored: 2 further poses of an object in a frame",
+    ]
+    assert all(f"note: {note}\n" in told for note in result["notes"])
+
+
+def test_unread_files_of_poses_are_counted(root: Path) -> None:
+    folder = root / "poses.csv"  # a folder all the same
+    folder.mkdir()
+    for name in ("0048_002_master_chef_can", "0051_002_master_chef_can", "readme"):
+        (folder / f"{name}.txt").write_text("1 0 0 0 0 0 1\n")
+    assert evaluated(root, f"--frames {root}/frames.txt")["left_out"]["files"] == 2
+
+
+def test_skipped_frames_are_counted_and_a_few_named() -> None:
+    assert skipped_notes({}, 9) == []
+    (note,) = skipped_notes({f"data/0048/{i:06d}": "too few points" for i in range(7)}, 9)
+    assert note.startswith("7 of 9 frames are skipped, their objects count as missed: data/0048/")
+    assert note.count("too few points") == 5
+    assert note.endswith("too few points, …")

@@ -131,9 +131,10 @@ def test_the_best_bop_pose_is_converted_to_metres_in_the_original_frame(tmp_path
     shift = " ".join(str(v) for v in 1000 * PLACE - np.array(TURNED) @ offset)
     rows = [f"48,36,14,0.2,{R_ROW},0 0 500", f"48,36,14,0.9,{R_ROW},{shift}"]
     poses = read_csv(tmp_path, "scene_id,im_id,obj_id,score,R,t", *rows, f"{rows[0]} ")
-    ((class_id, pose),) = poses["0048/000036"]
+    (class_id, pose), *further = poses["0048/000036"]
     assert OBJECTS.name(class_id) == MUG
     np.testing.assert_allclose(pose, np.column_stack([TURNED, PLACE]), atol=1e-9)
+    assert [other for other, _ in further] == [class_id, class_id]
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,10 @@ def test_a_run_ends_with_the_poses_of_its_best_state(trained: Path) -> None:
     assert results["weights"] == str(trained / "best.pth")
     assert results["step"] == io.load(trained / "best.pth")["step"]
     assert (results["frames"], results["skipped_frames"]) == (TEST_FRAMES, {})
+    assert (results["trained_on"], results["left_out"]["frames"]) == ("toy-pose", 0)
+    scored = sum(row["instances"] - row["missed"] for row in results["results"]["classes"].values())
+    absent = results["left_out"]["poses of objects that are not in the frame"]
+    assert len(read(trained / "poses.json")["poses"]) == scored + absent
     objects = results["results"]["classes"]
     instances = sum(row["instances"] for row in objects.values())
     assert results["results"]["pooled"]["instances"] == instances
