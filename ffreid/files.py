@@ -33,7 +33,7 @@ def regular(path: Path) -> Path:
         raise OSError(errno.EINVAL, str(error), str(path)) from error
     if kind != stat.S_IFREG:
         number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
-        raise OSError(number, _KINDS.get(kind, "it is no file"), str(path))
+        raise OSError(number, _KINDS.get(kind, "it is not a regular file"), str(path))
     return path
 
 

@@ -268,7 +268,7 @@ def _open(path: Path, kind: str) -> Iterator[Image.Image]:
             except UnidentifiedImageError as error:
                 file.seek(0)
                 raise UserError(
-                    f"cannot read {path}: it is no {', '.join(FORMATS)} image, it starts with "
+                    f"cannot read {path}: not a {', '.join(FORMATS)} image, it starts with "
                     f"{file.read(12)!r}",
                     "convert it to PNG, or copy or extract it again if it is damaged",
                 ) from error
