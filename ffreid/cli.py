@@ -62,14 +62,13 @@ def train(
 
         sys.exit(launch(gpus, context.obj))
     from ffreid import runner
-    from ffreid.engine.distributed import group
 
     if evaluate_only or config.get("EVAL_MODE"):
         runner.evaluate(config, weights=start if isinstance(start, Path) else None)
     elif dry_run:
         runner.dry_run(config, resume=start)
     else:
-        with group.process_group():
+        with runner.process_group(config):
             runner.train(config, resume=start, profiled_steps=profile, data_changed=data_changed)
             runner.finish(config)
 
@@ -294,6 +293,8 @@ def root_options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0, 1 (bug or failed check), or see `failures.exit_with`."""
+    if "RANK" in os.environ:  # torch's warnings of lost connections are dozens of lines
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # typer bundles its own click, which can't be imported by name.
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]

@@ -20,6 +20,11 @@ CHECKS = ("TRAIN.DETERMINISTIC", "TRAIN.MAX_SKIPPED", "TRAIN.FINGERPRINT")
 FREE_TO_CHANGE = (*PATHS, *KERNELS, *REPORTS, *CHECKS, "TEST.")
 """Settings that a resumed run may change: they affect nothing that is trained, or only rounding."""
 
+PER_HOST = ("OUTPUT", "DATA.ROOT", "MODEL.BACKBONE", "MODEL.RESUME", "RECIPE")
+"""Paths, which may differ between the hosts of a run."""
+PER_PROCESS = ("DATA.WORKERS", "DATA.NUM_WORKERS", "GPU")
+"""Settings that may differ between the processes of a run."""
+
 
 def add(train: CfgNode) -> None:
     """Put the settings into a task's node TRAIN."""

@@ -26,7 +26,10 @@ class Item:
 
 
 def digests(items: Sequence[Item], kind: str) -> Tensor:
-    """Hash each item's name, its labels, and its files' ``sizes`` or ``contents``: (N,) int64."""
+    """Hash each item's name, its labels, and its files' ``sizes`` or ``contents``: (N,) int64.
+
+    The kind ``names`` leaves out the files.
+    """
     chunks = [(items[i : i + _CHUNK], kind) for i in range(0, len(items), _CHUNK)]
     with ThreadPoolExecutor(16) as pool:
         values = b"".join(pool.map(_digest_chunk, chunks))
@@ -35,7 +38,7 @@ def digests(items: Sequence[Item], kind: str) -> Tensor:
 
 def _digest_chunk(chunk: tuple[Sequence[Item], str]) -> bytes:
     items, kind = chunk
-    describe = _hash_file if kind == "contents" else _size
+    describe = {"sizes": _size, "contents": _hash_file}.get(kind, _nothing)
     return b"".join(
         hashlib.blake2b(
             repr((item.name, list(item.labels), [describe(path) for path in item.files])).encode(),
@@ -43,6 +46,10 @@ def _digest_chunk(chunk: tuple[Sequence[Item], str]) -> bytes:
         ).digest()
         for item in items
     )
+
+
+def _nothing(path: Path) -> str:
+    return ""
 
 
 def _size(path: Path) -> int:

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ffreid.engine import signals
+from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import cores
 from ffreid.engine.task import Plan
 from ffreid.errors import UserError, flat
@@ -244,6 +245,7 @@ def evaluation_stream(
     dataset: Any, collate: Collate, *, batch: int, workers: int, rank: int, size: int
 ) -> Iterator[Any]:
     """Load this process's share of an evaluation set: samples rank, rank + size, …"""
+    group.refuse_differences(lambda: {"the number of samples to evaluate": len(dataset)})
     indices = list(range(rank, len(dataset), size))
     keys = [indices[i : i + batch] for i in range(0, len(indices), batch)]
     return stream(dataset, keys, collate, workers=workers)

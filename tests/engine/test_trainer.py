@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ import torch
 
 from ffreid.engine.checkpoints import io
 from ffreid.engine.checkpoints.manager import CheckpointManager
+from ffreid.engine.distributed.failures import Disagreement
+from ffreid.engine.distributed.group import World
 from ffreid.engine.ema import Averages
-from ffreid.engine.loading import NoBatch, stream
+from ffreid.engine.loading import NoBatch, evaluation_stream, stream
 from ffreid.engine.signals import Stopped
 from ffreid.engine.task import Progress
 from ffreid.engine.trainer import Trainer
 from ffreid.errors import UserError
 from tests.engine import example_task
 from tests.engine.checkpoints.test_manager import raising
+from tests.engine.processes import SIZE, in_processes
 from tests.states import differences, without_clocks
 
 
@@ -349,3 +353,34 @@ def test_a_best_value_without_its_checkpoint_is_dropped(tmp_path: Path) -> None:
     trainer(tmp_path, "TRAIN.EMA", "0.5").fit(4)
     (tmp_path / "best-ema.pth").unlink()
     assert [*trainer(tmp_path, "TRAIN.EMA", "0.5", resume=True).best] == ["best"]
+
+
+DIFFERENCES = {
+    "TRAIN.STEPS 8": "the number of steps is",
+    "resume": "the step resumed from is",
+    "evaluate": "the number of samples to evaluate is",
+}
+
+
+def refusals(rank: int, folder: Path) -> dict[str, str]:
+    """Why processes that differ are refused."""
+    found = {}
+    for difference in DIFFERENCES:
+        pairs = difference.split() if "TRAIN" in difference and rank else []
+        state = io.load(folder / "last.pth") if difference == "resume" and rank else None
+        cfg = example_task.defaults(folder, *pairs)
+        world = World(rank, SIZE, torch.device("cpu"))
+        with pytest.raises(Disagreement) as caught:
+            if difference == "evaluate":
+                options: Any = {"batch": 1, "workers": 0, "rank": rank, "size": SIZE}
+                evaluation_stream(range(5 + rank), list, **options)
+            example_task.trainer(cfg, folder, state, world)
+        found[difference] = caught.value.message
+    return found
+
+
+def test_processes_that_would_train_differently_are_refused(tmp_path: Path) -> None:
+    trainer(tmp_path).fit(1)
+    for messages in in_processes(partial(refusals, folder=tmp_path), tmp_path):
+        for difference, start in DIFFERENCES.items():
+            assert messages[difference].startswith(start)

@@ -97,6 +97,19 @@ def wait(rank: int, folder: Path) -> None:
     time.sleep(60)
 
 
+def start_differently(rank: int, folder: Path) -> None:
+    from ffreid.engine.distributed import group
+
+    with group.process_group({"SEED": rank}):
+        raise AssertionError("the processes did not compare their settings")
+
+
+def find_differently(rank: int, folder: Path) -> None:
+    from ffreid.engine.distributed import group
+
+    group.refuse_differences(lambda: {"the number of steps": 5 + rank})
+
+
 Way = Callable[[int, Path], None]
 WITHOUT_GROUP: dict[str, Way] = {
     "common-early": common_error,
@@ -104,9 +117,11 @@ WITHOUT_GROUP: dict[str, Way] = {
     "killed-early": killed,
     "stop-early": stop,
     "hesitate": hesitate,
+    "start-differently": start_differently,
 }
 IN_GROUP: dict[str, Way] = {
     "finish": finish,
+    "find-differently": find_differently,
     "common": common_error,
     "one": error_of_one,
     "bug": bug,

@@ -53,6 +53,10 @@ class ProcessLost(Exception):
     """Another process has failed, and this one ends because of that."""
 
 
+class Disagreement(UserError):
+    """Processes were started differently, which every one of them knows and reports."""
+
+
 class Watchdog:
     """Watches the other processes through the run's store, also while a collective hangs.
 
@@ -218,7 +222,7 @@ def _report_and_exit(watchdog: Watchdog, error: BaseException) -> NoReturn:
     lost, stopped = _is_lost(error), isinstance(error, Stopped)
     if lost or (stopped and watchdog.rank):  # a process that knows the cause, or rank 0, reports it
         watchdog.exit_code_of_reporter(REPORT_WAIT)
-    if not watchdog.elect_reporter(code):
+    if not watchdog.elect_reporter(code) and not isinstance(error, Disagreement):
         code = watchdog.exit_code_of_reporter(REPORT_WAIT) or code
         watchdog.leave()
         time.sleep(EXIT_DELAY)

@@ -1,14 +1,10 @@
 """The process group of torchrun's processes; every function also works in a single process."""
 
-import json
 import os
 import sys
-import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -16,17 +12,22 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.nn import functional as dist_functional
 
+from ffreid import __version__
 from ffreid.engine.distributed import failures
-from ffreid.engine.distributed.failures import Place
-from ffreid.errors import UserError
+from ffreid.engine.distributed.joining import (
+    START_TIMEOUT,
+    STORE_TIMEOUT,
+    Facts,
+    check_same,
+    connect,
+    environment_integer,
+    rendezvous,
+    restarts,
+)
+from ffreid.errors import UserError, flat
 
 Value = TypeVar("Value")
 Gradient = Literal["own", "full"]
-START_TIMEOUT = timedelta(minutes=10)
-"""How long processes wait for each other to start."""
-STORE_TIMEOUT = timedelta(seconds=10)
-"""How long one request to the run's store may take."""
-POLL = 0.02
 
 _restarted: bool | None = None
 
@@ -46,34 +47,47 @@ class World:
 
 
 @contextmanager
-def process_group() -> Iterator[World]:
+def process_group(facts: Facts | None = None, local: Facts | None = None) -> Iterator[World]:
     """Join torchrun's process group (NCCL on CUDA, gloo on CPU) for the block, if there is one.
+
+    `facts` must be the same in all processes, and `local` facts in those of the same host.
 
     An inner block uses the outer block's group. After an error the group is not destroyed, since
     that may wait for processes that failed: `failures.exit_with` reports the error and exits.
     On Windows only a single process is supported.
     """
     global _restarted
-    rank = int(os.environ.get("RANK", "0"))
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    cuda = torch.cuda.is_available()
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu"
-    world = World(rank, size, torch.device(device))
+    has_group = "RANK" in os.environ or os.environ.get("WORLD_SIZE", "1") != "1"
+    rank, size = map(environment_integer, ("RANK", "WORLD_SIZE")) if has_group else (0, 1)
+    cuda, place = torch.cuda.is_available(), os.environ.get("LOCAL_RANK", "0")
+    world = World(rank, size, torch.device(f"cuda:{place}" if cuda else "cpu"))
     if cuda:
         torch.cuda.set_device(world.device)
-    if dist.is_initialized() or (size == 1 and "RANK" not in os.environ):
+    if dist.is_initialized() or not has_group:
         yield world
         return
     if sys.platform == "win32":
         raise UserError("cannot train in several processes on Windows", "use a single process")
-    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    store = _connect(START_TIMEOUT, serve=serves)
+    if rank >= size:
+        raise UserError(f"RANK is {rank}, but WORLD_SIZE is {size}", "use RANK 0 to WORLD_SIZE - 1")
+    by_hand = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    serves = by_hand and rank == 0
+    store = connect(START_TIMEOUT, serve=serves)
     # A connection of its own: a collective may block the other one.
-    watched = _connect(STORE_TIMEOUT)
-    name, places, _restarted = rendezvous(watched, rank=rank, size=size, timeout=START_TIMEOUT)
+    watched = connect(STORE_TIMEOUT)
+    facts = {"ffreid": __version__, "torch": torch.__version__, "device": world.device.type} | {
+        **(facts or {})
+    }
+    try:
+        start = rendezvous(watched, rank=rank, size=size, facts=facts, local=local, by_hand=by_hand)
+    except RuntimeError as error:
+        message = f"lost process 0 while the others were starting: {flat(str(error))[:200]}"
+        raise UserError(message, "see its log") from error
+    name, _restarted = start.name, start.restarted
     server = store if serves else None
     watched = dist.PrefixStore(f"ffreid/{name}", watched)  # type: ignore[attr-defined]
-    with failures.watch(watched, rank=rank, places=places, server=server):
+    with failures.watch(watched, rank=rank, places=start.places, server=server):
+        start.check(rank)
         dist.init_process_group(
             "nccl" if cuda else "gloo",
             store=dist.PrefixStore(name, store),  # type: ignore[attr-defined]
@@ -88,55 +102,7 @@ def process_group() -> Iterator[World]:
 
 def restarted() -> bool:
     """Whether torchrun has restarted this run; the same in all processes in `process_group`."""
-    return _restarts() > 0 if _restarted is None else _restarted
-
-
-def rendezvous(
-    store: Any, *, rank: int, size: int, timeout: timedelta
-) -> tuple[str, list[Place], bool]:
-    """Wait for all processes of this start.
-
-    torchrun keeps one store for all its restarts (torch 2.14 does), and its count of restarts
-    differs between nodes. So each process joins with a random token, and takes rank 0's answer
-    only if it lists that token.
-
-    Returns a name unique to this start; the places of all processes, in rank order; whether the
-    run was started before. If a process does not join in time, a RuntimeError is raised.
-    """
-    token = uuid.uuid4().hex
-    joined = json.dumps({"token": token, "restarts": _restarts(), "place": failures.local_place()})
-    keys = [f"ffreid/joined/{other}" for other in range(size)]
-    started_before = False
-    if rank == 0:
-        started_before = store.add("ffreid/starts", 1) > 1
-        for key in keys:
-            store.delete_key(key)
-    deadline = time.monotonic() + timeout.total_seconds()
-    while time.monotonic() < deadline:
-        store.set(keys[rank], joined)  # repeatedly: rank 0 deletes the keys of earlier starts
-        if rank == 0 and store.check(keys):
-            processes = [json.loads(store.get(key)) for key in keys]
-            restarted = started_before or any(process["restarts"] for process in processes)
-            store.set("ffreid/start", json.dumps({"processes": processes, "restarted": restarted}))
-        if store.check(["ffreid/start"]):
-            start = json.loads(store.get("ffreid/start"))
-            processes = start["processes"]
-            if any(process["token"] == token for process in processes):
-                places = [(host, pid) for host, pid in (one["place"] for one in processes)]
-                return processes[0]["token"], places, start["restarted"]
-        time.sleep(POLL)
-    raise RuntimeError(f"timed out waiting for all {size} processes to start")
-
-
-def _connect(timeout: timedelta, *, serve: bool = False) -> Any:
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return dist.TCPStore(  # type: ignore[attr-defined]
-        address, port, is_master=serve, timeout=timeout, wait_for_workers=False
-    )
-
-
-def _restarts() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return restarts() > 0 if _restarted is None else _restarted
 
 
 def main_process_first(make: Callable[[], Value]) -> Value:
@@ -179,6 +145,12 @@ def broadcast_buffers(module: nn.Module) -> None:
     if size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
+
+
+def refuse_differences(find: Callable[[], Facts]) -> None:
+    """Refuse to go on, in all processes, if the facts that `find` returns differ between them."""
+    if size() > 1:
+        check_same(gather_rows([find()]), rank())
 
 
 def gather_rows(rows: Sequence[Any]) -> list[Any]:

@@ -84,6 +84,23 @@ def test_a_user_error_is_reported_once_and_ends_all(
     assert result.stderr.endswith("hint: write --root FOLDER\n")
 
 
+@pytest.mark.parametrize(
+    ("way", "name", "values"),
+    [("start-differently", "SEED", (0, 1)), ("find-differently", "the number of steps", (5, 6))],
+)
+def test_what_differs_between_processes_is_reported_by_all(
+    tmp_path: Path, way: str, name: str, values: tuple[int, int]
+) -> None:
+    result = run(way, tmp_path)
+    assert result.codes == [USER_ERROR, USER_ERROR]
+    first, second = values
+    assert sorted(result.errors) == [
+        f"error: process 0 of 2: {name} is {first}, but {second} in process 1",
+        f"error: process 1 of 2: {name} is {second}, but {first} in process 0",
+    ]
+    assert result.stderr.count("hint: start every process with the same command") == 2
+
+
 def test_a_bug_is_reported_once_with_its_traceback(tmp_path: Path) -> None:
     result = run("bug", tmp_path)
     assert result.codes == [BUG, BUG]

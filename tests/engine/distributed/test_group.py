@@ -2,17 +2,14 @@
 
 import signal
 import socket
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
-from ffreid.engine.distributed import failures, group
+from ffreid.engine.distributed import group
 from tests.engine.processes import SIZE, in_processes
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -123,34 +120,3 @@ def test_a_group_of_one_process_is_joined_and_left(
             assert values.tolist() == [1.0, 1.0]
         assert not torch.distributed.is_initialized()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-def joined(store: Any) -> list[tuple[str, list[failures.Place], bool]]:
-    """Rendezvous of three processes as threads, rank 0 last."""
-    with ThreadPoolExecutor(3) as pool:
-        results = [
-            pool.submit(group.rendezvous, store, rank=rank, size=3, timeout=timedelta(seconds=10))
-            for rank in (2, 1, 0)
-        ]
-        return [result.result() for result in results]
-
-
-def test_processes_agree_on_a_new_name_after_each_start() -> None:
-    store = dist.HashStore()  # type: ignore[attr-defined]
-    first, *others = joined(store)
-    assert others == [first] * 2
-    name, places, restarted = first
-    assert places == [failures.local_place()] * 3
-    assert not restarted
-    second, *others = joined(store)
-    assert others == [second] * 2
-    assert second[0] != name
-    assert second[2]
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_processes_of_an_earlier_start_are_ignored(rank: int) -> None:
-    store = dist.HashStore()  # type: ignore[attr-defined]
-    joined(store)
-    with pytest.raises(RuntimeError, match="timed out waiting"):
-        group.rendezvous(store, rank=rank, size=3, timeout=timedelta(seconds=0.1))
