@@ -62,13 +62,15 @@ def train(
 
         sys.exit(launch(gpus, context.obj))
     from ffreid import runner
+    from ffreid.engine.defaults import facts
+    from ffreid.engine.distributed import group
 
     if evaluate_only or config.get("EVAL_MODE"):
         runner.evaluate(config, weights=start if isinstance(start, Path) else None)
     elif dry_run:
         runner.dry_run(config, resume=start)
     else:
-        with runner.process_group(config):
+        with group.process_group(*facts(config)):
             runner.train(config, resume=start, profiled_steps=profile, data_changed=data_changed)
             runner.finish(config)
 

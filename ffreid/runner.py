@@ -7,18 +7,17 @@ single process; several processes are not tested there, and Windows refuses them
 import signal
 import tempfile
 from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from yacs.config import CfgNode
 
 from ffreid import atomic, convert, report, tasks
-from ffreid.config import leaves
 from ffreid.engine import precision, signals, synthetic
 from ffreid.engine.checkpoints.io import DoesNotFit
 from ffreid.engine.checkpoints.manager import latest_valid
-from ffreid.engine.defaults import PER_HOST, PER_PROCESS
+from ffreid.engine.defaults import facts
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.dry_run import show as show_dry_run
@@ -34,13 +33,6 @@ Resume = Path | Literal["auto"] | None
 def run_folder(cfg: CfgNode) -> Path:
     """``<output>/<dataset>/<tag>``."""
     return Path(cfg.OUTPUT, cfg.DATASET, cfg.TAG)
-
-
-def process_group(cfg: CfgNode, **options: Any) -> AbstractContextManager[World]:
-    """Join the process group, if there is one; all must have the same settings and options."""
-    settings = {key: value for key, value in leaves(cfg) if key not in PER_PROCESS} | options
-    local = {key: settings.pop(key) for key in PER_HOST if key in settings}
-    return group.process_group(settings, local)
 
 
 def train(
@@ -67,7 +59,7 @@ def train(
     if cfg.TRAIN.TENSORBOARD:
         tensorboard.check_available()
     with (
-        process_group(cfg) as world,
+        group.process_group(*facts(cfg)) as world,
         worker_errors(),
         precision.flags(cfg),
         run_lock.lock(create_folder(folder)) if world.is_main else nullcontext(),
@@ -92,7 +84,7 @@ def dry_run(cfg: CfgNode, *, resume: Resume = None) -> dict[str, Any]:
         tensorboard.check_available()
     with (
         tempfile.TemporaryDirectory(prefix="ffreid-dry-run-") as temporary,
-        process_group(cfg) as world,
+        group.process_group(*facts(cfg)) as world,
         worker_errors(),
         precision.flags(cfg),
     ):
@@ -175,7 +167,7 @@ def finish(cfg: CfgNode) -> None:
             "evaluate with ffreid eval and the same --dataset and --tag",
         )
 
-    with process_group(cfg) as world, worker_errors(), precision.flags(cfg):
+    with group.process_group(*facts(cfg)) as world, worker_errors(), precision.flags(cfg):
         catcher = signals.SignalCatcher(
             should_report=lambda: world.is_main and not failures.group_has_failed()
         )
@@ -196,7 +188,11 @@ def evaluate(
     are returned as JSON data and also written to `json_file`; `options` are those of the task's
     ``evaluation.evaluate``.
     """
-    with process_group(cfg, **options) as world, worker_errors(), precision.flags(cfg):
+    with (
+        group.process_group(*facts(cfg, **options)) as world,
+        worker_errors(),
+        precision.flags(cfg),
+    ):
         if json_file is not None and world.is_main:
             atomic.check_writable(json_file)
         folder = run_folder(cfg)

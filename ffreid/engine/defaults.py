@@ -1,10 +1,11 @@
 """Settings of every task's training, with their defaults; torch is not imported."""
 
 import math
+from typing import Any
 
 from yacs.config import CfgNode
 
-from ffreid.config import check_choices, check_least, keys, lookup
+from ffreid.config import check_choices, check_least, keys, leaves, lookup
 from ffreid.errors import UserError
 
 CHOICES = {
@@ -64,3 +65,9 @@ def check(cfg: CfgNode) -> None:
             f"TRAIN.SELECT {select!r} does not end in max or min",
             "use e.g. TRAIN.SELECT 'accuracy max', with a name from the run's metrics.jsonl",
         )
+
+
+def facts(cfg: CfgNode, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what `group.process_group` compares: in all processes, and in those of a host."""
+    settings = {key: value for key, value in leaves(cfg) if key not in PER_PROCESS} | options
+    return settings, {key: settings.pop(key) for key in PER_HOST if key in settings}

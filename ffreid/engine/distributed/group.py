@@ -12,7 +12,6 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.nn import functional as dist_functional
 
-from ffreid import __version__
 from ffreid.engine.distributed import failures
 from ffreid.engine.distributed.joining import (
     START_TIMEOUT,
@@ -24,6 +23,7 @@ from ffreid.engine.distributed.joining import (
     rendezvous,
     restarts,
 )
+from ffreid.engine.tracking.run_folder import installed
 from ffreid.errors import UserError, flat
 
 Value = TypeVar("Value")
@@ -75,9 +75,11 @@ def process_group(facts: Facts | None = None, local: Facts | None = None) -> Ite
     store = connect(START_TIMEOUT, serve=serves)
     # A connection of its own: a collective may block the other one.
     watched = connect(STORE_TIMEOUT)
-    facts = {"ffreid": __version__, "torch": torch.__version__, "device": world.device.type} | {
-        **(facts or {})
-    }
+    facts = {
+        "ffreid": installed("ffreid"),
+        "torch": torch.__version__,
+        "device": world.device.type,
+    } | {**(facts or {})}
     try:
         start = rendezvous(watched, rank=rank, size=size, facts=facts, local=local, by_hand=by_hand)
     except RuntimeError as error:

@@ -78,7 +78,7 @@ def provenance(seed: int, processes: int, device: str) -> dict[str, Any]:
         "started": now(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: _version(name) for name in ("ffreid", "torch", "numpy", "scipy")},
+        "versions": {name: installed(name) for name in ("ffreid", "torch", "numpy", "scipy")},
         "git": _git_state(),
         "seed": seed,
         "processes": processes,
@@ -86,7 +86,8 @@ def provenance(seed: int, processes: int, device: str) -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
+def installed(name: str) -> str | None:
+    """Return a package's version; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
