@@ -48,7 +48,7 @@ def train(
     settings += ["TRAIN.DETERMINISTIC", "true"] if deterministic else []
     settings += ["TRAIN.TENSORBOARD", "true"] if tensorboard else []
     settings += ["TRAIN.OVERFIT", str(overfit)] if overfit else []
-    settings += flags.initial_weights(init)
+    settings += flags.initial_weights(init, resume, pairs or [])
     settings += pairs or []
     config = _compose(
         context, dataset, root=root, cls=cls, file=cfg, output=output, tag=tag, pairs=settings

@@ -72,7 +72,7 @@ Init = Annotated[
 ]
 DataChanged = Annotated[
     bool,
-    option("Resume even if the training data have changed.", "--data-changed", panel=RUN),
+    option("Resume even if the data have changed.", "--data-changed", panel=RUN),
 ]
 Checkpoint = Annotated[Path | None, option(CHECKPOINT, "--checkpoint", "--resume", panel=RUN)]
 Gpu = Annotated[str | None, option("GPUs to use, e.g. 0 or 0,1.", panel=RUN)]
@@ -168,10 +168,14 @@ def checkpoint_to_resume(name: str | None) -> Path | Literal["auto"] | None:
     return Path(name)
 
 
-def initial_weights(init: Path | None) -> list[str]:
+def initial_weights(init: Path | None, resume: str | None, pairs: Sequence[str]) -> list[str]:
     """Convert the value of ``--init``, an existing file, to settings."""
     if init is None:
         return []
+    others = ["MODEL.BACKBONE"] * ("MODEL.BACKBONE" in pairs[::2])
+    others += [f"--resume {resume}"] * (resume not in (None, "auto"))
+    if others:
+        raise UserError(f"--init and {others[0]} cannot be combined", f"remove {others[0]}")
     check_file(init, "checkpoint", "best.pth of a run")
     return ["MODEL.BACKBONE", str(init)]
 

@@ -51,7 +51,7 @@ def train(
             is the run's latest, which processes restarted by torchrun use in any case.
         stop_at: save and return after this many steps; None trains to the end.
         profiled_steps: number of steps to trace with torch's profiler.
-        data_changed: resume even if the training data differ from those before.
+        data_changed: resume even if the data differ from those before.
 
     Returns the run folder; `Stopped` is raised by a signal, after saving.
     """

@@ -38,7 +38,7 @@ def add(train: CfgNode) -> None:
     train.CHANNELS_LAST = False  # memory format: faster with autocast on GPUs
     train.FUSED = False  # fused optimiser kernels
     train.DETERMINISTIC = False  # refuse operations whose results vary from run to run
-    train.FINGERPRINT = "sizes"  # of files, or contents: a resumed run checks its training data
+    train.FINGERPRINT = "sizes"  # of files, or contents: a resumed run checks its data
     train.OVERFIT = 0  # train on the first N samples, always with the same augmentation; --overfit
     train.MAX_SKIPPED = 10  # end the run after N skipped steps (loss not finite) in a row
     train.SAVE_EVERY = 500  # steps between saves of last.pth; evaluations save too
@@ -56,6 +56,8 @@ def check(cfg: CfgNode) -> None:
     for key in keys(cfg):
         if isinstance(value := lookup(cfg, key), float) and not math.isfinite(value):
             raise UserError(f"{key} is {value}", f"set {key} to a finite number")
+        if key.endswith("SEED") and value >= 2**32:
+            raise UserError(f"{key} is {value}", f"set {key} to {2**32 - 1} or less")
     if cfg.TRAIN.EMA >= 1:
         raise UserError(
             f"TRAIN.EMA is {cfg.TRAIN.EMA}", "set it below 1, e.g. 0.999; 0 disables it"

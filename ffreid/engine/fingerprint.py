@@ -1,4 +1,4 @@
-"""A fingerprint of the training data in checkpoints, so that a resumed run sees the same data."""
+"""A fingerprint of the data in checkpoints, so that a resumed run sees the same data."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _CHUNK = 500  # files are examined in parallel, as network file systems answer s
 
 @dataclass(frozen=True)
 class Item:
-    """A training sample's name, its files and its labels."""
+    """A sample's name, its files and its labels."""
 
     name: str
     files: Sequence[Path]
@@ -68,7 +68,7 @@ def _hash_file(path: Path) -> str:
 
 
 def check(then: Tensor, origin: str, items: Sequence[Item], now: Tensor) -> None:
-    """Refuse to resume if the digests of the training data, `then` in the checkpoint, differ `now`.
+    """Refuse to resume if the digests of the data, `then` in the checkpoint, differ `now`.
 
     Raises:
         UserError: naming the first samples that differ.
@@ -79,12 +79,12 @@ def check(then: Tensor, origin: str, items: Sequence[Item], now: Tensor) -> None
     names = [item.name for item, digest in zip(items, current, strict=True) if digest not in known]
     lost = len(known.difference(current))
     if names or lost:
-        first = f" (first: {', '.join(map(flat, names[:3]))})" if names else ""
-        problem = f"{len(names)} samples are new or changed{first}, {lost} are gone or changed"
+        first = f" ({', '.join(map(flat, names[:3]))}{', …' * (len(names) > 3)})" if names else ""
+        problem = f"new or changed: {len(names)}{first}; gone or changed: {lost}"
     else:
         problem = "the samples are in another order"
     raise UserError(
-        f"the training data are not those of {origin}: {problem}",
+        f"the training or evaluation data are not those of {origin}: {problem}",
         "restore them, or resume with --data-changed; the result will differ from that of an "
         "uninterrupted run",
     )

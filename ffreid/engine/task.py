@@ -183,8 +183,8 @@ class Build(Protocol):
     def collate(self, samples: Any) -> Batch:
         """Stack samples."""
 
-    def training_items(self, cfg: CfgNode, source: Any) -> Sequence[Item]:
-        """Names, files and labels of the training samples."""
+    def data_items(self, cfg: CfgNode, source: Any) -> Sequence[Item]:
+        """Names, files and labels of the samples for training and its evaluations."""
 
     def plan(self, cfg: CfgNode, data: Any) -> Plan:
         """Length of training."""

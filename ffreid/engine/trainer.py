@@ -57,7 +57,7 @@ class Trainer:
             check_resumable(state, origin, cfg, self.classes, plan.total, self.build.FREE_TO_CHANGE)
         group.refuse_differences(lambda: self._facts(state))
         if world.is_main:
-            items = self.build.training_items(cfg, self.source)
+            items = self.build.data_items(cfg, self.source)
             self.digests = fingerprint.digests(items, cfg.TRAIN.FINGERPRINT)
             if state is not None and not data_changed:
                 self._check_data(state, origin, items)
@@ -108,11 +108,11 @@ class Trainer:
 
     def _facts(self, state: Mapping[str, Any] | None) -> dict[str, Any]:
         """What must be the same in all processes, besides the settings."""
-        names = fingerprint.digests(self.build.training_items(self.cfg, self.source), "names")
+        names = fingerprint.digests(self.build.data_items(self.cfg, self.source), "names")
         parts = {} if state is None else state["parts"]
         return {
-            "the number of training samples": len(names),
-            "the hash of the training list": hash(tuple(names.tolist())),
+            "the number of samples": len(names),
+            "the hash of the lists of samples": hash(tuple(names.tolist())),
             "the number of steps": self.plan.total,
             "the number of steps per epoch": self.plan.steps_per_epoch,
             "the step resumed from": None if state is None else state["step"],
@@ -124,7 +124,7 @@ class Trainer:
         self, state: Mapping[str, Any], origin: str, items: Sequence[fingerprint.Item]
     ) -> None:
         if (saved := state.get("data")) is None:
-            report.log(f"note: {origin} does not record its training data: they are not compared")
+            report.log(f"note: {origin} does not record its data: they are not compared")
             return
         kind, then = saved
         same_kind = kind == self.cfg.TRAIN.FINGERPRINT
@@ -147,8 +147,14 @@ class Trainer:
         changed = [key for key, *_ in differing(self.cfg, state["config"])]
         # Values of different numbers cannot be compared.
         if not any(key.startswith(SELECTION_KEYS) for key in changed):
-            best = best_values(state).items()
-            self.best = {n: value for n, value in best if (self.folder / f"{n}.pth").is_file()}
+            best = best_values(state)
+            lost = [name for name in best if not (self.folder / f"{name}.pth").is_file()]
+            self.best = {name: best[name] for name in best if name not in lost}
+            for name in lost if self.world.is_main else ():
+                report.log(
+                    f"note: no {name}.pth in {self.folder}: its {best[name].name} of "
+                    f"{best[name].value:g} is forgotten, and the best is chosen from now on"
+                )
 
     def fit(self, stop_at: int | None = None, *, profiled_steps: int = 0) -> Path:
         """Train to the last step, or to `stop_at`; return the run folder.

@@ -51,9 +51,9 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
     )
 
 
-def training_items(cfg: CfgNode, source: Source) -> list[Item]:
-    """Names and files of the training frames."""
-    names = cfg.DATA.FRAMES or source.reader.train_names
+def data_items(cfg: CfgNode, source: Source) -> list[Item]:
+    """Names and files of the training and test frames."""
+    names = cfg.DATA.FRAMES or [*source.reader.train_names, *source.reader.test_names]
     return [Item(name, source.reader.files(name)) for name in names]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from ffreid.engine.checkpoints import io
-from ffreid.engine.checkpoints.contents import identify
+from ffreid.engine.checkpoints.contents import identify, is_ffreid
 from ffreid.engine.checkpoints.pretrained import load_except_heads, log_initial
 from ffreid.pose import convert
 from ffreid.pose.model.resnet import load_backbone
@@ -27,7 +27,7 @@ def load_initial_weights(net: nn.Module, source: str) -> None:
     """
     path = Path(source)
     raw = io.load(path) if path.is_file() else {}
-    if not raw or convert.identify_network(identify(raw)) is None:
+    if not is_ffreid(raw) and convert.identify_network(identify(raw)) is None:
         load_backbone(net, source)
         return
     state, _ = convert.convert_any(raw, path)

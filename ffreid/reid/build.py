@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -159,15 +160,17 @@ FREE_TO_CHANGE: tuple[str, ...] = (
 """Settings that may differ in a resumed run: they do not change what is trained."""
 
 
-def training_items(cfg: CfgNode, source: Source) -> list[Item]:
-    """Names, files and labels of the training images or tracklets."""
+def data_items(cfg: CfgNode, source: Source) -> list[Item]:
+    """Names, files and labels of all images or tracklets."""
+    splits = [source.test, *([source.val] if source.val else [])]
+    records = [source.train, *(part for split in splits for part in (split.query, split.gallery))]
     return [
         Item(
             record.frames[0],
             [source.folder / frame for frame in record.frames],
             (record.identity, record.clothes, record.camera),
         )
-        for record in source.train
+        for record in chain(*records)
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from ffreid.engine.checkpoints import io
-from ffreid.engine.checkpoints.contents import State, identify
+from ffreid.engine.checkpoints.contents import State, identify, is_ffreid
 from ffreid.engine.checkpoints.pretrained import load_except_heads, log_initial
 from ffreid.reid import convert
 from ffreid.reid.model.backbone import load_imagenet
@@ -22,11 +22,12 @@ def load_backbone(net: nn.Module, source: str) -> Mapping[str, State]:
     """
     path = Path(source)
     raw = io.load(path) if path.is_file() else {}
-    if not raw or convert.identify_network(identify(raw)) is None:
+    if not is_ffreid(raw) and convert.identify_network(identify(raw)) is None:
         load_imagenet(net, source)
         return {}
     parts: dict[str, State] = convert.convert_any(raw, path)[0]["parts"]
-    io.load_weights(net, _below(parts["net"], "model."), source)
+    hint = "use a checkpoint of the same MODEL.NAME and MODEL.POOLING.NAME"
+    io.load_weights(net, _below(parts["net"], "model."), source, hint)
     return parts
 
 

@@ -14,6 +14,7 @@ from ffreid.engine.distributed.group import World
 from ffreid.engine.task import Images, Plan, Progress, ValidationResult, unwrap
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
+from ffreid.files import regular
 from ffreid.reid.data.records import Source
 from ffreid.reid.evaluation import evaluate, evaluate_split
 from ffreid.reid.feature_extraction import extract_features
@@ -152,7 +153,7 @@ def finish(cfg: CfgNode, world: World, folder: Path) -> None:
 
 def _read_result(folder: Path, name: str) -> dict[str, Any]:
     try:
-        result: dict[str, Any] = json.loads((folder / f"validation-{name}.json").read_text())
+        result: dict[str, Any] = json.loads(regular(folder / f"validation-{name}.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(
             f"training is complete, but {folder / f'validation-{name}.json'} cannot be read",

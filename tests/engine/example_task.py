@@ -139,7 +139,7 @@ BUILD: Any = SimpleNamespace(
     FREE_TO_CHANGE=("DATA.WORKERS", "DATA.BAD"),
     training_set=lambda cfg, source: source,
     collate=collate,
-    training_items=lambda cfg, source: [
+    data_items=lambda cfg, source: [
         Item(path.name, [path]) for path in sorted(Path(cfg.OUTPUT).glob("*.png"))
     ],
     plan=plan,

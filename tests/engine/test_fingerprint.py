@@ -24,19 +24,19 @@ def exchange(one: Path, other: Path) -> None:
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "one more": (
         lambda data: (data / "4.png").write_bytes(b"new"),
-        "1 samples are new or changed (first: 4.png), 0 are gone or changed",
+        "new or changed: 1 (4.png); gone or changed: 0",
     ),
     "one less": (
         lambda data: (data / "1.png").unlink(),
-        "0 samples are new or changed, 1 are gone or changed",
+        "new or changed: 0; gone or changed: 1",
     ),
     "other contents": (
         lambda data: (data / "2.png").write_bytes(b"longer contents"),
-        "1 samples are new or changed (first: 2.png), 1 are gone or changed",
+        "new or changed: 1 (2.png); gone or changed: 1",
     ),
     "exchanged": (
         lambda data: exchange(data / "0.png", data / "3.png"),
-        "2 samples are new or changed (first: 0.png, 3.png), 2 are gone or changed",
+        "new or changed: 2 (0.png, 3.png); gone or changed: 2",
     ),
 }
 
@@ -77,7 +77,7 @@ def test_unchanged_data_in_another_folder_are_accepted(
     assert capsys.readouterr().err == ""
     del state["data"]
     assert trainer(defaults(moved), moved / "run", state).start == 2
-    assert "does not record its training data" in capsys.readouterr().err
+    assert "does not record its data" in capsys.readouterr().err
 
 
 def test_contents_are_compared_on_request(data: Path) -> None:
@@ -85,7 +85,7 @@ def test_contents_are_compared_on_request(data: Path) -> None:
     trainer(cfg, data / "run").fit(stop_at=2)
     state = io.load(data / "run" / "last.pth")
     (data / "2.png").write_bytes(b"yy")
-    with pytest.raises(UserError, match=r"first: 2\.png"):
+    with pytest.raises(UserError, match=r"\(2\.png\)"):
         trainer(defaults(data), data / "run", state)
 
 
@@ -93,6 +93,6 @@ def test_labels_and_order_are_compared() -> None:
     items = [Item("a", (), (1,)), Item("b", (), (2,))]
     then = fingerprint.digests(items, "sizes")
     relabelled = [items[0], Item("b", (), (3,))]
-    for now, problem in ((relabelled, "first: b"), (items[::-1], "another order")):
+    for now, problem in ((relabelled, r"\(b\)"), (items[::-1], "another order")):
         with pytest.raises(UserError, match=problem):
             fingerprint.check(then, "last.pth", now, fingerprint.digests(now, "sizes"))

@@ -95,6 +95,9 @@ def test_another_network_is_refused(
     modules = parts(3, 5, pooling="gem")
     with pytest.raises(UserError, match=r"best\.pth does not match this network"):
         load(modules, tmp_path / "best.pth")
+    torch.save({"task": "pose", "parts": {"net": {}}}, tmp_path / "pose.pth")
+    with pytest.raises(UserError, match=r"pose\.pth is a pose checkpoint, not a reid checkpoint"):
+        load(modules, tmp_path / "pose.pth")
     torch.save({"model_state": {"a": torch.zeros(2)}}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="is not a ResNet-50") as caught:
         load(modules, tmp_path / "other.pth")

@@ -79,7 +79,12 @@ class DoesNotFit(UserError):
     """The content of a checkpoint is not of the network or optimiser that is to load it."""
 
 
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+def load_weights(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    origin: str,
+    hint: str = "use a checkpoint of the same task, dataset and classes",
+) -> None:
     """Load `state` into `module`; every key and shape must match.
 
     Raises:
@@ -88,7 +93,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     if problems := compare(module, state).problems():
         raise DoesNotFit(
             f"{origin} does not match this network: {problems}",
-            "use a checkpoint of the same task, dataset and classes",
+            hint,
         )
     module.load_state_dict(state)
 

@@ -71,7 +71,7 @@ def load_except_heads(
     }
     new = {key: value for key, value in current.items() if key.startswith(heads)}
     new = {key: value for key, value in new.items() if key not in fits}
-    io.load_weights(module, {**fits, **new}, origin)
+    io.load_weights(module, {**fits, **new}, origin, "use a checkpoint of the same network")
     shapes = {key: tuple(state[key].shape) if key in state else "none" for key in new}
     return len(fits), [f"{key} {tuple(new[key].shape)}, there {shapes[key]}" for key in new]
 
@@ -86,7 +86,9 @@ def log_initial(source: str, loaded: int, new: Sequence[str]) -> None:
 def wrong_network_error(network: str, source: str, key: str) -> UserError:
     """Return the error for a `source` with another network's weights, as its entry `key` shows."""
     name = network.replace("ResNet", "ResNet-")
-    return _error(network, f"MODEL.BACKBONE {source} is not a {name} (see {key})")
+    return _error(
+        network, f"{source} (MODEL.BACKBONE, --init) is not a {name}: see its entry {key}"
+    )
 
 
 def _error(network: str, message: str) -> UserError:

@@ -45,7 +45,15 @@ def prepare_results(folder: Path, items: str, *, pictures: bool) -> None:
         create_folder(folder / "pictures")
 
 
-RUN_FILES = ("*.pth", "run.json", "metrics.jsonl", "log_train.log", "validation-*.json")
+RUN_FILES = (
+    "*.pth",
+    "config.yaml",
+    "run.json",
+    "state.json",
+    "metrics.jsonl",
+    "log_train.log",
+    "validation-*.json",
+)
 RESULT_FILES = ("best*.pth", "validation-*.json")
 
 

@@ -1,6 +1,7 @@
 """One process writes to a run folder at a time."""
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import IO
 from ffreid import atomic, report
 from ffreid.engine.tracking import run_state
 from ffreid.errors import UserError
+from ffreid.files import check_file
 
 NAME = ".lock"
 
@@ -24,6 +26,8 @@ def lock(folder: Path) -> Iterator[None]:
         UserError: another process has locked the folder.
     """
     path = folder / NAME
+    if os.path.lexists(path):
+        check_file(path, "lock", "remove it")
     with run_state.write_errors(path):
         file = path.open("ab")
     with file:

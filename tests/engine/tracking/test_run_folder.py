@@ -175,6 +175,7 @@ def test_a_folder_that_was_removed_is_an_error(tmp_path: Path, kind: str) -> Non
         ([], False, False),
         ([".lock", "results.json", "mine.txt"], False, False),
         (["run.json"], True, False),
+        (["config.yaml"], True, False),
         (["metrics.jsonl", "log_train.log"], True, False),
         (["best.pth", "run.json"], True, True),
         (["validation-last.json"], True, True),

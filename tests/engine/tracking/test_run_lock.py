@@ -53,6 +53,12 @@ def test_a_second_run_is_refused_until_the_first_has_died(tmp_path: Path) -> Non
         ]
 
 
+def test_a_lock_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(UserError, match="it is a pipe"), run_lock.lock(tmp_path):
+        pass
+
+
 def test_a_file_system_without_locks_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,7 +90,9 @@ def test_weights_of_another_network_are_an_error(
     else:
         state[key] = torch.zeros(256, 256, 1, 1) if change == "misshapen" else "weights"
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(UserError, match=f"MODEL.BACKBONE .*other.pth is not a ResNet-50.*{key}"):
+    with pytest.raises(
+        UserError, match=f"other.pth .MODEL.BACKBONE, --init. is not a ResNet-50.*{key}"
+    ):
         load_imagenet(NETWORKS["resnet50"](), str(tmp_path / "other.pth"))
 
 
