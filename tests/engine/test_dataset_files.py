@@ -201,7 +201,7 @@ def animated() -> Image.Image:
         (Image.open(io.BytesIO(POSTSCRIPT)), r"images\[0\] is of the format EPS"),
         (animated(), r"images\[0\] \(GIF, mode P\) has several frames"),
     ],
-    ids=str,
+    ids=("empty", "float", "integer", "transparent", "postscript", "animated"),
 )
 def test_images_in_memory_follow_the_same_rule(image: Image.Image, problem: str) -> None:
     with pytest.raises(UserError, match=problem):
