@@ -25,6 +25,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 """Pillow's names of the formats that are read, whatever a file is named: others run programs."""
 MAX_PIXELS = 2**30 // 12
 """Of an image, from which on Pillow warns: a small file may unpack to any size."""
+LOSSY = ("JPEG", "MPO", "WEBP", "jpeg", "tiff_jpeg", "webp")
+"""Pillow's names of formats, and of compressions in TIFF, that change numbers."""
 SMALLER = f"reduce it to at most {MAX_PIXELS // 10**6} million pixels"
 WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 TURNS = dict(
@@ -220,6 +222,7 @@ def read_single_channel(
     with _open(path, kind) as image:
         _check(image, str(path))
         _refuse_turned(image, path)
+        _refuse_lossy(image, path, kind)
         array = _without_alpha(image) if first_of_several else np.array(image)
     if first_of_several and array.ndim == 3:
         if (array != array[..., :1]).any():
@@ -240,6 +243,7 @@ def read_mask(path: Path) -> npt.NDArray[np.bool_]:
     with _open(path, "mask") as image:
         _check(image, str(path))
         _refuse_turned(image, path)
+        _refuse_lossy(image, path, "mask")
         array = _without_alpha(image.convert("RGB") if image.mode in ("P", "PA") else image)
     return np.asarray(np.atleast_3d(array > 0).any(axis=2), np.bool_)
 
@@ -256,6 +260,15 @@ def _refuse_turned(image: Image.Image, path: Path) -> None:
             f"{path} has an EXIF orientation",
             "remove the mark from all images of the frame, or turn their pixels alike",
         )
+
+
+def _refuse_lossy(image: Image.Image, path: Path, kind: str) -> None:
+    for name in (image.format, image.info.get("compression")):
+        if name in LOSSY:
+            raise UserError(
+                f"{path} is a {kind} in the lossy format {name.upper()}",
+                "make it again as PNG: lossy compression changes its numbers",
+            )
 
 
 @contextmanager

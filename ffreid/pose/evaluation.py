@@ -80,7 +80,8 @@ def evaluate(
             report.log(message)
         sources.check_meshes(source, names)
         run_folder.prepare_results(folder, "poses.json", pictures=pictures > 0)
-        notes = sources.frame_notes(source, {"test": names}, count=False)
+        notes = sources.list_notes(cfg, source.reader, names)
+        notes += sources.frame_notes(source, {"test": names}, count=False)
         for note in notes:
             report.log(f"note: {note}")
     count = len(names)
@@ -175,7 +176,7 @@ def evaluate_predictions(
     left_out = count_unscored(gts, poses)
     if predictions.is_dir():
         left_out["files"] = unread_files(predictions, frames)
-    notes = [f"not scored: {count} {what}" for what, count in left_out.items() if count]
+    notes = [f"not scored: {what}: {count}" for what, count in left_out.items() if count]
     payload = {
         "predictions": predictions,
         "truth": gt or root,

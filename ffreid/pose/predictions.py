@@ -6,6 +6,7 @@ file lists them (``0048/000001`` per line); an all-zero line means that the obje
 """
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.engine.dataset_files import read_lines
+from ffreid.engine.dataset_files import read_lines, read_text, reason_of
 from ffreid.errors import UserError, flat
 from ffreid.files import check_file
 from ffreid.pose.data.batch import GroundTruth
+from ffreid.pose.data.frame import is_rotation
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.data.sample import make_ground_truth
 from ffreid.pose.metrics import transform
@@ -220,12 +222,20 @@ def read_bop_csv(path: Path, objects: ObjectModels) -> Predictions:
     one of the objects' numbers. A frame is ``<scene:04d>/<image:06d>``.
     """
     found: list[tuple[str, int, float, Pose]] = []
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(_lines(path, file), skipinitialspace=True)
+    try:
+        file = io.StringIO(read_text(path), "")
+        first = file.readline()
+        file.seek(0)
+        delimiter = max(",;\t", key=first.count)
+        reader = csv.DictReader(_lines(path, file), delimiter=delimiter, skipinitialspace=True)
         if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
-            raise UserError(f"{path}: no column {', '.join(missing)}", _CSV_HINT)
+            begin = f"it begins with {first.strip()[:200]!r}"
+            raise UserError(f"{path}: no column {', '.join(missing)}: {begin}", _CSV_HINT)
         for row in reader:
             found.append(_parse_row(row, f"{path}, row {reader.line_num}", objects))
+    except (OSError, ValueError, csv.Error) as error:
+        problem = f"cannot read {path}: {reason_of(error)}"
+        raise UserError(problem, "save it as CSV in UTF-8") from error
     if not found:
         raise UserError(f"{path} has no poses", _CSV_HINT)
     farthest = max(float(np.linalg.norm(pose[:, 3])) for *_, pose in found)
@@ -269,7 +279,7 @@ def _parse_row(
     if not np.isfinite([score, *rotation, *shift]).all():
         raise UserError(f"{where}: NaN or infinity", "remove rows without a pose")
     rotation = rotation.reshape(3, 3)
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
+    if not is_rotation(rotation):
         raise UserError(f"{where}: R is not a rotation", "write R row by row")
     if number not in objects.numbers:
         known = ", ".join(map(str, objects.numbers))

@@ -152,8 +152,8 @@ class PoseModel(nn.Module):
             >>> points_camera += best.camera_from_object[:, 3]
         """
         frame = frame_from_arrays(rgb, depth, intrinsics, depth_scale)
-        if min(seed, index) < 0:
-            raise UserError(f"seed is {seed}, index is {index}", "use 0 or more")
+        if not all(isinstance(n, int | np.integer) and n >= 0 for n in (seed, index)):
+            raise UserError(f"seed is {seed}, index is {index}", "use whole numbers of 0 or more")
         sample = make_sample(
             downscale_frame(frame, self.cfg.DATA.SHRINK),
             self.objects,

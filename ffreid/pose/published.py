@@ -28,6 +28,7 @@ def comparable_results(
     least, most = published["frames"]
     if not least <= frames <= most:
         expected = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-        return None, [f"note: {frames:,} frames; those of published results: {expected}{hidden}"]
+        told = f"published results are of {expected} frames, not {frames:,}, and are not shown"
+        return None, [f"note: {told}"]
     source, status = published["source"], published["status"]
     return published, [f"published: {published['method']}: {source} ({status})"]

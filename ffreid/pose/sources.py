@@ -21,6 +21,7 @@ from ffreid.errors import UserError
 from ffreid.pose.data import checks
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.dataset import Reader
+from ffreid.pose.data.frame import check_unique
 from ffreid.pose.data.linemod import LinemodReader
 from ffreid.pose.data.meshes import Meshes, read_xyz_meshes
 from ffreid.pose.data.sample import make_ground_truth
@@ -39,7 +40,10 @@ class Source:
 
     def summary(self) -> str:
         """One line on the frames and their lists."""
-        return self.reader.summary()
+        try:
+            return self.reader.summary()
+        except UserError as error:  # an evaluation needs no training list
+            return f"{len(self.reader.test_names)} test frames; {error.message}"
 
     @cached_property
     def meshes(self) -> Meshes:
@@ -102,6 +106,7 @@ def layout_of(cfg: CfgNode) -> Layout:
 def open_source(cfg: CfgNode) -> Source:
     """Open the dataset of the configuration."""
     check_root(cfg)
+    check_unique("DATA.FRAMES", cfg.DATA.FRAMES)
     layout = layout_of(cfg)
     objects = layout.objects(cfg)
     lists = {"train_list": cfg.DATA.TRAIN_LIST, "test_list": cfg.DATA.TEST_LIST}
@@ -154,7 +159,28 @@ def notes(cfg: CfgNode, source: Source) -> list[str]:
     real = set(reader.real_train_names)
     rendered = [name for name in reader.train_names if name not in real]
     lists = {"training": reader.real_train_names, "rendered": rendered, "test": reader.test_names}
-    return frame_notes(source, {"chosen": cfg.DATA.FRAMES} if cfg.DATA.FRAMES else lists)
+    found = list_notes(cfg, reader, reader.test_names)
+    return found + frame_notes(source, {"chosen": cfg.DATA.FRAMES} if cfg.DATA.FRAMES else lists)
+
+
+def list_notes(cfg: CfgNode, reader: Reader, names: Sequence[str]) -> list[str]:
+    """Notes on repeated training frames, and on those among the test frames `names`."""
+    try:
+        train = [] if cfg.DATA.FRAMES else reader.train_names
+    except UserError:  # see `Source.summary`
+        return []
+    known, notes = set(train), []
+    if shared := [name for name in names if name in known]:
+        notes.append(
+            f"test frames that are training frames as well: {len(shared)} of {len(names)}, e.g. "
+            f"{shared[0]}: their results say nothing about new frames"
+        )
+    if again := len(train) - len(known):
+        notes.append(
+            f"training frames that are listed again, and so drawn more often: {again} of "
+            f"{len(train)}"
+        )
+    return notes
 
 
 def frame_notes(

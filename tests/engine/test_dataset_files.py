@@ -20,6 +20,7 @@ from ffreid.engine.dataset_files import (
     open_image,
     read_image,
     read_lines,
+    read_mask,
     read_single_channel,
     to_rgb,
     write_image,
@@ -107,6 +108,26 @@ def test_an_exif_orientation_is_applied(tmp_path: Path, suffix: str, mark: int) 
 
 def one_channel(path: Path) -> Pixels:
     return read_single_channel(path, "label image", first_of_several=True)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("png", {"format": "JPEG", "quality": 100}),
+        ("webp", {}),
+        ("jpg", {"format": "MPO", "save_all": True, "append_images": [RGB]}),
+        ("tif", {"compression": "jpeg"}),
+    ],
+)
+def test_numbers_are_not_read_from_lossy_formats(
+    tmp_path: Path, suffix: str, options: dict[str, Any]
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    RGB.save(path, **options)
+    assert read_image(path).shape == (9, 7, 3)
+    for read in (read_mask, one_channel):
+        with pytest.raises(UserError, match=rf"a\.{suffix} is a .* in the lossy format"):
+            read(path)
 
 
 def test_an_image_with_damaged_exif_is_read_as_stored(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_frames_may_come_from_the_test_list(
     (root / "image_sets/keyframe.txt").write_text("\n".join(NAMES))
     write_bop_csv(root / "poses.csv", shift_mm=0.0)
     result = evaluated(root)
-    assert "note: 2 frames; those of published results: 2,949, so" in capsys.readouterr().err
+    assert "note: published results are of 2,949 frames, not 2, and are" in capsys.readouterr().err
     assert result["frames"] == 2
     assert result["results"]["classes"][OBJECTS.name(2)]["ADD_auc"] == pytest.approx(100, abs=0.01)
 
@@ -94,9 +94,9 @@ def test_what_is_scored_and_what_is_left_out_is_what_went_in(
     assert pooled["ADD_auc"] == pytest.approx(75, abs=0.01)
     told = capsys.readouterr().err
     assert result["notes"] == [
-        "not scored: 1 poses of other frames",
-        "not scored: 1 poses of objects that are not in the frame",
-        "not scored: 2 further poses of an object in a frame",
+        "not scored: poses of other frames: 1",
+        "not scored: poses of objects that are not in the frame: 1",
+        "not scored: further poses of an object in a frame: 2",
     ]
     assert all(f"note: {note}\n" in told for note in result["notes"])
 

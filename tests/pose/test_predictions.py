@@ -138,6 +138,20 @@ def test_the_best_bop_pose_is_converted_to_metres_in_the_original_frame(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("encoding", "delimiter"),
+    [("utf-8-sig", ","), ("utf-16", ","), ("utf-8", ";"), ("utf-16", "\t")],
+)
+def test_bop_files_may_come_from_other_programs(
+    tmp_path: Path, encoding: str, delimiter: str
+) -> None:
+    lines = [HEADER, f"48,36,14,0.5,{R_ROW},0 0 900,-1"]
+    expected = read_csv(tmp_path, *lines)
+    text = "\r\n".join(lines).replace(",", delimiter)
+    (tmp_path / "results.csv").write_text(text, encoding, newline="")
+    assert str(read_predictions(tmp_path / "results.csv", OBJECTS, None)) == str(expected)
+
+
+@pytest.mark.parametrize(
     ("lines", "message"),
     [
         ([HEADER, f"48,36,14,1,{R_ROW},0 0,-1"], "row 2: R has 9 numbers and t has 2"),
@@ -152,6 +166,10 @@ def test_the_best_bop_pose_is_converted_to_metres_in_the_original_frame(tmp_path
         (["scene_id,im_id,obj_id,score,R,time"], "no column t"),
         ([HEADER], "has no poses"),
         ([""], "no column scene_id"),
+        ([HEADER.replace("scene_id", "Scene_ID")], "no column scene_id: it begins with 'Scene_ID,"),
+        ([HEADER.replace(",", "|")], r"it begins with 'scene_id\|im_id"),
+        ([HEADER, f"48,36,14,0.5,{R_ROW},0 0 900,-1", '48,36,"14', *["x" * 9000] * 20], "field"),
+        ([HEADER.replace(",", ";"), f"48;36;14;0,5;{R_ROW};0 0 900;-1"], "float: '0,5'"),
     ],
 )
 def test_invalid_bop_files_are_errors(tmp_path: Path, lines: list[str], message: str) -> None:

@@ -172,6 +172,8 @@ def test_the_inputs_of_a_frame_are_as_specified(model: PoseModel, frames: list[F
         ({"intrinsics": np.eye(3)}, "are not of an image of 16 x 24 pixels"),
         ({"rgb": RGB[..., 0]}, "rgb is"),
         ({"seed": -1}, "seed is -1, index is 0"),
+        ({"seed": 1.5}, "seed is 1.5, index is 0"),
+        ({"index": None}, "seed is 0, index is None"),
     ],
 )
 def test_unusable_arguments_are_errors(

@@ -10,12 +10,12 @@ from ffreid.pose.published import comparable_results
     [
         ("ycb", 2949, "ycb", True, "published: FFB6D: "),
         ("ycb", 2949, None, True, "published: FFB6D: "),  # poses of another program
-        ("ycb", 20, "ycb", False, "note: 20 frames; those of published results: 2,949, so"),
-        ("ycb", 20738, None, False, "note: 20,738 frames;"),
+        ("ycb", 20, "ycb", False, "note: published results are of 2,949 frames, not 20, and"),
+        ("ycb", 20738, None, False, "note: published results are of 2,949 frames, not 20,738,"),
         ("ycb", 2949, "mine", False, "note: the weights were trained on mine, not on ycb, so"),
         ("ycb", 2949, "", False, "note: it is not known which dataset trained the weights, so"),
         ("linemod", 1050, "linemod", True, "published: FFB6D: "),
-        ("linemod", 20, "linemod", False, "note: 20 frames; those of published results: 900 to"),
+        ("linemod", 20, "linemod", False, "note: published results are of 900 to"),
         ("toy-pose", 50, "toy-pose", False, ""),
         ("toy-pose", 50, "", False, ""),
         ("toy-pose", 50, "ycb", False, "note: the weights were trained on ycb, not on toy-pose"),

@@ -58,8 +58,24 @@ def clear_labels(folder: Path) -> None:
         Image.fromarray(np.asarray(Image.open(path)) * 0).save(path)
 
 
+def train_also(name: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        with (folder / "dataset_config/train_data_list.txt").open("a") as file:
+            file.write(f"\n{name}\n")
+
+    return change
+
+
 CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "sound": (lambda folder: None, []),
+    "a test frame for training": (
+        train_also("./data/0048/000001"),
+        ["test frames that are training frames as well: 1 of 2, e.g. data/0048/000001"],
+    ),
+    "a training frame twice": (
+        train_also("data/0000/000001"),
+        ["training frames that are listed again, and so drawn more often: 1 of 7"],
+    ),
     "poses in millimetres": (
         lambda folder: change_meta(folder, to_millimetres),
         ["labelled points of"],
@@ -85,6 +101,15 @@ def test_what_does_not_fit_is_told_and_stored(
     assert all(any(text in note for note in notes) for text in told)
     stored = json.loads((folder / "result.json").read_text())["notes"]
     assert sorted(f"note: {note}" for note in stored) == sorted(notes)
+
+
+def test_an_evaluation_needs_no_training_list(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "dataset_config/train_data_list.txt").unlink()
+    assert not run(f"{EVAL} {folder}/runs {TOY}", folder, capsys)
+    stored = json.loads((folder / "result.json").read_text())
+    assert stored["data"].startswith("2 test frames; no list of train frames: ")
 
 
 def test_data_counts_frames_that_cannot_be_read(

@@ -130,7 +130,7 @@ def geometry_notes(
         ratios = np.array([fit.measured / fit.placed for fit, *_ in off if fit.placed])
         ratio = float(np.median(ratios)) if len(ratios) else 0.0
         if (ratios <= 0).any():
-            cause = "poses have z forward from the camera"
+            cause = "poses lie behind the camera: are they inverted, or in OpenGL axes?"
         elif not 0.8 < ratio < 1.25 and (np.abs(ratios - ratio) < 0.2 * ratio).all():
             cause = f"check the units: measured depth is {ratio:.3g} times that of the poses"
         else:

@@ -1,6 +1,8 @@
 """One RGB-D frame with its labels and poses, from a reader or from arrays of the Python API."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ FOCAL = (0.2, 20.0)
 CENTRE = (0.28, 0.75)
 """Principal points as shares of width and height. Half a matrix gives 0.25, the matrix of an image
 twice as large 1, and 720 rows padded to 1280 0.281."""
+SKEW = 1.0
+"""Pixels of skew, at most: points are computed without it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,15 @@ class Frame:
     synthetic: bool = False
     stored_intrinsics: npt.NDArray[np.floating] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse intrinsics with skew."""
+        skew = float(max(abs(self.intrinsics[0, 1]), abs(self.intrinsics[1, 0])))
+        if skew > SKEW:
+            raise UserError(
+                f"{self.name}: the intrinsics have a skew of {skew:g} pixels",
+                "pass images of a camera without skew, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]",
+            )
+
 
 def repeated_classes(class_ids: npt.ArrayLike) -> list[int]:
     """Classes of which a frame has several objects, which the network cannot tell apart."""
@@ -69,13 +82,32 @@ def check_same_size(images: dict[Path, npt.NDArray[Any]]) -> None:
         )
 
 
+def check_unique(where: Path | str, names: Sequence[str]) -> None:
+    """Refuse a list in which a frame occurs twice: it would count twice."""
+    if len(set(names)) < len(names):
+        name = Counter(names).most_common(1)[0][0]
+        raise UserError(f"{where}: {name!r} is listed twice", "list each frame once")
+
+
+def is_rotation(matrix: npt.NDArray[np.floating[Any]]) -> bool:
+    """Whether a (3, 3) matrix is a rotation, within the rounding of files."""
+    is_orthonormal = np.abs(matrix @ matrix.T - np.eye(3)).max() <= 1e-2
+    return bool(is_orthonormal and np.linalg.det(matrix) > 0)
+
+
 def check_poses(path: Path, poses: npt.NDArray[np.floating[Any]]) -> None:
-    """Check that poses are finite."""
+    """Check that poses (M, 3, 4) are finite and rotate."""
     if not np.isfinite(poses).all():
         raise UserError(
             f"{path}: a pose contains NaN or infinity",
             "repair the file or remove the frame from the list",
         )
+    for rotation in poses[:, :, :3]:
+        if not is_rotation(rotation):
+            raise UserError(
+                f"{path}: R is not a rotation (determinant {np.linalg.det(rotation):.3g})",
+                "store rotations that neither scale nor mirror",
+            )
 
 
 def camera_matrix(value: Any) -> npt.NDArray[np.float64] | None:

@@ -24,7 +24,13 @@ from ffreid.engine.dataset_files import (
 from ffreid.errors import UserError, flat
 from ffreid.files import regular
 from ffreid.pose.data.augment import Policy
-from ffreid.pose.data.frame import Frame, camera_matrix, check_poses, check_same_size
+from ffreid.pose.data.frame import (
+    Frame,
+    camera_matrix,
+    check_poses,
+    check_same_size,
+    check_unique,
+)
 from ffreid.pose.data.meshes import Meshes, read_linemod_mesh
 from ffreid.pose.data.pickles import read_arrays
 from ffreid.pose.defaults import LAYOUTS
@@ -81,7 +87,9 @@ class LinemodReader:
     @cached_property
     def test_names(self) -> list[str]:
         """Real test frames, e.g. ``data/01/0185``."""
-        return self._real_names(self.test_list)
+        names = self._real_names(self.test_list)
+        check_unique(self.test_list, names)
+        return names
 
     @cached_property
     def train_names(self) -> list[str]:
@@ -274,7 +282,7 @@ def _read_pickle(path: Path, name: str, number: int) -> Frame:
             f"{path}: rgb {rgb.shape}, depth {depth.shape}, RT {pose.shape}, K {intrinsics.shape}",
             "expected rgb (H, W, 3), depth and mask (H, W), RT (3, 4), K (3, 3)",
         )
-    check_poses(path, pose)
+    check_poses(path, pose[None])
     return Frame(
         name=name,
         rgb=rgb[..., :3],

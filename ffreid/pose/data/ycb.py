@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import groupby
 from math import prod
 from pathlib import Path
+from posixpath import normpath
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +30,13 @@ from ffreid.engine.dataset_files import (
 from ffreid.errors import UserError, flat
 from ffreid.files import check_file
 from ffreid.pose.data.augment import Policy
-from ffreid.pose.data.frame import Frame, camera_matrix, check_poses, check_same_size
+from ffreid.pose.data.frame import (
+    Frame,
+    camera_matrix,
+    check_poses,
+    check_same_size,
+    check_unique,
+)
 from ffreid.pose.data.meshes import Meshes, read_xyz_meshes
 from ffreid.pose.defaults import LAYOUTS
 from ffreid.pose.objects import ObjectModels
@@ -185,7 +192,7 @@ class YcbReader:
         candidates = (self.folder / config, self.folder.parent / config)
         path = path or next(filter(os.path.lexists, candidates), None)
         if path is not None:
-            return _read_names(path, self.folder)
+            return _read_names(path, self.folder, split)
         path = self.folder / "image_sets" / ("train.txt" if split == "train" else "keyframe.txt")
         if not os.path.lexists(path):
             raise UserError(
@@ -193,7 +200,7 @@ class YcbReader:
                 f"{describe_folder(self.folder)}",
                 f"expected {LAYOUT}",
             )
-        names = _read_names(path, self.folder)
+        names = _read_names(path, self.folder, split)
         if split == "test":
             return names
         sequences = [list(group) for _, group in groupby(names, lambda n: n.rpartition("/")[0])]
@@ -202,14 +209,16 @@ class YcbReader:
         return real + [f"data_syn/{path.name.removesuffix('-color.png')}" for path in rendered]
 
 
-def _read_names(path: Path, folder: Path) -> list[str]:
+def _read_names(path: Path, folder: Path, split: Literal["train", "test"]) -> list[str]:
     """Frame names of a list file; in the release's lists they lack ``data/``."""
-    lines = [line.removeprefix("./") for line in read_lines(path)]
+    lines = map(normpath, read_lines(path))
     names = [line if line.startswith("data") else f"data/{line}" for line in lines]
-    if all(map(str.isascii, names)):
-        return names
-    files = as_on_disk(folder, [f"{name}-color.png" for name in names])
-    return [file.removesuffix("-color.png") for file in files]
+    if not all(map(str.isascii, names)):
+        files = as_on_disk(folder, [f"{name}-color.png" for name in names])
+        names = [file.removesuffix("-color.png") for file in files]
+    if split == "test":
+        check_unique(path, names)
+    return names
 
 
 def read_poses(
@@ -235,8 +244,9 @@ def read_poses(
         raise UserError(
             f"{path}: poses have shape {poses.shape} for {count} objects", "store (3, 4, objects)"
         )
+    poses = poses.transpose(2, 0, 1)
     check_poses(path, poses)
-    return class_ids, np.ascontiguousarray(poses.transpose(2, 0, 1), np.float32)
+    return class_ids, np.ascontiguousarray(poses, np.float32)
 
 
 def _check_ids(

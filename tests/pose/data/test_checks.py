@@ -70,7 +70,10 @@ MISTAKES: dict[str, tuple[Callable[[Frame], Frame], str]] = {
     "poses in millimetres": (moved(scale=1000), units("0.0009.*")),
     "poses in centimetres": (moved(scale=100), units("0.009.*")),
     "objects moved": (moved(shift=0.05), OTHERS),
-    "objects behind the camera": (moved(scale=-1), "poses have z forward from the camera"),
+    "objects behind the camera": (
+        moved(scale=-1),
+        "poses lie behind the camera: are they inverted, or in OpenGL axes\\?",
+    ),
     "labels of other pixels": (shifted, OTHERS),
     "half the camera": (lambda f: camera(f, 0.5), OTHERS),
     "twice the camera": (lambda f: camera(f, 2), OTHERS),

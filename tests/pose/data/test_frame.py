@@ -53,6 +53,8 @@ def test_nan_and_infinity_are_missing_depth() -> None:
         ({"intrinsics": -CAMERA}, "intrinsics is"),
         ({"intrinsics": CAMERA.T}, "intrinsics is"),
         ({"intrinsics": 10 * CAMERA}, "intrinsics is"),
+        ({"intrinsics": CAMERA + np.eye(3, k=1) * [0, 3, 0]}, "have a skew of 3 pixels"),
+        ({"intrinsics": CAMERA - np.eye(3, k=-1) * [3, 0, 0]}, "have a skew of 3 pixels"),
         ({"depth_scale": 0}, "depth_scale is 0"),
         ({"depth_scale": np.nan}, "depth_scale is nan"),
         ({"depth_scale": "mm"}, "depth_scale is mm"),

@@ -150,6 +150,13 @@ def test_json_and_several_objects_of_the_number_are_read(folder: Path) -> None:
     np.testing.assert_allclose(frame.camera_from_object[:, 0, 3], [0, 0.1])
 
 
+@pytest.mark.parametrize("again", ["0003", "01/0003", "data/01/0003"])
+def test_a_frame_is_tested_once(folder: Path, again: str) -> None:
+    (folder / "data/01/test.txt").write_text(f"0003\n{again}\n")
+    with pytest.raises(UserError, match=r"test.txt: 'data/01/0003' is listed twice"):
+        _ = LinemodReader(folder, APE).test_names
+
+
 @pytest.mark.parametrize("line", ["data/02/0003", "02/0003", "2/0003", "data/02/rgb/0003"])
 def test_frames_of_other_folders_are_refused(folder: Path, line: str) -> None:
     (folder / "list.txt").write_text(f"data/01/0003\n{line}\n")
@@ -279,6 +286,7 @@ def test_an_invalid_image_is_an_error(folder: Path, part: str) -> None:
         ("3:\n- obj_id: 1\n", "gt.yml: frame 3 lacks a pose"),
         ("3:\n- {obj_id: 1, cam_R_m2c: [1, 2], cam_t_m2c: [0, 0, 1]}\n", "frame 3 lacks a pose"),
         (f"3:\n{gt_entry(TURN * np.nan, SHIFT, 1)}", "a pose contains NaN"),
+        (f"3:\n{gt_entry(-TURN, SHIFT, 1)}", "gt.yml: R is not a rotation"),
     ],
 )
 def test_an_invalid_gt_file_is_an_error(folder: Path, content: str | None, text: str) -> None:

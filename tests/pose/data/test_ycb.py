@@ -20,6 +20,7 @@ from tests.pose.data.makers_data import flat_scene, write_ycb_frame, write_ycb_l
 OBJECTS = ycb_objects()
 NAME = "data/0048/000001"
 CAMERA = np.array([[300.0, 0, 32], [0, 310, 30], [0, 0, 1]])
+POSE = np.eye(3, 4)[..., None]
 PARTS = ["color.png", "depth.png", "label.png", "meta.mat"]
 
 
@@ -153,6 +154,15 @@ def test_lists_may_come_from_other_systems(folder: Path) -> None:
     assert reader.train_names == [stored, "data/0048/000001"]
 
 
+@pytest.mark.parametrize("again", [NAME, "0048/000001", f"./{NAME}", "data/0048/../0048/000001"])
+def test_a_frame_is_tested_once_and_trained_as_often_as_listed(folder: Path, again: str) -> None:
+    write_ycb_lists(folder, [NAME, again], [NAME, again])
+    reader = YcbReader(folder, OBJECTS)
+    assert reader.train_names == [NAME, NAME]
+    with pytest.raises(UserError, match=f"test_data_list.txt: '{NAME}' is listed twice"):
+        _ = reader.test_names
+
+
 def test_the_authors_lists_give_one_real_frame_in_five(folder: Path) -> None:
     reader = YcbReader(folder, OBJECTS)
     assert (reader.real_train_names, reader.test_names) == ([NAME], [NAME])
@@ -280,6 +290,8 @@ def test_a_missing_field_of_meta_mat_is_an_error(folder: Path) -> None:
         ({"cls_indexes": np.array([1, 2])}, r"poses have shape \(3, 4.*\) for 2 objects"),
         ({"label": np.full((64, 64), 99)}, "label.png: class id 99 is outside 0 … 21"),
         ({"poses": np.full((3, 4, 1), np.nan)}, "meta.mat: a pose contains NaN"),
+        ({"poses": POSE * 1.02}, r"R is not a rotation \(determinant 1.06\)"),
+        ({"poses": POSE * [[[1]], [[1]], [[-1]]]}, r"R is not a rotation \(determinant -1\)"),
         ({"factor_depth": 0}, "meta.mat: factor_depth is"),
         ({"factor_depth": -1}, "meta.mat: factor_depth is"),
         ({"factor_depth": np.nan}, "meta.mat: factor_depth is"),
