@@ -1,10 +1,12 @@
 """A fingerprint of the data in checkpoints, so that a resumed run sees the same data."""
 
 import hashlib
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +67,27 @@ def _hash_file(path: Path) -> str:
             return hashlib.file_digest(file, "blake2b").hexdigest()
     except OSError:
         return ""
+
+
+def facts(items: Sequence[Item], state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what must be the same in all processes of a run, resumed from `state`."""
+    names = digests(items, "names")
+    parts = {} if state is None else state["parts"]
+    return {
+        "the number of samples": len(names),
+        "the hash of the lists of samples": hash(tuple(names.tolist())),
+        "the step resumed from": None if state is None else state["step"],
+        "the checksum of the weights resumed": [*map(checksum, parts.values())],
+    }
+
+
+def checksum(weights: Mapping[str, Tensor]) -> int:
+    """Compute the CRC-32 of all weights' bytes."""
+    total = 0
+    for value in weights.values():
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        total = zlib.crc32(content.numpy().data, total)
+    return total
 
 
 def check(then: Tensor, origin: str, items: Sequence[Item], now: Tensor) -> None:

@@ -14,7 +14,6 @@ from ffreid import atomic, report
 from ffreid.config import differing
 from ffreid.engine import dry_run, fingerprint, modules, precision, profiler, signals
 from ffreid.engine.checkpoints import repair
-from ffreid.engine.checkpoints.io import checksum
 from ffreid.engine.checkpoints.manager import CheckpointManager, best_values, check_resumable
 from ffreid.engine.distributed import failures, group
 from ffreid.engine.distributed.group import World
@@ -55,7 +54,14 @@ class Trainer:
         if state is not None:
             state = repair.complete_for_resume(state, self.classes, plan)
             check_resumable(state, origin, cfg, self.classes, plan.total, self.build.FREE_TO_CHANGE)
-        group.refuse_differences(lambda: self._facts(state))
+        group.refuse_differences(
+            lambda: {
+                "the number of steps": plan.total,
+                "the number of steps per epoch": plan.steps_per_epoch,
+                **fingerprint.facts(self.build.data_items(cfg, self.source), state),
+                "the precision": str(precision.autocast_dtype(cfg, world.device)),
+            }
+        )
         if world.is_main:
             items = self.build.data_items(cfg, self.source)
             self.digests = fingerprint.digests(items, cfg.TRAIN.FINGERPRINT)
@@ -105,20 +111,6 @@ class Trainer:
             ema_decay=train.EMA,
             backend=train.COMPILE,
         )
-
-    def _facts(self, state: Mapping[str, Any] | None) -> dict[str, Any]:
-        """What must be the same in all processes, besides the settings."""
-        names = fingerprint.digests(self.build.data_items(self.cfg, self.source), "names")
-        parts = {} if state is None else state["parts"]
-        return {
-            "the number of samples": len(names),
-            "the hash of the lists of samples": hash(tuple(names.tolist())),
-            "the number of steps": self.plan.total,
-            "the number of steps per epoch": self.plan.steps_per_epoch,
-            "the step resumed from": None if state is None else state["step"],
-            "the checksum of the weights resumed": [*map(checksum, parts.values())],
-            "the precision": str(precision.autocast_dtype(self.cfg, self.world.device)),
-        }
 
     def _check_data(
         self, state: Mapping[str, Any], origin: str, items: Sequence[fingerprint.Item]

@@ -9,10 +9,11 @@ from yacs.config import CfgNode
 
 from ffreid import atomic, report
 from ffreid.engine import precision
-from ffreid.engine.checkpoints import contents, io
+from ffreid.engine.checkpoints import contents
 from ffreid.engine.dataset_files import file_name, write_images
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
+from ffreid.engine.fingerprint import checksum
 from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
@@ -64,8 +65,8 @@ def evaluate(
     else:
         assert weights is not None
         net, state = build.load_network(weights, source.objects, world.device)
-        trained = net.state_dict()
-        group.refuse_differences(lambda: {"the checksum of the weights": io.checksum(trained)})
+        loaded = net.state_dict()
+        group.refuse_differences(lambda: {"the checksum of the weights": checksum(loaded)})
         net = net.to(precision.dtype(cfg))
         text = contents.describe_origin(state, weights)
         trained_on = str(state.get("dataset") or "")

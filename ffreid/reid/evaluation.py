@@ -11,9 +11,10 @@ from yacs.config import CfgNode
 
 from ffreid import atomic, report
 from ffreid.config import differing
-from ffreid.engine.checkpoints import contents, io
+from ffreid.engine.checkpoints import contents
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
+from ffreid.engine.fingerprint import checksum
 from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
 from ffreid.reid import build, sources
@@ -67,8 +68,8 @@ def evaluate(
         assert weights is not None, "neither weights nor features"
         source = group.main_process_first(lambda: sources.open_source(cfg))
         net, state = build.load_network(weights, cfg, world.device)
-        trained = net.state_dict()
-        group.refuse_differences(lambda: {"the checksum of the weights": io.checksum(trained)})
+        loaded = net.state_dict()
+        group.refuse_differences(lambda: {"the checksum of the weights": checksum(loaded)})
         origin = {
             "weights": weights,
             "origin": contents.describe_origin(state, weights),

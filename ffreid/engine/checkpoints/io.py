@@ -1,7 +1,6 @@
 """Writing checkpoints atomically, loading them safely, and comparing them with a network."""
 
 import time
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,15 +95,6 @@ def load_weights(
             hint,
         )
     module.load_state_dict(state)
-
-
-def checksum(weights: Mapping[str, Tensor]) -> int:
-    """Compute the CRC-32 of all weights' bytes."""
-    total = 0
-    for value in weights.values():
-        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        total = zlib.crc32(content.numpy().data, total)
-    return total
 
 
 @dataclass(frozen=True)

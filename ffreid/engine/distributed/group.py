@@ -79,7 +79,8 @@ def process_group(facts: Facts | None = None, local: Facts | None = None) -> Ite
         "ffreid": installed("ffreid"),
         "torch": torch.__version__,
         "device": world.device.type,
-    } | {**(facts or {})}
+        **(facts or {}),
+    }
     try:
         start = rendezvous(watched, rank=rank, size=size, facts=facts, local=local, by_hand=by_hand)
     except RuntimeError as error:
