@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from ffreid.errors import UserError, flat, printable
 from ffreid.files import regular
@@ -280,9 +280,13 @@ def _open(path: Path, kind: str) -> Iterator[Image.Image]:
                 image = Image.open(file, formats=FORMATS)
             except UnidentifiedImageError as error:
                 file.seek(0)
+                start = file.read(12)
+                if mode := _unread_tiff(file) if start[:4] in (b"II*\0", b"MM\0*") else "":
+                    hint = "store it as RGB or grey with 8 bits per channel"
+                    raise UserError(f"cannot read {path}: a TIFF of {mode}", hint) from error
                 raise UserError(
                     f"cannot read {path}: not a {', '.join(FORMATS)} image, it starts with "
-                    f"{file.read(12)!r}",
+                    f"{start!r}",
                     "convert it to PNG, or copy or extract it again if it is damaged",
                 ) from error
             yield image
@@ -297,6 +301,16 @@ def _open(path: Path, kind: str) -> Iterator[Image.Image]:
             f"cannot read {path}: {reason_of(error)}",
             "the file is damaged: copy or extract it again",
         ) from error
+
+
+def _unread_tiff(file: BinaryIO) -> str:
+    """The mode of a TIFF that Pillow does not read, empty if it cannot be found."""
+    file.seek(0)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+    file.seek(tags.next)
+    tags.load(file)
+    bits, is_float = tags.get(258), tags.get(339, (1,))[0] == 3
+    return f"mode {len(bits)} x {bits[0]} bits{' (float)' * is_float}" if bits else ""
 
 
 def reason_of(error: Exception) -> str:

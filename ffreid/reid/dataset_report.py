@@ -1,12 +1,13 @@
 """Number of identities, clothes, cameras and images of a dataset, with the published numbers."""
 
+import gc
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ffreid import atomic, report
-from ffreid.reid.data.own_images import own_image_notes, own_images
+from ffreid.reid.data.own_images import MOST_READ, own_image_notes, own_images, seen_in_training
 from ffreid.reid.data.records import Record, Source
 from ffreid.reid.resources import resource
 from ffreid.reid.retrieval.protocols import UNKNOWN
@@ -14,8 +15,6 @@ from ffreid.reid.retrieval.protocols import UNKNOWN
 QUANTITIES = ("identities", "outfits", "cameras", "pictures", "tracklets", "frames")
 HEADINGS = {"outfits": "clothes", "pictures": "images"}
 DIFFERENT = "≠"
-MOST_READ = 2000
-"""Files that are compared by their contents; an evaluation compares all."""
 
 Row = dict[str, Any]
 """A split's name under ``split``, and quantities by name."""
@@ -29,8 +28,11 @@ def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[st
     facts = resource("counts").get(name, {})
     rows = statistics(source, facts)
     release = compare(rows, facts.get("releases", ()))
+    gc.freeze()  # else a large dataset's records are visited again and again
     own = own_images(source.test, source, most_read=MOST_READ)
     notes = [*source.notes, *own_image_notes(own, len(source.test.query), at_least=True)]
+    notes += seen_in_training(source)
+    gc.unfreeze()
     payload = {
         "dataset": name,
         "folder": str(source.folder),

@@ -19,7 +19,7 @@ from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
 from ffreid.reid import build, sources
 from ffreid.reid import features as saved_features
-from ffreid.reid.data.own_images import own_image_notes, own_images
+from ffreid.reid.data.own_images import own_image_notes, own_images, seen_in_training
 from ffreid.reid.data.records import Source
 from ffreid.reid.feature_extraction import extract_features, skipped_notes
 from ffreid.reid.features import BASELINE, CAL, ExtractedFeatures
@@ -103,6 +103,7 @@ def evaluate(
         rows, extracted.dataset, extracted.network, extracted.method, extracted.trained_on
     )
     unusable, notes = unusable_protocols(extracted), evaluation_notes(extracted)
+    notes += seen_in_training(source) if source is not None and world.is_main else []
     payload = origin | {
         "dataset": extracted.dataset,
         "network": extracted.network,

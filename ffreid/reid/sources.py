@@ -10,7 +10,7 @@ from ffreid.engine.distributed import group
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.reid.data.checks import untrainable, without_match
-from ffreid.reid.data.own_images import own_image_notes, own_images
+from ffreid.reid.data.own_images import own_image_notes, own_images, seen_in_training
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.data.readers.files import first_few
 from ffreid.reid.data.records import Source
@@ -74,6 +74,7 @@ def notes(cfg: CfgNode, source: Source) -> list[str]:
     lines = list(source.notes)
     for split in {id(s): s for s in (source.test, source.split(cfg.TEST.SELECT_ON))}.values():
         lines += own_image_notes(own_images(split, source), len(split.query))
+    lines += seen_in_training(source)
     split = source.split(cfg.TEST.SELECT_ON)
     protocol = selecting_protocol(cfg, names := source.protocol_names(cfg.TEST.SELECT_ON))
     if problem := without_match(split, source.columns, protocol=protocol):

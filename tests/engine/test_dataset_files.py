@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -153,6 +154,11 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n%%EO
 FRAMES = {"save_all": True, "append_images": [Image.fromarray(255 - COLOURS)]}
 REFUSED: dict[str, tuple[Image.Image | bytes, dict[str, Any], str]] = {
     "float.tif": (as_16_bits("f4"), {}, "mode F.* unknown range"),
+    "float-colours.tif": (
+        cv2.imencode(".tif", COLOURS.astype(np.float32))[1].tobytes(),
+        {},
+        r"a TIFF of mode 3 x 32 bits \(float\)",
+    ),
     "32-bit.tif": (as_16_bits("i4"), {}, "mode I.* unknown range"),
     "transparent.png": (with_alpha(254), {}, "mode RGBA.* is transparent"),
     "transparent.webp": (with_alpha(0), {"lossless": True}, "mode RGBA.* is transparent"),

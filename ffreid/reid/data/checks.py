@@ -49,7 +49,7 @@ def without_match(
         return (
             f"no query can have a match{under}: all gallery images of their persons are of the "
             "query's own camera, which is left out of a ranking",
-            "leave the camera labels out (--dataset folder) if images of one camera shall match",
+            "leave the camera labels out (--dataset folder) to let images of the same camera match",
         )
     return (
         f"no query can have a match{under}: the gallery has no image of their persons with the "

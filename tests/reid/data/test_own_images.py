@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ffreid.reid.data.own_images import own_image_notes, own_images
+from ffreid.reid.data.own_images import own_image_notes, own_images, seen_in_training
 from ffreid.reid.data.readers import READERS
 from ffreid.reid.dataset_report import report_dataset
 from tests.reid import dataset_trees
@@ -70,6 +70,23 @@ def test_sound_data_have_no_own_images(name: str, tmp_path: Path) -> None:
     source = READERS[name](tmp_path)
     assert own_images(source.test, source) == {}
     assert own_image_notes({}, 2) == []
+    assert seen_in_training(source) == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", FILES)
+def test_a_test_image_among_those_of_training_is_noted(name: str, way: str, tmp_path: Path) -> None:
+    dataset_trees.fill(dataset_trees.build(name, tmp_path), 8, 8)
+    source = READERS[name](tmp_path)
+    trained = source.train[-1].frames[0]
+    (source.folder / trained).unlink()
+    WAYS[way](tmp_path / FILES[name][0], source.folder / trained)
+    assert [note.partition(" query")[0] for note in seen_in_training(source)] == [
+        f"1 of {len(source.test.query + source.test.gallery)}"
+    ]
+    assert seen_in_training(source)[0].endswith(f" = {trained}")
+    assert seen_in_training(source)[0] in report_dataset(name, source, None)["notes"]
+    assert bool(seen_in_training(source, most_read=0)) == (way != "copied")
 
 
 @pytest.mark.parametrize("name", JUNK)

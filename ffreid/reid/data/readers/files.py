@@ -3,7 +3,8 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ffreid.engine.dataset_files import as_on_disk, describe_folder, read_lines
@@ -12,6 +13,8 @@ from ffreid.errors import UserError
 NAMED = 5
 """Names listed in an error; the rest is counted."""
 
+_CHUNK = 500
+"""Files that a thread of `examine` takes at a time."""
 _HUGE = re.compile(r"\d{19}")
 """Digits of a label that fits in no tensor."""
 IMAGE_SUFFIXES = (
@@ -52,6 +55,9 @@ class ImageFinder:
         home = self.folder / part
         if not home.is_dir():
             if "train" in part and not os.path.lexists(home):
+                beside = sorted(path.name for path in home.parent.glob("*") if path.is_dir())
+                alike = [name for name in beside if "train" in name.lower()]
+                self.pass_over(f"training images are in {part}", "folder", alike)
                 return []
             raise UserError(
                 f"no folder {home}: {self.folder}: {describe_folder(self.folder)}",
@@ -179,6 +185,28 @@ def find_listed(
             "complete the dataset, or set DATA.SKIP_BROKEN True to skip them",
         )
     return [spelt.get(path, path) for path in paths], missing
+
+
+def examine(folder: Path, paths: Sequence[str]) -> Iterator[tuple[int, int] | None]:
+    """Size in bytes and number of each file, None if there is none.
+
+    Hard links of a file have its number. In parallel, as network file systems answer slowly.
+    """
+
+    def examine_chunk(start: int) -> list[tuple[int, int] | None]:
+        found: list[tuple[int, int] | None] = []
+        for path in paths[start : start + _CHUNK]:
+            try:
+                info = os.stat(os.path.join(folder, path))  # noqa: PTH116, PTH118 - twice as fast
+            except OSError:
+                found.append(None)
+            else:
+                found.append((info.st_size, info.st_dev << 64 | info.st_ino))
+        return found
+
+    with ThreadPoolExecutor(16) as pool:
+        for part in pool.map(examine_chunk, range(0, len(paths), _CHUNK)):
+            yield from part
 
 
 def file_names(folder: Path) -> list[str]:

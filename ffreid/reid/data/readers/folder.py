@@ -8,15 +8,15 @@ import csv
 import io
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ffreid.engine.dataset_files import clean, describe_folder, read_text, reason_of
 from ffreid.errors import UserError, printable
-from ffreid.reid.data.readers.files import ImageFinder, find_listed, first_few
+from ffreid.reid.data.readers.files import ImageFinder, examine, find_listed, first_few
 from ffreid.reid.data.readers.relabel import (
     CAL_WITHOUT_CLOTHES,
     JUNK,
@@ -37,6 +37,8 @@ TABLES = ("records.csv", "labels.csv")
 """Preferred names, if there are several tables."""
 
 REQUIRED, OPTIONAL = ("path", "identity", "split"), ("camera", "clothes")
+MISSING = {"nan", "NaN", "NaT", "None", "<NA>", "NULL", "null", "N/A", "#N/A"}
+"""How pandas and spreadsheets write a value that is missing."""
 COLUMNS = "path,identity,camera,clothes,split"
 WITHOUT_CAMERAS = ", without cameras"
 NO_CAMERAS = (
@@ -67,6 +69,7 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
     source = table or root
     junk = [row.path for row in rows if row.identity == JUNK]
     rows = [row for row in rows if row.identity != JUNK]
+    rows, missing_notes = _without_missing(source, rows)
     by_split = {split: [row for row in rows if row.split == split] for split in SPLITS}
     if missing := [split for split in EVALUATED if not by_split[split]]:
         raise UserError(
@@ -83,7 +86,7 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
     }
     known = tuple(c for c in OPTIONAL if not set(EVALUATED) & set(without[c]))
     _check_clothes(source, rows)
-    _check_repeated(source, rows, by_split="camera" in known)
+    _check_repeated(root, source, rows, by_split="camera" in known)
     cameras = _numbers([row.camera for row in rows if row.camera]) or {"": 0}
     records = {
         split: [
@@ -121,12 +124,32 @@ def read(root: Path, *, skip_broken: bool = False) -> Source:
         columns=known,
         notes=(
             *notes,
+            *missing_notes,
             *_label_notes(by_split, without),
             *_look_alikes(rows),
+            *_spelt_otherwise(by_split),
             *([f"left out, as {JUNK} is junk: {first_few(junk, 'image')}"] if junk else []),
             *finder.notes(),
         ),
     )
+
+
+def _without_missing(source: Path, rows: list[_Row]) -> tuple[list[_Row], list[str]]:
+    """The rows with labels `MISSING` as empty ones, and notes on them; refuse such identities."""
+    notes = []
+    for column in ("identity", *OPTIONAL):
+        found = [row for row in rows if getattr(row, column) in MISSING]
+        if not found:
+            continue
+        note = f"{column} {getattr(found[0], column)!r}, a missing value, of "
+        note += first_few([row.path for row in found], "image")
+        if column == "identity":
+            hint = f"write the identities; {JUNK} leaves an image out"
+            raise UserError(f"{source}: {note}", hint)
+        empty: dict[str, Any] = {column: ""}
+        rows = [r._replace(**empty) if getattr(r, column) in MISSING else r for r in rows]
+        notes.append(f"no label: {note}")
+    return rows, notes
 
 
 def _label_notes(
@@ -170,12 +193,48 @@ def _look_alikes(rows: Sequence[_Row]) -> list[str]:
     return notes
 
 
+def _spelt_otherwise(by_split: Mapping[str, Sequence[_Row]]) -> list[str]:
+    """Notes on labels of query that gallery spells otherwise (1 and c1, c1 and cam01) or lacks."""
+    notes = []
+    for column in ("identity", "camera"):
+        query, gallery = (
+            {getattr(row, column) for row in by_split[split]} - {""} for split in EVALUATED
+        )
+        by_number = defaultdict(list)
+        for label in sorted(gallery - query):
+            word, number = _word_and_number(label)
+            by_number[number].append((word, label))
+        pairs = []
+        for label in sorted(query - gallery):
+            word, number = _word_and_number(label)
+            pairs += [
+                f"'{printable(label)}' and '{printable(other)}'"
+                for start, other in by_number[number]
+                if number
+                and (word in ("", start[:1], start) or start in ("", word[:1]))
+                and _appearance(label) != _appearance(other)
+            ]
+        if pairs:
+            notes.append(f"{column}: different in query and gallery: {first_few(pairs, 'pair')}")
+        elif column == "identity" and len(query) < 2 * len(query - gallery) < 2 * len(query):
+            lost = first_few(sorted(query - gallery, key=natural_key), "identity")
+            notes.append(f"of {len(query)} identities in query, gallery lacks {lost}")
+    return notes
+
+
+def _word_and_number(label: str) -> tuple[str, str]:
+    """The parts of a label such as 7, c7 or cam_07; empty ones of others."""
+    match = re.fullmatch(r"([^\W\d_]*)[\W_]*0*(\d+)", _appearance(label))
+    return (match[1], match[2]) if match else ("", "")
+
+
 def _appearance(label: str) -> str:
-    """A label as the eye takes it: without case, leading zeros and invisible characters."""
+    """A label as the eye takes it: without case, leading zeros, ``.0`` and what is invisible."""
     if not label.isascii():
         label = unicodedata.normalize("NFKC", label)
         label = "".join(c for c in label if unicodedata.category(c) != "Cf")
-    return " ".join(label.split()).casefold().lstrip("0")
+    label = re.sub(r"(?<=\d)\.0+$", "", " ".join(label.split()).casefold())
+    return label.lstrip("0") or label[:1]
 
 
 def _numbers(texts: Sequence[str]) -> dict[str, int]:
@@ -235,8 +294,9 @@ def _read_table(table: Path, skip_broken: bool) -> tuple[list[_Row], list[str]]:
         ) from error
     if missing := [name for name in REQUIRED if name not in header]:
         raise UserError(
-            f"{table} has no column {', '.join(missing)}: it begins with {first.strip()[:200]!r}",
-            f"name the columns in the first line, separated by commas: {COLUMNS}",
+            f"{table} has no column {', '.join(missing)}: it begins with {first.strip()[:200]!r}, "
+            f"read with the delimiter {delimiter!r}",
+            f"name the columns in the first line, separated by , ; or tabs: {COLUMNS}",
         )
     if repeated := sorted(name for name, count in Counter(header).items() if count > 1):
         raise UserError(f"{table} has two columns {repeated[0]!r}", f"expected {COLUMNS}")
@@ -283,15 +343,28 @@ def _label(text: str) -> str:
     return unicodedata.normalize("NFC", clean(text))
 
 
-def _check_repeated(table: Path, rows: Sequence[_Row], *, by_split: bool) -> None:
-    """Refuse images listed twice; `by_split`, in the same split."""
+def _check_repeated(root: Path, source: Path, rows: Sequence[_Row], *, by_split: bool) -> None:
+    """Refuse files of two identities, or twice in query or gallery, by whatever names.
+
+    Also paths listed twice; `by_split`, in the same split.
+    """
     # Without cameras a query would find itself in the gallery.
-    first: dict[tuple[str, str], _Row] = {}
-    for row in rows:
-        other = first.setdefault((row.path, row.split if by_split else ""), row)
-        if other is not row:
+    first: dict[object, _Row] = {}
+    for row, info in zip(rows, examine(root, [row.path for row in rows]), strict=True):
+        file = info and info[1]
+        keys: list[object] = [(row.path, row.split if by_split else "")]
+        keys += [(file, row.split)] if file and row.split in EVALUATED else []
+        others = [first.setdefault(key, row) for key in keys]
+        of_file = first.setdefault(file, row) if file else row
+        others += [of_file] if of_file.identity != row.identity else []
+        if other := next((other for other in others if other is not row), None):
+            lines = f"lines {other.line} and {row.line} are both {row.path}"
+            if other.path != row.path:
+                where = f" (lines {other.line} and {row.line})" if row.line else ""
+                lines = f"{other.path} and {row.path}{where} are one file"
+            persons = f", as {other.identity!r} and as {row.identity!r}"
             raise UserError(
-                f"{table}: lines {other.line} and {row.line} are both {row.path}",
+                f"{source}: {lines}{persons if other.identity != row.identity else ''}",
                 "list each image once",
             )
 
