@@ -4,6 +4,7 @@ Linux is supported in full. On macOS and Windows ffreid can be imported, evaluat
 single process; several processes are not tested there, and Windows refuses them.
 """
 
+import gc
 import signal
 import tempfile
 from collections.abc import Collection
@@ -212,5 +213,9 @@ def describe_dataset(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str
     """Print the contents of each split of the dataset, with the published counts."""
     if json_file is not None:
         atomic.check_writable(json_file)
-    source = tasks.modules(cfg.TASK).sources.open_source(cfg)
-    return tasks.dataset_report(cfg, source, json_file)
+    gc.disable()  # it takes a third of the time, by visiting a large dataset's records again
+    try:
+        source = tasks.modules(cfg.TASK).sources.open_source(cfg)
+        return tasks.dataset_report(cfg, source, json_file)
+    finally:
+        gc.enable()

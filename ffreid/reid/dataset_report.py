@@ -1,6 +1,5 @@
 """Number of identities, clothes, cameras and images of a dataset, with the published numbers."""
 
-import gc
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -28,11 +27,9 @@ def report_dataset(name: str, source: Source, json_file: Path | None) -> dict[st
     facts = resource("counts").get(name, {})
     rows = statistics(source, facts)
     release = compare(rows, facts.get("releases", ()))
-    gc.freeze()  # else a large dataset's records are visited again and again
     own = own_images(source.test, source, most_read=MOST_READ)
     notes = [*source.notes, *own_image_notes(own, len(source.test.query), at_least=True)]
     notes += seen_in_training(source)
-    gc.unfreeze()
     payload = {
         "dataset": name,
         "folder": str(source.folder),
