@@ -95,11 +95,14 @@ def evaluate(
     save_features: flags.SaveFeatures = None,
     features: flags.Features = None,
     rerank: flags.Rerank = False,
+    precision: flags.TestPrecision = None,
     pairs: flags.Pairs = None,
 ) -> None:
     """Evaluate a checkpoint, ground-truth labels, saved features or predicted poses."""
+    settings = ["TEST.PRECISION", precision] if precision else []
+    settings += pairs or []
     config = _compose(
-        context, dataset, root=root, cls=cls, file=cfg, output=output, tag=tag, pairs=pairs or []
+        context, dataset, root=root, cls=cls, file=cfg, output=output, tag=tag, pairs=settings
     )
     flags.check_file(checkpoint, "checkpoint", "best.pth")
     flags.check_file(features, "features", "one written by --save-features")

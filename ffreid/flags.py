@@ -22,9 +22,9 @@ TASK_OPTIONS = {
     "reid": ("--save-features", "--features", "--rerank"),
 }
 NO_EFFECT_WITH = {
-    "--predictions": ("--checkpoint", "--test-gt", "--pictures"),
-    "--features": ("--checkpoint", "--pictures", "--save-features"),
-    "--test-gt": ("--checkpoint",),
+    "--predictions": ("--checkpoint", "--test-gt", "--pictures", "--precision"),
+    "--features": ("--checkpoint", "--pictures", "--save-features", "--precision"),
+    "--test-gt": ("--checkpoint", "--precision"),
     "--eval": ("--dry-run", "--profile"),
     "--dry-run": ("--profile",),
 }
@@ -86,6 +86,10 @@ EvaluateOnly = Annotated[
 Precision = Annotated[
     str | None,
     option("Data type: fp32 (default) or fp64; fp16 or bf16 for mixed precision.", panel=NUMBERS),
+]
+TestPrecision = Annotated[
+    str | None,
+    option("Network's data type: fp32 (default), or bf16 in part.", "--precision", panel=POSE),
 ]
 Amp = Annotated[
     bool, option("Mixed precision: bf16 if the GPU supports it, else fp16.", "--amp", panel=NUMBERS)

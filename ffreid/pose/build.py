@@ -21,11 +21,12 @@ from ffreid.engine.task import Plan, Task
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.pose import convert
-from ffreid.pose.data.batch import PoseBatch, SkippedFrame, collate_for_evaluation
+from ffreid.pose.data.batch import Inputs, PoseBatch, SkippedFrame, collate_for_evaluation
 from ffreid.pose.data.batch import collate as collate
 from ffreid.pose.data.dataset import EvalSet, TrainSet
 from ffreid.pose.initial_weights import load_initial_weights
-from ffreid.pose.model.ffb6d import FFB6D, set_point_momentum
+from ffreid.pose.model.compiled import CompiledFFB6D, has_hooks
+from ffreid.pose.model.ffb6d import FFB6D, Outputs, set_point_momentum
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.schedules import triangular
 from ffreid.pose.sources import Source
@@ -130,6 +131,26 @@ def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tup
     net = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
     io.load_weights(net, weights, str(path))
     return net.to(device).eval(), state
+
+
+def for_evaluation(cfg: CfgNode, net: nn.Module) -> Callable[[Inputs], Outputs]:
+    """Return what evaluates a network in TEST.PRECISION; later changes to it have no effect.
+
+    On CPUs, and in bf16, that is `CompiledFFB6D`. The network itself remains in double precision,
+    if it is another one, and in fp32 if a hook waits for its layers.
+    """
+    half = cfg.TEST.PRECISION == "bf16"
+    parameter = next(net.parameters())
+    if not isinstance(net, FFB6D) or parameter.dtype != torch.float32:
+        if half:
+            raise UserError(
+                f"TEST.PRECISION bf16 needs FFB6D in float32, not {parameter.dtype}",
+                "use TEST.PRECISION fp32, or TRAIN.PRECISION fp32",
+            )
+        return net
+    if not half and (has_hooks(net) or parameter.device.type != "cpu"):
+        return net
+    return CompiledFFB6D(net, colour=torch.bfloat16 if half else torch.float32)
 
 
 def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:

@@ -38,6 +38,7 @@ CHOICES: dict[str, Collection[str]] = {
     "DATA.LAYOUT": LAYOUTS,
     "DATA.INTRINSICS": ("ycb", "meta"),
     "TRAIN.BATCH_NORM": ("own", "sync", "frozen"),
+    "TEST.PRECISION": ("fp32", "bf16"),
 }
 LEAST = {
     "SEED": 0,
@@ -126,6 +127,7 @@ def defaults() -> CfgNode:
 
     c.TEST = CfgNode()
     c.TEST.BATCH = 1
+    c.TEST.PRECISION = "fp32"  # bf16: the colour branch in bfloat16; eval --precision
     c.TEST.LIMIT = 0  # evaluate only the first frames; 0 is all
     return c
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from yacs.config import CfgNode
 
 from ffreid import atomic, report
@@ -21,7 +20,7 @@ from ffreid.pose import build, sources
 from ffreid.pose.data.checks import Labels, count_notes
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.draw import RgbImage, draw_poses
-from ffreid.pose.inference import FrameResult, evaluate_frames, pose_rows
+from ffreid.pose.inference import FrameResult, Network, evaluate_frames, pose_rows
 from ffreid.pose.objects import ObjectModels, ycb_objects
 from ffreid.pose.predictions import (
     count_unscored,
@@ -56,7 +55,7 @@ def evaluate(
     ``test-gt`` with `use_gt`) and prints the table, in the first process.
     """
     source = group.main_process_first(lambda: sources.open_source(cfg))
-    net: nn.Module | None = None
+    net: Network | None = None
     trained_on = ""
     origin: dict[str, Any] = {"weights": "none: ground truth labels and offsets"}
     messages = ["voting with the ground truth labels and offsets"]
@@ -64,14 +63,17 @@ def evaluate(
         folder = folder / "test-gt"
     else:
         assert weights is not None
-        net, state = build.load_network(weights, source.objects, world.device)
-        loaded = net.state_dict()
+        trained, state = build.load_network(weights, source.objects, world.device)
+        loaded = trained.state_dict()
         group.refuse_differences(lambda: {"the checksum of the weights": checksum(loaded)})
-        net = net.to(precision.dtype(cfg))
+        net = build.for_evaluation(cfg, trained.to(precision.dtype(cfg)))
         text = contents.describe_origin(state, weights)
         trained_on = str(state.get("dataset") or "")
         origin = {"weights": weights, "step": state.get("step"), "origin": text}
         origin["trained_on"] = trained_on or None
+        origin["precision"] = str(precision.dtype(cfg)).removeprefix("torch.")
+        if cfg.TEST.PRECISION == "bf16":
+            origin["precision"] = "bfloat16 in the colour branch, else float32"
         changed = build.changed_settings(cfg, state)
         messages = [f"evaluating {text}", *(f"note: {note}" for note in changed)]
     names = build.evaluation_set(cfg, source, cfg.TEST.LIMIT).names
@@ -136,6 +138,8 @@ def evaluate(
         published, lines = None, list[str]()
         if not use_gt:
             published, lines = comparable_results(cfg.DATASET, len(results), trained_on)
+            if origin["precision"] != "float32":
+                lines.append(f"note: the network's precision is {origin['precision']}")
         _print_results(summary, published, [*lines, *(f"note: {note}" for note in counted)])
         atomic.write_json(folder / "results.json", payload)
         if json_file is not None:

@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
-from ffreid.pose.data.batch import GroundTruth, PoseBatch, SkippedFrame
+from ffreid.pose.data.batch import GroundTruth, Inputs, PoseBatch, SkippedFrame
 from ffreid.pose.data.meshes import Meshes
+from ffreid.pose.model.ffb6d import Outputs
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.scoring import InstanceScore, mesh_trees, score_frame
 from ffreid.pose.voting.frame import ObjectPose, frame_poses
+
+Network = Callable[[Inputs], Outputs]
+"""FFB6D, or what `build.for_evaluation` makes of it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class FrameResult:
 
 
 def estimate(
-    batch: PoseBatch, net: nn.Module | None, objects: ObjectModels, voting: Mapping[str, Any]
+    batch: PoseBatch, net: Network | None, objects: ObjectModels, voting: Mapping[str, Any]
 ) -> list[list[ObjectPose]]:
     """Estimate the poses of every predicted object, a list per sample.
 
@@ -58,7 +61,7 @@ def estimate(
 
 def evaluate_frames(
     batches: Iterator[tuple[PoseBatch | None, list[SkippedFrame]]],
-    net: nn.Module | None,
+    net: Network | None,
     objects: ObjectModels,
     meshes: Meshes,
     voting: Mapping[str, Any],

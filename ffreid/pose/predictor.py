@@ -20,7 +20,8 @@ from ffreid.pose.data.dataset import seeded_rng
 from ffreid.pose.data.depth import downscale_frame
 from ffreid.pose.data.frame import frame_from_arrays
 from ffreid.pose.data.sample import MIN_POINTS, make_sample
-from ffreid.pose.inference import estimate
+from ffreid.pose.inference import Network, estimate
+from ffreid.pose.model.compiled import has_hooks
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.sources import layout_of
@@ -68,6 +69,7 @@ class PoseModel(nn.Module):
     def __init__(self, net: nn.Module, objects: ObjectModels, cfg: CfgNode) -> None:
         super().__init__()
         self.net, self.objects, self.cfg = net, objects, cfg
+        self._built: tuple[object, Network] | None = None
         self.eval()
 
     @property
@@ -169,7 +171,7 @@ class PoseModel(nn.Module):
             )
         batch = collate([sample]).to(self.device, self.dtype)
         with precision.flags(self.cfg), evaluating(self.net):
-            (poses,) = estimate(batch, self.net, self.objects, build.voting(self.cfg))
+            (poses,) = estimate(batch, self._network(), self.objects, build.voting(self.cfg))
         return [
             Pose(
                 class_id=pose.class_id,
@@ -181,6 +183,15 @@ class PoseModel(nn.Module):
             )
             for pose in poses
         ]
+
+    def _network(self) -> Network:
+        """What evaluates the network, built again when weights have changed, in whatever way."""
+        state = [t.detach() for t in self.net.state_dict().values() if t.dtype == torch.float32]
+        sums = [int(t.view(torch.int32).sum(dtype=torch.int32)) for t in state]
+        key = (str(self.device), self.dtype, has_hooks(self.net), *sums)
+        if self._built is None or self._built[0] != key:
+            self._built = key, build.for_evaluation(self.cfg, self.net)
+        return self._built[1]
 
 
 def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseModel:

@@ -11,8 +11,6 @@ What is rearranged, all of it exact but for rounding:
 - The last upsampling and its 3 x 3 convolution run at the chosen pixels alone.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
@@ -136,7 +134,7 @@ class Pyramid:
 
     def __init__(self, pyramid: PyramidPooling, dtype: torch.dtype) -> None:
         weight, bias = fold(pyramid.bottleneck)
-        *pooled, direct = weight.flatten(1).split(weight.shape[1] // (len(pyramid.stages) + 1), 1)
+        *pooled, direct = weight.flatten(1).chunk(len(pyramid.stages) + 1, 1)
         stages = [cast(nn.Sequential, stage) for stage in pyramid.stages]
         self.cells = [cast(int, stage[0].cells) for stage in stages]
         self.maps = [
@@ -211,8 +209,10 @@ class Attention:
         """Map (R, h) features and (R * k, h) positions of the neighbours to (R, C)."""
         table = torch.cat([self.feature(features), features], 1)
         parts = [
-            self._pool(table.index_select(0, part), near, k)
-            for part, near in zip(indices.split(CHUNK * k), positions.split(CHUNK * k), strict=True)
+            self._pool(
+                table.index_select(0, indices[i : i + CHUNK * k]), positions[i : i + CHUNK * k], k
+            )
+            for i in range(0, len(indices), CHUNK * k)
         ]
         return F.leaky_relu_(self.out(torch.cat(parts)), 0.2)
 
@@ -235,8 +235,7 @@ class Neighbourhood:
         self.neighbour = Linear(weight[:, 7:] - weight[:, 1:4], None, dtype)
         self.first, self.second = (Linear(*_matrix(m), dtype) for m in (block.mlp1, block.lfa.mlp2))
         self.pool_1, self.pool_2 = (
-            Attention(layer, dtype)
-            for layer in (block.lfa.att_pooling_1, block.lfa.att_pooling_2)
+            Attention(layer, dtype) for layer in (block.lfa.att_pooling_1, block.lfa.att_pooling_2)
         )
         (inner, bias_inner), (outer, bias_outer) = map(_matrix, (block.mlp2, block.shortcut))
         self.out = Linear(torch.cat([inner, outer], 1), bias_inner + bias_outer, dtype)
@@ -259,14 +258,17 @@ class Exchange:
     """Both fusion layers of a stage."""
 
     def __init__(
-        self, layers: Callable[[str], Pointwise], colour: torch.dtype, point: torch.dtype
+        self, net: FFB6D, way: str, stage: int, colour: torch.dtype, point: torch.dtype
     ) -> None:
-        weight, bias = _matrix(layers("p2r_fuse"))
+        def layer(name: str) -> Weights:
+            return _matrix(getattr(net, f"{way}_fuse_{name}_layers")[stage])
+
+        weight, bias = layer("p2r_fuse")
         own, other = weight.chunk(2, 1)
         self.own, self.other = Linear(own, bias, colour), Linear(other, None, point)
-        self.from_point = Linear(*_matrix(layers("p2r_pre")), point)
-        self.from_colour = Linear(*_matrix(layers("r2p_pre")), point)
-        self.to_point = Linear(*_matrix(layers("r2p_fuse")), point)
+        self.from_point = Linear(*layer("p2r_pre"), point)
+        self.from_colour = Linear(*layer("r2p_pre"), point)
+        self.to_point = Linear(*layer("r2p_fuse"), point)
 
     def __call__(
         self, image: Tensor, point: Tensor, point_of_pixel: Tensor, pixels: Tensor
@@ -281,6 +283,11 @@ class Exchange:
         seen = self.from_colour(seen).relu_()
         point = self.to_point(torch.cat([point, seen], 1)).relu_()
         return fused.relu_().view(batch, height, width, channels).permute(0, 3, 1, 2), point
+
+
+def has_hooks(net: nn.Module) -> bool:
+    """Whether a layer's forward hooks would miss a network that is compiled."""
+    return any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
 class CompiledFFB6D:
@@ -301,24 +308,30 @@ class CompiledFFB6D:
         self.stem = Convolution(fold(*list(net.cnn_pre_stages)[:2]), colour, 2)
         self.first = Linear(*_matrix(net.rndla_pre_stages), point)
         layers = [m for m in net.cnn_ds_stages.modules() if isinstance(m, BasicBlock)]
-        self.layers = [[Block(m, colour) for m in layers[a:b]] for a, b in ((0, 3), (3, 7), (7, 16))]
+        self.layers = [
+            [Block(m, colour) for m in layers[a:b]] for a, b in ((0, 3), (3, 7), (7, 16))
+        ]
         self.pyramid = Pyramid(cast(Any, net.cnn_ds_stages)[3][0], colour)
         self.blocks = [Neighbourhood(cast(Any, m), point) for m in net.rndla_ds_stages]
         self.exchanges = {
-            way: [
-                Exchange(lambda n, i=i, w=way: getattr(net, f"{w}_fuse_{n}_layers")[i], colour, point)
-                for i in range(count)
-            ]
+            way: [Exchange(net, way, i, colour, point) for i in range(count)]
             for way, count in (("ds", 4), ("up", 3))
         }
         up = cast(Any, net.cnn_up_stages)
-        stages = [(fold(stage.conv[1], stage.conv[2]), stage.conv[3].weight.detach())
-                  for stage in (up[0][0], up[1][0], up[3][0])]
+        stages = [
+            (fold(stage.conv[1], stage.conv[2]), stage.conv[3].weight.detach())
+            for stage in (up[0][0], up[1][0], up[3][0])
+        ]
         self.upsample = [Upsample(*stage, colour) for stage in stages[:2]]
         weight, bias = stages[2][0]
-        self.chosen = Linear(weight.permute(0, 2, 3, 1).flatten(1), bias, point), stages[2][1].to(point)
+        self.chosen = (
+            Linear(weight.permute(0, 2, 3, 1).flatten(1), bias, point),
+            stages[2][1].to(point),
+        )
         weight, bias = fold(up[2][0][0])
-        self.final, self.final_chosen = (Linear(weight.flatten(1), bias, d) for d in (colour, point))
+        self.final, self.final_chosen = (
+            Linear(weight.flatten(1), bias, d) for d in (colour, point)
+        )
         self.decoder = [Linear(*_matrix(cast(Any, m)), point) for m in net.rndla_up_stages]
         heads = [cast(Any, h) for h in (net.rgbd_seg_layer, net.kp_ofst_layer, net.ctr_ofst_layer)]
         weights, biases = zip(*(_matrix(head[0]) for head in heads), strict=True)
@@ -376,11 +389,15 @@ class CompiledFFB6D:
         """
         batch, channels, *size = image.shape
         firsts, weights = [], []
-        for length, centre in zip(size, (choose // (2 * size[1]), choose % (2 * size[1])), strict=True):
+        for length, centre in zip(
+            size, (choose // (2 * size[1]), choose % (2 * size[1])), strict=True
+        ):
             near = centre.flatten()[:, None] + torch.arange(-1, 2, device=choose.device)
             place = near.to(self.point) * ((length - 1) / (2 * length - 1))
             first = place[:, 0].floor().clamp_(0, length - 3)
-            distance = place[:, :, None] - first[:, None, None] - torch.arange(3, device=choose.device)
+            distance = (
+                place[:, :, None] - first[:, None, None] - torch.arange(3, device=choose.device)
+            )
             inside = (near >= 0) & (near < 2 * length)
             weights.append((1 - distance.abs()).clamp_(min=0) * inside[:, :, None])
             firsts.append(first.long()[:, None] + torch.arange(3, device=choose.device))
@@ -401,6 +418,6 @@ class CompiledFFB6D:
         segmentation, keypoint, centre = outputs
         return Outputs(
             segmentation.transpose(1, 2),
-            keypoint.unflatten(2, (-1, 3)).transpose(1, 2),
+            keypoint.view(batch, -1, self.keypoints, 3).transpose(1, 2),
             centre.unsqueeze(1),
         )
