@@ -50,6 +50,7 @@ class Convolution:
 
     def __call__(self, image: Tensor) -> Tensor:
         """Map (B, C_in, h, w) to (B, C_out, h / stride, w / stride)."""
+        image = image.to(self.weight.dtype)
         return F.conv2d(image, self.weight, self.bias, self.stride, self.padding)
 
 
@@ -244,7 +245,7 @@ class Upsample:
     def __call__(self, image: Tensor) -> Tensor:
         """Map (B, C_in, h, w) to (B, C_out, 2h, 2w)."""
         batch, _, height, width = image.shape
-        rows, result = as_rows(image), None
+        rows, result = as_rows(image).to(self.bias.dtype), None
         wide = _doubling(width).permute(1, 2, 0).flatten(1).to(rows)  # (2w, w * 3)
         for tall, taps in zip(_doubling(height).to(rows), self.taps, strict=True):
             parts = _banded(wide, taps(rows).view(batch * height, width * 3, -1))
@@ -257,39 +258,32 @@ class Upsample:
 
 
 class Attention:
-    """`AttentivePooling` of neighbours' features and positions, scored before they are gathered."""
+    """`AttentivePooling` of neighbours' features and positions."""
 
     def __init__(self, layer: AttentivePooling, dtype: torch.dtype) -> None:
-        feature, position = fold(layer.fc)[0].flatten(1).chunk(2, 1)
-        self.feature, self.position = (Linear(part, None, dtype) for part in (feature, position))
+        self.score = Linear(fold(layer.fc)[0].flatten(1), None, dtype)
         self.out = Linear(*fold_shared(layer.mlp), dtype)
 
     def __call__(self, features: Tensor, positions: Tensor, indices: Tensor, k: int) -> Tensor:
         """Map (R, h) features and (R * k, h) positions of the neighbours to (R, C)."""
-        table = torch.cat([self.feature(features), features], 1)
-        parts = []
+        pooled = []
         for first in range(0, len(indices), CHUNK * k):
             part = slice(first, first + CHUNK * k)
-            parts.append(self._pool(table.index_select(0, indices[part]), positions[part], k))
-        return F.leaky_relu_(self.out(torch.cat(parts)), 0.2)
-
-    def _pool(self, near: Tensor, positions: Tensor, k: int) -> Tensor:
-        width = positions.shape[1]
-        scores = self.position(positions).add_(near[:, : 2 * width])
-        weights = torch.softmax(scores.view(-1, k, 2 * width), 1)
-        values = torch.cat([near[:, 2 * width :], positions], 1).view(-1, k, 2 * width)
-        return weights.mul_(values).sum(1)
+            near = torch.cat([features.index_select(0, indices[part]), positions[part]], 1)
+            weights = torch.softmax(self.score(near).view(-1, k, near.shape[1]), 1)
+            pooled.append(weights.mul_(near.view(weights.shape)).sum(1))
+        return F.leaky_relu_(self.out(torch.cat(pooled)), 0.2)
 
 
 class Neighbourhood:
     """`ResidualBlock` of the point branch."""
 
     def __init__(self, block: ResidualBlock, dtype: torch.dtype) -> None:
-        # Its columns: distance, p - q, p, q of point p and neighbour q.
+        # Of distance, p - q, p, q of point p and neighbour q the last is p less the second.
         weight, bias = fold_shared(block.lfa.mlp1)
-        self.distance = weight[:, 0].to(dtype)
-        self.centre = Linear(weight[:, 1:4] + weight[:, 4:7], bias, dtype)
-        self.neighbour = Linear(weight[:, 7:] - weight[:, 1:4], None, dtype)
+        relative = torch.cat([weight[:, :1], weight[:, 1:4] - weight[:, 7:]], 1)
+        self.relative = Linear(relative, None, dtype)
+        self.centre = Linear(weight[:, 4:7] + weight[:, 7:], bias, dtype)
         self.first, self.second = (
             Linear(*fold_shared(m), dtype) for m in (block.mlp1, block.lfa.mlp2)
         )
@@ -301,12 +295,11 @@ class Neighbourhood:
 
     def __call__(self, points: Tensor, features: Tensor, indices: Tensor, k: int) -> Tensor:
         """Map (R, 3) points and (R, C_in) features to (R, 2D)."""
-        near = points.index_select(0, indices).view(-1, k, 3)
-        distance = (points[:, None] - near).square_().sum(2, keepdim=True).sqrt_()
-        positions = self.neighbour(points).index_select(0, indices).view(len(points), k, -1)
-        positions += self.centre(points)[:, None]
-        positions.addcmul_(distance.to(positions), self.distance)
-        positions = F.leaky_relu_(positions.flatten(0, 1), 0.2)
+        offset = points[:, None] - points.index_select(0, indices).view(-1, k, 3)
+        distance = offset.square().sum(2, keepdim=True).sqrt_()
+        positions = self.relative(torch.cat([distance, offset], 2).flatten(0, 1))
+        positions.view(len(points), k, -1).add_(self.centre(points)[:, None])
+        positions = F.leaky_relu_(positions, 0.2)
         pooled = self.pool_1(F.leaky_relu_(self.first(features), 0.2), positions, indices, k)
         positions = F.leaky_relu_(self.second(positions), 0.2)
         pooled = self.pool_2(pooled, positions, indices, k)
