@@ -2,19 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from ffreid.bench.reference_pose import reference_mean_shift, reference_pyramid
-from ffreid.engine.timing import measure_alone, milliseconds, row
-from ffreid.pose.data.batch import Sample, collate
+from ffreid.engine.timing import in_turn, measure_alone, milliseconds, row
+from ffreid.pose.data.batch import Inputs, Sample, collate
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.pyramid import build_pyramid
 from ffreid.pose.data.sample import make_sample
+from ffreid.pose.model.compiled import CompiledFFB6D
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ycb_objects
 from ffreid.pose.toy.objects import toy_objects
@@ -88,7 +91,35 @@ def _frame(quick: bool) -> tuple[Frame, int]:
 
 
 def network_rows(quick: bool) -> list[dict[str, Any]]:
-    """Time the network's forward pass on one frame, 22 classes."""
+    """Time the network on one frame, 22 classes: as evaluation runs it, and as it is trained.
+
+    Of the counted operations the floor is their time at the rate of one large convolution.
+    """
+    inputs = _inputs(quick)
+    height, width = inputs.rgb.shape[2:]
+    net = FFB6D(22).eval()
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    calls: dict[str, Callable[[], object]] = {"plain": lambda: net(inputs)}
+    for name, dtype in dtypes.items():
+        calls[name] = partial(CompiledFFB6D(net, deep=dtype), inputs)
+    with torch.inference_mode():
+        counts = {name: _operations(call) for name, call in calls.items()}
+        times = in_turn(calls, 1 if quick else 3)
+        floors = {name: counts[name] / _rate(dtype, quick) for name, dtype in dtypes.items()}
+    size = f"network, {height} x {width}, {inputs.choose.shape[1]} points"
+    return [
+        row(
+            f"{size}, {name}: {counts[name] / 1e9:.3g} GFLOP (plain {counts['plain'] / 1e9:.3g}), "
+            f"{floors[name] / times[name]:.0%} of the rate of a large convolution",
+            times[name],
+            times["plain"],
+            part=name != "fp32",
+        )
+        for name in dtypes
+    ]
+
+
+def _inputs(quick: bool) -> Inputs:
     frame, points = _frame(quick)
     sample = make_sample(
         replace(frame, class_ids=frame.class_ids[:0], camera_from_object=np.zeros((0, 3, 4), "f4")),
@@ -98,12 +129,23 @@ def network_rows(quick: bool) -> list[dict[str, Any]]:
         fill_holes=True,
     )
     assert isinstance(sample, Sample)
-    inputs = collate([sample]).inputs.to(torch.device("cpu"))
-    height, width = inputs.rgb.shape[2:]
-    net = FFB6D(22).eval()
-    with torch.inference_mode():
-        time = milliseconds(lambda: net(inputs), 1 if quick else 2)
-    return [row(f"network, {height} x {width}, {points} points", time)]
+    return collate([sample]).inputs.to(torch.device("cpu"))
+
+
+def _operations(call: Callable[[], object]) -> int:
+    """Additions and multiplications of the call's products and convolutions."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+def _rate(dtype: torch.dtype, quick: bool) -> float:
+    """Operations a millisecond of a 3 x 3 convolution of 512 channels, as in the network."""
+    height, width = (12, 16) if quick else (60, 80)
+    image = torch.ones(1, 512, height, width, dtype=dtype).to(memory_format=torch.channels_last)
+    weight = torch.ones(512, 512, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+    call = partial(torch.nn.functional.conv2d, image, weight, padding=1)
+    return _operations(call) / milliseconds(call, 3)
 
 
 def voting_rows(quick: bool) -> list[dict[str, Any]]:

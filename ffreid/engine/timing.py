@@ -1,6 +1,6 @@
 """Times and memory for `ffreid bench`: medians, and ratios within one run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -48,6 +48,12 @@ def milliseconds(call: Callable[[], object], repeats: int) -> float:
     if repeats > 1:
         call()
     return median(_timed(call)[1] for _ in range(repeats))
+
+
+def in_turn(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median wall times of calls that alternate, so that a busy machine slows all of them."""
+    times = [{name: _timed(call)[1] for name, call in calls.items()} for _ in range(repeats)]
+    return {name: median(turn[name] for turn in times) for name in calls}
 
 
 def measure_alone(prepare: Callable[..., Callable[[], object]], *args: Any) -> Cost:

@@ -150,7 +150,7 @@ def for_evaluation(cfg: CfgNode, net: nn.Module) -> Callable[[Inputs], Outputs]:
         return net
     if not half and (has_hooks(net) or parameter.device.type != "cpu"):
         return net
-    return CompiledFFB6D(net, colour=torch.bfloat16 if half else torch.float32)
+    return CompiledFFB6D(net, deep=torch.bfloat16 if half else None)
 
 
 def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:

@@ -127,7 +127,7 @@ def defaults() -> CfgNode:
 
     c.TEST = CfgNode()
     c.TEST.BATCH = 1
-    c.TEST.PRECISION = "fp32"  # bf16: the colour branch in bfloat16; eval --precision
+    c.TEST.PRECISION = "fp32"  # bf16: deep colour layers in bfloat16; eval --precision
     c.TEST.LIMIT = 0  # evaluate only the first frames; 0 is all
     return c
 

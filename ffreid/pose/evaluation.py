@@ -73,7 +73,7 @@ def evaluate(
         origin["trained_on"] = trained_on or None
         origin["precision"] = str(precision.dtype(cfg)).removeprefix("torch.")
         if cfg.TEST.PRECISION == "bf16":
-            origin["precision"] = "bfloat16 in the colour branch, else float32"
+            origin["precision"] = "bfloat16 in deep colour layers, else float32"
         changed = build.changed_settings(cfg, state)
         messages = [f"evaluating {text}", *(f"note: {note}" for note in changed)]
     names = build.evaluation_set(cfg, source, cfg.TEST.LIMIT).names

@@ -108,6 +108,41 @@ def test_poses_depend_on_seed_and_index_but_not_on_the_mode(
         model.eval()
 
 
+def test_poses_follow_the_weights_however_they_are_changed(
+    model: PoseModel, frames: list[Frame]
+) -> None:
+    first = predicted(model, frames[0])
+    weight = model.net.get_parameter("kp_ofst_layer.3.conv.weight").data
+    weight.mul_(2)
+    assert predicted(model, frames[0]) != first
+    weight.div_(2)
+    assert predicted(model, frames[0]) == first
+
+
+def test_an_evaluation_in_bf16_says_so(
+    toy: Path, frames: list[Frame], weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = f"eval --dataset toy-pose --root {quoted(toy)} --output {tmp_path} --precision bf16 "
+    line += f"--checkpoint {weights} DATA.TOY.TRAIN 1 DATA.TOY.TEST {FRAMES} DATA.TOY.HEIGHT "
+    line += f"{HEIGHT} DATA.TOY.WIDTH {WIDTH} DATA.WORKERS 0 SEED {SEED} VOTE.MAX_POINTS 8"
+    assert exit_code(line) == 0
+    assert "note: the network's precision is bfloat16" in capfd.readouterr().out
+    folder = tmp_path / "toy-pose/default"
+    assert read(folder / "results.json")["precision"].startswith("bfloat16")
+    model = create_pose_model("toy-pose", weights, settings=VOTERS | {"TEST.PRECISION": "bf16"})
+    rows = [row["camera_from_object"] for row in read(folder / "poses.json")["poses"]]
+    poses = [p[3] for i, frame in enumerate(frames) for p in predicted(model, frame, index=i)]
+    assert poses == rows
+
+
+def test_bf16_needs_a_network_in_float32() -> None:
+    model = create_pose_model(
+        "toy-pose", settings={"TEST.PRECISION": "bf16", "TRAIN.PRECISION": "fp64"}
+    )
+    with pytest.raises(UserError, match="needs FFB6D in float32"):
+        model.predict(RGB, DEPTH, CAMERA)
+
+
 def test_a_pose_has_name_matrix_and_keypoints(model: PoseModel, frames: list[Frame]) -> None:
     frame = frames[0]
     poses = model.predict(frame.rgb, frame.depth, frame.intrinsics, frame.depth_scale)

@@ -5,9 +5,10 @@ What is rearranged, all of it exact but for rounding:
 
 - Pixels and points are rows, (rows, channels), so that nothing is transposed and gathering copies
   whole rows; frames of a batch follow each other. Batch norm is folded into the convolutions.
-- A linear map commutes with gathering and with enlarging, so it runs on the fewer rows: attention
-  and fusion layers before their points are gathered, the pyramid's bottleneck on pooled cells, the
-  nine taps of the first decoder stage at its input's size.
+- A linear map commutes with gathering and with enlarging, so it runs on the fewer rows: fusion
+  layers before their points are gathered, the pyramid's bottleneck on pooled cells, the nine
+  taps of the decoder's 3 x 3 convolutions at their input's size.
+- The deep 3 x 3 convolutions in float32 are Winograd's.
 - The last upsampling and its 3 x 3 convolution run at the chosen pixels alone.
 """
 
@@ -44,56 +45,57 @@ def has_hooks(net: nn.Module) -> bool:
 class CompiledFFB6D:
     """FFB6D in evaluation mode, on the device of `net`; later changes to `net` have no effect.
 
-    `colour` is the dtype of the colour branch, `point` that of points and heads. Outputs are
-    float32 at least.
+    `deep` is the dtype of most of the operations: ResNet's layers 3 and 4, the pyramid,
+    exchanges with both and the upsampling. All else has `dtype`: rounding what is seen first moves
+    poses most.
     """
 
     def __init__(
         self,
         net: FFB6D,
         *,
-        colour: torch.dtype = torch.float32,
-        point: torch.dtype = torch.float32,
+        dtype: torch.dtype = torch.float32,
+        deep: torch.dtype | None = None,
     ) -> None:
-        self.colour, self.point, self.keypoints = colour, point, net.keypoints
-        self.stem = Convolution(fold(*list(net.cnn_pre_stages)[:2]), colour, 2)
-        self.first = Linear(*fold_shared(net.rndla_pre_stages), point)
+        deep = deep or dtype
+        self.dtype, self.keypoints = dtype, net.keypoints
+        self.stem = Convolution(fold(*list(net.cnn_pre_stages)[:2]), dtype, 2)
+        self.first = Linear(*fold_shared(net.rndla_pre_stages), dtype)
         layers = [m for m in net.cnn_ds_stages.modules() if isinstance(m, BasicBlock)]
         self.layers = [
-            [Block(m, colour) for m in layers[a:b]] for a, b in ((0, 3), (3, 7), (7, 16))
+            [Block(m, kind) for m in layers[a:b]]
+            for a, b, kind in ((0, 3, dtype), (3, 7, dtype), (7, 16, deep))
         ]
-        self.pyramid = Pyramid(cast(Any, net.cnn_ds_stages)[3][0], colour)
-        self.blocks = [Neighbourhood(cast(Any, m), point) for m in net.rndla_ds_stages]
+        self.pyramid = Pyramid(cast(Any, net.cnn_ds_stages)[3][0], deep)
+        self.blocks = [Neighbourhood(cast(Any, m), dtype) for m in net.rndla_ds_stages]
         self.exchanges = {
-            way: [Exchange(net, way, i, colour, point) for i in range(count)]
-            for way, count in (("ds", 4), ("up", 3))
+            way: [Exchange(net, way, i, kind, dtype) for i, kind in enumerate(kinds)]
+            for way, kinds in (("ds", (dtype, dtype, deep, deep)), ("up", (dtype,) * 3))
         }
         up = cast(Any, net.cnn_up_stages)
         stages = [
             (fold(stage.conv[1], stage.conv[2]), stage.conv[3].weight.detach())
             for stage in (up[0][0], up[1][0], up[3][0])
         ]
-        self.upsample = [Upsample(*stage, colour) for stage in stages[:2]]
+        self.upsample = [Upsample(*stage, deep) for stage in stages[:2]]
         weight, bias = stages[2][0]
         self.chosen = (
-            Linear(weight.permute(0, 2, 3, 1).flatten(1), bias, point),
-            stages[2][1].to(point),
+            Linear(weight.permute(0, 2, 3, 1).flatten(1), bias, dtype),
+            stages[2][1].to(dtype),
         )
         weight, bias = fold(up[2][0][0])
-        self.final, self.final_chosen = (
-            Linear(weight.flatten(1), bias, d) for d in (colour, point)
-        )
-        self.decoder = [Linear(*fold_shared(cast(Any, m)), point) for m in net.rndla_up_stages]
+        self.final = Linear(weight.flatten(1), bias, dtype)
+        self.decoder = [Linear(*fold_shared(cast(Any, m)), dtype) for m in net.rndla_up_stages]
         heads = [cast(Any, h) for h in (net.rgbd_seg_layer, net.kp_ofst_layer, net.ctr_ofst_layer)]
         weights, biases = zip(*(fold_shared(head[0]) for head in heads), strict=True)
-        self.heads_in = Linear(torch.cat(weights), torch.cat(biases), point)
-        self.heads = [[Linear(*fold_shared(layer), point) for layer in head[1:]] for head in heads]
+        self.heads_in = Linear(torch.cat(weights), torch.cat(biases), dtype)
+        self.heads = [[Linear(*fold_shared(layer), dtype) for layer in head[1:]] for head in heads]
 
     @torch.inference_mode()
     def __call__(self, inputs: Inputs) -> Outputs:
         """Run the network, as `FFB6D.forward` does."""
         batch, _, height, width = inputs.rgb.shape
-        image = inputs.rgb.to(self.colour).contiguous(memory_format=torch.channels_last)
+        image = inputs.rgb.to(self.dtype).contiguous(memory_format=torch.channels_last)
         image = F.max_pool2d(self.stem(image).relu_(), 3, 2, 1)
         features = inputs.features.transpose(1, 2)
         point = F.leaky_relu_(self.first(features.flatten(0, 1)), 0.2)
@@ -144,7 +146,7 @@ class CompiledFFB6D:
             size, (choose // (2 * size[1]), choose % (2 * size[1])), strict=True
         ):
             near = centre.flatten()[:, None] + torch.arange(-1, 2, device=choose.device)
-            place = near.to(self.point) * ((length - 1) / (2 * length - 1))
+            place = near.to(self.dtype) * ((length - 1) / (2 * length - 1))
             first = place[:, 0].floor().clamp_(0, length - 3)
             distance = (
                 place[:, :, None] - first[:, None, None] - torch.arange(3, device=choose.device)
@@ -153,11 +155,11 @@ class CompiledFFB6D:
             weights.append((1 - distance.abs()).clamp_(min=0) * inside[:, :, None])
             firsts.append(first.long()[:, None] + torch.arange(3, device=choose.device))
         pixels = (firsts[0][:, :, None] * size[1] + firsts[1][:, None]).view(batch, -1, 9)
-        near = as_rows(image).index_select(0, flat(pixels, size[0] * size[1])).to(self.point)
+        near = as_rows(image).index_select(0, flat(pixels, size[0] * size[1])).to(self.dtype)
         mix = torch.einsum("nyi,nxj->nyxij", *weights).view(-1, 9, 9)
         taps = (mix @ near.view(-1, 9, channels)).view(-1, 9 * channels)
         linear, slope = self.chosen
-        return F.log_softmax(self.final_chosen(F.prelu(linear(taps), slope)), 1)
+        return F.log_softmax(self.final(F.prelu(linear(taps), slope)), 1)
 
     def _heads(self, features: Tensor, batch: int) -> Outputs:
         hidden = self.heads_in(features).relu_().chunk(3, 1)

@@ -197,7 +197,7 @@ class Pyramid:
     def __call__(self, image: Tensor) -> Tensor:
         """Map (B, 512, h, w) to (B, 1024, h, w)."""
         batch, _, *size = image.shape
-        rows = as_rows(image)
+        rows = as_rows(image).to(self.direct.weight.dtype)
         result = self.direct(rows).view(batch, size[0] * size[1], -1)
         for cells, linear in zip(self.cells, self.maps, strict=True):
             pool, enlarge = (matrix.to(rows) for matrix in _cells(*size, cells))
@@ -329,8 +329,8 @@ class Exchange:
         batch, channels, height, width = image.shape
         colour = as_rows(image)
         seen = pool_rows(colour, flat(pixels, height * width), pixels.shape[2])
-        table = self.other(self.from_point(point).relu_()).to(colour)
         fused = self.own(colour)
+        table = self.other(self.from_point(point).relu_()).to(fused)
         fused += table.index_select(0, flat(point_of_pixel, len(point) // batch))
         seen = self.from_colour(seen).relu_()
         point = self.to_point(torch.cat([point, seen], 1)).relu_()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ffreid.pose.model.compiled import CompiledFFB6D
 from ffreid.pose.model.ffb6d import FFB6D, Outputs
 from tests.golden import arrays, facts, manifest, recordings
 from tests.pose.model.recipes import as_inputs, fill, raw_inputs, strided, without_dropout
@@ -63,6 +64,16 @@ def test_outputs_are_the_recorded_ones(case: dict[str, Any], mode: str) -> None:
     ours = strided(_run(case, mode), case["meta"]["point_stride"])
     for name, value in recorded.items():
         np.testing.assert_allclose(ours[name].numpy(), value, rtol=0, atol=TOLERANCE[mode])
+
+
+def test_outputs_of_the_compiled_network_are_the_recorded_ones(case: dict[str, Any]) -> None:
+    recorded = {k: v for k, v in arrays("ffb6d", case["stem"]).items() if k.startswith("eval/")}
+    if not recorded:
+        pytest.skip(f"{case['stem']} holds no eval outputs")
+    outputs = CompiledFFB6D(case["net"])(as_inputs(case["raw"]).to(torch.device("cpu")))
+    ours = strided(outputs, case["meta"]["point_stride"])
+    for name, value in recorded.items():
+        np.testing.assert_allclose(ours[name.split("/")[1]], value, rtol=0, atol=TOLERANCE["eval"])
 
 
 def test_running_statistics_after_a_training_forward(case: dict[str, Any]) -> None:
