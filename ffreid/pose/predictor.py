@@ -187,7 +187,8 @@ class PoseModel(nn.Module):
     def _network(self) -> Network:
         """What evaluates the network, built again when weights have changed, in whatever way."""
         state = [t.detach() for t in self.net.state_dict().values() if t.dtype == torch.float32]
-        sums = [int(t.view(torch.int32).sum(dtype=torch.int32)) for t in state]
+        # Sums of bits modulo 2^32 alone would miss some products with powers of 2.
+        sums = [(int(t.view(torch.int32).sum(dtype=torch.int32)), float(t.sum())) for t in state]
         key = (str(self.device), self.dtype, has_hooks(self.net), *sums)
         if self._built is None or self._built[0] != key:
             self._built = key, build.for_evaluation(self.cfg, self.net)

@@ -126,7 +126,7 @@ def test_an_evaluation_in_bf16_says_so(
     line += f"--checkpoint {weights} DATA.TOY.TRAIN 1 DATA.TOY.TEST {FRAMES} DATA.TOY.HEIGHT "
     line += f"{HEIGHT} DATA.TOY.WIDTH {WIDTH} DATA.WORKERS 0 SEED {SEED} VOTE.MAX_POINTS 8"
     assert exit_code(line) == 0
-    assert "note: the network's precision is bfloat16" in capfd.readouterr().out
+    assert "note: the network's precision is bfloat16" in capfd.readouterr().err
     folder = tmp_path / "toy-pose/default"
     assert read(folder / "results.json")["precision"].startswith("bfloat16")
     model = create_pose_model("toy-pose", weights, settings=VOTERS | {"TEST.PRECISION": "bf16"})
@@ -135,12 +135,12 @@ def test_an_evaluation_in_bf16_says_so(
     assert poses == rows
 
 
-def test_bf16_needs_a_network_in_float32() -> None:
+def test_bf16_needs_a_network_in_float32(frames: list[Frame]) -> None:
     model = create_pose_model(
         "toy-pose", settings={"TEST.PRECISION": "bf16", "TRAIN.PRECISION": "fp64"}
     )
     with pytest.raises(UserError, match="needs FFB6D in float32"):
-        model.predict(RGB, DEPTH, CAMERA)
+        predicted(model, frames[0])
 
 
 def test_a_pose_has_name_matrix_and_keypoints(model: PoseModel, frames: list[Frame]) -> None:
