@@ -54,16 +54,16 @@ class Trainer:
         if state is not None:
             state = repair.complete_for_resume(state, self.classes, plan)
             check_resumable(state, origin, cfg, self.classes, plan.total, self.build.FREE_TO_CHANGE)
+        items = self.build.data_items(cfg, self.source)
         group.refuse_differences(
             lambda: {
                 "the number of steps": plan.total,
                 "the number of steps per epoch": plan.steps_per_epoch,
-                **fingerprint.facts(self.build.data_items(cfg, self.source), state),
+                **fingerprint.facts(items, state),
                 "the precision": str(precision.autocast_dtype(cfg, world.device)),
             }
         )
         if world.is_main:
-            items = self.build.data_items(cfg, self.source)
             self.digests = fingerprint.digests(items, cfg.TRAIN.FINGERPRINT)
             if state is not None and not data_changed:
                 self._check_data(state, origin, items)

@@ -1,12 +1,8 @@
 """Initial weights of training: ImageNet's, another run's or another program's, or random."""
 
-from pathlib import Path
-
 from torch import nn
 
-from ffreid.engine.checkpoints import io
-from ffreid.engine.checkpoints.contents import identify, is_ffreid
-from ffreid.engine.checkpoints.pretrained import load_except_heads, log_initial
+from ffreid.engine.checkpoints.pretrained import load_except_heads, log_initial, read_parts
 from ffreid.pose import convert
 from ffreid.pose.model.resnet import load_backbone
 
@@ -25,10 +21,8 @@ def load_initial_weights(net: nn.Module, source: str) -> None:
     Raises:
         UserError: the file does not fit the network.
     """
-    path = Path(source)
-    raw = io.load(path) if path.is_file() else {}
-    if not is_ffreid(raw) and convert.identify_network(identify(raw)) is None:
+    parts = read_parts(source, convert.identify_network, convert.convert_any)
+    if not parts:
         load_backbone(net, source)
         return
-    state, _ = convert.convert_any(raw, path)
-    log_initial(source, *load_except_heads(net, state["parts"]["net"], source, HEADS))
+    log_initial(source, *load_except_heads(net, parts["net"], source, HEADS))

@@ -1,13 +1,12 @@
 """Initial weights of training: ImageNet's, another run's or another program's, or random."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import nn
 
 from ffreid.engine.checkpoints import io
-from ffreid.engine.checkpoints.contents import State, identify, is_ffreid
-from ffreid.engine.checkpoints.pretrained import load_except_heads, log_initial
+from ffreid.engine.checkpoints.contents import State
+from ffreid.engine.checkpoints.pretrained import load_except_heads, log_initial, read_parts
 from ffreid.reid import convert
 from ffreid.reid.model.backbone import load_imagenet
 
@@ -20,12 +19,10 @@ def load_backbone(net: nn.Module, source: str) -> Mapping[str, State]:
     Raises:
         UserError: the file does not fit the network.
     """
-    path = Path(source)
-    raw = io.load(path) if path.is_file() else {}
-    if not is_ffreid(raw) and convert.identify_network(identify(raw)) is None:
+    parts = read_parts(source, convert.identify_network, convert.convert_any)
+    if not parts:
         load_imagenet(net, source)
         return {}
-    parts: dict[str, State] = convert.convert_any(raw, path)[0]["parts"]
     hint = "use a checkpoint of the same MODEL.NAME and MODEL.POOLING.NAME"
     io.load_weights(net, _below(parts["net"], "model."), source, hint)
     return parts

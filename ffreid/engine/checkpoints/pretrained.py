@@ -1,13 +1,15 @@
 """Initial weights: of torchvision's ResNets, from a file or downloaded, or of another run."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from ffreid import report
 from ffreid.engine.checkpoints import io
+from ffreid.engine.checkpoints.contents import CheckpointContents, State, identify, is_ffreid
 from ffreid.engine.distributed import group
 from ffreid.errors import UserError, flat
 
@@ -50,6 +52,23 @@ def imagenet_weights(network: str, source: str) -> dict[str, Tensor]:
         message = f"{name}'s ImageNet weights could not be downloaded: {reason}"
         raise _error(network, message) from error
     return state
+
+
+def read_parts(
+    source: str,
+    identify_network: Callable[[CheckpointContents], object],
+    convert_any: Callable[[Mapping[str, Any], Path], tuple[Mapping[str, Any], str]],
+) -> Mapping[str, State]:
+    """Return the parts of a checkpoint of another run or program, {} for any other `source`.
+
+    The functions are those of the task's module ``convert``.
+    """
+    path = Path(source)
+    raw = io.load(path) if path.is_file() else {}
+    if not is_ffreid(raw) and identify_network(identify(raw)) is None:
+        return {}
+    parts: Mapping[str, State] = convert_any(raw, path)[0]["parts"]
+    return parts
 
 
 def load_except_heads(
