@@ -248,24 +248,15 @@ def migrate(
 def bench(
     task: Annotated[str, typer.Argument(metavar="TASK", help="Task to benchmark: pose or reid.")],
     quick: Annotated[bool, option("Use small inputs, few repetitions.", "--quick")] = False,
+    device: Annotated[str, option("Device to measure: cpu or cuda.")] = "cpu",
     json: flags.JsonFile = None,
 ) -> None:
-    """Benchmark each stage; optimized stages also against their reference implementation."""
+    """Benchmark each stage; optimised stages also against their plain form, in turn."""
     if task not in ("pose", "reid"):
         raise UserError(f"unknown task {task!r}", "use ffreid bench pose or ffreid bench reid")
-    from ffreid import atomic, report
-    from ffreid.bench import pose, reid
+    from ffreid.bench import bench as run
 
-    if json is not None:
-        atomic.check_writable(json)
-    rows = (pose if task == "pose" else reid).bench(quick)
-    columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    # JSON files keep the older name.
-    shown = [name.replace("plain", "reference") for name in columns]
-    cells = [[row[name] for name in columns] for row in rows]
-    report.show_table(f"{task}: time per stage", shown, cells)
-    if json is not None:
-        atomic.write_json(json, {"rows": rows})
+    run(task, quick=quick, device=device, json_file=json)
 
 
 def _compose(context: typer.Context, dataset: str, **overrides: Any) -> Any:

@@ -9,6 +9,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any, TypeVar
 
+import torch
+
 Result = TypeVar("Result")
 _PROCESS = Path("/proc/self")
 
@@ -23,22 +25,22 @@ class Cost:
 
 def row(
     stage: str,
-    fast: float,
-    slow: float | None = None,
+    now: float,
+    plain: float | None = None,
     *,
     part: bool = False,
     megabytes: float | None = None,
 ) -> dict[str, Any]:
-    """A row of the table: milliseconds of ffreid's and of the reference implementation.
+    """A row of the table: milliseconds of ffreid and of the plain form of the same stage.
 
     `part`: whether the time is part of another row's. `megabytes` is the peak memory.
     """
     return {
         "stage": stage,
-        "milliseconds": fast,
+        "milliseconds": now,
         "share": None if part else 0.0,
-        "plain milliseconds": slow,
-        "ratio": None if slow is None else slow / fast,
+        "plain milliseconds": plain,
+        "ratio": None if plain is None else plain / now,
         "peak MB": megabytes,
     }
 
@@ -51,7 +53,12 @@ def milliseconds(call: Callable[[], object], repeats: int) -> float:
 
 
 def in_turn(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median wall times of calls that alternate, so that a busy machine slows all of them."""
+    """Median wall times of calls that alternate, so that a busy machine slows all of them.
+
+    Each runs once before, unless `repeats` is 1.
+    """
+    for call in calls.values() if repeats > 1 else ():
+        call()
     times = [{name: _timed(call)[1] for name, call in calls.items()} for _ in range(repeats)]
     return {name: median(turn[name] for turn in times) for name in calls}
 
@@ -83,6 +90,8 @@ def measure(call: Callable[[], Result]) -> tuple[Result, Cost]:
 def _timed(call: Callable[[], Result]) -> tuple[Result, float]:
     start = perf_counter()
     result = call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return result, (perf_counter() - start) * 1000
 
 

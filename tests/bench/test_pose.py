@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ffreid.bench.pose import bench, five_object_frame
+from ffreid.bench.pose import bench
+from ffreid.bench.pose_voting import five_object_frame
 from ffreid.pose.objects import ycb_objects
 from ffreid.pose.voting.frame import frame_poses
 
@@ -11,11 +12,11 @@ from ffreid.pose.voting.frame import frame_poses
 @pytest.fixture(autouse=True)
 def fewer_votes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the slow reference mean shift."""
-    monkeypatch.setattr("ffreid.bench.pose.reference_mean_shift", lambda *_, **__: None)
+    monkeypatch.setattr("ffreid.bench.pose_voting.reference_mean_shift", lambda *_, **__: None)
 
 
 def test_shares_of_a_frame_add_up_to_one() -> None:
-    rows = bench(quick=True)
+    rows = bench(True, torch.device("cpu"))
     columns = {"stage", "milliseconds", "share", "plain milliseconds", "ratio", "peak MB"}
     assert all(set(row) == columns for row in rows)
     assert all(row["milliseconds"] > 0 for row in rows)
