@@ -170,14 +170,29 @@ def _doubling(length: int) -> Tensor:
     return torch.stack([padded[tap : tap + 2 * length] for tap in range(3)])
 
 
-def _banded(matrix: Tensor, columns: Tensor) -> Tensor:
-    """Multiply a band matrix (M, N) by (b, N, c), without most of its zeros."""
-    parts = []
+Bands = list[tuple[Tensor, slice]]
+"""Blocks of a band matrix's rows without most of their zeros, and the columns that are left."""
+
+
+def _bands(matrix: Tensor) -> Bands:
+    bands = []
     for block in matrix.chunk(8):
         used = block.any(0).nonzero().flatten().tolist() or [0]
         band = slice(used[0], used[-1] + 1)
-        parts.append(block[:, band].expand(len(columns), -1, -1) @ columns[:, band])
-    return torch.cat(parts, 1)
+        bands.append((block[:, band], band))
+    return bands
+
+
+@lru_cache(maxsize=16)
+def _doubling_bands(height: int, width: int) -> tuple[list[Bands], Bands]:
+    """Bands of the three (2h, h) matrices, and of the (2w, w * 3) matrix of all taps."""
+    wide = _doubling(width).permute(1, 2, 0).flatten(1)
+    return [_bands(tall) for tall in _doubling(height)], _bands(wide)
+
+
+def _multiply(bands: Bands, columns: Tensor) -> Tensor:
+    """Multiply a band matrix (M, N) by (b, N, c)."""
+    return torch.cat([block.to(columns) @ columns[:, band] for block, band in bands], 1)
 
 
 class Pyramid:
@@ -196,7 +211,7 @@ class Pyramid:
 
     def __call__(self, image: Tensor) -> Tensor:
         """Map (B, 512, h, w) to (B, 1024, h, w)."""
-        batch, _, *size = image.shape
+        batch, _, *size = map(int, image.shape)  # numbers, also while the network is traced
         rows = as_rows(image).to(self.direct.weight.dtype)
         result = self.direct(rows).view(batch, size[0] * size[1], -1)
         for cells, linear in zip(self.cells, self.maps, strict=True):
@@ -244,12 +259,12 @@ class Upsample:
 
     def __call__(self, image: Tensor) -> Tensor:
         """Map (B, C_in, h, w) to (B, C_out, 2h, 2w)."""
-        batch, _, height, width = image.shape
+        batch, _, height, width = map(int, image.shape)
         rows, result = as_rows(image).to(self.bias.dtype), None
-        wide = _doubling(width).permute(1, 2, 0).flatten(1).to(rows)  # (2w, w * 3)
-        for tall, taps in zip(_doubling(height).to(rows), self.taps, strict=True):
-            parts = _banded(wide, taps(rows).view(batch * height, width * 3, -1))
-            part = _banded(tall, parts.view(batch, height, -1))
+        talls, wide = _doubling_bands(height, width)
+        for tall, taps in zip(talls, self.taps, strict=True):
+            parts = _multiply(wide, taps(rows).view(batch * height, width * 3, -1))
+            part = _multiply(tall, parts.view(batch, height, -1))
             result = part if result is None else result.add_(part)
         assert result is not None
         result = result.view(-1, len(self.bias)).add_(self.bias)
@@ -298,8 +313,8 @@ class Neighbourhood:
         offset = points[:, None] - points.index_select(0, indices).view(-1, k, 3)
         distance = offset.square().sum(2, keepdim=True).sqrt_()
         positions = self.relative(torch.cat([distance, offset], 2).flatten(0, 1))
-        positions.view(len(points), k, -1).add_(self.centre(points)[:, None])
-        positions = F.leaky_relu_(positions, 0.2)
+        positions = positions.view(len(points), k, -1).add_(self.centre(points)[:, None])
+        positions = F.leaky_relu_(positions.flatten(0, 1), 0.2)
         pooled = self.pool_1(F.leaky_relu_(self.first(features), 0.2), positions, indices, k)
         positions = F.leaky_relu_(self.second(positions), 0.2)
         pooled = self.pool_2(pooled, positions, indices, k)
