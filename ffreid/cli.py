@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ffreid import __version__, flags
+from ffreid import __version__, commands, flags
 from ffreid.engine.distributed import failures
 from ffreid.errors import UserError, flat
 from ffreid.flags import option
@@ -257,6 +257,9 @@ def bench(
     from ffreid.bench import bench as run
 
     run(task, quick=quick, device=device, json_file=json)
+
+
+commands.register(app)
 
 
 def _compose(context: typer.Context, dataset: str, **overrides: Any) -> Any:

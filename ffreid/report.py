@@ -27,7 +27,7 @@ def show_table(
     The console is made as wide as the table needs: rich would cut numbers silently otherwise.
     """
     title, columns = printable(title), [printable(name) for name in columns]
-    cells = [[shortened(printable(_text(value, digits)), 500) for value in row] for row in rows]
+    cells = [[shortened(printable(as_text(value, digits)), 500) for value in row] for row in rows]
     table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(columns):
         numeric = any(isinstance(row[index], int | float) for row in rows)
@@ -42,7 +42,8 @@ def show_table(
     console.print(table)
 
 
-def _text(value: Cell, digits: int) -> str:
+def as_text(value: Cell, digits: int = 2) -> str:
+    """A cell as it is shown: None and NaN are a dash."""
     if value is None:
         return "-"
     if isinstance(value, float):

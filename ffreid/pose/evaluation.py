@@ -30,7 +30,7 @@ from ffreid.pose.predictions import (
     unread_files,
 )
 from ffreid.pose.published import comparable_results
-from ffreid.pose.scoring import diameters, summarise
+from ffreid.pose.scoring import diameters, instance_rows, summarise
 from ffreid.report import Cell
 
 _NAMED = 5
@@ -144,7 +144,11 @@ def evaluate(
         atomic.write_json(folder / "results.json", payload)
         if json_file is not None:
             atomic.write_json(json_file, payload)
-        atomic.write_json(folder / "poses.json", {"poses": pose_rows(results, source.objects)})
+        rows = {
+            "poses": pose_rows(results, source.objects),
+            "instances": instance_rows(scores, source.objects),
+        }
+        atomic.write_json(folder / "poses.json", rows)
         _write_images(folder / "pictures", results, source)
         report.log(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
     return payload

@@ -125,6 +125,22 @@ def summarise(
     }
 
 
+def instance_rows(scores: Sequence[InstanceScore], objects: ObjectModels) -> list[dict[str, Any]]:
+    """The errors of every ground-truth object for JSON, in metres."""
+    return [
+        {
+            "frame": score.frame,
+            "class": objects.name(score.class_id),
+            "detected": score.detected,
+            "solved": score.solved,
+            "ADD_m": score.add,
+            "ADD-S_m": score.adds,
+            "keypoint_error_m": score.keypoint_error,
+        }
+        for score in scores
+    ]
+
+
 def _row(
     scores: Sequence[InstanceScore], objects: ObjectModels, diameters: Mapping[int, float]
 ) -> dict[str, Any]:

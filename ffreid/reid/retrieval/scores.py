@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from ffreid.engine.bootstrap import interval
 from ffreid.reid.retrieval.ranking import Ranking
 
 Interval = tuple[float, float] | None
@@ -46,35 +45,3 @@ def scores(ranking: Ranking, identities: Tensor, *, ranks: Sequence[int] = RANKS
         rank1_interval=interval(hits, valid_identities),
         precision_interval=interval(ranking.precision[valid].numpy(), valid_identities),
     )
-
-
-DRAWS = 1000
-_DRAWS_AT_ONCE = 100
-
-
-def interval(
-    values: npt.NDArray[np.float64],
-    identities: npt.NDArray[np.int64],
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> tuple[float, float] | None:
-    """95 % interval of the mean of `values` (N,) by the percentile bootstrap; None without values.
-
-    Identities are drawn with replacement, each with all its queries, as images of one person are
-    not independent (Efron and Tibshirani 1993, chapter 8).
-    """
-    if not len(values):
-        return None
-    _, group = np.unique(identities, return_inverse=True)
-    sums = np.bincount(group, weights=values)
-    counts = np.bincount(group)
-    generator = np.random.default_rng(seed)
-    means = []
-    for start in range(0, draws, _DRAWS_AT_ONCE):
-        size = min(_DRAWS_AT_ONCE, draws - start)
-        uniform = np.full(len(counts), 1 / len(counts))
-        times = generator.multinomial(len(counts), uniform, size=size)
-        means.append((times @ sums) / (times @ counts))
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
-    return float(low), float(high)

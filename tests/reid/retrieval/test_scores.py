@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from ffreid.engine.bootstrap import interval
 from ffreid.reid.retrieval.protocols import STANDARD, label_columns
 from ffreid.reid.retrieval.ranking import rank
-from ffreid.reid.retrieval.scores import Scores, interval, scores
+from ffreid.reid.retrieval.scores import Scores, scores
 
 # One query and five gallery items; the values were recorded from Simple-CCReID.
 RECORDED = {"general": (1.0, 0.8055555555555556), "SC": (1.0, 1.0), "CC": (0.0, 0.5833333333333333)}
