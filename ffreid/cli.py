@@ -87,6 +87,7 @@ def evaluate(
     checkpoint: flags.Checkpoint = None,
     gpu: flags.Gpu = None,
     pictures: flags.Pictures = 0,
+    report: flags.Report = None,
     json: flags.JsonFile = None,
     test_gt: flags.TestGt = False,
     predictions: flags.Predictions = None,
@@ -119,9 +120,16 @@ def evaluate(
     task_options: dict[str, Any] = {"use_gt": test_gt}
     if config.TASK == "reid":
         task_options = {"save_features": save_features, "features": features, "rerank": rerank}
+    task_options["report_file"] = report
     if checkpoint is None and (resume := config.MODEL.get("RESUME")):
         checkpoint = Path(resume)
-    runner.evaluate(config, weights=checkpoint, json_file=json, pictures=pictures, **task_options)
+    runner.evaluate(
+        config,
+        weights=checkpoint,
+        json_file=json,
+        pictures=pictures,
+        **task_options,
+    )
 
 
 @app.command(context_settings=flags.PAIRS)

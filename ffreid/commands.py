@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from ffreid import flags
-from ffreid.flags import option
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +20,7 @@ def compare(
             metavar="RESULT...", help="Files results.json of ffreid eval, or their folders."
         ),
     ],
-    report: Annotated[Path | None, option("Also write this HTML page.", "--report")] = None,
+    report: flags.Report = None,
     json: flags.JsonFile = None,
 ) -> None:
     """Compare results of evaluations, with intervals of their differences to the first.

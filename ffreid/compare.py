@@ -108,9 +108,9 @@ def compare(
 
 def names(paths: Sequence[Path]) -> list[str]:
     """Name results by the part of their paths that differs."""
-    folders = [path.resolve() if path.is_dir() else path.resolve().parent for path in paths]
+    folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in paths]
     if len(set(folders)) < len(paths):  # several files in one folder
-        folders = [path.resolve().with_suffix("") for path in paths]
+        folders = [path.absolute().with_suffix("") for path in paths]
     if len(set(folders)) < len(paths):
         raise UserError("a result is named twice", "name each result once")
     common = os.path.commonpath(folders)

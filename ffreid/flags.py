@@ -22,7 +22,7 @@ TASK_OPTIONS = {
     "reid": ("--save-features", "--features", "--rerank"),
 }
 NO_EFFECT_WITH = {
-    "--predictions": ("--checkpoint", "--test-gt", "--pictures", "--precision"),
+    "--predictions": ("--checkpoint", "--test-gt", "--pictures", "--precision", "--report"),
     "--features": ("--checkpoint", "--pictures", "--save-features", "--precision"),
     "--test-gt": ("--checkpoint", "--precision"),
     "--eval": ("--dry-run", "--profile"),
@@ -107,6 +107,7 @@ Profile = Annotated[
     int, option("Number of steps to trace with torch.profiler.", panel=DEBUG, min=0)
 ]
 Pictures = Annotated[int, option("Number of images to draw: poses, or rank lists.", min=0)]
+Report = Annotated[Path | None, option("Also write an HTML page with figures.", "--report")]
 JsonFile = Annotated[Path | None, option("Also write the results to this JSON file.", "--json")]
 TEST_GT = "Use ground-truth labels and offsets instead of predictions."
 TestGt = Annotated[bool, option(TEST_GT, "--test-gt", panel=POSE)]

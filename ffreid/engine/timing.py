@@ -1,7 +1,8 @@
-"""Times and memory for `ffreid bench`: medians, and ratios within one run."""
+"""Times and memory: of stages, and medians and ratios for `ffreid bench`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +22,24 @@ class Cost:
 
     milliseconds: float
     megabytes: float | None
+
+
+class Stopwatch:
+    """Seconds of each stage of work, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the block's time to a stage."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
 
 
 def row(

@@ -7,16 +7,17 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid import atomic, report
-from ffreid.engine import precision
+from ffreid.engine import page, precision
 from ffreid.engine.checkpoints import contents
 from ffreid.engine.dataset_files import file_name, write_images
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.fingerprint import checksum
+from ffreid.engine.timing import Stopwatch
 from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
-from ffreid.pose import build, sources
+from ffreid.pose import build, evaluation_page, sources
 from ffreid.pose.data.checks import Labels, count_notes
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.draw import RgbImage, draw_poses
@@ -48,12 +49,16 @@ def evaluate(
     json_file: Path | None = None,
     use_gt: bool = False,
     pictures: int = 0,
+    report_file: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate the network in `weights`, or the ground truth labels and offsets.
 
     Writes ``results.json``, ``poses.json`` and ``pictures/*.png`` below `folder` (below its
-    ``test-gt`` with `use_gt`) and prints the table, in the first process.
+    ``test-gt`` with `use_gt`) and prints the table, in the first process; `report_file` is an
+    HTML page.
     """
+    if report_file is not None and world.is_main:
+        page.check(report_file)
     source = group.main_process_first(lambda: sources.open_source(cfg))
     net: Network | None = None
     trained_on = ""
@@ -89,6 +94,7 @@ def evaluate(
             report.log(f"note: {note}")
     count = len(names)
     local_count = len(range(world.rank, count, world.size))
+    watch = Stopwatch()
     with ProgressBar("evaluating", local_count, show=world.is_main) as bar:
         results = evaluate_frames(
             build.evaluation_batches(cfg, world, source, cfg.TEST.LIMIT),
@@ -99,11 +105,13 @@ def evaluate(
             device=world.device,
             dtype=precision.dtype(cfg),
             keep_images=pictures,
+            watch=watch,
             advance=bar.advance,
         )
     results = sorted(group.gather_rows(results), key=lambda result: result.gt.index)
     scores = [score for result in results for score in result.scores]
-    summary = summarise(scores, source.objects, diameters(source.objects, source.meshes))
+    sizes = diameters(source.objects, source.meshes)
+    summary = summarise(scores, source.objects, sizes)
     labels = [
         Labels(gt.name, gt.class_ids.tolist(), not use_gt or any(s.solved for s in result.scores))
         for result in results
@@ -140,7 +148,8 @@ def evaluate(
             published, lines = comparable_results(cfg.DATASET, len(results), trained_on)
             if origin["precision"] != "float32":
                 lines.append(f"note: the network's precision is {origin['precision']}")
-        _print_results(summary, published, [*lines, *(f"note: {note}" for note in counted)])
+        lines = [*lines, *(f"note: {note}" for note in counted)]
+        _print_results(summary, published, lines)
         atomic.write_json(folder / "results.json", payload)
         if json_file is not None:
             atomic.write_json(json_file, payload)
@@ -150,6 +159,20 @@ def evaluate(
         }
         atomic.write_json(folder / "poses.json", rows)
         _write_images(folder / "pictures", results, source)
+        if report_file is not None:
+            evaluation_page.write(
+                report_file,
+                payload,
+                results,
+                results_table(summary, published),
+                [*(f"note: {note}" for note in notes), *lines],
+                objects=source.objects,
+                meshes=source.meshes,
+                diameters=sizes,
+                load=build.evaluation_set(cfg, source, cfg.TEST.LIMIT).__getitem__,
+                seconds=watch.seconds,
+            )
+            report.log(f"report: {report_file}")
         report.log(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
     return payload
 

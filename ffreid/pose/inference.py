@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ffreid.engine.timing import Stopwatch
 from ffreid.pose.data.batch import GroundTruth, Inputs, PoseBatch, SkippedFrame
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.model.ffb6d import Outputs
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.scoring import InstanceScore, mesh_trees, score_frame
+from ffreid.pose.visibility import visible_shares
 from ffreid.pose.voting.frame import ObjectPose, frame_poses
 
 Network = Callable[[Inputs], Outputs]
@@ -21,7 +23,7 @@ Network = Callable[[Inputs], Outputs]
 
 @dataclass(frozen=True)
 class FrameResult:
-    """One evaluated frame: a score per true object, why it was skipped.
+    """One evaluated frame: a score per true object and how much of it is seen; why it was skipped.
 
     Of the frames that are drawn `rgb` is the input image, (H, W, 3) uint8.
     """
@@ -31,10 +33,16 @@ class FrameResult:
     scores: tuple[InstanceScore, ...]
     skipped: str | None = None
     rgb: npt.NDArray[np.uint8] | None = None
+    visible: tuple[float, ...] = ()
 
 
 def estimate(
-    batch: PoseBatch, net: Network | None, objects: ObjectModels, voting: Mapping[str, Any]
+    batch: PoseBatch,
+    net: Network | None,
+    objects: ObjectModels,
+    voting: Mapping[str, Any],
+    *,
+    watch: Stopwatch | None = None,
 ) -> list[list[ObjectPose]]:
     """Estimate the poses of every predicted object, a list per sample.
 
@@ -42,21 +50,23 @@ def estimate(
     ground truth labels and offsets vote. `voting` are options of `frame_poses`; points are not
     relabelled where the objects have no radii.
     """
+    watch = watch or Stopwatch()
     if net is None:
         labels = batch.targets.labels
         keypoints = batch.targets.keypoint_offsets.transpose(1, 2)
         centres = batch.targets.centre_offsets.unsqueeze(1)
     else:
-        with torch.inference_mode():
+        with torch.inference_mode(), watch("network"):
             outputs = net(batch.inputs)
         labels = outputs.segmentation.argmax(dim=1)
         keypoints, centres = outputs.keypoint_offsets, outputs.centre_offsets
     points = batch.inputs.features[:, :3].transpose(1, 2)
     options = {**voting, "relabel": voting["relabel"] and objects.radii is not None}
-    return [
-        frame_poses(points[i], labels[i], centres[i], keypoints[i], objects, **options)
-        for i in range(len(batch))
-    ]
+    with watch("voting"):
+        return [
+            frame_poses(points[i], labels[i], centres[i], keypoints[i], objects, **options)
+            for i in range(len(batch))
+        ]
 
 
 def evaluate_frames(
@@ -69,6 +79,7 @@ def evaluate_frames(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     keep_images: int = 0,
+    watch: Stopwatch | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> list[FrameResult]:
     """Score every frame of the batches (see `estimate`); skipped frames' objects count as missed.
@@ -77,21 +88,35 @@ def evaluate_frames(
     number of frames of each batch.
     """
     results: list[FrameResult] = []
+    watch = watch or Stopwatch()
     trees = mesh_trees(meshes)
-    for batch, skipped in batches:
-        for item in skipped:
-            scores = tuple(score_frame(item.gt, [], objects, meshes, trees=trees))
-            results.append(FrameResult(item.gt, (), scores, item.reason))
+    while True:
+        with watch("loading"):
+            item = next(batches, None)
+        if item is None:
+            return results
+        batch, skipped = item
+        for frame in skipped:
+            scores = tuple(score_frame(frame.gt, [], objects, meshes, trees=trees))
+            unseen = (0.0,) * len(scores)
+            results.append(FrameResult(frame.gt, (), scores, frame.reason, visible=unseen))
         if batch is not None:
-            estimated = estimate(batch.to(device, dtype), net, objects, voting)
+            estimated = estimate(batch.to(device, dtype), net, objects, voting, watch=watch)
             for i, (gt, poses) in enumerate(zip(batch.gts, estimated, strict=True)):
-                scores = tuple(score_frame(gt, poses, objects, meshes, trees=trees))
+                with watch("scoring"):
+                    scores = tuple(score_frame(gt, poses, objects, meshes, trees=trees))
+                    visible = visible_shares(
+                        gt,
+                        meshes,
+                        batch.targets.labels[i].numpy(),
+                        batch.inputs.choose[i].numpy(),
+                        (batch.inputs.rgb.shape[2], batch.inputs.rgb.shape[3]),
+                    )
                 rgb = None
                 if gt.index < keep_images:
                     rgb = batch.inputs.rgb[i].permute(1, 2, 0).numpy().astype(np.uint8)
-                results.append(FrameResult(gt, tuple(poses), scores, rgb=rgb))
+                results.append(FrameResult(gt, tuple(poses), scores, rgb=rgb, visible=visible))
         advance(len(skipped) + (len(batch) if batch is not None else 0))
-    return results
 
 
 def pose_rows(results: Sequence[FrameResult], objects: ObjectModels) -> list[dict[str, Any]]:

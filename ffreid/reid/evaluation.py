@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 import torch
@@ -11,13 +12,14 @@ from yacs.config import CfgNode
 
 from ffreid import atomic, report
 from ffreid.config import differing
+from ffreid.engine import page
 from ffreid.engine.checkpoints import contents
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.fingerprint import checksum
 from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
-from ffreid.reid import build, sources
+from ffreid.reid import build, evaluation_page, sources
 from ffreid.reid import features as saved_features
 from ffreid.reid.data.own_images import own_image_notes, own_images, seen_in_training
 from ffreid.reid.data.records import Source
@@ -40,14 +42,17 @@ def evaluate(
     save_features: Path | None = None,
     features: Path | None = None,
     rerank: bool = False,
+    report_file: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate the checkpoint `weights` or saved `features`, and print the table.
 
     The first process writes ``results.json`` (also to `json_file`), ``queries.json`` and the rank
     lists of `pictures` queries, ``pictures/*.png``, to `folder`. `rerank` adds rows with
-    k-reciprocal re-ranking.
+    k-reciprocal re-ranking; `report_file` is an HTML page.
     """
     if world.is_main:
+        if report_file is not None:
+            page.check(report_file)
         run_folder.prepare_results(folder, "queries.json", pictures=pictures > 0)
         if save_features is not None:
             try:
@@ -55,6 +60,7 @@ def evaluate(
             except UserError as error:
                 raise UserError(error.message, "use --save-features with another file") from error
     source: Source | None = None
+    seconds: dict[str, float] = {}
     if features is not None:
         unused = ["--pictures"] * bool(pictures) + ["--save-features"] * (save_features is not None)
         if unused:
@@ -85,7 +91,9 @@ def evaluate(
                     "note: best weights are selected on the test set, as in Simple-CCReID; "
                     "TEST.SELECT_ON val selects on a validation split, if there is one"
                 )
+        started = perf_counter()
         extracted = extract_features(cfg, world, source, net, source.test, str(weights))
+        seconds["features"] = perf_counter() - started
         own = own_images(source.test, source) if world.is_main else {}
         extracted = replace(
             extracted,
@@ -97,8 +105,10 @@ def evaluate(
         origin |= {"epoch": state["epoch"] + 1} if "epoch" in state else {}
         if save_features is not None and world.is_main:
             saved_features.save(save_features, extracted)
+    started = perf_counter()
     rows = score_protocols(extracted, world.device)
     rows += score_protocols(extracted, world.device, reranked=True) if rerank else []
+    seconds["ranking"] = perf_counter() - started
     published, lines = compare(
         rows, extracted.dataset, extracted.network, extracted.method, extracted.trained_on
     )
@@ -123,7 +133,8 @@ def evaluate(
     if not world.is_main:
         return payload
     title = f"{extracted.dataset}: {extracted.network}, percent; pairs are rank-1 / mAP"
-    show_results(title, rows, published, [*lines, *(f"note: {note}" for note in notes)])
+    lines = [*lines, *(f"note: {note}" for note in notes)]
+    show_results(title, rows, published, lines)
     atomic.write_json(folder / "results.json", payload)
     queries = query_rows(extracted, rows, world.device)
     atomic.write_json(folder / "queries.json", {"queries": queries})
@@ -132,6 +143,11 @@ def evaluate(
     report.log(f"results: {folder / 'results.json'}; per query: {folder / 'queries.json'}")
     if save_features is not None:
         report.log(f"features: {save_features}")
+    if report_file is not None:
+        evaluation_page.write(
+            report_file, payload, extracted, rows, published, lines, source=source, seconds=seconds
+        )
+        report.log(f"report: {report_file}")
     if pictures and source is not None:
         row = row_to_draw(rows)
         if row is None:
