@@ -135,6 +135,7 @@ def only_parse(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             record(runner.__name__, name)
     record(launch.__name__, "launch")
     record("ffreid.pose.evaluation", "evaluate_predictions")
+    record("ffreid.compare", "compare")
     record("ffreid.smoke", "smoke", True)
     return reached
 
