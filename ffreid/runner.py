@@ -15,7 +15,7 @@ from typing import Any, Literal
 from yacs.config import CfgNode
 
 from ffreid import atomic, convert, report, tasks
-from ffreid.engine import precision, signals, synthetic
+from ffreid.engine import memory, precision, signals, synthetic
 from ffreid.engine.checkpoints.io import DoesNotFit
 from ffreid.engine.checkpoints.manager import latest_valid
 from ffreid.engine.defaults import facts
@@ -63,6 +63,7 @@ def train(
         group.process_group(*facts(cfg)) as world,
         worker_errors(),
         precision.flags(cfg),
+        memory.keep_freed(),
         run_lock.lock(create_folder(folder)) if world.is_main else nullcontext(),
     ):
         origin, state = _load_resumed(cfg, resume, world)
@@ -88,6 +89,7 @@ def dry_run(cfg: CfgNode, *, resume: Resume = None) -> dict[str, Any]:
         group.process_group(*facts(cfg)) as world,
         worker_errors(),
         precision.flags(cfg),
+        memory.keep_freed(),
     ):
         origin, state = _load_resumed(cfg, resume, world)
         toy_folder = tasks.modules(cfg.TASK).sources.synthetic_folder(cfg)
@@ -168,7 +170,12 @@ def finish(cfg: CfgNode) -> None:
             "evaluate with ffreid eval and the same --dataset and --tag",
         )
 
-    with group.process_group(*facts(cfg)) as world, worker_errors(), precision.flags(cfg):
+    with (
+        group.process_group(*facts(cfg)) as world,
+        worker_errors(),
+        precision.flags(cfg),
+        memory.keep_freed(),
+    ):
         catcher = signals.SignalCatcher(
             should_report=lambda: world.is_main and not failures.group_has_failed()
         )
@@ -193,6 +200,7 @@ def evaluate(
         group.process_group(*facts(cfg, **options)) as world,
         worker_errors(),
         precision.flags(cfg),
+        memory.keep_freed(),
     ):
         if json_file is not None and world.is_main:
             atomic.check_writable(json_file)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import reduce
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -59,6 +60,64 @@ class GatheredBatchNorm(_AnyBatchNorm):
         return normal
 
 
+class _NormalisedGroups(torch.autograd.Function):
+    """`GroupedBatchNorm` on a CPU, bit for bit, without copying the groups' outputs together."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        groups: int,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        """Write each group's output to its place in that of the batch."""
+        output, saved = torch.empty_like(x), list[Tensor]()
+        parts = zip(x.chunk(groups), output.chunk(groups), strict=True)
+        for part, normalised in parts:
+            mean, deviation = torch.empty_like(weight), torch.empty_like(weight)
+            results = normalised, mean, deviation
+            first = not saved
+            torch.native_batch_norm(
+                part,
+                weight,
+                bias,
+                running_mean if first else None,
+                running_var if first else None,
+                True,
+                momentum,
+                eps,
+                out=results,
+            )
+            saved += [mean, deviation]
+        ctx.save_for_backward(x, weight, *saved)
+        ctx.groups, ctx.eps = groups, eps
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Sum the parameters' gradients as autograd does: the first group's, then the last's."""
+        x, weight, *saved = ctx.saved_tensors
+        parts = zip(
+            gradient.chunk(ctx.groups), x.chunk(ctx.groups), saved[::2], saved[1::2], strict=True
+        )
+        inputs, weights, biases = zip(
+            *(
+                torch.ops.aten.native_batch_norm_backward(
+                    of_output, part, weight, None, None, mean, deviation, True, ctx.eps, [True] * 3
+                )
+                for of_output, part, mean, deviation in parts
+            ),
+            strict=True,
+        )
+        sums = (reduce(torch.add, (first, *reversed(rest))) for first, *rest in (weights, biases))
+        return torch.cat(inputs), *sums, *[None] * 5
+
+
 class GroupedBatchNorm(_AnyBatchNorm):
     """Batch norm of each of `groups` equal parts of the batch; running statistics of the first.
 
@@ -72,6 +131,16 @@ class GroupedBatchNorm(_AnyBatchNorm):
         if not self.training or self.groups == 1:
             return super().forward(x)
         assert len(x) % self.groups == 0, (len(x), self.groups)
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            mean = var = None
+            if self.track_running_stats:
+                assert self.num_batches_tracked is not None
+                self.num_batches_tracked.add_(1)
+                mean, var = self.running_mean, self.running_var
+            output: Tensor = _NormalisedGroups.apply(
+                x, self.weight, self.bias, mean, var, self.groups, self.momentum, self.eps
+            )
+            return output
         first, *others = x.chunk(self.groups)
         normalised = [
             F.batch_norm(part, None, None, self.weight, self.bias, training=True, eps=self.eps)

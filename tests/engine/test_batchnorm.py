@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ffreid.engine import batchnorm
@@ -165,3 +166,41 @@ def test_groups_are_normalised_separately_with_the_statistics_of_the_first(axes:
     expected = joined(first, second) | single.state_dict()
     torch.testing.assert_close({key: results[key] for key in expected}, expected)
     assert torch.equal(grouped.eval()(batch), single.eval()(batch))
+
+
+def one_by_one(net: batchnorm.GroupedBatchNorm, x: Tensor) -> Tensor:
+    """Plain form of a batch norm of groups: one after the other, joined."""
+    first, *others = x.chunk(net.groups)
+    normalised = [
+        F.batch_norm(part, None, None, net.weight, net.bias, training=True) for part in others
+    ]
+    statistics = net.running_mean, net.running_var
+    own = F.batch_norm(first, *statistics, net.weight, net.bias, training=True)
+    return torch.cat([own, *normalised])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("groups", [2, 3])
+def test_groups_are_bit_for_bit_those_of_one_after_the_other(
+    dtype: torch.dtype, layout: torch.memory_format, groups: int
+) -> None:
+    draw = torch.Generator().manual_seed(3)
+    batch, gradient = (
+        torch.randn(6, 20, 9, 5, generator=draw).to(dtype).contiguous(memory_format=layout)
+        for _ in range(2)
+    )
+    weight, bias = torch.randn(2, 20, generator=draw).unbind()
+    results = []
+    for function in (batchnorm.GroupedBatchNorm.forward, one_by_one):
+        net = batchnorm.GroupedBatchNorm(20)
+        net.groups = groups
+        with torch.no_grad():
+            net.weight.copy_(weight)
+            net.bias.copy_(bias)
+        inputs = batch.clone().requires_grad_()
+        outputs = function(net, inputs)
+        torch.autograd.backward(outputs, gradient)
+        found = (outputs, inputs.grad, net.weight.grad, net.bias.grad)
+        results.append([*found, net.running_mean, net.running_var])
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
