@@ -1,9 +1,12 @@
 """The gallery items that are nearest to a query, as rank lists show them."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ffreid.reid.features import ExtractedFeatures
 from ffreid.reid.retrieval.protocols import Protocol, filter_mask, match_masks
@@ -40,11 +43,67 @@ def nearest_items(
         match, junk = match_masks(protocol, rows, gallery)
         cosines = query_features[part] @ items.T
         cosines.masked_fill_(junk | ~takes_part, -torch.inf)
-        least = cosines.topk(min(length, len(items)), dim=1).values[:, -1:]
-        near = (cosines >= least) & cosines.isfinite()
-        for row, found in enumerate(near):
-            first = found.nonzero().view(-1)
-            order = cosines[row, first].argsort(descending=True, stable=True)[:length]
-            first = first[order]
+        for row, first in enumerate(largest(cosines, length)):
             values = cosines[row, first].tolist()
             yield Nearest(first.tolist(), match[row, first].tolist(), values)
+
+
+def largest(values: Tensor, length: int) -> list[Tensor]:
+    """Columns of the `length` largest finite values of each row (R, C), ties by column."""
+    if not values.numel():
+        return [torch.empty(0, dtype=torch.int64, device=values.device)] * len(values)
+    least = values.topk(min(length, values.shape[1]), dim=1).values[:, -1:]
+    near = (values >= least) & values.isfinite()
+    columns = []
+    for row, found in enumerate(near):
+        first = found.nonzero().view(-1)
+        order = values[row, first].argsort(descending=True, stable=True)
+        columns.append(first[order[:length]])
+    return columns
+
+
+def nearest_rows(
+    query: Tensor,
+    gallery: Any,
+    rows: npt.NDArray[np.int64],
+    length: int,
+    *,
+    excluded: Sequence[Collection[int]] = (),
+) -> list[tuple[list[int], list[float]]]:
+    """Search float16 features in chunks, for what does not fit into memory; exact.
+
+    Cosines are products of float32. Ties are ordered by item.
+
+    Args:
+        query: (Q, D) float32 of length 1, on the device that is to compute.
+        gallery: (M, D) array of length 1, e.g. of a memory-mapped file.
+        rows: (G,) rows of the gallery's items.
+        excluded: items that each query does not find.
+
+    Returns:
+        For each query the nearest items, indices into `rows`, and their cosines.
+    """
+    best = query.new_empty(len(query), 0)
+    items = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)
+    size = max(1, _BLOCK_BYTES // (4 * max(query.shape[1], len(query), 1)))
+    for start in range(0, len(rows), size):
+        part = np.asarray(gallery[rows[start : start + size]])
+        cosines = query @ torch.from_numpy(part).to(query.device).float().T
+        for row, hidden in enumerate(excluded):
+            own = [item - start for item in hidden if start <= item < start + len(part)]
+            cosines[row, own] = -torch.inf
+        numbers = torch.arange(start, start + len(part), device=query.device)
+        # Those so far are first: they have the smaller numbers.
+        best = torch.cat([best, cosines], dim=1)
+        items = torch.cat([items, numbers.expand(len(query), -1)], dim=1)
+        columns = torch.nn.utils.rnn.pad_sequence(
+            largest(best, length), batch_first=True, padding_value=-1
+        )
+        chosen = columns.clamp(min=0)
+        items = items.gather(1, chosen)
+        best = best.gather(1, chosen).masked_fill_(columns < 0, -torch.inf)
+    kept = best.isfinite()
+    return [
+        (item[keep].tolist(), cosine[keep].tolist())
+        for item, cosine, keep in zip(items, best, kept, strict=True)
+    ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from ffreid.reid.feature_extraction import batch_features
 from ffreid.reid.model import build_network
 from ffreid.reid.retrieval.features import average_clips, check_features
 from ffreid.report import log
+
+if TYPE_CHECKING:
+    from ffreid.reid.search import SearchResult
 
 ImageInput = Image.Image | npt.NDArray[np.uint8] | str | Path
 """A Pillow image, an array (H, W, 3) uint8 RGB of any size, or a file's path."""
@@ -155,6 +158,37 @@ class ReidModel(nn.Module):
             features = average_clips(features, torch.tensor(spans))
         check_features(features, "computed")
         return features
+
+    def search(
+        self,
+        query: "str | Path | Sequence[ImageInput | Tracklet]",
+        gallery: "str | Path | Sequence[ImageInput | Tracklet]",
+        *,
+        top: int = 10,
+    ) -> "SearchResult":
+        """Find the gallery items that are nearest to each query, as ``ffreid predict`` does.
+
+        Args:
+            query: a picture's path, a folder of pictures in any layout (for a network of clips a
+                folder of frames, or of such folders), or images as for `embed`.
+            gallery: a folder, or images. Features of a folder are kept in a file beside it, so
+                that a second search extracts only those of new pictures.
+            top: number of items for each query.
+
+        Returns:
+            For each query its matches with name and cosine; also the files that cannot be read,
+            which are left out.
+
+        Raises:
+            UserError: no picture can be read, of queries or of gallery.
+
+        Example:
+            >>> result = model.search("query.png", "people/", top=5)
+            >>> [(match.name, match.cosine) for match in result.matches[0]]
+        """
+        from ffreid.reid.search import search
+
+        return search(self, query, gallery, top=top)
 
     def _items(self, images: Sequence[Any]) -> tuple[list[tuple[str, list[Any]]], list[list[int]]]:
         """Images or clips, each with its name, and the span of each tracklet's clips."""

@@ -21,6 +21,10 @@ TILE_HEIGHT, TILE_WIDTH, BORDER, GAP = 192, 112, 5, 6
 LINE, FONT, FONT_SIZE = 16, cv2.FONT_HERSHEY_SIMPLEX, 0.42
 WHITE, BACKGROUND = (255, 255, 255), 32
 MATCH, MISS, QUERY = (40, 200, 70), (225, 50, 50), (235, 235, 235)
+UNKNOWN = (125, 125, 125)
+FACE = 5
+"""A face is in the upper fifth of a crop."""
+COLOURS = {True: MATCH, False: MISS, None: UNKNOWN}
 ImageArray = npt.NDArray[np.uint8]
 
 
@@ -96,22 +100,24 @@ def draw_rank_list(
     query: ImageArray,
     gallery: Sequence[ImageArray],
     *,
-    is_match: Sequence[bool],
+    is_match: Sequence[bool | None],
     cosines: Sequence[float],
     label: str = "",
     labels: Sequence[str] = (),
     title: str = "",
+    empty: tuple[str, str] = ("only junk images", "in the gallery"),
 ) -> ImageArray:
     """Draw a query on the left and its gallery images to the right, the nearest first.
 
     Images are (H, W, 3) uint8 RGB of any size, scaled to one tile size with their aspect ratio;
-    lists of equal length have equal widths. Matches have a green border, others a red one, the
-    query a white one. `label` and `labels` (none or one each) are written below them.
+    lists of equal length have equal widths. Matches have a green border, others a red one (grey
+    where that is unknown, None), the query a white one. `label` and `labels` (none or one each) are
+    written below them; `empty` says why there are no gallery images.
     """
     ranked = zip(gallery, is_match, cosines, labels or [""] * len(gallery), strict=True)
     tiles = [_tile(query, QUERY, f"query\n{label}")]
     tiles += [
-        _tile(image, MATCH if match else MISS, f"{rank}: {cosine:.4f}\n{text}")
+        _tile(image, COLOURS[match], f"{rank}: {cosine:.4f}\n{text}")
         for rank, (image, match, cosine, text) in enumerate(ranked, 1)
     ]
     height = max(len(tile) for tile in tiles)
@@ -122,11 +128,19 @@ def draw_rank_list(
     columns.insert(3, _background(height, 2 * GAP))  # between query and gallery
     if not gallery:
         columns.append(_background(height, 2 * TILE_WIDTH))
-        _write(columns[-1], ["only junk images", "in the gallery"], TILE_HEIGHT // 2)
+        _write(columns[-1], empty, TILE_HEIGHT // 2)
     row = np.concatenate(columns, axis=1)
     head = _background(LINE + GAP if title else GAP, row.shape[1])
     _write(head, [title], 0)
     return np.concatenate([head, row])
+
+
+def blur_face(image: ImageArray) -> ImageArray:
+    """Blur the upper fifth of a crop (H, W, 3), where the face is, beyond recognition."""
+    rows = -(-len(image) // FACE)
+    few = cv2.resize(np.ascontiguousarray(image[:rows]), (4, 2), interpolation=cv2.INTER_AREA)
+    blurred = cv2.resize(few, (image.shape[1], rows), interpolation=cv2.INTER_LINEAR)
+    return np.concatenate([blurred, image[rows:]])
 
 
 def draw_sheet(rows: Sequence[ImageArray]) -> ImageArray:

@@ -141,8 +141,12 @@ class Evaluation:
         """Preprocess an image to (3, H, W) float32, or a clip to (3, T, H, W)."""
         if self.video:
             return _clip(images, self.height, self.width)
-        resized = images[0].resize((self.width, self.height), Image.Resampling.BILINEAR)
-        return normalised(np.asarray(resized))
+        return normalised(np.asarray(self.resize(images[0])))
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        """Resize an image; again, it stays the same."""
+        method = Image.Resampling.BICUBIC if self.video else Image.Resampling.BILINEAR
+        return image.resize((self.width, self.height), method)
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,17 @@ Identities, cameras and clothes may be any text. They are numbered in sorted ord
 value and before other text.
 """
 
-import csv
-import io
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ffreid.engine.dataset_files import clean, describe_folder, read_text, reason_of
+from ffreid.engine.dataset_files import describe_folder
 from ffreid.errors import UserError, printable
+from ffreid.reid.data.csv_files import as_label, read_csv
 from ffreid.reid.data.readers.files import ImageFinder, examine, find_listed, first_few
 from ffreid.reid.data.readers.relabel import (
     CAL_WITHOUT_CLOTHES,
@@ -270,7 +269,7 @@ def _find_table(root: Path) -> Path | None:
 def _read_folders(finder: ImageFinder) -> tuple[list[_Row], list[str]]:
     paths = {split: finder.images(split, nested=True) for split in SPLITS}
     rows = [
-        _Row(0, path, _label(path.split("/")[1]), "", "", split)
+        _Row(0, path, as_label(path.split("/")[1]), "", "", split)
         for split in SPLITS
         for path in paths[split]
     ]
@@ -281,28 +280,8 @@ def _read_folders(finder: ImageFinder) -> tuple[list[_Row], list[str]]:
 
 
 def _read_table(table: Path, skip_broken: bool) -> tuple[list[_Row], list[str]]:
-    try:
-        text = re.sub(r"\Asep=.\r?\n", "", read_text(table))  # Excel's
-        first = text.partition("\n")[0]
-        delimiter = max(",;\t", key=first.count)
-        reader = csv.reader(io.StringIO(text, ""), delimiter=delimiter, skipinitialspace=True)
-        header = [clean(name).lower() for name in next(reader, [])]
-        lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(
-            f"cannot read {table}: {reason_of(error)}", "save it as CSV in UTF-8"
-        ) from error
-    if missing := [name for name in REQUIRED if name not in header]:
-        raise UserError(
-            f"{table} has no column {', '.join(missing)}: it begins with {first.strip()[:200]!r}, "
-            f"read with the delimiter {delimiter!r}",
-            f"name the columns in the first line, separated by , ; or tabs: {COLUMNS}",
-        )
-    if repeated := sorted(name for name, count in Counter(header).items() if count > 1):
-        raise UserError(f"{table} has two columns {repeated[0]!r}", f"expected {COLUMNS}")
-    if not lines:
-        raise UserError(f"{table} has no lines below its header", f"write lines of {COLUMNS}")
-    rows = [_row(table, header, line, cells) for line, cells in lines]
+    header, lines = read_csv(table, REQUIRED, COLUMNS)
+    rows = [_row(table, line, values) for line, values in lines]
     paths, absent = find_listed(
         table.parent, [row.path for row in rows], table, skip_broken=skip_broken
     )
@@ -313,13 +292,7 @@ def _read_table(table: Path, skip_broken: bool) -> tuple[list[_Row], list[str]]:
     return rows, notes
 
 
-def _row(table: Path, header: Sequence[str], line: int, cells: Sequence[str]) -> _Row:
-    if len(cells) != len(header):
-        raise UserError(
-            f"{table}, line {line}: {len(cells)} values, expected {len(header)}",
-            'write one value per column; quote values with a comma: "a,b"',
-        )
-    values = {name: _label(cell) for name, cell in zip(header, cells, strict=True)}
+def _row(table: Path, line: int, values: Mapping[str, str]) -> _Row:
     if empty := [name for name in REQUIRED if not values[name]]:
         raise UserError(
             f"{table}, line {line}: no {empty[0]}",
@@ -336,11 +309,6 @@ def _row(table: Path, header: Sequence[str], line: int, cells: Sequence[str]) ->
     if path.startswith("./") or "//" in path or "/./" in path:
         path = str(PurePosixPath(path))
     return _Row(line, path, values["identity"], camera, clothes, split)
-
-
-def _label(text: str) -> str:
-    # An accent is one character or two, by the system that wrote it.
-    return unicodedata.normalize("NFC", clean(text))
 
 
 def _check_repeated(root: Path, source: Path, rows: Sequence[_Row], *, by_split: bool) -> None:
