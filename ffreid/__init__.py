@@ -26,6 +26,7 @@ __all__ = [
     "create_pose_model",
     "create_reid_model",
     "load_checkpoint",
+    "load_model",
     "metrics",
 ]
 

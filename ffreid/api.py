@@ -13,7 +13,7 @@ from ffreid.engine.specs import Symbol, TensorSpec
 from ffreid.errors import UserError, flat
 from ffreid.pose import predictor as pose
 from ffreid.pose.predictor import Pose, PoseModel
-from ffreid.recipes import compose
+from ffreid.recipes import compose, compose_like
 from ffreid.reid import predictor as reid
 from ffreid.reid.predictor import ReidModel
 from ffreid.tasks import TaskName
@@ -29,6 +29,7 @@ __all__ = [
     "create_pose_model",
     "create_reid_model",
     "load_checkpoint",
+    "load_model",
 ]
 
 
@@ -109,6 +110,35 @@ def create_reid_model(
     if isinstance(model, ReidModel):
         return model
     raise UserError(f"{dataset} is a pose dataset", "use create_pose_model")
+
+
+def load_model(
+    checkpoint: str | Path,
+    dataset: str | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    settings: Mapping[str, object] | None = None,
+) -> PoseModel | ReidModel:
+    """Create the network of a checkpoint with the dataset and settings it was trained with.
+
+    Args:
+        checkpoint: file of ffreid; other files do not name their dataset.
+        dataset: for other files, as in `create_model`.
+        device: e.g. ``cpu``, ``cuda``, ``cuda:1``.
+        settings: keys and values that override the checkpoint's.
+
+    Raises:
+        UserError: the file is unreadable, or names no dataset; or see `create_model`.
+
+    Example:
+        >>> model = ffreid.load_model("runs/ltcc/default/best.pth", device="cuda")
+    """
+    file = Path(checkpoint)
+    pairs = [text for key, value in (settings or {}).items() for text in (key, str(value))]
+    config = compose_like(checkpoints.load(file), str(file), dataset=dataset, pairs=pairs)
+    if config.TASK == "pose":
+        return pose.create(config, file, _available(device))
+    return reid.create(config, file, _available(device))
 
 
 def load_checkpoint(path: str | Path, task: TaskName | None = None) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """``--dataset NAME`` selects task and recipe: the YAML files below ``configs/<task>/``."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
 from ffreid import tasks
-from ffreid.config import merge_file, merge_pairs
+from ffreid.config import differing, merge_file, merge_pairs
 from ffreid.errors import UserError
 
 
@@ -91,3 +92,30 @@ def compose(
     defaults.check(cfg)
     cfg.freeze()
     return cfg
+
+
+_OF_A_RUN = ("DATA.ROOT", "OUTPUT", "TAG", "RECIPE", "GPU", "EVAL_MODE", "MODEL.BACKBONE")
+"""Settings of training and its machine, which a network does not need, besides MODEL.RESUME."""
+
+
+def compose_like(
+    state: Mapping[str, Any], origin: str, *, dataset: str | None = None, pairs: Sequence[str] = ()
+) -> CfgNode:
+    """Compose the configuration that a checkpoint of ffreid was trained with.
+
+    Args:
+        state: the checkpoint, read from `origin`.
+        dataset: needed where the checkpoint does not name it; its settings are used on another's.
+        pairs: KEY VALUE pairs that override the checkpoint's.
+    """
+    dataset = dataset or state.get("dataset")
+    if not isinstance(dataset, str):
+        raise UserError(f"{origin} does not name its dataset", "add --dataset NAME")
+    dumped = state.get("config", "{}")
+    earlier = [
+        text
+        for key, then, _ in differing(compose(dataset), dumped)
+        if key not in (*_OF_A_RUN, "MODEL.RESUME", "TASK", "DATASET")
+        for text in (key, str(then))
+    ]
+    return compose(dataset, pairs=[*earlier, *pairs])

@@ -108,6 +108,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             (folder / f"runs/ltcc/{name}").parent.mkdir(exist_ok=True)
             (folder / f"runs/ltcc/{name}").symlink_to(best.parent)
         (folder / "data/ycb").mkdir(parents=True)
+        drawn = sorted((folder / "cache").glob("toy-reid/*/LTCC_ReID/query/*.png"))
+        (folder / "people").mkdir()
+        for number, picture in enumerate(drawn):
+            (folder / f"people/{number}.png").symlink_to(picture)
+        (folder / "anna.jpg").symlink_to(drawn[0])
         (folder / "mine.yaml").write_text("TRAIN:\n  MAX_EPOCH: 30\n")
         (folder / "train_lm.sh").write_text("python3 train_lm.py --cls=ape\n")
         yield folder

@@ -61,14 +61,14 @@ def find_items(path: Path, *, video: bool) -> Found:
     unreadable: list[tuple[str, str]] = []
     folders: dict[str, list[str]] = {}
     others: list[str] = []
-    seen: set[tuple[int, int]] = set()
+    # A link to a folder above leads out of this one.
+    seen = set(map(_number, path.resolve().parents))
 
     def failed(error: OSError) -> None:
         unreadable.append((str(error.filename), reason_of(error)))
 
     for home, below, names in os.walk(path, onerror=failed, followlinks=True):
-        info = Path(home).stat()
-        if (number := (info.st_dev, info.st_ino)) in seen:  # a link to a folder above, or to one
+        if (number := _number(Path(home))) in seen:
             below.clear()
             continue
         seen.add(number)
@@ -106,10 +106,15 @@ def find_items(path: Path, *, video: bool) -> Found:
     return Found(tuple(items), tuple(notes), tuple(unreadable))
 
 
+def _number(folder: Path) -> tuple[int, int]:
+    info = folder.stat()
+    return info.st_dev, info.st_ino
+
+
 def natural(name: str) -> tuple[object, ...]:
     """Sort numbers in names by value, and names that differ in case only next to each other."""
     parts = _NUMBER.split(name.lower())
-    return (*(int(p) if p.isdecimal() else p for p in parts), name)
+    return tuple(int(part) if part.isdecimal() else part for part in parts), name
 
 
 def labels_from_names(*groups: Sequence[Item]) -> list[list[str | None]]:

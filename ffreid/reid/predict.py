@@ -13,11 +13,12 @@ from ffreid.engine.dataset_files import file_name, read_image, write_images
 from ffreid.errors import UserError
 from ffreid.reid.own_files import Item, labels_from_csv, labels_from_names
 from ffreid.reid.predictor import ReidModel
-from ffreid.reid.search import TOP, SearchResult, search
+from ffreid.reid.search import TOP, SearchResult, named, search
 from ffreid.reid.visualization import MAX_SHEET_ROWS, blur_face, draw_rank_list, draw_sheet
 
 SHOWN = 20
 """Queries in the table, and rank lists that are drawn unless the user says otherwise."""
+NOTHING = "nothing else"
 Label = str | None
 
 
@@ -70,8 +71,11 @@ def predict(
     _show(result, persons)
     for note in result.notes:
         report.log(f"note: {note}")
-    total = len(asked) + len(items)
-    report.log(f"{len(asked)} queries, {len(items)} gallery items", f"{_extracted(result, total)}")
+    known = len(asked) + len(items) - result.extracted
+    report.log(
+        f"{len(asked)} queries, {len(items)} gallery items; features: "
+        f"{result.extracted} extracted, {known} known"
+    )
     if out is not None:
         _write_lines(out / "matches.jsonl", result, persons)
         drawn = _draw(result, persons, out / "pictures", pictures, blur_faces=blur_faces)
@@ -79,12 +83,8 @@ def predict(
     if result.unreadable:
         report.log(f"not read: {len(result.unreadable)} files")
         for path, reason in result.unreadable.items():
-            report.log(f"  {reason}" if path in reason else f"  {path}: {reason}")
+            report.log(f"  {named(path, reason)}")
     return not result.unreadable
-
-
-def _extracted(result: SearchResult, total: int) -> str:
-    return f"features: {result.extracted} extracted, the others of {total} kept from before"
 
 
 def _show(result: SearchResult, persons: _Labels) -> None:
@@ -96,11 +96,13 @@ def _show(result: SearchResult, persons: _Labels) -> None:
         for rank, match in enumerate(matches, 1):
             same = persons.is_match(number, match.index)
             person = {True: "same", False: "other", None: "-"}[same]
-            rows.append([name if rank == 1 else "", rank, match.name, match.cosine])
-            rows[-1] += [person] if persons else []
+            first = name if rank == 1 else ""
+            rows.append([first, rank, match.name, match.cosine, person])
         if not matches:
-            rows.append([name, None, "nobody", None] + [None] * bool(persons))
-    columns = ["query", "rank", "match", "cosine"] + ["person"] * bool(persons)
+            rows.append([name, None, NOTHING, None, None])
+    columns = ["query", "rank", "match", "cosine", "person"]
+    if not persons:
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     report.show_table("nearest gallery items", columns, rows, digits=4)
     if len(result.queries) > SHOWN:
         report.log(f"note: the table has the first {SHOWN} of {len(result.queries)} queries")
@@ -164,7 +166,7 @@ def _draw(
                 label=name.rpartition("/")[2],
                 labels=[match.name.rpartition("/")[2] for match in matches],
                 title=name,
-                empty=("nobody", ""),
+                empty=NOTHING,
             )
             sheet.append(image)
             yield file_name(f"{number:03d}-{Path(name).with_suffix('')}"), image

@@ -80,6 +80,11 @@ def search(
     home = Path(gallery) if isinstance(gallery, str | Path) else None
     if home is not None and home.exists() and not home.is_dir():
         raise UserError(f"the gallery {home} is a file", "use a folder of pictures")
+    found_items = {
+        kind: find_items(Path(value), video=model.video)
+        for kind, value in (("query", query), ("gallery", gallery))
+        if isinstance(value, str | Path)
+    }
     with open_features(model, home) as file:
         parts = []
         for kind, value in (("query", query), ("gallery", gallery)):
@@ -88,7 +93,7 @@ def search(
                 names = tuple(f"images[{i}]" for i in range(len(features)))
                 parts.append(_Part(names, features, np.arange(len(features))))
                 continue
-            found = find_items(Path(value), video=model.video)
+            found = found_items[kind]
             result = item_features(model, found.items, file)
             unreadable |= dict(found.unreadable) | result.unreadable
             notes += found.notes
@@ -97,7 +102,8 @@ def search(
             if not kept:
                 path, reason = next(iter(unreadable.items()))
                 raise UserError(
-                    f"no picture of the {kind} can be read; {path}: {reason}", "use other pictures"
+                    f"no picture of the {kind} can be read: {named(path, reason)}",
+                    "use other pictures",
                 )
             parts.append(
                 _Part(
@@ -140,6 +146,11 @@ def search(
         query_items=queries.items,
         gallery_items=items.items,
     )
+
+
+def named(path: str, reason: str) -> str:
+    """A reason with the path that it is about."""
+    return reason if path in reason else f"{path}: {reason}"
 
 
 def _same(queries: Sequence[bytes], gallery: Sequence[bytes]) -> list[list[int]]:

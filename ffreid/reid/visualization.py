@@ -105,7 +105,7 @@ def draw_rank_list(
     label: str = "",
     labels: Sequence[str] = (),
     title: str = "",
-    empty: tuple[str, str] = ("only junk images", "in the gallery"),
+    empty: str = "only junk images\nin the gallery",
 ) -> ImageArray:
     """Draw a query on the left and its gallery images to the right, the nearest first.
 
@@ -128,7 +128,7 @@ def draw_rank_list(
     columns.insert(3, _background(height, 2 * GAP))  # between query and gallery
     if not gallery:
         columns.append(_background(height, 2 * TILE_WIDTH))
-        _write(columns[-1], empty, TILE_HEIGHT // 2)
+        _write(columns[-1], empty.splitlines(), TILE_HEIGHT // 2)
     row = np.concatenate(columns, axis=1)
     head = _background(LINE + GAP if title else GAP, row.shape[1])
     _write(head, [title], 0)
