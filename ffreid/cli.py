@@ -97,10 +97,12 @@ def evaluate(
     features: flags.Features = None,
     rerank: flags.Rerank = False,
     precision: flags.TestPrecision = None,
+    engine: flags.Engine = None,
     pairs: flags.Pairs = None,
 ) -> None:
     """Evaluate a checkpoint, ground-truth labels, saved features or predicted poses."""
     settings = ["TEST.PRECISION", precision] if precision else []
+    settings += ["TEST.ENGINE", engine] if engine else []
     settings += pairs or []
     config = _compose(
         context, dataset, root=root, cls=cls, file=cfg, output=output, tag=tag, pairs=settings

@@ -19,11 +19,11 @@ POSE, REID = "Pose only", "Re-ID only"
 """Panels of the help."""
 TASK_OPTIONS = {
     "pose": ("--cls", "--test-gt", "--predictions", "--truth", "--frames"),
-    "reid": ("--save-features", "--features", "--rerank"),
+    "reid": ("--save-features", "--features", "--rerank", "--engine"),
 }
 NO_EFFECT_WITH = {
     "--predictions": ("--checkpoint", "--test-gt", "--pictures", "--precision", "--report"),
-    "--features": ("--checkpoint", "--pictures", "--save-features", "--precision"),
+    "--features": ("--checkpoint", "--pictures", "--save-features", "--precision", "--engine"),
     "--test-gt": ("--checkpoint", "--precision"),
     "--eval": ("--dry-run", "--profile"),
     "--dry-run": ("--profile",),
@@ -91,6 +91,8 @@ TestPrecision = Annotated[
     str | None,
     option("Network's data type: fp32 (default), or bf16 in part.", "--precision", panel=POSE),
 ]
+ENGINE = "What computes features: torch (default), or openvino on CPUs."
+Engine = Annotated[str | None, option(ENGINE, panel=REID)]
 Amp = Annotated[
     bool, option("Mixed precision: bf16 if the GPU supports it, else fp16.", "--amp", panel=NUMBERS)
 ]

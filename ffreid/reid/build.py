@@ -110,6 +110,15 @@ def original_entries(
     return entries | {"rank1": measured.get("rank1", math.nan), "epoch": epoch}
 
 
+def for_evaluation(cfg: CfgNode, net: nn.Module) -> nn.Module:
+    """Return what evaluates a network with TEST.ENGINE; later changes to it may have no effect."""
+    if cfg.TEST.ENGINE == "openvino":
+        from ffreid.reid.model.openvino import OpenVinoNetwork
+
+        return OpenVinoNetwork(net, cfg.TEST.get("PRECISION", "fp32"))
+    return net
+
+
 def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, Any]:
     """Build the network in evaluation mode from a checkpoint of any origin; also return that."""
     state, line = convert.convert_any(io.load(path), path)

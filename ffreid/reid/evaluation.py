@@ -80,7 +80,9 @@ def evaluate(
             "weights": weights,
             "origin": contents.describe_origin(state, weights),
             "data": source.summary(),
+            "engine": cfg.TEST.ENGINE,
         }
+        net = build.for_evaluation(cfg, net)
         if world.is_main:
             report.log(f"evaluating {origin['origin']}")
             report.log(f"data: {origin['data']}")
@@ -113,6 +115,8 @@ def evaluate(
         rows, extracted.dataset, extracted.network, extracted.method, extracted.trained_on
     )
     unusable, notes = unusable_protocols(extracted), evaluation_notes(extracted)
+    if cfg.TEST.ENGINE != "torch" and features is None:
+        notes.append(f"features are computed by {cfg.TEST.ENGINE}")
     notes += seen_in_training(source) if source is not None and world.is_main else []
     payload = origin | {
         "dataset": extracted.dataset,

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine import precision
 from ffreid.engine.dataset_files import DAMAGED, open_image, to_rgb
+from ffreid.engine.fingerprint import checksum
 from ffreid.engine.modules import evaluating
 from ffreid.engine.specs import Symbol, TensorSpec, checked_inputs
 from ffreid.errors import UserError, flat
@@ -48,6 +49,7 @@ class ReidModel(nn.Module):
     def __init__(self, net: nn.Module, cfg: CfgNode) -> None:
         super().__init__()
         self.net, self.cfg, self.video = net, cfg, is_video(cfg)
+        self._built: tuple[int, nn.Module] | None = None
         self.prepare = Evaluation(cfg.DATA.HEIGHT, cfg.DATA.WIDTH, self.video)
         self.eval()
 
@@ -143,14 +145,15 @@ class ReidModel(nn.Module):
             )
         items, spans = self._items(images)
         batches: list[Tensor] = []
-        with torch.inference_mode(), precision.flags(self.cfg), evaluating(self.net):
+        net = self._network()
+        with torch.inference_mode(), precision.flags(self.cfg), evaluating(net):
             for start in range(0, len(items), size):
                 samples = [
                     self.prepare([_to_pillow(name, image) for image in frames])
                     for name, frames in items[start : start + size]
                 ]
                 batch = torch.stack(samples).to(self.device, self.dtype)
-                batches.append(batch_features(self.net, batch, flip=not self.video).cpu())
+                batches.append(batch_features(net, batch, flip=not self.video).cpu())
         if not batches:
             return torch.empty(0, self.cfg.MODEL.FEATURE_DIM, dtype=self.dtype)
         features = torch.cat(batches)
@@ -189,6 +192,15 @@ class ReidModel(nn.Module):
         from ffreid.reid.search import search
 
         return search(self, query, gallery, top=top)
+
+    def _network(self) -> nn.Module:
+        """What computes the features, built again when the weights have changed."""
+        if self.cfg.TEST.ENGINE == "torch":
+            return self.net
+        key = checksum(self.net.state_dict())
+        if self._built is None or self._built[0] != key:
+            self._built = key, build.for_evaluation(self.cfg, self.net)
+        return self._built[1]
 
     def _items(self, images: Sequence[Any]) -> tuple[list[tuple[str, list[Any]]], list[list[int]]]:
         """Images or clips, each with its name, and the span of each tracklet's clips."""
