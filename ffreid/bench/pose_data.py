@@ -1,15 +1,24 @@
 """Time of what turns a frame into a sample."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from ffreid.bench.common import SEED
+from ffreid.bench.common import SEED, compare
 from ffreid.bench.reference_pose import reference_pyramid
-from ffreid.engine.timing import milliseconds, row
+from ffreid.engine.timing import in_turn, milliseconds, row
+from ffreid.pose.data import pyramid
+from ffreid.pose.data.dataset import EvalSet
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
-from ffreid.pose.data.pyramid import build_pyramid
+from ffreid.pose.data.pyramid import Points, build_pyramid
+from ffreid.pose.data.ycb import YcbReader
+from ffreid.pose.toy.dataset import toy_object_models, write_frame
 from ffreid.pose.toy.objects import toy_objects
 from ffreid.pose.toy.scenes import toy_frame
 
@@ -29,20 +38,67 @@ def data_rows(quick: bool) -> list[dict[str, Any]]:
     size = f"{depth.shape[0]} x {depth.shape[1]}"
     holes = milliseconds(lambda: fill_missing(depth, scale), repeats)
     normals = milliseconds(lambda: normals_from_depth(millimetres, fx, fy), repeats)
-    one = milliseconds(lambda: build_pyramid(cloud, point_map, workers=1), repeats)
-    two = milliseconds(lambda: build_pyramid(cloud, point_map, workers=2), repeats)
-    reference = milliseconds(lambda: reference_pyramid(cloud, point_map), repeats)
     return [
         row(f"hole filling, {size}", holes),
         row(f"normals, {size}", normals),
-        row(f"neighbours, {points} points, 1 worker", one, reference),
-        row("  2 workers (reference: 1 worker)", two, one, part=True),
+        *neighbour_rows(cloud, point_map, repeats),
+        preparation_row(frame, points, repeats),
     ]
+
+
+def neighbour_rows(cloud: Points, point_map: Points, repeats: int) -> list[dict[str, Any]]:
+    """Time the searches in cells, in trees, and with a tree for each search."""
+
+    def build(use_cells: bool) -> object:
+        with _cells(use_cells):
+            return build_pyramid(cloud, point_map)
+
+    forms = {"cells": True, "trees": False} if pyramid.USE_CELLS else {"trees": False}
+    calls: dict[str, Callable[[], object]] = {n: partial(build, use) for n, use in forms.items()}
+    calls["plain"] = partial(reference_pyramid, cloud, point_map)
+    in_turn(calls, 1)  # compiles
+    times = in_turn(calls, repeats)
+    stage = f"neighbours, {len(cloud)} points"
+    return [
+        row(f"{stage}, {name}", times[name], times["plain"], part=use != pyramid.USE_CELLS)
+        for name, use in forms.items()
+    ]
+
+
+def preparation_row(frame: Frame, points: int, repeats: int) -> dict[str, Any]:
+    """Time a frame in YCB-Video's layout from its files to the sample; plain: with trees."""
+    with TemporaryDirectory() as folder:
+        write_frame(Path(folder), frame)
+        (Path(folder) / "list.txt").write_text(frame.name)
+        objects = toy_object_models("toy-pose")
+        reader = YcbReader(Path(folder), objects, test_list=Path(folder) / "list.txt")
+        data = EvalSet(reader, objects, names=[frame.name], points=points, seed=SEED)
+
+        def read(use_cells: bool) -> object:
+            with _cells(use_cells):
+                return data[0]
+
+        size = f"{frame.depth.shape[0]} x {frame.depth.shape[1]}"
+        now, plain = partial(read, pyramid.USE_CELLS), partial(read, False)
+        now()  # compiles
+        return compare(f"files to sample, {size}", now, plain, repeats, part=True)
+
+
+@contextmanager
+def _cells(use: bool) -> Iterator[None]:
+    before = pyramid.USE_CELLS
+    pyramid.USE_CELLS = use
+    try:
+        yield
+    finally:
+        pyramid.USE_CELLS = before
 
 
 def rendered_frame(quick: bool) -> tuple[Frame, int]:
     """Render a frame; also return how many of its points are sampled."""
     height, width, points = (96, 128, 1024) if quick else (480, 640, 12800)
     generator = np.random.default_rng(SEED)
-    frame = toy_frame("bench", toy_objects(), height=height, width=width, generator=generator)
+    frame = toy_frame(
+        "data/0000/000001", toy_objects(), height=height, width=width, generator=generator
+    )
     return frame, points

@@ -3,18 +3,23 @@
 FFB6D needs 22 neighbour searches, but among 8 sets of points only, and 15 of the results contain
 the others: the points of a level are the first of the previous level, and a coarse grid is part of
 a fine one. Of the 15, four (the nearest point of the next level) can nearly always be read from the
-neighbours already found. So 8 trees are built and 11 searches run.
+neighbours already found. So 8 trees are built and 11 searches run; where numba is installed, sets
+sorted into cells of the view replace the trees (`ffreid.pose.data.cells`).
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
+
+try:
+    from ffreid.pose.data.cells import Cells
+except ModuleNotFoundError:  # the extra "fast"
+    USE_CELLS = False
+else:
+    USE_CELLS = True
 
 Points = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int32]
@@ -23,8 +28,6 @@ LEVELS, NEIGHBOURS = 4, 16
 # Pixel strides of the grids paired with the points of levels 1 … 4 on the way down, 3 … 1 up.
 STRIDES_DOWN = (4, 8, 8, 8)
 STRIDES_UP = (4, 2, 2)
-# Queries are split into chunks of about this many points, so that threads finish together.
-CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,7 @@ class Pyramid:
     points_up: tuple[Indices, ...]
 
 
-def build_pyramid(
-    cloud: Points, point_map: Points, *, k: int = NEIGHBOURS, workers: int = 1
-) -> Pyramid:
+def build_pyramid(cloud: Points, point_map: Points, *, k: int = NEIGHBOURS) -> Pyramid:
     """Find all neighbours that FFB6D needs for one frame.
 
     Args:
@@ -49,21 +50,17 @@ def build_pyramid(
         point_map: (H, W, 3) point of every pixel, (0, 0, 0) where nothing was measured; such
             pixels are searched too, as in the original. H and W are multiples of 8.
         k: neighbours per point. Where fewer exist the remaining entries are 0.
-        workers: threads.
 
     Returns:
-        Indices sorted by distance; among equal distances the order is arbitrary.
+        Indices sorted by distance; among equal distances the order is arbitrary, and not the same
+        with numba as without.
     """
     counts = [len(cloud) // 4**level for level in range(LEVELS + 1)]
     grids = {stride: point_map[::stride, ::stride] for stride in (2, 4, 8)}
-    # Largest first, so that threads finish together.
     supports = {f"pixels{stride}": grid.reshape(-1, 3) for stride, grid in grids.items()}
     supports |= {f"points{level}": cloud[:count] for level, count in enumerate(counts)}
-    with ThreadPoolExecutor(workers) as pool:
-        run: Callable[..., Any] = pool.map if workers > 1 else map
-        built = run(partial(_build, k), supports, supports.values())
-        trees = dict(zip(supports, built, strict=True))
-        results = _search_all(run, trees, k)
+    trees = {name: _build(k, name, points) for name, points in supports.items()}
+    results = _search_all(trees, k)
     kept = [
         _nearest_kept(results[f"points{i}", f"points{i}"], trees[f"points{i + 1}"], cloud)
         for i in range(LEVELS)
@@ -101,14 +98,14 @@ class _Tree:
 
     Attributes:
         points: (P, 3).
-        tree: of the points `inside`.
+        tree: of the points `inside`, `cKDTree` or `Cells`.
         inside: rows of `points` that are in the tree, None for all.
         origin: rows of `points` at the origin, queried once; empty where `inside` is None.
         queries: rows of `points` to query, close ones together; None for all in order.
     """
 
     points: Points
-    tree: cKDTree
+    tree: Any
     inside: npt.NDArray[np.intp] | None
     origin: npt.NDArray[np.intp]
     queries: npt.NDArray[np.intp] | None
@@ -117,6 +114,7 @@ class _Tree:
 def _build(k: int, name: str, points: Points) -> _Tree:
     x, y, z = points.T
     at_origin = (z == 0) & (x == 0) & (y == 0)
+    seen = USE_CELLS and bool((at_origin | (z > 0)).all())
     origin = np.flatnonzero(at_origin)
     inside = None
     if len(origin) > k:
@@ -125,48 +123,35 @@ def _build(k: int, name: str, points: Points) -> _Tree:
     else:
         origin = origin[:0]
     chosen = points if inside is None else points[inside]
-    if name.startswith("pixels"):
+    if seen:
+        tree = Cells(chosen)
+    elif name.startswith("pixels"):
         # Queried rarely: median splits and tight boxes cost more than they save.
         tree = cKDTree(chosen, leafsize=32, balanced_tree=False, compact_nodes=False)
+    else:
+        tree = cKDTree(chosen)
+    if name.startswith("pixels"):
         return _Tree(points, tree, inside, origin, inside)
-    tree = cKDTree(chosen)
     queries = tree.indices if inside is None else inside[tree.indices]
     return _Tree(points, tree, inside, origin, queries)
 
 
-def _search_all(
-    run: Callable[..., Any], trees: dict[str, _Tree], k: int
-) -> dict[tuple[str, str], Indices]:
-    """Run the distinct searches, by (set of queries, set searched), in chunks of similar size."""
+def _search_all(trees: dict[str, _Tree], k: int) -> dict[tuple[str, str], Indices]:
+    """Run the distinct searches, by (set of queries, set searched)."""
     searches = [("pixels2", "points1", 1), ("points0", "points0", k), ("pixels2", "points2", 1)]
     searches += [("points1", "pixels2", k), ("points1", "pixels4", k), ("points1", "points1", k)]
     searches += [("pixels4", "points3", 1), ("points2", "pixels8", k), ("points2", "points2", k)]
     searches += [("pixels8", "points4", 1), ("points3", "points3", k)]
-    tasks = [
-        (source, target, count, chunk)
-        for source, target, count in searches
-        for chunk in _chunks(trees[source], CHUNK if count > 1 else 4 * CHUNK)
-    ]
-
-    def search(task: tuple[str, str, int, Any]) -> Indices:
-        source, target, count, chunk = task
-        return _nearest(trees[target], trees[source].points[chunk], count)
-
-    results = {(s, t): np.empty((len(trees[s].points), n), np.int32) for s, t, n in searches}
-    for (source, target, _, chunk), rows in zip(tasks, run(search, tasks), strict=True):
-        results[source, target][chunk] = rows
-    for (source, _), rows in results.items():
+    results = {}
+    for source, target, count in searches:
+        points, rows = trees[source].points, trees[source].queries
+        found = np.empty((len(points), count), np.int32)
+        asked = slice(None) if rows is None else rows
+        found[asked] = _nearest(trees[target], points[asked], count)
         if len(origin := trees[source].origin):
-            rows[origin] = rows[origin[0]]
+            found[origin] = found[origin[0]]
+        results[source, target] = found
     return results
-
-
-def _chunks(tree: _Tree, size: int) -> list[Any]:
-    """Split the query rows into slices, or arrays, of about `size`."""
-    rows = tree.queries
-    count = len(tree.points) if rows is None else len(rows)
-    slices = [slice(start, start + size) for start in range(0, count, size)]
-    return slices if rows is None else [rows[chunk] for chunk in slices]
 
 
 def _nearest(tree: _Tree, queries: Points, count: int) -> Indices:

@@ -43,14 +43,14 @@ def scene(
 
 
 def checked_pyramid(cloud: Points, point_map: Points) -> Pyramid:
-    """The pyramid, equal for one and two threads, with the distances of brute-force searches."""
-    pyramid, other = (build_pyramid(cloud, point_map, workers=n) for n in (1, 2))
+    """The pyramid, with the distances of brute-force searches."""
+    pyramid = build_pyramid(cloud, point_map)
     ours = pyramid_distances(pyramid, cloud, point_map)
     expected = pyramid_distances(reference_pyramid(cloud, point_map), cloud, point_map)
     for name, levels in vars(pyramid).items():
         for level, indices in enumerate(levels):
-            np.testing.assert_array_equal(indices, getattr(other, name)[level])
-            np.testing.assert_allclose(ours[name][level], expected[name][level], atol=1e-6)
+            assert indices.min() >= 0
+            np.testing.assert_array_equal(ours[name][level], expected[name][level])
     return pyramid
 
 
