@@ -1,5 +1,7 @@
 """Evaluation of predictions through the command line."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,8 @@ def test_skipped_frames_are_counted_and_a_few_named() -> None:
     assert note.startswith("7 of 9 frames are skipped, their objects count as missed: data/0048/")
     assert note.count("too few points") == 5
     assert note.endswith("too few points, …")
+
+
+def test_evaluation_does_not_import_what_only_augmentation_needs() -> None:
+    code = "import sys, ffreid.pose.evaluation; sys.exit('torchvision' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

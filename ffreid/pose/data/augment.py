@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from torchvision.transforms import functional
 
 from ffreid.errors import UserError
 from ffreid.pose.data.frame import Frame
@@ -79,6 +78,8 @@ def colour_jitter(rgb: RgbImage, rng: np.random.RandomState) -> RgbImage:
 
     The arithmetic and the random order are torchvision's `ColorJitter`, the draws are ours.
     """
+    from torchvision.transforms import functional  # takes seconds: only where training augments
+
     changes = (
         (functional.adjust_brightness, rng.uniform(0.8, 1.2)),
         (functional.adjust_contrast, rng.uniform(0.8, 1.2)),

@@ -11,9 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
-from ffreid.config import parse_yaml
 from ffreid.engine.dataset_files import (
     find_folder,
     read_image,
@@ -22,7 +20,6 @@ from ffreid.engine.dataset_files import (
     read_single_channel,
 )
 from ffreid.errors import UserError, flat
-from ffreid.files import regular
 from ffreid.pose.data.augment import Policy
 from ffreid.pose.data.frame import (
     Frame,
@@ -32,6 +29,7 @@ from ffreid.pose.data.frame import (
     check_unique,
 )
 from ffreid.pose.data.meshes import Meshes, read_linemod_mesh
+from ffreid.pose.data.numbered import frame_number, read_numbered
 from ffreid.pose.data.pickles import read_arrays
 from ffreid.pose.defaults import LAYOUTS
 from ffreid.pose.objects import ObjectModels
@@ -139,13 +137,13 @@ class LinemodReader:
     @cached_property
     def poses(self) -> dict[int, Any]:
         """The parsed gt.yml: frame number to its objects, whose values are text."""
-        return _read_numbered(self.home / "gt.yml")
+        return read_numbered(self.home / "gt.yml")
 
     @cached_property
     def cameras(self) -> dict[int, Any]:
         """The parsed info.yml: frame number to its camera; nothing if it is not used."""
         try:
-            return _read_numbered(self.home / "info.yml")
+            return read_numbered(self.home / "info.yml")
         except UserError:
             if self.own_camera:
                 raise
@@ -195,7 +193,7 @@ class LinemodReader:
                 f"{path}: frame {frame} is not a list of objects",
                 "expected 'FRAME: [{cam_R_m2c: …, cam_t_m2c: …, obj_id: …}]'",
             )
-        numbers = [_number(entry.get("obj_id")) for entry in entries]
+        numbers = [frame_number(entry.get("obj_id")) for entry in entries]
         own = [e for e, number in zip(entries, numbers, strict=True) if number == self.number]
         if len(entries) == 1 and "obj_id" not in entries[0]:
             own = entries
@@ -235,27 +233,6 @@ class LinemodReader:
                 f"list frames of {self.home}: masks and poses are read there",
             )
         return stem
-
-
-def _read_numbered(path: Path) -> dict[int, Any]:
-    """Parse a YAML (or JSON) file of frames by number; all values stay text."""
-    try:
-        # As text 0010 is 10, which YAML reads as 8.
-        loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-        parsed = parse_yaml(regular(path).read_bytes(), loader)
-    except FileNotFoundError as error:
-        raise UserError(f"no file {path}", f"expected {LAYOUT}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {flat(str(error))}", "copy it again") from error
-    if not isinstance(parsed, dict):
-        raise UserError(f"{path} contains no frames", "expected 'FRAME: [{cam_R_m2c: …}]'")
-    if wrong := [key for key in parsed if _number(key) is None]:
-        raise UserError(f"{path}: {wrong[0]!r} is not a frame number", "write e.g. 185: …")
-    return {int(key): value for key, value in parsed.items()}
-
-
-def _number(text: object) -> int | None:
-    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 10 else None
 
 
 def _floats(texts: Any) -> list[float]:
