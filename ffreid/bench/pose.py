@@ -6,6 +6,7 @@ import torch
 
 from ffreid.bench.pose_data import data_rows
 from ffreid.bench.pose_network import network_rows
+from ffreid.bench.pose_scoring import scoring_rows
 from ffreid.bench.pose_voting import memory_rows, voting_rows
 
 
@@ -17,7 +18,7 @@ def bench(quick: bool, device: torch.device) -> list[dict[str, Any]]:
     """
     rows = [*network_rows(quick, device), *voting_rows(quick, device)]
     if device.type == "cpu":
-        rows = [*memory_rows(quick), *data_rows(quick), *rows]
+        rows = [*memory_rows(quick), *data_rows(quick), *rows, *scoring_rows(quick)]
     total = sum(line["milliseconds"] for line in rows if line["share"] is not None)
     for line in rows:
         if line["share"] is not None:

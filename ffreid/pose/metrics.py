@@ -5,12 +5,21 @@ ADD is Hinterstoisser et al. 2012; ADD-S and the area up to 10 cm are PoseCNN's 
 """
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 Floats = npt.NDArray[np.floating]
+
+
+class SearchTree(Protocol):
+    """What finds the nearest of its points, as `scipy.spatial.cKDTree` does."""
+
+    def query(self, x: Any, /, *, workers: int) -> tuple[Any, Any]:
+        """Return the distances (Q,) of `x` (Q, 3) to the nearest points, and what else."""
+
 
 # Rotations as exact as this keep distances to a millionth of the object's size.
 _ORTHONORMAL_WITHIN = 1e-6
@@ -24,11 +33,18 @@ def transform(pose: Floats, points: Floats) -> npt.NDArray[np.float64]:
 
 def add(points: Floats, predicted: Floats, true: Floats) -> float:
     """ADD: mean distance between the (P, 3) mesh vertices under both (3, 4) poses, metres."""
-    difference = transform(predicted, points) - transform(true, points)
-    return float(np.linalg.norm(difference, axis=1).mean())
+    return _mean_length(transform(predicted, points) - transform(true, points))
 
 
-def adds(points: Floats, predicted: Floats, true: Floats, *, tree: cKDTree | None = None) -> float:
+def _mean_length(vectors: npt.NDArray[np.float64]) -> float:
+    """Mean length of (P, 3) vectors, bit for bit numpy's norm, which takes five times as long."""
+    squared = vectors * vectors
+    return float(np.sqrt(squared[:, 0] + squared[:, 1] + squared[:, 2]).mean())
+
+
+def adds(
+    points: Floats, predicted: Floats, true: Floats, *, tree: SearchTree | None = None
+) -> float:
     """ADD-S: mean distance from each vertex under the true pose to the nearest predicted one.
 
     `points` are (P, 3) mesh vertices in metres, the poses (3, 4); the predicted one need not be
@@ -42,7 +58,7 @@ def adds(points: Floats, predicted: Floats, true: Floats, *, tree: cKDTree | Non
         queries = (queries - predicted[:, 3]) @ rotation
     elif not rotation.any():
         # All points coincide, which makes a tree slow.
-        return float(np.linalg.norm(queries - predicted[:, 3], axis=1).mean())
+        return _mean_length(queries - predicted[:, 3])
     else:
         tree = cKDTree(transform(predicted, points))
     return float(tree.query(queries, workers=-1)[0].mean())

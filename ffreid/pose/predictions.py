@@ -8,6 +8,7 @@ file lists them (``0048/000001`` per line); an all-zero line means that the obje
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffreid.engine.dataset_files import read_lines, read_text, reason_of
+from ffreid.engine.distributed.group import cores
 from ffreid.errors import UserError, flat
 from ffreid.files import check_file
 from ffreid.pose.data.batch import GroundTruth
@@ -94,15 +96,20 @@ def score_predictions(
             "use predictions and ground truth of the same frames",
         )
     trees = mesh_trees(mesh)
-    scores: list[InstanceScore] = []
-    for done, gt in enumerate(gts, start=1):
+
+    def scores_of(gt: GroundTruth) -> list[InstanceScore]:
         poses = []
         for class_id, pose in predictions.get(frame_key(gt.name), ()):
             keypoints = transform(pose, model_points(objects, class_id).numpy())
             poses.append(ObjectPose(class_id, pose, keypoints, solved=True, votes=0))
-        scores += score_frame(gt, poses, objects, mesh, trees=trees)
-        if progress is not None:
-            progress(done, len(gts))
+        return score_frame(gt, poses, objects, mesh, trees=trees)
+
+    scores: list[InstanceScore] = []
+    with ThreadPoolExecutor(cores()) as pool:
+        for done, found in enumerate(pool.map(scores_of, gts), start=1):
+            scores += found
+            if progress is not None:
+                progress(done, len(gts))
     return scores
 
 

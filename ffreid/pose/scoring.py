@@ -1,6 +1,6 @@
 """Scores of poses: per instance, and summarised per class and overall."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -12,9 +12,16 @@ from scipy.spatial.distance import pdist
 
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.meshes import Meshes
-from ffreid.pose.metrics import accuracy_below, add, adds, auc, keypoint_error
+from ffreid.pose.metrics import SearchTree, accuracy_below, add, adds, auc, keypoint_error
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.voting.frame import ObjectPose
+
+try:
+    from ffreid.pose.boxes import Boxes
+except ModuleNotFoundError:  # the extra "fast"
+    USE_BOXES = False
+else:
+    USE_BOXES = True
 
 DIAMETER_SHARES = (0.1, 0.05, 0.02)
 """Thresholds of accuracy, as fractions of an object's diameter."""
@@ -47,9 +54,10 @@ class InstanceScore:
     keypoint_error: float
 
 
-def mesh_trees(mesh: Meshes) -> dict[int, cKDTree]:
-    """Build the search tree of every mesh once, for many frames."""
-    return {class_id: cKDTree(points) for class_id, points in mesh.items()}
+def mesh_trees(mesh: Meshes) -> dict[int, SearchTree]:
+    """Build the search tree of every mesh once, for many frames: `Boxes`, or `cKDTree`."""
+    build: Callable[[Any], SearchTree] = Boxes if USE_BOXES else cKDTree
+    return {class_id: build(points) for class_id, points in mesh.items()}
 
 
 def score_frame(
@@ -58,7 +66,7 @@ def score_frame(
     objects: ObjectModels,
     mesh: Meshes,
     *,
-    trees: Mapping[int, cKDTree] | None = None,
+    trees: Mapping[int, SearchTree] | None = None,
 ) -> list[InstanceScore]:
     """Score every ground-truth object of a frame; false positives cost nothing.
 

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours of points seen by a camera, compiled by numba (an extra).
+"""Exact nearest neighbours of points seen by a camera, compiled by numba (the extra ``fast``).
 
 Points are sorted into square cells of the view, by x/z and y/z. A query looks only into the cells
 that a ball around it may touch: the planes through the camera that touch the ball bound it. The
@@ -6,33 +6,19 @@ ball's radius is the distance of some k points, usually the neighbours of the qu
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from ffreid.pose.compiling import compiled, inlined
 
 POINTS_PER_CELL = 2.0
 MOST_CELLS = 2048.0
 """Along one axis, where few points lie far from the others."""
 MANY_CELLS = 80
 """A query that would look into more cells first finds nearer points around it."""
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _compiled(function: Function) -> Function:
-    """Compile in 2 s when first called; later processes read the result from numba's cache."""
-    try:
-        return cast(Function, numba.njit(cache=True)(function))
-    except RuntimeError:  # no folder to write to
-        return cast(Function, numba.njit(function))
-
-
-def _inlined(function: Function) -> Function:
-    """Compile as part of the callers."""
-    return cast(Function, numba.njit(inline="always")(function))
 
 
 class Cells:
@@ -58,7 +44,7 @@ class Cells:
         return None, rows
 
 
-@_compiled
+@compiled
 def _sort(points: Any) -> Any:
     """Sort points into cells.
 
@@ -104,7 +90,7 @@ def _sort(points: Any) -> Any:
     return order, arranged, start, rows, columns, low_x, low_y, size
 
 
-@_inlined
+@inlined
 def _span(x: float, z: float, squared: float, low: float, size: float, count: int) -> Any:
     """First and last cell along an axis that a ball around (x, z) may touch."""
     beside = z * z - squared
@@ -116,7 +102,7 @@ def _span(x: float, z: float, squared: float, low: float, size: float, count: in
     return int(min(max(first, 0.0), count - 1.0)), int(min(max(last, 0.0), count - 1.0))
 
 
-@_inlined
+@inlined
 def _look(points: Any, first: int, last: int, query: Any, distances: Any, found: Any) -> None:
     """Insert the points from `first` to `last` into the sorted lists of the nearest."""
     x, y, z = query
@@ -132,7 +118,7 @@ def _look(points: Any, first: int, last: int, query: Any, distances: Any, found:
             distances[place], found[place] = squared, i
 
 
-@_compiled
+@compiled
 def _search(
     queries: Any,
     results: Any,
