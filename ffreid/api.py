@@ -116,6 +116,8 @@ def load_model(
     checkpoint: str | Path,
     dataset: str | None = None,
     *,
+    cls: str | None = None,
+    root: str | Path | None = None,
     device: str | torch.device = "cpu",
     settings: Mapping[str, object] | None = None,
 ) -> PoseModel | ReidModel:
@@ -124,6 +126,9 @@ def load_model(
     Args:
         checkpoint: file of ffreid; other files do not name their dataset.
         dataset: for other files, as in `create_model`.
+        cls: LineMOD's object, for other files.
+        root: folder of the pose dataset, whose meshes are used; default: $FFREID_DATA, else the
+            folder at training.
         device: e.g. ``cpu``, ``cuda``, ``cuda:1``.
         settings: keys and values that override the checkpoint's.
 
@@ -135,7 +140,9 @@ def load_model(
     """
     file = Path(checkpoint)
     pairs = [text for key, value in (settings or {}).items() for text in (key, str(value))]
-    config = compose_like(checkpoints.load(file), str(file), dataset=dataset, pairs=pairs)
+    folder = None if root is None else Path(root)
+    state = checkpoints.load(file)
+    config = compose_like(state, str(file), dataset=dataset, cls=cls, root=folder, pairs=pairs)
     if config.TASK == "pose":
         return pose.create(config, file, _available(device))
     return reid.create(config, file, _available(device))

@@ -98,6 +98,7 @@ def evaluate(
     rerank: flags.Rerank = False,
     precision: flags.TestPrecision = None,
     engine: flags.Engine = None,
+    calibrate: flags.Calibrate = False,
     pairs: flags.Pairs = None,
 ) -> None:
     """Evaluate a checkpoint, ground-truth labels, saved features or predicted poses."""
@@ -119,7 +120,7 @@ def evaluate(
         return
     from ffreid import runner
 
-    task_options: dict[str, Any] = {"use_gt": test_gt}
+    task_options: dict[str, Any] = {"use_gt": test_gt, "calibrate": calibrate}
     if config.TASK == "reid":
         task_options = {"save_features": save_features, "features": features, "rerank": rerank}
     task_options["report_file"] = report

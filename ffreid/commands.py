@@ -7,7 +7,7 @@ import typer
 
 from ffreid import flags
 from ffreid.errors import UserError
-from ffreid.flags import option
+from ffreid.flags import KEY, POSE, REID, option
 
 
 def register(app: typer.Typer) -> None:
@@ -35,13 +35,68 @@ def compare(
     run(results, json_file=json, report_file=report)
 
 
-REID = "Re-ID"
+def _accept_stdin(context: typer.Context, values: list[str] | None) -> list[str]:
+    """Refuse unknown options, but not - for standard input."""
+    flags.accept_negative_numbers(context, [value for value in values or [] if value != "-"])
+    return values or []
+
+
+INPUTS = "Pose: colour images, folders or lists of frames, - for paths on standard input; settings."
+OF_TASK = {
+    "pose": [
+        "camera",
+        "intrinsics",
+        "depth",
+        "depth_scale",
+        "size",
+        "min_score",
+        "refine",
+        "instances",
+        "grid",
+        "json",
+        "force",
+        "cls",
+        "root",
+    ],
+    "reid": ["query", "gallery", "top", "labels", "pictures", "blur_faces"],
+}
+"""Parameters of `predict` for one task alone."""
 
 
 def predict(
+    context: typer.Context,
     checkpoint: Annotated[Path, option("Checkpoint, e.g. best.pth of a run.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INPUT... [KEY VALUE]", help=INPUTS, callback=_accept_stdin),
+    ] = None,
     dataset: Annotated[str | None, option("Dataset of a checkpoint that does not name it.")] = None,
     out: Annotated[Path | None, option("Folder for results and pictures.")] = None,
+    gpu: Annotated[str | None, option("GPU to use, e.g. 0.")] = None,
+    camera: Annotated[
+        Path | None, option("Intrinsics: JSON, YAML, ROS, BOP, RealSense.", panel=POSE)
+    ] = None,
+    intrinsics: Annotated[
+        tuple[float, float, float, float] | None,
+        option("Intrinsics in pixels.", panel=POSE, metavar="FX FY CX CY"),
+    ] = None,
+    depth: Annotated[Path | None, option("Depth of the colour image.", panel=POSE)] = None,
+    depth_scale: Annotated[
+        float | None, option("Depth units per metre, e.g. 1000.", panel=POSE)
+    ] = None,
+    size: Annotated[str | None, option("Fit into HEIGHTxWIDTH; own: as it is.", panel=POSE)] = None,
+    min_score: Annotated[
+        float, option("Leave out poses with lower scores.", metavar="FLOAT", panel=POSE)
+    ] = 0.0,
+    refine: Annotated[str | None, option("icp: fit poses to the depth.", panel=POSE)] = None,
+    instances: Annotated[
+        bool, option("Several objects of a class.", "--instances", panel=POSE)
+    ] = False,
+    grid: Annotated[bool, option("Draw all frames in one picture.", "--grid", panel=POSE)] = False,
+    json: Annotated[Path | None, option("Also write a JSON file.", panel=POSE)] = None,
+    force: Annotated[bool, option("Overwrite results in --out.", "--force", panel=POSE)] = False,
+    cls: Annotated[str | None, option("LineMOD object of an old file.", panel=POSE)] = None,
+    root: Annotated[Path | None, option("Folder with the objects' meshes.", panel=POSE)] = None,
     query: Annotated[
         Path | None, option("Picture, or folder of pictures, of whom to find.", panel=REID)
     ] = None,
@@ -54,37 +109,73 @@ def predict(
     blur_faces: Annotated[
         bool, option("Blur the upper fifth of every drawn picture.", "--blur-faces", panel=REID)
     ] = False,
-    gpu: flags.Gpu = None,
-    pairs: flags.Pairs = None,
 ) -> None:
-    """Search your own pictures for persons (re-ID).
+    """Estimate poses in your own frames, or search your own pictures for persons.
+
+    Example: ffreid predict --checkpoint best.pth frames --camera camera.json --out poses
 
     Example: ffreid predict --checkpoint best.pth --query anna.jpg --gallery people --out found
     """
     flags.check_file(checkpoint, "checkpoint", "best.pth")
+    flags.check_file(depth, "depth image", "frame-depth.png")
+    flags.check_file(camera, "camera file", "camera.json")
     flags.choose_devices(gpu)
-    if query is None or gallery is None:
-        missing = "--query" if query is None else "--gallery"
-        raise UserError(f"no {missing}", "use --query FILE|FOLDER --gallery FOLDER")
+    inputs, pairs = _split(arguments or [])
     import torch
 
-    from ffreid.api import ReidModel, load_model
-    from ffreid.reid.predict import predict as run
+    from ffreid.api import PoseModel, load_model
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    values = pairs or []
-    settings = dict(zip(values[::2], values[1::2], strict=False))
-    model = load_model(checkpoint, dataset, device=device, settings=settings)
-    if not isinstance(model, ReidModel):
-        raise UserError(f"{checkpoint} is a pose checkpoint", "use a re-ID checkpoint")
-    if not run(
-        model,
-        query=query,
-        gallery=gallery,
-        out=out,
-        top=top,
-        labels=labels,
-        pictures=pictures,
-        blur_faces=blur_faces,
-    ):
+    settings = dict(zip(pairs[::2], pairs[1::2], strict=False))
+    model = load_model(checkpoint, dataset, cls=cls, root=root, device=device, settings=settings)
+    task, other = ("pose", "reid") if isinstance(model, PoseModel) else ("reid", "pose")
+    for name in OF_TASK[other]:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} has no effect for a {task} checkpoint", f"remove {flag}")
+    if isinstance(model, PoseModel):
+        from ffreid.pose.own import command, read
+
+        done = command.run(
+            model,
+            inputs,
+            read.make_options(camera, intrinsics, depth_scale, size),
+            depth=depth,
+            out=out,
+            grid=grid,
+            force=force,
+            json_file=json,
+            min_score=min_score,
+            refine=refine,
+            instances=instances,
+        )
+    else:
+        if inputs:
+            hint = "use --query FILE|FOLDER --gallery FOLDER"
+            raise UserError(f"{inputs[0]} is neither a setting nor an option", hint)
+        if query is None or gallery is None:
+            missing = "--query" if query is None else "--gallery"
+            raise UserError(f"no {missing}", "use --query FILE|FOLDER --gallery FOLDER")
+        from ffreid.reid.predict import predict as run
+
+        done = run(
+            model,
+            query=query,
+            gallery=gallery,
+            out=out,
+            top=top,
+            labels=labels,
+            pictures=pictures,
+            blur_faces=blur_faces,
+        )
+    if not done:
         raise typer.Exit(1)
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Separate inputs from KEY VALUE pairs, which come after them."""
+    for index, argument in enumerate(arguments):
+        if KEY.fullmatch(argument) and not Path(argument).exists():
+            return arguments[:index], arguments[index:]
+    return arguments, []

@@ -18,13 +18,20 @@ DATA, RUN, NUMBERS, DEBUG = "Data", "Run", "Precision and reproducibility", "Deb
 POSE, REID = "Pose only", "Re-ID only"
 """Panels of the help."""
 TASK_OPTIONS = {
-    "pose": ("--cls", "--test-gt", "--predictions", "--truth", "--frames"),
+    "pose": ("--cls", "--test-gt", "--predictions", "--truth", "--frames", "--calibrate"),
     "reid": ("--save-features", "--features", "--rerank", "--engine"),
 }
 NO_EFFECT_WITH = {
-    "--predictions": ("--checkpoint", "--test-gt", "--pictures", "--precision", "--report"),
+    "--predictions": (
+        "--checkpoint",
+        "--test-gt",
+        "--pictures",
+        "--precision",
+        "--report",
+        "--calibrate",
+    ),
     "--features": ("--checkpoint", "--pictures", "--save-features", "--precision", "--engine"),
-    "--test-gt": ("--checkpoint", "--precision"),
+    "--test-gt": ("--checkpoint", "--precision", "--calibrate"),
     "--eval": ("--dry-run", "--profile"),
     "--dry-run": ("--profile",),
 }
@@ -111,6 +118,8 @@ Profile = Annotated[
 Pictures = Annotated[int, option("Number of images to draw: poses, or rank lists.", min=0)]
 Report = Annotated[Path | None, option("Also write an HTML page with figures.", "--report")]
 JsonFile = Annotated[Path | None, option("Also write the results to this JSON file.", "--json")]
+CALIBRATE = "Fit a map from scores to probabilities; stored beside the checkpoint."
+Calibrate = Annotated[bool, option(CALIBRATE, "--calibrate", panel=POSE)]
 TEST_GT = "Use ground-truth labels and offsets instead of predictions."
 TestGt = Annotated[bool, option(TEST_GT, "--test-gt", panel=POSE)]
 PREDICTIONS = "Poses to score: a folder of text files, or a CSV file in BOP's format."

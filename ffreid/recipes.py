@@ -9,7 +9,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ffreid import tasks
-from ffreid.config import differing, merge_file, merge_pairs
+from ffreid.config import differing, dumped_settings, merge_file, merge_pairs
 from ffreid.errors import UserError
 
 
@@ -99,23 +99,37 @@ _OF_A_RUN = ("DATA.ROOT", "OUTPUT", "TAG", "RECIPE", "GPU", "EVAL_MODE", "MODEL.
 
 
 def compose_like(
-    state: Mapping[str, Any], origin: str, *, dataset: str | None = None, pairs: Sequence[str] = ()
+    state: Mapping[str, Any],
+    origin: str,
+    *,
+    dataset: str | None = None,
+    cls: str | None = None,
+    root: Path | None = None,
+    pairs: Sequence[str] = (),
 ) -> CfgNode:
     """Compose the configuration that a checkpoint of ffreid was trained with.
 
     Args:
         state: the checkpoint, read from `origin`.
         dataset: needed where the checkpoint does not name it; its settings are used on another's.
+        cls: LineMOD's object, likewise.
+        root: folder of the dataset; default: $FFREID_DATA, else that at training if it exists.
         pairs: KEY VALUE pairs that override the checkpoint's.
     """
     dataset = dataset or state.get("dataset")
     if not isinstance(dataset, str):
         raise UserError(f"{origin} does not name its dataset", "add --dataset NAME")
     dumped = state.get("config", "{}")
+    settings = dumped_settings(dumped)
+    if cls is None and dataset == "linemod":
+        cls = settings.get("DATA.CLS") or next(iter(state.get("classes") or ()), None)
+    folder = Path(settings.get("DATA.ROOT") or "")
+    if root is None and "FFREID_DATA" not in os.environ and folder.is_dir():
+        root = folder
     earlier = [
         text
-        for key, then, _ in differing(compose(dataset), dumped)
-        if key not in (*_OF_A_RUN, "MODEL.RESUME", "TASK", "DATASET")
+        for key, then, _ in differing(compose(dataset, cls=cls), dumped)
+        if key not in (*_OF_A_RUN, "MODEL.RESUME", "TASK", "DATASET", "DATA.CLS")
         for text in (key, str(then))
     ]
-    return compose(dataset, pairs=[*earlier, *pairs])
+    return compose(dataset, cls=cls, root=root, pairs=[*earlier, *pairs])

@@ -34,6 +34,8 @@ def draw_poses(
     predicted: Sequence[Pose],
     true: Sequence[Pose] = (),
     names: Mapping[int, str] | None = None,
+    captions: Sequence[str] = (),
+    title: str = "predicted",
 ) -> RgbImage:
     """Draw predicted poses over an image, next to the ground truth if given.
 
@@ -49,6 +51,8 @@ def draw_poses(
         predicted: (class id, (3, 4) camera_from_object, metres) each.
         true: the same for the ground truth.
         names: of the class ids; their numbers by default.
+        captions: texts at the predicted poses, none or one each.
+        title: of the panel of predictions.
 
     Returns:
         (H', W', 3) uint8: a legend above one panel (predicted), or two (true, predicted).
@@ -61,9 +65,12 @@ def draw_poses(
     camera = np.array(intrinsics, np.float64)
     camera[:2] *= factor
     camera[:2, 2] += (factor - 1) / 2  # integer coordinates are pixel centres
+    texts = [text for pose, text in zip(predicted, captions, strict=False) if pose[0] in points]
     true, predicted = ([p for p in poses if p[0] in points] for poses in (true, predicted))
-    title = "predicted (white: ground truth)" if true else "predicted"
+    title = printable(title) + " (white: ground truth)" * bool(true)
     panels = {title: _panel(canvas, camera, points, predicted, below=true)}
+    for (class_id, pose), text in zip(predicted, texts, strict=False):
+        _draw_caption(panels[title], camera, points[class_id], pose, printable(text))
     if true:
         panels = {"true": _panel(canvas, camera, points, true), **panels}
     shown = sorted({class_id for class_id, _ in [*true, *predicted]})
@@ -124,6 +131,19 @@ def _draw_axes(panel: RgbImage, camera: Floats, points: Floats, pose: Floats) ->
     ends = np.eye(4, 3, -1) * (0.4 * float(np.ptp(points, axis=0).max()))
     axes = [([0, axis], colour) for axis, colour in enumerate(AXES, 1)]
     _draw_lines(panel, camera, pose, ends, axes, thickness=2)
+
+
+def _draw_caption(panel: RgbImage, camera: Floats, points: Floats, pose: Floats, text: str) -> None:
+    """Write above the object, inside the image."""
+    pixels, in_front = _project(camera, pose, points)
+    if not in_front.any():
+        return
+    (width, height), _ = cv2.getTextSize(text, FONT, TEXT, 1)
+    left, top = pixels[in_front].min(axis=0).clip(-1e6, 1e6)
+    x = round(min(max(left, 0), panel.shape[1] - width))
+    y = round(min(max(top - 6, height + 2), panel.shape[0] - 4))
+    for colour, thickness in (((0, 0, 0), 3), (WHITE, 1)):
+        cv2.putText(panel, text, (x, y), FONT, TEXT, colour, thickness, cv2.LINE_AA)
 
 
 def _draw_lines(

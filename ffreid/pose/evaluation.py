@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from yacs.config import CfgNode
 
 from ffreid import atomic, report
@@ -17,7 +18,7 @@ from ffreid.engine.timing import Stopwatch
 from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
-from ffreid.pose import build, evaluation_page, sources
+from ffreid.pose import build, calibration, evaluation_page, sources
 from ffreid.pose.data.checks import Labels, count_notes
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.draw import RgbImage, draw_poses
@@ -50,8 +51,12 @@ def evaluate(
     use_gt: bool = False,
     pictures: int = 0,
     report_file: Path | None = None,
+    calibrate: bool = False,
 ) -> dict[str, Any]:
     """Evaluate the network in `weights`, or the ground truth labels and offsets.
+
+    With `calibrate` it writes a calibration of scores beside the weights; otherwise it tells how
+    well one that is there fits these frames.
 
     Writes ``results.json``, ``poses.json`` and ``pictures/*.png`` below `folder` (below its
     ``test-gt`` with `use_gt`) and prints the table, in the first process; `report_file` is an
@@ -62,6 +67,7 @@ def evaluate(
     source = group.main_process_first(lambda: sources.open_source(cfg))
     net: Network | None = None
     trained_on = ""
+    weights_sum, known = 0, None
     origin: dict[str, Any] = {"weights": "none: ground truth labels and offsets"}
     messages = ["voting with the ground truth labels and offsets"]
     if use_gt:
@@ -70,7 +76,9 @@ def evaluate(
         assert weights is not None
         trained, state = build.load_network(weights, source.objects, world.device)
         loaded = trained.state_dict()
-        group.refuse_differences(lambda: {"the checksum of the weights": checksum(loaded)})
+        weights_sum = checksum(loaded)
+        group.refuse_differences(lambda: {"the checksum of the weights": weights_sum})
+        known = None if calibrate else calibration.beside(weights, weights_sum)
         net = build.for_evaluation(cfg, trained.to(precision.dtype(cfg)))
         text = contents.describe_origin(state, weights)
         trained_on = str(state.get("dataset") or "")
@@ -106,6 +114,7 @@ def evaluate(
             dtype=precision.dtype(cfg),
             keep_images=pictures,
             watch=watch,
+            rate=calibrate or known is not None,
             advance=bar.advance,
         )
     results = sorted(group.gather_rows(results), key=lambda result: result.gt.index)
@@ -142,6 +151,11 @@ def evaluate(
         "config": cfg.dump(),
         "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
     }
+    if calibrate:
+        payload["calibration"] = calibration.summary(*_rated(results, summary, source.objects))
+    elif known is not None:
+        scores_, right, _ = _rated(results, summary, source.objects)
+        payload["calibration"] = calibration.check(known, scores_, right)
     if world.is_main:
         published, lines = None, list[str]()
         if not use_gt:
@@ -174,6 +188,16 @@ def evaluate(
             )
             report.log(f"report: {report_file}")
         report.log(f"results in {folder / 'results.json'}, poses in {folder / 'poses.json'}")
+        if checked := payload.get("calibration"):
+            for table in calibration.tables(checked):
+                report.show_table(*table)
+        if calibrate and weights is not None:
+            rated = _rated(results, summary, source.objects)
+            facts = {"weights": weights_sum, "dataset": cfg.DATASET, "frames": len(results)}
+            facts |= {"provenance": payload["provenance"]}
+            target = calibration.path_of(weights)
+            calibration.write(target, calibration.fit(*rated[:2], facts), payload["calibration"])
+            report.log(f"calibration in {target}")
     return payload
 
 
@@ -224,6 +248,26 @@ def evaluate_predictions(
     if json_file is not None:
         atomic.write_json(json_file, payload)
     return payload
+
+
+def _rated(
+    results: Sequence[FrameResult], summary: Mapping[str, Any], objects: ObjectModels
+) -> tuple[list[float], list[bool], list[int]]:
+    """Raw scores of all solved poses, whether ADD(-S) is below 0.1 d, and their frames."""
+    scores, right, frames = list[float](), list[bool](), list[int]()
+    for result in results:
+        errors: dict[int, float] = {}
+        for score in result.scores:
+            error = score.adds if score.class_id in objects.symmetric else score.add
+            errors[score.class_id] = min(error, errors.get(score.class_id, error))
+        for pose, raw in zip(result.poses, result.raw_scores, strict=True):
+            if pose.solved:
+                row = summary["classes"].get(objects.name(pose.class_id))
+                limit = 0.1 * row["diameter_m"] if row else 0.0
+                scores.append(raw)
+                right.append(errors.get(pose.class_id, np.inf) < limit)
+                frames.append(result.gt.index)
+    return scores, right, frames
 
 
 def _print_results(

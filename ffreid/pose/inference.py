@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ffreid.engine.timing import Stopwatch
+from ffreid.pose.confidence import weigh
 from ffreid.pose.data.batch import GroundTruth, Inputs, PoseBatch, SkippedFrame
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.model.ffb6d import Outputs
@@ -16,6 +18,7 @@ from ffreid.pose.objects import ObjectModels
 from ffreid.pose.scoring import InstanceScore, mesh_trees, score_frame
 from ffreid.pose.visibility import visible_shares
 from ffreid.pose.voting.frame import ObjectPose, frame_poses
+from ffreid.pose.voting.instances import instance_poses
 
 Network = Callable[[Inputs], Outputs]
 """FFB6D, or what `build.for_evaluation` makes of it."""
@@ -25,7 +28,8 @@ Network = Callable[[Inputs], Outputs]
 class FrameResult:
     """One evaluated frame: a score per true object and how much of it is seen; why it was skipped.
 
-    Of the frames that are drawn `rgb` is the input image, (H, W, 3) uint8.
+    Of the frames that are drawn `rgb` is the input image, (H, W, 3) uint8. `raw_scores` are of the
+    poses, where they were asked for.
     """
 
     gt: GroundTruth
@@ -34,39 +38,47 @@ class FrameResult:
     skipped: str | None = None
     rgb: npt.NDArray[np.uint8] | None = None
     visible: tuple[float, ...] = ()
+    raw_scores: tuple[float, ...] = ()
 
 
-def estimate(
-    batch: PoseBatch,
-    net: Network | None,
-    objects: ObjectModels,
-    voting: Mapping[str, Any],
-    *,
-    watch: Stopwatch | None = None,
-) -> list[list[ObjectPose]]:
-    """Estimate the poses of every predicted object, a list per sample.
+@dataclass(frozen=True)
+class Votes:
+    """What votes in a batch: points (B, N, 3), labels (B, N), offsets as in `Outputs`."""
 
-    The batch is on the device of the network, which is in evaluation mode; without a network the
-    ground truth labels and offsets vote. `voting` are options of `frame_poses`; points are not
-    relabelled where the objects have no radii.
+    points: Tensor
+    labels: Tensor
+    centre_offsets: Tensor
+    keypoint_offsets: Tensor
+
+
+def network_votes(batch: PoseBatch, net: Network | None) -> Votes:
+    """Run the network on a batch; without one the ground truth labels and offsets vote.
+
+    The batch is on the device of the network, which is in evaluation mode.
     """
-    watch = watch or Stopwatch()
-    if net is None:
-        labels = batch.targets.labels
-        keypoints = batch.targets.keypoint_offsets.transpose(1, 2)
-        centres = batch.targets.centre_offsets.unsqueeze(1)
-    else:
-        with torch.inference_mode(), watch("network"):
-            outputs = net(batch.inputs)
-        labels = outputs.segmentation.argmax(dim=1)
-        keypoints, centres = outputs.keypoint_offsets, outputs.centre_offsets
     points = batch.inputs.features[:, :3].transpose(1, 2)
+    if net is None:
+        targets = batch.targets
+        keypoints = targets.keypoint_offsets.transpose(1, 2)
+        return Votes(points, targets.labels, targets.centre_offsets.unsqueeze(1), keypoints)
+    with torch.inference_mode():
+        outputs = net(batch.inputs)
+    labels = outputs.segmentation.argmax(dim=1)
+    return Votes(points, labels, outputs.centre_offsets, outputs.keypoint_offsets)
+
+
+def poses_of(
+    votes: Votes, objects: ObjectModels, voting: Mapping[str, Any], *, instances: bool = False
+) -> list[list[ObjectPose]]:
+    """Estimate the poses of every labelled object, a list per sample.
+
+    `voting` are options of `frame_poses`; points are not relabelled where the objects have no
+    radii. With `instances` several objects of a class are told apart.
+    """
     options = {**voting, "relabel": voting["relabel"] and objects.radii is not None}
-    with watch("voting"):
-        return [
-            frame_poses(points[i], labels[i], centres[i], keypoints[i], objects, **options)
-            for i in range(len(batch))
-        ]
+    solve = instance_poses if instances else frame_poses
+    tensors = (votes.points, votes.labels, votes.centre_offsets, votes.keypoint_offsets)
+    return [solve(*sample, objects, **options) for sample in zip(*tensors, strict=True)]
 
 
 def evaluate_frames(
@@ -80,11 +92,13 @@ def evaluate_frames(
     dtype: torch.dtype = torch.float32,
     keep_images: int = 0,
     watch: Stopwatch | None = None,
+    rate: bool = False,
     advance: Callable[[int], None] = lambda done: None,
 ) -> list[FrameResult]:
-    """Score every frame of the batches (see `estimate`); skipped frames' objects count as missed.
+    """Score every frame of the batches (see `poses_of`); skipped frames' objects count as missed.
 
-    The images of frames whose index is below `keep_images` are kept. `advance` is called with the
+    The images of frames whose index is below `keep_images` are kept. With `rate` poses have raw
+    scores. `advance` is called with the
     number of frames of each batch.
     """
     results: list[FrameResult] = []
@@ -101,7 +115,10 @@ def evaluate_frames(
             unseen = (0.0,) * len(scores)
             results.append(FrameResult(frame.gt, (), scores, frame.reason, visible=unseen))
         if batch is not None:
-            estimated = estimate(batch.to(device, dtype), net, objects, voting, watch=watch)
+            with watch("network"):
+                votes = network_votes(batch.to(device, dtype), net)
+            with watch("voting"):
+                estimated = poses_of(votes, objects, voting)
             for i, (gt, poses) in enumerate(zip(batch.gts, estimated, strict=True)):
                 with watch("scoring"):
                     scores = tuple(score_frame(gt, poses, objects, meshes, trees=trees))
@@ -115,8 +132,33 @@ def evaluate_frames(
                 rgb = None
                 if gt.index < keep_images:
                     rgb = batch.inputs.rgb[i].permute(1, 2, 0).numpy().astype(np.uint8)
-                results.append(FrameResult(gt, tuple(poses), scores, rgb=rgb, visible=visible))
+                raw = _rate(poses, votes, i, gt, objects, meshes) if rate else ()
+                results.append(
+                    FrameResult(gt, tuple(poses), scores, rgb=rgb, visible=visible, raw_scores=raw)
+                )
         advance(len(skipped) + (len(batch) if batch is not None else 0))
+
+
+def _rate(
+    poses: Sequence[ObjectPose],
+    votes: Votes,
+    sample: int,
+    gt: GroundTruth,
+    objects: ObjectModels,
+    meshes: Meshes,
+) -> tuple[float, ...]:
+    points, labels = (t[sample].cpu().numpy() for t in (votes.points, votes.labels))
+    return tuple(
+        weigh(
+            pose,
+            objects,
+            points=points,
+            labelled=int((labels == pose.class_id).sum()),
+            intrinsics=gt.intrinsics,
+            vertices=meshes[pose.class_id],
+        ).score
+        for pose in poses
+    )
 
 
 def pose_rows(results: Sequence[FrameResult], objects: ObjectModels) -> list[dict[str, Any]]:

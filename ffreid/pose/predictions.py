@@ -253,12 +253,24 @@ def read_bop_csv(path: Path, objects: ObjectModels) -> Predictions:
         )
     poses: dict[str, list[tuple[int, Pose]]] = {frame: [] for frame, *_ in found}
     for frame, class_id, _, pose in sorted(found, key=lambda row: -row[2]):
-        if objects.dataset == "ycb":
-            # A point of the BOP model is the original's plus this offset.
-            offset = resource("published")["bop_ycbv_offsets_mm"][objects.name(class_id)]
-            pose[:, 3] += pose[:, :3] @ (np.array(offset) / 1000)
+        pose[:, 3] += pose[:, :3] @ _bop_offset(class_id, objects)
         poses[frame].append((class_id, pose))
     return poses
+
+
+def to_bop(pose: Pose, class_id: int, objects: ObjectModels) -> Pose:
+    """The pose (3, 4) of BOP's model of an object, metres."""
+    moved = pose.copy()
+    moved[:, 3] -= pose[:, :3] @ _bop_offset(class_id, objects)
+    return moved
+
+
+def _bop_offset(class_id: int, objects: ObjectModels) -> Pose:
+    """What a point of BOP's model is more than the original's, metres."""
+    if objects.dataset != "ycb":
+        return np.zeros(3)
+    offset = resource("published")["bop_ycbv_offsets_mm"][objects.name(class_id)]
+    return np.array(offset) / 1000
 
 
 def _lines(path: Path, file: Iterable[str]) -> Iterator[str]:

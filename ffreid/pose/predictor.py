@@ -1,8 +1,10 @@
 """FFB6D for the Python API: from one RGB-D frame to poses."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,21 +13,33 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ffreid.engine import precision
+from ffreid.engine.fingerprint import checksum
 from ffreid.engine.modules import evaluating
 from ffreid.engine.specs import TensorSpec, checked_inputs
+from ffreid.engine.timing import Stopwatch
 from ffreid.errors import UserError
-from ffreid.pose import build, specs
+from ffreid.pose import build, calibration, specs
+from ffreid.pose.calibration import Calibration
+from ffreid.pose.confidence import Evidence, Floats, weigh
 from ffreid.pose.data.batch import LEVELS, Inputs, SkippedFrame, collate
 from ffreid.pose.data.dataset import seeded_rng
 from ffreid.pose.data.depth import downscale_frame
-from ffreid.pose.data.frame import frame_from_arrays
+from ffreid.pose.data.frame import Frame, frame_from_arrays
+from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.data.sample import MIN_POINTS, make_sample
-from ffreid.pose.inference import Network, estimate
+from ffreid.pose.inference import Network, network_votes, poses_of
 from ffreid.pose.model.compiled import has_hooks
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ObjectModels
+from ffreid.pose.own.find import find
+from ffreid.pose.own.read import Options
+from ffreid.pose.refine import Refinement, Refiner, refiner
 from ffreid.pose.sources import layout_of
+from ffreid.pose.voting.frame import ObjectPose
 from ffreid.report import log
+
+if TYPE_CHECKING:
+    from ffreid.pose.own.predict import FileResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +57,9 @@ class Pose:
         votes: number of points that voted.
         solved: False where the class was predicted but no point was left to vote: the pose is
             then the identity, as in the original, and has no meaning.
+        evidence: what supports the pose before refinement; its ``score`` is the raw score.
+        probability: that ADD(-S) is below a tenth of the diameter; None without a calibration.
+        refinement: what ``refine="icp"`` did.
     """
 
     class_id: int
@@ -51,6 +68,22 @@ class Pose:
     keypoints_camera: npt.NDArray[np.float64]
     votes: int
     solved: bool
+    evidence: Evidence
+    probability: float | None = None
+    refinement: Refinement | None = None
+
+    @property
+    def score(self) -> float:
+        """The probability if scores are calibrated, else the raw score; 0 … 1."""
+        return self.evidence.score if self.probability is None else self.probability
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramePoses:
+    """The poses of a frame and the seconds of each stage."""
+
+    poses: list[Pose]
+    seconds: dict[str, float]
 
 
 class PoseModel(nn.Module):
@@ -58,7 +91,9 @@ class PoseModel(nn.Module):
 
     Created by `ffreid.create_model`, in evaluation mode.
 
-    Of `cfg` MODEL.POINTS, DATA.SHRINK, DATA.LAYOUT (which depth is filled) and VOTE are used.
+    Of `cfg` MODEL.POINTS, DATA.SHRINK, DATA.LAYOUT (which depth is filled), VOTE and DATA.ROOT
+    (meshes) are used. `calibration` is what ``ffreid eval --calibrate`` wrote beside the
+    checkpoint, or None.
 
     Example:
         >>> model = ffreid.create_model("ycb", checkpoint="best.pth", device="cuda")
@@ -69,6 +104,7 @@ class PoseModel(nn.Module):
     def __init__(self, net: nn.Module, objects: ObjectModels, cfg: CfgNode) -> None:
         super().__init__()
         self.net, self.objects, self.cfg = net, objects, cfg
+        self.calibration: Calibration | None = None
         self._built: tuple[object, Network] | None = None
         self.eval()
 
@@ -124,6 +160,8 @@ class PoseModel(nn.Module):
         *,
         seed: int = 0,
         index: int = 0,
+        instances: bool = False,
+        refine: str | None = None,
     ) -> list[Pose]:
         """Detect the objects in one frame and estimate their poses.
 
@@ -138,9 +176,12 @@ class PoseModel(nn.Module):
             depth_scale: units per metre: 1000 for millimetres, 1 for metres, 10000 for YCB-Video.
             seed: the network's points are sampled with (seed, index).
             index: see `seed`.
+            instances: tell several objects of a class apart.
+            refine: ``icp`` to refine poses against the depth (needs small-gicp and meshes).
 
         Returns:
-            At most one pose per class, in order of class; [] without detections.
+            At most one pose per class without `instances`, in order of class; [] without
+            detections.
 
         Raises:
             UserError: an argument has another shape or type; the median depth is nearer than 15 cm
@@ -156,33 +197,104 @@ class PoseModel(nn.Module):
         frame = frame_from_arrays(rgb, depth, intrinsics, depth_scale)
         if not all(isinstance(n, int | np.integer) and n >= 0 for n in (seed, index)):
             raise UserError(f"seed is {seed}, index is {index}", "use whole numbers of 0 or more")
-        sample = make_sample(
-            downscale_frame(frame, self.cfg.DATA.SHRINK),
-            self.objects,
-            points=self.cfg.MODEL.POINTS,
-            rng=seeded_rng(seed, index),
-            fill_holes=layout_of(self.cfg).reader.fill_holes,
-        )
+        return self.predict_frame(
+            frame, seed=seed, index=index, instances=instances, refine=refine
+        ).poses
+
+    def predict_frame(
+        self,
+        frame: Frame,
+        *,
+        seed: int = 0,
+        index: int = 0,
+        instances: bool = False,
+        refine: str | None = None,
+    ) -> FramePoses:
+        """Estimate the poses in a `Frame`, see `predict`, with the time of each stage."""
+        align = refiner(refine, self.meshes)
+        watch = Stopwatch()
+        with watch("prepare"):
+            frame = downscale_frame(frame, self.cfg.DATA.SHRINK)
+            sample = make_sample(
+                frame,
+                self.objects,
+                points=self.cfg.MODEL.POINTS,
+                rng=seeded_rng(seed, index),
+                fill_holes=layout_of(self.cfg).reader.fill_holes,
+            )
         if isinstance(sample, SkippedFrame):
             raise UserError(
                 f"depth: {sample.reason}",
                 f"at least {MIN_POINTS} pixels need depth; check depth and depth_scale "
-                f"({depth_scale:g} units per metre)",
+                f"({frame.depth_scale:g} units per metre)",
             )
-        batch = collate([sample]).to(self.device, self.dtype)
         with precision.flags(self.cfg), evaluating(self.net):
-            (poses,) = estimate(batch, self._network(), self.objects, build.voting(self.cfg))
-        return [
-            Pose(
-                class_id=pose.class_id,
-                name=self.objects.name(pose.class_id),
-                camera_from_object=np.asarray(pose.camera_from_object, np.float64),
-                keypoints_camera=pose.keypoints,
-                votes=pose.votes,
-                solved=pose.solved,
-            )
-            for pose in poses
-        ]
+            with watch("network"):
+                batch = collate([sample]).to(self.device, self.dtype)
+                votes = network_votes(batch, self._network())
+            with watch("vote"):
+                options = build.voting(self.cfg)
+                (found,) = poses_of(votes, self.objects, options, instances=instances)
+        with watch("score"):
+            points, labels = (t[0].cpu().numpy() for t in (votes.points, votes.labels))
+            poses = [self._pose(pose, points, labels, frame) for pose in found]
+        if align is not None:
+            with watch("refine"):
+                poses = [_refined(pose, align, frame) for pose in poses]
+        return FramePoses(poses=poses, seconds=watch.seconds)
+
+    def predict_files(
+        self, *inputs: str | Path, options: Options | None = None, **how: Any
+    ) -> Iterator["FileResult"]:
+        """Read one's own frames and estimate their poses, as ``ffreid predict`` does.
+
+        Args:
+            inputs: colour images, folders, list files.
+            options: cameras, units and size, see `ffreid.pose.own.read.Options`.
+            how: ``seed``, ``instances`` and ``refine``, see `predict`.
+
+        Yields:
+            A result for every frame: its poses, or why it cannot be used.
+
+        Example:
+            >>> for result in model.predict_files("frames/"):
+            ...     print(result.paths.name, [pose.name for pose in result.poses])
+        """
+        from ffreid.pose.own.predict import predict_paths
+
+        frames = (frame for each in inputs for frame in find(Path(each)))
+        return predict_paths(self, frames, options or Options(), **how)
+
+    @cached_property
+    def meshes(self) -> Meshes:
+        """Vertices by class id, from DATA.ROOT; empty where there are none."""
+        try:
+            return layout_of(self.cfg).meshes(self.cfg)
+        except UserError:
+            return {}
+
+    def _pose(
+        self, pose: ObjectPose, points: Floats, labels: npt.NDArray[np.int64], frame: Frame
+    ) -> Pose:
+        evidence = weigh(
+            pose,
+            self.objects,
+            points=points,
+            labelled=int((labels == pose.class_id).sum()),
+            intrinsics=frame.intrinsics,
+            vertices=self.meshes.get(pose.class_id),
+        )
+        known = self.calibration if evidence.depth is not None else None
+        return Pose(
+            class_id=pose.class_id,
+            name=self.objects.name(pose.class_id),
+            camera_from_object=np.asarray(pose.camera_from_object, np.float64),
+            keypoints_camera=pose.keypoints,
+            votes=pose.votes,
+            solved=pose.solved,
+            evidence=evidence,
+            probability=None if known is None else float(known.probability(evidence.score)),
+        )
 
     def _network(self) -> Network:
         """What evaluates the network, built again when weights have changed, in whatever way."""
@@ -195,6 +307,13 @@ class PoseModel(nn.Module):
         return self._built[1]
 
 
+def _refined(pose: Pose, align: Refiner, frame: Frame) -> Pose:
+    done = align(pose.camera_from_object, pose.class_id, frame) if pose.solved else None
+    if done is None:
+        return pose
+    return replace(pose, camera_from_object=done.camera_from_object, refinement=done)
+
+
 def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseModel:
     """Create the model of a configuration; without a checkpoint its weights are random.
 
@@ -205,8 +324,12 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseM
     objects = layout.objects(cfg)
     if checkpoint is None:
         net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
+        model = PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
     else:
         net, state = build.load_network(checkpoint, objects, device)
         for note in build.changed_settings(cfg, state):
             log(f"note: {note}")
-    return PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
+        weights = checksum(net.state_dict())
+        model = PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
+        model.calibration = calibration.beside(checkpoint, weights)
+    return model

@@ -22,13 +22,14 @@ from ffreid.pose.data import checks
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.dataset import Reader
 from ffreid.pose.data.frame import check_unique
+from ffreid.pose.data.linemod import FOLDER_NAMES as LINEMOD_FOLDERS
 from ffreid.pose.data.linemod import LinemodReader
-from ffreid.pose.data.meshes import Meshes, read_xyz_meshes
+from ffreid.pose.data.meshes import Meshes, read_linemod_mesh, read_xyz_meshes
 from ffreid.pose.data.sample import make_ground_truth
 from ffreid.pose.data.ycb import FOLDER_NAMES, LAYOUT, YcbReader, read_poses
 from ffreid.pose.defaults import LAYOUTS, check_root
 from ffreid.pose.objects import ObjectModels, linemod_objects, ycb_objects
-from ffreid.pose.toy.dataset import ensure_toy, toy_object_models
+from ffreid.pose.toy.dataset import ensure_toy, toy_meshes, toy_object_models
 
 
 @dataclass(frozen=True)
@@ -80,21 +81,50 @@ class Layout:
 
     `reader` is a class with the members of `Reader`; its arguments are the folder (the dataset's
     or its parent), the objects, the paths ``train_list`` and ``test_list``, and `options`.
+    `meshes` reads the meshes alone, `size` is the height and width of the frames.
     """
 
     reader: type[Any]
     objects: Callable[[CfgNode], ObjectModels]
     folder: Callable[[CfgNode], Path] = lambda cfg: Path(cfg.DATA.ROOT)
     options: Callable[[CfgNode], dict[str, Any]] = lambda cfg: {}
+    meshes: Callable[[CfgNode], Meshes] = lambda cfg: open_source(cfg).meshes
+    size: Callable[[CfgNode], tuple[int, int]] = lambda cfg: (480, 640)
 
 
 def _camera(cfg: CfgNode) -> dict[str, Any]:
     return {"intrinsics": cfg.DATA.INTRINSICS}
 
 
-YCB = Layout(YcbReader, lambda cfg: ycb_objects(), options=_camera)
-LINEMOD = Layout(LinemodReader, lambda cfg: linemod_objects(cfg.DATA.CLS), options=_camera)
-TOY = Layout(YcbReader, lambda cfg: toy_object_models(cfg.DATASET), _render_toy, _camera)
+def _linemod_meshes(cfg: CfgNode) -> Meshes:
+    check_root(cfg)
+    objects = linemod_objects(cfg.DATA.CLS)
+    folder = find_folder(
+        Path(cfg.DATA.ROOT), LINEMOD_FOLDERS, ("models",), LAYOUTS["linemod"].files
+    )
+    return {1: read_linemod_mesh(folder, objects.numbers[0])}
+
+
+def _ycb_meshes(cfg: CfgNode) -> Meshes:
+    check_root(cfg)
+    return ycb_meshes(Path(cfg.DATA.ROOT), ycb_objects())
+
+
+YCB = Layout(YcbReader, lambda cfg: ycb_objects(), options=_camera, meshes=_ycb_meshes)
+LINEMOD = Layout(
+    LinemodReader,
+    lambda cfg: linemod_objects(cfg.DATA.CLS),
+    options=_camera,
+    meshes=_linemod_meshes,
+)
+TOY = Layout(
+    YcbReader,
+    lambda cfg: toy_object_models(cfg.DATASET),
+    _render_toy,
+    _camera,
+    lambda cfg: toy_meshes(),
+    lambda cfg: (cfg.DATA.TOY.HEIGHT, cfg.DATA.TOY.WIDTH),
+)
 
 
 def layout_of(cfg: CfgNode) -> Layout:

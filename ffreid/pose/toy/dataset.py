@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import scipy.io
 
 from ffreid.engine.synthetic import generate_once
@@ -75,21 +76,27 @@ def ensure_toy(
 def toy_object_models(dataset: str) -> ObjectModels:
     """The toy objects, in the precision of the toy data's files."""
     objects = toy_objects()
-
-    def stored(values: list[Floats]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        return np.round(np.stack(values), 8).astype(np.float32)  # the files have 8 decimals
-
     half_extents = [item.shape.half_extents for item in objects]
     return ObjectModels(
         dataset=dataset,
         names=tuple(item.name for item in objects),
         numbers=tuple(range(1, len(objects) + 1)),
-        keypoints=stored([_geometry(index)[1] for index in range(len(objects))]),
-        corners=stored([box_corners(half) for half in half_extents]),
-        radii=stored([half.max() for half in half_extents]),
+        keypoints=_stored(np.stack([_geometry(index)[1] for index in range(len(objects))])),
+        corners=_stored(np.stack([box_corners(half) for half in half_extents])),
+        radii=_stored(np.stack([half.max() for half in half_extents])),
         diameters=None,
         symmetric=frozenset(i for i, item in enumerate(objects, 1) if item.symmetric),
     )
+
+
+def toy_meshes() -> dict[int, npt.NDArray[np.float32]]:
+    """(P, 3) vertices of the toy objects by class id, in the precision of the files."""
+    count = len(toy_objects())
+    return {i + 1: _stored(_geometry(i)[0][:MESH_POINTS]) for i in range(count)}
+
+
+def _stored(values: Floats) -> npt.NDArray[np.float32]:
+    return np.round(values, 8).astype(np.float32)  # the files have 8 decimals
 
 
 def _geometry(index: int) -> tuple[Floats, Floats]:

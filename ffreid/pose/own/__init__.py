@@ -1,0 +1,1 @@
+"""People's own RGB-D frames: finding them, their cameras, reading them, predicted poses."""
