@@ -102,7 +102,8 @@ def of_line(line: str, folder: Path) -> list[FramePaths]:
 
 
 def _in_folder(folder: Path, level: int = 0) -> Iterator[FramePaths]:
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    with os.scandir(folder) as listed:
+        entries = sorted(listed, key=lambda entry: entry.name)
     names = {entry.name for entry in entries}
     folders = [entry.name for entry in entries if entry.is_dir()]
     colours, depths = (
@@ -226,16 +227,16 @@ def _pair(colour: Path, depth: Path) -> FramePaths:
 def _depth_of(colour: Path) -> Path:
     """The depth image of a colour image, by the usual namings."""
     parent = colour.absolute().parent
+    named = Path(_renamed(colour)).stem
+    places = [colour.with_name(named)]
     if parent.name.lower() in COLOURS:
-        for word in DEPTHS:
-            for suffix in DEPTH_SUFFIXES:
-                path = parent.parent / word / f"{colour.stem}{suffix}"
-                if path.is_file():
-                    return path
-    key = _without(colour.stem, COLOURS)
-    if key is not None:
-        for entry in os.scandir(colour.parent):
-            path = colour.parent / entry.name
+        places += [parent.parent / word / stem for word in DEPTHS for stem in (colour.stem, named)]
+    for place in places:
+        for suffix in DEPTH_SUFFIXES:
+            if (path := place.with_name(f"{place.name}{suffix}")).is_file():
+                return path
+    if (key := _without(colour.stem, COLOURS)) is not None:
+        for path in sorted(colour.parent.iterdir()):
             if is_of(path, DEPTH_SUFFIXES) and _without(path.stem, DEPTHS) == key:
                 return path
     raise UserError(

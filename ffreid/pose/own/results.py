@@ -56,7 +56,10 @@ def table(result: FileResult, kept: Sequence[Pose]) -> tuple[str, list[str], lis
         elif refined:
             row += [None, None]
         rows.append(row)
-    return f"{result.paths.name}: {len(kept)} poses, {seconds:.2f} s ({stages} ms)", columns, rows
+    left_out = sum(pose.solved for pose in result.poses) - len(kept)
+    more = f" ({left_out} with a lower score left out)" * bool(left_out)
+    poses = f"{len(kept)} {'pose' if len(kept) == 1 else 'poses'}{more}"
+    return f"{result.paths.name}: {poses}, {seconds:.2f} s ({stages} ms)", columns, rows
 
 
 def as_json(result: FileResult, kept: Sequence[Pose], number: tuple[int, int]) -> dict[str, Any]:
@@ -76,6 +79,7 @@ def as_json(result: FileResult, kept: Sequence[Pose], number: tuple[int, int]) -
         "depth_scale": frame.depth_scale,
         "assumptions": result.assumptions,
         "poses": [_pose_json(pose) for pose in kept],
+        "left_out": sum(pose.solved for pose in result.poses) - len(kept),
         "seconds": result.seconds,
     }
 

@@ -1,0 +1,223 @@
+"""``ffreid predict`` as people use it: every way of naming frames, every output, every mistake."""
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffreid.engine.dataset_files import read_image
+from ffreid.pose.predictions import read_bop_csv
+from tests.commands import exit_code, mistake, quoted, read
+from tests.pose.own.makers import Oracle, camera_words, own_frame, toy_model, write_pair
+
+FRAME = own_frame()
+CAMERA = f"--intrinsics {camera_words(FRAME)}"
+NAMES = {toy_model().objects.name(number) for number in FRAME.class_ids.tolist()}
+
+
+@pytest.fixture(autouse=True)
+def best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A checkpoint whose model knows the labels of `FRAME`."""
+    monkeypatch.setattr("ffreid.api.model_from_checkpoint", lambda path, **_: toy_model())
+    monkeypatch.setattr("ffreid.pose.predictor.network_votes", Oracle(FRAME))
+    path = tmp_path / "best.pth"
+    path.touch()
+    yield path
+
+
+def predict(best: Path, arguments: str) -> int:
+    return exit_code(f"predict --checkpoint {quoted(best)} {arguments}")
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_pair_gives_the_true_poses_in_every_output(
+    best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colour, out = write_pair(tmp_path / "Bücher und mehr"), tmp_path / "out"
+    assert predict(best, f"{quoted(colour)} {CAMERA} --out {out} --grid --json {out}.json") == 0
+    printed, said = capsys.readouterr()
+    assert all(name in printed for name in NAMES)
+    assert "raw score" in printed
+    assert said.count("millimetres") == 1
+    (row,) = lines(out / "poses.jsonl")
+    assert {pose["object"] for pose in row["poses"]} == NAMES
+    for pose in row["poses"]:
+        truth = FRAME.camera_from_object[FRAME.class_ids.tolist().index(pose["class_id"])]
+        np.testing.assert_allclose(pose["camera_from_object"], truth, atol=2e-3)
+        assert 0 < pose["raw_score"] <= 1
+        assert pose["probability"] is None
+    assert {"read", "prepare", "network", "vote", "score"} == set(row["seconds"])
+    assert row["depth_scale"] == 1000
+    np.testing.assert_allclose(row["intrinsics"], FRAME.intrinsics)
+    assert read(Path(f"{out}.json"))["frames"][0]["poses"] == row["poses"]
+    (poses,) = read_bop_csv(out / "bop.csv", toy_model().objects).values()
+    assert {class_id for class_id, _ in poses} == set(FRAME.class_ids.tolist())
+    (picture,) = (out / "overlays").iterdir()
+    assert read_image(picture).shape[1] == 640
+    assert read_image(out / "grid.png").shape[1] == 320
+
+
+def test_a_broken_frame_does_not_stop_the_rest(
+    best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b\x1b[31m", "c"):
+        write_pair(tmp_path / "frames", name)
+    (tmp_path / "frames/b\x1b[31m-depth.png").write_text("nothing")
+    assert predict(best, f"{tmp_path}/frames {CAMERA} --out {tmp_path}/out") == 1
+    printed, said = capsys.readouterr()
+    assert printed.count("poses,") == 2
+    assert "1 of 3 frames have no result" in said
+    assert "\x1b[31m" not in said + printed
+    rows = lines(tmp_path / "out/poses.jsonl")
+    assert ["error" in row for row in rows] == [False, True, False]
+    assert len(list((tmp_path / "out/overlays").iterdir())) == 2
+
+
+def test_paths_on_standard_input_are_answered_as_they_come(
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colour = write_pair(tmp_path / "frames")
+    printed = []
+
+    def lines() -> Iterator[str]:
+        for line in (f"{colour}\n", "\n", "none.png\n", f"{colour}\n"):
+            yield line
+            printed.append(capsys.readouterr().out)
+
+    monkeypatch.setattr("sys.stdin", lines())
+    assert predict(best, f"- {CAMERA}") == 1
+    assert ["poses," in text for text in printed] == [True, False, False, True]
+
+
+def test_a_list_and_several_inputs(best: Path, tmp_path: Path) -> None:
+    one, two = (write_pair(tmp_path / name, "x") for name in ("1", "2"))
+    (tmp_path / "list.txt").write_text("1/x-color.png\n")
+    line = f"{tmp_path}/list.txt {two} {tmp_path}/1 {CAMERA} --out {tmp_path}/out"
+    assert predict(best, line) == 0
+    rows = lines(tmp_path / "out/poses.jsonl")
+    assert [row["color"] for row in rows] == [str(one), str(two), str(one)]
+    assert len({(row["scene_id"], row["im_id"]) for row in rows}) == 3
+    assert len(list((tmp_path / "out/overlays").iterdir())) == 3
+
+
+def test_names_that_differ_only_in_case_have_pictures_of_their_own(
+    best: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "A"):
+        write_pair(tmp_path / "frames", name)
+    assert predict(best, f"{tmp_path}/frames {CAMERA} --out {tmp_path}/out") == 0
+    names = [path.name.lower() for path in (tmp_path / "out/overlays").iterdir()]
+    assert len(set(names)) == 2
+
+
+def test_min_score_leaves_poses_out(best: Path, tmp_path: Path) -> None:
+    colour = write_pair(tmp_path / "frames")
+    assert predict(best, f"{colour} {CAMERA} --min-score 1 --json {tmp_path}/a.json") == 0
+    (row,) = read(tmp_path / "a.json")["frames"]
+    assert row["poses"] == []
+    assert row["left_out"] == len(NAMES)
+
+
+def test_frames_of_another_size_are_resized(
+    best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (HEIGHT, WIDTH), colour = FRAME.depth.shape, write_pair(tmp_path / "frames")
+    sizes = {"": (HEIGHT, WIDTH), "--size own": (HEIGHT, WIDTH), "--size 96x640": (HEIGHT, WIDTH)}
+    for option, size in sizes.items():
+        line = f"{colour} {CAMERA} {option} --json {tmp_path}/a.json"
+        assert predict(best, line) == 0
+        assert tuple(read(tmp_path / "a.json")["frames"][0]["network_size"]) == size
+    assert "resized" not in capsys.readouterr().err
+
+
+def test_results_are_not_overwritten_silently(best: Path, tmp_path: Path, capsys: Any) -> None:
+    colour = write_pair(tmp_path / "frames")
+    line = f"{colour} {CAMERA} --out {tmp_path}/out"
+    assert predict(best, line) == 0
+    before = (tmp_path / "out/poses.jsonl").read_text()
+    error, hint = mistake(capsys, f"predict --checkpoint {best} {line}")
+    assert "already contains" in error
+    assert "--force" in hint
+    assert (tmp_path / "out/poses.jsonl").read_text() == before
+    assert predict(best, f"{line} --force") == 0
+
+
+MISTAKES = {
+    "none.png {camera}": ("no file or folder none.png", "a folder"),
+    "{frames}/empty {camera}": ("no frames in", "rgb/"),
+    "{frames}/a-color.png": ("no intrinsics", "--intrinsics"),
+    "{frames}/a-color.png --intrinsics 1 1 900 900": ("outside the image", "CX about 64"),
+    "{frames}/a-color.png {camera} --depth none.png": ("no depth image", "existing file"),
+    "{frames}/a-color.png {camera} --depth {frames}/x.png": ("cannot read", "PNG"),
+    "{frames} {camera} --depth {frames}/x.png": ("--depth is of one", "remove --depth"),
+    "{frames}/a-color.png {camera} --depth-scale 0": ("--depth-scale is 0", "1000"),
+    "{frames}/a-color.png {camera} --depth-scale 1": ("median depth", "--depth-scale 1000"),
+    "{frames}/a-color.png {camera} --size 9": ("--size is '9'", "480x640"),
+    "{frames}/a-color.png {camera} --refine ransac": ("unknown refinement", "icp"),
+    "{frames}/a-color.png {camera} --grid": ("--grid needs", "--out"),
+    "{frames}/a-color.png --camera {frames}/x.png": ("has no intrinsics", "JSON"),
+    "{frames}/a-color.png {camera} --camera {frames}/x.png": ("cannot be combined", "remove"),
+    "{frames}/a-color.png - {camera}": ("- cannot be combined", "- alone"),
+    "{frames}/a-color.png {camera} --out {frames}/x.png/out": ("cannot write", "--out"),
+    "{frames}/a-color.png {camera} --out {frames}/x.png": ("cannot write", "--out"),
+}
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_a_mistake_has_two_lines(
+    arguments: str, best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = tmp_path / "frames"
+    write_pair(frames)
+    (frames / "x.png").write_text("no image")
+    (frames / "empty").mkdir()
+    line = arguments.format(frames=frames, camera=CAMERA)
+    error, hint = mistake(capsys, f"predict --checkpoint {best} {line}")
+    message, mend = MISTAKES[arguments]
+    assert message in error
+    assert mend in hint
+
+
+def test_refined_poses_have_residuals_before_and_after(
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("small_gicp")
+    monkeypatch.setattr("ffreid.pose.predictor.network_votes", Oracle(FRAME, noise=0.004))
+    colour = write_pair(tmp_path / "frames")
+    assert predict(best, f"{colour} {CAMERA} --refine icp --json {tmp_path}/a.json") == 0
+    (row,) = read(tmp_path / "a.json")["frames"]
+    done = [pose["refinement"] for pose in row["poses"] if "refinement" in pose]
+    assert done
+    for pose in done:
+        assert pose["accepted"] == (pose["residual_after_m"] < pose["residual_before_m"])
+    assert any(pose["accepted"] for pose in done)
+
+
+def test_without_small_gicp_refining_says_what_to_install(
+    best: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "small_gicp", None)
+    colour = write_pair(tmp_path / "frames")
+    line = f"predict --checkpoint {best} {colour} {CAMERA} --refine icp"
+    assert "ffreid[icp]" in mistake(capsys, line)[1]
+
+
+def test_a_checkpoint_of_re_id_is_refused(
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ffreid.api.model_from_checkpoint", lambda path, **_: io.StringIO())
+    colour = write_pair(tmp_path / "frames")
+    error, _ = mistake(capsys, f"predict --checkpoint {best} {colour} {CAMERA}")
+    assert "re-ID" in error
+    shutil.rmtree(tmp_path / "frames")
