@@ -1,8 +1,6 @@
 """``ffreid predict`` as people use it: every way of naming frames, every output, every mistake."""
 
-import io
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ NAMES = {toy_model().objects.name(number) for number in FRAME.class_ids.tolist()
 @pytest.fixture(autouse=True)
 def best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A checkpoint whose model knows the labels of `FRAME`."""
-    monkeypatch.setattr("ffreid.api.model_from_checkpoint", lambda path, **_: toy_model())
+    monkeypatch.setattr("ffreid.api.load_model", lambda *_, **__: toy_model())
     monkeypatch.setattr("ffreid.pose.predictor.network_votes", Oracle(FRAME))
     path = tmp_path / "best.pth"
     path.touch()
@@ -165,6 +163,9 @@ MISTAKES = {
     "{frames}/a-color.png {camera} --grid": ("--grid needs", "--out"),
     "{frames}/a-color.png --camera {frames}/x.png": ("has no intrinsics", "JSON"),
     "{frames}/a-color.png {camera} --camera {frames}/x.png": ("cannot be combined", "remove"),
+    "{camera}": ("no frames given", "folders"),
+    "{frames}/a-color.png {camera} --min-score 2": ("--min-score is 2", "0 to 1"),
+    "{frames}/a-color.png {camera} --frames": ("no such option: --frames", "--force"),
     "{frames}/a-color.png - {camera}": ("- cannot be combined", "- alone"),
     "{frames}/a-color.png {camera} --out {frames}/x.png/out": ("cannot write", "--out"),
     "{frames}/a-color.png {camera} --out {frames}/x.png": ("cannot write", "--out"),
@@ -213,11 +214,25 @@ def test_without_small_gicp_refining_says_what_to_install(
     assert "ffreid[icp]" in mistake(capsys, line)[1]
 
 
-def test_a_checkpoint_of_re_id_is_refused(
-    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("frames --intrinsics 1 1 2 2", "--intrinsics has no effect for a reid checkpoint"),
+        ("frames", "frames is neither a setting nor an option"),
+        ("", "no --query"),
+    ],
+)
+def test_a_re_id_checkpoint_takes_no_frames(
+    arguments: str,
+    message: str,
+    best: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("ffreid.api.model_from_checkpoint", lambda path, **_: io.StringIO())
-    colour = write_pair(tmp_path / "frames")
-    error, _ = mistake(capsys, f"predict --checkpoint {best} {colour} {CAMERA}")
-    assert "re-ID" in error
-    shutil.rmtree(tmp_path / "frames")
+    monkeypatch.setattr("ffreid.api.load_model", lambda *_, **__: None)
+    assert mistake(capsys, f"predict --checkpoint {best} {arguments}")[0] == message
+
+
+def test_options_of_re_id_are_refused(best: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error, _ = mistake(capsys, f"predict --checkpoint {best} frames --query a.png")
+    assert error == "--query has no effect for a pose checkpoint"
