@@ -88,7 +88,7 @@ def predict(
     min_score: Annotated[
         float, option("Leave out poses with lower scores.", metavar="FLOAT", panel=POSE)
     ] = 0.0,
-    refine: Annotated[str | None, option("icp: fit poses to the depth.", panel=POSE)] = None,
+    refine: Annotated[str | None, option("Fit poses to the depth: icp.", panel=POSE)] = None,
     instances: Annotated[
         bool, option("Several objects of a class.", "--instances", panel=POSE)
     ] = False,
