@@ -98,3 +98,22 @@ def test_two_configurations_share_nothing() -> None:
     changed = recipes.compose("toy-pose", pairs=["TRAIN.BATCH", "2"])
     assert changed.TRAIN.BATCH == 2
     assert recipes.compose("toy-pose").TRAIN.BATCH != 2
+
+
+def test_a_checkpoint_has_its_settings_object_and_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = recipes.compose("linemod", cls="ape", root=tmp_path, pairs=["DATA.SHRINK", "4"])
+    state = {"dataset": "linemod", "classes": ["ape"], "config": cfg.dump()}
+    like = recipes.compose_like(state, "best.pth")
+    assert (like.DATA.SHRINK, like.DATA.CLS, like.DATA.ROOT) == (4, "ape", str(tmp_path))
+    assert recipes.compose_like(state, "best.pth", pairs=["DATA.SHRINK", "2"]).DATA.SHRINK == 2
+    other = tmp_path / "other"
+    assert recipes.compose_like(state, "best.pth", root=other).DATA.ROOT == str(other)
+    monkeypatch.setenv("FFREID_DATA", str(other))
+    assert recipes.compose_like(state, "best.pth").DATA.ROOT == str(other)
+    del state["config"]
+    assert recipes.compose_like(state, "best.pth").DATA.CLS == "ape"
+    with pytest.raises(UserError, match="does not name its dataset"):
+        recipes.compose_like({}, "old.pth.tar")
+    assert recipes.compose_like({}, "old.pth.tar", dataset="linemod", cls="cat").DATA.CLS == "cat"

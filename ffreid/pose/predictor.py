@@ -32,7 +32,7 @@ from ffreid.pose.model.compiled import has_hooks
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.own.find import find
-from ffreid.pose.own.read import Options
+from ffreid.pose.own.read import make_options
 from ffreid.pose.refine import Refinement, Refiner, refiner
 from ffreid.pose.sources import layout_of
 from ffreid.pose.voting.frame import ObjectPose
@@ -244,26 +244,38 @@ class PoseModel(nn.Module):
         return FramePoses(poses=poses, seconds=watch.seconds)
 
     def predict_files(
-        self, *inputs: str | Path, options: Options | None = None, **how: Any
+        self,
+        *inputs: str | Path,
+        camera: str | Path | None = None,
+        intrinsics: tuple[float, float, float, float] | None = None,
+        depth_scale: float | None = None,
+        size: str | None = None,
+        **how: Any,
     ) -> Iterator["FileResult"]:
         """Read one's own frames and estimate their poses, as ``ffreid predict`` does.
 
         Args:
             inputs: colour images, folders, list files.
-            options: cameras, units and size, see `ffreid.pose.own.read.Options`.
+            camera: file with intrinsics; None looks for one beside the frames.
+            intrinsics: fx, fy, cx, cy in pixels, instead of a file.
+            depth_scale: units per metre, where no file tells.
+            size: ``HEIGHTxWIDTH`` that frames are resized into, or ``own`` for never; None is the
+                size of the training frames.
             how: ``seed``, ``instances`` and ``refine``, see `predict`.
 
         Yields:
             A result for every frame: its poses, or why it cannot be used.
 
         Example:
-            >>> for result in model.predict_files("frames/"):
-            ...     print(result.paths.name, [pose.name for pose in result.poses])
+            >>> for result in model.predict_files("frames", camera="camera.json"):
+            ...     print(result.paths.name, [(pose.name, pose.score) for pose in result.poses])
         """
         from ffreid.pose.own.predict import predict_paths
 
-        frames = (frame for each in inputs for frame in find(Path(each)))
-        return predict_paths(self, frames, options or Options(), **how)
+        file = None if camera is None else Path(camera)
+        options = make_options(file, intrinsics, depth_scale, size)
+        frames = [frame for each in inputs for frame in find(Path(each))]
+        return predict_paths(self, frames, options, **how)
 
     @cached_property
     def meshes(self) -> Meshes:

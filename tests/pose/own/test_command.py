@@ -236,3 +236,22 @@ def test_a_re_id_checkpoint_takes_no_frames(
 def test_options_of_re_id_are_refused(best: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error, _ = mistake(capsys, f"predict --checkpoint {best} frames --query a.png")
     assert error == "--query has no effect for a pose checkpoint"
+
+
+def test_the_python_api_gives_what_the_command_line_gives(best: Path, tmp_path: Path) -> None:
+    colour = write_pair(tmp_path / "frames")
+    assert predict(best, f"{colour} {CAMERA} --json {tmp_path}/a.json") == 0
+    rows = read(tmp_path / "a.json")["frames"][0]["poses"]
+    numbers = tuple(map(float, camera_words(FRAME).split()))
+    assert len(numbers) == 4
+    (result,) = toy_model().predict_files(colour.parent, intrinsics=numbers)
+    assert [(pose.name, pose.score) for pose in result.poses] == [
+        (row["object"], row["raw_score"]) for row in rows
+    ]
+    np.testing.assert_array_equal(
+        [pose.camera_from_object for pose in result.poses],
+        [row["camera_from_object"] for row in rows],
+    )
+    (broken,) = toy_model().predict_files(colour.parent)
+    assert broken.error is not None
+    assert "no intrinsics" in broken.error.message
