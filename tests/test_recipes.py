@@ -106,8 +106,8 @@ def test_a_checkpoint_has_its_settings_object_and_folder(
     cfg = recipes.compose("linemod", cls="ape", root=tmp_path, pairs=["DATA.SHRINK", "4"])
     state = {"dataset": "linemod", "classes": ["ape"], "config": cfg.dump()}
     data = recipes.compose_like(state, "best.pth").DATA
-    expected = [4, "ape", str(tmp_path)]
-    assert [data.SHRINK, data.CLS, data.ROOT] == expected
+    found = [data.SHRINK, data.CLS, data.ROOT]
+    assert found == [4, "ape", str(tmp_path)]
     assert recipes.compose_like(state, "best.pth", pairs=["DATA.SHRINK", "2"]).DATA.SHRINK == 2
     other = tmp_path / "other"
     roots = [recipes.compose_like(state, "best.pth", root=other).DATA.ROOT]

@@ -112,7 +112,8 @@ def find_camera(paths: FramePaths, size: tuple[int, int], options: Options) -> C
 def _beside(paths: FramePaths) -> Iterator[CameraFile]:
     stem = paths.name.rpartition("/")[2]
     home = paths.colour.absolute().parent
-    own = [home / f"{stem}{end}" for end in ("-meta.mat", "-camera.json", ".json", "_metadata.csv")]
+    own = [home / f"{stem}{end}" for end in ("-meta.mat", "-camera.json", ".json")]
+    own.append(home / f"{paths.colour.stem}_metadata.csv")  # of RealSense Viewer
     folders = dict.fromkeys((home, paths.folder.absolute(), paths.folder.absolute().parent))
     for path in [*own, *(folder / name for folder in folders for name in BESIDE)]:
         if path.is_file():
