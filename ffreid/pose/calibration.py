@@ -42,19 +42,23 @@ def fit(scores: Sequence[float], right: Sequence[bool], origin: Mapping[str, Any
     Raises:
         UserError: there are too few poses, or SciPy is older than 1.12.
     """
+    if len(scores) < LEAST:
+        raise UserError(
+            f"{len(scores)} poses are too few to calibrate scores",
+            f"evaluate more frames: at least {LEAST} poses are needed, a few hundred are better",
+        )
+    return _fit(np.asarray(scores, np.float64), np.asarray(right, np.float64), origin)
+
+
+def _fit(scores: Floats, right: Floats, origin: Mapping[str, Any]) -> Calibration:
     try:
         from scipy.optimize import isotonic_regression
     except ImportError as error:
         raise UserError(
             "calibration needs SciPy 1.12 or newer", "run pip install -U scipy"
         ) from error
-    if len(scores) < LEAST:
-        raise UserError(
-            f"{len(scores)} poses are too few to calibrate scores",
-            f"evaluate more frames: at least {LEAST} poses are needed, a few hundred are better",
-        )
     order = np.argsort(scores, kind="stable")
-    ordered, target = np.asarray(scores, np.float64)[order], np.asarray(right, np.float64)[order]
+    ordered, target = scores[order], right[order]
     # Equal scores are one sample, of their mean.
     values, first, counts = np.unique(ordered, return_index=True, return_counts=True)
     fitted = isotonic_regression(np.add.reduceat(target, first) / counts, weights=counts).x
@@ -67,13 +71,13 @@ def cross_validated(
     scores: Sequence[float], right: Sequence[bool], groups: Sequence[int]
 ) -> Floats:
     """Probabilities of poses from maps fitted without those of their fold of `groups` (frames)."""
-    values, correct, frames = np.asarray(scores), np.asarray(right), np.asarray(groups)
-    _, numbers = np.unique(frames, return_inverse=True)
+    values, correct = np.asarray(scores, np.float64), np.asarray(right, np.float64)
+    _, numbers = np.unique(np.asarray(groups), return_inverse=True)
     probabilities = np.zeros(len(values))
     for fold in range(FOLDS):
         inside = numbers % FOLDS == fold
-        if inside.any():
-            others = fit(values[~inside].tolist(), correct[~inside].tolist(), {})
+        if inside.any() and not inside.all():
+            others = _fit(values[~inside], correct[~inside], {})
             probabilities[inside] = others.probability(values[inside])
     return probabilities
 

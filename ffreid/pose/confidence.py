@@ -1,5 +1,6 @@
 """How far the evidence supports an estimated pose, without ground truth: the raw score."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean
 
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.metrics import transform
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.voting.frame import ObjectPose, model_points
@@ -46,6 +48,39 @@ class Evidence:
         """The raw score: the geometric mean. It ranks poses, but is no probability."""
         parts = (self.support, self.inliers, self.fit, self.depth)
         return geometric_mean(max(part, LEAST) for part in parts if part is not None)
+
+
+def weigh_all(
+    poses: Sequence[ObjectPose],
+    objects: ObjectModels,
+    *,
+    points: Floats,
+    labels: npt.NDArray[np.integer],
+    intrinsics: Floats,
+    meshes: Meshes,
+) -> list[Evidence]:
+    """Weigh the evidence for all poses of a frame, see `weigh`.
+
+    `labels` are the (N,) classes of the points; each point of a class with several poses counts
+    for the nearest. Classes without a mesh are weighed without depth.
+    """
+    found = []
+    for pose in poses:
+        own = points[labels == pose.class_id]
+        others = [other for other in poses if other.class_id == pose.class_id]
+        centres = np.array([other.keypoints.mean(axis=0) for other in others])
+        distances = np.linalg.norm(own[:, None] - centres[None], axis=2)
+        nearest = distances.argmin(axis=1) == next(i for i, o in enumerate(others) if o is pose)
+        evidence = weigh(
+            pose,
+            objects,
+            points=points,
+            labelled=int(nearest.sum()),
+            intrinsics=intrinsics,
+            vertices=meshes.get(pose.class_id),
+        )
+        found.append(evidence)
+    return found
 
 
 def weigh(

@@ -151,11 +151,11 @@ def evaluate(
         "config": cfg.dump(),
         "provenance": run_folder.provenance(cfg.SEED, world.size, str(world.device)),
     }
+    rated = _rated(results, summary, source.objects)
     if calibrate:
-        payload["calibration"] = calibration.summary(*_rated(results, summary, source.objects))
+        payload["calibration"] = calibration.summary(*rated)
     elif known is not None:
-        scores_, right, _ = _rated(results, summary, source.objects)
-        payload["calibration"] = calibration.check(known, scores_, right)
+        payload["calibration"] = calibration.check(known, *rated[:2])
     if world.is_main:
         published, lines = None, list[str]()
         if not use_gt:
@@ -192,7 +192,6 @@ def evaluate(
             for table in calibration.tables(checked):
                 report.show_table(*table)
         if calibrate and weights is not None:
-            rated = _rated(results, summary, source.objects)
             facts = {"weights": weights_sum, "dataset": cfg.DATASET, "frames": len(results)}
             facts |= {"provenance": payload["provenance"]}
             target = calibration.path_of(weights)
@@ -253,14 +252,14 @@ def evaluate_predictions(
 def _rated(
     results: Sequence[FrameResult], summary: Mapping[str, Any], objects: ObjectModels
 ) -> tuple[list[float], list[bool], list[int]]:
-    """Raw scores of all solved poses, whether ADD(-S) is below 0.1 d, and their frames."""
+    """Raw scores of all solved poses (if known), whether ADD(-S) is below 0.1 d, their frames."""
     scores, right, frames = list[float](), list[bool](), list[int]()
     for result in results:
         errors: dict[int, float] = {}
         for score in result.scores:
             error = score.adds if score.class_id in objects.symmetric else score.add
             errors[score.class_id] = min(error, errors.get(score.class_id, error))
-        for pose, raw in zip(result.poses, result.raw_scores, strict=True):
+        for pose, raw in zip(result.poses, result.raw_scores, strict=False):
             if pose.solved:
                 row = summary["classes"].get(objects.name(pose.class_id))
                 limit = 0.1 * row["diameter_m"] if row else 0.0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ffreid.engine.timing import Stopwatch
-from ffreid.pose.confidence import weigh
+from ffreid.pose.confidence import weigh_all
 from ffreid.pose.data.batch import GroundTruth, Inputs, PoseBatch, SkippedFrame
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.model.ffb6d import Outputs
@@ -132,33 +132,21 @@ def evaluate_frames(
                 rgb = None
                 if gt.index < keep_images:
                     rgb = batch.inputs.rgb[i].permute(1, 2, 0).numpy().astype(np.uint8)
-                raw = _rate(poses, votes, i, gt, objects, meshes) if rate else ()
+                raw: tuple[float, ...] = ()
+                if rate:
+                    evidence = weigh_all(
+                        poses,
+                        objects,
+                        points=votes.points[i].cpu().numpy(),
+                        labels=votes.labels[i].cpu().numpy(),
+                        intrinsics=gt.intrinsics,
+                        meshes=meshes,
+                    )
+                    raw = tuple(each.score for each in evidence)
                 results.append(
                     FrameResult(gt, tuple(poses), scores, rgb=rgb, visible=visible, raw_scores=raw)
                 )
         advance(len(skipped) + (len(batch) if batch is not None else 0))
-
-
-def _rate(
-    poses: Sequence[ObjectPose],
-    votes: Votes,
-    sample: int,
-    gt: GroundTruth,
-    objects: ObjectModels,
-    meshes: Meshes,
-) -> tuple[float, ...]:
-    points, labels = (t[sample].cpu().numpy() for t in (votes.points, votes.labels))
-    return tuple(
-        weigh(
-            pose,
-            objects,
-            points=points,
-            labelled=int((labels == pose.class_id).sum()),
-            intrinsics=gt.intrinsics,
-            vertices=meshes[pose.class_id],
-        ).score
-        for pose in poses
-    )
 
 
 def pose_rows(results: Sequence[FrameResult], objects: ObjectModels) -> list[dict[str, Any]]:

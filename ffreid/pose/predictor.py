@@ -20,7 +20,7 @@ from ffreid.engine.timing import Stopwatch
 from ffreid.errors import UserError
 from ffreid.pose import build, calibration, specs
 from ffreid.pose.calibration import Calibration
-from ffreid.pose.confidence import Evidence, Floats, weigh
+from ffreid.pose.confidence import Evidence, weigh_all
 from ffreid.pose.data.batch import LEVELS, Inputs, SkippedFrame, collate
 from ffreid.pose.data.dataset import seeded_rng
 from ffreid.pose.data.depth import downscale_frame
@@ -236,8 +236,15 @@ class PoseModel(nn.Module):
                 options = build.voting(self.cfg)
                 (found,) = poses_of(votes, self.objects, options, instances=instances)
         with watch("score"):
-            points, labels = (t[0].cpu().numpy() for t in (votes.points, votes.labels))
-            poses = [self._pose(pose, points, labels, frame) for pose in found]
+            evidence = weigh_all(
+                found,
+                self.objects,
+                points=votes.points[0].cpu().numpy(),
+                labels=votes.labels[0].cpu().numpy(),
+                intrinsics=frame.intrinsics,
+                meshes=self.meshes,
+            )
+            poses = list(map(self._pose, found, evidence))
         if align is not None:
             with watch("refine"):
                 poses = [_refined(pose, align, frame) for pose in poses]
@@ -285,17 +292,7 @@ class PoseModel(nn.Module):
         except UserError:
             return {}
 
-    def _pose(
-        self, pose: ObjectPose, points: Floats, labels: npt.NDArray[np.int64], frame: Frame
-    ) -> Pose:
-        evidence = weigh(
-            pose,
-            self.objects,
-            points=points,
-            labelled=int((labels == pose.class_id).sum()),
-            intrinsics=frame.intrinsics,
-            vertices=self.meshes.get(pose.class_id),
-        )
+    def _pose(self, pose: ObjectPose, evidence: Evidence) -> Pose:
         known = self.calibration if evidence.depth is not None else None
         return Pose(
             class_id=pose.class_id,

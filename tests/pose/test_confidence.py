@@ -1,11 +1,12 @@
 """The raw score falls with every kind of evidence that is lacking, and ranks poses."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ffreid.pose.confidence import Evidence, visible, weigh
+from ffreid.pose.confidence import Evidence, visible, weigh, weigh_all
 from ffreid.pose.data.depth import back_project
 from ffreid.pose.metrics import transform
 from ffreid.pose.toy.dataset import toy_meshes, toy_object_models
@@ -85,3 +86,21 @@ def test_only_the_side_towards_the_camera_is_visible() -> None:
     assert (sphere[seen, 2] < 0.03).mean() > 0.9
     behind = np.column_stack([np.eye(3), [0, 0, -1]])
     assert not len(visible(behind, sphere, camera))
+
+
+def test_points_of_a_class_count_for_the_nearest_of_its_poses() -> None:
+    pose = true_pose()
+    labels = np.zeros(len(POINTS), np.int64)
+    shift = np.array([0.3, 0, 0])
+    moved = pose.camera_from_object.copy()
+    moved[:, 3] += shift
+    second = replace(pose, camera_from_object=moved, keypoints=pose.keypoints + shift)
+    near = np.argsort(np.linalg.norm(POINTS - pose.keypoints.mean(axis=0), axis=1))
+    labels[near[:400]] = pose.class_id
+    options: dict[str, Any] = {"points": POINTS, "labels": labels, "meshes": MESHES}
+    camera = FRAME.intrinsics.astype(np.float64)
+    (alone,) = weigh_all([pose], OBJECTS, intrinsics=camera, **options)
+    both = weigh_all([pose, second], OBJECTS, intrinsics=camera, **options)
+    assert alone.inliers == pytest.approx(0.5)
+    assert both[0].inliers >= alone.inliers
+    assert both[1].score < both[0].score

@@ -15,6 +15,7 @@ from ffreid.pose.own.find import FramePaths, find, of_line
 from ffreid.pose.own.predict import FileResult, predict_paths
 from ffreid.pose.own.read import Options, find_camera
 from ffreid.pose.predictor import PoseModel
+from ffreid.pose.refine import refiner
 
 NAMED = 20
 """Failed frames that are named at the end."""
@@ -58,6 +59,7 @@ def run(
     if not streamed:
         frames = [frame for each in inputs for frame in find(Path(each), depth)]
         _check_cameras(frames, options)
+    refiner(how.get("refine"), model.meshes)  # an error if it cannot be used
     folder = None if out is None else results.Folder(out, grid=grid, force=force)
     _describe(model)
     points = results.drawn_points(model.objects, model.meshes)

@@ -70,4 +70,5 @@ def _predict(model: PoseModel, paths: FramePaths, options: Options, **how: Any) 
         frame = resized(own.frame, fitted)
     done = model.predict_frame(frame, **how)
     seconds = watch.seconds | done.seconds
-    return FileResult(paths, done.poses, own, seconds, assumptions, fitted)
+    shrunk = tuple(side // model.cfg.DATA.SHRINK for side in fitted)
+    return FileResult(paths, done.poses, own, seconds, assumptions, (shrunk[0], shrunk[1]))

@@ -29,9 +29,10 @@ NEAREST, FARTHEST = 0.05, 20.0
 MILLIMETRES = (100.0, 5000.0)
 """Medians of whole numbers that are taken for millimetres."""
 BESIDE = (
-    "camera.json", "camera.yaml", "camera.yml", "camera_info.yaml", "camera_info.yml",
+    "scene_camera.json", "info.yml", "camera.json", "camera.yaml", "camera.yml",
+    "camera_info.yaml", "camera_info.yml",
     "camera_info.json", "intrinsics.json", "intrinsic.json", "intrinsics.yaml", "intrinsics.txt",
-    "camera-intrinsics.txt", "camera_intrinsic.json", "K.txt", "scene_camera.json", "info.yml",
+    "camera-intrinsics.txt", "camera_intrinsic.json", "K.txt",
 )  # fmt: skip
 """Files with cameras, in a frame's folder or the one above."""
 
@@ -104,7 +105,7 @@ def find_camera(paths: FramePaths, size: tuple[int, int], options: Options) -> C
             raise _other_resolution(camera, size)
         return camera
     raise UserError(
-        f"no intrinsics of {paths.colour}: no file such as {BESIDE[0]} beside it",
+        f"no intrinsics of {paths.colour}: no file such as camera.json beside it",
         "add --intrinsics FX FY CX CY (pixels), or --camera FILE",
     )
 

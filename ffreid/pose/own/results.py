@@ -4,8 +4,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,19 +187,20 @@ class Folder:
                 f"{path} already contains {old[0]}",
                 "use another folder with --out FOLDER, or add --force to overwrite it",
             )
-        create_folder(path / OVERLAYS, "use another folder with --out FOLDER")
-        self.path, self.grid = path, grid
+        for stale in [path / GRID, *(path / OVERLAYS).glob("*.png")] if force else ():
+            stale.unlink(missing_ok=True)
+        self.path, self.grid, self.started = path, grid, False
         self.numbers, self.tiles, self.names = Numbers(), list[RgbImage](), set[str]()
         self.left_out = 0
-        with self._errors(LINES):
-            (path / LINES).write_text("")
-        with self._errors(BOP):
-            (path / BOP).write_text("scene_id,im_id,obj_id,score,R,t,time\n")
 
     def add(
         self, result: FileResult, kept: Sequence[Pose], objects: ObjectModels, points: Meshes
     ) -> None:
         """Write a frame's results."""
+        if not self.started:
+            self._append(LINES, "", "w")
+            self._append(BOP, "scene_id,im_id,obj_id,score,R,t,time\n", "w")
+            self.started = True
         number = (0, 0)
         if result.error is None:
             number = self.numbers.next(result)
@@ -228,14 +228,10 @@ class Folder:
         self.names.add(name.lower())
         return name
 
-    def _append(self, name: str, text: str) -> None:
-        with self._errors(name), (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(text)
-
-    @contextmanager
-    def _errors(self, name: str) -> Iterator[None]:
+    def _append(self, name: str, text: str, mode: str = "a") -> None:
         try:
-            yield
+            with (self.path / name).open(mode, encoding="utf-8") as file:
+                file.write(text)
         except OSError as error:
             raise UserError(
                 f"cannot write {self.path / name}: {error.strerror}",

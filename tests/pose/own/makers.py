@@ -66,8 +66,14 @@ class Oracle:
 
     def __call__(self, batch: PoseBatch, net: object) -> Votes:
         points = batch.inputs.features[:, :3].transpose(1, 2)
-        flat = self.frame.labels.reshape(-1)
-        labels = torch.from_numpy(flat[batch.inputs.choose[0].numpy()].astype(np.int64))[None]
+        height, width = batch.inputs.rgb.shape[2:]
+        shown = cv2.resize(
+            self.frame.labels.astype(np.float32),
+            (width, height),
+            interpolation=cv2.INTER_NEAREST_EXACT,
+        )
+        flat = np.asarray(shown, np.int64).reshape(-1)
+        labels = torch.from_numpy(flat[batch.inputs.choose[0].numpy()])[None]
         models = toy_object_models("toy-pose")
         count = models.keypoints.shape[1]
         offsets = torch.zeros(count + 1, points.shape[1], 3)

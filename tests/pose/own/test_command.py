@@ -10,6 +10,8 @@ import pytest
 
 from ffreid.engine.dataset_files import read_image
 from ffreid.pose.predictions import read_bop_csv
+from ffreid.pose.toy.objects import toy_objects
+from ffreid.pose.toy.scenes import toy_frame
 from tests.commands import exit_code, mistake, quoted, read
 from tests.pose.own.makers import Oracle, camera_words, own_frame, toy_model, write_pair
 
@@ -124,16 +126,40 @@ def test_min_score_leaves_poses_out(best: Path, tmp_path: Path) -> None:
     assert row["left_out"] == len(NAMES)
 
 
+@pytest.mark.parametrize(
+    ("option", "size", "said"),
+    [
+        ("", (96, 128), "note: frames of 192 x 256 are resized to 96 x 128"),
+        ("--size own", (192, 256), ""),
+        ("--size 144x1000", (144, 192), ""),
+    ],
+)
 def test_frames_of_another_size_are_resized(
-    best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    option: str,
+    size: tuple[int, int],
+    said: str,
+    best: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (HEIGHT, WIDTH), colour = FRAME.depth.shape, write_pair(tmp_path / "frames")
-    sizes = {"": (HEIGHT, WIDTH), "--size own": (HEIGHT, WIDTH), "--size 96x640": (HEIGHT, WIDTH)}
-    for option, size in sizes.items():
-        line = f"{colour} {CAMERA} {option} --json {tmp_path}/a.json"
-        assert predict(best, line) == 0
-        assert tuple(read(tmp_path / "a.json")["frames"][0]["network_size"]) == size
-    assert "resized" not in capsys.readouterr().err
+    frame = toy_frame("a", toy_objects(), height=192, width=256, generator=np.random.default_rng(0))
+    monkeypatch.setattr("ffreid.pose.predictor.network_votes", Oracle(frame))
+    colour = write_pair(tmp_path / "frames", frame=frame)
+    camera = f"--intrinsics {camera_words(frame)}"
+    assert predict(best, f"{colour} {camera} {option} --json {tmp_path}/a.json") == 0
+    (row,) = read(tmp_path / "a.json")["frames"]
+    assert tuple(row["network_size"]) == size
+    assert row["size"] == [192, 256]
+    text = capsys.readouterr().err
+    assert (said in text) if said else ("resized" not in text)
+    errors = [
+        np.abs(pose["camera_from_object"] - frame.camera_from_object[index]).max()
+        for pose in row["poses"]
+        for index in [frame.class_ids.tolist().index(pose["class_id"])]
+    ]
+    assert len(errors) == len(frame.class_ids)
+    assert np.median(errors) < 0.01
 
 
 def test_results_are_not_overwritten_silently(best: Path, tmp_path: Path, capsys: Any) -> None:
@@ -146,6 +172,10 @@ def test_results_are_not_overwritten_silently(best: Path, tmp_path: Path, capsys
     assert "--force" in hint
     assert (tmp_path / "out/poses.jsonl").read_text() == before
     assert predict(best, f"{line} --force") == 0
+    # A mistake leaves no results that the next call would refuse.
+    wrong = line.replace("/out", "/new")
+    assert mistake(capsys, f"predict --checkpoint {best} {wrong} --depth-scale 1")
+    assert predict(best, wrong) == 0
 
 
 MISTAKES = {

@@ -12,7 +12,9 @@ from ffreid.pose.voting.instances import instance_poses
 OBJECTS, MESHES = toy_object_models("toy-pose"), toy_meshes()
 
 
-def scene(places: list[tuple[int, float]], counts: list[int]) -> tuple[Tensor, ...]:
+def scene(
+    places: list[tuple[int, float]], counts: list[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Points, labels and true offsets of objects (class, x in metres) with so many points."""
     points, labels, centres, keypoints = [], [], [], []
     generator = np.random.default_rng(0)
