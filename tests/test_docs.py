@@ -24,6 +24,7 @@ from ffreid.engine.distributed import launch
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [ROOT / "README.md", *sorted(ROOT.glob("[!.]*/README.md")), *ROOT.glob("ffreid/*/README.md")]
+DOCS += sorted(ROOT.glob("ffreid/*/own_*.md"))
 REID = (
     "DATA.TOY.IDENTITIES 2 DATA.TOY.TEST_IDENTITIES 2 DATA.TOY.OUTFITS 2 DATA.TOY.CAMERAS 2 "
     "DATA.TOY.PICTURES 2 DATA.HEIGHT 32 DATA.WIDTH 16 DATA.TRAIN_BATCH 4 DATA.NUM_INSTANCES 2 "
@@ -113,6 +114,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for number, picture in enumerate(drawn):
             (folder / f"people/{number}.png").symlink_to(picture)
         (folder / "anna.jpg").symlink_to(drawn[0])
+        (frames,) = (folder / "cache/toy-pose").glob("*/data/0048")
+        (folder / "frames").symlink_to(frames)
+        (folder / "camera.json").write_text('{"fx": 213, "fy": 213, "cx": 63, "cy": 48, "depth_scale": 0.1}')
         (folder / "mine.yaml").write_text("TRAIN:\n  MAX_EPOCH: 30\n")
         (folder / "train_lm.sh").write_text("python3 train_lm.py --cls=ape\n")
         yield folder
@@ -182,7 +186,7 @@ def check_ffreid(arguments: list[str], workspace: Path, monkeypatch: pytest.Monk
     reached: list[str] | None = None
     if toys:
         arguments += SMALL[toys[0]]
-    elif arguments[0] not in ("convert-ckpt", "migrate", "runs"):
+    elif arguments[0] not in ("convert-ckpt", "migrate", "predict", "runs"):
         reached = only_parse(monkeypatch)
     run_ffreid(arguments)
     assert reached is None or reached, "the command did nothing"
@@ -229,9 +233,9 @@ def test_the_example_of_a_dataset_is_read(tmp_path: Path) -> None:
 
 
 def test_the_readme_is_short_and_every_file_has_examples_that_are_tested() -> None:
-    assert len(DOCS) == 8
+    assert len(DOCS) == 9
     assert len(shell_commands()) > 30
-    assert len(examples()) == 2
+    assert len(examples()) == 3
     assert transcripts()
     assert len((ROOT / "README.md").read_text().splitlines()) <= 250
 
