@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import io
+import json
 import re
 import shlex
 import tomllib
@@ -116,7 +117,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "anna.jpg").symlink_to(drawn[0])
         (frames,) = (folder / "cache/toy-pose").glob("*/data/0048")
         (folder / "frames").symlink_to(frames)
-        (folder / "camera.json").write_text('{"fx": 213, "fy": 213, "cx": 63, "cy": 48, "depth_scale": 0.1}')
+        camera = {"fx": 213, "fy": 213, "cx": 63, "cy": 48, "depth_scale": 0.1}
+        (folder / "camera.json").write_text(json.dumps(camera))
         (folder / "mine.yaml").write_text("TRAIN:\n  MAX_EPOCH: 30\n")
         (folder / "train_lm.sh").write_text("python3 train_lm.py --cls=ape\n")
         yield folder
