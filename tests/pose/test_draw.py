@@ -113,3 +113,22 @@ def test_invisible_characters_of_names_are_drawn_as_codes() -> None:
         for names in ({1: "cup\x1b[2J"}, {1: r"cup\x1b[2J"})
     )
     np.testing.assert_array_equal(first, second)
+
+
+def test_captions_are_written_inside_the_image_at_their_own_objects() -> None:
+    poses: list[Pose] = [
+        (1, pose_at(-0.05, 0, 0.6)),
+        (3, pose_at(0, 0, 1)),
+        (2, pose_at(0.2, -0.2, 0.6)),
+    ]
+    plain = scene(draw(poses))
+    camera = toy_intrinsics(*GREY.shape[:2])
+    words = ["one 0.91", "without points", "two 0.10"]
+    image = scene(draw_poses(GREY, camera, points=POINTS, predicted=poses, captions=words))
+    changed = (image != plain).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert changed[:, :320].sum() > 100  # above the first object
+    assert changed[:40, 400:].sum() > 100  # the second is cut off at the top right
+    assert rows.min() >= 0
+    assert columns.max() < 640
+    assert changed.mean() < 0.03
