@@ -20,7 +20,7 @@ from ffreid.engine.dataset_files import (
 )
 from ffreid.errors import UserError, flat
 from ffreid.files import check_file
-from ffreid.pose.data.frame import Frame
+from ffreid.pose.data.frame import CENTRE, FOCAL, Frame
 from ffreid.pose.own.cameras import Camera, CameraFile, given
 from ffreid.pose.own.find import FramePaths
 
@@ -226,15 +226,15 @@ def _check_camera(camera: Camera, size: tuple[int, int]) -> None:
     problem = ""
     if not (0 < cx < width and 0 < cy < height):
         problem = f"the principal point {cx:g}, {cy:g} is outside the image"
-    elif not (0.25 <= cx / width <= 0.75 and 0.25 <= cy / height <= 0.75):
+    elif not all(CENTRE[0] <= share <= CENTRE[1] for share in (cx / width, cy / height)):
         problem = f"the principal point {cx:g}, {cy:g} is far from the image's middle"
-    elif not 0.2 <= fx / max(size) <= 20 or not 0.5 <= fx / fy <= 2:
+    elif not all(FOCAL[0] <= focal / max(size) <= FOCAL[1] for focal in (fx, fy)):
         problem = f"the focal lengths are {fx:g}, {fy:g} pixels"
     if problem:
         raise UserError(
             f"{camera.origin}: {problem} of {height} x {width} pixels",
             "use intrinsics in pixels of this image size: FX FY CX CY, with CX about "
-            f"{width / 2:g} and CY about {height / 2:g}",
+            f"{width / 2:g} and CY about {height / 2:g}; pad a part of an image to the whole",
         )
 
 

@@ -105,6 +105,8 @@ def bad(folder: Path, name: str) -> dict[str, Any]:
             options["intrinsics"] = (140, 140, 500, 48)
         case "principal point far from the middle":
             options["intrinsics"] = (140, 140, 100, 48)
+        case "intrinsics of half the size":
+            options["intrinsics"] = tuple(number / 2 for number in NUMBERS)
         case "focal length in millimetres":
             options["intrinsics"] = (4, 4, 64, 48)
     write_png(folder / "a-color.png", rgb)
@@ -150,6 +152,7 @@ BAD = {
     "no intrinsics": ("no intrinsics of", "--intrinsics FX FY CX CY"),
     "principal point outside": ("outside the image", "CX about 64"),
     "principal point far from the middle": ("far from the image's middle", "CX about 64"),
+    "intrinsics of half the size": ("far from the image's middle", "CX about 64"),
     "focal length in millimetres": ("focal lengths", "pixels"),
     "camera of another resolution": ("is of images of 192 x 256", "--intrinsics"),
     "colour is no image": ("not a PNG", "convert"),
