@@ -292,8 +292,13 @@ class PoseModel(nn.Module):
         except UserError:
             return {}
 
+    @property
+    def has_all_meshes(self) -> bool:
+        """Whether every object has a mesh: without, scores are another measure."""
+        return all(class_id in self.meshes for class_id in self.objects.class_ids)
+
     def _pose(self, pose: ObjectPose, evidence: Evidence) -> Pose:
-        known = self.calibration if evidence.depth is not None else None
+        known = self.calibration if self.has_all_meshes else None
         return Pose(
             class_id=pose.class_id,
             name=self.objects.name(pose.class_id),

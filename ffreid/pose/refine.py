@@ -49,7 +49,7 @@ Refiner = Callable[[npt.NDArray[np.float64], int, Frame], Refinement | None]
 
 
 def refiner(method: str | None, meshes: Meshes) -> Refiner | None:
-    """What refines a pose of a class in a frame; it returns None where too little is measured.
+    """What refines a pose of a class in a frame; None where it has no mesh or no depth.
 
     Raises:
         UserError: the method is unknown, small-gicp is not installed, or there are no meshes.
@@ -70,7 +70,10 @@ def refiner(method: str | None, meshes: Meshes) -> Refiner | None:
         )
 
     def refine(pose: npt.NDArray[np.float64], class_id: int, frame: Frame) -> Refinement | None:
-        return _refine(gicp, pose, np.asarray(meshes[class_id], np.float64), frame)
+        vertices = meshes.get(class_id)
+        if vertices is None:
+            return None
+        return _refine(gicp, pose, np.asarray(vertices, np.float64), frame)
 
     return refine
 

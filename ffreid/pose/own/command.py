@@ -102,12 +102,14 @@ def run(
 
 def _describe(model: PoseModel) -> None:
     """Say what scores are, and what is missing."""
-    if not model.meshes:
+    names = [model.objects.name(c) for c in model.objects.class_ids if c not in model.meshes]
+    if names:
+        whose = f" of {', '.join(names[:5])}{', …' * (len(names) > 5)}" if model.meshes else ""
         report.log(
-            "note: no meshes: keypoints are drawn, and scores do not use the measured depth; "
-            "--root FOLDER with the dataset's models adds them"
+            f"note: no meshes{whose}: keypoints are drawn, and scores do not use the measured "
+            "depth; --root FOLDER with the dataset's models adds them"
         )
-    if model.calibration is None or not model.meshes:
+    if model.calibration is None or names:
         report.log("note: scores are raw scores, not probabilities; see ffreid eval --calibrate")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ffreid.engine.dataset_files import read_image
+from ffreid.pose.calibration import Calibration
 from ffreid.pose.predictions import read_bop_csv
 from ffreid.pose.toy.objects import toy_objects
 from ffreid.pose.toy.scenes import toy_frame
@@ -285,3 +286,27 @@ def test_the_python_api_gives_what_the_command_line_gives(best: Path, tmp_path: 
     (broken,) = toy_model().predict_files(colour.parent)
     assert broken.error is not None
     assert "no intrinsics" in broken.error.message
+
+
+def test_without_all_meshes_scores_are_not_probabilities(
+    best: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = toy_model()
+    model.calibration = Calibration(np.array([0.0, 1]), np.array([0.25, 0.25]), {})
+    monkeypatch.setattr("ffreid.api.load_model", lambda *_, **__: model)
+    line = f"{write_pair(tmp_path / 'frames')} {CAMERA} --json {tmp_path}/a.json"
+    assert predict(best, line) == 0
+    assert {row["probability"] for row in read(tmp_path / "a.json")["frames"][0]["poses"]} == {0.25}
+    printed, said = capsys.readouterr()
+    assert "probability" in printed
+    assert "raw" not in said
+    first = int(FRAME.class_ids[0])
+    model.meshes = {c: points for c, points in model.meshes.items() if c != first}
+    assert predict(best, line) == 0
+    assert {row["probability"] for row in read(tmp_path / "a.json")["frames"][0]["poses"]} == {None}
+    printed, said = capsys.readouterr()
+    assert "raw score" in printed
+    assert f"no meshes of {model.objects.name(first)}:" in said
