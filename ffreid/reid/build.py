@@ -24,7 +24,7 @@ from ffreid.reid import convert
 from ffreid.reid.data import clips
 from ffreid.reid.data.batch import collate as collate
 from ffreid.reid.data.batch import collate_for_evaluation as collate_for_evaluation
-from ffreid.reid.data.dataset import EvalSet, TrainSet
+from ffreid.reid.data.dataset import EvalSet, Pictures, TrainSet
 from ffreid.reid.data.records import Record, Source
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import ClipTraining, Evaluation, ImageTraining
@@ -210,14 +210,26 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
         groups=cfg.TRAIN.BN_GROUPS,
         seed=cfg.SEED,
     )
-    skip, seed = data.SKIP_BROKEN, cfg.SEED
-    return TrainSet(records, source.folder, sampler, prepare=prepare, seed=seed, skip_broken=skip)
+    return TrainSet(
+        records,
+        pictures(cfg, source),
+        sampler,
+        prepare=prepare,
+        seed=cfg.SEED,
+        skip_broken=data.SKIP_BROKEN,
+    )
 
 
-def evaluation_set(cfg: CfgNode, records: Sequence[Record], folder: Path) -> EvalSet:
+def evaluation_set(cfg: CfgNode, records: Sequence[Record], source: Source) -> EvalSet:
     """Images, or clips (see `clips.clips_of_tracklets`), for feature extraction."""
     prepare = Evaluation(cfg.DATA.HEIGHT, cfg.DATA.WIDTH, is_video(cfg))
-    return EvalSet(records, folder, prepare=prepare, skip_broken=cfg.DATA.SKIP_BROKEN)
+    skip = cfg.DATA.SKIP_BROKEN
+    return EvalSet(records, pictures(cfg, source), prepare=prepare, skip_broken=skip)
+
+
+def pictures(cfg: CfgNode, source: Source) -> Pictures:
+    """The images of a dataset, as DATA.DECODE says."""
+    return Pictures(source.folder, cfg.DATA.DECODE)
 
 
 def plan(cfg: CfgNode, data: TrainSet) -> Plan:

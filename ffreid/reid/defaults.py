@@ -29,6 +29,7 @@ COSINE_LOSSES = ("arcface", "cosface", "circle")
 
 CHOICES = {
     "DATA.LAYOUT": tuple(DATASETS),
+    "DATA.DECODE": ("fast", "pil"),
     "AUG.TEMPORAL_SAMPLING_MODE": ("stride", "tsn"),
     "MODEL.NAME": (*IMAGE_NETWORKS, *VIDEO_NETWORKS),
     "MODEL.POOLING.NAME": ("avg", "max", "gem", "maxavg"),
@@ -101,6 +102,7 @@ def defaults() -> CfgNode:
     c.DATA.TEST_BATCH = 128
     c.DATA.NUM_INSTANCES = 8  # consecutive samples of one identity
     c.DATA.NUM_WORKERS = 4  # data loading processes; 0: the main process
+    c.DATA.DECODE = "fast"  # pil: decode and resize with Pillow, as Simple-CCReID does
     c.DATA.SKIP_BROKEN = False  # True: skip unreadable files and report how many
     c.DATA.SHARED_IDENTITIES = False  # folder: True: persons of train may be in query and gallery
     c.DATA.DENSE_SAMPLING = True  # tracklets: train on chunks of SAMPLING_STEP frames

@@ -16,7 +16,7 @@ from ffreid.engine.modules import evaluating
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.reid import build
-from ffreid.reid.data.batch import UnreadableRecord, collate_for_evaluation
+from ffreid.reid.data.batch import UnreadableRecord, collate_for_evaluation, to_images
 from ffreid.reid.data.clips import clips_of_tracklets
 from ffreid.reid.data.records import EvalSplit, Record, Source, labels, record_path
 from ffreid.reid.features import COLUMNS, ExtractedFeatures, LabelledFeatures
@@ -54,7 +54,7 @@ def compute_features(
         for items in stream:
             broken += items.broken
             if len(items.index):
-                images = items.images.to(world.device, dtype, non_blocking=True)
+                images = to_images(items.images, world.device, dtype)
                 features = batch_features(net, images, flip=spans is None)
                 if local is None:
                     local = torch.empty(share, features.shape[1], dtype=dtype)
@@ -83,7 +83,7 @@ def extract_features(
     items, spans = records, None
     if source.video:
         items, spans = clips_of_tracklets(records, cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE)
-    data = build.evaluation_set(cfg, items, source.folder)
+    data = build.evaluation_set(cfg, items, source)
     result = compute_features(cfg, world, data, net, spans)
     broken = {item.path: item.reason for item in result.broken}
     count = len(split.query)

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ffreid.engine import precision
-from ffreid.engine.dataset_files import DAMAGED, open_image, to_rgb
+from ffreid.engine.dataset_files import DAMAGED, to_rgb
 from ffreid.engine.fingerprint import checksum
 from ffreid.engine.modules import evaluating
 from ffreid.engine.specs import Symbol, TensorSpec, checked_inputs
 from ffreid.errors import UserError, flat
 from ffreid.reid import build
+from ffreid.reid.data.batch import to_images
 from ffreid.reid.data.clips import clip_indices
+from ffreid.reid.data.pictures import Picture, as_pixels, read_picture
 from ffreid.reid.data.transforms import Evaluation
 from ffreid.reid.defaults import NON_LOCAL, NON_LOCAL_MIN_SIZE, is_video
 from ffreid.reid.feature_extraction import batch_features
@@ -149,10 +151,10 @@ class ReidModel(nn.Module):
         with torch.inference_mode(), precision.flags(self.cfg), evaluating(net):
             for start in range(0, len(items), size):
                 samples = [
-                    self.prepare([_to_pillow(name, image) for image in frames])
+                    self.prepare.pixels([self._picture(name, image) for image in frames])
                     for name, frames in items[start : start + size]
                 ]
-                batch = torch.stack(samples).to(self.device, self.dtype)
+                batch = to_images(torch.from_numpy(np.stack(samples)), self.device, self.dtype)
                 batches.append(batch_features(net, batch, flip=not self.video).cpu())
         if not batches:
             return torch.empty(0, self.cfg.MODEL.FEATURE_DIM, dtype=self.dtype)
@@ -202,6 +204,13 @@ class ReidModel(nn.Module):
             self._built = key, build.for_evaluation(self.cfg, self.net)
         return self._built[1]
 
+    def _picture(self, name: str, image: Any) -> Picture:
+        """The image as an evaluation decodes it."""
+        if isinstance(image, str | Path):
+            return read_picture(Path(image), self.cfg.DATA.DECODE)
+        picture = _to_pillow(name, image)
+        return picture if self.cfg.DATA.DECODE == "pil" else as_pixels(picture)
+
     def _items(self, images: Sequence[Any]) -> tuple[list[tuple[str, list[Any]]], list[list[int]]]:
         """Images or clips, each with its name, and the span of each tracklet's clips."""
         if not self.video:
@@ -245,8 +254,6 @@ def _check_tracklet(name: str, frames: object) -> None:
 
 def _to_pillow(name: str, image: Any) -> Image.Image:
     """Convert to a Pillow image, RGB."""
-    if isinstance(image, str | Path):
-        return open_image(Path(image))
     if isinstance(image, Image.Image):
         try:
             return to_rgb(image, name)  # reads the file, if that is pending

@@ -26,7 +26,7 @@ class TensorDataset(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
     def __getitem__(self, index: int) -> EvalSample | UnreadableRecord:
         if index in self.broken:
             return UnreadableRecord(index, f"{index}.png", "is damaged")
-        return EvalSample(index, self.images[index])
+        return EvalSample(index, self.images[index].numpy())
 
 
 class Projection(nn.Module):

@@ -1,15 +1,15 @@
 """Datasets of torch's DataLoader for training and evaluation."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
 import torch
-from PIL import Image
 
-from ffreid.engine.dataset_files import open_image
 from ffreid.errors import UserError
 from ffreid.reid.data.batch import EvalSample, Sample, UnreadableRecord
+from ffreid.reid.data.pictures import Decoder, Picture, read_picture
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import (
@@ -32,20 +32,27 @@ class UnreadableError(UserError):
         self.path = path
 
 
-def read_frames(
-    folder: Path, frames: Sequence[str], broken: Mapping[str, UnreadableError] | None = None
-) -> list[Image.Image]:
-    """Read a record's images, each file once; raise UnreadableError if one is missing or broken."""
-    images: dict[str, Image.Image] = {}
-    for path in dict.fromkeys(frames):
-        if broken and path in broken:
-            raise broken[path]
-        try:
-            images[path] = open_image(folder / path)
-        except UserError as error:
-            hint = f"{error.hint}; or set DATA.SKIP_BROKEN True to skip the file"
-            raise UnreadableError(error.message, hint, path) from error
-    return [images[path] for path in frames]
+@dataclass(frozen=True)
+class Pictures:
+    """The images below `folder` by their paths, decoded by `decode`."""
+
+    folder: Path
+    decode: Decoder = "pil"
+
+    def read(
+        self, frames: Sequence[str], broken: Mapping[str, UnreadableError] | None = None
+    ) -> list[Picture]:
+        """Read a record's images, each file once; raise UnreadableError if one cannot be read."""
+        images: dict[str, Picture] = {}
+        for path in dict.fromkeys(frames):
+            if broken and path in broken:
+                raise broken[path]
+            try:
+                images[path] = read_picture(self.folder / path, self.decode)
+            except UserError as error:
+                hint = f"{error.hint}; or set DATA.SKIP_BROKEN True to skip the file"
+                raise UnreadableError(error.message, hint, path) from error
+        return [images[path] for path in frames]
 
 
 class TrainSet(torch.utils.data.Dataset[Sample]):
@@ -59,14 +66,15 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
     def __init__(
         self,
         records: Sequence[Record],
-        folder: Path,
+        images: Path | Pictures,
         sampler: IdentitySampler,
         *,
         prepare: ImageTraining | ClipTraining,
         seed: int,
         skip_broken: bool,
     ) -> None:
-        self.records, self.folder, self.sampler = tuple(records), folder, sampler
+        self.records, self.sampler = tuple(records), sampler
+        self.pictures = images if isinstance(images, Pictures) else Pictures(images)
         self.prepare, self.seed, self.skip_broken = prepare, seed, skip_broken
 
     def __len__(self) -> int:
@@ -80,15 +88,15 @@ class TrainSet(torch.utils.data.Dataset[Sample]):
         for record in self._candidates(first, sample):
             chosen = self.prepare.frames(len(record.frames), sample)
             try:
-                frames = read_frames(self.folder, [record.frames[i] for i in chosen], broken)
+                pictures = self.pictures.read([record.frames[i] for i in chosen], broken)
             except UnreadableError as error:
                 if not self.skip_broken:
                     raise
                 broken[error.path] = error
                 continue
-            images = self.prepare(frames, sample)
+            pixels, box = self.prepare.pixels(pictures, sample)
             labels = record.identity, record.clothes
-            return Sample(images, *labels, tuple(broken), record.frames[chosen[0]])
+            return Sample(pixels, *labels, tuple(broken), record.frames[chosen[0]], box)
         raise UserError(
             f"cannot read any of {len(broken)} images of training identity "
             f"{self.records[first].identity}: {next(iter(broken.values())).message}",
@@ -110,9 +118,15 @@ class EvalSet(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
     """Images, or clips of equal length, to evaluate; `skip_broken` returns `UnreadableRecord`."""
 
     def __init__(
-        self, records: Sequence[Record], folder: Path, *, prepare: Evaluation, skip_broken: bool
+        self,
+        records: Sequence[Record],
+        images: Path | Pictures,
+        *,
+        prepare: Evaluation,
+        skip_broken: bool,
     ) -> None:
-        self.records, self.folder = tuple(records), folder
+        self.records = tuple(records)
+        self.pictures = images if isinstance(images, Pictures) else Pictures(images)
         self.prepare, self.skip_broken = prepare, skip_broken
 
     def __len__(self) -> int:
@@ -120,9 +134,9 @@ class EvalSet(torch.utils.data.Dataset[EvalSample | UnreadableRecord]):
 
     def __getitem__(self, index: int) -> EvalSample | UnreadableRecord:
         try:
-            frames = read_frames(self.folder, self.records[index].frames)
+            pictures = self.pictures.read(self.records[index].frames)
         except UnreadableError as error:
             if not self.skip_broken:
                 raise
             return UnreadableRecord(index, error.path, error.message)
-        return EvalSample(index, self.prepare(frames))
+        return EvalSample(index, self.prepare.pixels(pictures))

@@ -1,7 +1,8 @@
 """Augmentation and preprocessing of images and clips, exactly as in Simple-CCReID.
 
 Images are resized bilinearly, frames of tracklets bicubically; both are normalised with ImageNet's
-statistics. Random numbers are drawn in the same order.
+statistics. Random numbers are drawn in the same order. ``pixels`` is what data workers compute,
+`normalise` and `erase` the rest, which calling a transform includes.
 """
 
 import math
@@ -12,12 +13,12 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ffreid.reid.data.clips import crop_by_segment, crop_by_stride
+from ffreid.reid.data.pictures import Picture, Pixels, as_pixels, height_and_width, resize
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
@@ -45,26 +46,28 @@ def sample_random(*seeds: int) -> SampleRandom:
     return SampleRandom(random.Random(first), torch.Generator().manual_seed(second), third)
 
 
-def random_crop(image: Image.Image, probability: float, rng: random.Random) -> Image.Image:
-    """Enlarge an image by an eighth and crop it to its size, or leave it unchanged."""
+def random_crop(picture: Picture, probability: float, rng: random.Random) -> Picture:
+    """Enlarge a picture by an eighth and crop it to its size, or leave it unchanged."""
     if rng.uniform(0, 1) >= probability:
-        return image
-    width, height = image.size
-    larger = round(width * 1.125), round(height * 1.125)
-    enlarged = image.resize(larger, Image.Resampling.BILINEAR)
-    left = round(rng.uniform(0, larger[0] - width))
-    top = round(rng.uniform(0, larger[1] - height))
-    return enlarged.crop((left, top, left + width, top + height))
+        return picture
+    height, width = height_and_width(picture)
+    larger = round(height * 1.125), round(width * 1.125)
+    enlarged = resize(picture, *larger)
+    left = round(rng.uniform(0, larger[1] - width))
+    top = round(rng.uniform(0, larger[0] - height))
+    if isinstance(enlarged, Image.Image):
+        return enlarged.crop((left, top, left + width, top + height))
+    return enlarged[top : top + height, left : left + width]
 
 
-def random_erasing(images: Tensor, probability: float, rng: random.Random) -> None:
-    """Fill a random rectangle with a colour, in place (Zhong et al. 2020).
+Box = tuple[int, int, int, int]
+"""Top, bottom, left and right of the rectangle that is erased."""
 
-    In clips (3, T, H, W) it is the same in all frames.
-    """
+
+def random_box(rows: int, columns: int, probability: float, rng: random.Random) -> Box | None:
+    """Draw the rectangle of random erasing, or none (Zhong et al. 2020)."""
     if rng.uniform(0, 1) >= probability:
-        return
-    rows, columns = images.shape[-2:]
+        return None
     for _ in range(100):
         area = rng.uniform(0.02, 0.4) * (rows * columns)
         ratio = rng.uniform(0.3, 1 / 0.3)
@@ -72,9 +75,22 @@ def random_erasing(images: Tensor, probability: float, rng: random.Random) -> No
         if width < columns and height < rows:
             top = rng.randint(0, rows - height)
             left = rng.randint(0, columns - width)
-            for channel, value in zip(images, ERASED, strict=True):
-                channel[..., top : top + height, left : left + width] = value
-            return
+            return top, top + height, left, left + width
+    return None
+
+
+def erase(images: Tensor, box: Box | None) -> None:
+    """Fill a rectangle of images (3, …, H, W) with a colour, in place; in clips of all frames."""
+    if box is not None:
+        top, bottom, left, right = box
+        for channel, value in zip(images, ERASED, strict=True):
+            channel[..., top:bottom, left:right] = value
+
+
+def random_erasing(images: Tensor, probability: float, rng: random.Random) -> None:
+    """Draw a rectangle of images (3, …, H, W) and `erase` it, with a probability."""
+    rows, columns = images.shape[-2:]
+    erase(images, random_box(rows, columns, probability, rng))
 
 
 def should_flip_image(probability: float, flip_generator: torch.Generator) -> bool:
@@ -82,27 +98,36 @@ def should_flip_image(probability: float, flip_generator: torch.Generator) -> bo
     return bool(torch.rand(1, generator=flip_generator) < probability)
 
 
+def flipped(pixels: Pixels) -> Pixels:
+    """Mirror pictures (…, H, W, 3) horizontally."""
+    return np.ascontiguousarray(pixels[..., ::-1, :])
+
+
 def should_flip_clip(rng: random.Random) -> bool:
     """Draw whether to flip all frames of a clip, with probability 0.5."""
     return rng.random() < 0.5
 
 
-def normalised(images: npt.NDArray[np.uint8], *, flip: bool = False) -> Tensor:
-    """Put channels first and normalise: (…, H, W, 3) uint8 to (3, …, H, W) float32."""
-    if flip:
-        images = images[..., ::-1, :]
-    channels = np.ascontiguousarray(np.moveaxis(images, -1, 0))
-    shape = (3, *[1] * (channels.ndim - 1))
-    # numpy: torch would start threads in a process that loads its own data.
-    result = np.divide(channels, np.float32(255), dtype=np.float32)
-    result -= MEAN.reshape(shape)
-    result /= DEVIATION.reshape(shape)
-    return torch.from_numpy(result)
+def normalise(pixels: Tensor, device: torch.device | None = None) -> Tensor:
+    """Put channels first and normalise on `device`: (B, …, H, W, 3) uint8 to (B, 3, …, H, W)."""
+    moved = pixels.to(device, non_blocking=True).movedim(-1, 1)
+    images = moved.to(torch.float32, memory_format=torch.contiguous_format)
+    shape = (1, 3, *[1] * (images.ndim - 2))
+    # In this order, and divided by tensors: GPUs multiply by the reciprocal of a number.
+    for change, values in ((images.div_, [255] * 3), (images.sub_, MEAN), (images.div_, DEVIATION)):
+        change(torch.tensor(values, dtype=torch.float32).to(images.device).view(shape))
+    return images
 
 
-def _clip(images: Sequence[Image.Image], height: int, width: int, *, flip: bool = False) -> Tensor:
-    resized = [image.resize((width, height), Image.Resampling.BICUBIC) for image in images]
-    return normalised(np.stack([np.asarray(image) for image in resized]), flip=flip)
+def prepared(pixels: Pixels, box: Box | None = None) -> Tensor:
+    """Normalise and erase a picture or clip: (…, H, W, 3) uint8 to (3, …, H, W) float32."""
+    images = normalise(torch.from_numpy(pixels)[None])[0]
+    erase(images, box)
+    return images
+
+
+def _clip(pictures: Sequence[Picture], height: int, width: int) -> Pixels:
+    return np.stack([as_pixels(resize(p, height, width, "bicubic")) for p in pictures])
 
 
 @dataclass(frozen=True)
@@ -119,14 +144,19 @@ class ImageTraining:
         """Choose the record's only image."""
         return [0]
 
-    def __call__(self, images: Sequence[Image.Image], sample: SampleRandom) -> Tensor:
-        """Augment an image to (3, H, W) float32."""
-        resized = images[0].resize((self.width, self.height), Image.Resampling.BILINEAR)
-        cropped = random_crop(resized, self.crop, sample.rng)
+    def pixels(
+        self, pictures: Sequence[Picture], sample: SampleRandom
+    ) -> tuple[Pixels, Box | None]:
+        """Augment an image to (H, W, 3) uint8, and draw the rectangle to erase."""
+        resized = resize(pictures[0], self.height, self.width)
+        cropped = as_pixels(random_crop(resized, self.crop, sample.rng))
         flip = should_flip_image(self.flip, sample.flip_generator)
-        result = normalised(np.asarray(cropped), flip=flip)
-        random_erasing(result, self.erase, sample.rng)
-        return result
+        box = random_box(self.height, self.width, self.erase, sample.rng)
+        return flipped(cropped) if flip else cropped, box
+
+    def __call__(self, pictures: Sequence[Picture], sample: SampleRandom) -> Tensor:
+        """Augment an image to (3, H, W) float32."""
+        return prepared(*self.pixels(pictures, sample))
 
 
 @dataclass(frozen=True)
@@ -137,16 +167,19 @@ class Evaluation:
     width: int
     video: bool = False
 
-    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """Preprocess an image to (3, H, W) float32, or a clip to (3, T, H, W)."""
+    def pixels(self, pictures: Sequence[Picture]) -> Pixels:
+        """Resize an image to (H, W, 3) uint8, or a clip to (T, H, W, 3)."""
         if self.video:
-            return _clip(images, self.height, self.width)
-        return normalised(np.asarray(self.resize(images[0])))
+            return np.stack([as_pixels(self.resize(picture)) for picture in pictures])
+        return as_pixels(self.resize(pictures[0]))
 
-    def resize(self, image: Image.Image) -> Image.Image:
+    def resize(self, picture: Picture) -> Picture:
         """Resize an image; again, it stays the same."""
-        method = Image.Resampling.BICUBIC if self.video else Image.Resampling.BILINEAR
-        return image.resize((self.width, self.height), method)
+        return resize(picture, self.height, self.width, "bicubic" if self.video else "bilinear")
+
+    def __call__(self, pictures: Sequence[Picture]) -> Tensor:
+        """Preprocess an image to (3, H, W) float32, or a clip to (3, T, H, W)."""
+        return prepared(self.pixels(pictures))
 
 
 @dataclass(frozen=True)
@@ -174,8 +207,14 @@ class ClipTraining:
             count, length=self.length, stride=self.stride, rng=rng, numpy_rng=numpy_rng
         )
 
-    def __call__(self, images: Sequence[Image.Image], sample: SampleRandom) -> Tensor:
+    def pixels(
+        self, pictures: Sequence[Picture], sample: SampleRandom
+    ) -> tuple[Pixels, Box | None]:
+        """Augment a clip to (T, H, W, 3) uint8, and draw the rectangle to erase."""
+        clip, flip = _clip(pictures, self.height, self.width), should_flip_clip(sample.rng)
+        box = random_box(self.height, self.width, self.erase, sample.rng)
+        return flipped(clip) if flip else clip, box
+
+    def __call__(self, pictures: Sequence[Picture], sample: SampleRandom) -> Tensor:
         """Augment a clip to (3, T, H, W) float32."""
-        result = _clip(images, self.height, self.width, flip=should_flip_clip(sample.rng))
-        random_erasing(result, self.erase, sample.rng)
-        return result
+        return prepared(*self.pixels(pictures, sample))

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ffreid.reid.data.batch import EvalSample, Sample
-from ffreid.reid.data.dataset import EvalSet, TrainSet
+from ffreid.reid.data.dataset import EvalSet, Pictures, TrainSet
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import ClipTraining, Evaluation, ImageTraining
@@ -53,7 +53,7 @@ def write_tracklets(folder: Path) -> Records:
     return records
 
 
-def train_set(records: Records, folder: Path, **options: Any) -> TrainSet:
+def train_set(records: Records, folder: Path | Pictures, **options: Any) -> TrainSet:
     """Make a training set with batches of two samples of an identity."""
     identities = [record.identity for record in records]
     sampler = IdentitySampler(identities, instances=2, batch=2, groups=1, seed=4)
