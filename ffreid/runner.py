@@ -15,7 +15,7 @@ from typing import Any, Literal
 from yacs.config import CfgNode
 
 from ffreid import atomic, convert, report, tasks
-from ffreid.engine import memory, precision, signals, synthetic
+from ffreid.engine import cache, memory, precision, signals, synthetic
 from ffreid.engine.checkpoints.io import DoesNotFit
 from ffreid.engine.checkpoints.manager import latest_valid
 from ffreid.engine.defaults import facts
@@ -227,3 +227,17 @@ def describe_dataset(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str
         return tasks.dataset_report(cfg, source, json_file)
     finally:
         gc.enable()
+
+
+def fill_cache(cfg: CfgNode, *, out: Path | None = None) -> Path:
+    """Fill the cache of the dataset, in `out` or where DATA.CACHE says; return its folder."""
+    where = str(out or cfg.DATA.CACHE)
+    if where == "none":
+        raise UserError("DATA.CACHE none uses no cache", "use --out FOLDER")
+    with worker_errors():
+        source = tasks.modules(cfg.TASK).sources.open_source(cfg)
+        workers = cfg.DATA.NUM_WORKERS if cfg.TASK == "reid" else cfg.DATA.WORKERS
+        folder = cache.fill(tasks.cache_plan(cfg, source), where, workers)
+    setting = f", with DATA.CACHE {where}" if where else ""
+    report.log(f"cache: complete; train and eval use it where the settings are the same{setting}")
+    return folder

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from ffreid.engine.cache import Plan
     from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo
     from ffreid.engine.distributed.group import World
     from ffreid.engine.task import TaskModules
@@ -115,6 +116,17 @@ def dataset_report(cfg: CfgNode, source: Any, json_file: Path | None) -> dict[st
     from ffreid.reid.dataset_report import report_dataset as report_reid
 
     return report_reid(cfg.DATASET, source, json_file)
+
+
+def cache_plan(cfg: CfgNode, source: Any) -> Plan:
+    """What `ffreid data cache` keeps of a dataset."""
+    if cfg.TASK == "pose":
+        from ffreid.pose.cache import plan as plan_pose
+
+        return plan_pose(cfg, source)
+    from ffreid.reid.cache import plan as plan_reid
+
+    return plan_reid(cfg, source)
 
 
 def converter(task: str) -> Converter:

@@ -20,7 +20,7 @@ from ffreid.engine.precision import dtype
 from ffreid.engine.task import Plan, Task
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
-from ffreid.pose import convert
+from ffreid.pose import cache, convert
 from ffreid.pose.data.batch import Inputs, PoseBatch, SkippedFrame, collate_for_evaluation
 from ffreid.pose.data.batch import collate as collate
 from ffreid.pose.data.dataset import EvalSet, TrainSet
@@ -33,7 +33,7 @@ from ffreid.pose.sources import Source
 from ffreid.pose.task import PoseTask
 from ffreid.report import log
 
-FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "TRAIN.EVAL_POSES", "VOTE.")
+FREE_TO_CHANGE: tuple[str, ...] = ("DATA.WORKERS", "DATA.CACHE", "TRAIN.EVAL_POSES", "VOTE.")
 """Settings that a resumed run may change: they do not affect training."""
 
 
@@ -47,6 +47,7 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
         length=cfg.TRAIN.LENGTH or max(len(names), cfg.TRAIN.BATCH),
         seed=cfg.SEED,
         downscale=cfg.DATA.SHRINK,
+        cache=cache.find(cfg, source),
         augment=cfg.DATA.AUGMENT,
         fixed=cfg.DATA.FRAMES,
     )
@@ -68,6 +69,7 @@ def evaluation_set(cfg: CfgNode, source: Source, limit: int) -> EvalSet:
         points=cfg.MODEL.POINTS,
         seed=cfg.SEED,
         downscale=cfg.DATA.SHRINK,
+        cache=cache.find(cfg, source),
     )
 
 

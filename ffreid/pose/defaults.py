@@ -86,6 +86,7 @@ def defaults() -> CfgNode:
     c.DATA.SHRINK = 1  # read every n-th row and column; intrinsics follow
     c.DATA.AUGMENT = True
     c.DATA.FRAMES = []  # train and evaluate on these frames only, without augmentation
+    c.DATA.CACHE = ""  # folder of ffreid data cache --out; "": beside the data; none: not used
     c.DATA.WORKERS = 4  # loader processes; 0 loads in the main process
     c.DATA.TOY = CfgNode()  # what toy-pose renders on first use
     c.DATA.TOY.TRAIN = 300

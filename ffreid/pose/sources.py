@@ -4,7 +4,7 @@ A new layout is a reader, a `Layout` and a line in `ffreid.pose.defaults.LAYOUTS
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from pkgutil import resolve_name
@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from ffreid import atomic, report
 from ffreid.engine import synthetic
+from ffreid.engine.cache import Cache
 from ffreid.engine.dataset_files import find_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
@@ -34,10 +35,11 @@ from ffreid.pose.toy.dataset import ensure_toy, toy_meshes, toy_object_models
 
 @dataclass(frozen=True)
 class Source:
-    """An opened dataset."""
+    """An opened dataset; `opened` has its cache, once it is looked for, see `ffreid.pose.cache`."""
 
     reader: Reader
     objects: ObjectModels
+    opened: dict[str, Cache | None] = field(default_factory=dict, compare=False, repr=False)
 
     def summary(self) -> str:
         """One line on the frames and their lists."""

@@ -21,10 +21,11 @@ from ffreid.engine.task import Plan, unwrap
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.reid import convert
+from ffreid.reid.cache import pictures
 from ffreid.reid.data import clips
 from ffreid.reid.data.batch import collate as collate
 from ffreid.reid.data.batch import collate_for_evaluation as collate_for_evaluation
-from ffreid.reid.data.dataset import EvalSet, Pictures, TrainSet
+from ffreid.reid.data.dataset import EvalSet, TrainSet
 from ffreid.reid.data.records import Record, Source
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import ClipTraining, Evaluation, ImageTraining
@@ -163,6 +164,7 @@ FREE_TO_CHANGE: tuple[str, ...] = (
     "DATA.NUM_WORKERS",
     "DATA.TEST_BATCH",
     "DATA.SKIP_BROKEN",
+    "DATA.CACHE",
     "MODEL.RESUME",
     "TRAIN.ACTIVATION_CHECKPOINTING",
 )
@@ -225,11 +227,6 @@ def evaluation_set(cfg: CfgNode, records: Sequence[Record], source: Source) -> E
     prepare = Evaluation(cfg.DATA.HEIGHT, cfg.DATA.WIDTH, is_video(cfg))
     skip = cfg.DATA.SKIP_BROKEN
     return EvalSet(records, pictures(cfg, source), prepare=prepare, skip_broken=skip)
-
-
-def pictures(cfg: CfgNode, source: Source) -> Pictures:
-    """The images of a dataset, as DATA.DECODE says."""
-    return Pictures(source.folder, cfg.DATA.DECODE)
 
 
 def plan(cfg: CfgNode, data: TrainSet) -> Plan:

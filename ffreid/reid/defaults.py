@@ -103,6 +103,7 @@ def defaults() -> CfgNode:
     c.DATA.NUM_INSTANCES = 8  # consecutive samples of one identity
     c.DATA.NUM_WORKERS = 4  # data loading processes; 0: the main process
     c.DATA.DECODE = "fast"  # pil: decode and resize with Pillow, as Simple-CCReID does
+    c.DATA.CACHE = ""  # folder of ffreid data cache --out; "": beside the data; none: not used
     c.DATA.SKIP_BROKEN = False  # True: skip unreadable files and report how many
     c.DATA.SHARED_IDENTITIES = False  # folder: True: persons of train may be in query and gallery
     c.DATA.DENSE_SAMPLING = True  # tracklets: train on chunks of SAMPLING_STEP frames

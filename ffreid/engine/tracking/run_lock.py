@@ -14,6 +14,7 @@ from ffreid.errors import UserError
 from ffreid.files import check_file
 
 NAME = ".lock"
+BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 @contextmanager
@@ -32,9 +33,9 @@ def lock(folder: Path) -> Iterator[None]:
         file = path.open("ab")
     with file:
         try:
-            _lock_file(file)
+            lock_file(file)
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            if error.errno in BUSY:
                 state = run_state.read(folder) or {}
                 known = "pid" in state and state.get("state") == "running"
                 who = f" (process {state['pid']} on {state['host']})" if known else ""
@@ -51,7 +52,8 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _lock_file(file: IO[bytes]) -> None:
+def lock_file(file: IO[bytes]) -> None:
+    """Lock an open file for this process; an OSError of `BUSY` if another process has locked it."""
     if sys.platform == "win32":
         import msvcrt
 

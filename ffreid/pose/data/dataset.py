@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ffreid.engine.cache import Cache
 from ffreid.errors import UserError
 from ffreid.pose.data.augment import Policy, add_noise, augment_synthetic, colour_jitter
 from ffreid.pose.data.batch import Sample, SkippedFrame
@@ -67,7 +68,10 @@ def seeded_rng(*numbers: int) -> np.random.RandomState:
 
 @dataclass(eq=False)
 class _FrameSet:
-    """Frames of a reader, their height and width divided by `downscale`, as network samples."""
+    """Frames of a reader, their height and width divided by `downscale`, as network samples.
+
+    `cache` holds the `surface` of some frames, by name.
+    """
 
     reader: Reader
     objects: ObjectModels
@@ -75,11 +79,17 @@ class _FrameSet:
     points: int
     seed: int
     downscale: int = 1
+    cache: Cache | None = None
 
     def read(self, name: str) -> Frame:
         return downscale_frame(self.reader.read(name), self.downscale)
 
-    def sample(self, frame: Frame, rng: np.random.RandomState, index: int) -> Sample | SkippedFrame:
+    def sample(
+        self, frame: Frame, rng: np.random.RandomState, index: int, *, as_stored: bool = True
+    ) -> Sample | SkippedFrame:
+        known = None
+        if self.cache is not None and as_stored:
+            known = self.cache.get(frame.name, map(str, self.reader.files(frame.name)))
         return make_sample(
             frame,
             self.objects,
@@ -87,6 +97,7 @@ class _FrameSet:
             rng=rng,
             index=index,
             fill_holes=self.reader.fill_holes,
+            known=known,
         )
 
 
@@ -134,9 +145,10 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
             if repeated_classes(frame.class_ids):
                 reason = f"{frame.name}: {SEVERAL}"
                 continue
+            stored = frame.depth
             if self.augment:
                 frame = self._augmented(frame, rng)
-            sample = self.sample(frame, rng, position)
+            sample = self.sample(frame, rng, position, as_stored=frame.depth is stored)
             if isinstance(sample, Sample):
                 return sample
             reason = f"{frame.name}: {sample.reason}"

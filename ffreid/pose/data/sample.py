@@ -28,6 +28,7 @@ def make_sample(
     index: int = 0,
     fill_holes: bool,
     choose: npt.NDArray[np.integer[Any]] | None = None,
+    known: tuple[npt.NDArray[np.float32], ...] | None = None,
 ) -> Sample | SkippedFrame:
     """Prepare a frame for the network.
 
@@ -40,6 +41,7 @@ def make_sample(
         fill_holes: fill missing depth (YCB-Video); otherwise depth is truncated to whole
             millimetres (LineMOD), from which normals and points are computed.
         choose: (N,) flat pixels to use instead of drawing them.
+        known: the frame's `surface`, where it has been computed before.
 
     Returns:
         The sample, or `SkippedFrame` where fewer than `MIN_POINTS` pixels have depth.
@@ -57,24 +59,15 @@ def make_sample(
         index=index,
         intrinsics=frame.intrinsics.astype(np.float64),
     )
-    depth = fill_missing(frame.depth, frame.depth_scale) if fill_holes else frame.depth
-    # Division by 10 where the scale is 10000, as in the original.
-    millimetres = depth / np.float32(frame.depth_scale / 1000)
-    # Beyond the filling's largest depth it is negative: not measured.
-    depth_mm = np.nan_to_num(millimetres, posinf=0).clip(0, 65535).astype(np.uint16)
-    if fill_holes:
-        metres = depth / np.float32(frame.depth_scale)
-    else:
-        depth = depth_mm.astype(np.float32)
-        metres = depth / np.float32(1000)
+    depth, normals = known or surface(frame, fill_holes=fill_holes)
+    metres: npt.NDArray[np.float32] = depth / np.float32(frame.depth_scale if fill_holes else 1000)
     valid = np.flatnonzero(_padded(depth) > MEASURED)
     if len(valid) < MIN_POINTS:
         reason = f"{len(valid)} pixels have depth, at least {MIN_POINTS} are needed"
         return SkippedFrame(gt, reason)
     chosen = choose_points(valid, points, rng) if choose is None else choose.astype(np.int32)
     point_map = _padded(back_project(metres, frame.intrinsics))
-    fx, fy = float(frame.intrinsics[0, 0]), float(frame.intrinsics[1, 1])
-    normals, rgb = _padded(normals_from_depth(depth_mm, fx, fy)), _padded(frame.rgb)
+    normals, rgb = _padded(normals), _padded(frame.rgb)
     cloud = point_map.reshape(-1, 3)[chosen]
     rows = [cloud, rgb.reshape(-1, 3)[chosen], normals.reshape(-1, 3)[chosen]]
     features = np.concatenate([np.asarray(row, np.float32).T for row in rows])
@@ -87,6 +80,18 @@ def make_sample(
     )
     labels = _padded(frame.labels).reshape(-1)[chosen]
     return Sample(inputs, _make_targets(cloud, labels, gt), gt)
+
+
+def surface(frame: Frame, *, fill_holes: bool) -> tuple[npt.NDArray[np.float32], ...]:
+    """Depth (H, W), filled or truncated as in `make_sample`, and normals (H, W, 3)."""
+    depth = fill_missing(frame.depth, frame.depth_scale) if fill_holes else frame.depth
+    # Division by 10 where the scale is 10000, as in the original.
+    millimetres = depth / np.float32(frame.depth_scale / 1000)
+    # Beyond the filling's largest depth it is negative: not measured.
+    depth_mm = np.nan_to_num(millimetres, posinf=0).clip(0, 65535).astype(np.uint16)
+    fx, fy = float(frame.intrinsics[0, 0]), float(frame.intrinsics[1, 1])
+    normals = normals_from_depth(depth_mm, fx, fy)
+    return depth if fill_holes else depth_mm.astype(np.float32), normals
 
 
 def _padded(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

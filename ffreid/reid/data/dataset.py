@@ -6,10 +6,12 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
+from PIL import Image
 
+from ffreid.engine.cache import Cache
 from ffreid.errors import UserError
 from ffreid.reid.data.batch import EvalSample, Sample, UnreadableRecord
-from ffreid.reid.data.pictures import Decoder, Picture, read_picture
+from ffreid.reid.data.pictures import Decoder, Picture, Pixels, read_picture
 from ffreid.reid.data.records import Record
 from ffreid.reid.data.sampler import IdentitySampler
 from ffreid.reid.data.transforms import (
@@ -34,10 +36,11 @@ class UnreadableError(UserError):
 
 @dataclass(frozen=True)
 class Pictures:
-    """The images below `folder` by their paths, decoded by `decode`."""
+    """The images below `folder` by their paths, decoded by `decode`, or resized in `cache`."""
 
     folder: Path
     decode: Decoder = "pil"
+    cache: Cache | None = None
 
     def read(
         self, frames: Sequence[str], broken: Mapping[str, UnreadableError] | None = None
@@ -47,6 +50,10 @@ class Pictures:
         for path in dict.fromkeys(frames):
             if broken and path in broken:
                 raise broken[path]
+            if self.cache and (cached := self.cache.get(path, (f"{self.folder}/{path}",))):
+                pixels: Pixels = cached[0]
+                images[path] = pixels if self.decode == "fast" else Image.fromarray(pixels)
+                continue
             try:
                 images[path] = read_picture(self.folder / path, self.decode)
             except UserError as error:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ffreid.engine.cache import Cache
 from ffreid.reid.retrieval.protocols import Protocol, label_columns
 
 Names = Mapping[str, Mapping[int, str]]
@@ -58,6 +59,7 @@ class Source:
         single_shot: galleries of one image per identity, as indices into the test gallery (PRCC).
         shared: names of training identities that are also in query or gallery.
         notes: lines for the user, e.g. on missing labels.
+        opened: the cache of its pictures, once it is looked for, see `ffreid.reid.cache`.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Source:
     single_shot: tuple[tuple[int, ...], ...] = ()
     shared: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    opened: dict[str, Cache | None] = field(default_factory=dict, compare=False, repr=False)
 
     def split(self, name: str) -> EvalSplit:
         """The split ``test`` or ``val``."""

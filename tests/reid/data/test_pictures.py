@@ -90,10 +90,7 @@ JPEGS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 UNUSUAL: dict[str, tuple[str, dict[str, Any]]] = {
     "CMYK": ("CMYK", {}),
-    "views": (
-        "RGB",
-        {"format": "MPO", "save_all": True, "append_images": [Image.new("RGB", (9, 9))]},
-    ),
+    "views": ("RGB", {"format": "MPO", **FRAMES}),
     **{f"orientation {mark}": ("RGB", {"exif": {0x0112: mark}}) for mark in range(2, 9)},
 }
 
