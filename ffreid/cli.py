@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ffreid import __version__, commands, flags
 from ffreid.engine.distributed import failures
@@ -15,7 +16,20 @@ from ffreid.errors import UserError, flat
 from ffreid.flags import option
 from ffreid.report import log
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+class _Commands(TyperGroup):
+    """Commands whose names may be two words: ``data`` is one, ``data cache`` another."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command of the first one or two words."""
+        if (name := " ".join(args[:2])) in self.commands:
+            args = [name, *args[2:]]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
 
 
 @app.command(context_settings=flags.PAIRS)
@@ -135,7 +149,9 @@ def evaluate(
     )
 
 
-@app.command(context_settings=flags.PAIRS)
+@app.command(
+    context_settings=flags.PAIRS, epilog="See also: ffreid data cache, which makes loading faster."
+)
 def data(
     context: typer.Context,
     dataset: flags.Dataset,
@@ -150,6 +166,25 @@ def data(
     from ffreid import runner
 
     runner.describe_dataset(config, json_file=json)
+
+
+@app.command(name="data cache", context_settings=flags.PAIRS)
+def data_cache(
+    context: typer.Context,
+    dataset: flags.Dataset,
+    root: flags.Root = None,
+    cls: flags.Cls = None,
+    cfg: flags.Recipe = None,
+    out: Annotated[
+        Path | None, option("Folder for the cache; default: beside the data.", panel=flags.DATA)
+    ] = None,
+    pairs: flags.Pairs = None,
+) -> None:
+    """Keep resized pictures, or depth and normals, so that training loads them faster."""
+    config = _compose(context, dataset, root=root, cls=cls, file=cfg, pairs=pairs or [])
+    from ffreid import runner
+
+    runner.fill_cache(config, out=out)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Arrays that are slow to compute, kept in a folder and read by any number of processes.
 
 The folder is named after what the arrays depend on besides their files. It holds ``arrays.bin``,
-each entry on pages of its own, and ``index.jsonl``, a line for each entry, written once its arrays
+the entries one after the other, and ``index.jsonl``, a line for each entry, written once its arrays
 are on the disk. Both are only appended to: who reads never sees a change, and a killed process
 leaves at most the beginning of an entry, which the next one overwrites.
 """
@@ -35,7 +35,8 @@ VERSION = 1
 FOLDER = ".ffreid-cache"
 """Of caches beside a dataset."""
 ARRAYS, INDEX = "arrays.bin", "index.jsonl"
-PAGE = 4096
+STEP = 512
+"""Bytes: entries start at multiples of it, and sums of as many are what is checked."""
 KEPT_EVERY = 64 << 20
 """Bytes after which arrays and index are flushed to the disk."""
 _BATCH = 16
@@ -111,7 +112,10 @@ class Cache:
 
     @cached_property
     def _content(self) -> npt.NDArray[np.uint8]:
-        return np.memmap(self.folder / ARRAYS, np.uint8, "r")
+        try:
+            return np.memmap(self.folder / ARRAYS, np.uint8, "r")
+        except (OSError, ValueError):  # missing or empty
+            return np.empty(0, np.uint8)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "entries": self.entries}  # not the arrays themselves
@@ -178,7 +182,7 @@ def _fill(plan: Plan, folder: Path, workers: int) -> None:
     every = plan.files()
     names = [name for name, files in every.items() if not _is_current(known, name, files)]
     first = next(filter(None, map(plan.compute, names)), ())
-    size = -(-sum(array.nbytes for array in first) // PAGE) * PAGE
+    size = -(-sum(array.nbytes for array in first) // STEP) * STEP
     report.log(
         f"cache: {folder}: {len(every) - len(names)} entries are there, {len(names)} to "
         f"compute, {size * len(names) / 1e9:.2f} GB"
@@ -235,7 +239,7 @@ class _Writer:
     def add(self, name: str, state: Sequence[int], arrays: Arrays) -> None:
         """Append an entry."""
         content = b"".join(array.tobytes() for array in arrays)
-        content += bytes(-len(content) % PAGE)
+        content += bytes(-len(content) % STEP)
         kinds = [(array.dtype.str, list(array.shape)) for array in arrays]
         checksum = _checksum(np.frombuffer(content, np.uint8))
         self.arrays.seek(self.end)

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from ffreid.reid.features import ExtractedFeatures
-from ffreid.reid.retrieval.protocols import Protocol, filter_mask, match_masks
+from ffreid.reid.retrieval.protocols import ColumnFilter, Protocol, filter_mask, match_masks
+from ffreid.reid.retrieval.ranking import cosine_distances
 
 LENGTH = 10
 _BLOCK_BYTES = 64 << 20
+_CANDIDATES = 1 << 21
+"""Items that are compared at once under the protocols."""
 
 
 class Nearest(NamedTuple):
@@ -25,27 +28,64 @@ class Nearest(NamedTuple):
 
 def nearest_items(
     features: ExtractedFeatures,
-    protocol: Protocol,
+    protocols: Sequence[Protocol],
     queries: Sequence[int],
     device: torch.device,
     length: int = LENGTH,
-) -> Iterator[Nearest]:
-    """Yield the first `length` items of each query's ranking, which has no junk.
+) -> Iterator[dict[str, Nearest]]:
+    """Yield the first `length` items of each query's rankings, which have no junk, by protocol.
 
-    Ties are ordered by the gallery index, as in the ranking.
+    Ties are ordered by the gallery index, as in the ranking. Junk is of the query's person, so the
+    items are among the `length` nearest and as many more as the person has: the distances are
+    computed and searched once for all protocols.
     """
     labels, gallery = features.labels(device)
     query_features, items = features.query.features.to(device), features.gallery.features.to(device)
-    takes_part = filter_mask(gallery, protocol.gallery)
-    size = max(1, _BLOCK_BYTES // max(4 * len(items), 1))
+    groups: dict[ColumnFilter, list[Protocol]] = {}
+    for protocol in protocols:
+        groups.setdefault(protocol.gallery, []).append(protocol)
+    identities, members = torch.unique(gallery["identity"], return_counts=True)
+    count = min(length + (int(members.max()) if len(identities) else 0), len(items))
+    size = max(1, min(_BLOCK_BYTES // max(4 * len(items), 1), _CANDIDATES // max(count, 1)))
     for part in torch.split(torch.tensor(queries, dtype=torch.int64, device=device), size):
         rows = {name: values[part] for name, values in labels.items()}
-        match, junk = match_masks(protocol, rows, gallery)
-        cosines = query_features[part] @ items.T
-        cosines.masked_fill_(junk | ~takes_part, -torch.inf)
-        for row, first in enumerate(largest(cosines, length)):
-            values = cosines[row, first].tolist()
-            yield Nearest(first.tolist(), match[row, first].tolist(), values)
+        distances = cosine_distances(query_features[part], items)(0, len(part))
+        found: list[dict[str, Nearest]] = [{} for _ in range(len(part))]
+        for column_filter, group in groups.items():
+            if column_filter:
+                others = ~filter_mask(gallery, column_filter)
+                candidates, values = _nearest(distances.masked_fill(others, torch.inf), count)
+            else:
+                candidates, values = _nearest(distances, count)
+            known = {name: column[candidates] for name, column in gallery.items()}
+            for protocol in group:
+                match, junk = match_masks(protocol, rows, known)
+                shown = ~junk & values.isfinite()
+                shown &= shown.cumsum(dim=1) <= length
+                numbers = shown.sum(dim=1).tolist()
+                columns = (candidates[shown], match[shown], -values[shown])
+                split = zip(*(torch.split(c.cpu(), numbers) for c in columns), strict=True)
+                for row, lists in zip(found, split, strict=True):
+                    row[protocol.name] = Nearest(*(values.tolist() for values in lists))
+        yield from found
+
+
+def _nearest(distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Indices (R, C) of the `count` nearest items of each row, and ties with the last; distances.
+
+    Sorted by distance, then by index; what follows the last one of a row is infinitely far.
+    """
+    if not count:
+        return distances.new_empty(len(distances), 0, dtype=torch.int64), distances[:, :0]
+    last = distances.topk(count, largest=False, sorted=False).values.amax(dim=1, keepdim=True)
+    row, column = ((distances <= last) & distances.isfinite()).nonzero(as_tuple=True)
+    start = torch.searchsorted(row, torch.arange(len(distances), device=row.device))
+    place = torch.arange(len(row), device=row.device) - start[row]
+    shape = len(distances), int(place.max()) + 1 if len(place) else 0
+    candidates = column.new_zeros(shape).index_put_((row, place), column)
+    values = distances.new_full(shape, torch.inf).index_put_((row, place), distances[row, column])
+    order = values.argsort(dim=1, stable=True)
+    return candidates.gather(1, order), values.gather(1, order)
 
 
 def largest(values: Tensor, length: int) -> list[Tensor]:

@@ -93,21 +93,21 @@ def query_rows(
         if row.ranking is None:
             continue
         first, precision = row.ranking.first.tolist(), row.ranking.precision.tolist()
-        taking_part = row.ranking.participates.nonzero().view(-1).tolist()
-        for query in taking_part:
+        for query in row.ranking.participates.nonzero().view(-1).tolist():
             results[query][row.title] = {
                 "first_match": first[query] or None,
                 "AP": precision[query],
             }
-        if row.reranked:
-            continue
-        protocol = next(p for p in features.protocols if p.name == row.protocol)
-        found = nearest_items(features, protocol, taking_part, device)
-        for query, nearest in zip(taking_part, found, strict=True):
-            results[query][row.title]["nearest"] = [
-                gallery[index] | {"cosine": cosine, "is_match": is_match}
-                for index, is_match, cosine in zip(*nearest, strict=True)
-            ]
+    titles = {row.protocol: row.title for row in rows if row.ranking and not row.reranked}
+    protocols = [protocol for protocol in features.protocols if protocol.name in titles]
+    found = nearest_items(features, protocols, range(len(queries)), device)
+    for result, by_protocol in zip(results, found, strict=True):
+        for name, nearest in by_protocol.items():
+            if titles[name] in result:
+                result[titles[name]]["nearest"] = [
+                    gallery[index] | {"cosine": cosine, "is_match": is_match}
+                    for index, is_match, cosine in zip(*nearest, strict=True)
+                ]
     return [query | {"protocols": result} for query, result in zip(queries, results, strict=True)]
 
 

@@ -66,8 +66,9 @@ def rank_list_images(
     protocol = next(p for p in features.protocols if p.name == row.protocol)
     query_records = {record_path(record): record for record in split.query}
     gallery_records = {record_path(record): record for record in split.gallery}
-    found = nearest_items(features, protocol, queries, torch.device("cpu"))
-    for query, nearest in zip(queries, found, strict=True):
+    found = nearest_items(features, [protocol], queries, torch.device("cpu"))
+    for query, by_protocol in zip(queries, found, strict=True):
+        nearest = by_protocol[protocol.name]
         path, precision = features.query.paths[query], float(row.ranking.precision[query])
         records = [gallery_records[features.gallery.paths[item]] for item in nearest.items]
         yield draw_rank_list(

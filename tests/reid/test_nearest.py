@@ -40,11 +40,12 @@ def features() -> ExtractedFeatures:
 def test_nearest_items_are_sorted_and_without_junk(
     features: ExtractedFeatures, protocol: Protocol, items: list[int], matches: list[bool]
 ) -> None:
-    (found,) = nearest_items(features, protocol, [0], CPU)
+    (by_protocol,) = nearest_items(features, [GENERAL, protocol], [0], CPU)
+    found = by_protocol[protocol.name]
     assert (found.items, found.is_match) == (items, matches)
     assert found.cosines == pytest.approx([float(GALLERY[item, 0]) for item in items])
-    (first,) = nearest_items(features, protocol, [0], CPU, length=2)
-    assert first.items == items[:2]
+    (first,) = nearest_items(features, [protocol], [0], CPU, length=2)
+    assert first[protocol.name].items == items[:2]
 
 
 @pytest.mark.parametrize("is_tied", [False, True])
@@ -61,8 +62,9 @@ def test_nearest_items_agree_with_the_ranking(
         assert row.ranking is not None
         protocol = next(p for p in features.protocols if p.name == row.protocol)
         for length in (3, len(features.gallery)):
-            found = nearest_items(features, protocol, queries, CPU, length=length)
-            for query, (_, match, _) in zip(queries, found, strict=True):
+            found = nearest_items(features, features.protocols, queries, CPU, length=length)
+            for query, by_protocol in zip(queries, found, strict=True):
+                match = by_protocol[protocol.name].is_match
                 first = int(row.ranking.first[query])
                 assert (match.index(True) + 1 if any(match) else 0) in (first, first * (length > 3))
                 assert len(match) <= length

