@@ -15,9 +15,10 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
 from math import prod
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ STEP = 512
 """Bytes: entries start at multiples of it, and sums of as many are what is checked."""
 KEPT_EVERY = 64 << 20
 """Bytes after which arrays and index are flushed to the disk."""
-_BATCH = 16
+_BATCH = 8
 """Entries that a worker computes at once."""
 
 Arrays = tuple[npt.NDArray[Any], ...]
@@ -242,8 +243,7 @@ class _Writer:
         content += bytes(-len(content) % STEP)
         kinds = [(array.dtype.str, list(array.shape)) for array in arrays]
         checksum = _checksum(np.frombuffer(content, np.uint8))
-        self.arrays.seek(self.end)
-        self.arrays.write(content)
+        _write(self.arrays, content)
         end = self.end + len(content)
         self.lines.append(json.dumps(_Entry(name, state, self.end, end, checksum, kinds)))
         self.end = end
@@ -253,17 +253,21 @@ class _Writer:
 
     def keep(self) -> None:
         """Flush the arrays to the disk, then the lines that name them."""
-        lines = "".join(f"{line}\n" for line in self.lines).encode()
-        for file, content in ((self.arrays, b""), (self.index, lines)):
-            file.seek(0, os.SEEK_END)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        self.arrays.truncate(self.end)  # a part of an entry, where the disk is full
+        os.fsync(self.arrays.fileno())
+        _write(self.index, "".join(f"{line}\n" for line in self.lines).encode())
+        os.fsync(self.index.fileno())
         self.lines, self.pending = [], 0
 
 
-def _open(path: Path) -> IO[bytes]:
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+def _open(path: Path) -> FileIO:
+    return FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666), "r+")
+
+
+def _write(file: FileIO, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _read_index(folder: Path) -> tuple[dict[str, _Entry], int]:
@@ -277,7 +281,7 @@ def _read_index(folder: Path) -> tuple[dict[str, _Entry], int]:
         for row in rows:
             row[-1] = shared.setdefault(str(row[-1]), row[-1])
         entries = {row[0]: _Entry(*row) for row in rows}
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         raise UserError(f"the cache {folder} is damaged: {INDEX}", "remove this folder") from error
     return entries, len(content)
 
