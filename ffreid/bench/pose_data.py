@@ -1,8 +1,9 @@
 """Time of what turns a frame into a sample."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,12 +12,15 @@ import numpy as np
 
 from ffreid.bench.common import SEED, compare
 from ffreid.bench.reference_pose import reference_pyramid
+from ffreid.engine import cache
+from ffreid.engine.cache import Arrays
 from ffreid.engine.timing import in_turn, milliseconds, row
 from ffreid.pose.data import pyramid
 from ffreid.pose.data.dataset import EvalSet
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.pyramid import Points, build_pyramid
+from ffreid.pose.data.sample import surface
 from ffreid.pose.data.ycb import YcbReader
 from ffreid.pose.toy.dataset import toy_object_models, write_frame
 from ffreid.pose.toy.objects import toy_objects
@@ -43,6 +47,7 @@ def data_rows(quick: bool) -> list[dict[str, Any]]:
         row(f"normals, {size}", normals),
         *neighbour_rows(cloud, point_map, repeats),
         preparation_row(frame, points, repeats),
+        cache_row(frame, repeats),
     ]
 
 
@@ -63,6 +68,22 @@ def neighbour_rows(cloud: Points, point_map: Points, repeats: int) -> list[dict[
         row(f"{stage}, {name}", times[name], times["plain"], part=use != pyramid.USE_CELLS)
         for name, use in forms.items()
     ]
+
+
+def cache_row(frame: Frame, repeats: int) -> dict[str, Any]:
+    """Time filled depth and normals from the cache, checked; plain: computed."""
+
+    def compute(name: str = "") -> Arrays:
+        return surface(frame, fill_holes=True)
+
+    with TemporaryDirectory() as folder, redirect_stderr(StringIO()):
+        plan = cache.Plan("bench", Path(folder), {}, lambda: {frame.name: ()}, compute)
+        cache.fill(plan, "", 0)
+        found = cache.find(plan, "", "")
+        assert found is not None
+        size = " x ".join(map(str, frame.depth.shape))
+        stage = f"  holes and normals, {size}, from the cache"
+        return compare(stage, lambda: found.get(frame.name, ()), compute, repeats, part=True)
 
 
 def preparation_row(frame: Frame, points: int, repeats: int) -> dict[str, Any]:

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ffreid.engine.dataset_files import open_image, reason_of
+from ffreid.engine.dataset_files import reason_of
 from ffreid.engine.synthetic import cache_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.files import regular
+from ffreid.reid.data.pictures import Picture, read_picture
 from ffreid.reid.own_files import Item
 from ffreid.reid.predictor import ReidModel
 from ffreid.report import log
@@ -48,6 +48,7 @@ def fingerprint(model: ReidModel) -> str:
     """A hash of all that features depend on besides pictures: weights and settings."""
     cfg, digest = model.cfg, hashlib.blake2b(digest_size=16)
     settings = [VERSION, cfg.MODEL.NAME, cfg.DATA.HEIGHT, cfg.DATA.WIDTH, str(model.dtype)]
+    settings += [cfg.DATA.DECODE]
     settings += [cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE] if model.video else []
     digest.update(repr(settings).encode())
     for name, value in model.net.state_dict().items():
@@ -191,7 +192,7 @@ def item_features(model: ReidModel, items: Sequence[Item], file: FeatureFile) ->
         missing = [index for key, index in reversed(first.items()) if key not in file.rows]
         with ProgressBar("reading pictures", len(missing), show=bool(missing)) as bar:
             for batch in _read_ahead(pool, model, [(keys[i], items[i]) for i in missing]):
-                new: dict[bytes, list[Image.Image]] = {}
+                new: dict[bytes, list[Picture]] = {}
                 for key, (images, failed) in batch:
                     reasons |= {key: failed} if failed else {}
                     key = _incomplete(key) if failed else key
@@ -214,7 +215,7 @@ def item_features(model: ReidModel, items: Sequence[Item], file: FeatureFile) ->
     return ItemFeatures(rows, tuple(keys), unreadable, added)
 
 
-Images = tuple[list[Image.Image], dict[int, str]]
+Images = tuple[list[Picture], dict[int, str]]
 """An item's images, in the network's size, and reasons by number of those that are unreadable."""
 
 
@@ -233,10 +234,10 @@ def _read_ahead(
 
 
 def _read(model: ReidModel, item: Item) -> Images:
-    images, failed = list[Image.Image](), dict[int, str]()
+    images, failed = list[Picture](), dict[int, str]()
     for number, frame in enumerate(item.frames):
         try:
-            images.append(model.prepare.resize(open_image(frame)))
+            images.append(model.prepare.resize(read_picture(frame, model.cfg.DATA.DECODE)))
         except UserError as error:
             failed[number] = error.message
     return images, failed

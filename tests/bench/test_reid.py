@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
     [
         (lambda quick: reid_ranking.size_rows("toy", 5, 300, 20, 4, CPU), [True, False]),
         (reid_ranking.reranking_rows, [True, False]),
-        (reid_data.feeding_rows, [True, False]),
+        (reid_data.feeding_rows, [True] * 15 + [False]),
         (lambda quick: reid_network.network_rows(quick, CPU), [False] * 2),
         (lambda quick: reid_network.training_rows(quick, CPU), [False, True]),
     ],
