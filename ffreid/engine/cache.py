@@ -224,9 +224,11 @@ class _Writer:
 
     def __init__(self, folder: Path, entries: Mapping[str, _Entry], length: int) -> None:
         self.end = max((entry.end for entry in entries.values()), default=0)
-        self.arrays, self.index = (_open(folder / name) for name in (ARRAYS, INDEX))
+        self.arrays, self.index = (
+            (folder / name).open("ab", buffering=0) for name in (ARRAYS, INDEX)
+        )
         self.arrays.truncate(self.end)  # what no line names
-        self.index.truncate(length)
+        self.length = length
         self.lines: list[str] = []
         self.pending = 0
 
@@ -253,15 +255,15 @@ class _Writer:
 
     def keep(self) -> None:
         """Flush the arrays to the disk, then the lines that name them."""
-        self.arrays.truncate(self.end)  # a part of an entry, where the disk is full
+        # Without what is written in part, where the disk is full.
+        self.arrays.truncate(self.end)
         os.fsync(self.arrays.fileno())
-        _write(self.index, "".join(f"{line}\n" for line in self.lines).encode())
+        content = "".join(f"{line}\n" for line in self.lines).encode()
+        self.index.truncate(self.length)
+        _write(self.index, content)
         os.fsync(self.index.fileno())
+        self.length += len(content)
         self.lines, self.pending = [], 0
-
-
-def _open(path: Path) -> FileIO:
-    return FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666), "r+")
 
 
 def _write(file: FileIO, content: bytes) -> None:
@@ -281,8 +283,14 @@ def _read_index(folder: Path) -> tuple[dict[str, _Entry], int]:
         for row in rows:
             row[-1] = shared.setdefault(str(row[-1]), row[-1])
         entries = {row[0]: _Entry(*row) for row in rows}
+        end = max((entry.end for entry in entries.values()), default=0)
     except (ValueError, TypeError, LookupError) as error:
         raise UserError(f"the cache {folder} is damaged: {INDEX}", "remove this folder") from error
+    arrays = folder / ARRAYS
+    if end > (arrays.stat().st_size if arrays.is_file() else 0):
+        raise UserError(
+            f"the cache {folder} is damaged: {ARRAYS} is too short", "remove this folder"
+        )
     return entries, len(content)
 
 

@@ -1,11 +1,13 @@
 """The cache of filled depth and normals, see `ffreid.engine.cache`."""
 
+from contextlib import suppress
 from functools import partial
 
 from yacs.config import CfgNode
 
 from ffreid.engine import cache
 from ffreid.engine.cache import Arrays, Cache, Plan
+from ffreid.errors import UserError
 from ffreid.pose.data.dataset import Reader
 from ffreid.pose.data.depth import downscale_frame
 from ffreid.pose.data.sample import surface
@@ -27,7 +29,9 @@ def plan(cfg: CfgNode, source: Source) -> Plan:
 
 def files(reader: Reader) -> dict[str, list[str]]:
     """The files of each frame by its name."""
-    names = dict.fromkeys([*reader.real_train_names, *reader.test_names])
+    names = list(reader.test_names)
+    with suppress(UserError):  # testing needs no list of training frames
+        names += reader.real_train_names
     return {name: [str(path) for path in reader.files(name)] for name in names}
 
 
