@@ -10,8 +10,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -100,7 +101,8 @@ def should_flip_image(probability: float, flip_generator: torch.Generator) -> bo
 
 def flipped(pixels: Pixels) -> Pixels:
     """Mirror pictures (…, H, W, 3) horizontally."""
-    return np.ascontiguousarray(pixels[..., ::-1, :])
+    rows: Any = cv2.flip(pixels.reshape(-1, *pixels.shape[-2:]), 1)  # numpy takes 30 times as long
+    return np.asarray(rows, np.uint8).reshape(pixels.shape)
 
 
 def should_flip_clip(rng: random.Random) -> bool:
