@@ -70,3 +70,11 @@ def test_recomputed_blocks_train_the_same_in_less_memory(name: str) -> None:
         del train_step
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert peaks[1] < peaks[0]
+
+
+def test_pixels_are_normalised_as_on_a_cpu() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(2, -1, -1, 3)
+    box = (2, 5, 3, 9)
+    batch = ReidBatch(pixels, *labels(2), boxes=(None, box))
+    expected = batch.to(torch.device("cpu")).images
+    assert torch.equal(batch.to(DEVICE).images.cpu(), expected)

@@ -57,6 +57,7 @@ def test_nearest_items_agree_with_the_ranking(
         repeated = features.gallery.features[torch.arange(len(features.gallery)) % 3]
         features = replace(features, gallery=replace(features.gallery, features=repeated))
     monkeypatch.setattr(nearest, "_BLOCK_BYTES", 12 * len(features.gallery))  # three queries
+    monkeypatch.setattr(nearest, "_CANDIDATES", 2 * len(features.gallery))
     queries = list(range(len(features.query)))
     for row in score_protocols(features, CPU):
         assert row.ranking is not None

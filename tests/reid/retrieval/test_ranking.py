@@ -19,7 +19,7 @@ from ffreid.reid.retrieval.protocols import (
     label_columns,
     on_identities,
 )
-from ffreid.reid.retrieval.ranking import Ranking, rank
+from ffreid.reid.retrieval.ranking import Ranking, cosine_distances, rank
 
 Labels = dict[str, Tensor]
 PROTOCOLS = (
@@ -148,3 +148,15 @@ def test_distances_that_are_not_finite_and_incomplete_columns_are_errors(
     message = "NaN or infinite" if value else "'camera' of the query has 1 entries, expected 2"
     with pytest.raises(UserError, match=message):
         rank(torch.tensor([[0.1, value or 0.2, 0.3]] * 2), query, gallery, [GENERAL])
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_distances_do_not_depend_on_the_blocks_of_the_gallery(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_GALLERY_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    query, gallery = (torch.randn(n, 16, generator=generator) for n in (5, 20))
+    expected = -(query[1:4] @ gallery.T)
+    torch.testing.assert_close(cosine_distances(query, gallery)(1, 4), expected)
+    assert cosine_distances(query, gallery[:0])(1, 4).shape == (3, 0)
