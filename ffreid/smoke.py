@@ -106,7 +106,7 @@ def _read_frames(cfg: CfgNode) -> str:
     if empty := sum(not bool((sample.targets.labels > 0).any()) for sample in samples):
         raise CheckFailed(f"{empty} of {len(samples)} frames show no object")
     height, width = samples[0].inputs.rgb.shape[1:]
-    points = samples[0].inputs.features.shape[1]
+    points = len(samples[0].inputs.choose)
     return f"{len(samples)} frames of {height} x {width} pixels, {points} points"
 
 

@@ -48,6 +48,7 @@ def training_set(cfg: CfgNode, source: Source) -> TrainSet:
         seed=cfg.SEED,
         downscale=cfg.DATA.SHRINK,
         cache=cache.find(cfg, source),
+        on_device=cfg.DATA.PREPARE == "device",
         augment=cfg.DATA.AUGMENT,
         fixed=cfg.DATA.FRAMES,
     )
@@ -70,6 +71,7 @@ def evaluation_set(cfg: CfgNode, source: Source, limit: int) -> EvalSet:
         seed=cfg.SEED,
         downscale=cfg.DATA.SHRINK,
         cache=cache.find(cfg, source),
+        on_device=cfg.DATA.PREPARE == "device",
     )
 
 

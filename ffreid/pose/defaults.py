@@ -37,6 +37,7 @@ LAYOUTS = {
 CHOICES: dict[str, Collection[str]] = {
     "DATA.LAYOUT": LAYOUTS,
     "DATA.INTRINSICS": ("ycb", "meta"),
+    "DATA.PREPARE": ("workers", "device"),
     "TRAIN.BATCH_NORM": ("own", "sync", "frozen"),
     "TEST.PRECISION": ("fp32", "bf16"),
 }
@@ -85,6 +86,7 @@ def defaults() -> CfgNode:
     c.DATA.INTRINSICS = "ycb"  # YCB-Video's (LineMOD's) cameras; meta: meta.mat's (info.yml's)
     c.DATA.SHRINK = 1  # read every n-th row and column; intrinsics follow
     c.DATA.AUGMENT = True
+    c.DATA.PREPARE = "workers"  # device: normals and neighbours on the GPU, same values
     c.DATA.FRAMES = []  # train and evaluate on these frames only, without augmentation
     c.DATA.CACHE = ""  # folder of ffreid data cache --out; "": beside the data; none: not used
     c.DATA.WORKERS = 4  # loader processes; 0 loads in the main process

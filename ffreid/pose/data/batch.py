@@ -15,20 +15,8 @@ LEVELS = ("neighbours", "nearest_kept", "pixels_down", "points_down", "pixels_up
 """The fields of `Inputs` that hold one tensor per level."""
 
 
-class _Tensors:
+class Stacked:
     """Fields that are tensors or tuples of tensors."""
-
-    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
-        """Move to `device`; images and floats become `dtype`, indices and labels int64."""
-
-        def move(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(move, value))
-            value = value.to(device, non_blocking=True)  # images as uint8, which is smaller
-            is_real = value.is_floating_point() or value.dtype == torch.uint8
-            return value.to(dtype if is_real else torch.int64)
-
-        return type(self)(**{name: move(value) for name, value in vars(self).items()})
 
     @classmethod
     def stack(cls, items: Sequence[Self]) -> Self:
@@ -42,6 +30,22 @@ class _Tensors:
         return cls(
             **{name: stack([getattr(item, name) for item in items]) for name in vars(items[0])}
         )
+
+
+class _Tensors(Stacked):
+    """Fields that go to a device as they are."""
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
+        """Move to `device`; images and floats become `dtype`, indices and labels int64."""
+
+        def move(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(move, value))
+            value = value.to(device, non_blocking=True)  # images as uint8, which is smaller
+            is_real = value.is_floating_point() or value.dtype == torch.uint8
+            return value.to(dtype if is_real else torch.int64)
+
+        return type(self)(**{name: move(value) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,10 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame prepared for the network: the shapes of `Inputs` and `Targets` without B."""
+    """One frame prepared for the network: the shapes of `Inputs` and `Targets` without B.
+
+    With DATA.PREPARE device the inputs are `device_prepare.RawInputs` until `PoseBatch.to`.
+    """
 
     inputs: Inputs
     targets: Targets
@@ -153,14 +160,14 @@ class PoseBatch:
 def collate(samples: Sequence[Sample]) -> PoseBatch:
     """Stack samples of the same image size and number of points into a batch."""
     inputs = [sample.inputs for sample in samples]
-    if len({(item.rgb.shape, item.features.shape) for item in inputs}) > 1:
+    if len({(item.rgb.shape, item.choose.shape) for item in inputs}) > 1:
         sizes = {sample.gt.name: tuple(sample.inputs.rgb.shape[1:]) for sample in samples}
         raise UserError(
             f"images of different sizes in one batch: {sizes}",
             "use TRAIN.BATCH 1 and TEST.BATCH 1, or resize the images",
         )
     return PoseBatch(
-        inputs=Inputs.stack(inputs),
+        inputs=type(inputs[0]).stack(inputs),
         targets=Targets.stack([sample.targets for sample in samples]),
         gts=tuple(sample.gt for sample in samples),
     )

@@ -71,6 +71,7 @@ class _FrameSet:
     """Frames of a reader, their height and width divided by `downscale`, as network samples.
 
     `cache` holds the `surface` of some frames, by name.
+    `on_device` is that of `make_sample`.
     """
 
     reader: Reader
@@ -80,6 +81,7 @@ class _FrameSet:
     seed: int
     downscale: int = 1
     cache: Cache | None = None
+    on_device: bool = False
 
     def read(self, name: str) -> Frame:
         return downscale_frame(self.reader.read(name), self.downscale)
@@ -98,6 +100,7 @@ class _FrameSet:
             index=index,
             fill_holes=self.reader.fill_holes,
             known=known,
+            on_device=self.on_device,
         )
 
 

@@ -9,6 +9,7 @@ import torch
 from ffreid.errors import UserError
 from ffreid.pose.data.batch import GroundTruth, Inputs, Sample, SkippedFrame, Targets
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
+from ffreid.pose.data.device_prepare import raw_inputs
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.pyramid import NEIGHBOURS, build_pyramid
 from ffreid.pose.objects import ObjectModels
@@ -29,6 +30,7 @@ def make_sample(
     fill_holes: bool,
     choose: npt.NDArray[np.integer[Any]] | None = None,
     known: tuple[npt.NDArray[np.float32], ...] | None = None,
+    on_device: bool = False,
 ) -> Sample | SkippedFrame:
     """Prepare a frame for the network.
 
@@ -42,6 +44,7 @@ def make_sample(
             millimetres (LineMOD), from which normals and points are computed.
         choose: (N,) flat pixels to use instead of drawing them.
         known: the frame's `surface`, where it has been computed before.
+        on_device: leave normals and neighbours to the batch's device, see `device_prepare`.
 
     Returns:
         The sample, or `SkippedFrame` where fewer than `MIN_POINTS` pixels have depth.
@@ -59,16 +62,26 @@ def make_sample(
         index=index,
         intrinsics=frame.intrinsics.astype(np.float64),
     )
-    depth, normals = known or surface(frame, fill_holes=fill_holes)
-    metres: npt.NDArray[np.float32] = depth / np.float32(frame.depth_scale if fill_holes else 1000)
+    if on_device and known is None:
+        depth = _depth(frame, fill_holes)
+    else:
+        depth, normals = known or surface(frame, fill_holes=fill_holes)
+    scale = frame.depth_scale if fill_holes else 1000.0
+    metres: npt.NDArray[np.float32] = depth / np.float32(scale)
     valid = np.flatnonzero(_padded(depth) > MEASURED)
     if len(valid) < MIN_POINTS:
         reason = f"{len(valid)} pixels have depth, at least {MIN_POINTS} are needed"
         return SkippedFrame(gt, reason)
     chosen = choose_points(valid, points, rng) if choose is None else choose.astype(np.int32)
     point_map = _padded(back_project(metres, frame.intrinsics))
-    normals, rgb = _padded(normals), _padded(frame.rgb)
-    cloud = point_map.reshape(-1, 3)[chosen]
+    cloud, rgb = point_map.reshape(-1, 3)[chosen], _padded(frame.rgb)
+    labels = _padded(frame.labels).reshape(-1)[chosen]
+    targets = _make_targets(cloud, labels, gt)
+    if on_device:
+        planes = np.ascontiguousarray(rgb.transpose(2, 0, 1))
+        depth_mm = _millimetres(depth, scale)
+        return Sample(raw_inputs(planes, depth_mm, metres, chosen, frame.intrinsics), targets, gt)
+    normals = _padded(normals)
     rows = [cloud, rgb.reshape(-1, 3)[chosen], normals.reshape(-1, 3)[chosen]]
     features = np.concatenate([np.asarray(row, np.float32).T for row in rows])
     pyramid = build_pyramid(cloud, point_map)
@@ -78,20 +91,28 @@ def make_sample(
         choose=torch.from_numpy(chosen),
         **{name: tuple(map(torch.from_numpy, levels)) for name, levels in vars(pyramid).items()},
     )
-    labels = _padded(frame.labels).reshape(-1)[chosen]
-    return Sample(inputs, _make_targets(cloud, labels, gt), gt)
+    return Sample(inputs, targets, gt)
 
 
 def surface(frame: Frame, *, fill_holes: bool) -> tuple[npt.NDArray[np.float32], ...]:
     """Depth (H, W), filled or truncated as in `make_sample`, and normals (H, W, 3)."""
-    depth = fill_missing(frame.depth, frame.depth_scale) if fill_holes else frame.depth
-    # Division by 10 where the scale is 10000, as in the original.
-    millimetres = depth / np.float32(frame.depth_scale / 1000)
-    # Beyond the filling's largest depth it is negative: not measured.
-    depth_mm = np.nan_to_num(millimetres, posinf=0).clip(0, 65535).astype(np.uint16)
+    depth = _depth(frame, fill_holes)
     fx, fy = float(frame.intrinsics[0, 0]), float(frame.intrinsics[1, 1])
-    normals = normals_from_depth(depth_mm, fx, fy)
-    return depth if fill_holes else depth_mm.astype(np.float32), normals
+    depth_mm = _millimetres(depth, frame.depth_scale if fill_holes else 1000.0)
+    return depth, normals_from_depth(depth_mm, fx, fy)
+
+
+def _depth(frame: Frame, fill_holes: bool) -> npt.NDArray[np.float32]:
+    if fill_holes:
+        return fill_missing(frame.depth, frame.depth_scale)
+    return _millimetres(frame.depth, frame.depth_scale).astype(np.float32)
+
+
+def _millimetres(depth: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np.uint16]:
+    # Division by 10 where the scale is 10000, as in the original.
+    millimetres = depth / np.float32(scale / 1000)
+    # Beyond the filling's largest depth it is negative: not measured.
+    return np.nan_to_num(millimetres, posinf=0).clip(0, 65535).astype(np.uint16)
 
 
 def _padded(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
