@@ -112,7 +112,8 @@ def _millimetres(depth: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np
     # Division by 10 where the scale is 10000, as in the original.
     millimetres = depth / np.float32(scale / 1000)
     # Beyond the filling's largest depth it is negative: not measured.
-    return np.nan_to_num(millimetres, posinf=0).clip(0, 65535).astype(np.uint16)
+    clipped: npt.NDArray[np.float32] = np.nan_to_num(millimetres, posinf=0).clip(0, 65535)
+    return clipped.astype(np.uint16)
 
 
 def _padded(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -41,5 +41,8 @@ def sample_on_device(*args: Any, points: int, **options: Any) -> Sample:
     sample = make_sample(*args, points=points, **options, on_device=True)
     assert isinstance(sample, Sample)
     inputs = vars(collate([sample]).to(torch.device("cpu")).inputs)
-    first = {n: tuple(x[0] for x in v) if isinstance(v, tuple) else v[0] for n, v in inputs.items()}
+    first: dict[str, Any] = {}
+    first |= {
+        n: tuple(x[0] for x in v) if isinstance(v, tuple) else v[0] for n, v in inputs.items()
+    }
     return replace(sample, inputs=Inputs(**first))
