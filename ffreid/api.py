@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import torch
+from yacs.config import CfgNode
 
 from ffreid import convert, tasks
 from ffreid.engine.checkpoints import io as checkpoints
@@ -25,9 +26,11 @@ __all__ = [
     "Symbol",
     "TensorSpec",
     "UserError",
+    "check_dataset",
     "create_model",
     "create_pose_model",
     "create_reid_model",
+    "draw_samples",
     "load_checkpoint",
     "load_model",
 ]
@@ -146,6 +149,80 @@ def load_model(
     if config.TASK == "pose":
         return pose.create(config, file, _available(device))
     return reid.create(config, file, _available(device))
+
+
+def check_dataset(
+    dataset: str,
+    root: str | Path | None = None,
+    *,
+    cls: str | None = None,
+    cfg: str | Path | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> dict[str, Any]:
+    """Read all of a dataset and find mistakes, as ``ffreid data --check``.
+
+    Args:
+        dataset: as for ``ffreid --dataset``.
+        root: its folder or its parent; default: $FFREID_DATA.
+        cls: LineMOD's object.
+        cfg: YAML file, or the name of a recipe.
+        settings: keys and values that override the recipe's.
+
+    Returns:
+        JSON data: ``mistakes`` with ``what``, ``mend`` and all ``cases``, ``checks`` with the
+        numbers of what was looked at, and ``notes``.
+
+    Raises:
+        UserError: there is no such folder or dataset; a dataset that cannot be opened is a mistake.
+
+    Example:
+        >>> for mistake in ffreid.check_dataset("folder", "pictures")["mistakes"]:
+        ...     print(mistake["what"], mistake["cases"][0], mistake["mend"])
+    """
+    return tasks.check_dataset(_config(dataset, root, cls, cfg, settings)).payload()
+
+
+def draw_samples(
+    dataset: str,
+    folder: str | Path,
+    count: int = 8,
+    *,
+    root: str | Path | None = None,
+    cls: str | None = None,
+    cfg: str | Path | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> list[Path]:
+    """Draw samples of a dataset as the network gets them, as ``ffreid data --show``.
+
+    Args:
+        dataset: as for `check_dataset`, as are the others.
+        folder: where the images are written.
+        count: number of frames, or of identities.
+
+    Returns:
+        The images.
+    """
+    config = _config(dataset, root, cls, cfg, settings)
+    return [Path(folder, name) for name in tasks.draw_samples(config, count, Path(folder))]
+
+
+def _config(
+    dataset: str,
+    root: str | Path | None,
+    cls: str | None,
+    cfg: str | Path | None,
+    settings: Mapping[str, object] | None,
+) -> CfgNode:
+    """The configuration of a dataset that is there."""
+    config = compose(
+        dataset,
+        root=None if root is None else Path(root),
+        file=None if cfg is None else Path(cfg),
+        pairs=[text for key, value in (settings or {}).items() for text in (key, str(value))],
+        cls=cls,
+    )
+    tasks.defaults(config.TASK).check_root(config)
+    return config
 
 
 def load_checkpoint(path: str | Path, task: TaskName | None = None) -> dict[str, Any]:

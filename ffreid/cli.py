@@ -159,13 +159,27 @@ def data(
     cls: flags.Cls = None,
     cfg: flags.Recipe = None,
     json: flags.JsonFile = None,
+    check: flags.Check = False,
+    show: flags.Show = 0,
+    output: flags.Samples = None,
     pairs: flags.Pairs = None,
 ) -> None:
-    """Check a dataset and compare the size of each split with the published numbers."""
+    """Check a dataset and compare the size of each split with the published numbers.
+
+    Example: ffreid data --dataset ltcc --root /data --check --show 8
+    """
     config = _compose(context, dataset, root=root, cls=cls, file=cfg, pairs=pairs or [])
     from ffreid import runner
 
-    runner.describe_dataset(config, json_file=json)
+    mistakes = 0
+    if check:
+        mistakes = runner.check_dataset(config, json_file=json)
+    else:
+        runner.describe_dataset(config, json_file=json)
+    if show:
+        runner.draw_samples(config, show, folder=output)
+    if mistakes:
+        raise typer.Exit(1)
 
 
 @app.command(name="data cache", context_settings=flags.PAIRS)

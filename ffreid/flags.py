@@ -35,7 +35,7 @@ NO_EFFECT_WITH = {
     "--eval": ("--dry-run", "--profile"),
     "--dry-run": ("--profile",),
 }
-NO_EFFECT_WITHOUT = {"--predictions": ("--truth", "--frames")}
+NO_EFFECT_WITHOUT = {"--predictions": ("--truth", "--frames"), "--show": ("--output",)}
 KEY = re.compile(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+")
 NEGATIVE = re.compile(r"-(\d|\.\d|inf$)\S*")
 PAIRS = {"ignore_unknown_options": True}
@@ -120,6 +120,12 @@ Report = Annotated[Path | None, option("Also write an HTML page with figures.", 
 JsonFile = Annotated[Path | None, option("Also write the results to this JSON file.", "--json")]
 CALIBRATE = "Fit a map from scores to probabilities; stored beside the checkpoint."
 Calibrate = Annotated[bool, option(CALIBRATE, "--calibrate", panel=POSE)]
+CHECK = "Read all files and list mistakes, each with its remedy; exit code 1 if there are any."
+Check = Annotated[bool, option(CHECK, "--check", panel=DATA)]
+SHOW = "Number of samples to draw as the network gets them."
+Show = Annotated[int, option(SHOW, panel=DATA, min=0)]
+SAMPLES = "Folder for the images of --show; default: runs/DATASET/samples."
+Samples = Annotated[Path | None, option(SAMPLES, "--output", panel=DATA)]
 TEST_GT = "Use ground-truth labels and offsets instead of predictions."
 TestGt = Annotated[bool, option(TEST_GT, "--test-gt", panel=POSE)]
 PREDICTIONS = "Poses to score: a folder of text files, or a CSV file in BOP's format."
@@ -207,7 +213,8 @@ def check_options(task: str, dataset: str, values: Mapping[str, Any]) -> None:
     for other, options in NO_EFFECT_WITH.items():
         reasons += [(option, f"with {other}") for option in options if values.get(other)]
     for other, options in NO_EFFECT_WITHOUT.items():
-        reasons += [(option, f"without {other}") for option in options if not values.get(other)]
+        if not values.get(other, True):  # of a command that has it
+            reasons += [(option, f"without {other}") for option in options]
     for option, reason in reasons:
         if values.get(option):
             raise UserError(f"{option} has no effect {reason}", f"remove {option}")

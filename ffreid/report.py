@@ -19,6 +19,12 @@ def log(*lines: str) -> None:
     sys.stderr.flush()
 
 
+def show_lines(*lines: str) -> None:
+    """Print results that are no table on stdout, each on one line."""
+    sys.stdout.write("".join(f"{shortened(printable(line))}\n" for line in lines))
+    sys.stdout.flush()
+
+
 def show_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, digits: int = 2
 ) -> None:

@@ -217,6 +217,25 @@ def evaluate(
         )
 
 
+def check_dataset(cfg: CfgNode, *, json_file: Path | None = None) -> int:
+    """Read all of a dataset, print its mistakes, and return how many there are."""
+    if json_file is not None:
+        atomic.check_writable(json_file)
+    findings = tasks.check_dataset(cfg)
+    findings.show()
+    if json_file is not None:
+        atomic.write_json(json_file, findings.payload())
+    return findings.wrong()
+
+
+def draw_samples(cfg: CfgNode, count: int, *, folder: Path | None = None) -> Path:
+    """Draw `count` samples in `folder`, by default ``<output>/<dataset>/samples``."""
+    folder = folder or Path(cfg.OUTPUT, cfg.DATASET, "samples")
+    names = tasks.draw_samples(cfg, count, folder)
+    report.log(f"{len(names)} images written to {folder}")
+    return folder
+
+
 def describe_dataset(cfg: CfgNode, *, json_file: Path | None = None) -> dict[str, Any]:
     """Print the contents of each split of the dataset, with the published counts."""
     if json_file is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ffreid.engine.cache import Plan
     from ffreid.engine.checkpoints.contents import CheckpointContents, NetworkInfo
     from ffreid.engine.distributed.group import World
+    from ffreid.engine.findings import Findings
     from ffreid.engine.task import TaskModules
 
 TaskName = Literal["pose", "reid"]
@@ -127,6 +128,28 @@ def cache_plan(cfg: CfgNode, source: Any) -> Plan:
     from ffreid.reid.cache import plan as plan_reid
 
     return plan_reid(cfg, source)
+
+
+def check_dataset(cfg: CfgNode) -> Findings:
+    """Read all of a dataset and find mistakes."""
+    if cfg.TASK == "pose":
+        from ffreid.pose.dataset_check import check_dataset as check_pose
+
+        return check_pose(cfg)
+    from ffreid.reid.dataset_check import check_dataset as check_reid
+
+    return check_reid(cfg)
+
+
+def draw_samples(cfg: CfgNode, count: int, folder: Path) -> list[str]:
+    """Draw samples of a dataset as the network gets them; return the names of the images."""
+    if cfg.TASK == "pose":
+        from ffreid.pose.samples import draw_samples as draw_pose
+
+        return draw_pose(cfg, count, folder)
+    from ffreid.reid.samples import draw_samples as draw_reid
+
+    return draw_reid(cfg, count, folder)
 
 
 def converter(task: str) -> Converter:

@@ -64,6 +64,7 @@ def test_an_option_of_the_other_task_is_refused(task: str, option: str) -> None:
         ("pose", "--test-gt --checkpoint", "--checkpoint has no effect with --test-gt"),
         ("pose", "--truth", "--truth has no effect without --predictions"),
         ("pose", "--frames", "--frames has no effect without --predictions"),
+        ("reid", "--output", "--output has no effect without --show"),
         ("pose", "--eval --dry-run", "--dry-run has no effect with --eval"),
         ("pose", "--eval --profile", "--profile has no effect with --eval"),
         ("reid", "--dry-run --profile", "--profile has no effect with --dry-run"),
@@ -75,7 +76,7 @@ def test_an_option_of_the_other_task_is_refused(task: str, option: str) -> None:
     ],
 )
 def test_options_without_effect_are_refused(task: str, names: str, error: str) -> None:
-    options = dict.fromkeys(names.split(), Path("x"))
+    options = {"--predictions": None, "--show": None, **dict.fromkeys(names.split(), Path("x"))}
     if not error:
         flags.check_options(task, "mine", options)
         return

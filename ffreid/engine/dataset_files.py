@@ -138,6 +138,12 @@ def open_image(path: Path) -> Image.Image:
         return to_rgb(image, str(path))
 
 
+def stored_as(path: Path) -> tuple[str, bool]:
+    """Pillow's mode of an image, and whether it has an EXIF orientation; reads its header only."""
+    with _open(path, "image") as image:
+        return image.mode, _orientation(image) in TURNS
+
+
 def to_rgb(image: Image.Image, name: str, *, drop_alpha: bool = False) -> Image.Image:
     """Convert an image to RGB with 8 bits per channel, as every viewer shows it.
 

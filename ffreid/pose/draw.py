@@ -77,7 +77,7 @@ def draw_poses(
     labels = {class_id: (names or {}).get(class_id, str(class_id)) for class_id in shown}
     labels = {class_id: printable(label) for class_id, label in labels.items()}
     side_by_side = np.concatenate(list(panels.values()), axis=1)
-    return np.concatenate([_legend(list(panels), labels, side_by_side.shape[1]), side_by_side])
+    return np.concatenate([legend(list(panels), labels, side_by_side.shape[1]), side_by_side])
 
 
 def class_colour(class_id: int) -> Colour:
@@ -99,9 +99,9 @@ def _panel(
         _draw_points(panel, camera, points[class_id], pose, class_colour(class_id))
     panel = cv2.addWeighted(panel, 0.6, canvas, 0.4, 0).astype(np.uint8)
     for class_id, pose in below:
-        _draw_box(panel, camera, points[class_id], pose, WHITE)
+        draw_box(panel, camera, points[class_id], pose, WHITE)
     for class_id, pose in poses:
-        _draw_box(panel, camera, points[class_id], pose, class_colour(class_id))
+        draw_box(panel, camera, points[class_id], pose, class_colour(class_id))
     for class_id, pose in poses:
         _draw_axes(panel, camera, points[class_id], pose)
     return panel
@@ -112,16 +112,15 @@ def _draw_points(
 ) -> None:
     height, width = panel.shape[:2]
     sample = points[:: math.ceil(len(points) / DOTS)]
-    pixels, in_front = _project(camera, pose, sample)
+    pixels, in_front = project(camera, pose, sample)
     inside = in_front & (pixels >= 0).all(1) & (pixels <= (width - 1, height - 1)).all(1)
     radius = round(width / 640 * 1.2 * 2**SHIFT)
     for x, y in np.rint(pixels[inside] * 2**SHIFT).astype(int).tolist():
         cv2.circle(panel, (x, y), radius, colour, -1, cv2.LINE_AA, SHIFT)
 
 
-def _draw_box(
-    panel: RgbImage, camera: Floats, points: Floats, pose: Floats, colour: Colour
-) -> None:
+def draw_box(panel: RgbImage, camera: Floats, points: Floats, pose: Floats, colour: Colour) -> None:
+    """Draw the bounding box of points (P, 3), object frame, at a pose."""
     low, high = points.min(axis=0), points.max(axis=0)
     corners = box_corners((high - low) / 2) + (high + low) / 2
     _draw_lines(panel, camera, pose, corners, [(edge, colour) for edge in EDGES], thickness=1)
@@ -135,7 +134,7 @@ def _draw_axes(panel: RgbImage, camera: Floats, points: Floats, pose: Floats) ->
 
 def _draw_caption(panel: RgbImage, camera: Floats, points: Floats, pose: Floats, text: str) -> None:
     """Write above the object, inside the image."""
-    pixels, in_front = _project(camera, pose, points)
+    pixels, in_front = project(camera, pose, points)
     if not in_front.any():
         return
     (width, height), _ = cv2.getTextSize(text, FONT, TEXT, 1)
@@ -158,7 +157,7 @@ def _draw_lines(
     """Draw lines between two of the `points` in front of the camera, as far as the image goes."""
     height, width = panel.shape[:2]
     frame = (0, 0, width << SHIFT, height << SHIFT)
-    pixels, in_front = _project(camera, pose, points)
+    pixels, in_front = project(camera, pose, points)
     for line, colour in lines:
         ends = np.rint(pixels[line] * 2**SHIFT)
         if in_front[line].all() and np.abs(ends).max() <= 2**30:
@@ -167,7 +166,7 @@ def _draw_lines(
                 cv2.line(panel, first, second, colour, thickness, cv2.LINE_AA, SHIFT)
 
 
-def _project(camera: Floats, pose: Floats, points: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def project(camera: Floats, pose: Floats, points: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """(P, 2) pixels, 0 behind the camera, and (P,) whether a point is in front of it."""
     points_camera = points @ pose[:, :3].T + pose[:, 3]
     in_front = np.isfinite(points_camera).all(axis=1) & (points_camera[:, 2] > NEAR)
@@ -177,7 +176,8 @@ def _project(camera: Floats, pose: Floats, points: Floats) -> tuple[Floats, npt.
     return pixels, in_front
 
 
-def _legend(titles: Sequence[str], labels: Mapping[int, str], width: int) -> RgbImage:
+def legend(titles: Sequence[str], labels: Mapping[int, str], width: int) -> RgbImage:
+    """Titles above panels of equal width, and below them each class with its colour."""
     places, x, row = [], MARGIN, 1
     for class_id, label in labels.items():
         (text_width, _), _ = cv2.getTextSize(label, FONT, TEXT, 1)
@@ -186,12 +186,12 @@ def _legend(titles: Sequence[str], labels: Mapping[int, str], width: int) -> Rgb
             x, row = MARGIN, row + 1
         places.append((class_id, label, x, row))
         x += needed
-    legend = np.full((ROW * (row + 1 if places else 1), width, 3), 32, np.uint8)
+    image = np.full((ROW * (row + 1 if places else 1), width, 3), 32, np.uint8)
     for index, title in enumerate(titles):
         left = index * width // len(titles) + MARGIN
-        cv2.putText(legend, title, (left, 15), FONT, TEXT, WHITE, 1, cv2.LINE_AA)
+        cv2.putText(image, title, (left, 15), FONT, TEXT, WHITE, 1, cv2.LINE_AA)
     for class_id, label, x, row in places:
         top = row * ROW
-        cv2.rectangle(legend, (x, top + 5), (x + 11, top + 16), class_colour(class_id), -1)
-        cv2.putText(legend, label, (x + 16, top + 15), FONT, TEXT, WHITE, 1, cv2.LINE_AA)
-    return legend
+        cv2.rectangle(image, (x, top + 5), (x + 11, top + 16), class_colour(class_id), -1)
+        cv2.putText(image, label, (x + 16, top + 15), FONT, TEXT, WHITE, 1, cv2.LINE_AA)
+    return image

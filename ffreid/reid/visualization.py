@@ -72,8 +72,8 @@ def rank_list_images(
         path, precision = features.query.paths[query], float(row.ranking.precision[query])
         records = [gallery_records[features.gallery.paths[item]] for item in nearest.items]
         yield draw_rank_list(
-            _read(source, query_records[path]),
-            [_read(source, record) for record in records],
+            read_record(source, query_records[path]),
+            [read_record(source, record) for record in records],
             is_match=nearest.is_match,
             cosines=nearest.cosines,
             label=caption(features, features.query, query),
@@ -116,23 +116,23 @@ def draw_rank_list(
     written below them; `empty` says why there are no gallery images.
     """
     ranked = zip(gallery, is_match, cosines, labels or [""] * len(gallery), strict=True)
-    tiles = [_tile(query, QUERY, f"query\n{label}")]
+    tiles = [draw_tile(query, QUERY, f"query\n{label}")]
     tiles += [
-        _tile(image, COLOURS[match], f"{rank}: {cosine:.4f}\n{text}")
+        draw_tile(image, COLOURS[match], f"{rank}: {cosine:.4f}\n{text}")
         for rank, (image, match, cosine, text) in enumerate(ranked, 1)
     ]
     height = max(len(tile) for tile in tiles)
-    columns = [_background(height, GAP)]
+    columns = [background(height, GAP)]
     for tile in tiles:
-        filling = _background(height - len(tile), tile.shape[1])
-        columns += [np.concatenate([tile, filling]), _background(height, GAP)]
-    columns.insert(3, _background(height, 2 * GAP))  # between query and gallery
+        filling = background(height - len(tile), tile.shape[1])
+        columns += [np.concatenate([tile, filling]), background(height, GAP)]
+    columns.insert(3, background(height, 2 * GAP))  # between query and gallery
     if not gallery:
-        columns.append(_background(height, 2 * TILE_WIDTH))
-        _write(columns[-1], empty.splitlines(), TILE_HEIGHT // 2)
+        columns.append(background(height, 2 * TILE_WIDTH))
+        write_lines(columns[-1], empty.splitlines(), TILE_HEIGHT // 2)
     row = np.concatenate(columns, axis=1)
-    head = _background(LINE + GAP if title else GAP, row.shape[1])
-    _write(head, [title], 0)
+    head = background(LINE + GAP if title else GAP, row.shape[1])
+    write_lines(head, [title], 0)
     return np.concatenate([head, row])
 
 
@@ -148,7 +148,7 @@ def draw_sheet(rows: Sequence[ImageArray]) -> ImageArray:
     """Stack rank lists (H, W, 3) uint8, padding shorter ones on the right."""
     width = max(row.shape[1] for row in rows)
     return np.concatenate(
-        [np.concatenate([row, _background(len(row), width - row.shape[1])], axis=1) for row in rows]
+        [np.concatenate([row, background(len(row), width - row.shape[1])], axis=1) for row in rows]
     )
 
 
@@ -159,34 +159,37 @@ def caption(features: ExtractedFeatures, part: LabelledFeatures, index: int) -> 
     return "\n".join([part.paths[index].rpartition("/")[2], *labels])
 
 
-def _read(source: Source, record: Record) -> ImageArray:
+def read_record(source: Source, record: Record) -> ImageArray:
     """The image of a record: a tracklet's middle frame."""
     return read_image(source.folder / record.frames[len(record.frames) // 2])
 
 
-def _tile(image: ImageArray, colour: tuple[int, int, int], label: str) -> ImageArray:
+def draw_tile(image: ImageArray, colour: tuple[int, int, int], label: str) -> ImageArray:
+    """An image (H, W, 3), scaled to one size, with a coloured border and lines of text below."""
     height, width = image.shape[:2]
     scale = min(TILE_HEIGHT / height, TILE_WIDTH / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     method = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     resized = cv2.resize(np.ascontiguousarray(image), size, interpolation=method)
-    tile = _background(TILE_HEIGHT + 2 * BORDER, TILE_WIDTH + 2 * BORDER)
+    tile = background(TILE_HEIGHT + 2 * BORDER, TILE_WIDTH + 2 * BORDER)
     top, left = BORDER + (TILE_HEIGHT - size[1]) // 2, BORDER + (TILE_WIDTH - size[0]) // 2
     tile[top - BORDER : top + size[1] + BORDER, left - BORDER : left + size[0] + BORDER] = colour
     tile[top : top + size[1], left : left + size[0]] = resized
     lines = label.splitlines()
-    text = _background(LINE * len(lines) + GAP, tile.shape[1])
-    _write(text, lines, 0)
+    text = background(LINE * len(lines) + GAP, tile.shape[1])
+    write_lines(text, lines, 0)
     return np.concatenate([tile, text])
 
 
-def _background(height: int, width: int) -> ImageArray:
+def background(height: int, width: int) -> ImageArray:
+    """An empty image (H, W, 3)."""
     return np.full((height, width, 3), BACKGROUND, np.uint8)
 
 
-def _write(canvas: ImageArray, lines: Sequence[str], top: int) -> None:
+def write_lines(canvas: ImageArray, lines: Sequence[str], top: int) -> None:
+    """Write lines from row `top` on, in smaller letters where they are too long."""
     for number, line in enumerate(map(printable, lines), 1):
-        # Smaller letters rather than a cut line; the font has ASCII letters only.
+        # The font has ASCII letters only.
         line = line.encode("ascii", "backslashreplace").decode()
         (width, _), _ = cv2.getTextSize(line, FONT, FONT_SIZE, 1)
         size = FONT_SIZE * min(1.0, (canvas.shape[1] - 2 * BORDER) / max(width, 1))

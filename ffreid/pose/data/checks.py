@@ -1,6 +1,7 @@
 """Checks of a few frames of a dataset: their labels, their cameras, and points against meshes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.objects import ObjectModels
 
 Floats = npt.NDArray[np.floating]
+Trees = Callable[[int], tuple[cKDTree, float]]
+"""The tree of a class's vertices, and how far its surface may be from them, see `mesh_trees`."""
 
 FRAMES = 4
 """Frames of each list that are looked at, evenly spread."""
@@ -93,11 +96,12 @@ def label_notes(frames: Sequence[Frame], objects: ObjectModels) -> list[str]:
     ]
 
 
-class _Fit(NamedTuple):
+class Fit(NamedTuple):
     """How an object's labelled points fit its mesh, in one frame (metres).
 
     `distance` is their median distance from the placed mesh, `transposed` that with the transposed
-    rotation, `limit` what noise explains; `measured` and `placed` are depths.
+    rotation, `limit` what noise explains; `measured` and `placed` are depths. `points` are those
+    compared (P, 3), camera frame, and `poses` those of the class (M, 3, 4).
     """
 
     class_id: int
@@ -107,20 +111,22 @@ class _Fit(NamedTuple):
     limit: float
     measured: float
     placed: float
+    points: Floats
+    poses: Floats
 
 
 def geometry_notes(
     frames: Mapping[str, Sequence[Frame]], objects: ObjectModels, meshes: Meshes
 ) -> list[str]:
     """Tell how far labelled points are from the placed meshes, where that is more than noise."""
-    fits: dict[tuple[str, int], list[_Fit]] = {}
-    trees: dict[int, tuple[cKDTree, float]] = {}
+    found: dict[tuple[str, int], list[Fit]] = {}
+    trees = mesh_trees(objects, meshes)
     for group, frame in ((name, frame) for name, members in frames.items() for frame in members):
-        for fit in _fits(frame, objects, meshes, trees):
-            fits.setdefault((group, fit.class_id), []).append(fit)
-    every = [fit for members in fits.values() for fit in members]
+        for fit in fits(frame, trees):
+            found.setdefault((group, fit.class_id), []).append(fit)
+    every = [fit for members in found.values() for fit in members]
     notes, off = [], []
-    for (group, class_id), members in fits.items():
+    for (group, class_id), members in found.items():
         middle = sorted(members, key=lambda fit: fit.distance / fit.limit)[len(members) // 2]
         if np.median([fit.distance / fit.limit for fit in members]) > 1:
             off.append((middle, group, class_id, len(members)))
@@ -151,29 +157,48 @@ def geometry_notes(
     return notes
 
 
-def _fits(
-    frame: Frame, objects: ObjectModels, meshes: Meshes, trees: dict[int, tuple[cKDTree, float]]
-) -> Iterator[_Fit]:
-    """Compare each labelled object of a frame; `trees` are made once per class."""
+def mesh_trees(objects: ObjectModels, meshes: Meshes) -> Trees:
+    """Trees that are made once per class, of the keypoints where an object has no mesh."""
+
+    @cache
+    def tree(class_id: int) -> tuple[cKDTree, float]:
+        mesh = meshes.get(class_id, objects.keypoints[class_id - 1])
+        return cKDTree(mesh), _gap(mesh)
+
+    return tree
+
+
+def fits(frame: Frame, trees: Trees) -> Iterator[Fit]:
+    """Compare each object of a frame that has enough labelled points with depth."""
     for class_id in sorted(set(frame.class_ids.tolist())):
         pixels = np.flatnonzero((frame.labels == class_id) & (frame.depth > 0))
         if len(pixels) < POINTS // 25:
             continue
         points = _points(frame, pixels[:: -(-len(pixels) // POINTS)])
-        mesh = meshes.get(class_id, objects.keypoints[class_id - 1])
-        tree, gap = trees.setdefault(class_id, (cKDTree(mesh), _gap(mesh)))
+        tree, gap = trees(class_id)
         poses = frame.camera_from_object[frame.class_ids == class_id].astype(np.float64)
-        distance, transposed = (
-            float(np.median(np.min([tree.query(moved)[0] for moved in candidates], axis=0)))
-            for candidates in (
-                [(points - pose[:, 3]) @ pose[:, :3] for pose in poses],
-                [(points - pose[:, 3]) @ pose[:, :3].T for pose in poses],
-            )
-        )
+        distance = fit_distance(tree, points, poses)
+        transposed = fit_distance(tree, points, transpose_rotations(poses))
         depth = float(np.median(points[:, 2]))
-        limit = gap + NOISE + NOISE_PER_METRE * depth
+        limit = usual_distance(gap, points)
         placed = float(poses[0, 2, 3])
-        yield _Fit(class_id, frame.name, distance, transposed, limit, depth, placed)
+        yield Fit(class_id, frame.name, distance, transposed, limit, depth, placed, points, poses)
+
+
+def usual_distance(gap: float, points: Floats) -> float:
+    """How far points (P, 3) of a sound frame may be from a mesh, in the median."""
+    return gap + NOISE + NOISE_PER_METRE * float(np.median(points[:, 2]))
+
+
+def fit_distance(tree: cKDTree, points: Floats, poses: Floats) -> float:
+    """Median distance of points (P, 3) from the mesh at the nearest of its poses (M, 3, 4)."""
+    moved = [tree.query((points - pose[:, 3]) @ pose[:, :3])[0] for pose in poses]
+    return float(np.median(np.min(moved, axis=0)))
+
+
+def transpose_rotations(poses: Floats) -> Floats:
+    """Poses (M, 3, 4) with transposed rotations."""
+    return np.concatenate([poses[:, :, :3].transpose(0, 2, 1), poses[:, :, 3:]], axis=2)
 
 
 def _points(frame: Frame, pixels: npt.NDArray[np.intp]) -> Floats:

@@ -150,7 +150,7 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
                 continue
             stored = frame.depth
             if self.augment:
-                frame = self._augmented(frame, rng)
+                frame = self.augmented(frame, rng)
             sample = self.sample(frame, rng, position, as_stored=frame.depth is stored)
             if isinstance(sample, Sample):
                 return sample
@@ -160,7 +160,8 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
             "check these frames, or use others: DATA.TRAIN_LIST FILE",
         )
 
-    def _augmented(self, frame: Frame, rng: np.random.RandomState) -> Frame:
+    def augmented(self, frame: Frame, rng: np.random.RandomState) -> Frame:
+        """Change colours, and put a real background behind rendered objects."""
         policy = self.reader.policy
         if policy == "ycb" or not frame.synthetic:
             frame = replace(frame, rgb=colour_jitter(frame.rgb, rng))

@@ -176,11 +176,7 @@ def _check_plausible(frame: Frame) -> None:
             "pass depth_scale 1000 for millimetres, 1 for metres, 10000 for YCB-Video",
         )
     height, width = frame.depth.shape
-    (fx, _, cx), (_, fy, cy), _ = frame.intrinsics.tolist()
-    focal = {"fx": fx / max(height, width), "fy": fy / max(height, width)}
-    centre = {"cx": cx / width, "cy": cy / height}
-    wrong = [name for name, ratio in focal.items() if not FOCAL[0] <= ratio <= FOCAL[1]]
-    wrong += [name for name, ratio in centre.items() if not CENTRE[0] <= ratio <= CENTRE[1]]
+    wrong = implausible_intrinsics(frame.intrinsics, height, width)
     if wrong:
         raise UserError(
             f"intrinsics {frame.intrinsics.tolist()} are not of an image of {height} x {width} "
@@ -188,6 +184,17 @@ def _check_plausible(frame: Frame) -> None:
             "pass the camera matrix of this image size, in pixels; pad a part cut out of an image "
             "with zeros to the whole image",
         )
+
+
+def implausible_intrinsics(
+    intrinsics: npt.NDArray[np.floating], height: int, width: int
+) -> list[str]:
+    """The numbers, by name, that are not of an image of this size, see FOCAL and CENTRE."""
+    (fx, _, cx), (_, fy, cy), _ = intrinsics.tolist()
+    focal = {"fx": fx / max(height, width), "fy": fy / max(height, width)}
+    centre = {"cx": cx / width, "cy": cy / height}
+    wrong = [name for name, ratio in focal.items() if not FOCAL[0] <= ratio <= FOCAL[1]]
+    return wrong + [n for n, ratio in centre.items() if not CENTRE[0] <= ratio <= CENTRE[1]]
 
 
 def _as_array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:

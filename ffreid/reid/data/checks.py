@@ -1,7 +1,10 @@
 """What a dataset cannot be used for, known before any training: a message and its remedy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 from ffreid.reid.data.records import EvalSplit, Source, labels
 from ffreid.reid.retrieval.protocols import Labels, Protocol, filter_mask, is_match
@@ -58,19 +61,32 @@ def without_match(
     )
 
 
+def matched_queries(protocol: Protocol, query: Labels, gallery: Labels) -> tuple[Tensor, Tensor]:
+    """Whether each query takes part in a protocol, and whether it has a match there, (Q,) each."""
+    matched = torch.zeros_like(query["identity"], dtype=torch.bool)
+    for queries, found in _by_identity(protocol, query, gallery):
+        matched[queries] = found
+    return filter_mask(query, protocol.queries), matched
+
+
 def _any_match(protocols: Sequence[Protocol], query: Labels, gallery: Labels) -> bool:
-    for protocol in protocols:
-        kept = [filter_mask(query, protocol.queries), filter_mask(gallery, protocol.gallery)]
-        rows, items = (
-            {name: values[mask] for name, values in part.items()}
-            for part, mask in zip((query, gallery), kept, strict=True)
+    return any(
+        bool(found.any())
+        for protocol in protocols
+        for _, found in _by_identity(protocol, query, gallery)
+    )
+
+
+def _by_identity(
+    protocol: Protocol, query: Labels, gallery: Labels
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Queries of an identity that take part, as indices, and whether each has a match."""
+    kept = [filter_mask(query, protocol.queries), filter_mask(gallery, protocol.gallery)]
+    for identity in sorted(set(query["identity"][kept[0]].tolist())):
+        queries, items = (
+            (mask & (part["identity"] == identity)).nonzero().view(-1)
+            for mask, part in zip(kept, (query, gallery), strict=True)
         )
-        for identity in sorted(set(rows["identity"].tolist())):
-            one, other = (
-                {name: values[part["identity"] == identity] for name, values in part.items()}
-                for part in (rows, items)
-            )
-            columns = {name: values[:, None] for name, values in one.items()}
-            if is_match(protocol, columns, other).any():
-                return True
-    return False
+        one = {name: values[queries, None] for name, values in query.items()}
+        other = {name: values[items] for name, values in gallery.items()}
+        yield queries, is_match(protocol, one, other).any(dim=1)

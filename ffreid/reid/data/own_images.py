@@ -51,7 +51,7 @@ def own_images(split: EvalSplit, source: Source, *, most_read: float = math.inf)
             same = same + [f for f in others if digest(f.path) == digest(file.path)]
         pairs |= dict.fromkeys((file.record, found.record) for found in same)
     found: dict[str, str] = {}
-    for query, item in _matches(split, list(pairs), source.columns):
+    for query, item in matches(split, list(pairs), source.columns):
         found.setdefault(record_path(split.query[query]), record_path(split.gallery[item]))
     return found
 
@@ -144,10 +144,10 @@ def _files(
             yield _File(*frame, *file)
 
 
-def _matches(
+def matches(
     split: EvalSplit, pairs: Sequence[tuple[int, int]], columns: Sequence[str]
 ) -> list[tuple[int, int]]:
-    """Those pairs of a query and a gallery item that are matches under a protocol."""
+    """Those pairs, indices of a query and a gallery item, that are matches under a protocol."""
     rows = labels([split.query[query] for query, _ in pairs], columns)
     items = labels([split.gallery[item] for _, item in pairs], columns)
     kept = torch.zeros(len(pairs), dtype=torch.bool)

@@ -339,11 +339,17 @@ def _check_repeated(root: Path, source: Path, rows: Sequence[_Row], *, by_split:
 
 def _check_clothes(source: Path, rows: Sequence[_Row]) -> None:
     first: dict[str, _Row] = {}
+    shared: dict[str, _Row] = {}
     for row in filter(lambda row: row.clothes, rows):
-        other = first.setdefault(row.clothes, row)
-        if other.identity != row.identity:
-            raise UserError(
-                f"{source}: the clothes {row.clothes!r} belong to {other.identity!r} (line "
-                f"{other.line}) and {row.identity!r} (line {row.line})",
-                f"use different clothes labels, e.g. {row.identity}_{row.clothes}",
-            )
+        if first.setdefault(row.clothes, row).identity != row.identity:
+            shared.setdefault(row.clothes, row)
+    if not shared:
+        return
+    clothes, *more = shared
+    other, row = first[clothes], shared[clothes]
+    also = f"; so do {first_few(more, 'label')}" if more else ""
+    raise UserError(
+        f"{source}: the clothes {clothes!r} belong to {other.identity!r} (line {other.line}) and "
+        f"{row.identity!r} (line {row.line}){also}",
+        f"use different clothes labels, e.g. {row.identity}_{row.clothes}",
+    )
