@@ -47,6 +47,9 @@ RENAMED: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
 }
 """Old keys that are still accepted: the new key, and its value from (old value, current value)."""
 
+ADDED = {"DATA.DECODE": ("DATA.SKIP_BROKEN", "pil")}
+"""Newer keys: a key that configurations had already before, and the value that they meant."""
+
 LONGEST_INTEGER = 400
 """Characters of an integer in YAML."""
 MAX_EXPANDED = 10_000
@@ -168,6 +171,9 @@ def differing(cfg: CfgNode, dumped: str) -> list[tuple[str, Any, Any]]:
     for old, (new, convert) in RENAMED.items():
         if old in earlier and old not in now and new in now:
             earlier[new] = convert(earlier[old], earlier.get(new, now[new]))
+    for key, (beside, value) in ADDED.items():
+        if beside in earlier:
+            earlier.setdefault(key, value)
     shared = [key for key in now if key in earlier]
     return [(key, earlier[key], now[key]) for key in shared if earlier[key] != now[key]]
 

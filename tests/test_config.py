@@ -176,6 +176,14 @@ def test_differing_lists_shared_keys_with_other_values() -> None:
     assert config.differing(now, earlier.dump()) == [("A.B", 1, 5)]
 
 
+def test_newer_keys_have_the_value_that_older_configurations_meant() -> None:
+    now = CfgNode({"DATA": {"DECODE": "fast", "SKIP_BROKEN": False}})
+    older = CfgNode({"DATA": {"SKIP_BROKEN": False}})
+    assert config.differing(now, older.dump()) == [("DATA.DECODE", "pil", "fast")]
+    assert config.differing(now, now.dump()) == []
+    assert config.differing(now, "{}") == []
+
+
 PRECISION = {"TRAIN": {"PRECISION": "fp32"}}
 
 

@@ -37,7 +37,14 @@ from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
 from ffreid.reid.task import NetworkWithClassifier, ReidTask
 from ffreid.report import log
 
-_INPUT_OR_NETWORK = ("DATA.HEIGHT", "DATA.WIDTH", "AUG.SEQ_LEN", "AUG.SAMPLING_STRIDE", "MODEL.")
+_INPUT_OR_NETWORK = (
+    "DATA.HEIGHT",
+    "DATA.WIDTH",
+    "DATA.DECODE",
+    "AUG.SEQ_LEN",
+    "AUG.SAMPLING_STRIDE",
+    "MODEL.",
+)
 _INITIAL_WEIGHTS = ("MODEL.RESUME", "MODEL.BACKBONE")
 
 
