@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from scipy.io import loadmat, savemat
 
+import ffreid
 from ffreid.pose import sources
 from ffreid.pose.data.meshes import read_ply
 from ffreid.pose.dataset_check import check_dataset
@@ -20,6 +21,7 @@ from ffreid.pose.objects import linemod_objects
 from ffreid.pose.toy.dataset import toy_object_models
 from ffreid.recipes import compose
 from tests.makers import linemod_folder, toy_folder
+from tests.pose.realdata import real_folder
 
 Array = npt.NDArray[Any]
 Plant = Callable[[Path], object]
@@ -385,6 +387,19 @@ def test_a_planted_mistake_is_found_with_its_remedy(
     assert len(found) == 1
     for text, name in zip(expected, ("check", "what", "mend"), strict=True):
         assert text in found[0][name]
+
+
+def test_real_frames_have_no_mistakes() -> None:
+    found = check("linemod", real_folder("Linemod_preprocessed"))
+    assert found["mistakes"] == []
+    assert found["frames"] == {"training": 1, "rendered": 0, "test": 1}
+
+
+def test_the_python_api_finds_the_same_and_needs_a_folder(trees: dict[str, Path]) -> None:
+    root = trees["linemod"]
+    assert ffreid.check_dataset("linemod", root, cls="ape") == check("linemod", root)
+    with pytest.raises(ffreid.UserError, match="no folder /nowhere"):
+        ffreid.check_dataset("linemod", "/nowhere", cls="ape")
 
 
 @pytest.mark.parametrize("dataset", ["toy-pose", "linemod"])
