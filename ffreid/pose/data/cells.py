@@ -39,7 +39,7 @@ class Cells:
         Distances are compared in float64; among equal ones the order is arbitrary. Queries are
         fastest in an order in which neighbours follow each other.
         """
-        rows = np.full((len(queries), len(k)), self.n, np.int64)
+        rows = np.full((len(queries), len(k)), self.n, np.int32)
         _search(np.ascontiguousarray(queries), rows, self.indices, *self._sorted)
         return None, rows
 

@@ -198,9 +198,11 @@ def back_project(depth: Depth, intrinsics: npt.NDArray[np.floating[Any]]) -> Dep
     height, width = depth.shape
     matrix = intrinsics.astype(np.float64)
     z = np.where(np.isfinite(depth) & (depth > 1e-8), depth, 0).astype(np.float64)
-    x = (np.arange(width)[None] - matrix[0, 2]) * z / matrix[0, 0]
-    y = (np.arange(height)[:, None] - matrix[1, 2]) * z / matrix[1, 1]
-    return np.stack([x, y, z], axis=2).astype(np.float32)
+    points = np.empty((height, width, 3), np.float32)
+    points[..., 0] = (np.arange(width)[None] - matrix[0, 2]) * z / matrix[0, 0]
+    points[..., 1] = (np.arange(height)[:, None] - matrix[1, 2]) * z / matrix[1, 1]
+    points[..., 2] = z
+    return points
 
 
 def downscale_frame(frame: Frame, step: int) -> Frame:

@@ -147,7 +147,8 @@ def _search_all(trees: dict[str, _Tree], k: int) -> dict[tuple[str, str], Indice
         points, rows = trees[source].points, trees[source].queries
         found = np.empty((len(points), count), np.int32)
         asked = slice(None) if rows is None else rows
-        found[asked] = _nearest(trees[target], points[asked], count)
+        queries = points if rows is None else points.take(rows, axis=0)
+        found[asked] = _nearest(trees[target], queries, count)
         if len(origin := trees[source].origin):
             found[origin] = found[origin[0]]
         results[source, target] = found
@@ -161,7 +162,9 @@ def _nearest(tree: _Tree, queries: Points, count: int) -> Indices:
     missing = results == tree.tree.n if count > tree.tree.n else None
     if missing is not None:
         results[missing] = 0
-    rows = (results if tree.inside is None else tree.inside[results]).astype(np.int32)
+    if tree.inside is not None:
+        results = tree.inside.take(results)
+    rows: Indices = results.astype(np.int32, copy=False)
     if missing is not None:
         rows[missing] = 0
     return rows
