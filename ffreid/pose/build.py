@@ -210,4 +210,5 @@ def voting(cfg: CfgNode) -> dict[str, Any]:
         "filter_clusters": cfg.VOTE.FILTER,
         "relabel": cfg.VOTE.FILTER,
         "max_votes": cfg.VOTE.MAX_POINTS or None,
+        "mode": cfg.VOTE.MODE,
     }

@@ -1,5 +1,6 @@
 """From one frame's labels and offsets to the poses of its objects."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,11 @@ from torch import Tensor
 from ffreid.errors import UserError
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.voting.meanshift import mean_shift
+from ffreid.pose.voting.modes import find_modes
 
 Floats = npt.NDArray[np.floating]
+Fit = tuple[Tensor, Tensor]
+"""Of one object F centres (F, 3) and their inliers (F, N) bool among its votes."""
 
 RELABEL_WITHIN = 0.8
 """Fraction of an object's radius around its voted centre in which points are relabelled."""
@@ -31,13 +35,13 @@ class ObjectPose:
     votes: int
 
 
-@dataclass(frozen=True)
-class _Centre:
-    """A voted centre (3,), inliers (V,) bool among its voters, and the voters' indices (V,)."""
+def _mean_shifts(votes: Sequence[Tensor], *, bandwidth: float) -> list[Fit]:
+    """`mean_shift` of one object after the other."""
+    return [mean_shift(own, bandwidth=bandwidth)[:2] for own in votes]
 
-    position: Tensor
-    inliers: Tensor
-    voters: Tensor
+
+MODES: dict[str, Callable[..., list[Fit]]] = {"exact": _mean_shifts, "fast": find_modes}
+"""VOTE.MODE: FFB6D's blurring mean shift, or seeds that climb to a mode of the votes' density."""
 
 
 def frame_poses(
@@ -52,6 +56,7 @@ def frame_poses(
     filter_clusters: bool = True,
     relabel: bool = True,
     max_votes: int | None = None,
+    mode: str = "exact",
 ) -> list[ObjectPose]:
     """Vote for every object's keypoints and fit its pose to them.
 
@@ -70,6 +75,7 @@ def frame_poses(
         relabel: first assign points near the voted centre of another object to that object; needs
             the objects' radii.
         max_votes: limit of the points per object, evenly spread over its list; None is all.
+        mode: one of `MODES`.
 
     Returns:
         One pose for each class among `labels`, in order of class.
@@ -91,36 +97,41 @@ def frame_poses(
             return members
         return members[torch.arange(max_votes, device=labels.device) * len(members) // max_votes]
 
-    def vote_centre(voters: Tensor) -> _Centre:
-        position, inliers, _ = mean_shift(centre_votes[voters][None], bandwidth=bandwidth)
-        return _Centre(position[0], inliers[0], voters)
+    def vote(votes: Tensor, voters: Mapping[int, Tensor]) -> dict[int, Fit]:
+        """Fit the votes (F, N, 3) of each class's voters."""
+        found = MODES[mode]([votes[:, own] for own in voters.values()], bandwidth=bandwidth)
+        return dict(zip(voters, found, strict=True))
 
     class_ids = [int(c) for c in torch.unique(labels) if c > 0]
-    centres: dict[int, _Centre] = {}
+    voters: dict[int, Tensor] = {}
+    centres: dict[int, Fit] = {}
     if relabel and class_ids:
-        centres = {c: vote_centre(choose_voters(c)) for c in class_ids}
+        voters = {c: choose_voters(c) for c in class_ids}
+        centres = vote(centre_votes[None], voters)
         labels = _relabel(labels, centre_votes, centres, objects)
     if len(objects) == 1:
         class_ids = [1]
+    earlier, voters = voters, {c: own for c in class_ids if len(own := choose_voters(c))}
+    changed = {
+        c: own for c, own in voters.items() if c not in earlier or not torch.equal(earlier[c], own)
+    }
+    centres |= vote(centre_votes[None], changed)
+    if filter_clusters:
+        voters = {c: own[centres[c][1][0]] for c, own in voters.items()}
+    found = vote(keypoint_votes, voters)
     poses = []
     for class_id in class_ids:
         model = model_points(objects, class_id, use_centre).numpy()
-        voters = choose_voters(class_id)
-        if not len(voters):
+        if class_id not in voters:
             keypoints = np.zeros(model.shape)
             poses.append(ObjectPose(class_id, np.eye(4)[:3], keypoints, solved=False, votes=0))
             continue
-        centre = centres.get(class_id)
-        if centre is None or not torch.equal(centre.voters, voters):
-            centre = vote_centre(voters)
-        if filter_clusters:
-            voters = voters[centre.inliers]
-        voted, _, _ = mean_shift(keypoint_votes[:, voters], bandwidth=bandwidth)
+        voted = found[class_id][0]
         if use_centre:
-            voted = torch.cat([voted, centre.position[None]])
+            voted = torch.cat([voted, centres[class_id][0]])
         keypoints = voted.to("cpu", torch.float64).numpy()
-        pose = best_fit_transform(model, keypoints)
-        poses.append(ObjectPose(class_id, pose, keypoints, solved=True, votes=len(voters)))
+        pose, votes = best_fit_transform(model, keypoints), len(voters[class_id])
+        poses.append(ObjectPose(class_id, pose, keypoints, solved=True, votes=votes))
     return poses
 
 
@@ -133,12 +144,12 @@ def model_points(objects: ObjectModels, class_id: int, use_centre: bool = True) 
 
 
 def _relabel(
-    labels: Tensor, centre_votes: Tensor, centres: dict[int, _Centre], objects: ObjectModels
+    labels: Tensor, centre_votes: Tensor, centres: Mapping[int, Fit], objects: ObjectModels
 ) -> Tensor:
     """Assign points whose centre vote is near a class's centre to the nearest such class."""
     assert objects.radii is not None, f"{objects.dataset} has no radii to relabel by"
     class_ids = torch.tensor(list(centres), device=labels.device)
-    positions = torch.stack([centre.position for centre in centres.values()])
+    positions = torch.cat([position for position, _ in centres.values()])
     reach = torch.from_numpy(objects.radii).to(positions)[class_ids - 1] * RELABEL_WITHIN
     distances = (centre_votes[:, None] - positions[None]).norm(dim=2)
     nearest_distance, nearest = distances.min(dim=1)
