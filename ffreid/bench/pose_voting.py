@@ -1,12 +1,13 @@
 """Time from the network's outputs to poses."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ffreid.bench.common import SEED
+from ffreid.bench.common import SEED, compare
 from ffreid.bench.reference_pose import reference_mean_shift
 from ffreid.engine.timing import measure_alone, milliseconds, row
 from ffreid.pose.objects import ycb_objects
@@ -31,37 +32,41 @@ def _nine_fits(count: int) -> Callable[[], object]:
 
 
 def voting_rows(quick: bool, device: torch.device) -> list[dict[str, Any]]:
-    """Time the votes of a frame with five objects: the fits beside their reference, and all.
+    """Time the votes of a frame with five objects, by VOTE.MODE fast against exact.
 
-    The fits are one of the centre and eight of keypoints for each object; 5 % of the votes are
-    outliers, which is what makes mean shift slow.
+    Of exact's fits of 300 votes, one of the centre and eight of keypoints for each object, those of
+    the plain form are timed once.
     """
-    votes_each, repeats = (150, 3) if quick else (300, 5)
-    tensors = five_object_frame(votes_each, torch.Generator().manual_seed(SEED))
-    points, labels, centre_offsets, keypoint_offsets = [x.to(device) for x in tensors]
+    sizes = [(30 if quick else 300, 0.0), (30 if quick else 300, 0.1), (60 if quick else 2000, 0.1)]
+    rows: list[dict[str, Any]] = []
+    for votes_each, outliers in sizes:
+        tensors = five_object_frame(votes_each, torch.Generator().manual_seed(SEED), outliers)
+        points, labels, centre_offsets, keypoint_offsets = (x.to(device) for x in tensors)
+        vote = partial(frame_poses, points, labels, centre_offsets, keypoint_offsets, ycb_objects())
+        fast, exact = (partial(vote, bandwidth=BANDWIDTH, mode=mode) for mode in ("fast", "exact"))
+        size = f"5 objects x {votes_each} votes, {outliers:.0%} outliers"
+        stage = f"voting and poses, {size} (plain: VOTE.MODE exact)"
+        rows.append(compare(stage, fast, exact, 3, part=bool(rows), device=device))
+    points, labels, centre_offsets, keypoint_offsets = (
+        x.to(device)
+        for x in five_object_frame(sizes[0][0], torch.Generator().manual_seed(SEED), 0.05)
+    )
     votes = points - torch.cat([centre_offsets, keypoint_offsets])
     fits = [votes[:, labels == class_id] for class_id in torch.unique(labels)]
-    fast = milliseconds(lambda: [mean_shift(group, bandwidth=BANDWIDTH) for group in fits], repeats)
-    slow = milliseconds(
+    fast_ms = milliseconds(lambda: [mean_shift(group, bandwidth=BANDWIDTH) for group in fits], 3)
+    slow_ms = milliseconds(
         lambda: [reference_mean_shift(fit, bandwidth=BANDWIDTH) for group in fits for fit in group],
         1,
     )
-    all_ = milliseconds(
-        lambda: frame_poses(
-            points, labels, centre_offsets, keypoint_offsets, ycb_objects(), bandwidth=BANDWIDTH
-        ),
-        repeats,
-    )
-    size = f"5 objects x {votes_each} votes"
-    return [row(f"voting and poses, {size}", all_), row("  mean shift", fast, slow, part=True)]
+    return [*rows, row("  exact mean shift, 5 % outliers", fast_ms, slow_ms, part=True)]
 
 
 def five_object_frame(
-    votes_each: int, generator: torch.Generator
+    votes_each: int, generator: torch.Generator, outliers: float = 0.05
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return points (N, 3), labels (N,), centre (1, N, 3) and keypoint offsets (8, N, 3) in metres.
 
-    Five objects of YCB-Video, 25 cm apart; offsets have errors of 3 mm, 5 % of them of 20 cm.
+    Five objects of YCB-Video, 25 cm apart; offsets have errors of 3 mm, those of `outliers` 20 cm.
     """
     objects = ycb_objects()
     class_ids = torch.randperm(len(objects), generator=generator)[:5] + 1
@@ -73,6 +78,6 @@ def five_object_frame(
     model = torch.cat([torch.from_numpy(objects.centres)[class_ids - 1, None], model], dim=1)
     targets = (places[:, None] + model).repeat_interleave(votes_each, dim=0)
     noise = torch.randn(*targets.shape, generator=generator) * 0.003
-    noise[torch.rand(len(noise), generator=generator) < 0.05] *= 0.2 / 0.003
+    noise[torch.rand(len(noise), generator=generator) < outliers] *= 0.2 / 0.003
     offsets = (points[:, None] - targets + noise).transpose(0, 1)
     return points, labels, offsets[:1], offsets[1:]

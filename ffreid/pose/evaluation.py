@@ -139,6 +139,7 @@ def evaluate(
         if pose.class_id not in result.gt.class_ids
     ]
     payload = origin | {
+        "voting": cfg.VOTE.MODE,
         "results": summary,
         "notes": notes + counted,
         "data": source.summary(),
@@ -162,6 +163,8 @@ def evaluate(
             published, lines = comparable_results(cfg.DATASET, len(results), trained_on)
             if origin["precision"] != "float32":
                 lines.append(f"note: the network's precision is {origin['precision']}")
+        if cfg.VOTE.MODE != "exact":
+            lines.append(f"note: VOTE.MODE is {cfg.VOTE.MODE}; the authors' voting is exact")
         lines = [*lines, *(f"note: {note}" for note in counted)]
         _print_results(summary, published, lines)
         atomic.write_json(folder / "results.json", payload)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 SEEDS = 32
 """Votes of a fit, evenly spread over its list, whose surroundings are compared."""
-KERNEL = 2.0
-"""Standard deviation of the kernel in bandwidths: blurring joins votes as far apart as this."""
+KERNEL = 2.25
+"""Standard deviation of the kernel in bandwidths; blurring joins votes as far apart as this."""
 REACH = 3.0
 """Bandwidths around the mode in which votes are inliers."""
 MOVE_CONVERGED = 1e-3

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from ffreid.errors import UserError
 from ffreid.pose.objects import linemod_objects, ycb_objects
-from ffreid.pose.voting.frame import ObjectPose, best_fit_transform, frame_poses, model_points
+from ffreid.pose.voting.frame import (
+    MODES,
+    ObjectPose,
+    best_fit_transform,
+    frame_poses,
+    model_points,
+)
 
 OBJECTS = ycb_objects()
 Votes = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -47,18 +53,21 @@ def _assert_at(pose: ObjectPose, index: int, near: float = 2e-3) -> None:
     np.testing.assert_allclose(pose.camera_from_object[:, :3], np.eye(3), atol=0.05)
 
 
-def test_every_class_has_a_pose_in_order_of_class() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_every_class_has_a_pose_in_order_of_class(mode: str) -> None:
     points, labels, centres, keypoints = _frame([9, 2])
-    poses = frame_poses(points, labels, centres, keypoints, OBJECTS)
+    poses = frame_poses(points, labels, centres, keypoints, OBJECTS, mode=mode)
     assert [pose.class_id for pose in poses] == [2, 9]
     _assert_at(poses[0], 1)
     _assert_at(poses[1], 0)
     assert [(pose.solved, pose.votes) for pose in poses] == [(True, 40)] * 2
-    without_axis = frame_poses(points, labels, centres[0], keypoints, OBJECTS)
+    without_axis = frame_poses(points, labels, centres[0], keypoints, OBJECTS, mode=mode)
     np.testing.assert_array_equal(without_axis[0].keypoints, poses[0].keypoints)
-    assert frame_poses(points, torch.zeros_like(labels), centres, keypoints, OBJECTS) == []
+    empty = torch.zeros_like(labels)
+    assert frame_poses(points, empty, centres, keypoints, OBJECTS, mode=mode) == []
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("count", "options", "votes", "near"),
     [
@@ -68,14 +77,15 @@ def test_every_class_has_a_pose_in_order_of_class() -> None:
     ],
 )
 def test_a_pose_of_fewer_votes(
-    count: int, options: dict[str, Any], votes: int, near: float
+    count: int, options: dict[str, Any], votes: int, near: float, mode: str
 ) -> None:
-    (pose,) = frame_poses(*_frame([2], count=count), OBJECTS, **options)
+    (pose,) = frame_poses(*_frame([2], count=count), OBJECTS, mode=mode, **options)
     assert (pose.solved, pose.votes) == (True, votes)
     assert len(pose.keypoints) == 8 + options.get("use_centre", True)
     _assert_at(pose, 0, near)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("options", "votes"),
     [
@@ -85,28 +95,32 @@ def test_a_pose_of_fewer_votes(
     ],
 )
 def test_wrongly_labelled_points_are_relabelled_or_filtered(
-    options: dict[str, Any], votes: list[int]
+    options: dict[str, Any], votes: list[int], mode: str
 ) -> None:
     points, labels, centres, keypoints = _frame([2, 5])
     labels[:8] = 5
-    poses = frame_poses(points, labels, centres, keypoints, OBJECTS, **options)
+    poses = frame_poses(points, labels, centres, keypoints, OBJECTS, mode=mode, **options)
     assert [pose.votes for pose in poses] == votes
 
 
-def test_a_class_without_points_after_relabelling_is_unsolved() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_class_without_points_after_relabelling_is_unsolved(mode: str) -> None:
     # Two points vote for the same centre, which is that of the first class.
     points, zeros = torch.full((2, 3), 0.8), torch.zeros(9, 2, 3)
-    solved, unsolved = frame_poses(points, torch.tensor([2, 19]), zeros[:1], zeros[1:], OBJECTS)
+    labels = torch.tensor([2, 19])
+    solved, unsolved = frame_poses(points, labels, zeros[:1], zeros[1:], OBJECTS, mode=mode)
     assert (solved.class_id, solved.solved, solved.votes) == (2, True, 2)
     assert (unsolved.class_id, unsolved.solved, unsolved.votes) == (19, False, 0)
     np.testing.assert_array_equal(unsolved.camera_from_object, np.eye(4)[:3])
     np.testing.assert_array_equal(unsolved.keypoints, np.zeros((9, 3)))
 
 
-def test_the_only_object_of_a_dataset_is_reported_unsolved_without_points() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_the_only_object_of_a_dataset_is_reported_unsolved_without_points(mode: str) -> None:
     points, labels, centres, keypoints = _frame([2])
     objects, empty = linemod_objects("ape"), torch.zeros_like(labels)
-    (pose,) = frame_poses(points, empty, centres, keypoints, objects, relabel=False)
+    options = dict[str, Any](relabel=False, mode=mode)
+    (pose,) = frame_poses(points, empty, centres, keypoints, objects, **options)
     assert (pose.class_id, pose.solved) == (1, False)
 
 
