@@ -40,7 +40,7 @@ CHOICES: dict[str, Collection[str]] = {
     "DATA.PREPARE": ("workers", "device"),
     "TRAIN.BATCH_NORM": ("own", "sync", "frozen"),
     "TEST.PRECISION": ("fp32", "bf16"),
-    "VOTE.MODE": ("fast", "exact"),
+    "VOTE.MODE": ("exact", "fast"),
 }
 LEAST = {
     "SEED": 0,
@@ -124,7 +124,7 @@ def defaults() -> CfgNode:
     engine_defaults.add(c.TRAIN)
 
     c.VOTE = CfgNode()
-    c.VOTE.MODE = "fast"  # mean shift: from seeds to modes (fast), or the authors' blurring (exact)
+    c.VOTE.MODE = "exact"  # mean shift: the authors' blurring, or fast: from seeds to modes
     c.VOTE.BANDWIDTH = 0.04  # metres, mean shift
     c.VOTE.USE_CENTRE = True  # use the centre as one more keypoint in the rigid fit
     c.VOTE.FILTER = True  # only points in the centre's cluster vote

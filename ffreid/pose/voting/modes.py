@@ -12,7 +12,7 @@ from torch import Tensor
 
 SEEDS = 32
 """Votes of a fit, evenly spread over its list, whose surroundings are compared."""
-KERNEL = 2.25
+KERNEL = 2.0
 """Standard deviation of the kernel in bandwidths; blurring joins votes as far apart as this."""
 REACH = 3.0
 """Bandwidths around the mode in which votes are inliers."""
