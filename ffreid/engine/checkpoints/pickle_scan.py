@@ -49,6 +49,22 @@ LISTED = 20
 _NUMBER = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c(8|16))")
 _MARK, _OPAQUE, _DTYPE = object(), object(), object()
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_FETCHES = {"GET", "BINGET", "LONG_BINGET"}
+_STORES = {"PUT", "BINPUT", "LONG_BINPUT"}
+_FOLLOWED = {"STOP", "PROTO", "MEMOIZE", "GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE", "BUILD"}
+_FOLLOWED |= {"EXT1", "EXT2", "EXT4", "NEWOBJ", "NEWOBJ_EX", "PERSID", "BINPERSID", "DUP", "MARK"}
+_FOLLOWED |= {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "SETITEM", "SETITEMS"}
+"""Opcodes of which more than the value that they leave on the stack is followed."""
+
+
+def _takes(opcode: pickletools.OpcodeInfo) -> tuple[bool, int]:
+    """Whether an opcode takes all down to the mark, and how many objects it takes below."""
+    before = opcode.stack_before
+    to_mark = pickletools.markobject in before
+    return to_mark, before.index(pickletools.markobject) if to_mark else len(before)
+
+
+_TAKES = {opcode.name: _takes(opcode) for opcode in pickletools.opcodes}
 
 
 class Global(str):
@@ -149,23 +165,49 @@ def _follow(file: BinaryIO, scan: PickleScan) -> None:
     argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         name = opcode.name
-        items = _pop(stack, opcode)
+        if name in _FETCHES:
+            stack.append(scan.repeat(memo[argument]))
+            continue
+        if name in _STORES:
+            # Python's memo is an array: a huge index would allocate it.
+            _require(argument <= count and stack[-1] is not _MARK)
+            memo[argument] = stack[-1]
+            continue
+        items = _pop(stack, *_TAKES[name])
         if isinstance(argument, str):
             scan.strings.append(argument)
-        match name:
+        if name not in _FOLLOWED:
+            value = argument if opcode.arg else _CONSTANTS.get(name, _OPAQUE)
+            _require(not isinstance(value, int) or value.bit_length() <= MAX_BITS)
+            stack += [value] * len(opcode.stack_after)
+            continue
+        match name:  # the frequent ones first
+            case "MARK":
+                stack.append(_MARK)
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3" | "EMPTY_TUPLE":
+                stack.append(NestedTuple(items))
+                inner = [item for item in items if isinstance(item, NestedTuple)]
+                stack[-1].depth = 1 + max((item.depth for item in inner), default=0)
+                stack[-1].size = 1 + len(items) + sum(item.size for item in inner)
+                _require(stack[-1].depth <= MAX_TUPLE_DEPTH)
+            case "REDUCE":
+                stack.append(scan.call(*items))
+            case "PERSID" | "BINPERSID":
+                scan.add_storage(items[0])
+                stack.append(_OPAQUE)
+            case "SETITEM" | "SETITEMS":
+                # From 2 ** 61 - 1 on, integers with the same hash can be chosen.
+                _require(
+                    not any(isinstance(key, int) and key.bit_length() > 60 for key in items[1::2])
+                )
+                stack.append(items[0])
             case "STOP":
                 scan.value = items[0]
             case "PROTO":
                 scan.protocol = max(scan.protocol, argument)
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                # Python's memo is an array: a huge index would allocate it.
-                _require(argument <= count and stack[-1] is not _MARK)
-                memo[argument] = stack[-1]
             case "MEMOIZE":
                 memo[len(memo)] = items[0]
                 stack += items
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(scan.repeat(memo[argument]))
             case "GLOBAL":
                 stack.append(scan.find_global(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
@@ -177,46 +219,23 @@ def _follow(file: BinaryIO, scan: PickleScan) -> None:
                     scan.find_global(*argument.split(" ", 1))
                 _require(bool(scan.refused))  # weights and arrays are rebuilt by functions
                 stack.append(_OPAQUE)
-            case "REDUCE":
-                stack.append(scan.call(*items))
             case "BUILD":
                 _require(not isinstance(items[0], Global))
                 _require(items[0] is not _DTYPE or _is_dtype_state(items[1]))
                 stack.append(items[0])
-            case "PERSID" | "BINPERSID":
-                scan.add_storage(items[0])
-                stack.append(_OPAQUE)
-            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3" | "EMPTY_TUPLE":
-                stack.append(NestedTuple(items))
-                inner = [item for item in items if isinstance(item, NestedTuple)]
-                stack[-1].depth = 1 + max((item.depth for item in inner), default=0)
-                stack[-1].size = 1 + len(items) + sum(item.size for item in inner)
-                _require(stack[-1].depth <= MAX_TUPLE_DEPTH)
-            case "SETITEM" | "SETITEMS":
-                # From 2 ** 61 - 1 on, integers with the same hash can be chosen.
-                _require(
-                    not any(isinstance(key, int) and key.bit_length() > 60 for key in items[1::2])
-                )
-                stack.append(items[0])
             case "DUP":
                 stack += [*items, scan.repeat(items[0])]
-            case "MARK":
-                stack.append(_MARK)
-            case _:
-                value = argument if opcode.arg else _CONSTANTS.get(name, _OPAQUE)
-                _require(not isinstance(value, int) or value.bit_length() <= MAX_BITS)
-                stack += [value for _ in opcode.stack_after]
 
 
-def _pop(stack: list[Any], opcode: pickletools.OpcodeInfo) -> list[Any]:
+def _pop(stack: list[Any], to_mark: bool, fixed: int) -> list[Any]:
     """Take what an opcode works on off the stack, without the mark."""
-    items, fixed = list[Any](), len(opcode.stack_before)
-    if pickletools.markobject in opcode.stack_before:
+    items = list[Any]()
+    if to_mark:
         while (item := stack.pop()) is not _MARK:
             items.append(item)
-        fixed = opcode.stack_before.index(pickletools.markobject)
-    items += [stack.pop() for _ in range(fixed)]
-    _require(not any(item is _MARK for item in items))
+    for _ in range(fixed):
+        items.append(item := stack.pop())
+        _require(item is not _MARK)
     return items[::-1]
 
 

@@ -12,10 +12,13 @@ import io
 import itertools
 import re
 import struct
+import sys
 import tarfile
 import warnings
 import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,8 +38,11 @@ from ffreid.engine.checkpoints.pickle_scan import WEIGHTS, PickleScan, scan_pick
 from ffreid.errors import UserError
 from ffreid.files import regular
 
-MMAP_BYTES = 10**9
-"""Tensors of files from this size on stay on the disk until they are used."""
+MMAP_BYTES = 10**6 if sys.platform != "win32" else 10**9
+"""Tensors of files from this size on stay on the disk until they are used.
+
+Windows cannot replace a file while it is mapped.
+"""
 MAX_UNPACKED = 100
 """A zip may claim this many times its own size: weights hardly shrink, zip bombs do."""
 MAX_EXPANDED = 2**20
@@ -94,10 +100,9 @@ def _read(path: Path, file: BinaryIO, trust: bool) -> Any:
             raise
         except Exception as error:  # the package has an error type of its own
             raise unreadable(path, "a damaged safetensors file") from error
-    needs_trust = mmap = False
     if head.startswith(b"PK\x03\x04"):
-        needs_trust, mmap = _check_zip(path, file, trust)
-    elif head[257:262] != b"ustar":
+        return _read_zip(path, file, trust)
+    if head[257:262] != b"ustar":
         needs_trust = _check_stream(path, file, trust)
     else:
         try:
@@ -114,37 +119,60 @@ def _read(path: Path, file: BinaryIO, trust: bool) -> Any:
             raise unreadable(path, what, TRUST.format("use a newer file", path))
         needs_trust = True
     file.seek(0)
-    return _run(path, file) if needs_trust and trust else _load(path, file, mmap=mmap)
+    return _run(path, file) if needs_trust and trust else _load(path, file)
 
 
-def _check_zip(path: Path, file: BinaryIO, trust: bool) -> tuple[bool, bool]:
-    """Check a zip; return whether it must be run, and whether to map it into memory."""
-    size = path.stat().st_size
+def _read_zip(path: Path, file: BinaryIO, trust: bool) -> Any:
+    """Read a zip; a second thread compares check sums, which torch ignores, in the meantime."""
+    sums: Future[str | None] | None = None
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(file) as archive, ThreadPoolExecutor(1) as pool:
             items = archive.infolist()
             sizes = {item.filename: item.file_size for item in items}
-            check_zip_members(path, sizes)
-            if sum(sizes.values()) > MAX_UNPACKED * size:
-                raise unreadable(path, f"its unpacked size is over {MAX_UNPACKED} times its own")
-            if len({name.lower() for name in sizes}) < len(items):
-                raise unreadable(path, "its zip has two records of the same name")
-            if (damaged := archive.testzip()) is not None:  # torch does not look at check sums
-                raise unreadable(path, f"wrong checksum of record {damaged}")
+            _check_sizes(path, sizes, len(items))
+            # Both read the file, one at a time: zipfile's lock guards each seek and read.
+            sums = pool.submit(archive.testzip)
             root = next(iter(sizes)).partition("/")[0]
             scan = scan_pickle(io.BytesIO(archive.read(f"{root}/data.pkl")), WEIGHTS)
+            if scan.damage or scan.refused:  # of a damaged file the check sum says more
+                _check_sums(path, sums)
+            needs_trust = _check_scan(path, scan, trust)
+            for key, (elements, item_size) in scan.storages.items():
+                if sizes.get(f"{root}/data/{key}") != elements * item_size:
+                    raise unreadable(path, f"record data/{key} is missing or has the wrong size")
+            stored = all(item.compress_type == zipfile.ZIP_STORED for item in items)
+            large = path.stat().st_size >= MMAP_BYTES
+            if (needs_trust and trust) or not (stored and large):
+                _check_sums(path, sums)
+                file.seek(0)
+                return _run(path, file) if needs_trust and trust else _load(path, file)
+            content = _load(path, file, mmap=True)
+            _check_sums(path, sums)
+            return content
     except (UserError, PermissionError):
+        if sums is not None:
+            _check_sums(path, sums)
         raise
     except Exception as error:  # zipfile raises errors of many kinds on a damaged file
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a seek to a wrong place
             raise
+        size = path.stat().st_size
         raise unreadable(path, f"damaged or truncated ({size:,} bytes)") from error
-    needs_trust = _check_scan(path, scan, trust)
-    for key, (elements, item_size) in scan.storages.items():
-        if sizes.get(f"{root}/data/{key}") != elements * item_size:
-            raise unreadable(path, f"record data/{key} is missing or has the wrong size")
-    stored = all(item.compress_type == zipfile.ZIP_STORED for item in items)
-    return needs_trust, stored and size >= MMAP_BYTES
+
+
+def _check_sizes(path: Path, sizes: Mapping[str, int], count: int) -> None:
+    """Raise if a zip's records, by name, are not a checkpoint's, or claim too much."""
+    check_zip_members(path, sizes)
+    if sum(sizes.values()) > MAX_UNPACKED * path.stat().st_size:
+        raise unreadable(path, f"its unpacked size is over {MAX_UNPACKED} times its own")
+    if len({name.lower() for name in sizes}) < count:
+        raise unreadable(path, "its zip has two records of the same name")
+
+
+def _check_sums(path: Path, sums: Future[str | None]) -> None:
+    """Raise if a record's check sum is wrong."""
+    if (damaged := sums.result()) is not None:
+        raise unreadable(path, f"wrong checksum of record {damaged}")
 
 
 def import_safetensors(what: str) -> Any:
@@ -197,7 +225,7 @@ def _check_scan(path: Path, scan: PickleScan, trust: bool) -> bool:
     return bool(scan.refused) or scan.protocol > 3
 
 
-def _load(path: Path, file: BinaryIO, *, mmap: bool) -> Any:
+def _load(path: Path, file: BinaryIO, *, mmap: bool = False) -> Any:
     """Have torch load a file that passed the checks, without running any of it."""
     make_scalar = np.float64(0).__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
