@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffreid.bench.common import SEED, compare
+from ffreid.bench.common import SEED
 from ffreid.bench.reference_pose import reference_mean_shift
-from ffreid.engine.timing import measure_alone, milliseconds, row
+from ffreid.engine.timing import in_turn, measure_alone, milliseconds, row
 from ffreid.pose.objects import ycb_objects
 from ffreid.pose.voting.frame import frame_poses
 from ffreid.pose.voting.meanshift import mean_shift
@@ -45,8 +45,11 @@ def voting_rows(quick: bool, device: torch.device) -> list[dict[str, Any]]:
         vote = partial(frame_poses, points, labels, centre_offsets, keypoint_offsets, ycb_objects())
         fast, exact = (partial(vote, bandwidth=BANDWIDTH, mode=mode) for mode in ("fast", "exact"))
         size = f"5 objects x {votes_each} votes, {outliers:.0%} outliers"
-        stage = f"voting and poses, {size} (plain: VOTE.MODE exact)"
-        rows.append(compare(stage, fast, exact, 3, part=bool(rows), device=device))
+        times = in_turn({"exact": exact, "fast": fast}, 3)
+        rows += [
+            row(f"voting and poses, {size}", times["exact"], part=bool(rows)),
+            row("  VOTE.MODE fast (plain: exact)", times["fast"], times["exact"], part=True),
+        ]
     points, labels, centre_offsets, keypoint_offsets = (
         x.to(device)
         for x in five_object_frame(sizes[0][0], torch.Generator().manual_seed(SEED), 0.05)

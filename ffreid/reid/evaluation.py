@@ -108,8 +108,8 @@ def evaluate(
         if save_features is not None and world.is_main:
             saved_features.save(save_features, extracted)
     started = perf_counter()
-    rows = score_protocols(extracted, world.device)
-    rows += score_protocols(extracted, world.device, reranked=True) if rerank else []
+    rows = _scored(extracted, world)
+    rows += _scored(extracted, world, reranked=True) if rerank else []
     seconds["ranking"] = perf_counter() - started
     published, lines = compare(
         rows, extracted.dataset, extracted.network, extracted.method, extracted.trained_on
@@ -174,7 +174,18 @@ def evaluate_split(
     if world.is_main:
         for note in skipped_notes(features):
             report.log(f"note: {note}")
-    return features, score_protocols(replace(features, single_shot=()), world.device)
+    return features, _scored(replace(features, single_shot=()), world)
+
+
+def _scored(
+    features: ExtractedFeatures, world: World, *, reranked: bool = False
+) -> list[ResultRow]:
+    """Rank and score in the first process; the others receive the rows, without rankings."""
+    rows: list[ResultRow] = []
+    if world.is_main:
+        rows = score_protocols(features, world.device, reranked=reranked)
+    received: list[ResultRow] = group.gather_rows([replace(row, ranking=None) for row in rows])
+    return rows if world.is_main else received
 
 
 def evaluation_notes(features: ExtractedFeatures) -> list[str]:
