@@ -42,6 +42,7 @@ def _accept_stdin(context: typer.Context, values: list[str] | None) -> list[str]
 
 
 INPUTS = "Pose: colour images, folders or lists of frames, - for paths on standard input; settings."
+NAMES = {"pose": "pose", "reid": "re-ID"}
 OF_TASK = {
     "pose": [
         "camera",
@@ -133,7 +134,9 @@ def predict(
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
             flag = f"--{name.replace('_', '-')}"
-            raise UserError(f"{flag} has no effect for a {task} checkpoint", f"remove {flag}")
+            raise UserError(
+                f"{flag} has no effect for a {NAMES[task]} checkpoint", f"remove {flag}"
+            )
     if isinstance(model, PoseModel):
         from ffreid.pose.own import command, read
 

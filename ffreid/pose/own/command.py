@@ -91,7 +91,8 @@ def run(
         folder.close()
         if folder.left_out:
             report.log(f"note: {folder.left_out} more frames are not in {results.GRID}")
-        report.log(f"poses and pictures of {len(times)} frames in {out}")
+        noun = "frame" if len(times) == 1 else "frames"
+        report.log(f"poses and pictures of {len(times)} {noun} in {out}")
     if len(times) > 1:
         report.log(f"seconds a frame: {_mean(times)}")
     if json_file is not None:

@@ -149,7 +149,7 @@ def _two_folders(folder: Path, colours: str, depths: str) -> list[FramePaths]:
 
 def _note_unused(folder: Path, count: int) -> None:
     if count:
-        log(f"note: {count} depth images in {folder} have no colour image")
+        log(f"note: depth images in {folder} without a colour image: {count}")
 
 
 def _side_by_side(folder: Path, names: Sequence[str]) -> list[FramePaths]:
@@ -190,7 +190,7 @@ def _tum(folder: Path) -> list[FramePaths]:
             "use lists of one recording, times in seconds",
         )
     if left := len(images) - len(pairs):
-        log(f"note: {left} images in {folder / 'rgb.txt'} have no depth within {TUM_GAP} s")
+        log(f"note: images in {folder / 'rgb.txt'} without depth within {TUM_GAP} s: {left}")
     return [
         FramePaths(
             f"{folder.name}/{Path(images[i][1]).stem}",

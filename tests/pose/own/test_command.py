@@ -248,7 +248,7 @@ def test_without_small_gicp_refining_says_what_to_install(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("frames --intrinsics 1 1 2 2", "--intrinsics has no effect for a reid checkpoint"),
+        ("frames --intrinsics 1 1 2 2", "--intrinsics has no effect for a re-ID checkpoint"),
         ("frames", "frames is neither a setting nor an option"),
         ("", "no --query"),
     ],

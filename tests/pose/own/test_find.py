@@ -54,7 +54,7 @@ def test_tum_lists_are_associated_by_time(
     pairs = [(frame.colour.name, frame.depth.name) for frame in frames]
     assert pairs == [("a.png", "x.png"), ("b.png", "y.png")]
     assert {frame.depth_scale for frame in frames} == {5000.0}
-    assert "note: 1 images" in capsys.readouterr().err
+    assert "within 0.02 s: 1" in capsys.readouterr().err
 
 
 def test_a_bop_scene_has_its_numbers(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_depth_without_colour_is_counted(
 ) -> None:
     make(tmp_path, {"a-color.png": "a-depth.png", "b-depth.png": "c-depth.png"})
     assert len(find(tmp_path)) == 1
-    assert "note: 2 depth images" in capsys.readouterr().err
+    assert "without a colour image: 2" in capsys.readouterr().err
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
