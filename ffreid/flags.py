@@ -101,7 +101,7 @@ TestPrecision = Annotated[
 ENGINE = "What computes features: torch (default), or openvino on CPUs."
 Engine = Annotated[str | None, option(ENGINE, panel=REID)]
 Amp = Annotated[
-    bool, option("Mixed precision: bf16 if the GPU supports it, else fp16.", "--amp", panel=NUMBERS)
+    bool, option("Mixed precision: bf16, or fp16 on GPUs without it.", "--amp", panel=NUMBERS)
 ]
 OptLevel = Annotated[
     str | None, option("Deprecated apex option; O1 to O3 mean --amp.", "--opt_level", panel=NUMBERS)

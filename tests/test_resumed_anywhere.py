@@ -42,8 +42,9 @@ def trained(cfg: CfgNode, folder: Path, state: Any = None, stop_at: int | None =
 
 
 @pytest.mark.parametrize("dataset", SETTINGS)
+@pytest.mark.parametrize("precision", ["fp32", "amp"])
 def test_a_run_resumed_after_every_step_ends_bitwise_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, precision: str
 ) -> None:
     saved: dict[Path, Any] = {}
 
@@ -59,9 +60,8 @@ def test_a_run_resumed_after_every_step_ends_bitwise_the_same(
     monkeypatch.setattr(CheckpointManager, "save", keep)
     use_tiny(monkeypatch)
     pairs = [*SETTINGS[dataset].split(), "TRAIN.STEPS", str(STEPS)]
-    cfg = compose(
-        dataset, root=tmp_path, output=tmp_path, pairs=[*pairs, "MODEL.BACKBONE", "random"]
-    )
+    pairs += ["MODEL.BACKBONE", "random", "TRAIN.PRECISION", precision]
+    cfg = compose(dataset, root=tmp_path, output=tmp_path, pairs=pairs)
     uninterrupted, cut = tmp_path / "full", tmp_path / "cut"
     trained(cfg, uninterrupted)
     trained(cfg, cut, stop_at=1)

@@ -29,14 +29,14 @@ PER_PROCESS = ("DATA.WORKERS", "DATA.NUM_WORKERS", "GPU")
 
 def add(train: CfgNode) -> None:
     """Put the settings into a task's node TRAIN."""
-    train.PRECISION = "fp32"  # fp16, bf16 (autocast), amp (bf16 if the GPU has it, else fp16), fp64
+    train.PRECISION = "fp32"  # fp16, bf16 (autocast), amp (bf16, or fp16 on GPUs without), fp64
     train.TF32 = False  # let GPUs round float32 matrix products to TF32
     train.ACCUMULATE = 1  # micro-batches a step: less memory
     train.CLIP_NORM = 0.0  # largest gradient norm; 0 is off
     train.EMA = 0.0  # decay of averaged weights, e.g. 0.999; 0 disables it
     train.COMPILE = ""  # backend of torch.compile, e.g. inductor (needs a compiler); "" is off
-    train.CHANNELS_LAST = False  # memory format: faster with autocast on GPUs
-    train.FUSED = False  # fused optimiser kernels
+    train.CHANNELS_LAST = False  # memory format: faster with autocast; always in bf16 on CPUs
+    train.FUSED = False  # fused optimiser kernels; always in bf16 on CPUs
     train.DETERMINISTIC = False  # refuse operations whose results vary from run to run
     train.FINGERPRINT = "sizes"  # of files, or contents: a resumed run checks its data
     train.OVERFIT = 0  # train on the first N samples, always with the same augmentation; --overfit

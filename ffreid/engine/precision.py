@@ -1,6 +1,7 @@
 """Half, single and double precision, and torch's switches for them."""
 
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -42,6 +43,25 @@ def autocast_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
             "use --precision fp16, or --amp to choose automatically",
         )
     return HALVES.get(choice)
+
+
+def is_bf16_on_cpu(cfg: CfgNode, device: torch.device) -> bool:
+    """Whether training is in bfloat16 on a CPU: channels last and fused optimisers then pay."""
+    return device.type == "cpu" and autocast_dtype(cfg, device) == torch.bfloat16
+
+
+def slow_bf16(half: torch.dtype, device: torch.device) -> list[str]:
+    """A note if `half` is bfloat16, and this processor computes in float32 and rounds."""
+    if half != torch.bfloat16 or device.type != "cpu" or has_bfloat16():
+        return []
+    return ["this processor has no bfloat16 instructions: fp32 is faster, and exact"]
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 (AVX512-BF16, AMX, or ARM's BF16)."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def upcast_half(value: Any) -> Any:

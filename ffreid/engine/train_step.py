@@ -21,6 +21,7 @@ from ffreid.engine.checkpoints.io import DoesNotFit, load_weights
 from ffreid.engine.checkpoints.schema import find_difference, find_optimiser_difference
 from ffreid.engine.distributed import group
 from ffreid.engine.ema import Averages
+from ffreid.engine.optim import load_state
 from ffreid.engine.task import Batch, Losses, Progress, Task, stateful_modules, unwrap
 
 Terms = dict[tuple[str, str], Tensor]
@@ -281,7 +282,7 @@ class TrainStep:
             hint = "use another checkpoint of the run: this one was changed or damaged"
             raise DoesNotFit(f"cannot resume from {origin}: {problem}", hint)
         for name in given.keys() & self.optimisers.keys():
-            self.optimisers[name].load_state_dict(given[name])
+            load_state(self.optimisers[name], given[name])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         if self.averages is not None:

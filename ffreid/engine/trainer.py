@@ -96,7 +96,7 @@ class Trainer:
             lambda: self.build.build_task(cfg, self.source, device, resumed=resumed)
         )
         precision.check_compiler(train.COMPILE)
-        if train.CHANNELS_LAST:
+        if train.CHANNELS_LAST or precision.is_bf16_on_cpu(cfg, device):
             modules.channels_last(task)
         return TrainStep(
             task,
@@ -197,6 +197,7 @@ class Trainer:
         notes = []
         if half := precision.autocast_dtype(cfg, device):
             notes.append(f"mixed precision: {str(half).removeprefix('torch.')}")
+            notes += precision.slow_bf16(half, device)
         if cfg.TRAIN.ACCUMULATE > 1:
             notes.append(
                 f"gradient accumulation: {cfg.TRAIN.ACCUMULATE} micro-batches per step and "

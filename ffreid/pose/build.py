@@ -16,7 +16,7 @@ from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.fingerprint import Item
 from ffreid.engine.loading import evaluation_stream
-from ffreid.engine.precision import dtype
+from ffreid.engine.precision import dtype, is_bf16_on_cpu
 from ffreid.engine.task import Plan, Task
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
@@ -169,8 +169,9 @@ def changed_settings(cfg: CfgNode, state: Mapping[str, Any]) -> list[str]:
 def build_optimisers(cfg: CfgNode, task: Task) -> dict[str, Optimizer]:
     """The authors' Adam."""
     options = {"lr": cfg.TRAIN.LR_MIN, "weight_decay": cfg.TRAIN.WEIGHT_DECAY}
-    parameters = task.get_submodule("net").parameters()
-    return {"net": optim.make("adam", parameters, fused=cfg.TRAIN.FUSED, **options)}
+    parameters = list(task.get_submodule("net").parameters())
+    fused = cfg.TRAIN.FUSED or is_bf16_on_cpu(cfg, parameters[0].device)
+    return {"net": optim.make("adam", parameters, fused=fused, **options)}
 
 
 def plan(cfg: CfgNode, data: TrainSet) -> Plan:

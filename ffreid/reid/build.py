@@ -16,7 +16,7 @@ from ffreid.engine import batchnorm, optim
 from ffreid.engine.checkpoints import io
 from ffreid.engine.distributed import group
 from ffreid.engine.fingerprint import Item
-from ffreid.engine.precision import dtype
+from ffreid.engine.precision import dtype, is_bf16_on_cpu
 from ffreid.engine.task import Plan, unwrap
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
@@ -96,7 +96,7 @@ def build_optimisers(cfg: CfgNode, task: ReidTask) -> dict[str, Optimizer]:
             task.get_submodule(name).parameters(),
             lr=o.LR,
             weight_decay=o.WEIGHT_DECAY,
-            fused=cfg.TRAIN.FUSED,
+            fused=cfg.TRAIN.FUSED or is_bf16_on_cpu(cfg, task.clothes_of_identity.device),
         )
         for name in task.optimized
     }

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ffreid.engine.optim import OPTIMISERS, make
+from ffreid.engine.optim import OPTIMISERS, load_state, make
 
 
 def trained(name: str, *, fused: bool) -> list[Tensor]:
@@ -25,3 +25,30 @@ def test_fused_kernels_give_the_same_numbers(name: str) -> None:
     torch.testing.assert_close(
         trained(name, fused=True), trained(name, fused=False), rtol=1e-12, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("fused", [False, True])
+def test_states_of_another_memory_format_continue_alike(name: str, fused: bool) -> None:
+    last = torch.channels_last
+    start, gradient = torch.randn(2, 4, 3, 3, 3, dtype=torch.float64).unbind()
+
+    def parameter(values: Tensor, memory_format: torch.memory_format) -> nn.Parameter:
+        made = nn.Parameter(values.clone(memory_format=memory_format))
+        made.grad = gradient.clone(memory_format=memory_format)
+        return made
+
+    ends = []
+    for first in (last, torch.contiguous_format):
+        one = parameter(start, first)
+        optimiser = make(name, [one], lr=0.1, weight_decay=0.01)
+        optimiser.step()
+        other = parameter(one.detach(), last)
+        continued = make(name, [other], lr=0.1, weight_decay=0.01, fused=fused)
+        state = optimiser.state_dict()
+        state["param_groups"][0]["fused"] = fused or None
+        load_state(continued, state)
+        continued.step()
+        ends.append(other.detach())
+    torch.testing.assert_close(*ends)
+    assert not torch.equal(ends[0], start)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ffreid.engine import defaults
+from ffreid.engine import defaults, precision
 from ffreid.engine.precision import WORKSPACE, autocast_dtype, dtype, flags, in_float32
 from ffreid.errors import UserError
 
@@ -63,6 +63,15 @@ def test_bfloat16_on_a_gpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match="bf16, which a card of 2016 does not support") as caught:
         autocast_dtype(configuration(PRECISION="bf16"), GPU)
     assert "fp16" in caught.value.hint
+
+
+def test_processors_without_bfloat16_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(precision.has_bfloat16(), bool)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: False)
+    assert "no bfloat16" in precision.slow_bf16(torch.bfloat16, CPU)[0]
+    assert precision.slow_bf16(torch.float16, CPU) == precision.slow_bf16(torch.bfloat16, GPU) == []
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
+    assert precision.slow_bf16(torch.bfloat16, CPU) == []
 
 
 @in_float32
