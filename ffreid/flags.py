@@ -96,7 +96,7 @@ Precision = Annotated[
 ]
 TestPrecision = Annotated[
     str | None,
-    option("Network's data type: fp32 (default), or bf16 in part.", "--precision", panel=POSE),
+    option("Network's data type: fp32 (default), or bf16.", "--precision", panel=NUMBERS),
 ]
 ENGINE = "What computes features: torch (default), or openvino on CPUs."
 Engine = Annotated[str | None, option(ENGINE, panel=REID)]

@@ -72,3 +72,17 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def has_hooks(net: nn.Module) -> bool:
+    """Whether a layer's forward hooks would miss a network that is compiled."""
+    return any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def weights_key(net: nn.Module) -> tuple[object, ...]:
+    """A key that is another one whenever what a compiled network depends on has changed."""
+    first = next(net.parameters())
+    state = [t.detach() for t in net.state_dict().values() if t.dtype == torch.float32]
+    # Sums of bits modulo 2^32 alone would miss some products with powers of 2.
+    sums = [(int(t.view(torch.int32).sum(dtype=torch.int32)), float(t.sum())) for t in state]
+    return (str(first.device), first.dtype, has_hooks(net), *sums)

@@ -16,6 +16,7 @@ from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.fingerprint import Item
 from ffreid.engine.loading import evaluation_stream
+from ffreid.engine.modules import has_hooks
 from ffreid.engine.precision import dtype, is_bf16_on_cpu
 from ffreid.engine.task import Plan, Task
 from ffreid.engine.train_step import TrainStep
@@ -25,7 +26,7 @@ from ffreid.pose.data.batch import Inputs, PoseBatch, SkippedFrame, collate_for_
 from ffreid.pose.data.batch import collate as collate
 from ffreid.pose.data.dataset import EvalSet, TrainSet
 from ffreid.pose.initial_weights import load_initial_weights
-from ffreid.pose.model.compiled import CompiledFFB6D, has_hooks
+from ffreid.pose.model.compiled import CompiledFFB6D
 from ffreid.pose.model.ffb6d import FFB6D, Outputs, set_point_momentum
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.schedules import triangular

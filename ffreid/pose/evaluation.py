@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from yacs.config import CfgNode
 
 from ffreid import atomic, report
@@ -88,6 +89,8 @@ def evaluate(
         if cfg.TEST.PRECISION == "bf16":
             origin["precision"] = "bfloat16 in deep colour layers, else float32"
         changed = build.changed_settings(cfg, state)
+        if cfg.TEST.PRECISION == "bf16":
+            changed = [*changed, *precision.slow_bf16(torch.bfloat16, world.device)]
         messages = [f"evaluating {text}", *(f"note: {note}" for note in changed)]
     names = build.evaluation_set(cfg, source, cfg.TEST.LIMIT).names
     notes: list[str] = []

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine import precision
 from ffreid.engine.fingerprint import checksum
-from ffreid.engine.modules import evaluating
+from ffreid.engine.modules import evaluating, weights_key
 from ffreid.engine.specs import TensorSpec, checked_inputs
 from ffreid.engine.timing import Stopwatch
 from ffreid.errors import UserError
@@ -28,7 +28,6 @@ from ffreid.pose.data.frame import Frame, frame_from_arrays
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.data.sample import MIN_POINTS, make_sample
 from ffreid.pose.inference import Network, network_votes, poses_of
-from ffreid.pose.model.compiled import has_hooks
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.own.find import find
@@ -312,10 +311,7 @@ class PoseModel(nn.Module):
 
     def _network(self) -> Network:
         """What evaluates the network, built again when weights have changed, in whatever way."""
-        state = [t.detach() for t in self.net.state_dict().values() if t.dtype == torch.float32]
-        # Sums of bits modulo 2^32 alone would miss some products with powers of 2.
-        sums = [(int(t.view(torch.int32).sum(dtype=torch.int32)), float(t.sum())) for t in state]
-        key = (str(self.device), self.dtype, has_hooks(self.net), *sums)
+        key = weights_key(self.net)
         if self._built is None or self._built[0] != key:
             self._built = key, build.for_evaluation(self.cfg, self.net)
         return self._built[1]

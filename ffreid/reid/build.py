@@ -16,6 +16,7 @@ from ffreid.engine import batchnorm, optim
 from ffreid.engine.checkpoints import io
 from ffreid.engine.distributed import group
 from ffreid.engine.fingerprint import Item
+from ffreid.engine.modules import has_hooks
 from ffreid.engine.precision import dtype, is_bf16_on_cpu
 from ffreid.engine.task import Plan, unwrap
 from ffreid.engine.train_step import TrainStep
@@ -34,6 +35,9 @@ from ffreid.reid.initial_weights import load_initial_weights
 from ffreid.reid.losses import ClothesMemory
 from ffreid.reid.model import build_network
 from ffreid.reid.model.classifier import Classifier, NormalizedClassifier
+from ffreid.reid.model.compiled import CompiledResNet50
+from ffreid.reid.model.image import ImageResNet50
+from ffreid.reid.model.video import VideoResNet50
 from ffreid.reid.task import NetworkWithClassifier, ReidTask
 from ffreid.report import log
 
@@ -119,12 +123,34 @@ def original_entries(
 
 
 def for_evaluation(cfg: CfgNode, net: nn.Module) -> nn.Module:
-    """Return what evaluates a network with TEST.ENGINE; later changes to it may have no effect."""
+    """Return what evaluates a network with TEST; later changes to it may have no effect.
+
+    On CPUs, and in bf16, that is `CompiledResNet50`. The network itself remains in double
+    precision, if it is another one, and in fp32 if a hook waits for its layers.
+    """
+    half, dtypes = cfg.TEST.PRECISION == "bf16", {p.dtype for p in net.parameters()}
     if cfg.TEST.ENGINE == "openvino":
         from ffreid.reid.model.openvino import OpenVinoNetwork
 
-        return OpenVinoNetwork(net, cfg.TEST.get("PRECISION", "fp32"))
-    return net
+        return OpenVinoNetwork(net, cfg.TEST.PRECISION)
+    if not isinstance(net, ImageResNet50 | VideoResNet50) or dtypes != {torch.float32}:
+        if half:
+            raise UserError(
+                f"TEST.PRECISION bf16 needs a ResNet-50 in float32, not {type(net).__name__} in "
+                f"{', '.join(map(str, dtypes))}",
+                "use TEST.PRECISION fp32, or TRAIN.PRECISION fp32",
+            )
+        return net
+    if not half and (has_hooks(net) or next(net.parameters()).device.type != "cpu"):
+        return net
+    return CompiledResNet50(net, torch.bfloat16 if half else torch.float32)
+
+
+def computed(cfg: CfgNode) -> str:
+    """How features are computed, where it is not by torch in float32."""
+    ways = ["by openvino"] * (cfg.TEST.ENGINE == "openvino")
+    ways += ["in bfloat16"] * (cfg.TEST.PRECISION == "bf16")
+    return " ".join(ways)
 
 
 def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, Any]:

@@ -43,6 +43,7 @@ CHOICES = {
     "TRAIN.BATCH_NORM": ("groups", "sync"),
     "TEST.SELECT_ON": ("test", "val"),
     "TEST.ENGINE": ("torch", "openvino"),
+    "TEST.PRECISION": ("fp32", "bf16"),
 }
 LEAST = {
     "DATA.HEIGHT": 1,
@@ -175,6 +176,7 @@ def defaults() -> CfgNode:
     c.TEST.EVAL_STEP = 5  # epochs between evaluations; 0 or less: only at the end
     c.TEST.START_EVAL = 0
     c.TEST.SELECT_ON = "test"  # as Simple-CCReID; val if the dataset has a validation split
+    c.TEST.PRECISION = "fp32"  # bf16: convolutions in bfloat16; eval --precision
     c.TEST.ENGINE = "torch"  # openvino: faster on CPUs (pip install 'ffreid[openvino]'); --engine
     return c
 

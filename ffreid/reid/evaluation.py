@@ -17,6 +17,7 @@ from ffreid.engine.checkpoints import contents
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
 from ffreid.engine.fingerprint import checksum
+from ffreid.engine.precision import dtype, slow_bf16
 from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
 from ffreid.reid import build, evaluation_page, sources
@@ -76,17 +77,20 @@ def evaluate(
         net, state = build.load_network(weights, cfg, world.device)
         loaded = net.state_dict()
         group.refuse_differences(lambda: {"the checksum of the weights": checksum(loaded)})
+        half = cfg.TEST.PRECISION == "bf16"
         origin = {
             "weights": weights,
             "origin": contents.describe_origin(state, weights),
             "data": source.summary(),
             "engine": cfg.TEST.ENGINE,
+            "precision": "bfloat16" if half else str(dtype(cfg)).removeprefix("torch."),
         }
         net = build.for_evaluation(cfg, net)
         if world.is_main:
             report.log(f"evaluating {origin['origin']}")
             report.log(f"data: {origin['data']}")
-            for line in (*source.notes, *build.changed_settings(cfg, state)):
+            slow = slow_bf16(torch.bfloat16, world.device) if half else []
+            for line in (*source.notes, *build.changed_settings(cfg, state), *slow):
                 report.log(f"note: {line}")
             if cfg.TEST.SELECT_ON == "test":
                 report.log(
@@ -115,8 +119,6 @@ def evaluate(
         rows, extracted.dataset, extracted.network, extracted.method, extracted.trained_on
     )
     unusable, notes = unusable_protocols(extracted), evaluation_notes(extracted)
-    if cfg.TEST.ENGINE != "torch" and features is None:
-        notes.append(f"features are computed by {cfg.TEST.ENGINE}")
     notes += seen_in_training(source) if source is not None and world.is_main else []
     payload = origin | {
         "dataset": extracted.dataset,
@@ -194,6 +196,7 @@ def evaluation_notes(features: ExtractedFeatures) -> list[str]:
         f"{name} is not evaluated: no {', '.join(missing)} labels"
         for name, missing in unusable_protocols(features).items()
     ]
+    notes += [f"features are computed {how}" for how in [features.computed] if how]
     notes += skipped_notes(features)
     notes += own_image_notes(features.own_images, len(features.query) + features.skipped[0])
     gallery = features.gallery.features

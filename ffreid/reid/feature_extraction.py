@@ -94,6 +94,7 @@ def extract_features(
         dataset=cfg.DATASET,
         network=cfg.MODEL.NAME,
         weights=weights,
+        computed=build.computed(cfg),
         columns=source.columns,
         protocols=split.protocols,
         query=_labelled(result.features[:queries], kept[:queries], "query"),

@@ -32,7 +32,7 @@ CAL, BASELINE = "CAL", "CAL's baseline"
 COLUMNS = ("identity", "camera", "clothes")
 _PARTS = ("query", "gallery")
 _NAMES = ("dataset", "network", "weights", "method")
-_ABOUT = ("broken", "skipped", "own_images", "trained_on", "names")
+_ABOUT = ("broken", "skipped", "own_images", "trained_on", "computed", "names")
 _TEXT_KEYS = (*_NAMES, "protocols", "single_shot")
 MAX_UNPACKED = 100
 """The file may claim this many times its own size: features hardly shrink, zip bombs do."""
@@ -89,6 +89,7 @@ class ExtractedFeatures:
             as a match.
         method: of training, `CAL` or `BASELINE`.
         trained_on: the dataset that trained the weights, empty if unknown.
+        computed: how, e.g. "in bfloat16"; empty is by torch in float32.
         names: the dataset's own names of labels, see `EvalSplit`.
     """
 
@@ -105,6 +106,7 @@ class ExtractedFeatures:
     own_images: Mapping[str, str] = field(default_factory=dict)
     method: str = CAL
     trained_on: str = ""
+    computed: str = ""
     names: Names = field(default_factory=dict)
 
     def labels(self, device: torch.device) -> tuple[Labels, Labels]:
@@ -184,7 +186,7 @@ def _about(values: Mapping[str, Any]) -> dict[str, Any]:
     queries, items = values.get("skipped", (0, 0))
     return {
         "skipped": (int(queries), int(items)),
-        "trained_on": str(values.get("trained_on", "")),
+        **{name: str(values.get(name, "")) for name in ("trained_on", "computed")},
         "names": {
             str(column): {int(number): str(name) for number, name in names.items()}
             for column, names in values.get("names", {}).items()

@@ -49,6 +49,7 @@ def fingerprint(model: ReidModel) -> str:
     cfg, digest = model.cfg, hashlib.blake2b(digest_size=16)
     settings = [VERSION, cfg.MODEL.NAME, cfg.DATA.HEIGHT, cfg.DATA.WIDTH, str(model.dtype)]
     settings += [cfg.DATA.DECODE]
+    settings += ["bf16"] * (cfg.TEST.PRECISION == "bf16")
     settings += [cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE] if model.video else []
     digest.update(repr(settings).encode())
     for name, value in model.net.state_dict().items():

@@ -13,8 +13,7 @@ from yacs.config import CfgNode
 
 from ffreid.engine import precision
 from ffreid.engine.dataset_files import DAMAGED, to_rgb
-from ffreid.engine.fingerprint import checksum
-from ffreid.engine.modules import evaluating
+from ffreid.engine.modules import evaluating, weights_key
 from ffreid.engine.specs import Symbol, TensorSpec, checked_inputs
 from ffreid.errors import UserError, flat
 from ffreid.reid import build
@@ -51,7 +50,7 @@ class ReidModel(nn.Module):
     def __init__(self, net: nn.Module, cfg: CfgNode) -> None:
         super().__init__()
         self.net, self.cfg, self.video = net, cfg, is_video(cfg)
-        self._built: tuple[int, nn.Module] | None = None
+        self._built: tuple[object, nn.Module] | None = None
         self.prepare = Evaluation(cfg.DATA.HEIGHT, cfg.DATA.WIDTH, self.video)
         self.eval()
 
@@ -197,9 +196,7 @@ class ReidModel(nn.Module):
 
     def _network(self) -> nn.Module:
         """What computes the features, built again when the weights have changed."""
-        if self.cfg.TEST.ENGINE == "torch":
-            return self.net
-        key = checksum(self.net.state_dict())
+        key = weights_key(self.net)
         if self._built is None or self._built[0] != key:
             self._built = key, build.for_evaluation(self.cfg, self.net)
         return self._built[1]

@@ -15,6 +15,7 @@ from ffreid.engine.task import Images, Plan, Progress, ValidationResult, unwrap
 from ffreid.engine.train_step import TrainStep
 from ffreid.errors import UserError
 from ffreid.files import regular
+from ffreid.reid import build
 from ffreid.reid.data.records import Source
 from ffreid.reid.evaluation import evaluate, evaluate_split
 from ffreid.reid.feature_extraction import extract_features
@@ -50,7 +51,7 @@ def validate(
 ) -> ValidationResult:
     """Evaluate the current network, over all processes."""
     features, rows = evaluate_split(
-        cfg, world, source, _network(train_step), split=cfg.TEST.SELECT_ON
+        cfg, world, source, _network(cfg, train_step), split=cfg.TEST.SELECT_ON
     )
     by_name = {row.protocol: row for row in rows}
     scores = {name: row.scores for name, row in by_name.items()}
@@ -104,12 +105,13 @@ def numbers(cfg: CfgNode, source: Source) -> list[str]:
 def one_batch(cfg: CfgNode, world: World, source: Source, train_step: TrainStep) -> object:
     """Extract the features of the first batch of queries, for a dry run."""
     query = replace(source.test, query=source.test.query[: cfg.DATA.TEST_BATCH], gallery=())
-    return extract_features(cfg, world, source, _network(train_step), query, "of a dry run")
+    return extract_features(cfg, world, source, _network(cfg, train_step), query, "of a dry run")
 
 
-def _network(train_step: TrainStep) -> nn.Module:
+def _network(cfg: CfgNode, train_step: TrainStep) -> nn.Module:
     train_step.prepare_evaluation()
-    return unwrap(train_step.task.get_submodule("net")).get_submodule("model")
+    net = unwrap(train_step.task.get_submodule("net")).get_submodule("model")
+    return build.for_evaluation(cfg, net)
 
 
 def epoch_line(means: dict[str, float], epoch: int, seconds: float, waited: float) -> str:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ffreid.pose.data.batch import Inputs
 from ffreid.pose.model.ffb6d import FFB6D, Outputs
@@ -35,11 +35,6 @@ from ffreid.pose.model.rearranged import (
     pool_rows,
 )
 from ffreid.pose.model.resnet import BasicBlock
-
-
-def has_hooks(net: nn.Module) -> bool:
-    """Whether a layer's forward hooks would miss a network that is compiled."""
-    return any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
 class CompiledFFB6D:

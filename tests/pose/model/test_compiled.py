@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ffreid.engine.modules import has_hooks
 from ffreid.pose.data.batch import Inputs
-from ffreid.pose.model.compiled import CompiledFFB6D, has_hooks
+from ffreid.pose.model.compiled import CompiledFFB6D
 from ffreid.pose.model.ffb6d import FFB6D, Outputs
 from ffreid.pose.model.rearranged import Winograd
 from tests.pose.model.recipes import as_inputs, fill, raw_inputs
