@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,3 +52,16 @@ def operations(call: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         call()
     return int(counter.get_total_flops())
+
+
+def convolution_rate(dtype: torch.dtype, quick: bool, device: torch.device) -> float:
+    """Operations a millisecond of a 3 x 3 convolution of 512 channels."""
+    height, width = (12, 16) if quick else (60, 80)
+    image = torch.ones(1, 512, height, width, dtype=dtype, device=device).to(
+        memory_format=torch.channels_last
+    )
+    weight = torch.ones(512, 512, 3, 3, dtype=dtype, device=device).to(
+        memory_format=torch.channels_last
+    )
+    call = partial(torch.nn.functional.conv2d, image, weight, padding=1)
+    return operations(call) / timing.milliseconds(call, 3)

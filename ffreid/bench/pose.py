@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ffreid.bench.pose_data import data_rows
-from ffreid.bench.pose_network import network_rows
+from ffreid.bench.pose_network import network_rows, training_rows
 from ffreid.bench.pose_scoring import scoring_rows
 from ffreid.bench.pose_voting import memory_rows, voting_rows
 
@@ -16,7 +16,8 @@ def bench(quick: bool, device: torch.device) -> list[dict[str, Any]]:
     Rows are those of `engine.timing.row`; ``share`` is of a frame's time. On a GPU only stages that
     run there.
     """
-    rows = [*network_rows(quick, device), *voting_rows(quick, device)]
+    rows = [*network_rows(quick, device), *training_rows(quick, device)]
+    rows += voting_rows(quick, device)
     if device.type == "cpu":
         rows = [*memory_rows(quick), *data_rows(quick), *rows, *scoring_rows(quick)]
     total = sum(line["milliseconds"] for line in rows if line["share"] is not None)

@@ -22,14 +22,15 @@ CPU = torch.device("cpu")
         (lambda quick: reid_ranking.size_rows("toy", 5, 300, 20, 4, CPU), [True, False]),
         (reid_ranking.reranking_rows, [True, False]),
         (reid_data.feeding_rows, [True] * 15 + [False]),
-        (lambda quick: reid_network.network_rows(quick, CPU), [False] * 2),
-        (lambda quick: reid_network.training_rows(quick, CPU), [False, True]),
+        (lambda quick: reid_network.network_rows(quick, CPU), [True] * 4),
+        (lambda quick: reid_network.training_rows(quick, CPU), [True] * 3),
     ],
 )
 def test_rows_have_their_columns_and_references(
     stage: Callable[[bool], Rows], with_reference: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reid_ranking, "measure_alone", lambda prepare, *sizes: Cost(1.0, 2.0))
+    for module in (reid_ranking, reid_network):
+        monkeypatch.setattr(module, "measure_alone", lambda prepare, *sizes: Cost(1.0, 2.0))
     rows = stage(True)
     columns = {"stage", "milliseconds", "share", "plain milliseconds", "ratio", "peak MB"}
     assert all(set(row) == columns for row in rows)
@@ -40,6 +41,7 @@ def test_rows_have_their_columns_and_references(
 def test_calls_that_are_measured_in_a_new_process_work() -> None:
     reid_ranking.reranking_of_features(3, 60)()
     reid_ranking.ranking_of_features(3, 60)()
+    reid_network.warm_step(64, 32, keep=False)()
 
 
 def test_training_images_equal_the_reference(tmp_path: Path) -> None:

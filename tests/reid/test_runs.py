@@ -150,6 +150,18 @@ def test_evaluating_a_checkpoint_gives_the_results_of_training(
     assert metrics(trained, "train/")[-1]["step"] == STEPS
 
 
+def test_results_say_that_features_are_computed_in_bfloat16(workspace: Path, trained: Path) -> None:
+    saved = workspace / "half.npz"
+    more = f"--checkpoint {quoted(trained / 'last.pth')} --precision bf16 --save-features"
+    assert exit_code(line("eval", workspace, "half", f"{more} {quoted(saved)}")) == 0
+    results = [read(workspace / "toy-reid/half/results.json")]
+    assert exit_code(line("eval", workspace, "half", f"--features {quoted(saved)}")) == 0
+    results.append(read(workspace / "toy-reid/half/results.json"))
+    assert results[0]["precision"] == "bfloat16"
+    for result in results:
+        assert "features are computed in bfloat16" in result["notes"]
+
+
 def test_two_processes_train_as_one_with_two_groups(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
