@@ -43,10 +43,10 @@ def data_rows(quick: bool) -> list[dict[str, Any]]:
     holes = milliseconds(lambda: fill_missing(depth, scale), repeats)
     normals = milliseconds(lambda: normals_from_depth(millimetres, fx, fy), repeats)
     return [
-        row(f"hole filling, {size}", holes),
-        row(f"normals, {size}", normals),
-        *neighbour_rows(cloud, point_map, repeats),
         preparation_row(frame, points, repeats),
+        row(f"  hole filling, {size}", holes, part=True),
+        row(f"  normals, {size}", normals, part=True),
+        *neighbour_rows(cloud, point_map, repeats),
         cache_row(frame, repeats),
     ]
 
@@ -63,11 +63,8 @@ def neighbour_rows(cloud: Points, point_map: Points, repeats: int) -> list[dict[
     calls["plain"] = partial(reference_pyramid, cloud, point_map)
     in_turn(calls, 1)  # compiles
     times = in_turn(calls, repeats)
-    stage = f"neighbours, {len(cloud)} points"
-    return [
-        row(f"{stage}, {name}", times[name], times["plain"], part=use != pyramid.USE_CELLS)
-        for name, use in forms.items()
-    ]
+    stage = f"  neighbours, {len(cloud)} points"
+    return [row(f"{stage}, {name}", times[name], times["plain"], part=True) for name in forms]
 
 
 def cache_row(frame: Frame, repeats: int) -> dict[str, Any]:
@@ -102,7 +99,7 @@ def preparation_row(frame: Frame, points: int, repeats: int) -> dict[str, Any]:
         size = f"{frame.depth.shape[0]} x {frame.depth.shape[1]}"
         now, plain = partial(read, pyramid.USE_CELLS), partial(read, False)
         now()  # compiles
-        return compare(f"files to sample, {size}", now, plain, repeats, part=True)
+        return compare(f"files to sample, {size}", now, plain, repeats)
 
 
 @contextmanager
