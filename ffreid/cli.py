@@ -134,10 +134,10 @@ def evaluate(
         return
     from ffreid import runner
 
-    task_options: dict[str, Any] = {"use_gt": test_gt, "calibrate": calibrate}
+    task_options: dict[str, Any] = {"use_gt": test_gt}
     if config.TASK == "reid":
         task_options = {"save_features": save_features, "features": features, "rerank": rerank}
-    task_options["report_file"] = report
+    task_options |= {"report_file": report, "calibrate": calibrate}
     if checkpoint is None and (resume := config.MODEL.get("RESUME")):
         checkpoint = Path(resume)
     runner.evaluate(

@@ -18,7 +18,7 @@ DATA, RUN, NUMBERS, DEBUG = "Data", "Run", "Precision and reproducibility", "Deb
 POSE, REID = "Pose only", "Re-ID only"
 """Panels of the help."""
 TASK_OPTIONS = {
-    "pose": ("--cls", "--test-gt", "--predictions", "--truth", "--frames", "--calibrate"),
+    "pose": ("--cls", "--test-gt", "--predictions", "--truth", "--frames"),
     "reid": ("--save-features", "--features", "--rerank", "--engine"),
 }
 NO_EFFECT_WITH = {
@@ -30,7 +30,14 @@ NO_EFFECT_WITH = {
         "--report",
         "--calibrate",
     ),
-    "--features": ("--checkpoint", "--pictures", "--save-features", "--precision", "--engine"),
+    "--features": (
+        "--checkpoint",
+        "--pictures",
+        "--save-features",
+        "--precision",
+        "--engine",
+        "--calibrate",
+    ),
     "--test-gt": ("--checkpoint", "--precision", "--calibrate"),
     "--eval": ("--dry-run", "--profile"),
     "--dry-run": ("--profile",),
@@ -118,8 +125,8 @@ Profile = Annotated[
 Pictures = Annotated[int, option("Number of images to draw: poses, or rank lists.", min=0)]
 Report = Annotated[Path | None, option("Also write an HTML page with figures.", "--report")]
 JsonFile = Annotated[Path | None, option("Also write the results to this JSON file.", "--json")]
-CALIBRATE = "Fit a map from scores to probabilities; stored beside the checkpoint."
-Calibrate = Annotated[bool, option(CALIBRATE, "--calibrate", panel=POSE)]
+CALIBRATE = "Write what scores (pose) or cosines (re-ID) mean beside the checkpoint."
+Calibrate = Annotated[bool, option(CALIBRATE, "--calibrate")]
 CHECK = "Read all files and list mistakes, each with its remedy; exit code 1 if there are any."
 Check = Annotated[bool, option(CHECK, "--check", panel=DATA)]
 SHOW = "Number of samples to draw as the network gets them."

@@ -20,12 +20,13 @@ from ffreid.engine.fingerprint import checksum
 from ffreid.engine.precision import dtype, slow_bf16
 from ffreid.engine.tracking import run_folder
 from ffreid.errors import UserError
-from ffreid.reid import build, evaluation_page, sources
+from ffreid.reid import build, calibration, evaluation_page, sources
 from ffreid.reid import features as saved_features
 from ffreid.reid.data.own_images import own_image_notes, own_images, seen_in_training
 from ffreid.reid.data.records import Source
 from ffreid.reid.feature_extraction import extract_features, skipped_notes
 from ffreid.reid.features import BASELINE, CAL, ExtractedFeatures
+from ffreid.reid.gallery import fingerprint
 from ffreid.reid.published import compare
 from ffreid.reid.scoring import ResultRow, score_protocols, unusable_protocols
 from ffreid.reid.table import as_json, query_rows, show_results
@@ -44,12 +45,14 @@ def evaluate(
     features: Path | None = None,
     rerank: bool = False,
     report_file: Path | None = None,
+    calibrate: bool = False,
 ) -> dict[str, Any]:
     """Evaluate the checkpoint `weights` or saved `features`, and print the table.
 
     The first process writes ``results.json`` (also to `json_file`), ``queries.json`` and the rank
     lists of `pictures` queries, ``pictures/*.png``, to `folder`. `rerank` adds rows with
-    k-reciprocal re-ranking; `report_file` is an HTML page.
+    k-reciprocal re-ranking; `report_file` is an HTML page. `calibrate` writes thresholds
+    beside `weights`.
     """
     if world.is_main:
         if report_file is not None:
@@ -154,6 +157,14 @@ def evaluate(
             report_file, payload, extracted, rows, published, lines, source=source, seconds=seconds
         )
         report.log(f"report: {report_file}")
+    if calibrate and weights is not None:
+        results = calibration.calibrate(extracted, world.device)
+        file = calibration.path_of(weights)
+        about = {"dataset": extracted.dataset, "fingerprint": fingerprint(cfg, loaded)}
+        calibration.write(file, results, about)
+        text = "strangers with a false match in the whole gallery, and queries found, percent"
+        report.show_table(text, calibration.COLUMNS, calibration.table(results))
+        report.log(f"calibration: {file}")
     if pictures and source is not None:
         row = row_to_draw(rows)
         if row is None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,13 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from yacs.config import CfgNode
 
+from ffreid.engine import precision
 from ffreid.engine.dataset_files import reason_of
 from ffreid.engine.synthetic import cache_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.files import regular
 from ffreid.reid.data.pictures import Picture, read_picture
+from ffreid.reid.defaults import is_video
 from ffreid.reid.own_files import Item
 from ffreid.reid.predictor import ReidModel
 from ffreid.report import log
@@ -44,15 +47,15 @@ if sys.platform != "win32":
     import fcntl
 
 
-def fingerprint(model: ReidModel) -> str:
-    """A hash of all that features depend on besides pictures: weights and settings."""
-    cfg, digest = model.cfg, hashlib.blake2b(digest_size=16)
-    settings = [VERSION, cfg.MODEL.NAME, cfg.DATA.HEIGHT, cfg.DATA.WIDTH, str(model.dtype)]
+def fingerprint(cfg: CfgNode, weights: Mapping[str, Tensor]) -> str:
+    """A hash of all that features depend on besides pictures: a network's weights, settings."""
+    digest = hashlib.blake2b(digest_size=16)
+    settings = [VERSION, cfg.MODEL.NAME, cfg.DATA.HEIGHT, cfg.DATA.WIDTH, precision.dtype(cfg)]
     settings += [cfg.DATA.DECODE]
     settings += ["bf16"] * (cfg.TEST.PRECISION == "bf16")
-    settings += [cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE] if model.video else []
+    settings += [cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE] if is_video(cfg) else []
     digest.update(repr(settings).encode())
-    for name, value in model.net.state_dict().items():
+    for name, value in weights.items():
         content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(name.encode() + content.numpy().tobytes())
     return digest.hexdigest()
@@ -130,12 +133,13 @@ class FeatureFile:
 
 
 @contextmanager
-def open_features(model: ReidModel, gallery: Path | None) -> Iterator[FeatureFile]:
+def open_features(model: ReidModel, gallery: Path | None, mark: str) -> Iterator[FeatureFile]:
     """Open the file of a gallery's features: beside it, else in the cache folder, with a note.
 
-    Without a gallery, or where nothing can be written, the file is temporary.
+    Without a gallery, or where nothing can be written, the file is temporary. `mark` is the
+    network's `fingerprint`.
     """
-    mark, width = fingerprint(model), int(model.cfg.MODEL.FEATURE_DIM)
+    width = int(model.cfg.MODEL.FEATURE_DIM)
     with tempfile.TemporaryDirectory(prefix="ffreid-", ignore_cleanup_errors=True) as folder:
         path = _writable(gallery.resolve(), mark) if gallery is not None else None
         yield FeatureFile(path or Path(folder, "features"), width, mark)

@@ -18,7 +18,6 @@ from ffreid.reid.visualization import MAX_SHEET_ROWS, blur_face, draw_rank_list,
 
 SHOWN = 20
 """Queries in the table, and rank lists that are drawn unless the user says otherwise."""
-NOTHING = "nothing else"
 Label = str | None
 
 
@@ -48,6 +47,7 @@ def predict(
     labels: Path | None = None,
     pictures: int = SHOWN,
     blur_faces: bool = False,
+    false_match_rate: float | None = None,
 ) -> bool:
     """Search pictures or tracklets in a gallery, print a table, write results to `out`.
 
@@ -62,7 +62,7 @@ def predict(
             atomic.check_writable(out / "matches.jsonl", stream=False)
         except UserError as error:
             raise UserError(error.message, "use another folder with --out FOLDER") from error
-    result = search(model, query, gallery, top=top)
+    result = search(model, query, gallery, top=top, false_match_rate=false_match_rate)
     asked, items = result.query_items, result.gallery_items
     if labels is not None:
         persons = _Labels(*labels_from_csv(labels, (query, asked), (gallery, items)))
@@ -87,6 +87,10 @@ def predict(
     return not result.unreadable
 
 
+def _nobody(result: SearchResult) -> str:
+    return "nothing else" if result.threshold is None else "nobody"
+
+
 def _show(result: SearchResult, persons: _Labels) -> None:
     """Print the table of the first queries."""
     rows: list[list[report.Cell]] = []
@@ -99,7 +103,7 @@ def _show(result: SearchResult, persons: _Labels) -> None:
             first = name if rank == 1 else ""
             rows.append([first, rank, match.name, match.cosine, person])
         if not matches:
-            rows.append([name, None, NOTHING, None, None])
+            rows.append([name, None, _nobody(result), None, None])
     columns = ["query", "rank", "match", "cosine", "person"]
     if not persons:
         columns, rows = columns[:-1], [row[:-1] for row in rows]
@@ -125,6 +129,8 @@ def _write_lines(path: Path, result: SearchResult, persons: _Labels) -> None:
                 line = {
                     "query": name,
                     "person": persons.query[number],
+                    "nobody": not matches,
+                    "threshold": result.threshold,
                     "matches": [
                         {
                             "rank": rank,
@@ -166,7 +172,7 @@ def _draw(
                 label=name.rpartition("/")[2],
                 labels=[match.name.rpartition("/")[2] for match in matches],
                 title=name,
-                empty=NOTHING,
+                empty=_nobody(result),
             )
             sheet.append(image)
             yield file_name(f"{number:03d}-{Path(name).with_suffix('')}"), image

@@ -47,9 +47,9 @@ class ReidModel(nn.Module):
         >>> cosines = model.embed(["a.png", "b.png"]) @ model.embed(gallery).T
     """
 
-    def __init__(self, net: nn.Module, cfg: CfgNode) -> None:
+    def __init__(self, net: nn.Module, cfg: CfgNode, checkpoint: Path | None = None) -> None:
         super().__init__()
-        self.net, self.cfg, self.video = net, cfg, is_video(cfg)
+        self.net, self.cfg, self.video, self.checkpoint = net, cfg, is_video(cfg), checkpoint
         self._built: tuple[object, nn.Module] | None = None
         self.prepare = Evaluation(cfg.DATA.HEIGHT, cfg.DATA.WIDTH, self.video)
         self.eval()
@@ -169,6 +169,7 @@ class ReidModel(nn.Module):
         gallery: "str | Path | Sequence[ImageInput | Tracklet]",
         *,
         top: int = 10,
+        false_match_rate: float | None = None,
     ) -> "SearchResult":
         """Find the gallery items that are nearest to each query, as ``ffreid predict`` does.
 
@@ -178,6 +179,9 @@ class ReidModel(nn.Module):
             gallery: a folder, or images. Features of a folder are kept in a file beside it, so
                 that a second search extracts only those of new pictures.
             top: number of items for each query.
+            false_match_rate: share of strangers that may have a match, e.g. 0.01, from the
+                calibration that ``ffreid eval --calibrate`` writes beside the checkpoint. A query
+                without matches is then nobody in the gallery.
 
         Returns:
             For each query its matches with name and cosine; also the files that cannot be read,
@@ -192,7 +196,7 @@ class ReidModel(nn.Module):
         """
         from ffreid.reid.search import search
 
-        return search(self, query, gallery, top=top)
+        return search(self, query, gallery, top=top, false_match_rate=false_match_rate)
 
     def _network(self) -> nn.Module:
         """What computes the features, built again when the weights have changed."""
@@ -231,7 +235,7 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> ReidM
         net, state = build.load_network(checkpoint, cfg, device)
         for line in build.changed_settings(cfg, state):
             log(f"note: {line}")
-    return ReidModel(net.to(device, precision.dtype(cfg)), cfg)
+    return ReidModel(net.to(device, precision.dtype(cfg)), cfg, checkpoint)
 
 
 def _check_tracklet(name: str, frames: object) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ffreid.errors import UserError
-from ffreid.reid.gallery import item_features, open_features
+from ffreid.reid import calibration
+from ffreid.reid.gallery import fingerprint, item_features, open_features
 from ffreid.reid.nearest import nearest_rows
 from ffreid.reid.own_files import Item, find_items
 from ffreid.reid.predictor import ImageInput, ReidModel, Tracklet
@@ -38,7 +39,7 @@ class SearchResult:
         unreadable: reasons by path of the pictures that could not be read; they are left out.
         notes: lines for the user.
         extracted: number of features that were not kept from an earlier search.
-        threshold: least cosine of a match, 0 … 1, if there is one.
+        threshold: least cosine of a match, if there is one; a query without match is nobody.
         query_items, gallery_items: files of queries and gallery; empty for images.
     """
 
@@ -64,9 +65,17 @@ class _Part:
 
 
 def search(
-    model: ReidModel, query: Searchable, gallery: Searchable, *, top: int = TOP
+    model: ReidModel,
+    query: Searchable,
+    gallery: Searchable,
+    *,
+    top: int = TOP,
+    false_match_rate: float | None = None,
 ) -> SearchResult:
     """Find the `top` gallery items with the largest cosine to each query.
+
+    With a `false_match_rate` they pass the threshold that so many strangers would pass, from the
+    calibration beside the model's checkpoint.
 
     Features of files are kept beside the gallery's folder, see `gallery.open_features`. A gallery
     item with the content of the query is the query's own picture, and not found.
@@ -85,7 +94,13 @@ def search(
         for kind, value in (("query", query), ("gallery", gallery))
         if isinstance(value, str | Path)
     }
-    with open_features(model, home) as file:
+    mark = fingerprint(model.cfg, model.net.state_dict())
+    calibrated = None
+    if false_match_rate is not None:
+        if model.checkpoint is None:
+            raise UserError("the model has random weights", "use a checkpoint")
+        calibrated = calibration.read(model.checkpoint, mark)
+    with open_features(model, home, mark) as file:
         parts = []
         for kind, value in (("query", query), ("gallery", gallery)):
             if not isinstance(value, str | Path):
@@ -129,6 +144,14 @@ def search(
             f"{count} of {len(own)} queries are in the gallery themselves: their own pictures are "
             "not among their matches"
         )
+    threshold = None
+    if calibrated is not None and false_match_rate is not None:
+        threshold = calibrated.threshold(false_match_rate, len(items.names))
+        low, high = calibrated.interval(false_match_rate)
+        notes.append(
+            f"matches have a cosine of {threshold:.4f} or more, which {100 * false_match_rate:g} % "
+            f"of strangers pass (95 % interval {100 * low:.2g} to {100 * high:.2g} %)"
+        )
     if len(items.names) < 2:
         notes.append("the gallery has one item only")
     return SearchResult(
@@ -137,12 +160,14 @@ def search(
             tuple(
                 Match(index=item, name=items.names[item], cosine=cosine)
                 for item, cosine in zip(found, cosines, strict=True)
+                if threshold is None or cosine >= threshold
             )
             for found, cosines in nearest
         ),
         unreadable=unreadable,
         notes=tuple(dict.fromkeys(notes)),
         extracted=extracted,
+        threshold=threshold,
         query_items=queries.items,
         gallery_items=items.items,
     )

@@ -55,6 +55,10 @@ def write_checkpoint(path: Path, dataset: str = "toy-reid") -> Path:
     return path
 
 
+def mark_of(model: ReidModel) -> str:
+    return kept_features.fingerprint(model.cfg, model.net.state_dict())[:12]
+
+
 def features_file(folder: Path) -> Path:
     (file,) = folder.parent.glob(f"{folder.name}.*.features")
     return file
@@ -153,7 +157,9 @@ def test_features_are_kept_in_the_cache_where_none_can_be_beside(
     model, gallery = model_of(), tmp_path / "g"
     pictures(gallery, "a.png b.png")
     query = draw(tmp_path / "q.png", 9)
-    (tmp_path / f"g.{kept_features.fingerprint(model)[:12]}.features").mkdir()
+    (
+        tmp_path / f"g.{kept_features.fingerprint(model.cfg, model.net.state_dict())[:12]}.features"
+    ).mkdir()
     assert model.search(query, gallery).extracted == 3
     assert "cannot be written: features are kept in" in capsys.readouterr().err
     assert model.search(query, gallery).extracted == 0
@@ -162,7 +168,7 @@ def test_features_are_kept_in_the_cache_where_none_can_be_beside(
 def test_another_file_in_place_of_the_features_is_refused(tmp_path: Path) -> None:
     model = model_of()
     pictures(tmp_path / "g", "a.png b.png")
-    mark = kept_features.fingerprint(model)[:12]
+    mark = mark_of(model)
     (tmp_path / f"g.{mark}.features").write_text("the thesis")
     with pytest.raises(UserError, match="contains no features"):
         model.search(tmp_path / "g/a.png", tmp_path / "g")
