@@ -30,6 +30,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "metrics",
+    "prepare_frame",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take every name for one that exists

@@ -14,6 +14,7 @@ from ffreid.engine.specs import Symbol, TensorSpec
 from ffreid.errors import UserError, flat
 from ffreid.pose import predictor as pose
 from ffreid.pose.predictor import Pose, PoseModel
+from ffreid.pose.preparation import prepare_frame
 from ffreid.recipes import compose, compose_like
 from ffreid.reid import predictor as reid
 from ffreid.reid.predictor import ReidModel
@@ -33,6 +34,7 @@ __all__ = [
     "draw_samples",
     "load_checkpoint",
     "load_model",
+    "prepare_frame",
 ]
 
 

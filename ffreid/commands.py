@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(compare)
     app.command(context_settings=flags.PAIRS)(predict)
+    app.command(context_settings=flags.PAIRS)(export)
 
 
 def compare(
@@ -59,7 +60,7 @@ OF_TASK = {
         "cls",
         "root",
     ],
-    "reid": ["query", "gallery", "top", "labels", "pictures", "blur_faces"],
+    "reid": ["query", "gallery", "top", "labels", "pictures", "blur_faces", "false_match_rate"],
 }
 """Parameters of `predict` for one task alone."""
 
@@ -110,6 +111,9 @@ def predict(
     blur_faces: Annotated[
         bool, option("Blur the upper fifth of every drawn picture.", "--blur-faces", panel=REID)
     ] = False,
+    false_match_rate: Annotated[
+        float | None, option("Share of strangers who may have a match, e.g. 0.01.", panel=REID)
+    ] = None,
 ) -> None:
     """Estimate poses in your own frames, or search your own pictures for persons.
 
@@ -171,6 +175,7 @@ def predict(
             labels=labels,
             pictures=pictures,
             blur_faces=blur_faces,
+            false_match_rate=false_match_rate,
         )
     if not done:
         raise typer.Exit(1)
@@ -182,3 +187,25 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
         if KEY.fullmatch(argument) and not Path(argument).exists():
             return arguments[:index], arguments[index:]
     return arguments, []
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint to export.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .onnx or .pt2.")],
+    dataset: Annotated[str | None, option("Dataset of a checkpoint that does not name it.")] = None,
+    size: Annotated[
+        str | None, option("HEIGHTxWIDTH of a pose network's image, e.g. 480x640.")
+    ] = None,
+    pairs: flags.Pairs = None,
+) -> None:
+    """Export a network to ONNX or torch.export, and compare it with PyTorch.
+
+    Example: ffreid export best.pth network.onnx
+    """
+    flags.check_file(checkpoint, "checkpoint", "best.pth")
+    from ffreid.export import export as run
+
+    values = pairs or []
+    settings = dict(zip(values[::2], values[1::2], strict=False))
+    if not run(checkpoint, out, dataset=dataset, size=size, settings=settings):
+        raise typer.Exit(1)
