@@ -59,7 +59,10 @@ def test_a_network_of_images_is_exported(
 def run(path: Path, arrays: dict[str, Any]) -> list[Any]:
     if path.suffix == ".pt2":
         outputs = torch.export.load(str(path)).module()(*map(torch.from_numpy, arrays.values()))
-        return [t.numpy() for t in (outputs if isinstance(outputs, tuple | list) else [outputs])]
+        return [
+            t.detach().numpy()
+            for t in (outputs if isinstance(outputs, tuple | list) else [outputs])
+        ]
     onnxruntime = pytest.importorskip("onnxruntime")
     return list(onnxruntime.InferenceSession(str(path)).run(None, arrays))
 

@@ -223,5 +223,6 @@ def test_nobody_is_said_where_no_one_passes(
     shown, said = capsys.readouterr()
     assert "nobody" in shown
     assert "matches have a cosine of 0.9999 or more, which 10 % of strangers pass" in said
-    lines = [json.loads(text) for text in (tmp_path / "out/matches.jsonl").open()]
+    text = (tmp_path / "out/matches.jsonl").read_text()
+    lines = [json.loads(each) for each in text.splitlines()]
     assert any(row["nobody"] and not row["matches"] for row in lines)
