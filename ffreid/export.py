@@ -114,9 +114,17 @@ def _example(model: PoseModel | ReidModel, count: int, size: str | None) -> Arra
         depth[rng.random(depth.shape) < 0.1] = 0
         camera = [[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]]
         rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
-        options = {"points": model.cfg.MODEL.POINTS, "index": number}
-        fill_holes = layout_of(model.cfg).reader.fill_holes
-        frames.append(prepare_frame(rgb, depth, camera, 1.0, fill_holes=fill_holes, **options))
+        frames.append(
+            prepare_frame(
+                rgb,
+                depth,
+                camera,
+                1.0,
+                points=model.cfg.MODEL.POINTS,
+                fill_holes=layout_of(model.cfg).reader.fill_holes,
+                index=number,
+            )
+        )
     return {name: np.concatenate([frame[name] for frame in frames]) for name in frames[0]}
 
 

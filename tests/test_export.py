@@ -97,8 +97,9 @@ def test_prepared_frames_are_those_of_predict(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(model, "_network", lambda: record)
     model.predict(RGB, DEPTH, CAMERA, 1000, seed=3, index=5)
-    options = {"points": 1024, "fill_holes": True, "seed": 3, "index": 5}
-    prepared = ffreid.prepare_frame(RGB, DEPTH, CAMERA, 1000, **options)
+    prepared = ffreid.prepare_frame(
+        RGB, DEPTH, CAMERA, 1000, points=1024, fill_holes=True, seed=3, index=5
+    )
     (inputs,) = seen
     assert list(prepared) == [spec.name for spec in model.input_spec()]
     for name, tensor in named_tensors(inputs).items():
