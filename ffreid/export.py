@@ -98,7 +98,7 @@ class _Positional(nn.Module):
 
 
 def _example(model: PoseModel | ReidModel, count: int, size: str | None) -> Arrays:
-    """A batch of random inputs of the real shape."""
+    """A batch of inputs of the real shape: random images, or wavy surfaces with holes."""
     rng = np.random.default_rng(count)
     if isinstance(model, ReidModel):
         (spec,) = model.input_spec()
@@ -113,7 +113,10 @@ def _example(model: PoseModel | ReidModel, count: int, size: str | None) -> Arra
         depth = 0.9 + 0.2 * rows + 0.1 * np.sin(9 * columns + number)
         depth[rng.random(depth.shape) < 0.1] = 0
         camera = [[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]]
-        rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
+        # Smooth, as pictures are: noise gives offsets of hundreds of metres.
+        waves = np.sin(np.stack([7 * rows, 9 * columns, 5 * (rows + columns)], axis=2) + number)
+        noise = rng.normal(0, 3, waves.shape)
+        rgb = (127 + 100 * waves + noise).clip(0, 255).astype(np.uint8)
         frames.append(
             prepare_frame(
                 rgb,
