@@ -112,7 +112,7 @@ def _example(model: PoseModel | ReidModel, count: int, size: str | None) -> Arra
         rows, columns = np.mgrid[:height, :width] / max(height, width)
         depth = 0.9 + 0.2 * rows + 0.1 * np.sin(9 * columns + number)
         depth[rng.random(depth.shape) < 0.1] = 0
-        camera = [[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]]
+        camera = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
         # Smooth, as pictures are: noise gives offsets of hundreds of metres.
         waves = np.sin(np.stack([7 * rows, 9 * columns, 5 * (rows + columns)], axis=2) + number)
         noise = rng.normal(0, 3, waves.shape)
@@ -175,8 +175,8 @@ def _write_onnx(net: nn.Module, model: PoseModel | ReidModel, batch: Arrays, pat
 
 def _write_pt2(net: nn.Module, model: PoseModel | ReidModel, batch: Arrays, path: Path) -> Run:
     program = torch.export.export(net, _tensors(batch), dynamic_shapes=_dynamic(batch))
-    with path.open("wb") as file:
-        torch.export.save(program, file)
+    with path.open("wb") as target:
+        torch.export.save(program, target)
     with path.open("rb") as file:
         loaded = torch.export.load(file).module()
 
