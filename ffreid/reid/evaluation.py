@@ -57,6 +57,8 @@ def evaluate(
     if world.is_main:
         if report_file is not None:
             page.check(report_file)
+        if calibrate and weights is not None:
+            atomic.check_writable(calibration.path_of(weights), stream=False)
         run_folder.prepare_results(folder, "queries.json", pictures=pictures > 0)
         if save_features is not None:
             try:
