@@ -162,7 +162,8 @@ def evaluate(
     if calibrate and weights is not None:
         results = calibration.calibrate(extracted, world.device)
         file = calibration.path_of(weights)
-        about = {"dataset": extracted.dataset, "fingerprint": fingerprint(cfg, loaded)}
+        mark = fingerprint(cfg, loaded, rounding=False)
+        about = {"dataset": extracted.dataset, "fingerprint": mark}
         calibration.write(file, results, about)
         text = "strangers with a false match in the whole gallery, and queries found, percent"
         report.show_table(text, calibration.COLUMNS, calibration.table(results))

@@ -47,13 +47,16 @@ if sys.platform != "win32":
     import fcntl
 
 
-def fingerprint(cfg: CfgNode, weights: Mapping[str, Tensor]) -> str:
-    """A hash of all that features depend on besides pictures: a network's weights, settings."""
+def fingerprint(cfg: CfgNode, weights: Mapping[str, Tensor], *, rounding: bool = True) -> str:
+    """A hash of all that features depend on besides pictures: a network's weights, settings.
+
+    Without `rounding` settings that hardly change features are left out.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    settings = [VERSION, cfg.MODEL.NAME, cfg.DATA.HEIGHT, cfg.DATA.WIDTH, precision.dtype(cfg)]
-    settings += [cfg.DATA.DECODE]
-    settings += ["bf16"] * (cfg.TEST.PRECISION == "bf16")
+    settings = [VERSION, cfg.MODEL.NAME, cfg.DATA.HEIGHT, cfg.DATA.WIDTH]
     settings += [cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE] if is_video(cfg) else []
+    if rounding:
+        settings += [precision.dtype(cfg), cfg.DATA.DECODE, cfg.TEST.PRECISION]
     digest.update(repr(settings).encode())
     for name, value in weights.items():
         content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -99,7 +99,8 @@ def search(
     if false_match_rate is not None:
         if model.checkpoint is None:
             raise UserError("the model has random weights", "use a checkpoint")
-        calibrated = calibration.read(model.checkpoint, mark)
+        loose = fingerprint(model.cfg, model.net.state_dict(), rounding=False)
+        calibrated = calibration.read(model.checkpoint, loose)
     with open_features(model, home, mark) as file:
         parts = []
         for kind, value in (("query", query), ("gallery", gallery)):
