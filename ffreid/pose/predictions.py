@@ -5,9 +5,7 @@ The text format has one file ``<scene>_<object>.txt`` for each object of a scene
 file lists them (``0048/000001`` per line); an all-zero line means that the object is not there.
 """
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.engine.dataset_files import read_lines, read_text, reason_of
+from ffreid.engine.dataset_files import read_lines
 from ffreid.engine.distributed.group import cores
 from ffreid.errors import UserError, flat
 from ffreid.files import check_file
+from ffreid.pose.bop.results import read_results
 from ffreid.pose.data.batch import GroundTruth
-from ffreid.pose.data.frame import is_rotation
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.data.sample import make_ground_truth
 from ffreid.pose.metrics import transform
@@ -39,12 +37,7 @@ NOT_BEST = "further poses of an object in a frame"
 """Reasons not to score a predicted pose."""
 
 _FARTHEST = 50.0
-_LONGEST_LINE = 10_000
 _LINE_HINT = "write 'qw qx qy qz tx ty tz', translations in metres"
-_COLUMNS = ("scene_id", "im_id", "obj_id", "score", "R", "t")
-_CSV_HINT = "BOP results have the columns scene_id,im_id,obj_id,score,R,t,time"
-# No camera sees an object whose centre is a centimetre away: such numbers are metres.
-_NEAREST_MM = 10.0
 
 
 def read_predictions(path: Path, objects: ObjectModels, frames_file: Path | None) -> Predictions:
@@ -224,37 +217,16 @@ def _parse_pose(line: str, where: str) -> Pose | None:
 def read_bop_csv(path: Path, objects: ObjectModels) -> Predictions:
     """Read BOP results; several poses of an object in an image are sorted, the best scored first.
 
-    BOP moved the origins of the YCB-Video models: poses are converted to the original ones. Of the
-    columns R has 9 numbers (row by row) and t 3 (millimetres), separated by spaces; ``obj_id`` is
-    one of the objects' numbers. A frame is ``<scene:04d>/<image:06d>``.
+    BOP moved the origins of the YCB-Video models: poses are converted to the original ones.
+    ``obj_id`` is one of the objects' numbers. A frame is ``<scene:04d>/<image:06d>``.
     """
-    found: list[tuple[str, int, float, Pose]] = []
-    try:
-        file = io.StringIO(read_text(path), "")
-        first = file.readline()
-        file.seek(0)
-        delimiter = max(",;\t", key=first.count)
-        reader = csv.DictReader(_lines(path, file), delimiter=delimiter, skipinitialspace=True)
-        if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
-            begin = f"it begins with {first.strip()[:200]!r}"
-            raise UserError(f"{path}: no column {', '.join(missing)}: {begin}", _CSV_HINT)
-        for row in reader:
-            found.append(_parse_row(row, f"{path}, row {reader.line_num}", objects))
-    except (OSError, ValueError, csv.Error) as error:
-        problem = f"cannot read {path}: {reason_of(error)}"
-        raise UserError(problem, "save it as CSV in UTF-8") from error
-    if not found:
-        raise UserError(f"{path} has no poses", _CSV_HINT)
-    farthest = max(float(np.linalg.norm(pose[:, 3])) for *_, pose in found)
-    if farthest * 1000 < _NEAREST_MM:
-        raise UserError(
-            f"{path}: all objects are closer than {farthest * 1000:.2g} mm",
-            "write t in millimetres, as BOP does",
-        )
-    poses: dict[str, list[tuple[int, Pose]]] = {frame: [] for frame, *_ in found}
-    for frame, class_id, _, pose in sorted(found, key=lambda row: -row[2]):
+    poses: dict[str, list[tuple[int, Pose]]] = {}
+    for row in sorted(read_results(path, objects.numbers), key=lambda row: -row.score):
+        class_id = objects.numbers.index(row.object_id) + 1
+        pose = row.pose.copy()
+        pose[:, 3] /= 1000
         pose[:, 3] += pose[:, :3] @ _bop_offset(class_id, objects)
-        poses[frame].append((class_id, pose))
+        poses.setdefault(f"{row.scene:04d}/{row.image:06d}", []).append((class_id, pose))
     return poses
 
 
@@ -271,37 +243,3 @@ def _bop_offset(class_id: int, objects: ObjectModels) -> Pose:
         return np.zeros(3)
     offset = resource("published")["bop_ycbv_offsets_mm"][objects.name(class_id)]
     return np.array(offset) / 1000
-
-
-def _lines(path: Path, file: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of a table, but of any number of columns none: DictReader fills them all."""
-    for number, line in enumerate(file, start=1):
-        if len(line) > _LONGEST_LINE:
-            raise UserError(f"{path}, row {number}: {len(line):,} characters", _CSV_HINT)
-        yield line
-
-
-def _parse_row(
-    row: dict[str, str], where: str, objects: ObjectModels
-) -> tuple[str, int, float, Pose]:
-    try:
-        scene, image, number = (int(row[name]) for name in ("scene_id", "im_id", "obj_id"))
-        score = float(row["score"])
-        rotation, shift = (np.array([float(w) for w in row[name].split()]) for name in ("R", "t"))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{where}: {flat(str(error))}", _CSV_HINT) from error
-    if (len(rotation), len(shift)) != (9, 3):
-        raise UserError(
-            f"{where}: R has {len(rotation)} numbers and t has {len(shift)}",
-            "R takes 9 numbers and t 3, separated by spaces",
-        )
-    if not np.isfinite([score, *rotation, *shift]).all():
-        raise UserError(f"{where}: NaN or infinity", "remove rows without a pose")
-    rotation = rotation.reshape(3, 3)
-    if not is_rotation(rotation):
-        raise UserError(f"{where}: R is not a rotation", "write R row by row")
-    if number not in objects.numbers:
-        known = ", ".join(map(str, objects.numbers))
-        raise UserError(f"{where}: unknown object number {number}", f"use one of: {known}")
-    pose = np.column_stack([rotation, shift / 1000])
-    return f"{scene:04d}/{image:06d}", objects.numbers.index(number) + 1, score, pose

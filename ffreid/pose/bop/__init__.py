@@ -1,0 +1,1 @@
+"""Datasets, results and scores in the format of the BOP benchmark."""
