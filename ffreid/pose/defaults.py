@@ -30,6 +30,12 @@ LAYOUTS = {
         "data/NN/{rgb,depth,mask}/FFFF.png with gt.yml, train.txt and test.txt in data/NN, "
         "models/obj_NN.ply, renders/<object>/*.pkl, fuse/<object>/*.pkl",
     ),
+    "bop": Layout(
+        "ffreid.pose.sources:BOP",
+        "{models_eval,models}/{models_info.json,obj_000001.ply}, "
+        "{train_pbr,train_real,test}/000001/{scene_camera,scene_gt,scene_gt_info}.json with "
+        "{rgb,depth}/000000.png and mask_visib/000000_000000.png",
+    ),
     "toy": Layout("ffreid.pose.sources:TOY", ""),  # rendered on first use
 }
 """Every DATA.LAYOUT; a new dataset is a reader, a line here and a recipe in ``configs/pose``."""
@@ -81,7 +87,8 @@ def defaults() -> CfgNode:
     c.DATA = CfgNode()
     c.DATA.LAYOUT = "ycb"  # one of LAYOUTS
     c.DATA.ROOT = ""  # the dataset's folder or its parent; --root or $FFREID_DATA
-    c.DATA.CLS = ""  # LineMOD's object: one network per object
+    c.DATA.CLS = ""  # LineMOD's object: one network per object; BOP: numbers of objects, e.g. 1,5
+    c.DATA.SPLIT = "test"  # BOP: the split that is evaluated
     c.DATA.TRAIN_LIST = ""  # file of frame names that replaces the dataset's
     c.DATA.TEST_LIST = ""
     c.DATA.INTRINSICS = "ycb"  # YCB-Video's (LineMOD's) cameras; meta: meta.mat's (info.yml's)
@@ -144,7 +151,7 @@ def check(cfg: CfgNode) -> None:
     engine_defaults.check(cfg)
     if cfg.DATA.LAYOUT == "linemod":
         check_linemod_object(cfg.DATA.CLS)
-    elif cfg.DATA.CLS:
+    elif cfg.DATA.CLS and cfg.DATA.LAYOUT != "bop":
         raise UserError(
             f"dataset {cfg.DATASET} has one network for all objects, not for {cfg.DATA.CLS} alone",
             "remove --cls",

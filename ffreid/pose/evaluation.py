@@ -20,6 +20,7 @@ from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.pose import build, calibration, evaluation_page, sources
+from ffreid.pose.bop.evaluation import evaluate_results
 from ffreid.pose.data.checks import Labels, count_notes
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.draw import RgbImage, draw_poses
@@ -215,9 +216,16 @@ def evaluate_predictions(
     truth in the text format, is None. `predictions` are a folder of text files, or a BOP results
     CSV. `frames` is a file of frame names; None takes the test list.
     """
+    if cfg.DATA.LAYOUT == "bop":
+        if unused := ["--truth"] * (gt is not None) + ["--frames"] * (frames is not None):
+            raise UserError(f"{unused[0]} has no effect with BOP datasets", f"remove {unused[0]}")
+        return evaluate_results(
+            Path(cfg.DATA.ROOT), predictions, split=cfg.DATA.SPLIT, json_file=json_file
+        )
     if cfg.DATASET != "ycb":
         raise UserError(
-            f"--predictions works with dataset ycb only, not {cfg.DATASET}", "use --dataset ycb"
+            f"--predictions works with datasets ycb and bop, not {cfg.DATASET}",
+            "use --dataset ycb or --dataset bop",
         )
     objects = ycb_objects()
     root = Path(cfg.DATA.ROOT)

@@ -19,6 +19,7 @@ from ffreid.engine.cache import Cache
 from ffreid.engine.dataset_files import find_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
+from ffreid.pose.bop.reader import BopReader, bop_objects
 from ffreid.pose.data import checks
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.dataset import Reader
@@ -118,6 +119,12 @@ LINEMOD = Layout(
     lambda cfg: linemod_objects(cfg.DATA.CLS),
     options=_camera,
     meshes=_linemod_meshes,
+)
+BOP = Layout(
+    BopReader,
+    lambda cfg: bop_objects(Path(cfg.DATA.ROOT), cfg.DATASET, cfg.DATA.CLS),
+    options=lambda cfg: {"split": cfg.DATA.SPLIT},
+    meshes=lambda cfg: bop_meshes(Path(cfg.DATA.ROOT), cfg.DATA.CLS),
 )
 TOY = Layout(
     YcbReader,

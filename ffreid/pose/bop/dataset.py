@@ -50,6 +50,15 @@ class BopImage:
         return int(self.scene.name), self.number
 
     @property
+    def has_masks(self) -> bool:
+        """Whether there are masks of the visible parts of instances."""
+        return (self.scene / "mask_visib").is_dir()
+
+    def mask_file(self, instance: int) -> Path:
+        """The mask of an instance's visible part."""
+        return self.scene / "mask_visib" / f"{self.number:06d}_{instance:06d}.png"
+
+    @property
     def depth_file(self) -> Path:
         """The image of depths."""
         return self.scene / "depth" / f"{self.number:06d}.png"
@@ -77,8 +86,8 @@ class BopObject:
                 f"BOP's models need another package: {error}", "pip install 'ffreid[bop]'"
             ) from error
         try:
-            mesh = trimesh.load(self.path, process=False, force="mesh")
-            vertices, faces = np.asarray(mesh.vertices, float), np.asarray(mesh.faces, np.int64)
+            mesh: Any = trimesh.load(self.path, process=False, force="mesh")
+            vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
         except (OSError, ValueError, IndexError, KeyError, AttributeError) as error:
             raise UserError(f"cannot read {self.path}: {reason_of(error)}", HINT) from error
         if not len(faces) or not np.isfinite(vertices).all():
@@ -99,6 +108,15 @@ class BopObject:
             ) from error
 
 
+def numbered_models(root: Path) -> dict[int, BopObject]:
+    """The objects of a dataset by number: of ``models_eval``, else of ``models``."""
+    models = next((p for n in ("models_eval", "models") if (p := root / n).is_dir()), root)
+    return {
+        int(number): BopObject(models / f"obj_{int(number):06d}.ply", info)
+        for number, info in _load(models / "models_info.json").items()
+    }
+
+
 class BopDataset:
     """A split of a BOP dataset: ``ROOT/{models_eval,SPLIT}``.
 
@@ -111,18 +129,12 @@ class BopDataset:
             raise UserError(f"no folder {root}", "use --root FOLDER with a BOP dataset")
         self.root, self.folder = root, root / split
         if not self.folder.is_dir():
-            others = sorted(
-                p.name for p in root.iterdir() if next(p.glob("*/scene_camera.json"), 0)
-            )
+            others = sorted({p.parent.parent.name for p in root.glob("*/*/scene_camera.json")})
             raise UserError(
                 f"{root} has no split {split!r}",
                 f"use DATA.SPLIT {others[0]}" if others else HINT,
             )
-        models = next((p for n in ("models_eval", "models") if (p := root / n).is_dir()), root)
-        self.objects = {
-            int(number): BopObject(models / f"obj_{int(number):06d}.ply", info)
-            for number, info in _load(models / "models_info.json").items()
-        }
+        self.objects = numbered_models(root)
 
     def images(self) -> Iterator[BopImage]:
         """Every image of every scene that has a camera and a truth."""

@@ -83,7 +83,10 @@ def visible_surface_discrepancies(
     taus: Sequence[float] | Floats = TAUS,
     delta: float = DELTA,
 ) -> Floats:
-    """VSD for each tau, of distance images (H, W) in mm of both poses and of the sensor, 0: none."""
+    """VSD for each tau.
+
+    Distance images (H, W) are of both poses and of the sensor, in mm, 0 where there is nothing.
+    """
     true_visible = _visible(true, measured, delta)
     visible = _visible(estimate, measured, delta) | (true_visible & (estimate > 0))
     both, union = true_visible & visible, int((true_visible | visible).sum())
@@ -95,4 +98,4 @@ def visible_surface_discrepancies(
 
 
 def _visible(rendered: Floats, measured: Floats, delta: float) -> npt.NDArray[np.bool_]:
-    return (rendered > 0) & ((measured == 0) | (rendered - measured <= delta))
+    return np.asarray((rendered > 0) & ((measured == 0) | (rendered - measured <= delta)))

@@ -71,7 +71,7 @@ def evaluate_results(
         of = {target: count for target, count in targets.items() if target[2] == number}
         objects[str(number)] = {name: average_recalls(pairs, of)[name] for name in SCORES}
         objects[str(number)]["instances"] = sum(of.values())
-    table = [
+    table: list[list[report.Cell]] = [
         *([f"object {n}", row["instances"], *_percent(row)] for n, row in objects.items()),
         ["all", sum(targets.values()), *_percent(scores)],
     ]

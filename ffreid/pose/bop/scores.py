@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +35,7 @@ class Pair:
     vsd: npt.NDArray[np.float64]
 
 
-def average_recalls(
-    pairs: Sequence[Pair], targets: Mapping[Target, int]
-) -> dict[str, float | list[float] | list[list[float]]]:
+def average_recalls(pairs: Sequence[Pair], targets: Mapping[Target, int]) -> dict[str, Any]:
     """Return ``AR_VSD``, ``AR_MSSD``, ``AR_MSPD``, their mean ``AR``, and the recalls.
 
     `targets` are the numbers of instances to find; of each the best scored estimates are kept, as
@@ -53,7 +52,7 @@ def average_recalls(
         "MSPD": [("mspd", 0, PIXELS)],
         "VSD": [("vsd", index, THRESHOLDS) for index in range(len(TAUS))],
     }
-    result: dict[str, float | list[float] | list[list[float]]] = {}
+    result: dict[str, Any] = {}
     for name, rows in kinds.items():
         recalls = [
             [
@@ -65,7 +64,7 @@ def average_recalls(
         result[f"recall_{name.lower()}"] = recalls if name == "VSD" else recalls[0]
         result[f"AR_{name}"] = float(np.mean(recalls))
     means = [result[f"AR_{name}"] for name in kinds]
-    return {"AR": float(np.mean(np.array(means, float))), **result}
+    return {"AR": float(np.mean(means)), **result}
 
 
 def _best(group: Sequence[Pair], count: int) -> list[Pair]:

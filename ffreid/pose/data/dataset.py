@@ -135,7 +135,7 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
         if self.fixed:
             number = position % len(self.fixed)
             frame = self.read(self.fixed[number])
-            if repeated_classes(frame.class_ids):
+            if frame.instances is None and repeated_classes(frame.class_ids):
                 raise UserError(f"frame {frame.name}: {SEVERAL}", "choose other frames")
             sample = self.sample(frame, seeded_rng(self.seed, number), number)
             if isinstance(sample, SkippedFrame):
@@ -145,7 +145,7 @@ class TrainSet(_FrameSet, torch.utils.data.Dataset[Sample]):
         reason = ""
         for _ in range(MAX_TRIES):
             frame = self.read(self.reader.draw(rng))
-            if repeated_classes(frame.class_ids):
+            if frame.instances is None and repeated_classes(frame.class_ids):
                 reason = f"{frame.name}: {SEVERAL}"
                 continue
             stored = frame.depth

@@ -229,4 +229,5 @@ def downscale_frame(frame: Frame, step: int) -> Frame:
         depth=np.ascontiguousarray(frame.depth[picked]),
         labels=np.ascontiguousarray(frame.labels[picked]),
         intrinsics=intrinsics,
+        instances=None if frame.instances is None else frame.instances[picked],
     )

@@ -40,6 +40,8 @@ class Frame:
         synthetic: rendered (or pasted) rather than photographed.
         stored_intrinsics: (3, 3) camera matrix in the frame's files, None where they have none;
             `intrinsics` are others where the dataset's fixed camera is in use.
+        instances: (H, W) int32, 1 + row in `class_ids` of the object of each pixel, 0 is
+            background; None where no class occurs twice.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Frame:
     )
     synthetic: bool = False
     stored_intrinsics: npt.NDArray[np.floating] | None = None
+    instances: npt.NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         """Refuse intrinsics with skew."""

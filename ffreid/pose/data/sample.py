@@ -76,7 +76,10 @@ def make_sample(
     point_map = _padded(back_project(metres, frame.intrinsics))
     cloud, rgb = point_map.reshape(-1, 3)[chosen], _padded(frame.rgb)
     labels = _padded(frame.labels).reshape(-1)[chosen]
-    targets = _make_targets(cloud, labels, gt)
+    instances = None
+    if frame.instances is not None:
+        instances = _padded(frame.instances).reshape(-1)[chosen]
+    targets = _make_targets(cloud, labels, gt, instances)
     if on_device:
         planes = np.ascontiguousarray(rgb.transpose(2, 0, 1))
         depth_mm = _millimetres(depth, scale)
@@ -153,14 +156,20 @@ def make_ground_truth(
 
 
 def _make_targets(
-    cloud: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], gt: GroundTruth
+    cloud: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int32],
+    gt: GroundTruth,
+    instances: npt.NDArray[np.int32] | None,
 ) -> Targets:
-    """Offsets are point minus keypoint, so that a keypoint is a point minus its offset."""
+    """Offsets are point minus keypoint, so that a keypoint is a point minus its offset.
+
+    `instances` are 1 + the rows of `gt` that the points are on.
+    """
     count = gt.keypoints_camera.shape[1]
     keypoint_offsets = np.zeros((len(cloud), count, 3), np.float32)
     centre_offsets = np.zeros((len(cloud), 3), np.float32)
     for row, class_id in enumerate(gt.class_ids):
-        mask = labels == class_id
+        mask = labels == class_id if instances is None else instances == row + 1
         keypoint_offsets[mask] = cloud[mask, None] - gt.keypoints_camera[row]
         centre_offsets[mask] = cloud[mask] - gt.centres_camera[row]
     return Targets(

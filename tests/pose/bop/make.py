@@ -1,0 +1,102 @@
+"""A BOP dataset of three images: a box (object 2) twice, a cylinder (object 7), ids with gaps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import trimesh
+
+from ffreid.pose.bop.rasterizer import render_depth
+
+SIZE = 96, 128
+CAMERA = np.array([[120.0, 0, 64], [0, 120, 48], [0, 0, 1]])
+DEPTH_SCALE = 0.1
+BOX = trimesh.creation.box([80.0, 60, 40])
+CYLINDER = trimesh.creation.cylinder(25.0, 70)
+FLIPS = [np.diag(d).astype(float).ravel().tolist() for d in ([1, -1, -1, 1], [-1, 1, -1, 1])]
+INFO: dict[str, Any] = {
+    "2": {"diameter": float(np.linalg.norm([80, 60, 40])), "symmetries_discrete": FLIPS},
+    "7": {
+        "diameter": float(np.hypot(50, 70)),
+        "symmetries_continuous": [{"axis": [0, 0, 1], "offset": [0, 0, 0]}],
+    },
+}
+
+
+def poses(image: int) -> list[tuple[int, np.ndarray[Any, Any]]]:
+    """Objects and poses of an image: two boxes and a cylinder, side by side."""
+    turn, _ = cv2.Rodrigues(np.array([0.4 + image, 0.3, 0.2]))
+    places = np.array([[-130.0, 0, 500], [0, 20, 480], [130, 0, 520]])
+    return [
+        (number, np.column_stack([turn, place]))
+        for number, place in zip((2, 2, 7), places, strict=True)
+    ]
+
+
+def make_bop(root: Path, splits: tuple[str, ...] = ("test",)) -> Path:
+    """Write the dataset to `root`; depth images are in tenths of millimetres."""
+    models = root / "models_eval"
+    models.mkdir(parents=True)
+    meshes = {2: BOX, 7: CYLINDER}
+    for number, mesh in meshes.items():
+        mesh.export(models / f"obj_{number:06d}.ply")
+    (models / "models_info.json").write_text(json.dumps(INFO))
+    targets = []
+    for split in splits:
+        scene = root / split / "000003"
+        for folder in ("rgb", "depth", "mask_visib"):
+            (scene / folder).mkdir(parents=True)
+        cameras, truth, infos = {}, {}, {}
+        for image in (0, 4, 5):
+            layers = [
+                render_depth(
+                    np.asarray(meshes[number].vertices) @ pose[:, :3].T + pose[:, 3],
+                    np.asarray(meshes[number].faces),
+                    CAMERA,
+                    SIZE,
+                )
+                for number, pose in poses(image)
+            ]
+            wall = np.full(SIZE, 700.0)
+            stacked = np.stack([wall, *(np.where(layer > 0, layer, np.inf) for layer in layers)])
+            front = stacked.argmin(axis=0)
+            depth = (stacked.min(axis=0) / DEPTH_SCALE).round().astype(np.uint16)
+            rgb = np.random.default_rng(image).integers(0, 255, (*SIZE, 3), np.uint8)
+            cv2.imwrite(str(scene / f"rgb/{image:06d}.png"), rgb)
+            cv2.imwrite(str(scene / f"depth/{image:06d}.png"), depth)
+            cameras[image] = {"cam_K": CAMERA.ravel().tolist(), "depth_scale": DEPTH_SCALE}
+            truth[image] = [
+                {
+                    "obj_id": number,
+                    "cam_R_m2c": pose[:, :3].ravel().tolist(),
+                    "cam_t_m2c": pose[:, 3].tolist(),
+                }
+                for number, pose in poses(image)
+            ]
+            infos[image] = [{"visib_fract": 1.0} for _ in layers]
+            for index in range(len(layers)):
+                mask = ((front == index + 1) * 255).astype(np.uint8)
+                cv2.imwrite(str(scene / f"mask_visib/{image:06d}_{index:06d}.png"), mask)
+            targets += [
+                {"scene_id": 3, "im_id": image, "obj_id": 2, "inst_count": 2},
+                {"scene_id": 3, "im_id": image, "obj_id": 7, "inst_count": 1},
+            ]
+        for name, content in (("camera", cameras), ("gt", truth), ("gt_info", infos)):
+            (scene / f"scene_{name}.json").write_text(json.dumps(content))
+    (root / "test_targets_bop19.json").write_text(json.dumps(targets[: 6 * len(splits)][-6:]))
+    return root
+
+
+def write_results(path: Path, *, shift: float = 0.0, flip: bool = False) -> Path:
+    """Results with the true poses, moved by `shift` mm, boxes turned into a symmetric pose."""
+    lines = ["scene_id,im_id,obj_id,score,R,t,time"]
+    for image in (0, 4, 5):
+        for index, (number, pose) in enumerate(poses(image)):
+            rotation = pose[:, :3] @ np.diag([1, -1, -1]) if flip and number == 2 else pose[:, :3]
+            r = " ".join(f"{value:.9f}" for value in rotation.ravel())
+            t = " ".join(f"{value:.6f}" for value in pose[:, 3] + [shift, 0, 0])
+            lines.append(f"3,{image},{number},0.{9 - index},{r},{t},0.5")
+    path.write_text("\n".join(lines))
+    return path
