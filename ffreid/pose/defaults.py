@@ -89,6 +89,7 @@ def defaults() -> CfgNode:
     c.DATA.ROOT = ""  # the dataset's folder or its parent; --root or $FFREID_DATA
     c.DATA.CLS = ""  # LineMOD's object: one network per object; BOP: numbers of objects, e.g. 1,5
     c.DATA.SPLIT = "test"  # BOP: the split that is evaluated
+    c.DATA.CANONICAL = True  # BOP: of poses that look the same train on one, see bop/errors.py
     c.DATA.TRAIN_LIST = ""  # file of frame names that replaces the dataset's
     c.DATA.TEST_LIST = ""
     c.DATA.INTRINSICS = "ycb"  # YCB-Video's (LineMOD's) cameras; meta: meta.mat's (info.yml's)

@@ -123,7 +123,7 @@ LINEMOD = Layout(
 BOP = Layout(
     BopReader,
     lambda cfg: bop_objects(Path(cfg.DATA.ROOT), cfg.DATASET, cfg.DATA.CLS),
-    options=lambda cfg: {"split": cfg.DATA.SPLIT},
+    options=lambda cfg: {"split": cfg.DATA.SPLIT, "canonical": cfg.DATA.CANONICAL},
     meshes=lambda cfg: bop_meshes(Path(cfg.DATA.ROOT), cfg.DATA.CLS),
 )
 TOY = Layout(

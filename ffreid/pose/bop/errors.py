@@ -45,6 +45,25 @@ def _rotation(axis: Floats, angle: float) -> Floats:
     return np.asarray(np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross)
 
 
+def canonical_pose(pose: Floats, symmetries: Floats) -> Floats:
+    """Of the poses (3, 4) that look the same, the one turned least as seen along the object's ray.
+
+    So equal pictures have equal targets: seen from the camera, an object is turned as one in the
+    middle of the image is after the rotation of the camera's axis to the object's ray.
+    """
+    ray = pose[:, 3] / np.linalg.norm(pose[:, 3])
+    axis = np.array([-ray[1], ray[0], 0.0])  # z x ray
+    sine = np.linalg.norm(axis)
+    view = np.eye(3)
+    if sine > 1e-9:
+        view = _rotation(axis / sine, math.atan2(sine, ray[2]))
+    turned = view.T @ pose[:, :3] @ symmetries[:, :, :3]
+    best = int(turned.trace(axis1=1, axis2=2).argmax())
+    return np.column_stack(
+        [pose[:, :3] @ symmetries[best, :, :3], pose[:, :3] @ symmetries[best, :, 3] + pose[:, 3]]
+    )
+
+
 def _move(pose: Floats, points: Floats) -> Floats:
     moved: Floats = points @ np.swapaxes(pose[..., :3], -1, -2) + pose[..., None, :, 3]
     return moved

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ffreid.engine.dataset_files import (
     read_image,
@@ -14,7 +15,15 @@ from ffreid.engine.dataset_files import (
     read_single_channel,
 )
 from ffreid.errors import UserError
-from ffreid.pose.bop.dataset import HINT, BopDataset, BopImage, numbered_models
+from ffreid.pose.bop.dataset import (
+    HINT,
+    BopDataset,
+    BopImage,
+    BopObject,
+    Instance,
+    numbered_models,
+)
+from ffreid.pose.bop.errors import canonical_pose
 from ffreid.pose.data.augment import Policy
 from ffreid.pose.data.frame import Frame, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes
@@ -72,7 +81,8 @@ class BopReader:
     """Frames ``SPLIT/SCENE/IMAGE`` of a BOP dataset; splits that begin with train are trained on.
 
     Test frames are those of ``test_targets_bop19.json``, if it is there. The lists, a name per
-    line, replace them. Instances of objects that are not among `objects` are background.
+    line, replace them. Instances of objects that are not among `objects` are background. With
+    `canonical` poses of symmetric objects are replaced by `canonical_pose`.
     """
 
     policy: Policy = "ycb"
@@ -86,8 +96,10 @@ class BopReader:
         train_list: Path | None = None,
         test_list: Path | None = None,
         split: str = "test",
+        canonical: bool = True,
     ) -> None:
         self.folder, self.objects, self.split = folder, objects, split
+        self.canonical = canonical
         self.lists = {"train": train_list, "test": test_list}
 
     @cached_property
@@ -153,7 +165,7 @@ class BopReader:
             instances[mask] = row
         numbers = self.objects.numbers
         class_ids = np.array([numbers.index(image.instances[i].object_id) + 1 for i in own], int)
-        poses = np.array([image.instances[i].pose for i in own]).reshape(-1, 3, 4)
+        poses = np.array([self._pose(image.instances[i]) for i in own]).reshape(-1, 3, 4)
         poses[:, :, 3] /= 1000
         check_poses(image.scene / "scene_gt.json", poses)
         return Frame(
@@ -171,8 +183,16 @@ class BopReader:
 
     def read_meshes(self) -> Meshes:
         """Read the vertices of every object."""
-        models = numbered_models(self.folder)
-        return {c: models[n].mesh[0] / 1000 for c, n in enumerate(self.objects.numbers, 1)}
+        return {c: self._models[n].mesh[0] / 1000 for c, n in enumerate(self.objects.numbers, 1)}
+
+    def _pose(self, instance: Instance) -> npt.NDArray[np.float64]:
+        if not self.canonical:
+            return instance.pose
+        return canonical_pose(instance.pose, self._models[instance.object_id].symmetries)
+
+    @cached_property
+    def _models(self) -> dict[int, BopObject]:
+        return numbered_models(self.folder)
 
     def _own(self, image: BopImage) -> list[int]:
         """The instances of this reader's objects, if they are seen at all."""
