@@ -51,7 +51,9 @@ def canonical_pose(pose: Floats, symmetries: Floats) -> Floats:
     So equal pictures have equal targets: seen from the camera, an object is turned as one in the
     middle of the image is after the rotation of the camera's axis to the object's ray.
     """
-    ray = pose[:, 3] / np.linalg.norm(pose[:, 3])
+    centre = symmetries[:, :, 3].mean(axis=0)  # which no symmetry moves
+    place = pose[:, :3] @ centre + pose[:, 3]
+    ray = place / np.linalg.norm(place)
     axis = np.array([-ray[1], ray[0], 0.0])  # z x ray
     sine = np.linalg.norm(axis)
     view = np.eye(3)
