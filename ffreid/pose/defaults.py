@@ -136,6 +136,7 @@ def defaults() -> CfgNode:
     c.VOTE.BANDWIDTH = 0.04  # metres, mean shift
     c.VOTE.USE_CENTRE = True  # use the centre as one more keypoint in the rigid fit
     c.VOTE.FILTER = True  # only points in the centre's cluster vote
+    c.VOTE.INSTANCES = False  # eval: tell several objects of a class apart, by their centre votes
     c.VOTE.MAX_POINTS = 0  # voting points per object; 0 is all
 
     c.TEST = CfgNode()

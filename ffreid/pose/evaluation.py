@@ -20,7 +20,8 @@ from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.pose import build, calibration, evaluation_page, sources
-from ffreid.pose.bop.evaluation import evaluate_results
+from ffreid.pose.bop.evaluation import evaluate_frame_results, evaluate_results
+from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.checks import Labels, count_notes
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.draw import RgbImage, draw_poses
@@ -119,14 +120,20 @@ def evaluate(
             keep_images=pictures,
             watch=watch,
             rate=calibrate or known is not None,
+            instances=cfg.VOTE.INSTANCES,
             advance=bar.advance,
         )
     results = sorted(group.gather_rows(results), key=lambda result: result.gt.index)
     scores = [score for result in results for score in result.scores]
     sizes = diameters(source.objects, source.meshes)
     summary = summarise(scores, source.objects, sizes)
+
+    def class_ids(gt: GroundTruth) -> list[int]:  # with VOTE.INSTANCES several are no matter
+        found: list[int] = gt.class_ids.tolist()
+        return sorted(set(found)) if cfg.VOTE.INSTANCES else found
+
     labels = [
-        Labels(gt.name, gt.class_ids.tolist(), not use_gt or any(s.solved for s in result.scores))
+        Labels(gt.name, class_ids(gt), not use_gt or any(s.solved for s in result.scores))
         for result in results
         if (gt := result.gt) and not result.skipped
     ]
@@ -171,6 +178,10 @@ def evaluate(
             lines.append(f"note: VOTE.MODE is {cfg.VOTE.MODE}; the authors' voting is exact")
         lines = [*lines, *(f"note: {note}" for note in counted)]
         _print_results(summary, published, lines)
+        if cfg.DATA.LAYOUT == "bop":
+            payload["bop"] = evaluate_frame_results(
+                Path(cfg.DATA.ROOT), cfg.DATA.SPLIT, folder, results, source.objects
+            )
         atomic.write_json(folder / "results.json", payload)
         if json_file is not None:
             atomic.write_json(json_file, payload)

@@ -93,13 +93,14 @@ def evaluate_frames(
     keep_images: int = 0,
     watch: Stopwatch | None = None,
     rate: bool = False,
+    instances: bool = False,
     advance: Callable[[int], None] = lambda done: None,
 ) -> list[FrameResult]:
     """Score every frame of the batches (see `poses_of`); skipped frames' objects count as missed.
 
     The images of frames whose index is below `keep_images` are kept. With `rate` poses have raw
-    scores. `advance` is called with the
-    number of frames of each batch.
+    scores; with `instances` several objects of a class are told apart. `advance` is called with
+    the number of frames of each batch.
     """
     results: list[FrameResult] = []
     watch = watch or Stopwatch()
@@ -118,7 +119,7 @@ def evaluate_frames(
             with watch("network"):
                 votes = network_votes(batch.to(device, dtype), net)
             with watch("voting"):
-                estimated = poses_of(votes, objects, voting)
+                estimated = poses_of(votes, objects, voting, instances=instances)
             for i, (gt, poses) in enumerate(zip(batch.gts, estimated, strict=True)):
                 with watch("scoring"):
                     scores = tuple(score_frame(gt, poses, objects, meshes, trees=trees))

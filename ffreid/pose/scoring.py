@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial import ConvexHull, cKDTree
 from scipy.spatial.distance import pdist
 
@@ -72,14 +73,14 @@ def score_frame(
 
     As in the original, an object not predicted is scored at the zero pose with zero keypoints,
     and an unsolved one at the identity; `detected` and `solved` distinguish them from bad poses.
+    Several predictions of a class, the best first, are given to its objects by distance.
     """
-    by_class = {pose.class_id: pose for pose in reversed(predictions)}
+    chosen = _assign(gt, predictions)
     scores = []
-    for class_id, pose, keypoints in zip(
-        gt.class_ids.tolist(), gt.camera_from_object, gt.keypoints_camera, strict=True
+    for best, class_id, pose, keypoints in zip(
+        chosen, gt.class_ids.tolist(), gt.camera_from_object, gt.keypoints_camera, strict=True
     ):
         assert class_id in objects.class_ids, f"{gt.name}: no class {class_id}"
-        best = by_class.get(class_id)
         predicted = np.zeros((3, 4)) if best is None else best.camera_from_object
         voted = np.zeros_like(keypoints) if best is None else best.keypoints[: len(keypoints)]
         points, tree = mesh[class_id], None if trees is None else trees[class_id]
@@ -93,6 +94,28 @@ def score_frame(
             InstanceScore(gt.index, gt.name, class_id, best is not None, solved, **errors)
         )
     return scores
+
+
+def _assign(gt: GroundTruth, predictions: Sequence[ObjectPose]) -> list[ObjectPose | None]:
+    """The prediction that each true object is scored with.
+
+    The first of its class; of several objects and predictions of a class the closest pairs.
+    """
+    by_class: dict[int, list[ObjectPose]] = {}
+    for pose in predictions:
+        by_class.setdefault(pose.class_id, []).append(pose)
+    chosen: list[ObjectPose | None] = [None] * len(gt.class_ids)
+    for class_id, found in by_class.items():
+        rows = np.flatnonzero(gt.class_ids == class_id)
+        if len(found) == 1 or len(rows) == 1:
+            for row in rows:
+                chosen[row] = found[0]
+            continue
+        places = np.array([pose.camera_from_object[:, 3] for pose in found])
+        distances = np.linalg.norm(gt.camera_from_object[rows, None, :, 3] - places, axis=2)
+        for row, index in zip(*linear_sum_assignment(distances), strict=True):
+            chosen[rows[row]] = found[index]
+    return chosen
 
 
 def diameters(objects: ObjectModels, mesh: Meshes) -> dict[int, float]:

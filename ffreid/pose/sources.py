@@ -19,7 +19,7 @@ from ffreid.engine.cache import Cache
 from ffreid.engine.dataset_files import find_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
-from ffreid.pose.bop.reader import BopReader, bop_objects
+from ffreid.pose.bop.reader import BopReader, bop_meshes, bop_objects
 from ffreid.pose.data import checks
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.dataset import Reader

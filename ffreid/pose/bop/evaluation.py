@@ -16,9 +16,11 @@ from ffreid.errors import UserError
 from ffreid.pose.bop.dataset import BopDataset, BopImage, BopObject
 from ffreid.pose.bop.errors import surface_errors, visible_surface_discrepancies
 from ffreid.pose.bop.rasterizer import render_depth, to_distance
-from ffreid.pose.bop.results import BopEstimate, read_results
+from ffreid.pose.bop.results import HEADER, BopEstimate, read_results, result_line
 from ffreid.pose.bop.scores import Pair, Target, average_recalls
+from ffreid.pose.inference import FrameResult
 from ffreid.pose.metrics import add, adds
+from ffreid.pose.objects import ObjectModels
 
 Floats = npt.NDArray[np.float64]
 _WIDTH = 640
@@ -95,6 +97,30 @@ def evaluate_results(
     if json_file is not None:
         atomic.write_json(json_file, payload)
     return payload
+
+
+def evaluate_frame_results(
+    root: Path, split: str, folder: Path, results: Sequence[FrameResult], objects: ObjectModels
+) -> dict[str, Any]:
+    """Write poses of `evaluate_frames` as ``folder/ffreid_DATASET-SPLIT.csv`` and score that file.
+
+    An estimate's score is its number of votes; times are not measured for each image.
+    """
+    path = folder / f"ffreid_{root.name}-{split}.csv"
+    lines = [f"{HEADER}\n"]
+    for result in results:
+        scene, image = map(int, result.gt.name.split("/")[-2:])
+        for pose in result.poses:
+            matrix = pose.camera_from_object.copy()
+            matrix[:, 3] *= 1000
+            number = objects.numbers[pose.class_id - 1]
+            lines.append(result_line((scene, image), number, pose.votes, matrix, -1))
+    if len(lines) == 1:
+        return {}
+    with atomic.atomic_write(path) as file:
+        file.write("".join(lines).encode())
+    report.log(f"BOP results: {path}")
+    return evaluate_results(root, path, split=split)
 
 
 def _percent(row: Mapping[str, Any]) -> list[float]:

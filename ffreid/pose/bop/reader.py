@@ -73,6 +73,13 @@ def bop_objects(root: Path, name: str, chosen: str) -> ObjectModels:
     )
 
 
+def bop_meshes(root: Path, chosen: str) -> Meshes:
+    """The vertices (P, 3) of the chosen objects, in metres."""
+    models = numbered_models(root)
+    numbers = sorted(map(int, chosen.split(","))) if chosen else sorted(models)
+    return {c: models[number].mesh[0] / 1000 for c, number in enumerate(numbers, 1)}
+
+
 def _is_list(text: str) -> bool:
     return re.fullmatch(r"\d+(,\d+)*", text) is not None
 

@@ -14,7 +14,8 @@ from ffreid.errors import UserError, flat
 from ffreid.pose.data.frame import is_rotation
 
 COLUMNS = ("scene_id", "im_id", "obj_id", "score", "R", "t")
-HINT = "BOP results have the columns scene_id,im_id,obj_id,score,R,t,time"
+HEADER = "scene_id,im_id,obj_id,score,R,t,time"
+HINT = f"BOP results have the columns {HEADER}"
 # No camera sees an object whose centre is a centimetre away: such numbers are metres.
 _NEAREST_MM = 10.0
 _LONGEST_LINE = 10_000
@@ -66,6 +67,20 @@ def read_results(path: Path, numbers: Collection[int]) -> list[BopEstimate]:
             "write t in millimetres, as BOP does",
         )
     return found
+
+
+def result_line(
+    image: tuple[int, int],
+    object_id: int,
+    score: float,
+    pose: npt.NDArray[np.float64],
+    seconds: float,
+) -> str:
+    """A line of a results file; `image` are the numbers of scene and image, the pose is in mm."""
+    rotation, shift = (
+        " ".join(f"{value:.9g}" for value in values.ravel()) for values in (pose[:, :3], pose[:, 3])
+    )
+    return f"{image[0]},{image[1]},{object_id},{score:.6f},{rotation},{shift},{seconds:.4f}\n"
 
 
 def _lines(path: Path, file: Iterable[str]) -> Iterator[str]:

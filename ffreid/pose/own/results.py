@@ -1,7 +1,5 @@
 """What ``ffreid predict`` writes: tables, JSON lines, BOP results and pictures."""
 
-import csv
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from ffreid.atomic import to_json_data
 from ffreid.engine.dataset_files import file_name, write_image
 from ffreid.engine.tracking.run_folder import create_folder
 from ffreid.errors import UserError
+from ffreid.pose.bop.results import HEADER, result_line
 from ffreid.pose.data.meshes import Meshes
 from ffreid.pose.draw import RgbImage, draw_poses
 from ffreid.pose.objects import ObjectModels
@@ -124,17 +123,13 @@ def bop_rows(
     kept: Sequence[Pose], objects: ObjectModels, number: tuple[int, int], seconds: float
 ) -> str:
     """Rows of a BOP results file: obj_id is the dataset's, t in millimetres, R row by row."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
+    lines = []
     for pose in kept:
         bop = to_bop(pose.camera_from_object, pose.class_id, objects)
-        rotation, shift = (
-            " ".join(f"{value:.9g}" for value in values.ravel())
-            for values in (bop[:, :3], bop[:, 3] * 1000)
-        )
+        bop[:, 3] *= 1000
         obj_id = objects.numbers[pose.class_id - 1]
-        writer.writerow([*number, obj_id, f"{pose.score:.6f}", rotation, shift, f"{seconds:.4f}"])
-    return file.getvalue()
+        lines.append(result_line(number, obj_id, pose.score, bop, seconds))
+    return "".join(lines)
 
 
 def overlay(
@@ -199,7 +194,7 @@ class Folder:
         """Write a frame's results."""
         if not self.started:
             self._append(LINES, "", "w")
-            self._append(BOP, "scene_id,im_id,obj_id,score,R,t,time\n", "w")
+            self._append(BOP, f"{HEADER}\n", "w")
             self.started = True
         number = (0, 0)
         if result.error is None:

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.voting.frame import ObjectPose, frame_poses
-from ffreid.pose.voting.meanshift import mean_shift_clusters
 
 LEAST_POINTS, LEAST_SHARE = 30, 0.2
 """Points of a cluster that gives a pose, and as a share of the largest cluster of its class."""
+CANDIDATES, MOVES = 2000, 10
+"""Votes at which clusters may start, and how often they are moved."""
 
 
 def instance_poses(
@@ -36,15 +37,45 @@ def instance_poses(
     poses = []
     for class_id in (int(c) for c in torch.unique(labels) if c > 0):
         members = (labels == class_id).nonzero()[:, 0]
-        _, clusters, sizes = mean_shift_clusters(votes[members], bandwidth=bandwidth)
-        least = max(LEAST_POINTS, LEAST_SHARE * float(sizes.max()))
-        for number, size in enumerate(sizes.tolist(), 1):
-            if size < least and number > 1:  # without any other, as without instances
-                continue
+        clusters = vote_clusters(votes[members], bandwidth)
+        least = max(LEAST_POINTS, LEAST_SHARE * len(clusters[0]))
+        supported = [cluster for cluster in clusters if len(cluster) >= least]
+        if len(supported) < 2:  # as without instances
+            supported = [torch.arange(len(members), device=members.device)]
+        for cluster in supported:
             own = torch.zeros_like(labels)
-            own[members[clusters == number]] = class_id
+            own[members[cluster]] = class_id
             poses += frame_poses(
                 points, own, centre_offsets, keypoint_offsets, objects,
                 bandwidth=bandwidth, **options,
             )  # fmt: skip
     return poses
+
+
+def vote_clusters(votes: Tensor, bandwidth: float) -> list[Tensor]:
+    """Split votes (N, 3) into balls of the bandwidth, the fullest first: indices of their votes.
+
+    Each ball is moved to the mean of its votes, until none comes or goes. Mean shift, which blurs
+    the votes, would draw two objects at three bandwidths together.
+    """
+    left = torch.ones(len(votes), dtype=torch.bool, device=votes.device)
+    step = -(-len(votes) // CANDIDATES)
+    candidates = votes[::step]
+    distances = torch.cdist(candidates, votes)
+    clusters: list[Tensor] = []
+    while bool(left.any()):
+        densest = int(((distances < bandwidth) & left).sum(dim=1).argmax())
+        near = (distances[densest] < bandwidth) & left
+        for _ in range(MOVES):
+            if not bool(near.any()):
+                break
+            centre = votes[near].mean(dim=0)
+            moved = ((votes - centre).norm(dim=1) < bandwidth) & left
+            if torch.equal(moved, near):
+                break
+            near = moved
+        if not bool(near.any()) or (clusters and int(near.sum()) < LEAST_POINTS):
+            break
+        clusters.append(near.nonzero()[:, 0])
+        left &= ~near
+    return clusters
