@@ -129,6 +129,15 @@ def test_frames_are_read_in_metres_with_the_instances(sound: Path) -> None:
     assert bop_objects(sound, "bop", "7").numbers == (7,)
 
 
+def test_true_labels_find_every_instance(sound: Path, tmp_path: Path) -> None:
+    command = f"eval --dataset bop --root {sound} --test-gt --output {tmp_path}"
+    assert exit_code(f"{command} MODEL.POINTS 1600 DATA.WORKERS 0") == 0
+    results = read(tmp_path / "bop/default/test-gt/results.json")
+    assert results["results"]["pooled"]["ADD(-S)<0.1d"] == 100
+    assert results["bop"]["AR"] > 0.99
+    assert results["notes"] == []
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("stem", recordings("bop", "scores_bop19.json"))
 def test_scores_are_those_of_the_toolkit(stem: str, tmp_path: Path) -> None:
