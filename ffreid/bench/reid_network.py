@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ffreid.reid.data.records import EvalSplit, Record, Source
 from ffreid.reid.defaults import defaults
 from ffreid.reid.model import NETWORKS
 from ffreid.reid.model.compiled import CompiledResNet50
+from ffreid.reid.model.openvino import OpenVinoNetwork
 
 QUICK_SIZES, SIZES = ((96, 48), (64, 32)), ((384, 192), (256, 128))
 """Height and width of images and of frames of clips."""
@@ -45,6 +47,11 @@ def network_rows(quick: bool, device: torch.device) -> list[dict[str, Any]]:
         calls: dict[str, Callable[[], object]] = {"plain": partial(net, images)}
         for kind, dtype in dtypes.items():
             calls[kind] = partial(CompiledResNet50(net, dtype), images)
+        engines: tuple[str, ...] = ()
+        if device.type == "cpu" and not quick and find_spec("openvino"):  # compiles for 10 to 20 s
+            engines = tuple(f"OpenVINO, {kind}" for kind in dtypes)
+            for engine, kind in zip(engines, dtypes, strict=True):
+                calls[engine] = partial(OpenVinoNetwork(net, kind), images)
         with torch.inference_mode(), memory.keep_freed():
             count = operations(calls["plain"])
             times = in_turn(calls, 1 if quick else 5)
@@ -52,6 +59,7 @@ def network_rows(quick: bool, device: torch.device) -> list[dict[str, Any]]:
             share = count / rates[kind] / times[kind]
             stage = f"{title}, {kind}: {count / 1e9:.0f} GFLOP, {share:.0%} of the rate of a"
             rows.append(row(f"{stage} large convolution", times[kind], times["plain"]))
+        rows += [row(f"{title}, {engine}", times[engine], times["plain"]) for engine in engines]
     return rows
 
 
