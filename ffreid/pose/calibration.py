@@ -1,6 +1,5 @@
 """From raw scores to the probability that a pose is right: ADD(-S) below 0.1 diameters."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ffreid import atomic
-from ffreid.engine.dataset_files import read_text, reason_of
+from ffreid.engine.calibrations import AGAIN, content_of, path_of
+from ffreid.engine.dataset_files import reason_of
 from ffreid.errors import UserError
 from ffreid.report import Cell, log
 
@@ -159,15 +159,12 @@ def _report(probabilities: Floats, right: Sequence[bool], how: str) -> dict[str,
     }
 
 
-def path_of(checkpoint: Path) -> Path:
-    """``best.calibration.json`` of ``best.pth``."""
-    return checkpoint.with_name(f"{checkpoint.name.partition('.')[0]}.calibration.json")
-
-
 def write(path: Path, calibration: Calibration, report: Mapping[str, Any]) -> None:
     """Write a calibration with its origin and its reliability."""
     points = {"scores": calibration.scores, "probabilities": calibration.probabilities}
-    atomic.write_json(path, {"origin": calibration.origin, **points, "held_out": report})
+    atomic.write_json(
+        path, {"task": "pose", "origin": calibration.origin} | points | {"held_out": report}
+    )
 
 
 def beside(checkpoint: Path, weights: int) -> Calibration | None:
@@ -189,7 +186,7 @@ def read(path: Path) -> Calibration:
         UserError: the file is damaged.
     """
     try:
-        content = json.loads(read_text(path))
+        content = content_of(path, "pose")
         scores, probabilities = (
             np.asarray(content[name], np.float64) for name in ("scores", "probabilities")
         )
@@ -203,5 +200,5 @@ def read(path: Path) -> Calibration:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"cannot read the calibration {path}: {reason_of(error)}",
-            "write it again with ffreid eval --calibrate, or remove it",
+            AGAIN,
         ) from error

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from ffreid import atomic, report
 from ffreid.engine import page, precision
+from ffreid.engine.calibrations import path_of
 from ffreid.engine.checkpoints import contents
 from ffreid.engine.dataset_files import file_name, write_images
 from ffreid.engine.distributed import group
@@ -212,7 +213,7 @@ def evaluate(
         if calibrate and weights is not None:
             facts = {"weights": weights_sum, "dataset": cfg.DATASET, "frames": len(results)}
             facts |= {"provenance": payload["provenance"]}
-            target = calibration.path_of(weights)
+            target = path_of(weights)
             calibration.write(target, calibration.fit(*rated[:2], facts), payload["calibration"])
             report.log(f"calibration in {target}")
     return payload

@@ -8,7 +8,6 @@ a gallery of n items drawn from them lets the stranger through with probability
 identification rate (FPIR) of ISO/IEC 19795-1.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from ffreid import atomic
-from ffreid.engine.dataset_files import read_text, reason_of
+from ffreid.engine.calibrations import AGAIN, content_of, path_of
+from ffreid.engine.dataset_files import reason_of
 from ffreid.errors import UserError
 from ffreid.reid.features import ExtractedFeatures
 from ffreid.reid.retrieval.protocols import Protocol, filter_mask, match_masks, usable_protocols
@@ -36,7 +36,6 @@ LARGER = 1.1
 _BLOCK_BYTES = 64 << 20
 _Z = 1.959964  # 95 %
 _ROUNDING = 1e-9
-_AGAIN = "write it again with ffreid eval --calibrate, or remove it"
 Floats = npt.NDArray[np.float64]
 
 
@@ -223,11 +222,6 @@ def table(results: list[Calibration]) -> list[list[Cell]]:
     ]
 
 
-def path_of(checkpoint: Path) -> Path:
-    """``best.calibration.json`` of ``best.pth``."""
-    return checkpoint.with_name(f"{checkpoint.name.partition('.')[0]}.calibration.json")
-
-
 def write(path: Path, results: list[Calibration], origin: Mapping[str, Any]) -> None:
     """Write calibrations with their `origin`, whose ``fingerprint`` is that of the network."""
     protocols = [vars(result) for result in results]
@@ -247,18 +241,14 @@ def read(checkpoint: Path, fingerprint: str) -> Calibration:
             f"run ffreid eval --dataset NAME --checkpoint {checkpoint} --calibrate",
         )
     try:
-        content = json.loads(read_text(path))
-        if content["task"] != "reid":
-            raise ValueError(f"it is of the task {content['task']}")
+        content = content_of(path, "reid")
         mark, result = content["fingerprint"], Calibration(**content["protocols"][0])
         lengths = {len(row) for row in result.thresholds} | {len(result.sizes)}
         columns = (result.thresholds, result.intervals, result.rates)
         if len(lengths) > 1 or len({len(column) for column in columns}) > 1 or not result.sizes:
             raise ValueError("rates, sizes and thresholds are not of one length")
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(
-            f"cannot read the calibration {path}: {reason_of(error)}", _AGAIN
-        ) from error
+        raise UserError(f"cannot read the calibration {path}: {reason_of(error)}", AGAIN) from error
     if mark != fingerprint:
-        raise UserError(f"{path} is of other weights or settings", _AGAIN)
+        raise UserError(f"{path} is of other weights or settings", AGAIN)
     return result

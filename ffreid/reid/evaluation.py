@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from ffreid import atomic, report
 from ffreid.config import differing
 from ffreid.engine import page
+from ffreid.engine.calibrations import path_of
 from ffreid.engine.checkpoints import contents
 from ffreid.engine.distributed import group
 from ffreid.engine.distributed.group import World
@@ -58,7 +59,7 @@ def evaluate(
         if report_file is not None:
             page.check(report_file)
         if calibrate and weights is not None:
-            atomic.check_writable(calibration.path_of(weights), stream=False)
+            atomic.check_writable(path_of(weights), stream=False)
         run_folder.prepare_results(folder, "queries.json", pictures=pictures > 0)
         if save_features is not None:
             try:
@@ -161,7 +162,7 @@ def evaluate(
         report.log(f"report: {report_file}")
     if calibrate and weights is not None:
         results = calibration.calibrate(extracted, world.device)
-        file = calibration.path_of(weights)
+        file = path_of(weights)
         mark = fingerprint(cfg, loaded, rounding=False)
         about = {"dataset": extracted.dataset, "fingerprint": mark}
         calibration.write(file, results, about)

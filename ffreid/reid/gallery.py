@@ -42,6 +42,8 @@ _TRACKLETS = 16
 _CHECKED = 4096
 """Records whose lengths are checked at a time."""
 _UNIT_TOLERANCE = 0.01
+_NOT_OF_THE_NETWORK = ("BACKBONE", "RESUME")
+"""Settings of MODEL that say where weights come from."""
 _INCOMPLETE = b"without frames that cannot be read"
 if sys.platform != "win32":
     import fcntl
@@ -53,10 +55,11 @@ def fingerprint(cfg: CfgNode, weights: Mapping[str, Tensor], *, rounding: bool =
     Without `rounding` settings that hardly change features are left out.
     """
     digest = hashlib.blake2b(digest_size=16)
-    settings = [VERSION, cfg.MODEL.NAME, cfg.DATA.HEIGHT, cfg.DATA.WIDTH]
+    model = {key: value for key, value in cfg.MODEL.items() if key not in _NOT_OF_THE_NETWORK}
+    settings = [VERSION, model, cfg.DATA.HEIGHT, cfg.DATA.WIDTH]
     settings += [cfg.AUG.SEQ_LEN, cfg.AUG.SAMPLING_STRIDE] if is_video(cfg) else []
     if rounding:
-        settings += [precision.dtype(cfg), cfg.DATA.DECODE, cfg.TEST.PRECISION]
+        settings += [precision.dtype(cfg), cfg.DATA.DECODE, cfg.TEST.PRECISION, cfg.TEST.ENGINE]
     digest.update(repr(settings).encode())
     for name, value in weights.items():
         content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

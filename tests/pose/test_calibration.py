@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffreid.engine.calibrations import path_of
 from ffreid.errors import UserError
 from ffreid.pose import calibration
 from ffreid.pose.calibration import fit
@@ -63,7 +64,7 @@ def test_files_are_read_back_and_checked(
 ) -> None:
     known = fit(*draw(100, 0), {"weights": 7})
     checkpoint = tmp_path / "best.pth"
-    path = calibration.path_of(checkpoint)
+    path = path_of(checkpoint)
     assert calibration.beside(checkpoint, 7) is None
     calibration.write(path, known, {})
     assert path.name == "best.calibration.json"
@@ -79,12 +80,16 @@ def test_files_are_read_back_and_checked(
     [
         "",
         "[]",
-        '{"scores": [0, 1], "probabilities": [0], "origin": {}}',
-        '{"scores": [1, 0], "probabilities": [0, 1], "origin": {}}',
-        '{"scores": [0, 1], "probabilities": [1, 0], "origin": {}}',
-        '{"scores": [0, 1], "probabilities": [0, 2], "origin": {}}',
-        '{"scores": [0, null], "probabilities": [0, 1], "origin": {}}',
-        '{"scores": [0, 1], "probabilities": [0, 1]}',
+        '{"task": "pose"}',
+        '{"task": "reid", "scores": [0, 1], "probabilities": [0, 1], "origin": {}}',
+        '{"task": 1, "scores": [0, 1], "probabilities": [0, 1], "origin": {}}',
+        '{"scores": [0, 1], "probabilities": [0, 1], "origin": {}}',
+        '{"task": "pose", "scores": [0, 1], "probabilities": [0], "origin": {}}',
+        '{"task": "pose", "scores": [1, 0], "probabilities": [0, 1], "origin": {}}',
+        '{"task": "pose", "scores": [0, 1], "probabilities": [1, 0], "origin": {}}',
+        '{"task": "pose", "scores": [0, 1], "probabilities": [0, 2], "origin": {}}',
+        '{"task": "pose", "scores": [0, null], "probabilities": [0, 1], "origin": {}}',
+        '{"task": "pose", "scores": [0, 1], "probabilities": [0, 1]}',
     ],
 )
 def test_a_damaged_file_is_refused(text: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ffreid.api import load_model
+from ffreid.engine.calibrations import path_of
 from ffreid.engine.checkpoints import io
 from ffreid.errors import UserError
 from ffreid.reid import calibration
@@ -131,7 +132,7 @@ def test_wilsons_interval(rate: float, count: int, low: float, high: float) -> N
 
 def written(folder: Path) -> tuple[Path, Calibration]:
     path, (result, *_) = folder / "best.pth", calibrate(extracted(), CPU)
-    calibration.write(calibration.path_of(path), [result], {"fingerprint": "abc"})
+    calibration.write(path_of(path), [result], {"fingerprint": "abc"})
     return path, result
 
 
@@ -148,6 +149,7 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
     "change",
     [
         {"task": "pose"},
+        {"task": None},
         {"protocols": []},
         {"protocols": [{"rates": [0.1]}]},
         {"protocols": 3},
@@ -155,7 +157,7 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
 )
 def test_a_damaged_calibration_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     path, _ = written(tmp_path)
-    file = calibration.path_of(path)
+    file = path_of(path)
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UserError, match="cannot read the calibration"):
         calibration.read(path, "abc")
@@ -222,7 +224,7 @@ def test_nobody_is_said_where_no_one_passes(
     assert error.startswith("no calibration ")
     assert "--calibrate" in hint
     assert exit_code(line(f"eval --checkpoint {best} --calibrate", tmp_path, "run")) == 0
-    file = calibration.path_of(best)
+    file = path_of(best)
     content = json.loads(file.read_text())
     for row in content["protocols"]:
         row["thresholds"] = [[0.9999] * len(row["sizes"])] * len(row["rates"])

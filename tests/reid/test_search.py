@@ -111,6 +111,29 @@ def test_other_weights_and_settings_have_features_of_their_own(tmp_path: Path) -
     assert len(list(tmp_path.glob("*.features"))) == 3
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("MODEL.POOLING.NAME", "avg"),
+        ("MODEL.RES4_STRIDE", 2),
+        ("DATA.HEIGHT", 48),
+        ("DATA.WIDTH", 24),
+        ("DATA.DECODE", "pil"),
+        ("TEST.PRECISION", "bf16"),
+        ("TEST.ENGINE", "openvino"),
+        ("TRAIN.PRECISION", "fp64"),
+    ],
+)
+def test_every_setting_that_changes_features_is_in_the_fingerprint(
+    setting: str, value: str | int
+) -> None:
+    cfg, mark = model_of().cfg.clone(), kept_features.fingerprint(model_of().cfg, {})
+    cfg.merge_from_list(["MODEL.BACKBONE", "random", "DATA.NUM_WORKERS", 0])
+    assert kept_features.fingerprint(cfg, {}) == mark
+    cfg.merge_from_list([setting, value])
+    assert kept_features.fingerprint(cfg, {}) != mark
+
+
 def test_an_interrupted_extraction_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
