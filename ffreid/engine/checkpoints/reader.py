@@ -10,12 +10,14 @@ import errno
 import importlib
 import io
 import itertools
+import os
 import re
 import struct
 import sys
 import tarfile
 import warnings
 import zipfile
+import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,6 +54,9 @@ MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 NUMBERS = [np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)]
 NUMBERS += [*map(np.dtype, ("?", "f2", "f4", "f8", "c8", "c16"))]
 """numpy's numbers, which checkpoints may hold."""
+_LOCAL = struct.Struct("<4s22xHH")
+"""The head of a record in a zip, which ends with the lengths of its name and of what follows it."""
+_SUM_THREADS, _CHUNK = 4, 1 << 22
 SCALARS = (bool, int, float, complex, str, bytes, np.number, np.bool_, type(None))
 REFUSED = "its pickle contains more than weights"
 TRUST = (
@@ -123,15 +128,14 @@ def _read(path: Path, file: BinaryIO, trust: bool) -> Any:
 
 
 def _read_zip(path: Path, file: BinaryIO, trust: bool) -> Any:
-    """Read a zip; a second thread compares check sums, which torch ignores, in the meantime."""
+    """Read a zip; other threads compare check sums, which torch ignores, in the meantime."""
     sums: Future[str | None] | None = None
     try:
         with zipfile.ZipFile(file) as archive, ThreadPoolExecutor(1) as pool:
             items = archive.infolist()
             sizes = {item.filename: item.file_size for item in items}
             _check_sizes(path, sizes, len(items))
-            # Both read the file, one at a time: zipfile's lock guards each seek and read.
-            sums = pool.submit(archive.testzip)
+            sums = pool.submit(_first_damaged, file, archive)
             root = next(iter(sizes)).partition("/")[0]
             scan = scan_pickle(io.BytesIO(archive.read(f"{root}/data.pkl")), WEIGHTS)
             if scan.damage or scan.refused:  # of a damaged file the check sum says more
@@ -146,7 +150,7 @@ def _read_zip(path: Path, file: BinaryIO, trust: bool) -> Any:
                 _check_sums(path, sums)
                 file.seek(0)
                 return _run(path, file) if needs_trust and trust else _load(path, file)
-            content = _load(path, file, mmap=True)
+            content = _load(path, file, mapped=True)
             _check_sums(path, sums)
             return content
     except (UserError, PermissionError):
@@ -167,6 +171,28 @@ def _check_sizes(path: Path, sizes: Mapping[str, int], count: int) -> None:
         raise unreadable(path, f"its unpacked size is over {MAX_UNPACKED} times its own")
     if len({name.lower() for name in sizes}) < count:
         raise unreadable(path, "its zip has two records of the same name")
+
+
+def _first_damaged(file: BinaryIO, archive: zipfile.ZipFile) -> str | None:
+    """The first record whose check sum is wrong, or None."""
+    items = archive.infolist()
+    if not hasattr(os, "pread") or any(i.compress_type != zipfile.ZIP_STORED for i in items):
+        return archive.testzip()
+    number = file.fileno()
+
+    def is_sound(item: zipfile.ZipInfo) -> bool:
+        head = os.pread(number, _LOCAL.size, item.header_offset)
+        if len(head) < _LOCAL.size or head[:4] != b"PK\x03\x04":
+            return False
+        start, total = item.header_offset + _LOCAL.size + sum(_LOCAL.unpack(head)[-2:]), 0
+        for place in range(start, start + item.file_size, _CHUNK):
+            size = min(_CHUNK, start + item.file_size - place)
+            total = zlib.crc32(os.pread(number, size, place), total)
+        return total == item.CRC
+
+    with ThreadPoolExecutor(_SUM_THREADS) as pool:  # zlib lets other threads run
+        sound = pool.map(is_sound, items)
+        return next((i.filename for i, ok in zip(items, sound, strict=True) if not ok), None)
 
 
 def _check_sums(path: Path, sums: Future[str | None]) -> None:
@@ -225,17 +251,17 @@ def _check_scan(path: Path, scan: PickleScan, trust: bool) -> bool:
     return bool(scan.refused) or scan.protocol > 3
 
 
-def _load(path: Path, file: BinaryIO, *, mmap: bool = False) -> Any:
+def _load(path: Path, file: BinaryIO, *, mapped: bool = False) -> Any:
     """Have torch load a file that passed the checks, without running any of it."""
     make_scalar = np.float64(0).__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     known: list[Any] = [np.dtype, *map(type, NUMBERS), *itertools.product([make_scalar], names)]
     # torch would take a file named .safetensors for one; mmap needs the name.
-    source = str(path) if mmap else file
+    source = str(path) if mapped else file
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(known):
             warnings.simplefilter("ignore")  # of old formats
-            content = torch.load(source, map_location="cpu", mmap=mmap, weights_only=True)
+            content = torch.load(source, map_location="cpu", mmap=mapped, weights_only=True)
     except OSError:
         raise
     except Exception as error:

@@ -185,8 +185,8 @@ FULL = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")
 @pytest.mark.parametrize(
     ("target", "name", "error", "message"),
     [
-        (zipfile.ZipFile, "testzip", DENIED, "cannot read PATH: Permission denied"),
-        (zipfile.ZipFile, "testzip", BROKEN, "cannot read PATH: I/O error"),
+        (os, "pread", DENIED, "cannot read PATH: Permission denied"),
+        (os, "pread", BROKEN, "cannot read PATH: I/O error"),
         (torch, "load", FULL, "not enough memory to read PATH (0.0 GB)"),
     ],
 )
