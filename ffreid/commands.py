@@ -42,7 +42,7 @@ def _accept_stdin(context: typer.Context, values: list[str] | None) -> list[str]
     return values or []
 
 
-INPUTS = "Pose: colour images, folders or lists of frames, - for paths on standard input; settings."
+INPUTS = "Pose: images, folders, lists, or - (paths on stdin); settings."
 NAMES = {"pose": "pose", "reid": "re-ID"}
 OF_TASK = {
     "pose": [
@@ -67,16 +67,16 @@ OF_TASK = {
 
 def predict(
     context: typer.Context,
-    checkpoint: Annotated[Path, option("Checkpoint, e.g. best.pth of a run.")],
+    checkpoint: Annotated[Path, option("Checkpoint, e.g. best.pth.")],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="INPUT... [KEY VALUE]", help=INPUTS, callback=_accept_stdin),
     ] = None,
-    dataset: Annotated[str | None, option("Dataset of a checkpoint that does not name it.")] = None,
+    dataset: Annotated[str | None, option("Dataset, if the checkpoint names none.")] = None,
     out: Annotated[Path | None, option("Folder for results and pictures.")] = None,
     gpu: Annotated[str | None, option("GPU to use, e.g. 0.")] = None,
     camera: Annotated[
-        Path | None, option("Intrinsics: JSON, YAML, ROS, BOP, RealSense.", panel=POSE)
+        Path | None, option("File of intrinsics, e.g. camera.json.", panel=POSE)
     ] = None,
     intrinsics: Annotated[
         tuple[float, float, float, float] | None,
@@ -88,7 +88,10 @@ def predict(
     ] = None,
     size: Annotated[str | None, option("Fit into HEIGHTxWIDTH; own: as it is.", panel=POSE)] = None,
     min_score: Annotated[
-        float, option("Leave out poses with lower scores.", metavar="FLOAT", panel=POSE)
+        float,
+        option(
+            "Leave out poses with lower scores.", panel=POSE, metavar="<float>", show_default=False
+        ),
     ] = 0.0,
     refine: Annotated[str | None, option("Fit poses to the depth: icp.", panel=POSE)] = None,
     instances: Annotated[
@@ -99,31 +102,32 @@ def predict(
     force: Annotated[bool, option("Overwrite results in --out.", "--force", panel=POSE)] = False,
     cls: Annotated[str | None, option("LineMOD object of an old file.", panel=POSE)] = None,
     root: Annotated[Path | None, option("Folder with the objects' meshes.", panel=POSE)] = None,
-    query: Annotated[
-        Path | None, option("Picture, or folder of pictures, of whom to find.", panel=REID)
-    ] = None,
+    query: Annotated[Path | None, option("Picture, or folder of pictures.", panel=REID)] = None,
     gallery: Annotated[Path | None, option("Folder of pictures to search.", panel=REID)] = None,
-    top: Annotated[int, option("Matches for each query.", panel=REID, min=1)] = 10,
+    top: Annotated[int, option("Matches per query.", panel=REID, min=1, metavar="<int>")] = 10,
     labels: Annotated[
-        Path | None, option("CSV file with path and identity: colours of borders.", panel=REID)
+        Path | None, option("CSV file of persons: path, identity.", panel=REID)
     ] = None,
-    pictures: Annotated[int, option("Rank lists to draw, with --out.", panel=REID, min=0)] = 20,
+    pictures: Annotated[
+        int, option("Rank lists in --out.", panel=REID, min=0, metavar="<int>")
+    ] = 20,
     blur_faces: Annotated[
-        bool, option("Blur the upper fifth of every drawn picture.", "--blur-faces", panel=REID)
+        bool, option("Blur the upper fifth when drawing.", "--blur-faces", panel=REID)
     ] = False,
     false_match_rate: Annotated[
-        float | None, option("Share of strangers who may have a match, e.g. 0.01.", panel=REID)
+        float | None, option("Strangers who may match, e.g. 0.01.", panel=REID)
     ] = None,
 ) -> None:
     """Estimate poses in your own frames, or search your own pictures for persons.
 
-    Example: ffreid predict --checkpoint best.pth frames --camera camera.json --out poses
+    Example: ffreid predict --checkpoint best.pth frames --out poses
 
-    Example: ffreid predict --checkpoint best.pth --query anna.jpg --gallery people --out found
+    Example: ffreid predict --checkpoint best.pth --query a.jpg --gallery people
     """
     flags.check_file(checkpoint, "checkpoint", "best.pth")
     flags.check_file(depth, "depth image", "frame-depth.png")
     flags.check_file(camera, "camera file", "camera.json")
+    flags.check_file(labels, "table of persons", "labels.csv")
     flags.choose_devices(gpu)
     inputs, pairs = _split(arguments or [])
     import torch

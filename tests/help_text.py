@@ -21,11 +21,11 @@ def sentences() -> Iterator[tuple[str, str]]:
             yield f"{name} {parameter.opts[0]}", getattr(parameter, "help", None) or ""
 
 
-def pages() -> Iterator[tuple[str, str]]:
+def pages(width: int = WIDTH) -> Iterator[tuple[str, str]]:
     """Each command line that prints help, and what it prints."""
     for name in ["", *getattr(typer.main.get_command(app), "commands", {})]:
         arguments = [name, "--help"] if name else ["--help"]
-        environment = {"COLUMNS": str(WIDTH), "TERMINAL_WIDTH": str(WIDTH), "NO_COLOR": "1"}
+        environment = {"COLUMNS": str(width), "TERMINAL_WIDTH": str(width), "NO_COLOR": "1"}
         result = CliRunner().invoke(app, arguments, env=environment, prog_name="ffreid")
         lines = (line.rstrip() for line in result.output.strip().splitlines())
         yield f"ffreid {' '.join(arguments)}", "\n".join(lines)

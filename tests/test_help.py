@@ -26,3 +26,10 @@ def test_pages_fit_the_terminal_and_show_every_option() -> None:
         command, _, option = name.partition(" --")
         if option and command != "ffreid":
             assert re.search(rf"--{option}\b", text[f"ffreid {command} --help"])
+
+
+@pytest.mark.parametrize("command", ["predict", "data", "compare", "export"])
+def test_the_help_of_what_uses_own_data_fits_a_screen(command: str) -> None:
+    page = dict(pages(80))[f"ffreid {command} --help"]
+    assert len(page.splitlines()) <= 48
+    assert "Example: ffreid" in page

@@ -26,7 +26,7 @@ from ffreid.pose.data.dataset import seeded_rng
 from ffreid.pose.data.depth import downscale_frame
 from ffreid.pose.data.frame import Frame, frame_from_arrays
 from ffreid.pose.data.meshes import Meshes
-from ffreid.pose.data.sample import MIN_POINTS, make_sample
+from ffreid.pose.data.sample import make_sample
 from ffreid.pose.inference import Network, network_votes, poses_of
 from ffreid.pose.model.ffb6d import FFB6D
 from ffreid.pose.objects import ObjectModels
@@ -222,10 +222,12 @@ class PoseModel(nn.Module):
                 fill_holes=layout_of(self.cfg).reader.fill_holes,
             )
         if isinstance(sample, SkippedFrame):
+            measured = frame.depth[frame.depth > 0]
+            middle = float(np.median(measured)) / frame.depth_scale if measured.size else 0.0
             raise UserError(
                 f"depth: {sample.reason}",
-                f"at least {MIN_POINTS} pixels need depth; check depth and depth_scale "
-                f"({frame.depth_scale:g} units per metre)",
+                f"check the depth: its median is {middle:.3g} m at {frame.depth_scale:g} units per "
+                "metre",
             )
         with precision.flags(self.cfg), evaluating(self.net):
             with watch("network"):

@@ -67,12 +67,8 @@ class Calibration:
         Raises:
             UserError: the rate is not known.
         """
-        row = dict(zip(self.rates, self.thresholds, strict=True)).get(rate)
-        if row is None:
-            raise UserError(
-                f"no threshold for a false-match rate of {rate:g}",
-                f"choose one of: {', '.join(f'{known:g}' for known in self.rates)}",
-            )
+        self.interval(rate)
+        row = self.thresholds[self.rates.index(rate)]
         if items > LARGER * self.sizes[-1]:
             log(
                 f"note: the gallery has {items} items, that of the calibration {self.sizes[-1]}: "
@@ -94,7 +90,16 @@ class Calibration:
         return float(np.interp(math.log(items), np.log(self.sizes[: len(values)]), values))
 
     def interval(self, rate: float) -> tuple[float, float]:
-        """The 95 % interval of a known rate."""
+        """The 95 % interval of a rate.
+
+        Raises:
+            UserError: the rate is not known.
+        """
+        if rate not in self.rates:
+            raise UserError(
+                f"no threshold for a false-match rate of {rate:g}",
+                f"choose one of: {', '.join(f'{known:g}' for known in self.rates)}",
+            )
         return self.intervals[self.rates.index(rate)]
 
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,11 +136,11 @@ def _match(pattern: re.Pattern[str], name: str) -> re.Match[str] | None:
     return pattern.fullmatch("/".join(name.split("/")[-depth:]))
 
 
-def labels_from_csv(table: Path, *groups: tuple[Path, Sequence[Item]]) -> list[list[str | None]]:
-    """Read the persons from a table with the columns ``path`` and ``identity``.
+def read_persons(table: Path) -> dict[str, str]:
+    """Read a table with the columns ``path`` and ``identity``: persons by path.
 
-    A path is of a picture or of a folder of one person's, relative to the table's folder or to the
-    folder of a group. Items that are not in the table have None.
+    Raises:
+        UserError: it cannot be read, or gives a path two persons.
     """
     _, lines = read_csv(table, ("path", "identity"), "path,identity")
     persons: dict[str, tuple[str, int]] = {}
@@ -153,11 +153,22 @@ def labels_from_csv(table: Path, *groups: tuple[Path, Sequence[Item]]) -> list[l
                 f"line {line}",
                 "write each path once",
             )
+    return {path: identity for path, (identity, _) in persons.items()}
+
+
+def labels_from_csv(
+    table: Path, persons: Mapping[str, str], *groups: tuple[Path, Sequence[Item]]
+) -> list[list[str | None]]:
+    """The persons of items, from those that `read_persons` has read from a table.
+
+    A path is of a picture or of a folder of one person's, relative to the table's folder or to the
+    folder of a group. Items that are not in the table have None.
+    """
     roots = [table.parent, *(root if root.is_dir() else root.parent for root, _ in groups)]
     places = {
         os.path.realpath(root / path): identity
         for root in reversed(roots)
-        for path, (identity, _) in persons.items()
+        for path, identity in persons.items()
     }
 
     def person(item: Item) -> str | None:

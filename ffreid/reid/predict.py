@@ -1,7 +1,7 @@
 """``ffreid predict`` of re-ID: a search as a table, JSON lines and rank lists as pictures."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ffreid import atomic, report
 from ffreid.engine.dataset_files import file_name, read_image, write_images
 from ffreid.errors import UserError
-from ffreid.reid.own_files import Item, labels_from_csv, labels_from_names
+from ffreid.reid.own_files import Item, labels_from_csv, labels_from_names, read_persons
 from ffreid.reid.predictor import ReidModel
 from ffreid.reid.search import TOP, SearchResult, named, search
 from ffreid.reid.visualization import MAX_SHEET_ROWS, blur_face, draw_rank_list, draw_sheet
@@ -62,10 +62,11 @@ def predict(
             atomic.check_writable(out / "matches.jsonl", stream=False)
         except UserError as error:
             raise UserError(error.message, "use another folder with --out FOLDER") from error
+    table = None if labels is None else read_persons(labels)
     result = search(model, query, gallery, top=top, false_match_rate=false_match_rate)
     asked, items = result.query_items, result.gallery_items
-    if labels is not None:
-        persons = _Labels(*labels_from_csv(labels, (query, asked), (gallery, items)))
+    if labels is not None and table is not None:
+        persons = _Labels(*labels_from_csv(labels, table, (query, asked), (gallery, items)))
     else:
         persons = _Labels(*labels_from_names(asked, items))
     _show(result, persons)
@@ -73,18 +74,23 @@ def predict(
         report.log(f"note: {note}")
     known = len(asked) + len(items) - result.extracted
     report.log(
-        f"{len(asked)} queries, {len(items)} gallery items; features: "
-        f"{result.extracted} extracted, {known} known"
+        f"{_count(asked, 'query', 'queries')}, {_count(items, 'gallery item', 'gallery items')}; "
+        f"features: {result.extracted} extracted, {known} known"
     )
     if out is not None:
         _write_lines(out / "matches.jsonl", result, persons)
         drawn = _draw(result, persons, out / "pictures", pictures, blur_faces=blur_faces)
-        report.log(f"matches: {out / 'matches.jsonl'}; {drawn} rank lists: {out / 'pictures'}")
+        lists = _count(range(drawn), "rank list", "rank lists")
+        report.log(f"matches: {out / 'matches.jsonl'}; {lists}: {out / 'pictures'}")
     if result.unreadable:
-        report.log(f"not read: {len(result.unreadable)} files")
+        report.log(f"not read: {_count(result.unreadable, 'file', 'files')}")
         for path, reason in result.unreadable.items():
             report.log(f"  {named(path, reason)}")
     return not result.unreadable
+
+
+def _count(items: Sized, one: str, several: str) -> str:
+    return f"{len(items)} {one if len(items) == 1 else several}"
 
 
 def _nobody(result: SearchResult) -> str:

@@ -101,6 +101,7 @@ def search(
             raise UserError("the model has random weights", "use a checkpoint")
         loose = fingerprint(model.cfg, model.net.state_dict(), rounding=False)
         calibrated = calibration.read(model.checkpoint, loose)
+        calibrated.interval(false_match_rate)  # an error before the work, if there is none
     with open_features(model, home, mark) as file:
         parts = []
         for kind, value in (("query", query), ("gallery", gallery)):

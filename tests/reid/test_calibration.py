@@ -224,6 +224,10 @@ def test_nobody_is_said_where_no_one_passes(
     assert error.startswith("no calibration ")
     assert "--calibrate" in hint
     assert exit_code(line(f"eval --checkpoint {best} --calibrate", tmp_path, "run")) == 0
+    error, hint = mistake(capsys, f"{search} --false-match-rate 0.03")
+    assert error == "no threshold for a false-match rate of 0.03"
+    assert "0.05" in hint
+    assert not list(data.rglob("*.features"))
     file = path_of(best)
     content = json.loads(file.read_text())
     for row in content["protocols"]:

@@ -17,7 +17,13 @@ from ffreid.engine.dataset_files import read_image
 from ffreid.errors import UserError
 from ffreid.reid import gallery as kept_features
 from ffreid.reid.gallery import FeatureFile
-from ffreid.reid.own_files import find_items, labels_from_csv, labels_from_names, natural
+from ffreid.reid.own_files import (
+    find_items,
+    labels_from_csv,
+    labels_from_names,
+    natural,
+    read_persons,
+)
 from ffreid.reid.predictor import ReidModel
 from ffreid.reid.visualization import MATCH, MISS, UNKNOWN, blur_face
 from tests.commands import exit_code, mistake, quoted
@@ -298,6 +304,7 @@ def test_what_cannot_be_read_is_listed_at_the_end_and_the_exit_code_is_1(
         ("q.png", "broken", "", "no picture of the gallery can be read: "),
         ("q.png", "g", "--out text.png", "cannot write text.png/matches.jsonl"),
         ("q.png", "g", "--labels text.png", "text.png has no column path, identity"),
+        ("q.png", "g", "--labels none.csv", "no table of persons none.csv"),
         ("q.png", "g", "--labels other.csv", "other.csv names no picture"),
         ("q.png", "g", "--labels twice.csv", "twice.csv: g/a.png is 'x' in line 2 and 'y'"),
     ],
@@ -325,6 +332,8 @@ def test_mistakes(
     command = f"predict --checkpoint best.pth --query {query} --gallery {gallery} {more}"
     assert mistake(capsys, command)[0].startswith(expected)
     assert not list(tmp_path.glob("*/pictures"))
+    if "--labels" in more and "other" not in more:  # refused before the work
+        assert not list(tmp_path.glob("*.features"))
 
 
 def test_borders_tell_whether_persons_are_the_same(tmp_path: Path) -> None:
@@ -380,7 +389,8 @@ def test_a_table_labels_pictures_and_folders(tmp_path: Path) -> None:
     pictures(tmp_path / "g", "loose.png")
     (tmp_path / "g/t.csv").write_text("path,identity\nanna,anna\nloose.png,ben\nanna/2.png,carl\n")
     found = find_items(tmp_path / "g", video=False)
-    (labels,) = labels_from_csv(tmp_path / "g/t.csv", (tmp_path / "g", found.items))
+    table = tmp_path / "g/t.csv"
+    (labels,) = labels_from_csv(table, read_persons(table), (tmp_path / "g", found.items))
     persons = {item.name: label for item, label in zip(found.items, labels, strict=True)}
     assert persons == {"anna/1.png": "anna", "anna/2.png": "carl", "loose.png": "ben"}
 

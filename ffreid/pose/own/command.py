@@ -72,7 +72,7 @@ def run(
                 if total == 1:
                     raise result.error
                 failed.append(result)
-                report.log(f"{result.paths.name}: {result.error.message}")
+                report.log(_named(result, result.error.message))
             for line in result.assumptions:
                 if (key := line.partition(" (")[0]) not in noted:
                     noted.add(key)
@@ -87,6 +87,8 @@ def run(
             if json_file is not None:
                 rows.append(results.as_json(result, kept, (0, len(rows))))
             bar.advance()
+    if streamed and not failed and not times:
+        raise UserError("no paths on standard input", "write the path of a colour image a line")
     if folder is not None:
         folder.close()
         if folder.left_out:
@@ -144,12 +146,16 @@ def _mean(times: Sequence[Mapping[str, float]]) -> str:
     return f"{sum(means.values()):.3f} ({parts})"
 
 
+def _named(result: FileResult, reason: str) -> str:
+    return reason if result.paths.name in reason else f"{result.paths.name}: {reason}"
+
+
 def _list_failed(failed: Sequence[FileResult], frames: int) -> None:
     if not failed:
         return
     report.log(f"{len(failed)} of {frames} frames have no result:")
     for result in failed[:NAMED]:
         assert result.error is not None
-        report.log(f"  {result.paths.name}: {result.error.message}; {result.error.hint}")
+        report.log(f"  {_named(result, f'{result.error.message}; {result.error.hint}')}")
     if len(failed) > NAMED:
         report.log(f"  and {len(failed) - NAMED} more")

@@ -214,7 +214,7 @@ def _check_distance(paths: FramePaths, middle: float, scale: float) -> None:
             hint = f"with --depth-scale {other} it is {middle / other:.2f} m"
             break
     raise UserError(
-        f"{paths.depth}: the median depth is {middle / scale:.3g} m with {scale:g} units per metre",
+        f"{paths.depth}: the median depth is {middle / scale:.6g} m at {scale:g} units per metre",
         hint,
     )
 

@@ -188,7 +188,11 @@ MISTAKES = {
     "{frames}/a-color.png {camera} --depth {frames}/x.png": ("cannot read", "PNG"),
     "{frames} {camera} --depth {frames}/x.png": ("--depth is of one", "remove --depth"),
     "{frames}/a-color.png {camera} --depth-scale 0": ("--depth-scale is 0", "1000"),
-    "{frames}/a-color.png {camera} --depth-scale 1": ("median depth", "--depth-scale 1000"),
+    "{frames}/a-color.png {camera} --depth-scale 1": (
+        "median depth is 69",
+        "--depth-scale 1000",
+    ),
+    "{frames}/a-color.png {camera} --depth-scale 80": ("0 pixels have depth", "median is 8.69 m"),
     "{frames}/a-color.png {camera} --size 9": ("--size is '9'", "480x640"),
     "{frames}/a-color.png {camera} --refine ransac": ("unknown refinement", "icp"),
     "{frames}/a-color.png {camera} --grid": ("--grid needs", "--out"),
@@ -201,6 +205,14 @@ MISTAKES = {
     "{frames}/a-color.png {camera} --out {frames}/x.png/out": ("cannot write", "--out"),
     "{frames}/a-color.png {camera} --out {frames}/x.png": ("cannot write", "--out"),
 }
+
+
+def test_nothing_on_standard_input_is_a_mistake(
+    best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", iter(["\n"]))
+    error, _ = mistake(capsys, f"predict --checkpoint {best} - {CAMERA}")
+    assert error == "no paths on standard input"
 
 
 @pytest.mark.parametrize("arguments", MISTAKES)
