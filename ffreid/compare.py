@@ -108,17 +108,21 @@ def compare(
 
 def names(paths: Sequence[Path]) -> list[str]:
     """Name results by the part of their paths that differs."""
+    if len({_file(path).resolve() for path in paths}) < len(paths):
+        raise UserError("a result is named twice", "name each result once")
     folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in paths]
     if len(set(folders)) < len(paths):  # several files in one folder
         folders = [path.absolute().with_suffix("") for path in paths]
-    if len(set(folders)) < len(paths):
-        raise UserError("a result is named twice", "name each result once")
     common = os.path.commonpath(folders)
     return [str(folder.relative_to(common)) for folder in folders]
 
 
+def _file(path: Path) -> Path:
+    return path / "results.json" if path.is_dir() else path
+
+
 def _read(path: Path, name: str) -> Result:
-    file = path / "results.json" if path.is_dir() else path
+    file = _file(path)
     payload = _load(file)
     results = payload.get("results")
     if not isinstance(results, dict) or not results:

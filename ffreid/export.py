@@ -57,7 +57,10 @@ def export(
         raise UserError(
             f"export to ONNX needs {', '.join(missing)}", "run pip install 'ffreid[export]'"
         )
-    atomic.check_writable(out, stream=False, magic=b"PK" if out.suffix == ".pt2" else b"\x08")
+    try:
+        atomic.check_writable(out, stream=False, magic=b"PK" if out.suffix == ".pt2" else b"\x08")
+    except UserError as error:
+        raise UserError(error.message, "use another path, or remove what is there") from error
     model = load_model(checkpoint, dataset, settings=settings)
     if size is not None and isinstance(model, ReidModel):
         raise UserError("--size has no effect for re-ID", "use DATA.HEIGHT and DATA.WIDTH")
@@ -207,9 +210,8 @@ def _compare(
             agrees &= _is_equal(spec, cosine, difference)
             shape = " x ".join(map(str, theirs.shape))
             times = [between - started, ended - between]
-            rows.append(
-                [spec.name, shape, f"{cosine:.6f}", f"{difference:.2g} {spec.unit}", *times]
-            )
+            largest = f"{difference:.2g} {'' if spec.unit == '1' else spec.unit}".rstrip()
+            rows.append([spec.name, shape, f"{cosine:.6f}", largest, *times])
     columns = ["output", "shape", "least cosine", "largest difference", "PyTorch, s", "file, s"]
     report.show_table("the exported network against PyTorch", columns, rows)
     return agrees

@@ -107,8 +107,9 @@ def test_unlike_or_single_results_are_refused(tmp_path: Path) -> None:
     good = reid_result(tmp_path / "a", [1])
     with pytest.raises(UserError, match="nothing to compare"):
         compare([good])
-    with pytest.raises(UserError, match="named twice"):
-        compare([good, good])
+    for same in (good, good / "results.json", good / "../a"):
+        with pytest.raises(UserError, match="named twice"):
+            compare([good, same])
     with pytest.raises(UserError, match="a is of ltcc, b of prcc"):
         compare([good, reid_result(tmp_path / "b", [1], dataset="prcc")])
 

@@ -238,7 +238,7 @@ def test_the_example_of_a_dataset_is_read(tmp_path: Path) -> None:
 
 
 def test_the_readme_is_short_and_every_file_has_examples_that_are_tested() -> None:
-    assert len(DOCS) == 10
+    assert len(DOCS) == 11
     assert len(shell_commands()) > 30
     assert len(examples()) == 3
     assert transcripts()

@@ -152,7 +152,9 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path)
     write_checkpoint(tmp_path / "best.pth", "toy-reid")
     (tmp_path / "missing.txt").touch()
-    assert mistake(capsys, f"export {arguments}")[0].startswith(error)
+    found, hint = mistake(capsys, f"export {arguments}")
+    assert found.startswith(error)
+    assert "--json" not in hint  # an option of other commands
 
 
 def test_missing_packages_are_named(

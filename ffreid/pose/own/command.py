@@ -79,7 +79,11 @@ def run(
                     report.log(f"note: {line}")
             kept = [pose for pose in result.poses if pose.solved and pose.score >= min_score]
             if result.error is None:
-                report.show_table(*results.table(result, kept))
+                title, columns, cells = results.table(result, kept)
+                if kept:
+                    report.show_table(title, columns, cells)
+                else:
+                    report.show_lines(title)
                 sys.stdout.flush()
                 times.append(result.seconds)
             if folder is not None:

@@ -32,8 +32,8 @@ WIDEST = 1280
 
 
 def score_name(poses: Sequence[Pose]) -> str:
-    """What the scores are: ``probability`` where they are calibrated."""
-    calibrated = bool(poses) and all(pose.probability is not None for pose in poses)
+    """What the scores of a frame's poses are: ``probability`` where they are calibrated."""
+    calibrated = all(pose.probability is not None for pose in poses)
     return "probability" if calibrated else "raw score"
 
 
@@ -151,7 +151,7 @@ def overlay(
         predicted=[(pose.class_id, pose.camera_from_object) for pose in kept],
         captions=[f"{pose.name} {pose.score:.2f}" for pose in kept],
         names={class_id: objects.name(class_id) for class_id in objects.class_ids},
-        title=f"{result.paths.name}: {score_name(kept)}",
+        title=f"{result.paths.name}: {score_name(kept) if kept else 'no poses'}",
     )
 
 

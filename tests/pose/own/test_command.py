@@ -119,12 +119,16 @@ def test_names_that_differ_only_in_case_have_pictures_of_their_own(
     assert len(set(names)) == 2
 
 
-def test_min_score_leaves_poses_out(best: Path, tmp_path: Path) -> None:
+def test_min_score_leaves_poses_out(
+    best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     colour = write_pair(tmp_path / "frames")
     assert predict(best, f"{colour} {CAMERA} --min-score 1 --json {tmp_path}/a.json") == 0
     (row,) = read(tmp_path / "a.json")["frames"]
     assert row["poses"] == []
     assert row["left_out"] == len(NAMES)
+    (shown,) = capsys.readouterr().out.splitlines()  # no table without rows
+    assert f": 0 poses ({len(NAMES)} with a lower score left out)" in shown
 
 
 @pytest.mark.parametrize(
