@@ -130,12 +130,14 @@ def predict(
     flags.check_file(labels, "table of persons", "labels.csv")
     flags.choose_devices(gpu)
     inputs, pairs = _split(arguments or [])
+    from ffreid.config import split_pairs
+
+    settings = dict(split_pairs(pairs))  # before torch is loaded
     import torch
 
     from ffreid.api import PoseModel, load_model
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = dict(zip(pairs[::2], pairs[1::2], strict=False))
     model = load_model(checkpoint, dataset, cls=cls, root=root, device=device, settings=settings)
     task, other = ("pose", "reid") if isinstance(model, PoseModel) else ("reid", "pose")
     for name in OF_TASK[other]:
@@ -207,9 +209,9 @@ def export(
     Example: ffreid export best.pth network.onnx
     """
     flags.check_file(checkpoint, "checkpoint", "best.pth")
+    from ffreid.config import split_pairs
     from ffreid.export import export as run
 
-    values = pairs or []
-    settings = dict(zip(values[::2], values[1::2], strict=False))
+    settings = dict(split_pairs(pairs or []))
     if not run(checkpoint, out, dataset=dataset, size=size, settings=settings):
         raise typer.Exit(1)

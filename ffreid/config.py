@@ -119,13 +119,18 @@ def merge_file(cfg: CfgNode, path: Path) -> None:
             _set(cfg, key, value, f"in {path}")
 
 
-def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
-    """Merge ``KEY VALUE KEY VALUE …`` from the command line into `cfg`."""
+def split_pairs(pairs: Sequence[str]) -> list[tuple[str, str]]:
+    """Keys and values of KEY VALUE pairs."""
     if len(pairs) % 2:
         raise UserError(
             f"{pairs[-1]!r} has no value", "settings come in pairs, e.g. TRAIN.BATCH 8 SEED 1"
         )
-    for key, text in zip(pairs[::2], pairs[1::2], strict=True):
+    return list(zip(pairs[::2], pairs[1::2], strict=True))
+
+
+def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
+    """Merge ``KEY VALUE KEY VALUE …`` from the command line into `cfg`."""
+    for key, text in split_pairs(pairs):
         _set(cfg, key, text, "on the command line")
 
 

@@ -137,6 +137,7 @@ def test_agreement_is_the_least_of_a_batch() -> None:
         ("best.pth net.xyz", "cannot export to net.xyz"),
         ("best.pth net.pt2 --size 64x32", "--size has no effect for re-ID"),
         ("none.pth net.pt2", "no checkpoint none.pth"),
+        ("best.pth net.pt2 DATA.HEIGHT 32 DATA.WIDTH", "'DATA.WIDTH' has no value"),
         ("best.pth missing.txt/net.pt2", "cannot write missing.txt/net.pt2"),
         ("best.pth missing.txt", "cannot export to missing.txt"),
     ],

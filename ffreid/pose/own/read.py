@@ -171,6 +171,10 @@ def read_frame(paths: FramePaths, options: Options) -> OwnFrame:
     assumptions = [assumption] if assumption else []
     if camera.distorted:
         assumptions.append(f"lens distortion in {camera.origin} is ignored: use undistorted images")
+    if (rgb == rgb[..., :1]).all():
+        assumptions.append(
+            "the images are grey: a network that was trained on colour is less exact"
+        )
     frame = Frame(
         name=paths.name,
         rgb=rgb,

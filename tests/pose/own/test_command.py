@@ -203,6 +203,8 @@ MISTAKES = {
     "{frames}/a-color.png --camera {frames}/x.png": ("has no intrinsics", "JSON"),
     "{frames}/a-color.png {camera} --camera {frames}/x.png": ("cannot be combined", "remove"),
     "{camera}": ("no frames given", "folders"),
+    "{frames} {camera} VOTE.MAX_POINTS": ("'VOTE.MAX_POINTS' has no value", "pairs"),
+    "VOTE.MAX_POINTS 20 {frames} {camera}": ("' has no value", "pairs"),
     "{frames}/a-color.png {camera} --min-score 2": ("--min-score is 2", "0 to 1"),
     "{frames}/a-color.png {camera} --frames": ("no such option: --frames", "--force"),
     "{frames}/a-color.png - {camera}": ("- cannot be combined", "- alone"),

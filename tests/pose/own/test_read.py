@@ -1,6 +1,7 @@
 """Depth of every format and unit gives one frame; what is absurd is refused with a mending hint."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def test_units_are_given_or_found_beside_the_frame(tmp_path: Path) -> None:
     assert own.frame.depth_scale == pytest.approx(1000 / 0.9)
     assert not own.assumptions
     np.testing.assert_allclose(own.frame.intrinsics, K)
+
+
+def test_grey_images_are_noted(tmp_path: Path) -> None:
+    write_pair(tmp_path, frame=replace(FRAME, rgb=FRAME.rgb[..., :1].repeat(3, axis=2)))
+    assert read(tmp_path).assumptions[-1].startswith("the images are grey")
 
 
 def camera_json(**changes: float) -> str:
