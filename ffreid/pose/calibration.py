@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from yacs.config import CfgNode
 
 from ffreid import atomic
 from ffreid.engine.calibrations import AGAIN, content_of, path_of
@@ -17,6 +18,7 @@ from ffreid.report import Cell, log
 Floats = npt.NDArray[np.float64]
 BINS, FOLDS, LEAST = 10, 5, 20
 """Bins of the calibration error, parts of the cross-validation, poses that a fit needs."""
+_OF_SCORES = ("BANDWIDTH", "USE_CENTRE", "FILTER", "MAX_POINTS")
 THRESHOLDS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 
 
@@ -167,13 +169,25 @@ def write(path: Path, calibration: Calibration, report: Mapping[str, Any]) -> No
     )
 
 
-def beside(checkpoint: Path, weights: int) -> Calibration | None:
-    """Read the calibration beside a checkpoint; with a note None if it is of other weights."""
+def voting_of(cfg: CfgNode) -> dict[str, Any]:
+    """The settings that scores depend on."""
+    return {f"VOTE.{key}": cfg.VOTE[key] for key in _OF_SCORES}
+
+
+def beside(checkpoint: Path, weights: int, voting: Mapping[str, Any]) -> Calibration | None:
+    """Read the calibration beside a checkpoint; with a note None if it is of other weights.
+
+    Another note says which settings of `voting_of` were others.
+    """
     path = path_of(checkpoint)
     if not path.is_file():
         return None
     calibration = read(path)
     if calibration.origin.get("weights") == weights:
+        then = calibration.origin.get("voting", {})
+        for key, now in voting.items():
+            if key in then and then[key] != now:
+                log(f"note: scores were calibrated with {key} {then[key]}, not {now}")
         return calibration
     log(f"note: {path} is of other weights: scores are not calibrated")
     return None

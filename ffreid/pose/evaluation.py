@@ -82,7 +82,11 @@ def evaluate(
         loaded = trained.state_dict()
         weights_sum = checksum(loaded)
         group.refuse_differences(lambda: {"the checksum of the weights": weights_sum})
-        known = None if calibrate else calibration.beside(weights, weights_sum)
+        known = (
+            None
+            if calibrate
+            else calibration.beside(weights, weights_sum, calibration.voting_of(cfg))
+        )
         net = build.for_evaluation(cfg, trained.to(precision.dtype(cfg)))
         text = contents.describe_origin(state, weights)
         trained_on = str(state.get("dataset") or "")
@@ -212,7 +216,7 @@ def evaluate(
                 report.show_table(*table)
         if calibrate and weights is not None:
             facts = {"weights": weights_sum, "dataset": cfg.DATASET, "frames": len(results)}
-            facts |= {"provenance": payload["provenance"]}
+            facts |= {"voting": calibration.voting_of(cfg), "provenance": payload["provenance"]}
             target = path_of(weights)
             calibration.write(target, calibration.fit(*rated[:2], facts), payload["calibration"])
             report.log(f"calibration in {target}")

@@ -343,5 +343,5 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseM
             log(f"note: {note}")
         weights = checksum(net.state_dict())
         model = PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
-        model.calibration = calibration.beside(checkpoint, weights)
+        model.calibration = calibration.beside(checkpoint, weights, calibration.voting_of(cfg))
     return model

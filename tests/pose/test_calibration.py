@@ -62,16 +62,19 @@ def test_too_few_poses_are_refused() -> None:
 def test_files_are_read_back_and_checked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = fit(*draw(100, 0), {"weights": 7})
+    known = fit(*draw(100, 0), {"weights": 7, "voting": {"VOTE.MAX_POINTS": 0}})
     checkpoint = tmp_path / "best.pth"
     path = path_of(checkpoint)
-    assert calibration.beside(checkpoint, 7) is None
+    assert calibration.beside(checkpoint, 7, {}) is None
     calibration.write(path, known, {})
     assert path.name == "best.calibration.json"
-    again = calibration.beside(checkpoint, 7)
+    again = calibration.beside(checkpoint, 7, {"VOTE.MAX_POINTS": 0})
     assert again is not None
     np.testing.assert_array_equal(again.probability(0.37), known.probability(0.37))
-    assert calibration.beside(checkpoint, 8) is None
+    assert capsys.readouterr().err == ""
+    assert calibration.beside(checkpoint, 7, {"VOTE.MAX_POINTS": 20}) is not None
+    assert "calibrated with VOTE.MAX_POINTS 0, not 20" in capsys.readouterr().err
+    assert calibration.beside(checkpoint, 8, {}) is None
     assert "of other weights" in capsys.readouterr().err
 
 
