@@ -123,7 +123,9 @@ def _show(result: SearchResult, persons: _Labels) -> None:
             if matches
         ]
         known = [same for same in found if same is not None]
-        report.log(f"the first match is the same person for {sum(known)} of {len(known)} queries")
+        if known:
+            asked = _count(known, "query", "queries")
+            report.log(f"the first match is the same person for {sum(known)} of {asked}")
 
 
 def _write_lines(path: Path, result: SearchResult, persons: _Labels) -> None:

@@ -143,8 +143,8 @@ def search(
         )
     if count := sum(map(bool, own)):
         notes.append(
-            f"{count} of {len(own)} queries are in the gallery themselves: their own pictures are "
-            "not among their matches"
+            f"queries that are in the gallery themselves: {count} of {len(own)}; their own "
+            "pictures are not among their matches"
         )
     threshold = None
     if calibrated is not None and false_match_rate is not None:

@@ -252,7 +252,7 @@ def test_a_query_does_not_find_its_own_picture(tmp_path: Path) -> None:
     result = model_of().search(tmp_path / "g", tmp_path / "g")
     for name, matches in zip(result.queries, result.matches, strict=True):
         assert {m.name for m in matches} == {"a.png", "b.png", "c.png"} - {name}
-    assert any("3 of 3 queries are in the gallery" in note for note in result.notes)
+    assert any("in the gallery themselves: 3 of 3" in note for note in result.notes)
 
 
 def bad_gallery(folder: Path) -> Path:

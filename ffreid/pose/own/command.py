@@ -78,6 +78,8 @@ def run(
                     noted.add(key)
                     report.log(f"note: {line}")
             kept = [pose for pose in result.poses if pose.solved and pose.score >= min_score]
+            if folder is not None:  # before the table, whose reader may have closed the pipe
+                folder.add(result, kept, model.objects, points)
             if result.error is None:
                 title, columns, cells = results.table(result, kept)
                 if kept:
@@ -86,8 +88,6 @@ def run(
                     report.show_lines(title)
                 sys.stdout.flush()
                 times.append(result.seconds)
-            if folder is not None:
-                folder.add(result, kept, model.objects, points)
             if json_file is not None:
                 rows.append(results.as_json(result, kept, (0, len(rows))))
             bar.advance()

@@ -98,6 +98,20 @@ def test_paths_on_standard_input_are_answered_as_they_come(
     assert ["poses," in text for text in printed] == [True, False, False, True]
 
 
+def test_a_frame_is_written_before_its_table_is_read(
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``ffreid predict … --out FOLDER | head`` ends at once, but what was shown is written."""
+    colour = write_pair(tmp_path / "frames")
+
+    def closed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ffreid.report.show_table", closed)
+    assert predict(best, f"{colour} {CAMERA} --out {tmp_path}/out") == 130
+    assert len(lines(tmp_path / "out/poses.jsonl")) == 1
+
+
 def test_a_list_and_several_inputs(best: Path, tmp_path: Path) -> None:
     one, two = (write_pair(tmp_path / name, "x") for name in ("1", "2"))
     (tmp_path / "list.txt").write_text("1/x-color.png\n")
