@@ -68,6 +68,8 @@ def evaluate(
     """
     if report_file is not None and world.is_main:
         page.check(report_file)
+    if calibrate and weights is not None and world.is_main:
+        atomic.check_writable(path_of(weights), stream=False)
     source = group.main_process_first(lambda: sources.open_source(cfg))
     net: Network | None = None
     trained_on = ""

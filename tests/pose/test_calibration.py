@@ -10,7 +10,7 @@ from ffreid.engine.calibrations import path_of
 from ffreid.errors import UserError
 from ffreid.pose import calibration
 from ffreid.pose.calibration import fit
-from tests.commands import exit_code, quoted, read
+from tests.commands import exit_code, mistake, quoted, read
 
 
 def draw(count: int, seed: int) -> tuple[list[float], list[bool]]:
@@ -126,3 +126,13 @@ def test_eval_calibrates_and_then_tells_how_well_it_fits(
     assert checked["probabilities"] == "as stored"
     assert checked["expected_calibration_error"] < 0.1
     assert "expected calibration error" in capsys.readouterr().out
+
+
+def test_a_calibration_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "best.pth").touch()
+    path_of(tmp_path / "best.pth").mkdir()
+    line = f"eval --dataset toy-pose --checkpoint {quoted(tmp_path / 'best.pth')} --calibrate"
+    error, _ = mistake(capsys, f"{line} --output {tmp_path}/runs DATA.TOY.TRAIN 1 DATA.TOY.TEST 1")
+    assert "best.calibration.json" in error
