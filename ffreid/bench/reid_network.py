@@ -1,6 +1,7 @@
 """Time of networks and of a training step."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,11 +86,16 @@ def training_rows(quick: bool, device: torch.device) -> list[dict[str, Any]]:
 
 def warm_step(height: int, width: int, keep: bool) -> Callable[[], object]:
     """Return the training step on a CPU, after one of them, for a process of its own."""
-    if keep:
-        memory.keep_freed().__enter__()
+    kept = memory.keep_freed() if keep else nullcontext()
+    kept.__enter__()
     step = cal_step(height, width, torch.device("cpu"), "fp32")
     step()
-    return step
+
+    def call() -> None:
+        assert kept is not None  # without a reference to it the block would end
+        step()
+
+    return call
 
 
 def cal_step(height: int, width: int, device: torch.device, kind: str) -> Callable[[], object]:

@@ -5,8 +5,10 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4
-"""Parameters of glibc's mallopt; their defaults are 128 KiB and 65,536."""
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+"""Parameters of glibc's mallopt."""
+_LARGEST = 32 << 20
+"""glibc raises its threshold of maps up to this by itself, until somebody sets a parameter."""
 
 
 @contextmanager
@@ -25,8 +27,9 @@ def keep_freed() -> Iterator[None]:
     try:
         yield
     finally:
-        mallopt(MMAP_MAX, 65536)
-        mallopt(TRIM_THRESHOLD, 128 * 1024)
+        mallopt(MMAP_MAX, 65536)  # the default
+        mallopt(MMAP_THRESHOLD, _LARGEST)
+        mallopt(TRIM_THRESHOLD, 2 * _LARGEST)
         ctypes.CDLL(None).malloc_trim(0)
 
 
