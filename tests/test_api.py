@@ -36,7 +36,7 @@ def test_the_package_exports_exactly_its_api() -> None:
         ffreid.creat_model  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("dataset", recipes())
+@pytest.mark.parametrize("dataset", [name for name in recipes() if name != "bop"])  # has its models
 def test_every_dataset_has_a_model_that_needs_no_data(dataset: str) -> None:
     model = create_model(dataset, device="meta", cls="ape" if dataset == "linemod" else None)
     assert not model.training

@@ -7,7 +7,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 import yaml
 from PIL import Image
@@ -21,10 +20,9 @@ from ffreid.pose.objects import linemod_objects
 from ffreid.pose.toy.dataset import toy_object_models
 from ffreid.recipes import compose
 from tests.makers import linemod_folder, toy_folder
+from tests.pose.planting import Array, Plant, change, resave
 from tests.pose.realdata import real_folder
 
-Array = npt.NDArray[Any]
-Plant = Callable[[Path], object]
 TRAIN, TEST = "data/0000/000001", "data/0048/000001"
 
 
@@ -59,26 +57,6 @@ def check(dataset: str, root: Path, *pairs: str) -> dict[str, Any]:
     cls = "ape" if dataset == "linemod" else None
     sizes = ["DATA.TOY.TRAIN", "4", "DATA.TOY.TEST", "2", "DATA.TOY.SYNTHETIC", "2"]
     return check_dataset(compose(dataset, root=root, cls=cls, pairs=[*sizes, *pairs])).payload()
-
-
-def change(pattern: str, edit: Callable[[Array], Array]) -> Plant:
-    """Change the pixels of the images whose names match."""
-
-    def plant(root: Path) -> None:
-        paths = sorted(root.rglob(pattern))
-        assert paths
-        for path in paths:
-            Image.fromarray(edit(np.asarray(Image.open(path)))).save(path)
-
-    return plant
-
-
-def resave(pattern: str, mode: str, **options: Any) -> Plant:
-    def plant(root: Path) -> None:
-        path = next(root.rglob(pattern))
-        Image.open(path).convert(mode).save(path, **options)
-
-    return plant
 
 
 def rotated(root: Path) -> None:
