@@ -67,7 +67,7 @@ def compare(
         cells: list[report.Cell] = [metric, *(result.metrics[metric] for result in results)]
         entry: dict[str, Any] = {"metric": metric, "values": cells[1:], "differences": []}
         for other in others:
-            difference, low_high, _ = _difference(first, other, metric)
+            difference, low_high = _difference(first, other, metric)
             entry["differences"].append({"mean": difference, "interval": low_high})
             around = "" if low_high is None else f" ({low_high[0]:+.2f} to {low_high[1]:+.2f})"
             cells.append(f"{difference:+.2f}{around}")
@@ -194,19 +194,21 @@ def _reid(
     return metrics, values
 
 
+def _common(first: Result, other: Result, metric: str) -> list[str]:
+    """The queries or instances that both have."""
+    theirs = other.values.get(metric, {})
+    return [item for item in first.values.get(metric, {}) if item in theirs]
+
+
 def _difference(
     first: Result, other: Result, metric: str
-) -> tuple[float, tuple[float, float] | None, int]:
-    """The difference of a metric, its interval, and the number of items that both have."""
+) -> tuple[float, tuple[float, float] | None]:
+    """The difference of a metric, and its interval over the items that both have."""
     mine, theirs = first.values.get(metric, {}), other.values.get(metric, {})
-    common = [item for item in mine if item in theirs]
+    common = _common(first, other, metric)
     differences = np.array([theirs[item][1] - mine[item][1] for item in common])
     clusters = np.array([mine[item][0] for item in common], str)
-    return (
-        other.metrics[metric] - first.metrics[metric],
-        interval(differences, clusters),
-        len(common),
-    )
+    return other.metrics[metric] - first.metrics[metric], interval(differences, clusters)
 
 
 def _notes(first: Result, other: Result) -> list[str]:
@@ -218,7 +220,7 @@ def _notes(first: Result, other: Result) -> list[str]:
                 f"{result.name} has no file of its queries or instances beside it: no intervals of "
                 f"{other.name}"
             ]
-    _, _, common = _difference(first, other, metric)
+    common = len(_common(first, other, metric))
     if common == counts[0] == counts[1]:
         return []
     return [

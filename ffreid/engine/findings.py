@@ -1,13 +1,26 @@
 """Mistakes in a dataset: what is wrong, where, and how to mend it."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 from ffreid import report
+from ffreid.engine.distributed import group
 from ffreid.errors import UserError
 
+Item = TypeVar("Item")
+Look = TypeVar("Look")
 NAMED = 5
 """Cases of a kind that are printed; JSON has all."""
+
+
+def in_threads(
+    look: Callable[[Item], Look], items: Sequence[Item], *, ahead: int
+) -> Iterator[Look]:
+    """Yield `look` of each item in order, on all cores; results of `ahead` items may wait."""
+    with ThreadPoolExecutor(group.cores()) as pool:
+        for start in range(0, len(items), ahead):
+            yield from pool.map(look, items[start : start + ahead])
 
 
 class Kind(NamedTuple):

@@ -1,6 +1,5 @@
 """Drawing poses: mesh vertices, boxes and axes projected over a colour image."""
 
-import colorsys
 import math
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ffreid.engine.colours import class_colour
 from ffreid.errors import printable
 from ffreid.pose.toy.shapes import box_corners
 
@@ -78,12 +78,6 @@ def draw_poses(
     labels = {class_id: printable(label) for class_id, label in labels.items()}
     side_by_side = np.concatenate(list(panels.values()), axis=1)
     return np.concatenate([legend(list(panels), labels, side_by_side.shape[1]), side_by_side])
-
-
-def class_colour(class_id: int) -> Colour:
-    """RGB of a class id, well separated for close ids."""
-    red, green, blue = colorsys.hsv_to_rgb(0.13 + class_id * 0.618034 % 1, 0.75, 1)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def _panel(

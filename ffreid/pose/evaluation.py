@@ -128,6 +128,7 @@ def evaluate(
             watch=watch,
             rate=calibrate or known is not None,
             instances=cfg.VOTE.INSTANCES,
+            visibility=report_file is not None,
             advance=bar.advance,
         )
     results = sorted(group.gather_rows(results), key=lambda result: result.gt.index)

@@ -94,6 +94,7 @@ def evaluate_frames(
     watch: Stopwatch | None = None,
     rate: bool = False,
     instances: bool = False,
+    visibility: bool = False,
     advance: Callable[[int], None] = lambda done: None,
 ) -> list[FrameResult]:
     """Score every frame of the batches (see `poses_of`); skipped frames' objects count as missed.
@@ -123,13 +124,7 @@ def evaluate_frames(
             for i, (gt, poses) in enumerate(zip(batch.gts, estimated, strict=True)):
                 with watch("scoring"):
                     scores = tuple(score_frame(gt, poses, objects, meshes, trees=trees))
-                    visible = visible_shares(
-                        gt,
-                        meshes,
-                        batch.targets.labels[i].numpy(),
-                        batch.inputs.choose[i].numpy(),
-                        (batch.inputs.rgb.shape[2], batch.inputs.rgb.shape[3]),
-                    )
+                    visible = _visible(batch, i, meshes) if visibility else ()
                 rgb = None
                 if gt.index < keep_images:
                     rgb = batch.inputs.rgb[i].permute(1, 2, 0).numpy().astype(np.uint8)
@@ -148,6 +143,18 @@ def evaluate_frames(
                     FrameResult(gt, tuple(poses), scores, rgb=rgb, visible=visible, raw_scores=raw)
                 )
         advance(len(skipped) + (len(batch) if batch is not None else 0))
+
+
+def _visible(batch: PoseBatch, index: int, meshes: Meshes) -> tuple[float, ...]:
+    """How much of each true object of a frame of the batch is seen."""
+    inputs = batch.inputs
+    return visible_shares(
+        batch.gts[index],
+        meshes,
+        batch.targets.labels[index].numpy(),
+        inputs.choose[index].numpy(),
+        (inputs.rgb.shape[2], inputs.rgb.shape[3]),
+    )
 
 
 def pose_rows(results: Sequence[FrameResult], objects: ObjectModels) -> list[dict[str, Any]]:

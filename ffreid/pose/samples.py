@@ -12,6 +12,7 @@ import numpy.typing as npt
 from yacs.config import CfgNode
 
 from ffreid import report
+from ffreid.engine.colours import class_colour
 from ffreid.engine.dataset_files import file_name, write_images
 from ffreid.errors import printable
 from ffreid.pose import build
@@ -20,7 +21,6 @@ from ffreid.pose.data.dataset import TrainSet, seeded_rng
 from ffreid.pose.draw import (
     WHITE,
     RgbImage,
-    class_colour,
     draw_box,
     legend,
     project,

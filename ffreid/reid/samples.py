@@ -1,6 +1,5 @@
 """``ffreid data --show`` of the re-ID task: identities, and a batch as the network gets it."""
 
-import colorsys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from yacs.config import CfgNode
 
+from ffreid.engine.colours import class_colour
 from ffreid.engine.dataset_files import write_images
 from ffreid.reid import build
 from ffreid.reid.data.batch import Sample
@@ -90,7 +90,7 @@ def _persons(source: Source) -> dict[str, list[_Person]]:
 def _draw_person(source: Source, part: str, person: _Person) -> ImageArray:
     """A row of pictures of all outfits and cameras, as far as there is space, queries first."""
     outfits = {r.clothes: None for r in sorted((*person.queries, *person.others), key=_clothes)}
-    colours = {clothes: _colour(number) for number, clothes in enumerate(outfits)}
+    colours = {clothes: class_colour(number) for number, clothes in enumerate(outfits)}
     cameras = {record.camera for record in (*person.queries, *person.others)}
     queries = _varied(person.queries, COLUMNS // 3)
     others = _varied(person.others, COLUMNS - len(queries))
@@ -156,7 +156,9 @@ def _draw_batch(cfg: CfgNode, source: Source) -> ImageArray:
         for sample in samples[start : start + across]:
             label = f"identity {source.identities[sample.identity]}"
             label += f"\nclothes {source.clothes[sample.clothes]}"
-            tiles += [draw_tile(frame, _colour(sample.clothes), label) for frame in _frames(sample)]
+            tiles += [
+                draw_tile(frame, class_colour(sample.clothes), label) for frame in _frames(sample)
+            ]
         rows.append(_row(tiles, ""))
     size = f"{cfg.DATA.HEIGHT} x {cfg.DATA.WIDTH} pixels"
     title = f"first {count} samples of training, augmented, as the network gets them: {size}"
@@ -183,9 +185,3 @@ def _row(tiles: Sequence[ImageArray], title: str) -> ImageArray:
     head = background(LINE + GAP, max(row.shape[1], 900))
     write_lines(head, [title], 0)
     return draw_sheet([head, row])
-
-
-def _colour(number: int) -> tuple[int, int, int]:
-    """RGB, well separated for close numbers."""
-    red, green, blue = colorsys.hsv_to_rgb(0.13 + number * 0.618034 % 1, 0.75, 1)
-    return round(red * 255), round(green * 255), round(blue * 255)

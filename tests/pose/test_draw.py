@@ -4,7 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ffreid.pose.draw import Pose, class_colour, draw_poses
+from ffreid.engine.colours import class_colour
+from ffreid.pose.draw import Pose, draw_poses
 from ffreid.pose.toy.scenes import toy_intrinsics
 from ffreid.pose.toy.shapes import Box, box_corners, surface_points
 

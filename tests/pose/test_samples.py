@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import ffreid
-from ffreid.pose.draw import class_colour
+from ffreid.engine.colours import class_colour
 from ffreid.pose.toy.dataset import toy_object_models
 from tests.commands import exit_code, mistake, quoted
 from tests.makers import linemod_folder, toy_folder

@@ -71,7 +71,8 @@ def evaluate_results(
     objects = {}
     for number in sorted({target[2] for target in targets}):
         of = {target: count for target, count in targets.items() if target[2] == number}
-        objects[str(number)] = {name: average_recalls(pairs, of)[name] for name in SCORES}
+        recalls = average_recalls(pairs, of)
+        objects[str(number)] = {name: recalls[name] for name in SCORES}
         objects[str(number)]["instances"] = sum(of.values())
     table: list[list[report.Cell]] = [
         *([f"object {n}", row["instances"], *_percent(row)] for n, row in objects.items()),

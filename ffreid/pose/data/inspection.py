@@ -1,10 +1,8 @@
 """Checks of every frame of a pose dataset: images, labels, cameras, poses, duplicates."""
 
 import hashlib
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -12,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ffreid.engine.dataset_files import stored_as
-from ffreid.engine.findings import Findings, Kind
+from ffreid.engine.findings import Findings, Kind, in_threads
 from ffreid.errors import UserError
 from ffreid.pose.data import checks, diagnosis
 from ffreid.pose.data.checks import Fit, Trees
@@ -167,7 +165,8 @@ def inspect_frames(
     """Find mistakes in the frames of the `lists`, by kind; `advance` is called after each."""
     names = list(dict.fromkeys(name for group in lists.values() for name in group))
     looks: dict[str, _Look] = {}
-    for look in _looks(names, partial(_look, reader=reader, objects=objects, trees=trees)):
+    inspect = partial(_look, reader=reader, objects=objects, trees=trees)
+    for look in in_threads(inspect, names, ahead=CHUNK):
         looks[look.name] = look
         for kind, case in look.cases:
             findings.add(kind, case)
@@ -193,12 +192,6 @@ def inspect_frames(
             f"{repeated} of {len(read)} frames have several objects of a class: they are not used "
             "for training, and in an evaluation at most one of the objects can be found"
         )
-
-
-def _looks(names: Sequence[str], look: Callable[[str], _Look]) -> Iterator[_Look]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(names), CHUNK):
-            yield from pool.map(look, names[start : start + CHUNK])
 
 
 def _look(name: str, *, reader: Reader, objects: ObjectModels, trees: Trees) -> _Look:

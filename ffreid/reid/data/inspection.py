@@ -1,10 +1,8 @@
 """Checks of all pictures and labels of a re-ID dataset."""
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ffreid.engine.dataset_files import open_image, stored_as
-from ffreid.engine.findings import Findings, Kind
+from ffreid.engine.findings import Findings, Kind, in_threads
 from ffreid.errors import UserError
 from ffreid.reid.data.checks import matched_queries, untrainable, without_match
 from ffreid.reid.data.own_images import matches
@@ -159,7 +157,7 @@ def inspect_pictures(findings: Findings, source: Source, advance: Callable[[int]
     compared = {frame for item in items for frame in _some(item.record)}
     pictures: dict[str, _Picture] = {}
     look = partial(_look, folder=source.folder, compared=compared)
-    for picture in _looks(list(dict.fromkeys(frames)), look):
+    for picture in in_threads(look, list(dict.fromkeys(frames)), ahead=CHUNK):
         pictures[picture.path] = picture
         if picture.error is not None:
             findings.add_error("pictures", UNREADABLE, picture.error)
@@ -202,12 +200,6 @@ def _some(record: Record) -> tuple[str, ...]:
     """The frames that are compared with other records."""
     frames = record.frames
     return tuple(dict.fromkeys((frames[0], frames[len(frames) // 2], frames[-1])))
-
-
-def _looks(paths: Sequence[str], look: Callable[[str], _Picture]) -> Iterator[_Picture]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(paths), CHUNK):
-            yield from pool.map(look, paths[start : start + CHUNK])
 
 
 def _look(path: str, *, folder: Path, compared: set[str]) -> _Picture:
