@@ -149,8 +149,8 @@ def load_model(
     state = checkpoints.load(file)
     config = compose_like(state, str(file), dataset=dataset, cls=cls, root=folder, pairs=pairs)
     if config.TASK == "pose":
-        return pose.create(config, file, _available(device))
-    return reid.create(config, file, _available(device))
+        return pose.create(config, file, _available(device), content=state)
+    return reid.create(config, file, _available(device), content=state)
 
 
 def check_dataset(

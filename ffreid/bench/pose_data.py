@@ -76,7 +76,7 @@ def cache_row(frame: Frame, repeats: int) -> dict[str, Any]:
     with TemporaryDirectory() as folder, redirect_stderr(StringIO()):
         plan = cache.Plan("bench", Path(folder), {}, lambda: {frame.name: ()}, compute)
         cache.fill(plan, "", 0)
-        found = cache.find(plan, "", "")
+        found = cache.find(plan, "")
         assert found is not None
         size = " x ".join(map(str, frame.depth.shape))
         stage = f"  holes and normals, {size}, from the cache"

@@ -123,7 +123,7 @@ def ways(
     )
     with redirect_stderr(StringIO()):
         cache.fill(plan, "", 0)
-        kept = cache.find(plan, "", "")
+        kept = cache.find(plan, "")
     pil = Pictures(folder, "pil")
     return {"fast": fast, "pil": pil, "from the cache": Pictures(folder, "fast", kept)}
 

@@ -122,13 +122,14 @@ class Cache:
         return {"folder": self.folder, "entries": self.entries}  # not the arrays themselves
 
 
-def find(plan: Plan, where: str, command: str) -> Cache | None:
+def find(plan: Plan, where: str) -> Cache | None:
     """Open the cache of `plan`, with notes on what it lacks; None if there is none.
 
-    `where` is a folder, "" for beside the dataset, or ``none``; `command` fills the cache.
+    `where` is a folder, "" for beside the dataset, or ``none``.
     """
     if where == "none":
         return None
+    command = f"ffreid data cache --dataset {plan.name}, with the same settings, fills it"
     tell = report.log if group.rank() == 0 else lambda *lines: None
     folder = plan.folder(where)
     if not (folder / INDEX).is_file():

@@ -114,9 +114,14 @@ def build_task(
     return task.to(device, dtype(cfg))
 
 
-def load_network(path: Path, objects: ObjectModels, device: torch.device) -> tuple[nn.Module, Any]:
-    """Build the network for `objects` and load any FFB6D checkpoint; also return its contents."""
-    state, line = convert.convert_any(io.load(path), path)
+def load_network(
+    path: Path, objects: ObjectModels, device: torch.device, *, content: Any = None
+) -> tuple[nn.Module, Any]:
+    """Build the network for `objects` and load any FFB6D checkpoint; also return its contents.
+
+    `content` is that of the file, if it has been read already.
+    """
+    state, line = convert.convert_any(io.load(path) if content is None else content, path)
     if line and group.rank() == 0:
         log(line)
     weights = state.get("parts", {}).get("net")

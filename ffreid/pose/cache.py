@@ -43,6 +43,5 @@ def compute(reader: Reader, shrink: int, name: str) -> Arrays:
 def find(cfg: CfgNode, source: Source) -> Cache | None:
     """The cache of the dataset, if there is one."""
     if "surfaces" not in source.opened:
-        command = f"ffreid data cache --dataset {cfg.DATASET}, with the same settings, fills it"
-        source.opened["surfaces"] = cache.find(plan(cfg, source), cfg.DATA.CACHE, command)
+        source.opened["surfaces"] = cache.find(plan(cfg, source), cfg.DATA.CACHE)
     return source.opened["surfaces"]

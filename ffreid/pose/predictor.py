@@ -326,8 +326,12 @@ def _refined(pose: Pose, align: Refiner, frame: Frame) -> Pose:
     return replace(pose, camera_from_object=done.camera_from_object, refinement=done)
 
 
-def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseModel:
+def create(
+    cfg: CfgNode, checkpoint: Path | None, device: torch.device, *, content: Any = None
+) -> PoseModel:
     """Create the model of a configuration; without a checkpoint its weights are random.
+
+    `content` is that of the checkpoint, if it has been read already.
 
     Raises:
         UserError: the checkpoint is unreadable, or of another network.
@@ -338,7 +342,7 @@ def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> PoseM
         net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
         model = PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
     else:
-        net, state = build.load_network(checkpoint, objects, device)
+        net, state = build.load_network(checkpoint, objects, device, content=content)
         for note in build.changed_settings(cfg, state):
             log(f"note: {note}")
         weights = checksum(net.state_dict())

@@ -153,9 +153,14 @@ def computed(cfg: CfgNode) -> str:
     return " ".join(ways)
 
 
-def load_network(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, Any]:
-    """Build the network in evaluation mode from a checkpoint of any origin; also return that."""
-    state, line = convert.convert_any(io.load(path), path)
+def load_network(
+    path: Path, cfg: CfgNode, device: torch.device, *, content: Any = None
+) -> tuple[nn.Module, Any]:
+    """Build the network in evaluation mode from a checkpoint of any origin; also return that.
+
+    `content` is that of the file, if it has been read already.
+    """
+    state, line = convert.convert_any(io.load(path) if content is None else content, path)
     if line and group.rank() == 0:
         log(line)
     weights: dict[str, Tensor] | None = state.get("model_state_dict")

@@ -51,6 +51,5 @@ def compute(
 def pictures(cfg: CfgNode, source: Source) -> Pictures:
     """The dataset's pictures, from the cache where they are in it."""
     if "pictures" not in source.opened:
-        command = f"ffreid data cache --dataset {cfg.DATASET}, with the same settings, fills it"
-        source.opened["pictures"] = cache.find(plan(cfg, source), cfg.DATA.CACHE, command)
+        source.opened["pictures"] = cache.find(plan(cfg, source), cfg.DATA.CACHE)
     return Pictures(source.folder, cfg.DATA.DECODE, source.opened["pictures"])

@@ -227,12 +227,17 @@ class ReidModel(nn.Module):
         return items, spans
 
 
-def create(cfg: CfgNode, checkpoint: Path | None, device: torch.device) -> ReidModel:
-    """Build the model of `cfg`; without a checkpoint its weights are random."""
+def create(
+    cfg: CfgNode, checkpoint: Path | None, device: torch.device, *, content: Any = None
+) -> ReidModel:
+    """Build the model of `cfg`; without a checkpoint its weights are random.
+
+    `content` is that of the checkpoint, if it has been read already.
+    """
     if checkpoint is None:
         net = build_network(cfg)
     else:
-        net, state = build.load_network(checkpoint, cfg, device)
+        net, state = build.load_network(checkpoint, cfg, device, content=content)
         for line in build.changed_settings(cfg, state):
             log(f"note: {line}")
     return ReidModel(net.to(device, precision.dtype(cfg)), cfg, checkpoint)

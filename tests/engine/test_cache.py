@@ -61,7 +61,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def opened(home: Path, **settings: Any) -> Cache:
-    found = find(plan_of(home, **settings), "", COMMAND)
+    found = find(plan_of(home, **settings), "")
     assert found is not None
     return found
 
@@ -121,18 +121,18 @@ def test_an_entry_whose_file_has_changed_is_not_used(
 
 
 def test_settings_have_caches_of_their_own(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert find(plan_of(home), "", COMMAND) is None
+    assert find(plan_of(home), "") is None
     assert capsys.readouterr().err == ""
     fill(plan_of(home), "", 0)
-    assert find(plan_of(home), "none", COMMAND) is None
+    assert find(plan_of(home), "none") is None
     capsys.readouterr()
-    assert find(plan_of(home, size=2), "", COMMAND) is None
+    assert find(plan_of(home, size=2), "") is None
     assert f"have other settings: {COMMAND}" in capsys.readouterr().err
     elsewhere = str(home / "elsewhere")
-    assert find(plan_of(home), elsewhere, COMMAND) is None
+    assert find(plan_of(home), elsewhere) is None
     assert f"no cache in {elsewhere} is used, there is none: " in capsys.readouterr().err
     fill(plan_of(home), elsewhere, 0)
-    found = find(plan_of(home), elsewhere, COMMAND)
+    found = find(plan_of(home), elsewhere)
     assert found is not None
     check(home, found)
 

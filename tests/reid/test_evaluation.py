@@ -41,7 +41,9 @@ def network(video: bool = False) -> nn.Module:
     return Projection(torch.randn(3 * HEIGHT * WIDTH, 8, generator=generator), video=video)
 
 
-def loaded(path: Path, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, dict[str, Any]]:
+def loaded(
+    path: Path, cfg: CfgNode, device: torch.device, *, content: Any = None
+) -> tuple[nn.Module, dict[str, Any]]:
     return network(cfg.DATA.LAYOUT == "toy-video"), {"epoch": 7, "config": "MODEL: {NAME: other}"}
 
 
