@@ -20,7 +20,7 @@ from ffreid.engine.dataset_files import (
 )
 from ffreid.errors import UserError, flat
 from ffreid.files import check_file
-from ffreid.pose.data.frame import CENTRE, FOCAL, Frame
+from ffreid.pose.data.frame import Frame, implausible_intrinsics
 from ffreid.pose.own.cameras import Camera, CameraFile, given
 from ffreid.pose.own.find import FramePaths
 
@@ -227,19 +227,20 @@ def _check_camera(camera: Camera, size: tuple[int, int]) -> None:
     """Refuse intrinsics that are of images of another size."""
     height, width = size
     (fx, _, cx), (_, fy, cy), _ = camera.matrix.tolist()
-    problem = ""
+    wrong = implausible_intrinsics(camera.matrix, height, width)
+    if not wrong:
+        return
     if not (0 < cx < width and 0 < cy < height):
         problem = f"the principal point {cx:g}, {cy:g} is outside the image"
-    elif not all(CENTRE[0] <= share <= CENTRE[1] for share in (cx / width, cy / height)):
+    elif {"cx", "cy"} & {*wrong}:
         problem = f"the principal point {cx:g}, {cy:g} is far from the image's middle"
-    elif not all(FOCAL[0] <= focal / max(size) <= FOCAL[1] for focal in (fx, fy)):
+    else:
         problem = f"the focal lengths are {fx:g}, {fy:g} pixels"
-    if problem:
-        raise UserError(
-            f"{camera.origin}: {problem} of {height} x {width} pixels",
-            "use intrinsics in pixels of this image size: FX FY CX CY, with CX about "
-            f"{width / 2:g} and CY about {height / 2:g}; pad a part of an image to the whole",
-        )
+    raise UserError(
+        f"{camera.origin}: {problem} of {height} x {width} pixels",
+        "use intrinsics in pixels of this image size: FX FY CX CY, with CX about "
+        f"{width / 2:g} and CY about {height / 2:g}; pad a part of an image to the whole",
+    )
 
 
 def read_depth(path: Path) -> npt.NDArray[Any]:
