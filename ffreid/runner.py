@@ -7,8 +7,8 @@ single process; several processes are not tested there, and Windows refuses them
 import gc
 import signal
 import tempfile
-from collections.abc import Collection
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,18 @@ def run_folder(cfg: CfgNode) -> Path:
     return Path(cfg.OUTPUT, cfg.DATASET, cfg.TAG)
 
 
+@contextmanager
+def _processes(cfg: CfgNode, **options: Any) -> Iterator[World]:
+    """What every run works in: its processes, their errors, torch's switches, freed memory."""
+    with (
+        group.process_group(*facts(cfg, **options)) as world,
+        worker_errors(),
+        precision.flags(cfg),
+        memory.keep_freed(),
+    ):
+        yield world
+
+
 def train(
     cfg: CfgNode,
     *,
@@ -60,10 +72,7 @@ def train(
     if cfg.TRAIN.TENSORBOARD:
         tensorboard.check_available()
     with (
-        group.process_group(*facts(cfg)) as world,
-        worker_errors(),
-        precision.flags(cfg),
-        memory.keep_freed(),
+        _processes(cfg) as world,
         run_lock.lock(create_folder(folder)) if world.is_main else nullcontext(),
     ):
         origin, state = _load_resumed(cfg, resume, world)
@@ -86,10 +95,7 @@ def dry_run(cfg: CfgNode, *, resume: Resume = None) -> dict[str, Any]:
         tensorboard.check_available()
     with (
         tempfile.TemporaryDirectory(prefix="ffreid-dry-run-") as temporary,
-        group.process_group(*facts(cfg)) as world,
-        worker_errors(),
-        precision.flags(cfg),
-        memory.keep_freed(),
+        _processes(cfg) as world,
     ):
         origin, state = _load_resumed(cfg, resume, world)
         toy_folder = tasks.modules(cfg.TASK).sources.synthetic_folder(cfg)
@@ -170,12 +176,7 @@ def finish(cfg: CfgNode) -> None:
             "evaluate with ffreid eval and the same --dataset and --tag",
         )
 
-    with (
-        group.process_group(*facts(cfg)) as world,
-        worker_errors(),
-        precision.flags(cfg),
-        memory.keep_freed(),
-    ):
+    with _processes(cfg) as world:
         catcher = signals.SignalCatcher(
             should_report=lambda: world.is_main and not failures.group_has_failed()
         )
@@ -196,12 +197,7 @@ def evaluate(
     are returned as JSON data and also written to `json_file`; `options` are those of the task's
     ``evaluation.evaluate``.
     """
-    with (
-        group.process_group(*facts(cfg, **options)) as world,
-        worker_errors(),
-        precision.flags(cfg),
-        memory.keep_freed(),
-    ):
+    with _processes(cfg, **options) as world:
         if json_file is not None and world.is_main:
             atomic.check_writable(json_file)
         folder = run_folder(cfg)
