@@ -15,6 +15,7 @@ from ffreid.bench.reference_pose import reference_pyramid
 from ffreid.engine import cache
 from ffreid.engine.cache import Arrays
 from ffreid.engine.timing import in_turn, milliseconds, row
+from ffreid.pose.data import depth as depth_maps
 from ffreid.pose.data import pyramid
 from ffreid.pose.data.dataset import EvalSet
 from ffreid.pose.data.depth import back_project, fill_missing, normals_from_depth
@@ -41,11 +42,22 @@ def data_rows(quick: bool) -> list[dict[str, Any]]:
     cloud = point_map.reshape(-1, 3)[chosen]
     size = f"{depth.shape[0]} x {depth.shape[1]}"
     holes = milliseconds(lambda: fill_missing(depth, scale), repeats)
-    normals = milliseconds(lambda: normals_from_depth(millimetres, fx, fy), repeats)
+
+    def normals(compiled: bool) -> object:
+        with _compiled(compiled):
+            return normals_from_depth(millimetres, fx, fy)
+
+    normals(pyramid.USE_CELLS)  # compiles
     return [
         preparation_row(frame, points, repeats),
         row(f"  hole filling, {size}", holes, part=True),
-        row(f"  normals, {size}", normals, part=True),
+        compare(
+            f"  normals, {size}",
+            partial(normals, pyramid.USE_CELLS),
+            partial(normals, False),
+            repeats,
+            part=True,
+        ),
         *neighbour_rows(cloud, point_map, repeats),
         cache_row(frame, repeats),
     ]
@@ -55,7 +67,7 @@ def neighbour_rows(cloud: Points, point_map: Points, repeats: int) -> list[dict[
     """Time the searches in cells, in trees, and with a tree for each search."""
 
     def build(use_cells: bool) -> object:
-        with _cells(use_cells):
+        with _compiled(use_cells):
             return build_pyramid(cloud, point_map)
 
     forms = {"cells": True, "trees": False} if pyramid.USE_CELLS else {"trees": False}
@@ -93,7 +105,7 @@ def preparation_row(frame: Frame, points: int, repeats: int) -> dict[str, Any]:
         data = EvalSet(reader, objects, names=[frame.name], points=points, seed=SEED)
 
         def read(use_cells: bool) -> object:
-            with _cells(use_cells):
+            with _compiled(use_cells):
                 return data[0]
 
         size = f"{frame.depth.shape[0]} x {frame.depth.shape[1]}"
@@ -103,13 +115,13 @@ def preparation_row(frame: Frame, points: int, repeats: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _cells(use: bool) -> Iterator[None]:
+def _compiled(use: bool) -> Iterator[None]:
     before = pyramid.USE_CELLS
-    pyramid.USE_CELLS = use
+    pyramid.USE_CELLS = depth_maps.USE_COMPILED = use
     try:
         yield
     finally:
-        pyramid.USE_CELLS = before
+        pyramid.USE_CELLS = depth_maps.USE_COMPILED = before
 
 
 def rendered_frame(quick: bool) -> tuple[Frame, int]:

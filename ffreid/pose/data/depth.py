@@ -11,6 +11,13 @@ import numpy.typing as npt
 from ffreid.errors import UserError
 from ffreid.pose.data.frame import Frame
 
+try:
+    from ffreid.pose.data.planes import fit_planes
+except ModuleNotFoundError:  # the extra "fast"
+    USE_COMPILED = False
+else:
+    USE_COMPILED = True
+
 Depth = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.signedinteger[Any]]
 Mask = npt.NDArray[np.bool_]
@@ -53,9 +60,9 @@ def fill_steps(
     depth: npt.NDArray[Any], depth_scale: float, max_depth: float, blur: Blur, extrapolate: bool
 ) -> Iterator[tuple[str, Depth]]:
     """Yield every stage by name (metres; inverted from the second to the last but one)."""
-    metres = (depth / np.float32(depth_scale)).astype(np.float32)
+    metres = (depth / np.float32(depth_scale)).astype(np.float32, copy=False)
     yield "in", metres
-    inverted = _where(metres > EMPTY, np.float32(max_depth) - metres, metres)
+    inverted = _inverted(metres, max_depth)
     yield "inverted", inverted
     # Far, middle and near surfaces are dilated by small, larger and largest crosses; near wins.
     far, near = metres > 2.0, (metres > EMPTY) & (metres <= 1.0)
@@ -82,6 +89,8 @@ def fill_steps(
     yield "extended", filled
     for _ in range(6):
         empty = (filled < EMPTY) & allowed
+        if not empty.any():
+            break
         filled = _where(empty, cv2.dilate(filled, FULL_5), filled)
     valid = (filled > EMPTY) & allowed
     filled = _where(valid, cv2.medianBlur(filled, 5), filled)
@@ -91,7 +100,11 @@ def fill_steps(
     else:
         filled = _where(valid, cv2.bilateralFilter(filled, 5, 0.5, 2.0), filled)
     yield "smoothed", filled
-    yield "out", _where(filled > EMPTY, np.float32(max_depth) - filled, filled)
+    yield "out", _inverted(filled, max_depth)
+
+
+def _inverted(depth: Depth, max_depth: float) -> Depth:
+    return np.subtract(np.float32(max_depth), depth, out=depth.copy(), where=depth > EMPTY)
 
 
 def _below_top(depth: Depth) -> Mask:
@@ -102,7 +115,9 @@ def _below_top(depth: Depth) -> Mask:
 
 
 def _where(mask: Mask, yes: npt.NDArray[Any], no: Depth) -> Depth:
-    return np.where(mask, yes, no).astype(np.float32, copy=False)
+    result = no.copy()
+    np.copyto(result, yes, where=mask)
+    return result
 
 
 def normals_from_depth(
@@ -135,6 +150,11 @@ def normals_from_depth(
     normals = np.zeros((height, width, 3), np.float32)
     if height <= 2 * radius + 1 or width <= 2 * radius + 1:
         return normals
+    if USE_COMPILED:
+        sign = np.float32(-1 if into_surface else 1)
+        options = (radius, max_distance, max_difference, sign)
+        normals = fit_planes(depth_mm, np.float32(fx), np.float32(fy), *options)
+        return np.asarray(cv2.medianBlur(normals, 3))
     inner = (slice(radius, height - radius - 1), slice(radius, width - radius - 1))
     # Farther neighbours differ too much from every pixel used; small integers are faster.
     farthest = max_distance + max_difference

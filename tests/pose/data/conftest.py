@@ -1,4 +1,4 @@
-"""Tests of neighbours run in both forms of the search, recorded samples also on the device."""
+"""Tests of normals and neighbours run in both forms, recorded samples also on the device."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,11 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from ffreid.pose.data import pyramid
+from ffreid.pose.data import depth, pyramid
 from ffreid.pose.data.batch import Inputs, Sample, collate
 from ffreid.pose.data.sample import make_sample
 
-BOTH = ("test_pyramid", "test_pyramid_golden", "test_items_golden")
+BOTH = (
+    "test_depth",
+    "test_depth_golden",
+    "test_pyramid",
+    "test_pyramid_golden",
+    "test_items_golden",
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -22,13 +28,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def search_form(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Search with scipy's trees, or with cells, which need numba."""
+    """Prepare with scipy's trees and numpy, or with cells and normals compiled by numba."""
     form = getattr(request, "param", None)
     if form == "cells":
         pytest.importorskip("numba")
     with pytest.MonkeyPatch.context() as patch:
         if form is not None:
             patch.setattr(pyramid, "USE_CELLS", form == "cells")
+            patch.setattr(depth, "USE_COMPILED", form == "cells")
         if form == "device":
             patch.setattr(request.module, "make_sample", sample_on_device)
         yield
