@@ -56,7 +56,6 @@ OF_TASK = {
         "instances",
         "grid",
         "json",
-        "force",
         "cls",
         "root",
     ],
@@ -99,7 +98,7 @@ def predict(
     ] = False,
     grid: Annotated[bool, option("Draw all frames in one picture.", "--grid", panel=POSE)] = False,
     json: Annotated[Path | None, option("Also write a JSON file.", panel=POSE)] = None,
-    force: Annotated[bool, option("Overwrite results in --out.", "--force", panel=POSE)] = False,
+    force: Annotated[bool, option("Overwrite results in --out.", "--force")] = False,
     cls: Annotated[str | None, option("LineMOD object of an old file.", panel=POSE)] = None,
     root: Annotated[Path | None, option("Folder with the objects' meshes.", panel=POSE)] = None,
     query: Annotated[Path | None, option("Picture, or folder of pictures.", panel=REID)] = None,
@@ -182,6 +181,7 @@ def predict(
             pictures=pictures,
             blur_faces=blur_faces,
             false_match_rate=false_match_rate,
+            force=force,
         )
     if not done:
         raise typer.Exit(1)

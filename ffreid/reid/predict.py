@@ -48,12 +48,14 @@ def predict(
     pictures: int = SHOWN,
     blur_faces: bool = False,
     false_match_rate: float | None = None,
+    force: bool = False,
 ) -> bool:
     """Search pictures or tracklets in a gallery, print a table, write results to `out`.
 
     ``out/matches.jsonl`` has a line for each query, ``out/pictures/`` rank lists of the first
-    `pictures` queries. `labels` is a table with the columns path and identity; without it persons
-    are those in the names, if they follow a dataset's convention.
+    `pictures` queries; earlier results are replaced with `force` only. `labels` is a table with the
+    columns path and identity; without it persons are those in the names, if they follow a dataset's
+    convention.
 
     Returns whether all pictures could be read; the others are listed at the end.
     """
@@ -62,6 +64,11 @@ def predict(
             atomic.check_writable(out / "matches.jsonl", stream=False)
         except UserError as error:
             raise UserError(error.message, "use another folder with --out FOLDER") from error
+        if (out / "matches.jsonl").exists() and not force:
+            raise UserError(
+                f"{out} already contains matches.jsonl",
+                "use another folder with --out FOLDER, or add --force to overwrite it",
+            )
     table = None if labels is None else read_persons(labels)
     result = search(model, query, gallery, top=top, false_match_rate=false_match_rate)
     asked, items = result.query_items, result.gallery_items

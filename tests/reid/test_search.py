@@ -285,6 +285,7 @@ def test_what_cannot_be_read_is_listed_at_the_end_and_the_exit_code_is_1(
         ("pipe.png", "g", "", "no picture of the query can be read: "),
         ("q.png", "broken", "", "no picture of the gallery can be read: "),
         ("q.png", "g", "--out text.png", "cannot write text.png/matches.jsonl"),
+        ("q.png", "g", "--out old", "old already contains matches.jsonl"),
         ("q.png", "g", "--labels text.png", "text.png has no column path, identity"),
         ("q.png", "g", "--labels none.csv", "no table of persons none.csv"),
         ("q.png", "g", "--labels other.csv", "other.csv names no picture"),
@@ -303,8 +304,9 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path)
     write_checkpoint(tmp_path / "best.pth")
     pictures(tmp_path / "g", "a.png b.png")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
+    for folder in ("empty", "broken", "old"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "old/matches.jsonl").write_text("")
     (tmp_path / "broken/a.png").write_text("hello")
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "other.csv").write_text("path,identity\nelsewhere.png,x\n")
@@ -333,7 +335,7 @@ def test_borders_tell_whether_persons_are_the_same(tmp_path: Path) -> None:
     drawn = read_image(out / "pictures/000-q.png").reshape(-1, 3)
     for colour in (MATCH, MISS, UNKNOWN):
         assert (drawn == colour).all(axis=1).sum() > 100
-    assert exit_code(f"{command} --out {out} --pictures 0") == 0
+    assert exit_code(f"{command} --out {out} --pictures 0 --force") == 0
     assert not list((out / "pictures").glob("*.png"))
 
 

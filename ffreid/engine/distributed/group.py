@@ -1,5 +1,6 @@
 """The process group of torchrun's processes; every function also works in a single process."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from ffreid.engine.distributed.joining import (
 )
 from ffreid.engine.tracking.run_folder import installed
 from ffreid.errors import UserError, flat
+from ffreid.report import log
 
 Value = TypeVar("Value")
 Gradient = Literal["own", "full"]
@@ -46,6 +48,11 @@ class World:
         return self.rank == 0
 
 
+@functools.cache
+def _note_missing(devices: str) -> None:
+    log(f"note: torch finds no GPU {devices}; the CPU computes")
+
+
 @contextmanager
 def process_group(facts: Facts | None = None, local: Facts | None = None) -> Iterator[World]:
     """Join torchrun's process group (NCCL on CUDA, gloo on CPU) for the block, if there is one.
@@ -63,6 +70,8 @@ def process_group(facts: Facts | None = None, local: Facts | None = None) -> Ite
     world = World(rank, size, torch.device(f"cuda:{place}" if cuda else "cpu"))
     if cuda:
         torch.cuda.set_device(world.device)
+    elif rank == 0 and (devices := os.environ.get("CUDA_VISIBLE_DEVICES")):
+        _note_missing(devices)
     if dist.is_initialized() or not has_group:
         yield world
         return

@@ -120,3 +120,14 @@ def test_a_group_of_one_process_is_joined_and_left(
             assert values.tolist() == [1.0, 1.0]
         assert not torch.distributed.is_initialized()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_gpu_that_is_not_there_has_one_note(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "97")
+    for _ in range(2):
+        with group.process_group() as world:
+            assert world.device.type == "cpu"
+    assert capsys.readouterr().err == "note: torch finds no GPU 97; the CPU computes\n"
