@@ -1,8 +1,11 @@
 """Files that people or datasets name: regular ones, so that opening and reading them ends."""
 
 import errno
+import io
 import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ffreid.errors import UserError
 
@@ -35,6 +38,40 @@ def regular(path: Path) -> Path:
         number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
         raise OSError(number, _KINDS.get(kind, "it is not a regular file"), str(path))
     return path
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in an uncompressed archive: its name there, where it begins, and its length."""
+
+    archive: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+    def read_bytes(self) -> bytes:
+        """Read the content."""
+        with regular(self.archive).open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+File = Path | Member
+"""What datasets have as a file."""
+
+
+def opened(file: File) -> BinaryIO:
+    """Open a file to read it, if it is a regular one.
+
+    Raises:
+        OSError: see `regular`.
+    """
+    if isinstance(file, Member):
+        return io.BytesIO(file.read_bytes())
+    return regular(file).open("rb")
 
 
 def check_file(path: Path, kind: str, hint: str) -> Path:

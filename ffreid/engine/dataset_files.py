@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from ffreid.errors import UserError, flat, printable
-from ffreid.files import regular
+from ffreid.files import File, opened, regular
 
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """Errors that Pillow raises for damaged files, besides `Image.DecompressionBombError`."""
@@ -73,13 +73,14 @@ def describe_folder(folder: Path) -> str:
     return "found " + (", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "nothing")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: File) -> str:
     """Read UTF-8 with or without a byte order mark, or UTF-16 with one, as Windows saves tables.
 
     Raises:
         OSError, ValueError: the file cannot be read, or is no such text.
     """
-    content = regular(path).read_bytes()
+    with opened(path) as file:
+        content = file.read()
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     if "\0" in text:
@@ -206,7 +207,7 @@ def _orientation(image: Image.Image) -> Any:
         return None
 
 
-def read_image(path: Path, *, registered: bool = False) -> npt.NDArray[np.uint8]:
+def read_image(path: File, *, registered: bool = False) -> npt.NDArray[np.uint8]:
     """Read an image as (H, W, 3) RGB, see `to_rgb`.
 
     With `registered`, one with an EXIF orientation is refused: the pixels of other images, and
@@ -243,7 +244,7 @@ def read_plain_jpeg(path: Path) -> npt.NDArray[np.uint8] | None:
 
 
 def read_single_channel(
-    path: Path, kind: str, *, first_of_several: bool = False
+    path: File, kind: str, *, first_of_several: bool = False
 ) -> npt.NDArray[Any]:
     """Read a one-channel image (H, W) as stored, or the first of several equal channels.
 
@@ -268,7 +269,7 @@ def read_single_channel(
     return array
 
 
-def read_mask(path: Path) -> npt.NDArray[np.bool_]:
+def read_mask(path: File) -> npt.NDArray[np.bool_]:
     """Read a mask (H, W): where any channel but alpha is above 0."""
     with _open(path, "mask") as image:
         _check(image, str(path))
@@ -284,7 +285,7 @@ def _without_alpha(image: Image.Image) -> npt.NDArray[Any]:
     return array[..., :-1] if image.mode in WITH_ALPHA else array
 
 
-def _refuse_turned(image: Image.Image, path: Path) -> None:
+def _refuse_turned(image: Image.Image, path: File) -> None:
     if _orientation(image) in TURNS:
         raise UserError(
             f"{path} has an EXIF orientation",
@@ -292,7 +293,7 @@ def _refuse_turned(image: Image.Image, path: Path) -> None:
         )
 
 
-def _refuse_lossy(image: Image.Image, path: Path, kind: str) -> None:
+def _refuse_lossy(image: Image.Image, path: File, kind: str) -> None:
     for name in (image.format, image.info.get("compression")):
         if name in LOSSY:
             raise UserError(
@@ -302,9 +303,9 @@ def _refuse_lossy(image: Image.Image, path: Path, kind: str) -> None:
 
 
 @contextmanager
-def _open(path: Path, kind: str) -> Iterator[Image.Image]:
+def _open(path: File, kind: str) -> Iterator[Image.Image]:
     try:
-        with regular(path).open("rb") as file, warnings.catch_warnings():
+        with opened(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on what is checked here or harmless
             try:
                 image = Image.open(file, formats=FORMATS)

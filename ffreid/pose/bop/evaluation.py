@@ -13,8 +13,9 @@ from ffreid.engine.dataset_files import read_single_channel
 from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
-from ffreid.pose.bop.dataset import BopDataset, BopImage, BopObject
+from ffreid.pose.bop.dataset import BopDataset, BopObject
 from ffreid.pose.bop.errors import surface_errors, visible_surface_discrepancies
+from ffreid.pose.bop.images import BopImage
 from ffreid.pose.bop.rasterizer import render_depth, to_distance
 from ffreid.pose.bop.results import HEADER, BopEstimate, read_results, result_line
 from ffreid.pose.bop.scores import Pair, Target, average_recalls
@@ -43,13 +44,12 @@ def evaluate_results(
     if json_file is not None:
         atomic.check_writable(json_file)
     data = BopDataset(root, split)
-    images = list(data.images())
-    targets, origin = data.targets(images)
+    targets, origin = data.targets()
     rows = read_results(predictions, data.objects)
     by_image: dict[tuple[int, int], list[BopEstimate]] = defaultdict(list)
     for row in rows:
         by_image[row.scene, row.image].append(row)
-    known = {image.key for image in images}
+    known = {*data.names}
     others = sum(len(group) for key, group in by_image.items() if key not in known)
     if others == len(rows):
         scene, number = next(iter(by_image))
@@ -61,9 +61,10 @@ def evaluate_results(
     notes = [*_time_notes(by_image), *_unscored_notes(by_image, targets, others)]
     pairs: list[Pair] = []
     errors: list[dict[str, Any]] = []
-    with ProgressBar("scoring", len(images)) as bar:
-        for image in images:
-            for pair, entry in _pairs(image, by_image.get(image.key, []), data.objects):
+    estimated = [key for key in data.names if key in by_image]
+    with ProgressBar("scoring", len(estimated)) as bar:
+        for key in estimated:
+            for pair, entry in _pairs(data.image(key), by_image[key], data.objects):
                 pairs.append(pair)
                 errors.append(entry)
             bar.advance(1)
@@ -132,9 +133,7 @@ def _pairs(
     image: BopImage, rows: Sequence[BopEstimate], objects: Mapping[int, BopObject]
 ) -> list[tuple[Pair, dict[str, Any]]]:
     """The errors of an image's estimates against all true instances of their objects."""
-    if not rows:
-        return []
-    depth = read_single_channel(image.depth_file, "depth").astype(np.float64)
+    depth = read_single_channel(image.depth, "depth").astype(np.float64)
     measured = to_distance(depth * image.depth_scale, image.camera)
 
     def distances(number: int, pose: Floats) -> Floats:
@@ -172,7 +171,7 @@ def _pairs(
             )
             entry = {
                 "scene_id": image.key[0],
-                "im_id": image.number,
+                "im_id": image.key[1],
                 "obj_id": row.object_id,
                 "gt": index,
                 "score": row.score,

@@ -2,28 +2,19 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.engine.dataset_files import (
-    read_image,
-    read_lines,
-    read_mask,
-    read_single_channel,
-)
+from ffreid.engine.dataset_files import read_image, read_lines, read_single_channel
 from ffreid.errors import UserError
-from ffreid.pose.bop.dataset import (
-    HINT,
-    BopDataset,
-    BopImage,
-    BopObject,
-    Instance,
-    numbered_models,
-)
+from ffreid.files import Member
+from ffreid.pose.bop.dataset import BopDataset, BopObject, numbered_models, splits
 from ffreid.pose.bop.errors import canonical_pose
+from ffreid.pose.bop.images import HINT, BopImage, Instance
 from ffreid.pose.data.augment import Policy
 from ffreid.pose.data.frame import Frame, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes
@@ -32,7 +23,6 @@ from ffreid.pose.objects import ObjectModels
 
 KEYPOINTS = 8
 _TRAIN = re.compile(r"train(_\w+)?")
-_SUFFIXES = (".png", ".jpg", ".tif", ".jpeg")
 
 
 def bop_objects(root: Path, name: str, chosen: str) -> ObjectModels:
@@ -85,11 +75,13 @@ def _is_list(text: str) -> bool:
 
 
 class BopReader:
-    """Frames ``SPLIT/SCENE/IMAGE`` of a BOP dataset; splits that begin with train are trained on.
+    """Frames ``SPLIT/SCENE/IMAGE`` of a BOP dataset.
 
-    Test frames are those of ``test_targets_bop19.json``, if it is there. The lists, a name per
-    line, replace them. Instances of objects that are not among `objects` are background. With
-    `canonical` poses of symmetric objects are replaced by `canonical_pose`.
+    Training frames are of all splits that begin with train, or of `train_splits`, as far as they
+    are there. Test frames are those of ``test_targets_bop19.json``, if it is there and not
+    `every` image is asked for. The lists, a name per line, replace them. Instances of objects that
+    are not among `objects` are background. With `canonical` poses of symmetric objects are replaced
+    by `canonical_pose`.
     """
 
     policy: Policy = "ycb"
@@ -103,21 +95,29 @@ class BopReader:
         train_list: Path | None = None,
         test_list: Path | None = None,
         split: str = "test",
+        train_splits: Sequence[str] = (),
+        every: bool = False,
         canonical: bool = True,
     ) -> None:
         self.folder, self.objects, self.split = folder, objects, split
-        self.canonical = canonical
+        self.train_splits, self.every, self.canonical = train_splits, every, canonical
         self.lists = {"train": train_list, "test": test_list}
+        self._opened: dict[str, BopDataset] = {}
 
     @cached_property
     def train_names(self) -> list[str]:
         """All training frames."""
         if (listed := self.lists["train"]) is not None:
             return read_lines(listed)
-        splits = sorted(p.name for p in self.folder.iterdir() if _TRAIN.fullmatch(p.name))
-        if not splits:
-            raise UserError(f"{self.folder} has no folder train_pbr or train_real", HINT)
-        return [name for split in splits for name in self._images(split)]
+        there = [split for split in splits(self.folder) if _TRAIN.fullmatch(split)]
+        chosen = [split for split in there if split in (self.train_splits or there)]
+        if not chosen:
+            expected = " or ".join(self.train_splits) or "train_pbr or train_real"
+            raise UserError(
+                f"{self.folder} has no folder {expected}",
+                f"set DATA.TRAIN_SPLITS '[{', '.join(there)}]'" if there else HINT,
+            )
+        return [f"{split}/{name}" for split in chosen for name in self._data(split).names.values()]
 
     @property
     def real_train_names(self) -> list[str]:
@@ -129,11 +129,12 @@ class BopReader:
         """The test frames."""
         if (listed := self.lists["test"]) is not None:
             return read_lines(listed)
-        images = self._images(self.split)
-        targets, _ = BopDataset(self.folder, self.split).targets(list(images.values()))
-        numbers = set(self.objects.numbers)
-        wanted = {target[:2] for target in targets if target[2] in numbers}
-        return [name for name, image in images.items() if image.key in wanted]
+        data = self._data(self.split)
+        wanted = {*data.names}
+        if not self.every:
+            numbers = set(self.objects.numbers)
+            wanted = {target[:2] for target in data.targets()[0] if target[2] in numbers}
+        return [f"{self.split}/{name}" for key, name in data.names.items() if key in wanted]
 
     def summary(self) -> str:
         """One line on the frames."""
@@ -148,33 +149,36 @@ class BopReader:
     draw_real = draw
 
     def files(self, name: str) -> list[Path]:
-        """The colour and depth images, and the masks of the objects."""
+        """The colour and depth images and the masks of the objects, or the shard with them."""
         image = self._image(name)
-        masks = [image.mask_file(i) for i in self._own(image)] if image.has_masks else []
-        return [_existing(image), image.depth_file, *masks]
+        masks = image.masks if isinstance(image.masks, tuple) else ()
+        files = [image.colour, image.depth, *(masks[i] for i in self._own(image) if masks)]
+        return list(dict.fromkeys(f.archive if isinstance(f, Member) else f for f in files))
 
     def read(self, name: str) -> Frame:
         """Read a frame; without masks (test images) it has no labels."""
-        image = self._image(name)
-        colour, depth_file, *masks = self.files(name)
-        if colour.parent.name == "gray":
-            gray = read_single_channel(colour, "gray image").astype(np.uint8)
+        image, own = (found := self._image(name)), self._own(found)
+        if image.masks is None and own and _TRAIN.fullmatch(name.partition("/")[0]):
+            raise UserError(
+                f"{name}: no masks of the visible parts (mask_visib)",
+                "make them with BOP's tools: training needs them",
+            )
+        if image.is_gray:
+            gray = read_single_channel(image.colour, "gray image").astype(np.uint8)
             rgb = np.repeat(gray[:, :, None], 3, axis=2)
         else:
-            rgb = read_image(colour, registered=True)
-        depth = read_single_channel(depth_file, "depth image").astype(np.float32)
-        check_same_size({colour: rgb, depth_file: depth})
-        own = self._own(image)
+            rgb = read_image(image.colour, registered=True)
+        depth = read_single_channel(image.depth, "depth image").astype(np.float32)
+        check_same_size({image.colour: rgb, image.depth: depth})
         instances = np.zeros(depth.shape, np.int32)
-        for row, path in enumerate(masks, 1):
-            mask = read_mask(path)
-            check_same_size({depth_file: depth, path: mask})
+        for row, (file, mask) in enumerate(image.read_masks(own), 1):
+            check_same_size({image.depth: depth, file: mask})
             instances[mask] = row
         numbers = self.objects.numbers
         class_ids = np.array([numbers.index(image.instances[i].object_id) + 1 for i in own], int)
         poses = np.array([self._pose(image.instances[i]) for i in own]).reshape(-1, 3, 4)
         poses[:, :, 3] /= 1000
-        check_poses(image.scene / "scene_gt.json", poses)
+        check_poses(image.truth, poses)
         return Frame(
             name=name,
             rgb=rgb,
@@ -189,8 +193,13 @@ class BopReader:
         )
 
     def read_meshes(self) -> Meshes:
-        """Read the vertices of every object."""
-        return {c: self._models[n].mesh[0] / 1000 for c, n in enumerate(self.objects.numbers, 1)}
+        """Read the vertices of every object that has a model."""
+        models = numbered_models(self.folder)
+        return {
+            c: models[n].mesh[0] / 1000
+            for c, n in enumerate(self.objects.numbers, 1)
+            if n in models
+        }
 
     def _pose(self, instance: Instance) -> npt.NDArray[np.float64]:
         if not self.canonical:
@@ -210,32 +219,18 @@ class BopReader:
             if instance.object_id in numbers and instance.visible != 0
         ]
 
-    def _images(self, split: str) -> dict[str, BopImage]:
-        if split not in self._cache:
-            self._cache[split] = {
-                f"{split}/{image.scene.name}/{image.number:06d}": image
-                for image in BopDataset(self.folder, split).images()
-            }
-        return self._cache[split]
-
-    @cached_property
-    def _cache(self) -> dict[str, dict[str, BopImage]]:
-        return {}
+    def _data(self, split: str) -> BopDataset:
+        if split not in self._opened:
+            self._opened[split] = BopDataset(self.folder, split)
+        return self._opened[split]
 
     def _image(self, name: str) -> BopImage:
         split, _, rest = name.partition("/")
-        images = self._images(split)
-        if name not in images:
-            first = next(iter(images))
-            raise UserError(f"{self.folder} has no frame {name}", f"names are like {first}")
-        assert rest
-        return images[name]
-
-
-def _existing(image: BopImage) -> Path:
-    paths = [
-        image.scene / folder / f"{image.number:06d}{suffix}"
-        for folder in ("rgb", "gray")
-        for suffix in _SUFFIXES
-    ]
-    return next((path for path in paths if path.exists()), paths[0])
+        data = self._data(split)
+        try:
+            return data.split.image(rest)
+        except (KeyError, ValueError) as error:
+            first = next(iter(data.names.values()))
+            raise UserError(
+                f"{self.folder} has no frame {name}", f"names are like {split}/{first}"
+            ) from error

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffreid.errors import UserError
+from ffreid.files import File
 
 NEAREST, FARTHEST = 0.15, 30.0
 """Metres between which the median depth of an image lies."""
@@ -74,8 +75,8 @@ def repeated_classes(class_ids: npt.ArrayLike) -> list[int]:
     return [int(class_id) for class_id in ids[counts > 1]]
 
 
-def check_same_size(images: dict[Path, npt.NDArray[Any]]) -> None:
-    """Check that the images of a frame have one height and width."""
+def check_same_size(images: Mapping[Any, npt.NDArray[Any]]) -> None:
+    """Check that the images of a frame, by file, have one height and width."""
     sizes = {path: image.shape[:2] for path, image in images.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{path} {h} x {w}" for path, (h, w) in sizes.items())
@@ -98,7 +99,7 @@ def is_rotation(matrix: npt.NDArray[np.floating[Any]]) -> bool:
     return bool(is_orthonormal and np.linalg.det(matrix) > 0)
 
 
-def check_poses(path: Path, poses: npt.NDArray[np.floating[Any]]) -> None:
+def check_poses(path: File, poses: npt.NDArray[np.floating[Any]]) -> None:
     """Check that poses (M, 3, 4) are finite and rotate."""
     if not np.isfinite(poses).all():
         raise UserError(

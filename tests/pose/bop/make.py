@@ -1,6 +1,9 @@
 """A BOP dataset of three images: a box (object 2) twice, a cylinder (object 7), ids with gaps."""
 
+import io
 import json
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import cv2
 import numpy as np
 import trimesh
 
+from ffreid.engine.dataset_files import read_mask
 from ffreid.pose.bop.rasterizer import render_depth
 
 SIZE = 96, 128
@@ -100,3 +104,39 @@ def write_results(path: Path, *, shift: float = 0.0, flip: bool = False) -> Path
             lines.append(f"3,{image},{number},0.{9 - index},{r},{t},0.5")
     path.write_text("\n".join(lines))
     return path
+
+
+def encode(mask: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """A mask's lengths of runs of 0, 1, 0, … down its columns."""
+    flat = mask.astype(bool).ravel(order="F")
+    ends = [*(np.flatnonzero(np.diff(flat)) + 1), len(flat)]
+    counts = np.diff([0, *ends]).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
+
+
+def to_shards(split: Path, *, each: int = 2, index: bool = True) -> None:
+    """Replace a split's folders of scenes by webdataset shards of `each` images."""
+    members: dict[str, dict[str, bytes]] = {}
+    for scene in sorted(split.iterdir()):
+        for name in ("camera", "gt", "gt_info"):
+            for image, content in json.loads((scene / f"scene_{name}.json").read_text()).items():
+                key = f"{scene.name}_{int(image):06d}"
+                members.setdefault(key, {})[f"{name}.json"] = json.dumps(content).encode()
+        for key, parts in members.items():
+            stem = key.split("_")[1]
+            for part in ("rgb", "depth"):
+                parts[f"{part}.png"] = (scene / part / f"{stem}.png").read_bytes()
+            masks = sorted(scene.glob(f"mask_visib/{stem}_*.png"))
+            encoded = {i: encode(read_mask(path)) for i, path in enumerate(masks)}
+            parts["mask_visib.json"] = json.dumps(encoded).encode()
+        shutil.rmtree(scene)
+    numbers = {key: place // each for place, key in enumerate(members)}
+    for number in set(numbers.values()):
+        with tarfile.open(split / f"shard-{number:06d}.tar", "w") as tar:
+            for key, parts in members.items():
+                for name, data in parts.items() if numbers[key] == number else ():
+                    entry = tarfile.TarInfo(f"{key}.{name}")
+                    entry.size = len(data)
+                    tar.addfile(entry, io.BytesIO(data))
+    if index:
+        (split / "key_to_shard.json").write_text(json.dumps(numbers))

@@ -14,6 +14,7 @@ from tests.golden import GOLDEN, SPLIT, facts, recordings
 from tests.pose.bop.make import DEPTH_SCALE, INFO, make_bop, write_results
 
 SCENE = "test/000003"
+UNKNOWN = {"obj_id": 9, "cam_R_m2c": np.eye(3).ravel().tolist(), "cam_t_m2c": [0, 0, 500]}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,8 @@ def test_instances_are_matched_once_and_the_best_scored_are_kept(
     ("path", "change", "error"),
     [
         ("models_eval/models_info.json", {"2": {}}, "object 2 has no diameter"),
-        ("models_eval/models_info.json", {"2": INFO["2"]}, "no model of object 7"),
+        ("models_eval/models_info.json", {"2": INFO["2"]}, "unknown object number 7"),
+        (f"{SCENE}/scene_gt.json", {"0": [UNKNOWN]}, "image 0: no model of object 9"),
         (f"{SCENE}/scene_camera.json", {"0": {"cam_K": [1] * 9, "depth_scale": 0}}, "scale is 0"),
         (f"{SCENE}/scene_camera.json", {"0": {"depth_scale": 1}}, "KeyError('cam_K')"),
         (f"{SCENE}/scene_gt.json", None, "no file"),
