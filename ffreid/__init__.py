@@ -29,6 +29,7 @@ __all__ = [
     "draw_samples",
     "load_checkpoint",
     "load_model",
+    "make_objects",
     "metrics",
     "prepare_frame",
 ]

@@ -13,6 +13,7 @@ from ffreid.engine.checkpoints import io as checkpoints
 from ffreid.engine.specs import Symbol, TensorSpec
 from ffreid.errors import UserError, flat
 from ffreid.pose import predictor as pose
+from ffreid.pose.object_set.make import make_objects
 from ffreid.pose.predictor import Pose, PoseModel
 from ffreid.pose.preparation import prepare_frame
 from ffreid.recipes import compose, compose_like
@@ -34,6 +35,7 @@ __all__ = [
     "draw_samples",
     "load_checkpoint",
     "load_model",
+    "make_objects",
     "prepare_frame",
 ]
 

@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     app.command()(compare)
     app.command(context_settings=flags.PAIRS)(predict)
     app.command(context_settings=flags.PAIRS)(export)
+    app.command()(objects)
 
 
 def compare(
@@ -215,3 +216,28 @@ def export(
     settings = dict(split_pairs(pairs or []))
     if not run(checkpoint, out, dataset=dataset, size=size, settings=settings):
         raise typer.Exit(1)
+
+
+def objects(
+    meshes: Annotated[
+        list[Path], typer.Argument(metavar="MESH...", help="PLY, OBJ, STL or glTF files.")
+    ],
+    out: Annotated[Path, option("Folder for the object set.")],
+    unit: Annotated[str | None, option("Unit of the files, m or mm; default: found.")] = None,
+    keypoints: Annotated[int, option("Keypoints of an object.", metavar="<int>")] = 8,
+    force: Annotated[bool, option("Replace the set in --out.", "--force")] = False,
+    json: flags.JsonFile = None,
+) -> None:
+    """Make an object set of your own meshes: keypoints, symmetries, pictures.
+
+    Example: ffreid objects drill.obj mug.ply --out tools
+    """
+    from ffreid import atomic
+    from ffreid.pose.object_set.make import make_objects, report_objects
+
+    if json is not None:
+        atomic.check_writable(json)
+    content = make_objects(meshes, out, unit=unit, keypoints=keypoints, force=force)
+    report_objects(content, out)
+    if json is not None:
+        atomic.write_json(json, content)

@@ -97,7 +97,7 @@ def _panel(
     for class_id, pose in poses:
         draw_box(panel, camera, points[class_id], pose, class_colour(class_id))
     for class_id, pose in poses:
-        _draw_axes(panel, camera, points[class_id], pose)
+        draw_axes(panel, camera, points[class_id], pose)
     return panel
 
 
@@ -117,13 +117,14 @@ def draw_box(panel: RgbImage, camera: Floats, points: Floats, pose: Floats, colo
     """Draw the bounding box of points (P, 3), object frame, at a pose."""
     low, high = points.min(axis=0), points.max(axis=0)
     corners = box_corners((high - low) / 2) + (high + low) / 2
-    _draw_lines(panel, camera, pose, corners, [(edge, colour) for edge in EDGES], thickness=1)
+    draw_lines(panel, camera, pose, corners, [(edge, colour) for edge in EDGES], thickness=1)
 
 
-def _draw_axes(panel: RgbImage, camera: Floats, points: Floats, pose: Floats) -> None:
+def draw_axes(panel: RgbImage, camera: Floats, points: Floats, pose: Floats) -> None:
+    """Draw the object frame's axes at a pose, sized by points (P, 3)."""
     ends = np.eye(4, 3, -1) * (0.4 * float(np.ptp(points, axis=0).max()))
     axes = [([0, axis], colour) for axis, colour in enumerate(AXES, 1)]
-    _draw_lines(panel, camera, pose, ends, axes, thickness=2)
+    draw_lines(panel, camera, pose, ends, axes, thickness=2)
 
 
 def _draw_caption(panel: RgbImage, camera: Floats, points: Floats, pose: Floats, text: str) -> None:
@@ -139,7 +140,7 @@ def _draw_caption(panel: RgbImage, camera: Floats, points: Floats, pose: Floats,
         cv2.putText(panel, text, (x, y), FONT, TEXT, colour, thickness, cv2.LINE_AA)
 
 
-def _draw_lines(
+def draw_lines(
     panel: RgbImage,
     camera: Floats,
     pose: Floats,

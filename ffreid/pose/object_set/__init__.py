@@ -1,0 +1,1 @@
+"""Object sets: people's own meshes as models, keypoints and symmetries for training."""
