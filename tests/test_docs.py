@@ -150,6 +150,7 @@ def only_parse(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     record("ffreid.compare", "compare")
     record("ffreid.smoke", "smoke", True)
     record("ffreid.export", "export", True)
+    record("ffreid.pose.object_set.make", "make_objects", {"objects": []})
     return reached
 
 

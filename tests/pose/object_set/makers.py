@@ -1,4 +1,4 @@
-"""Meshes of one's own, made: a textured can, a drill of three colours, a plain box."""
+"""Meshes of one's own: a drill of four colours, a textured case, a plain box."""
 
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,9 @@ import numpy as np
 import trimesh
 from PIL import Image
 
+from tests.pose.stand_ins import drill
+
 BOX = 80.0, 60.0, 40.0
-
-
-def drill() -> Any:
-    """Three solids of three colours, millimetres, without symmetries."""
-    body = trimesh.creation.cylinder(28, 140, sections=16)
-    body.apply_transform(np.array(trimesh.transformations.rotation_matrix)(np.pi / 2, [0, 1, 0]))
-    handle = trimesh.creation.box([35, 30, 120])
-    handle.apply_translation([-40, 0, -70])
-    chuck = trimesh.creation.box([50, 20, 20])
-    chuck.apply_translation([90, 0, 0])
-    parts = {(220, 160, 20): body, (40, 40, 45): handle, (150, 150, 155): chuck}
-    for colour, part in parts.items():
-        part.visual.vertex_colors = np.tile([*colour, 255], (len(part.vertices), 1))
-    return trimesh.util.concatenate(list(parts.values()))
 
 
 def textured_box() -> Any:

@@ -16,7 +16,8 @@ import trimesh as untyped
 import ffreid
 from ffreid.pose.object_set import make, mesh_files
 from tests.commands import exit_code, mistake, quoted, read
-from tests.pose.object_set.makers import BOX, drill, textured_box, write_meshes
+from tests.pose.object_set.makers import BOX, textured_box, write_meshes
+from tests.pose.stand_ins import drill
 
 trimesh: Any = untyped
 
@@ -44,7 +45,7 @@ def test_a_set_holds_metres_models_in_millimetres_and_a_sheet_of_each(made: Path
     content, infos = read(made / "objects.json"), read(made / "models/models_info.json")
     drill_, case, box = content["objects"]
     assert [(o["number"], o["name"], o["unit"]) for o in content["objects"]] == [
-        (1, "drill", "mm"),
+        (1, "drill", "m"),
         (2, "case", "m"),
         (3, "box", "mm"),
     ]
