@@ -70,7 +70,7 @@ Dataset = Annotated[str, option(f"Dataset: {', '.join(recipes())}.", panel=DATA)
 Root = Annotated[
     Path | None, option("The dataset's folder or its parent; default: $FFREID_DATA.", panel=DATA)
 ]
-Cls = Annotated[str | None, option("LineMOD object, e.g. ape.", panel=DATA)]
+Cls = Annotated[str | None, option("LineMOD: ape, or ape,cat, or all; BOP: 1,5.", panel=DATA)]
 Recipe = Annotated[Path | None, option("YAML file, or the name of a recipe.", "--cfg", panel=RUN)]
 Output = Annotated[Path | None, option("Folder for runs; default: runs.", panel=RUN)]
 Tag = Annotated[str | None, option("Name of the run; results go to OUTPUT/DATASET/TAG.", panel=RUN)]

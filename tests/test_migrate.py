@@ -179,7 +179,7 @@ def test_published_commands_are_translated_and_run_on_the_old_data(
         (["keep_batchnorm_fp32 True"], "float32"),
         (["opt_level O0"], "default"),
         (["local_rank 0"], "not needed"),
-        (["test_occ"], "Occlusion-LineMOD is not supported"),
+        (["test_occ"], "ffreid eval --dataset lmo"),
         (["test_pose", "test"], "ffreid eval"),
     ],
 )

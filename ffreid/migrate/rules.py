@@ -50,7 +50,7 @@ FFB6D = {
     "gpu_id": Rule(note=f"{DEAD}; see --gpu"),
     **dict.fromkeys(("n", "nodes", "nr"), Rule(note=NODES)),
     "keep_batchnorm_fp32": Rule(note="not needed: batch norm is in float32 with --amp"),
-    "test_occ": Rule(False, note=f"{DEAD}; Occlusion-LineMOD is not supported"),
+    "test_occ": Rule(False, note=f"{DEAD}; Occlusion-LineMOD: ffreid eval --dataset lmo --cls …"),
 }
 """Flags of ``train_ycb.py`` and ``train_lm.py``."""
 DEMO = {

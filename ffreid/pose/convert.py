@@ -17,8 +17,9 @@ from ffreid.errors import UserError
 from ffreid.pose.data.batch import Sample, collate
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.data.sample import make_sample
+from ffreid.pose.defaults import linemod_names
 from ffreid.pose.model.ffb6d import FFB6D, Outputs
-from ffreid.pose.objects import linemod_objects, ycb_objects
+from ffreid.pose.objects import ycb_objects
 
 ALIASES = {
     f"cnn_up_stages.3.1.0.{name}": f"cnn_up_stages.2.0.0.{name}" for name in ("weight", "bias")
@@ -88,15 +89,16 @@ def to_ffreid(
 
     `settings` are the user's, by dotted key; ``DATA.CLS`` is LineMOD's object.
     """
-    count, name = int(info.facts["classes"]) - 1, settings.get("DATA.CLS", "")
-    if name and count != 1:
+    count, chosen = int(info.facts["classes"]) - 1, settings.get("DATA.CLS", "")
+    names = linemod_names(chosen) if chosen else ()
+    if chosen and count != len(names):
         raise UserError(
-            f"DATA.CLS is {name}, but the file's network is for {count} objects",
-            "remove DATA.CLS (or --cls); LineMOD's networks are for one object",
+            f"DATA.CLS is {chosen}, but the file's network is for {count} objects",
+            "remove DATA.CLS (or --cls), or name all objects of the network",
         )
     classes: dict[str, Any] = {"class_count": count}
-    if name:
-        classes["classes"] = list(linemod_objects(name).names)
+    if names:
+        classes["classes"] = list(names)
     elif count == YCB_CLASSES - 1:
         classes["classes"] = list(ycb_objects().names)
     state, notes = repair_state(contents.weights[info.role], ALIASES)

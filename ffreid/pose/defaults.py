@@ -43,6 +43,7 @@ LAYOUTS = {
 CHOICES: dict[str, Collection[str]] = {
     "DATA.LAYOUT": LAYOUTS,
     "DATA.INTRINSICS": ("ycb", "meta"),
+    "DATA.OBJECTS": ("", "ycb", "linemod", "lmo"),
     "DATA.PREPARE": ("workers", "device"),
     "TRAIN.BATCH_NORM": ("own", "sync", "frozen"),
     "TEST.PRECISION": ("fp32", "bf16"),
@@ -87,8 +88,11 @@ def defaults() -> CfgNode:
     c.DATA = CfgNode()
     c.DATA.LAYOUT = "ycb"  # one of LAYOUTS
     c.DATA.ROOT = ""  # the dataset's folder or its parent; --root or $FFREID_DATA
-    c.DATA.CLS = ""  # LineMOD's object: one network per object; BOP: numbers of objects, e.g. 1,5
+    c.DATA.CLS = ""  # LineMOD's objects: ape, or ape,cat, or all; BOP: their numbers, e.g. 1,5
+    c.DATA.OBJECTS = ""  # BOP: keypoints of ycb, linemod or lmo (8 of linemod); "": the models'
     c.DATA.SPLIT = "test"  # BOP: the split that is evaluated
+    c.DATA.TRAIN_SPLITS = []  # BOP: those of them that are there; []: all that begin with train
+    c.DATA.EVERY_IMAGE = False  # BOP: evaluate the whole split, not only images with targets
     c.DATA.CANONICAL = True  # BOP: of poses that look the same train on one, see bop/errors.py
     c.DATA.TRAIN_LIST = ""  # file of frame names that replaces the dataset's
     c.DATA.TEST_LIST = ""
@@ -151,23 +155,27 @@ def check(cfg: CfgNode) -> None:
     check_choices(cfg, CHOICES)
     check_least(cfg, LEAST)
     engine_defaults.check(cfg)
-    if cfg.DATA.LAYOUT == "linemod":
-        check_linemod_object(cfg.DATA.CLS)
-    elif cfg.DATA.CLS and cfg.DATA.LAYOUT != "bop":
+    chosen, objects = cfg.DATA.CLS, cfg.DATA.OBJECTS
+    if cfg.DATA.LAYOUT == "linemod" or (objects in ("linemod", "lmo") and chosen):
+        linemod_names(chosen)
+    elif chosen and (cfg.DATA.LAYOUT != "bop" or objects):
         raise UserError(
-            f"dataset {cfg.DATASET} has one network for all objects, not for {cfg.DATA.CLS} alone",
+            f"dataset {cfg.DATASET} has one network for all objects, not for {chosen} alone",
             "remove --cls",
         )
 
 
-def check_linemod_object(name: str) -> None:
-    """Refuse a name that is not one of LineMOD's 13 objects."""
-    names = resource("linemod")["objects"]
-    if name not in names:
+def linemod_names(chosen: str) -> tuple[str, ...]:
+    """The names of LineMOD's 13 objects in ``all``, ``ape`` or ``ape,cat``, in order of number."""
+    known = resource("linemod")["objects"]
+    names = {*known} if chosen == "all" else {*chosen.split(",")}
+    if unknown := sorted(names - {*known}):
+        name = unknown[0]
         raise UserError(
-            f"LineMOD has no object {name!r}" if name else "no LineMOD object given",
-            f"use --cls NAME, one of: {', '.join(names)}",
+            f"LineMOD has no object {name!r}" if chosen else "no LineMOD object given",
+            f"use --cls NAME, one of: {', '.join(known)}; several as ape,cat, or all",
         )
+    return tuple(name for name in known if name in names)
 
 
 def check_root(cfg: CfgNode) -> None:

@@ -21,7 +21,9 @@ from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.pose import build, calibration, evaluation_page, sources
+from ffreid.pose.bop.dataset import BopDataset
 from ffreid.pose.bop.evaluation import evaluate_frame_results, evaluate_results
+from ffreid.pose.bop.reader import BopReader
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.checks import Labels, count_notes
 from ffreid.pose.data.meshes import Meshes
@@ -36,13 +38,11 @@ from ffreid.pose.predictions import (
     unread_files,
 )
 from ffreid.pose.published import comparable_results
+from ffreid.pose.results_table import results_table
 from ffreid.pose.scoring import diameters, instance_rows, summarise
-from ffreid.report import Cell
 
 _NAMED = 5
 """Skipped frames that are named in a message."""
-# The single number per object that LineMOD papers report.
-_LINEMOD_METRIC = "ADD(-S)<0.1d"
 
 
 def evaluate(
@@ -101,6 +101,10 @@ def evaluate(
         if cfg.TEST.PRECISION == "bf16":
             changed = [*changed, *precision.slow_bf16(torch.bfloat16, world.device)]
         messages = [f"evaluating {text}", *(f"note: {note}" for note in changed)]
+        if {trained_on, cfg.DATASET} == {"ycb", "ycbv"}:
+            frame = "BOP's models, which are shifted" if cfg.DATASET == "ycbv" else "the authors'"
+            told = f"note: trained on {trained_on}: its keypoints are the same places here, in the"
+            messages.append(f"{told} frame of {frame}; poses and truth are of that frame")
     names = build.evaluation_set(cfg, source, cfg.TEST.LIMIT).names
     notes: list[str] = []
     if world.is_main:
@@ -186,9 +190,14 @@ def evaluate(
             lines.append(f"note: VOTE.MODE is {cfg.VOTE.MODE}; the authors' voting is exact")
         lines = [*lines, *(f"note: {note}" for note in counted)]
         _print_results(summary, published, lines)
-        if cfg.DATA.LAYOUT == "bop":
+        if isinstance(reader := source.reader, BopReader):
             payload["bop"] = evaluate_frame_results(
-                Path(cfg.DATA.ROOT), cfg.DATA.SPLIT, folder, results, source.objects
+                reader.dataset(reader.split),
+                folder,
+                results,
+                source.objects,
+                name=reader.folder.name if cfg.DATASET == "bop" else cfg.DATASET,
+                compare=not use_gt,
             )
         atomic.write_json(folder / "results.json", payload)
         if json_file is not None:
@@ -238,9 +247,9 @@ def evaluate_predictions(
     if cfg.DATA.LAYOUT == "bop":
         if unused := ["--truth"] * (gt is not None) + ["--frames"] * (frames is not None):
             raise UserError(f"{unused[0]} has no effect with BOP datasets", f"remove {unused[0]}")
-        return evaluate_results(
-            Path(cfg.DATA.ROOT), predictions, split=cfg.DATA.SPLIT, json_file=json_file
-        )
+        data = BopDataset(sources.bop_folder(cfg), cfg.DATA.SPLIT)
+        name = "" if cfg.DATASET == "bop" else cfg.DATASET
+        return evaluate_results(data, predictions, name=name, json_file=json_file)
     if cfg.DATASET != "ycb":
         raise UserError(
             f"--predictions works with datasets ycb and bop, not {cfg.DATASET}",
@@ -343,52 +352,8 @@ def draw_result(result: FrameResult, objects: ObjectModels, meshes: Meshes) -> R
     return draw_poses(
         result.rgb,
         gt.intrinsics,
-        points=meshes,
+        points={c: meshes.get(c, objects.keypoints[c - 1]) for c in objects.class_ids},
         predicted=[(p.class_id, p.camera_from_object) for p in result.poses if p.solved],
         true=list(zip(gt.class_ids.tolist(), gt.camera_from_object, strict=True)),
         names={class_id: objects.name(class_id) for class_id in objects.class_ids},
     )
-
-
-def results_table(
-    summary: Mapping[str, Any], published: Mapping[str, Any] | None = None
-) -> tuple[list[str], list[list[Cell]]]:
-    """Lay out a summary from `summarise` for `show_table`: column names and rows.
-
-    The rows are the classes and, unless there is only one, all instances pooled and the two means
-    over classes; `published` numbers of the dataset are in the last columns.
-    """
-    shown = ["ADD_auc", "ADD-S_auc", "ADD(-S)_auc", "ADD(-S)<0.1d", "ADD-S<2cm"]
-    published_metrics: list[str] = []
-    if published is not None:
-        entry = next(iter(published["per_object"].values()))
-        published_metrics = list(entry) if isinstance(entry, Mapping) else [_LINEMOD_METRIC]
-
-    def heading(name: str) -> str:
-        return name.replace("_auc", " AUC")
-
-    def published_row(name: str) -> Mapping[str, float]:
-        if published is None:
-            return {}
-        entry = published["per_object"].get(name, published.get(name, {}))
-        return entry if isinstance(entry, Mapping) else {_LINEMOD_METRIC: entry}
-
-    def line(title: str, row: Mapping[str, Any], other: Mapping[str, float]) -> list[Cell]:
-        error = row.get("keypoint_error_m")
-        counts = [row.get(name) for name in ("instances", "missed", "unsolved")]
-        ours = [*(row[name] for name in shown), None if error is None else error * 1000]
-        return [title, *counts, *ours, *(other.get(name) for name in published_metrics)]
-
-    columns = ["object", "instances", "missed", "unsolved", *map(heading, shown), "keypoints mm"]
-    columns += [f"{(published or {})['method']} {heading(name)}" for name in published_metrics]
-    rows = [line(name, row, published_row(name)) for name, row in summary["classes"].items()]
-    if summary["classes_in_all"] > 1:
-        means = published_row("mean_of_classes")
-        complete = len(summary["classes"]) == summary["classes_in_all"]
-        present = summary["mean_of_present_classes"]
-        rows += [
-            line("all instances", summary["pooled"], published_row("ALL_pooled")),
-            line("mean of the classes present", present, means if complete else {}),
-            line("mean of all classes, absent as 0", summary["mean_of_all_classes"], means),
-        ]
-    return columns, rows

@@ -1,7 +1,7 @@
 """The object models of a dataset: names, keypoints, corners, radii, symmetry."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,13 @@ import numpy.typing as npt
 from ffreid.engine.dataset_files import read_lines, reason_of
 from ffreid.errors import UserError
 from ffreid.files import regular
-from ffreid.pose.defaults import check_linemod_object
+from ffreid.pose.defaults import linemod_names
 from ffreid.pose.resources import resource
 
 Floats = npt.NDArray[np.float32]
 
+LINEMOD_SETS = ("linemod", "lm", "lmo")
+"""Datasets of LineMOD's objects, in its layout or in BOP's."""
 LARGEST = 5.0
 """Diagonal of an object, metres."""
 
@@ -57,6 +59,11 @@ class ObjectModels:
         """1 … M."""
         return range(1, len(self) + 1)
 
+    @property
+    def is_linemod(self) -> bool:
+        """Whether these are LineMOD's objects, whose corners are in another frame."""
+        return self.dataset in LINEMOD_SETS
+
     def name(self, class_id: int) -> str:
         """Name of class `class_id` (1 … M)."""
         return self.names[class_id - 1]
@@ -78,21 +85,35 @@ def ycb_objects() -> ObjectModels:
     )
 
 
-def linemod_objects(name: str) -> ObjectModels:
-    """One LineMOD object: its network has background and class 1."""
-    check_linemod_object(name)
-    facts = resource("linemod")
-    number = int(facts["objects"][name])
-    diameter = facts["models_info_mm"][str(number)]["diameter"] / 1000
+def ycbv_objects() -> ObjectModels:
+    """The same places on the YCB-Video objects in the frame of BOP's models, which are shifted.
+
+    So a network of either votes for the other's keypoints, and its poses are of BOP's models.
+    """
+    objects, offsets = ycb_objects(), resource("published")["bop_ycbv_offsets_mm"]
+    shifts = np.array([offsets[name] for name in objects.names], np.float32)[:, None] / 1000
+    return replace(
+        objects,
+        dataset="ycbv",
+        keypoints=np.asarray(objects.keypoints + shifts, np.float32),
+        corners=np.asarray(objects.corners + shifts, np.float32),
+    )
+
+
+def linemod_objects(chosen: str, dataset: str = "linemod") -> ObjectModels:
+    """One or several LineMOD objects, see `linemod_names`: classes of one network, by number."""
+    facts, names = resource("linemod"), linemod_names(chosen)
+    numbers = tuple(int(facts["objects"][name]) for name in names)
+    diameters = [facts["models_info_mm"][str(number)]["diameter"] / 1000 for number in numbers]
     return ObjectModels(
-        dataset="linemod",
-        names=(name,),
-        numbers=(number,),
-        keypoints=np.array([facts["keypoints"][name]], np.float32),
-        corners=np.array([facts["corners"][name]], np.float32),
+        dataset=dataset,
+        names=names,
+        numbers=numbers,
+        keypoints=np.array([facts["keypoints"][name] for name in names], np.float32),
+        corners=np.array([facts["corners"][name] for name in names], np.float32),
         radii=None,
-        diameters=np.array([diameter]),
-        symmetric=frozenset({1}) if number in facts["symmetric"] else frozenset(),
+        diameters=np.array(diameters),
+        symmetric=frozenset(c for c, n in enumerate(numbers, 1) if n in facts["symmetric"]),
     )
 
 

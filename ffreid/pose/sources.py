@@ -4,7 +4,7 @@ A new layout is a reader, a `Layout` and a line in `ffreid.pose.defaults.LAYOUTS
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from pkgutil import resolve_name
@@ -19,19 +19,23 @@ from ffreid.engine.cache import Cache
 from ffreid.engine.dataset_files import find_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
-from ffreid.pose.bop.reader import BopReader, bop_meshes, bop_objects
+from ffreid.pose.bop.reader import BopReader, LinemodBopReader, bop_meshes, bop_objects
 from ffreid.pose.data import checks
 from ffreid.pose.data.batch import GroundTruth
 from ffreid.pose.data.dataset import Reader
 from ffreid.pose.data.frame import check_unique
 from ffreid.pose.data.linemod import FOLDER_NAMES as LINEMOD_FOLDERS
-from ffreid.pose.data.linemod import LinemodReader
+from ffreid.pose.data.linemod_objects import OCCLUSION, LinemodObjectsReader, OcclusionReader
 from ffreid.pose.data.meshes import Meshes, read_linemod_mesh, read_xyz_meshes
 from ffreid.pose.data.sample import make_ground_truth
 from ffreid.pose.data.ycb import FOLDER_NAMES, LAYOUT, YcbReader, read_poses
 from ffreid.pose.defaults import LAYOUTS, check_root
-from ffreid.pose.objects import ObjectModels, linemod_objects, ycb_objects
+from ffreid.pose.objects import ObjectModels, linemod_objects, ycb_objects, ycbv_objects
+from ffreid.pose.resources import resource
 from ffreid.pose.toy.dataset import ensure_toy, toy_meshes, toy_object_models
+
+BOP_FOLDERS = ("models_eval", "test", "models")
+"""Folders by which one in BOP's layout is known; a LineMOD folder also has models."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def _linemod_meshes(cfg: CfgNode) -> Meshes:
     folder = find_folder(
         Path(cfg.DATA.ROOT), LINEMOD_FOLDERS, ("models",), LAYOUTS["linemod"].files
     )
-    return {1: read_linemod_mesh(folder, objects.numbers[0])}
+    return {c: read_linemod_mesh(folder, n) for c, n in enumerate(objects.numbers, start=1)}
 
 
 def _ycb_meshes(cfg: CfgNode) -> Meshes:
@@ -113,18 +117,53 @@ def _ycb_meshes(cfg: CfgNode) -> Meshes:
     return ycb_meshes(Path(cfg.DATA.ROOT), ycb_objects())
 
 
+def _bop_objects(cfg: CfgNode) -> ObjectModels:
+    """The objects whose keypoints the recipe names, else those of the dataset's models."""
+    chosen = cfg.DATA.CLS
+    if cfg.DATA.OBJECTS == "ycb":
+        return ycbv_objects()
+    if cfg.DATA.OBJECTS:
+        if not chosen:
+            names = resource("linemod")["objects"]
+            eight = ",".join(name for name, number in names.items() if number in OCCLUSION)
+            chosen = eight if cfg.DATA.OBJECTS == "lmo" else "all"
+        return linemod_objects(chosen, cfg.DATASET)
+    return bop_objects(bop_folder(cfg), cfg.DATASET, chosen)
+
+
+def bop_folder(cfg: CfgNode) -> Path:
+    """The folder of a dataset in BOP's layout: the root, or below it that named as the dataset."""
+    root = Path(cfg.DATA.ROOT)
+    if cfg.DATASET == "bop":
+        return root
+    return find_folder(root, (cfg.DATASET,), BOP_FOLDERS, LAYOUTS["bop"].files)
+
+
+def _bop_options(cfg: CfgNode) -> dict[str, Any]:
+    return {
+        "split": cfg.DATA.SPLIT,
+        "train_splits": cfg.DATA.TRAIN_SPLITS,
+        "every": cfg.DATA.EVERY_IMAGE,
+        "canonical": cfg.DATA.CANONICAL,
+    }
+
+
+def _bop_meshes(cfg: CfgNode) -> Meshes:
+    check_root(cfg)
+    return bop_meshes(bop_folder(cfg), _bop_objects(cfg))
+
+
 YCB = Layout(YcbReader, lambda cfg: ycb_objects(), options=_camera, meshes=_ycb_meshes)
 LINEMOD = Layout(
-    LinemodReader,
+    LinemodObjectsReader,
     lambda cfg: linemod_objects(cfg.DATA.CLS),
     options=_camera,
     meshes=_linemod_meshes,
 )
-BOP = Layout(
-    BopReader,
-    lambda cfg: bop_objects(Path(cfg.DATA.ROOT), cfg.DATASET, cfg.DATA.CLS),
-    options=lambda cfg: {"split": cfg.DATA.SPLIT, "canonical": cfg.DATA.CANONICAL},
-    meshes=lambda cfg: bop_meshes(Path(cfg.DATA.ROOT), cfg.DATA.CLS),
+BOP = Layout(BopReader, _bop_objects, lambda cfg: bop_folder(cfg), _bop_options, _bop_meshes)
+BOP_LINEMOD = replace(BOP, reader=LinemodBopReader)
+OCCLUSION_LINEMOD = Layout(
+    OcclusionReader, _bop_objects, options=_camera, meshes=lambda cfg: open_source(cfg).meshes
 )
 TOY = Layout(
     YcbReader,
@@ -137,9 +176,19 @@ TOY = Layout(
 
 
 def layout_of(cfg: CfgNode) -> Layout:
-    """The layout named in `ffreid.pose.defaults.LAYOUTS`."""
+    """The layout named in `ffreid.pose.defaults.LAYOUTS`, LineMOD's objects as it reads them.
+
+    Occlusion-LineMOD is also found in LineMOD's layout, where BOP's folder is not there.
+    """
     layout: Layout = resolve_name(LAYOUTS[cfg.DATA.LAYOUT].source)
-    return layout
+    if layout is not BOP or cfg.DATA.OBJECTS not in ("linemod", "lmo"):
+        return layout
+    root = Path(cfg.DATA.ROOT)
+    homes = [root / name for name in (*LINEMOD_FOLDERS, ".")]
+    is_bop = any((root / name / part).is_dir() for name in ("lmo", ".") for part in BOP_FOLDERS[:2])
+    if cfg.DATA.OBJECTS == "lmo" and not is_bop and any((h / "data/02").is_dir() for h in homes):
+        return OCCLUSION_LINEMOD
+    return BOP_LINEMOD
 
 
 def open_source(cfg: CfgNode) -> Source:

@@ -5,10 +5,10 @@ import numpy.typing as npt
 import pytest
 
 from ffreid.pose.data.batch import GroundTruth
-from ffreid.pose.evaluation import results_table
 from ffreid.pose.metrics import auc
 from ffreid.pose.objects import linemod_objects, ycb_objects
 from ffreid.pose.resources import resource
+from ffreid.pose.results_table import results_table
 from ffreid.pose.scoring import InstanceScore, diameters, mesh_trees, score_frame, summarise
 from ffreid.pose.voting.frame import ObjectPose
 

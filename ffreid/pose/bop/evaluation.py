@@ -1,7 +1,7 @@
 """Scores of results in BOP's format: errors of every estimate, average recalls, table, JSON."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +14,65 @@ from ffreid.engine.tracking import run_folder
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.pose.bop.dataset import BopDataset, BopObject
-from ffreid.pose.bop.errors import surface_errors, visible_surface_discrepancies
-from ffreid.pose.bop.images import BopImage
+from ffreid.pose.bop.errors import DELTA, surface_errors, visible_surface_discrepancies
+from ffreid.pose.bop.images import BopImage, scene_key
 from ffreid.pose.bop.rasterizer import render_depth, to_distance
 from ffreid.pose.bop.results import HEADER, BopEstimate, read_results, result_line
-from ffreid.pose.bop.scores import Pair, Target, average_recalls
+from ffreid.pose.bop.scores import (
+    MOST,
+    Detections,
+    Pair,
+    Target,
+    average_precisions,
+    average_recalls,
+)
 from ffreid.pose.inference import FrameResult
 from ffreid.pose.metrics import add, adds
 from ffreid.pose.objects import ObjectModels
+from ffreid.pose.published import published_recalls
 
 Floats = npt.NDArray[np.float64]
 _WIDTH = 640
 """Image width at which MSPD's thresholds are in pixels."""
 SCORES = ("AR", "AR_VSD", "AR_MSSD", "AR_MSPD")
+PRECISIONS = ("AP", "AP_MSSD", "AP_MSPD")
+DELTAS = {"itodd": 5.0}
+"""Tolerance of visibility in VSD, mm, of datasets with another than `DELTA`."""
+SAME_TIME = 0.001
+"""Seconds by which times of an image may differ."""
 
 
 def evaluate_results(
-    root: Path, predictions: Path, *, split: str = "test", json_file: Path | None = None
+    data: BopDataset,
+    predictions: Path,
+    *,
+    name: str = "",
+    numbers: Collection[int] = (),
+    compare: bool = True,
+    json_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Score a results file on a BOP dataset by the rules of BOP 2019, and print the table.
+    """Score a results file on a BOP dataset by the rules of BOP 2019 and 2024; print the table.
 
-    Returns for JSON the average recalls, the recalls at each threshold, those of each object, and
-    ``errors``: of every estimate against every true instance of its object in its image, MSSD, ADD
-    and ADI in mm, MSPD in pixels, VSD for each tau.
+    `name` is the dataset's, its folder's by default; `numbers` are the objects that are scored,
+    all by default; with `compare` published recalls stand beside.
+
+    Returns for JSON the average recalls, the recalls at each threshold, those of each object,
+    average precisions where the dataset lists the images of the detection task, and ``errors``: of
+    every estimate against every true instance of its object in its image, MSSD, ADD and ADI in mm,
+    MSPD in pixels, VSD for each tau.
 
     Raises:
         UserError: files are missing or wrong, or no row is of an image of the dataset.
     """
     if json_file is not None:
         atomic.check_writable(json_file)
-    data = BopDataset(root, split)
+    name = name or data.root.name
     targets, origin = data.targets()
     rows = read_results(predictions, data.objects)
     by_image: dict[tuple[int, int], list[BopEstimate]] = defaultdict(list)
     for row in rows:
         by_image[row.scene, row.image].append(row)
-    known = {*data.names}
-    others = sum(len(group) for key, group in by_image.items() if key not in known)
+    others = sum(len(group) for key, group in by_image.items() if key not in data.names)
     if others == len(rows):
         scene, number = next(iter(by_image))
         raise UserError(
@@ -58,33 +80,53 @@ def evaluate_results(
             f"image {number}",
             "use results of this dataset and split",
         )
-    notes = [*_time_notes(by_image), *_unscored_notes(by_image, targets, others)]
+    _check_times(predictions, by_image)
+    notes = []
+    if numbers:
+        notes = [f"scored objects: {', '.join(map(str, numbers))} of {len(data.objects)}"]
+        targets = {t: count for t, count in targets.items() if t[2] in numbers}
+        by_image = {
+            key: own
+            for key, group in by_image.items()
+            if (own := [row for row in group if row.object_id in numbers])
+        }
+    notes += _unscored_notes(by_image, targets, others)
     pairs: list[Pair] = []
     errors: list[dict[str, Any]] = []
     estimated = [key for key in data.names if key in by_image]
+    delta = DELTAS.get(name, DELTA)
     with ProgressBar("scoring", len(estimated)) as bar:
         for key in estimated:
-            for pair, entry in _pairs(data.image(key), by_image[key], data.objects):
+            for pair, entry in _pairs(data.image(key), by_image[key], data.objects, delta):
                 pairs.append(pair)
                 errors.append(entry)
             bar.advance(1)
     scores = average_recalls(pairs, targets)
+    if (found := _detections(data, by_image, numbers)) is not None:
+        scores |= average_precisions(pairs, found)
     objects = {}
     for number in sorted({target[2] for target in targets}):
         of = {target: count for target, count in targets.items() if target[2] == number}
         recalls = average_recalls(pairs, of)
-        objects[str(number)] = {name: recalls[name] for name in SCORES}
+        objects[str(number)] = {score: recalls[score] for score in SCORES}
         objects[str(number)]["instances"] = sum(of.values())
+        objects[str(number)] |= scores.get("AP_objects", {}).get(str(number), {})
+    shown = [*SCORES, *PRECISIONS] if found else [*SCORES]
     table: list[list[report.Cell]] = [
-        *([f"object {n}", row["instances"], *_percent(row)] for n, row in objects.items()),
-        ["all", sum(targets.values()), *_percent(scores)],
+        *([f"object {n}", row["instances"], *_percent(row, shown)] for n, row in objects.items()),
+        ["all", sum(targets.values()), *_percent(scores, shown)],
     ]
+    published: Mapping[str, float] = {}
+    lines: list[str] = []
+    if compare and not numbers:
+        published, lines = published_recalls(name, origin, sum(targets.values()))
+    blank = [None] * (len(shown) - 1)
+    table += [[f"published: {method}", None, value, *blank] for method, value in published.items()]
+    kinds = "average recall (BOP 2019)" + " and precision (BOP 2024)" * (found is not None)
     report.show_table(
-        f"{root.name}, {split}: average recall (BOP 2019), percent",
-        ["object", "instances", *SCORES],
-        table,
+        f"{name}, {data.folder.name}: {kinds}, percent", ["object", "instances", *shown], table
     )
-    for line in (f"targets: {origin}", *(f"note: {note}" for note in notes)):
+    for line in (f"targets: {origin}", *lines, *(f"note: {note}" for note in notes)):
         report.log(line)
     payload = scores | {
         "objects": objects,
@@ -93,6 +135,7 @@ def evaluate_results(
         "truth": data.folder,
         "targets": origin,
         "estimates": len(rows),
+        "published_AR": published,
         "notes": notes,
         "provenance": run_folder.provenance(0, 1, "cpu"),
     }
@@ -102,35 +145,46 @@ def evaluate_results(
 
 
 def evaluate_frame_results(
-    root: Path, split: str, folder: Path, results: Sequence[FrameResult], objects: ObjectModels
+    data: BopDataset,
+    folder: Path,
+    results: Sequence[FrameResult],
+    objects: ObjectModels,
+    *,
+    name: str,
+    compare: bool,
 ) -> dict[str, Any]:
-    """Write poses of `evaluate_frames` as ``folder/ffreid_DATASET-SPLIT.csv`` and score that file.
+    """Write poses of `evaluate_frames` as ``folder/ffreid_NAME-SPLIT.csv`` and score that file.
 
-    An estimate's score is its number of votes; times are not measured for each image.
+    It has the images with targets. An estimate's score is its number of votes; times are not
+    measured for each image.
     """
-    path = folder / f"ffreid_{root.name}-{split}.csv"
+    path = folder / f"ffreid_{name}-{data.folder.name}.csv"
     lines = [f"{HEADER}\n"]
+    wanted = {target[:2] for target in data.targets()[0]} | (data.detection_images() or set())
     for result in results:
-        scene, image = map(int, result.gt.name.split("/")[-2:])
-        for pose in result.poses:
+        key = scene_key(result.gt.name)
+        for pose in result.poses if key in wanted else ():
             matrix = pose.camera_from_object.copy()
             matrix[:, 3] *= 1000
             number = objects.numbers[pose.class_id - 1]
-            lines.append(result_line((scene, image), number, pose.votes, matrix, -1))
+            lines.append(result_line(key, number, pose.votes, matrix, -1))
     if len(lines) == 1:
+        report.log("note: no pose in an image with targets, so there is no BOP score")
         return {}
     with atomic.atomic_write(path) as file:
         file.write("".join(lines).encode())
     report.log(f"BOP results: {path}")
-    return evaluate_results(root, path, split=split)
+    every = set(data.objects) <= set(objects.numbers)
+    chosen = () if every else objects.numbers
+    return evaluate_results(data, path, name=name, numbers=chosen, compare=compare)
 
 
-def _percent(row: Mapping[str, Any]) -> list[float]:
-    return [100 * row[name] for name in SCORES]
+def _percent(row: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:
+    return [100 * row[name] if name in row else None for name in names]
 
 
 def _pairs(
-    image: BopImage, rows: Sequence[BopEstimate], objects: Mapping[int, BopObject]
+    image: BopImage, rows: Sequence[BopEstimate], objects: Mapping[int, BopObject], delta: float
 ) -> list[tuple[Pair, dict[str, Any]]]:
     """The errors of an image's estimates against all true instances of their objects."""
     depth = read_single_channel(image.depth, "depth").astype(np.float64)
@@ -158,7 +212,7 @@ def _pairs(
                 row.pose, instance.pose, vertices, model.symmetries, image.camera
             )
             vsd = visible_surface_discrepancies(
-                estimated, true_distances[index], measured, model.diameter
+                estimated, true_distances[index], measured, model.diameter, delta=delta
             )
             pair = Pair(
                 target=(*image.key, row.object_id),
@@ -185,16 +239,37 @@ def _pairs(
     return found
 
 
-def _time_notes(by_image: Mapping[tuple[int, int], Sequence[BopEstimate]]) -> list[str]:
-    """BOP wants one time for an image, in all its rows."""
-    unlike = [key for key, rows in by_image.items() if len({row.seconds for row in rows}) > 1]
-    if not unlike:
-        return []
-    scene, image = unlike[0]
-    return [
-        f"{len(unlike)} images have rows with unlike times, first scene {scene}, image {image}; "
-        "BOP's server refuses them"
-    ]
+def _detections(
+    data: BopDataset,
+    by_image: Mapping[tuple[int, int], Sequence[BopEstimate]],
+    numbers: Collection[int],
+) -> Detections | None:
+    """What the detection task is scored on, if the dataset has it; unknown visibility is full."""
+    if (images := data.detection_images()) is None:
+        return None
+    truths: dict[Target, dict[int, float]] = defaultdict(dict)
+    estimates: dict[tuple[Target, int], float] = {}
+    for key in sorted(images):
+        for index, instance in enumerate(data.image(key).instances):
+            if not numbers or instance.object_id in numbers:
+                share = 1.0 if instance.visible is None else instance.visible
+                truths[*key, instance.object_id][index] = share
+        ranked = sorted(enumerate(by_image.get(key, ())), key=lambda item: -item[1].score)
+        for position, row in ranked[:MOST]:
+            estimates[(*key, row.object_id), position] = row.score
+    return Detections(truths, estimates)
+
+
+def _check_times(path: Path, by_image: Mapping[tuple[int, int], Sequence[BopEstimate]]) -> None:
+    """Refuse times that differ within an image: it has one, in all its rows."""
+    for (scene, image), rows in by_image.items():
+        times = [-1.0 if row.seconds is None else row.seconds for row in rows]
+        if max(times) - min(times) > SAME_TIME:
+            raise UserError(
+                f"{path}: the rows of scene {scene}, image {image} have times of {min(times):g} "
+                f"and {max(times):g} s",
+                "write the time of the whole image in each of its rows, or -1 in all",
+            )
 
 
 def _unscored_notes(

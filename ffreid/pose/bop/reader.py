@@ -17,7 +17,7 @@ from ffreid.pose.bop.errors import canonical_pose
 from ffreid.pose.bop.images import HINT, BopImage, Instance
 from ffreid.pose.data.augment import Policy
 from ffreid.pose.data.frame import Frame, check_poses, check_same_size
-from ffreid.pose.data.meshes import Meshes
+from ffreid.pose.data.meshes import Meshes, check_mesh
 from ffreid.pose.keypoints import farthest_points
 from ffreid.pose.objects import ObjectModels
 
@@ -63,11 +63,18 @@ def bop_objects(root: Path, name: str, chosen: str) -> ObjectModels:
     )
 
 
-def bop_meshes(root: Path, chosen: str) -> Meshes:
-    """The vertices (P, 3) of the chosen objects, in metres."""
-    models = numbered_models(root)
-    numbers = sorted(map(int, chosen.split(","))) if chosen else sorted(models)
-    return {c: models[number].mesh[0] / 1000 for c, number in enumerate(numbers, 1)}
+def bop_meshes(folder: Path, objects: ObjectModels) -> Meshes:
+    """The vertices (P, 3) of the objects that have a model, in metres.
+
+    Raises:
+        UserError: a model is not of the object whose keypoints are used.
+    """
+    models, meshes = numbered_models(folder), {}
+    for class_id, number in enumerate(objects.numbers, 1):
+        if number in models:
+            meshes[class_id] = models[number].mesh[0] / 1000
+            check_mesh(models[number].path, meshes[class_id], objects, class_id)
+    return meshes
 
 
 def _is_list(text: str) -> bool:
@@ -117,7 +124,9 @@ class BopReader:
                 f"{self.folder} has no folder {expected}",
                 f"set DATA.TRAIN_SPLITS '[{', '.join(there)}]'" if there else HINT,
             )
-        return [f"{split}/{name}" for split in chosen for name in self._data(split).names.values()]
+        return [
+            f"{split}/{name}" for split in chosen for name in self.dataset(split).names.values()
+        ]
 
     @property
     def real_train_names(self) -> list[str]:
@@ -129,7 +138,7 @@ class BopReader:
         """The test frames."""
         if (listed := self.lists["test"]) is not None:
             return read_lines(listed)
-        data = self._data(self.split)
+        data = self.dataset(self.split)
         wanted = {*data.names}
         if not self.every:
             numbers = set(self.objects.numbers)
@@ -194,12 +203,7 @@ class BopReader:
 
     def read_meshes(self) -> Meshes:
         """Read the vertices of every object that has a model."""
-        models = numbered_models(self.folder)
-        return {
-            c: models[n].mesh[0] / 1000
-            for c, n in enumerate(self.objects.numbers, 1)
-            if n in models
-        }
+        return bop_meshes(self.folder, self.objects)
 
     def _pose(self, instance: Instance) -> npt.NDArray[np.float64]:
         if not self.canonical:
@@ -219,14 +223,15 @@ class BopReader:
             if instance.object_id in numbers and instance.visible != 0
         ]
 
-    def _data(self, split: str) -> BopDataset:
+    def dataset(self, split: str) -> BopDataset:
+        """A split, opened once."""
         if split not in self._opened:
             self._opened[split] = BopDataset(self.folder, split)
         return self._opened[split]
 
     def _image(self, name: str) -> BopImage:
         split, _, rest = name.partition("/")
-        data = self._data(split)
+        data = self.dataset(split)
         try:
             return data.split.image(rest)
         except (KeyError, ValueError) as error:
@@ -234,3 +239,10 @@ class BopReader:
             raise UserError(
                 f"{self.folder} has no frame {name}", f"names are like {split}/{first}"
             ) from error
+
+
+class LinemodBopReader(BopReader):
+    """LineMOD's objects in BOP's layout; its networks are trained on depth with holes."""
+
+    policy: Policy = "linemod"
+    fill_holes = False

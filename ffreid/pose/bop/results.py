@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,9 @@ def _parse_row(row: dict[str, str], where: str, numbers: Collection[int]) -> Bop
         )
     if not np.isfinite([score, *rotation, *shift]).all():
         raise UserError(f"{where}: NaN or infinity", "remove rows without a pose")
+    if not (0 <= seconds < math.inf or seconds == -1):
+        hint = "time is in seconds, for the whole image; -1 is unknown"
+        raise UserError(f"{where}: time is {seconds:g}", hint)
     rotation = rotation.reshape(3, 3)
     if not is_rotation(rotation):
         raise UserError(f"{where}: R is not a rotation", "write R row by row")

@@ -38,6 +38,7 @@ from ffreid.pose.resources import resource
 FOLDER_NAMES = ("linemod/Linemod_preprocessed", "Linemod_preprocessed", "linemod", "LINEMOD")
 LAYOUT = LAYOUTS["linemod"].files
 MILLIMETRES = 1000.0
+Matrix = npt.NDArray[np.float64]
 
 
 class LinemodReader:
@@ -132,7 +133,11 @@ class LinemodReader:
 
     def read_meshes(self) -> Meshes:
         """Read the vertices of the object."""
-        return {1: read_linemod_mesh(self.folder, self.number)}
+        return {1: self.read_mesh(self.number)}
+
+    def read_mesh(self, number: int) -> npt.NDArray[np.float32]:
+        """Read the vertices of any object."""
+        return read_linemod_mesh(self.folder, number)
 
     @cached_property
     def poses(self) -> dict[int, Any]:
@@ -155,27 +160,34 @@ class LinemodReader:
         rgb = read_image(paths[0], registered=True)
         depth, mask = read_single_channel(paths[1], "depth image"), read_mask(paths[2])
         check_same_size(dict(zip(paths, (rgb, depth, mask), strict=True)))
-        poses = self._poses(int(stem))
-        stored, units = self._camera(int(stem))
-        if self.own_camera and stored is None:
-            raise UserError(
-                f"{self.home / 'info.yml'} has no camera of frame {int(stem)}",
-                "write 'FRAME: {cam_K: [fx, 0, cx, 0, fy, cy, 0, 0, 1], depth_scale: 1.0}'",
-            )
-        fixed = np.array(resource("linemod")["intrinsics"]["linemod"], np.float64)
+        poses = self.poses_of(int(stem), self.number)
+        intrinsics, stored, scale = self.camera(int(stem))
         return Frame(
             name=name,
             rgb=rgb,
             depth=depth.astype(np.float32),
-            depth_scale=units if self.own_camera else MILLIMETRES,
+            depth_scale=scale,
             labels=mask.astype(np.int32),
-            intrinsics=stored if self.own_camera and stored is not None else fixed,
+            intrinsics=intrinsics,
             class_ids=np.ones(len(poses), np.int32),
             camera_from_object=poses,
             stored_intrinsics=stored,
         )
 
-    def _camera(self, frame: int) -> tuple[npt.NDArray[np.float64] | None, float]:
+    def camera(self, frame: int) -> tuple[Matrix, Matrix | None, float]:
+        """The intrinsics in use, those in info.yml, and depth units per metre of a frame."""
+        stored, units = self._camera(frame)
+        if self.own_camera and stored is None:
+            raise UserError(
+                f"{self.home / 'info.yml'} has no camera of frame {frame}",
+                "write 'FRAME: {cam_K: [fx, 0, cx, 0, fy, cy, 0, 0, 1], depth_scale: 1.0}'",
+            )
+        if self.own_camera and stored is not None:
+            return stored, stored, units
+        fixed = np.array(resource("linemod")["intrinsics"]["linemod"], np.float64)
+        return fixed, stored, MILLIMETRES
+
+    def _camera(self, frame: int) -> tuple[Matrix | None, float]:
         """A frame's cam_K (3, 3), None without a valid one, and depth units per metre."""
         try:
             entry = self.cameras[frame]
@@ -184,23 +196,31 @@ class LinemodReader:
         except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError):
             return None, MILLIMETRES
 
-    def _poses(self, frame: int) -> npt.NDArray[np.float32]:
-        """The object's poses (M, 3, 4), metres; entries without any obj_id must be one."""
-        path = self.home / "gt.yml"
+    def _entries(self, frame: int) -> list[dict[str, Any]]:
+        """What gt.yml has of a frame."""
         entries = self.poses.get(frame) or []
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise UserError(
-                f"{path}: frame {frame} is not a list of objects",
+                f"{self.home / 'gt.yml'}: frame {frame} is not a list of objects",
                 "expected 'FRAME: [{cam_R_m2c: …, cam_t_m2c: …, obj_id: …}]'",
             )
-        numbers = [frame_number(entry.get("obj_id")) for entry in entries]
-        own = [e for e, number in zip(entries, numbers, strict=True) if number == self.number]
+        return entries
+
+    def numbers(self, frame: int) -> list[int | None]:
+        """The numbers of the objects that gt.yml has in a frame."""
+        return [frame_number(entry.get("obj_id")) for entry in self._entries(frame)]
+
+    def poses_of(self, frame: int, own_number: int) -> npt.NDArray[np.float32]:
+        """An object's poses (M, 3, 4), metres; entries without any obj_id must be one."""
+        path = self.home / "gt.yml"
+        entries, numbers = self._entries(frame), self.numbers(frame)
+        own = [e for e, number in zip(entries, numbers, strict=True) if number == own_number]
         if len(entries) == 1 and "obj_id" not in entries[0]:
             own = entries
         if not own:
             listed = ", ".join(str(number or "unnumbered") for number in numbers) or "none"
             raise UserError(
-                f"{path} has no pose of object {self.number} in frame {frame} (objects: {listed})",
+                f"{path} has no pose of object {own_number} in frame {frame} (objects: {listed})",
                 "remove the frame from the list, or complete the file",
             )
         try:

@@ -63,8 +63,7 @@ def read_xyz_meshes(folder: Path, objects: ObjectModels) -> Meshes:
             raise UserError(f"{path}: {reason_of(error)}", XYZ_HINT) from error
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             raise UserError(f"{path}: lines must be three finite numbers", XYZ_HINT)
-        corners = objects.corners[class_id - 1]
-        _check_box(path, points, corners.min(axis=0), corners.max(axis=0), "metres")
+        check_mesh(path, points, objects, class_id)
         meshes[class_id] = points
     return meshes
 
@@ -73,10 +72,23 @@ def read_linemod_mesh(folder: Path, number: int) -> npt.NDArray[np.float32]:
     """Read ``models/obj_NN.ply`` (millimetres) of LineMOD object `number`: (P, 3) metres."""
     path = folder / "models" / f"obj_{number:02d}.ply"
     vertices = read_ply(path)
+    _check_box(path, vertices, *_linemod_box(number), "millimetres")
+    return (vertices / 1000).astype(np.float32)
+
+
+def _linemod_box(number: int) -> tuple[Floats, Floats]:
     info = resource("linemod")["models_info_mm"][str(number)]  # its corners are in another frame
     low, size = (np.array([info[f"{what}_{axis}"] for axis in "xyz"]) for what in ("min", "size"))
-    _check_box(path, vertices, low, low + size, "millimetres")
-    return (vertices / 1000).astype(np.float32)
+    return low, low + size
+
+
+def check_mesh(path: Path, points: Floats, objects: ObjectModels, class_id: int) -> None:
+    """Refuse (P, 3) vertices in metres that are not of the object whose keypoints are used."""
+    corners = objects.corners[class_id - 1]
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    if objects.is_linemod:
+        low, high = (side / 1000 for side in _linemod_box(objects.numbers[class_id - 1]))
+    _check_box(path, points, low, high, "metres")
 
 
 def _check_box(path: Path, points: Floats, low: Floats, high: Floats, unit: str) -> None:

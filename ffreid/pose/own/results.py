@@ -160,7 +160,7 @@ def drawn_points(objects: ObjectModels, meshes: Meshes) -> dict[int, npt.NDArray
     points = {}
     for class_id in objects.class_ids:
         parts = [objects.keypoints[class_id - 1]]
-        if objects.dataset != "linemod":  # its corners are in another frame
+        if not objects.is_linemod:  # corners in another frame
             parts.append(objects.corners[class_id - 1])
         mesh = meshes.get(class_id)
         points[class_id] = np.concatenate(parts) if mesh is None else mesh

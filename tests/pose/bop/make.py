@@ -4,16 +4,21 @@ import io
 import json
 import shutil
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import trimesh
+from scipy.spatial.distance import pdist
 
 from ffreid.engine.dataset_files import read_mask
 from ffreid.pose.bop.rasterizer import render_depth
 
+Array = np.ndarray[Any, Any]
+Placed = tuple[int, Array]
+"""Number and pose (3, 4), mm, of an object."""
 SIZE = 96, 128
 CAMERA = np.array([[120.0, 0, 64], [0, 120, 48], [0, 0, 1]])
 DEPTH_SCALE = 0.1
@@ -41,56 +46,86 @@ def poses(image: int) -> list[tuple[int, np.ndarray[Any, Any]]]:
 
 def make_bop(root: Path, splits: tuple[str, ...] = ("test",)) -> Path:
     """Write the dataset to `root`; depth images are in tenths of millimetres."""
-    models = root / "models_eval"
-    models.mkdir(parents=True)
     meshes = {2: BOX, 7: CYLINDER}
-    for number, mesh in meshes.items():
-        mesh.export(models / f"obj_{number:06d}.ply")
-    (models / "models_info.json").write_text(json.dumps(INFO))
-    targets = []
+    write_models(root / "models_eval", meshes, INFO)
     for split in splits:
-        scene = root / split / "000003"
-        for folder in ("rgb", "depth", "mask_visib"):
-            (scene / folder).mkdir(parents=True)
-        cameras, truth, infos = {}, {}, {}
-        for image in (0, 4, 5):
-            layers = [
-                render_depth(
-                    np.asarray(meshes[number].vertices) @ pose[:, :3].T + pose[:, 3],
-                    np.asarray(meshes[number].faces),
-                    CAMERA,
-                    SIZE,
-                )
-                for number, pose in poses(image)
-            ]
-            wall = np.full(SIZE, 700.0)
-            stacked = np.stack([wall, *(np.where(layer > 0, layer, np.inf) for layer in layers)])
-            front = stacked.argmin(axis=0)
-            depth = (stacked.min(axis=0) / DEPTH_SCALE).round().astype(np.uint16)
-            rgb = np.random.default_rng(image).integers(0, 255, (*SIZE, 3), np.uint8)
-            cv2.imwrite(str(scene / f"rgb/{image:06d}.png"), rgb)
-            cv2.imwrite(str(scene / f"depth/{image:06d}.png"), depth)
-            cameras[image] = {"cam_K": CAMERA.ravel().tolist(), "depth_scale": DEPTH_SCALE}
-            truth[image] = [
-                {
-                    "obj_id": number,
-                    "cam_R_m2c": pose[:, :3].ravel().tolist(),
-                    "cam_t_m2c": pose[:, 3].tolist(),
-                }
-                for number, pose in poses(image)
-            ]
-            infos[image] = [{"visib_fract": 1.0} for _ in layers]
-            for index in range(len(layers)):
-                mask = ((front == index + 1) * 255).astype(np.uint8)
-                cv2.imwrite(str(scene / f"mask_visib/{image:06d}_{index:06d}.png"), mask)
-            targets += [
-                {"scene_id": 3, "im_id": image, "obj_id": 2, "inst_count": 2},
-                {"scene_id": 3, "im_id": image, "obj_id": 7, "inst_count": 1},
-            ]
-        for name, content in (("camera", cameras), ("gt", truth), ("gt_info", infos)):
-            (scene / f"scene_{name}.json").write_text(json.dumps(content))
-    (root / "test_targets_bop19.json").write_text(json.dumps(targets[: 6 * len(splits)][-6:]))
+        images = {image: poses(image) for image in (0, 4, 5)}
+        write_scene(root / split / "000003", meshes, images)
+    targets = [
+        {"scene_id": 3, "im_id": image, "obj_id": number, "inst_count": count}
+        for image in (0, 4, 5)
+        for number, count in ((2, 2), (7, 1))
+    ]
+    (root / "test_targets_bop19.json").write_text(json.dumps(targets))
     return root
+
+
+def write_models(
+    folder: Path, meshes: Mapping[int, trimesh.Trimesh], infos: Mapping[str, Any] = {}
+) -> None:
+    """Write models, whose `infos` are their diameters by default."""
+    folder.mkdir(parents=True)
+    found: dict[str, Any] = {}
+    for number, mesh in meshes.items():
+        mesh.export(folder / f"obj_{number:06d}.ply")
+        found[str(number)] = {"diameter": float(pdist(np.asarray(mesh.vertices)).max())}
+    (folder / "models_info.json").write_text(json.dumps(found | {**infos}))
+
+
+def write_scene(
+    scene: Path,
+    meshes: Mapping[int, trimesh.Trimesh],
+    images: Mapping[int, Sequence[Placed]],
+    *,
+    cameras: Mapping[int, Array] = {},
+    depth_scale: float = DEPTH_SCALE,
+    colours: str = "rgb",
+) -> None:
+    """Write a scene: objects before a wall, noise as colours; cameras of some images."""
+    for folder in (colours, "depth", "mask_visib"):
+        (scene / folder).mkdir(parents=True)
+    stored: dict[str, dict[int, Any]] = {"camera": {}, "gt": {}, "gt_info": {}}
+    for image, objects in images.items():
+        camera = cameras.get(image, CAMERA)
+        depth, front = rendered(meshes, objects, camera)
+        shape = SIZE if colours == "gray" else (*SIZE, 3)
+        noise = np.random.default_rng(image).integers(0, 255, shape, np.uint8)
+        cv2.imwrite(str(scene / f"{colours}/{image:06d}.png"), noise)
+        values = (depth / depth_scale).round().astype(np.uint16)
+        cv2.imwrite(str(scene / f"depth/{image:06d}.png"), values)
+        stored["camera"][image] = {"cam_K": camera.ravel().tolist(), "depth_scale": depth_scale}
+        stored["gt"][image] = [
+            {
+                "obj_id": number,
+                "cam_R_m2c": pose[:, :3].ravel().tolist(),
+                "cam_t_m2c": pose[:, 3].tolist(),
+            }
+            for number, pose in objects
+        ]
+        stored["gt_info"][image] = [{"visib_fract": 1.0} for _ in objects]
+        for index in range(len(objects)):
+            mask = ((front == index + 1) * 255).astype(np.uint8)
+            cv2.imwrite(str(scene / f"mask_visib/{image:06d}_{index:06d}.png"), mask)
+    for name, content in stored.items():
+        (scene / f"scene_{name}.json").write_text(json.dumps(content))
+
+
+def rendered(
+    meshes: Mapping[int, trimesh.Trimesh], objects: Sequence[Placed], camera: Array
+) -> tuple[Array, Array]:
+    """Depth (H, W) in mm, and 1 + the object of each pixel, 0 the wall."""
+    layers = [
+        render_depth(
+            np.asarray(meshes[number].vertices) @ pose[:, :3].T + pose[:, 3],
+            np.asarray(meshes[number].faces),
+            camera,
+            SIZE,
+        )
+        for number, pose in objects
+    ]
+    wall = np.full(SIZE, 1200.0)
+    stacked = np.stack([wall, *(np.where(layer > 0, layer, np.inf) for layer in layers)])
+    return stacked.min(axis=0), stacked.argmin(axis=0)
 
 
 def write_results(path: Path, *, shift: float = 0.0, flip: bool = False) -> Path:

@@ -17,6 +17,11 @@ SCENE = "test/000003"
 UNKNOWN = {"obj_id": 9, "cam_R_m2c": np.eye(3).ravel().tolist(), "cam_t_m2c": [0, 0, 500]}
 
 
+def rows_with_times(*times: str) -> str:
+    rows = (f"3,0,2,1,1 0 0 0 1 0 0 0 1,0 0 900,{time}" for time in times)
+    return "\n".join(["scene_id,im_id,obj_id,score,R,t,time", *rows])
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bop(tmp_path_factory.mktemp("bop") / "mini")
@@ -64,6 +69,30 @@ def test_instances_are_matched_once_and_the_best_scored_are_kept(
     assert any("1 rows repeat another" in note for note in scores["notes"])
 
 
+def test_columns_and_rows_may_have_another_order(sound: Path, tmp_path: Path) -> None:
+    header, *rows = write_results(tmp_path / "r.csv").read_text().splitlines()
+    turned = [",".join(reversed(line.split(","))) for line in (header, *reversed(rows))]
+    (tmp_path / "r.csv").write_text("\n".join(turned))
+    assert scored(sound, tmp_path / "r.csv", tmp_path)["AR"] == 1
+
+
+def test_rows_of_the_chosen_precision_task_are_scored(tmp_path: Path) -> None:
+    root = make_bop(tmp_path / "mini")
+    listed = [{"scene_id": 3, "im_id": image} for image in (0, 5)]
+    (root / "test_targets_bop24.json").write_text(json.dumps(listed))
+    results = write_results(tmp_path / "r.csv")
+    scores = scored(root, results, tmp_path)
+    assert scores["AP"] == scores["AP_MSSD"] == scores["AP_MSPD"] == 1
+    assert scores["objects"]["7"]["AP"] == 1
+    # A wrong cylinder with the best score, in an image of the task: precision 1/2, then 2/3.
+    best = results.read_text() + "\n3,0,7,0.99,1 0 0 0 1 0 0 0 1,500 0 900,0.5"
+    results.write_text(best)
+    scores = scored(root, results, tmp_path)
+    assert scores["AP_objects"]["7"]["AP"] == pytest.approx(2 / 3)
+    assert scores["AP_objects"]["2"]["AP"] == 1
+    assert scores["AP"] == pytest.approx(5 / 6)
+
+
 @pytest.mark.parametrize(
     ("path", "change", "error"),
     [
@@ -90,6 +119,15 @@ def test_instances_are_matched_once_and_the_best_scored_are_kept(
             "scene_id,im_id,obj_id,score,R,t\n8,0,2,1,1 0 0 0 1 0 0 0 1,0 0 900\n",
             "the first is scene 8",
         ),
+        ("r.csv", rows_with_times("-3"), "row 2: time is -3"),
+        ("r.csv", rows_with_times("nan"), "row 2: time is nan"),
+        ("r.csv", rows_with_times("inf"), "row 2: time is inf"),
+        ("r.csv", rows_with_times("soon"), "row 2: could not convert"),
+        ("r.csv", rows_with_times("0.25", "0.5"), "scene 3, image 0 have times of 0.25 and 0.5 s"),
+        ("r.csv", rows_with_times("0.25", "-1"), "scene 3, image 0 have times of -1 and 0.25 s"),
+        ("test_targets_bop24.json", [{"im_id": 0}], "KeyError('scene_id')"),
+        ("test_targets_bop24.json", [{"im_id": 7, "scene_id": 3}], "scene 3, image 7"),
+        ("test_targets_bop24.json", "[", "cannot read"),
     ],
 )
 def test_wrong_files_are_named(
@@ -151,6 +189,8 @@ def test_scores_are_those_of_the_toolkit(stem: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(scores[name], recorded[name], rtol=1e-9)
     for name in ("AR", "AR_VSD"):
         assert scores[name] == pytest.approx(recorded[name], abs=0.02)
+    detection = root / "test_targets_bop24.json"
+    assert ({"AP", "AP_MSSD", "AP_MSPD"} <= {*scores}) == detection.exists()
     errors = {(e["im_id"], e["obj_id"], e["score"], e["gt"]): e for e in scores["errors"]}
     known = facts("bop", "pose_errors")
     assert len(known) == len(errors)

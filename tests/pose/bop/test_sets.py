@@ -1,0 +1,337 @@
+"""BOP's datasets under their names, made at toy sizes: LM-O, LineMOD, YCB-Video, T-LESS."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy.spatial.transform import Rotation
+
+pytest.importorskip("trimesh")
+
+import trimesh
+
+from ffreid.errors import UserError
+from ffreid.pose import build, sources
+from ffreid.pose.data.linemod_objects import LinemodObjectsReader
+from ffreid.pose.metrics import auc
+from ffreid.pose.objects import linemod_objects, ycb_objects, ycbv_objects
+from ffreid.pose.resources import resource
+from ffreid.recipes import compose
+from tests.commands import exit_code, mistake, read
+from tests.pose.bop.make import CAMERA, Placed, make_bop, rendered, to_shards, write_models
+from tests.pose.bop.make import write_scene as write
+from tests.pose.data.makers_data import gt_entry, write_linemod_frame, write_ycb_frame
+
+EIGHT = {1: "ape", 5: "can", 6: "cat", 8: "driller", 9: "duck", 10: "eggbox", 11: "glue"}
+EIGHT |= {12: "holepuncher"}
+SMALL = "DATA.WORKERS 0 MODEL.POINTS 1024"
+SUGAR_BOX, BANANA, CLAMP = 3, 10, 20
+"""YCB-Video's numbers."""
+
+
+def box(low: Any, size: Any) -> Any:
+    """A box with vertices all over its faces."""
+    mesh = trimesh.creation.box(np.asarray(size, float))
+    mesh.apply_translation(np.asarray(low, float) + np.asarray(size, float) / 2)
+    return mesh.subdivide().subdivide()
+
+
+def linemod_meshes(numbers: Any) -> dict[int, Any]:
+    """Boxes of the sizes of LineMOD's objects, mm."""
+    infos = resource("linemod")["models_info_mm"]
+    return {
+        n: box(*([infos[str(n)][f"{what}_{a}"] for a in "xyz"] for what in ("min", "size")))
+        for n in numbers
+    }
+
+
+def in_a_row(numbers: Any, seed: int = 0, distance: float = 900.0) -> list[Placed]:
+    """Objects beside each other in the view."""
+    turns = Rotation.random(len(numbers), random_state=seed).as_matrix()
+    return [
+        (n, np.column_stack([turn, [130 * (i % 4 - 1.5), 220 * (i // 4 - 0.5), distance]]))
+        for i, (n, turn) in enumerate(zip(numbers, turns, strict=True))
+    ]
+
+
+@pytest.fixture(scope="module")
+def lmo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LM-O: three images with all objects; the second only is a target."""
+    root = tmp_path_factory.mktemp("data")
+    meshes = linemod_meshes(EIGHT)
+    write_models(root / "lmo/models", meshes)
+    wide = CAMERA @ np.diag([0.7, 0.7, 1]) + [[0, 0, 19.2], [0, 0, 14.4], [0, 0, 0]]
+    images = {n: in_a_row(EIGHT, n) for n in (3, 4, 17)}
+    for split in ("test", "train_pbr"):
+        cameras = dict.fromkeys(images, wide)
+        write(root / f"lmo/{split}/000002", meshes, images, cameras=cameras, depth_scale=1.0)
+    listed = [{"scene_id": 2, "im_id": 4, "obj_id": n, "inst_count": 1} for n in EIGHT]
+    (root / "lmo/test_targets_bop19.json").write_text(json.dumps(listed))
+    return root
+
+
+def evaluated(command: str, folder: Path) -> Any:
+    output = f"--output {folder} --json {folder / 'scores.json'} {SMALL}"
+    assert exit_code(f"eval {command} {output}") == 0
+    return read(folder / "scores.json")
+
+
+def test_lmo_is_scored_on_every_frame_and_on_bops_targets(
+    lmo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = evaluated(f"--dataset lmo --test-gt --root {lmo}", tmp_path)
+    assert scores["frames"] == 3
+    assert [*scores["results"]["classes"]] == [*EIGHT.values()]
+    assert {row["instances"] for row in scores["results"]["classes"].values()} == {3}
+    assert scores["results"]["pooled"]["ADD(-S)<0.1d"] == 100
+    assert scores["bop"]["AR"] > 0.99
+    assert scores["bop"]["estimates"] == 8
+    assert "published" not in capsys.readouterr().err  # of true labels it would say nothing
+    one = evaluated(f"--dataset lmo --cls cat --test-gt --root {lmo}/lmo", tmp_path)
+    assert [*one["results"]["classes"]] == ["cat"]
+    assert [*one["bop"]["objects"]] == ["6"]
+    assert one["bop"]["notes"] == ["scored objects: 6 of 8"]
+
+
+def test_a_network_for_an_object_or_for_all_is_of_linemod_and_lmo() -> None:
+    for chosen, count in (("ape", 1), ("all", 13), ("duck,ape", 2)):
+        here, there = linemod_objects(chosen, "lmo"), linemod_objects(chosen)
+        assert len(here) == count
+        assert here.names == there.names
+        np.testing.assert_array_equal(here.keypoints, there.keypoints)
+    assert linemod_objects("duck,ape").names == ("ape", "duck")
+    assert linemod_objects("all").symmetric == {8, 9}
+    with pytest.raises(UserError, match="no object 'apes'"):
+        linemod_objects("ape,apes")
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    """LineMOD's layout: frames of ape, cat, and of benchvise with all of LM-O's objects."""
+    root = tmp_path / "Linemod_preprocessed"
+    infos = resource("linemod")["intrinsics"]["linemod"]
+    camera = np.array(infos) * [[0.2], [0.2], [1]]
+    meshes = linemod_meshes(EIGHT)
+    (root / "models").mkdir(parents=True)
+    for number, mesh in meshes.items():
+        mesh.export(root / f"models/obj_{number:02d}.ply")
+    frames: dict[int, list[list[Placed]]] = {
+        1: [in_a_row([1])] * 2,
+        6: [in_a_row([6])] * 2,
+        2: [in_a_row(EIGHT, seed) for seed in range(2)] + [in_a_row([1, 5])],
+    }
+    for number, members in frames.items():
+        home, entries, cameras = root / f"data/{number:02d}", {}, {}
+        for frame, objects in enumerate(members):
+            depth, front = rendered(meshes, objects, camera)
+            ids = np.array([0, *(n for n, _ in objects)])[front]
+            mask = np.round(ids * 255 / 12) if number == 2 else (ids > 0) * 255
+            images = {"rgb": np.zeros((*depth.shape, 3), np.uint8), "depth": depth.round()}
+            write_linemod_frame(home, f"{frame:04d}", mask=mask.astype(np.uint8), **images)
+            entries[frame] = "".join(gt_entry(p[:, :3], p[:, 3] / 1000, n) for n, p in objects)
+            cameras[frame] = {"cam_K": camera.ravel().tolist(), "depth_scale": 1.0}
+        if number == 2:
+            (home / "mask").rename(home / "merged_masks")
+            entries[3] = gt_entry(np.eye(3), np.array([0, 0, 1]), 2)  # benchvise alone
+        (home / "gt.yml").write_text("".join(f"{n}:\n{e}" for n, e in entries.items()))
+        (home / "info.yml").write_text(yaml.safe_dump(cameras))
+        for which in ("train", "test"):
+            (home / f"{which}.txt").write_text("0000\n0001\n")
+    return root
+
+
+def test_lmo_is_read_in_linemods_layout(original: Path, tmp_path: Path) -> None:
+    options = f"--root {original.parent} DATA.INTRINSICS meta"
+    scores = evaluated(f"--dataset lmo --test-gt {options}", tmp_path)
+    assert scores["frames"] == 3  # not that of benchvise alone
+    counts = {n: r["instances"] for n, r in scores["results"]["classes"].items()}
+    assert counts == dict.fromkeys(EIGHT.values(), 2) | {"ape": 3, "can": 3}
+    assert scores["results"]["pooled"]["ADD(-S)<0.1d"] == 100
+    assert "bop" not in scores
+    shutil.rmtree(original / "data/02/merged_masks")
+    one = evaluated(f"--dataset lmo --cls glue --test-gt {options} TEST.LIMIT 1", tmp_path)
+    assert [*one["results"]["classes"]] == ["glue"]
+
+
+def test_lmo_in_linemods_layout_has_no_training_frames(
+    original: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error, hint = mistake(capsys, f"train --dataset lmo --root {original}")
+    assert "has no training frames" in error
+    assert "--cls all" in hint
+
+
+def test_one_network_is_trained_for_several_linemod_objects(original: Path) -> None:
+    objects = linemod_objects("cat,ape")
+    reader = LinemodObjectsReader(original, objects, intrinsics="meta")
+    assert reader.test_names == [f"data/{n}/000{i}" for n in ("01", "06") for i in (0, 1)]
+    drawn = [reader.draw(np.random.RandomState(seed))[5:7] for seed in range(40)]
+    assert 10 < drawn.count("06") < 30
+    for name, class_id in (("data/01/0000", 1), ("data/06/0001", 2)):
+        frame = reader.read(name)
+        assert frame.class_ids.tolist() == [class_id]
+        assert {*np.unique(frame.labels)} == {0, class_id}
+    assert [*reader.read_meshes()] == [1, 2]
+    assert reader.files("data/06/0001")[0] == original / "data/06/rgb/0001.png"
+    with pytest.raises(UserError, match="not a frame of ape, cat"):
+        reader.read("data/02/0000")
+    with pytest.raises(UserError, match="frames of one object, not of 2"):
+        LinemodObjectsReader(original, objects, test_list=original / "data/01/test.txt")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same frames in YCB-Video's layout and frame (ycb), and in BOP's (ycbv)."""
+    root = tmp_path_factory.mktemp("both")
+    objects, numbers = ycb_objects(), (SUGAR_BOX, BANANA, CLAMP)
+    offsets = resource("published")["bop_ycbv_offsets_mm"]
+    meshes, images = {}, {n: in_a_row(numbers, n, 600.0) for n in (1, 36)}
+    for number in numbers:
+        corners = objects.corners[number - 1] * 1000.0
+        mesh = box(corners.min(axis=0), np.ptp(corners, axis=0))
+        (root / f"ycb/models/{objects.name(number)}").mkdir(parents=True)
+        np.savetxt(root / f"ycb/models/{objects.name(number)}/points.xyz", mesh.vertices / 1000)
+        mesh.apply_translation(offsets[objects.name(number)])
+        meshes[number] = mesh
+    write_models(root / "ycbv/models_eval", meshes)
+    write(root / "ycbv/test/000048", meshes, images)
+    for image, placed in images.items():
+        depth, front = rendered(meshes, placed, CAMERA)
+        moved = [
+            np.column_stack([p[:, :3], p[:, 3] + p[:, :3] @ offsets[objects.name(n)]])
+            for n, p in placed
+        ]
+        poses = np.stack(moved, axis=2)
+        poses[:, 3] /= 1000
+        write_ycb_frame(
+            root / "ycb/data",
+            f"0048/{image:06d}",
+            color=np.random.default_rng(image).integers(0, 255, (*depth.shape, 3), np.uint8)[
+                ..., ::-1
+            ],
+            depth=(depth * 10).round(),
+            label=np.array([0, *numbers])[front],
+            poses=poses,
+            cls_indexes=np.array(numbers),
+            intrinsic_matrix=CAMERA,
+        )
+    (root / "ycb/image_sets").mkdir()
+    for name in ("train", "keyframe"):
+        (root / f"ycb/image_sets/{name}.txt").write_text("0048/000001\n0048/000036\n")
+    return root
+
+
+def test_ycb_and_ycbv_vote_for_the_same_places_and_score_the_same(
+    both: Path, tmp_path: Path
+) -> None:
+    runs = {}
+    for name, more in (("ycb", "DATA.INTRINSICS meta"), ("ycbv", "VOTE.FILTER true")):
+        scores = evaluated(f"--dataset {name} --test-gt --root {both} {more}", tmp_path)
+        poses = read(tmp_path / name / "default/test-gt/poses.json")
+        runs[name] = scores["results"], poses["poses"]
+        assert scores["results"]["pooled"]["ADD_auc"] > 99.9
+    assert runs["ycb"][0]["pooled"] == pytest.approx(runs["ycbv"][0]["pooled"], abs=1e-3)
+    offsets = resource("published")["bop_ycbv_offsets_mm"]
+    for one, other in zip(runs["ycb"][1], runs["ycbv"][1], strict=True):
+        a, b = (np.array(p["camera_from_object"]) for p in (one, other))
+        assert one["class"] == other["class"]
+        np.testing.assert_allclose(a[:, :3], b[:, :3], atol=1e-4)
+        shift = a[:, :3] @ np.array(offsets[one["class"]]) / 1000
+        np.testing.assert_allclose(a[:, 3] - shift, b[:, 3], atol=1e-5)
+    assert ycbv_objects().names == ycb_objects().names
+
+
+def test_a_results_file_scores_the_same_in_both_frames(both: Path, tmp_path: Path) -> None:
+    lines = ["scene_id,im_id,obj_id,score,R,t,time"]
+    for image in (1, 36):
+        for number, pose in in_a_row((SUGAR_BOX, BANANA, CLAMP), image, 600.0):
+            turn = Rotation.from_rotvec([0.05, 0.1, 0.02 * number]).as_matrix() @ pose[:, :3]
+            r, t = (" ".join(map(repr, x.ravel().tolist())) for x in (turn, pose[:, 3] + number))
+            lines.append(f"48,{image},{number},0.5,{r},{t},-1")
+    csv = tmp_path / "some_ycbv-test.csv"
+    csv.write_text("\n".join(lines))
+    found = {}
+    for name in ("ycb", "ycbv"):
+        command = f"eval --dataset {name} --root {both} --predictions {csv}"
+        assert exit_code(f"{command} --json {tmp_path / name}.json") == 0
+        found[name] = read(tmp_path / f"{name}.json")
+    classes = found["ycb"]["results"]["classes"]
+    for number in (SUGAR_BOX, BANANA, CLAMP):
+        errors = [e["add"] / 1000 for e in found["ycbv"]["errors"] if e["obj_id"] == number]
+        row = classes[ycb_objects().name(number)]
+        assert row["ADD_auc"] == pytest.approx(auc(errors), abs=1e-3)
+        assert 50 < row["ADD_auc"] < 97
+    assert found["ycbv"]["AR"] > 0
+
+
+def test_models_of_another_frame_are_refused(
+    both: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(both / "ycbv", tmp_path / "ycbv")
+    path = tmp_path / "ycbv/models_eval/obj_000010.ply"
+    mesh: Any = trimesh.load(path)
+    mesh.apply_translation([18.7, -12.2, 1.5])  # the authors' banana
+    mesh.export(path)
+    error, hint = mistake(capsys, f"eval --dataset ycbv --test-gt --root {tmp_path} {SMALL}")
+    assert "the middle of the mesh is" in error
+    assert "dataset's own mesh" in hint
+
+
+def tless(root: Path) -> Path:
+    """T-LESS: numbers with gaps, two of a kind, two cameras in a scene, shards to train on."""
+    make_bop(root, ("test_primesense", "train_pbr", "train_canon"))
+    scene = root / "test_primesense/000003/scene_camera.json"
+    cameras = json.loads(scene.read_text())
+    cameras["4"]["cam_K"][0] = cameras["4"]["cam_K"][4] = 118.0
+    scene.write_text(json.dumps(cameras))
+    to_shards(root / "train_pbr")
+    return root
+
+
+def test_tless_trains_a_step_and_is_evaluated(tmp_path: Path) -> None:
+    root = tless(tmp_path / "tless").parent
+    options = "MODEL.BACKBONE random TRAIN.BATCH 2 TRAIN.STEPS 1 TRAIN.VALIDATE_FRAMES 1 "
+    options += "VOTE.MAX_POINTS 30 TEST.LIMIT 1"
+    command = f"train --dataset tless --root {root} --output {tmp_path}/runs {SMALL} {options}"
+    assert exit_code(command) == 0
+    results = read(tmp_path / "runs/tless/default/results.json")
+    assert results["frames"] == 1
+    assert "train_canon" not in results["data"]
+
+
+def test_lmo_and_ycbv_give_training_samples(lmo: Path, both: Path, tmp_path: Path) -> None:
+    shutil.copytree(both / "ycbv", tmp_path / "ycbv")
+    (tmp_path / "ycbv/test").rename(tmp_path / "ycbv/train_real")
+    for name, root, count in (("lmo", lmo, 8), ("ycbv", tmp_path, 3)):
+        cfg = compose(name, root=root, pairs=SMALL.split())
+        sample = build.training_set(cfg, sources.open_source(cfg))[0, 1]
+        labels = sample.targets.labels.numpy()
+        assert len(np.unique(labels)) == count + 1
+        offsets = sample.targets.keypoint_offsets.numpy()  # within the object, in metres
+        assert 0.01 < np.abs(offsets[labels > 0]).max() < 0.4
+        assert not offsets[labels == 0].any()
+
+
+def test_published_recalls_stand_beside_the_whole_list_of_targets(
+    lmo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["scene_id,im_id,obj_id,score,R,t,time"]
+    for number, pose in in_a_row(EIGHT, 4):
+        r, t = (" ".join(map(repr, x.ravel().tolist())) for x in (pose[:, :3], pose[:, 3]))
+        lines.append(f"2,4,{number},0.5,{r},{t},-1")
+    (tmp_path / "r.csv").write_text("\n".join(lines))
+    command = f"eval --dataset lmo --root {lmo} --predictions {tmp_path}/r.csv"
+    assert exit_code(command) == 0
+    out, err = capsys.readouterr()
+    assert "of the 1,445 instances of test_targets_bop19.json, not of 8" in err
+    assert "published:" not in out
+    monkeypatch.setitem(resource("published")["bop_recalls"]["lmo"], "instances", 8)
+    assert exit_code(command) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"published: HiPose +- +79\.90", out)
+    assert "published: GDRNPP, HiPose, DLTPose: " in err
