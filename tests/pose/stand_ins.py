@@ -70,6 +70,9 @@ def carton() -> Any:
         of_side &= np.abs(box.face_normals[:, axis]) > 0.5
         rows = box.faces[of_side].ravel()
         across = np.delete(box.vertices[rows] / box.extents + 0.5, axis, axis=1)
+        if (axis == 1) == (sign > 0):  # seen from outside, this axis points to the left
+            across[:, 0] = 1 - across[:, 0]
+        across[:, 1] = 1 - across[:, 1]
         pixels = np.array([left, top]) + 1 + 126 * across
         fields[rows] = np.column_stack([pixels[:, 0] / 384, 1 - pixels[:, 1] / 256])
     material = trimesh.visual.material.SimpleMaterial(image=Image.fromarray(sheet))
