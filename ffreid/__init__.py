@@ -32,6 +32,7 @@ __all__ = [
     "make_objects",
     "metrics",
     "prepare_frame",
+    "render",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take every name for one that exists

@@ -37,6 +37,7 @@ __all__ = [
     "load_model",
     "make_objects",
     "prepare_frame",
+    "render",
 ]
 
 
@@ -247,6 +248,69 @@ def load_checkpoint(path: str | Path, task: TaskName | None = None) -> dict[str,
     if task not in tasks.TASKS:
         raise UserError(f"task is {task!r}", f"choose one of: {', '.join(tasks.TASKS)}")
     return convert.load_any(Path(path), task)
+
+
+def render(
+    objects: str | Path,
+    out: str | Path,
+    *,
+    frames: int,
+    test: int = 0,
+    camera: str | Path | None = None,
+    size: str | None = None,
+    instances: int = 1,
+    split: str = "train_pbr",
+    seed: int = 0,
+    noise: bool = True,
+    renderer: str | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Render training data of objects into a BOP dataset, as ``ffreid render``.
+
+    The same arguments give the same frames, whatever the number of workers; frames that are
+    there are kept, so a stopped call continues, and a larger number adds to a smaller one.
+
+    Args:
+        objects: folder of ``ffreid objects``, or with the models of a BOP dataset.
+        out: folder of the dataset; new, empty, or of the same arguments.
+        frames: number of frames in `split`.
+        test: number of frames in ``test``, with a list of targets.
+        camera: file of intrinsics; default: LineMOD's sensor.
+        size: ``HEIGHTxWIDTH``; default: the camera's, else 480x640.
+        instances: of an object in a frame, at most.
+        split: folder of the training frames.
+        seed: start of all random numbers.
+        noise: simulate the noise and holes of a structured-light camera.
+        renderer: ``opengl`` or ``embree``; None is OpenGL, or Embree without it.
+        workers: number of processes, one for a call without any; default: one a core. Several
+            need ``if __name__ == "__main__":`` in the script that calls.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: a wrong argument, objects or camera that cannot be used, a missing package, or
+            `out` holds other files.
+
+    Example:
+        >>> ffreid.render("set", "rendered", frames=1000, test=100)
+    """
+    from ffreid.pose.render.command import render as run
+
+    return run(
+        Path(objects),
+        Path(out),
+        frames=frames,
+        test=test,
+        camera=None if camera is None else Path(camera),
+        size=size,
+        instances=instances,
+        split=split,
+        seed=seed,
+        noise=noise,
+        renderer=renderer,
+        workers=workers,
+    )
 
 
 def _available(device: str | torch.device) -> torch.device:

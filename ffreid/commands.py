@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     app.command(context_settings=flags.PAIRS)(predict)
     app.command(context_settings=flags.PAIRS)(export)
     app.command()(objects)
+    app.command()(render)
 
 
 def compare(
@@ -241,3 +242,48 @@ def objects(
     report_objects(content, out)
     if json is not None:
         atomic.write_json(json, content)
+
+
+def render(
+    objects: Annotated[Path, option("Object set of ffreid objects, or models of a BOP dataset.")],
+    frames: Annotated[int, option("Number of training frames.", metavar="<int>")],
+    out: Annotated[Path, option("Folder of the dataset; frames that are there are kept.")],
+    test: Annotated[int, option("Number of test frames besides.", metavar="<int>")] = 0,
+    camera: Annotated[Path | None, option("File of intrinsics, e.g. camera.json.")] = None,
+    size: Annotated[
+        str | None, option("HEIGHTxWIDTH; default: the camera's, else 480x640.")
+    ] = None,
+    instances: Annotated[
+        int, option("Instances of an object in a frame, at most.", metavar="<int>")
+    ] = 1,
+    split: Annotated[str, option("Folder of the training frames.")] = "train_pbr",
+    seed: Annotated[int, option("Start of all random numbers.", metavar="<int>")] = 0,
+    no_noise: Annotated[
+        bool, option("Leave out the sensor's noise and holes.", "--no-noise")
+    ] = False,
+    renderer: Annotated[str | None, option("What draws: opengl (default), or embree.")] = None,
+    workers: Annotated[
+        int | None, option("Number of processes; default: one a core.", metavar="<int>")
+    ] = None,
+) -> None:
+    """Render training data of objects: a BOP dataset of scenes in clutter.
+
+    Example: ffreid render --objects set --frames 1000 --test 100 --out rendered
+    """
+    flags.check_file(camera, "camera file", "camera.json")
+    from ffreid.pose.render.command import render as run
+
+    run(
+        objects,
+        out,
+        frames=frames,
+        test=test,
+        camera=camera,
+        size=size,
+        instances=instances,
+        split=split,
+        seed=seed,
+        noise=not no_noise,
+        renderer=renderer,
+        workers=workers,
+    )

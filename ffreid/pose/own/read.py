@@ -64,18 +64,23 @@ def make_options(
     if camera is not None and intrinsics is not None:
         raise UserError("--camera and --intrinsics cannot be combined", "remove one of them")
     file = None if camera is None else CameraFile(camera)
-    return Options(file, intrinsics, depth_scale, _size(size))
+    if size == "own":
+        return Options(file, intrinsics, depth_scale, (0, 0))
+    own = "use HEIGHTxWIDTH, e.g. 480x640, or own"
+    return Options(file, intrinsics, depth_scale, None if size is None else image_size(size, own))
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
-    """Convert ``--size``: (0, 0) for ``own``."""
-    if text is None or text == "own":
-        return None if text is None else (0, 0)
+def image_size(text: str, hint: str = "use HEIGHTxWIDTH, e.g. 480x640") -> tuple[int, int]:
+    """Convert ``--size``: height and width in pixels.
+
+    Raises:
+        UserError: it is something else.
+    """
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal()) or not all(
         32 <= int(side) <= 8192 for side in (height, width)
     ):
-        raise UserError(f"--size is {text!r}", "use HEIGHTxWIDTH, e.g. 480x640, or own")
+        raise UserError(f"--size is {text!r}", hint)
     return int(height), int(width)
 
 
@@ -167,7 +172,7 @@ def read_frame(paths: FramePaths, options: Options) -> OwnFrame:
     middle = float(np.median(measured))
     scale, assumption = _units(paths, options, camera, middle, is_float=raw.dtype.kind == "f")
     _check_distance(paths, middle, scale)
-    _check_camera(camera, raw.shape)
+    check_camera(camera, raw.shape)
     assumptions = [assumption] if assumption else []
     if camera.distorted:
         assumptions.append(f"lens distortion in {camera.origin} is ignored: use undistorted images")
@@ -223,7 +228,7 @@ def _check_distance(paths: FramePaths, middle: float, scale: float) -> None:
     )
 
 
-def _check_camera(camera: Camera, size: tuple[int, int]) -> None:
+def check_camera(camera: Camera, size: tuple[int, int]) -> None:
     """Refuse intrinsics that are of images of another size."""
     height, width = size
     (fx, _, cx), (_, fy, cy), _ = camera.matrix.tolist()
