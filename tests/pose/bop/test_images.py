@@ -149,3 +149,22 @@ def test_training_uses_the_splits_that_are_named(
         _ = reader(root, train_splits=["train_real"]).train_names
     message, hint = mistake(capsys, f"data --dataset bop --root {root}/models_eval")
     assert "models_eval" in message or "models_eval" in hint
+
+
+def test_equal_pictures_have_equal_targets_unless_canonical_is_off(tmp_path: Path) -> None:
+    root = make_bop(tmp_path / "mini")
+    name = f"test/{SCENE}/000004"
+    stored = reader(root, canonical=False).read(name).camera_from_object
+    before = reader(root).read(name).camera_from_object
+    flip = np.diag([1.0, -1, -1])
+
+    def turned(truth: Any) -> Any:
+        for entry in truth["4"][:2]:  # the boxes
+            pose = np.reshape(entry["cam_R_m2c"], (3, 3)) @ flip
+            entry["cam_R_m2c"] = pose.ravel().tolist()
+        return truth
+
+    edit(root / f"test/{SCENE}/scene_gt.json", turned)
+    np.testing.assert_allclose(reader(root).read(name).camera_from_object, before, atol=1e-6)
+    other = reader(root, canonical=False).read(name).camera_from_object
+    np.testing.assert_allclose(other[:2, :, :3], stored[:2, :, :3] @ flip, atol=1e-6)
