@@ -1,7 +1,7 @@
 """A dataset in BOP's layout: objects, scenes, targets. Lengths are millimetres, as in its files."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ffreid.pose.bop.images import HINT, BopImage, keys, load_json, load_numbere
 from ffreid.pose.bop.scores import Target
 
 Floats = npt.NDArray[np.float64]
+RECALL_TARGETS, DETECTION_TARGETS = "test_targets_bop19.json", "test_targets_bop24.json"
 MIN_VISIBLE = 0.1
 """Share of an instance that must be visible to be a target where there is no list of targets."""
 
@@ -135,8 +136,7 @@ class BopDataset:
 
     def targets(self) -> tuple[dict[Target, int], str]:
         """Numbers of instances to find, and where they come from."""
-        name = "test_targets_bop19.json"
-        if (rows := self._listed(name)) is not None:
+        if (rows := self._listed(name := RECALL_TARGETS)) is not None:
             try:
                 return {
                     (r["scene_id"], r["im_id"], r["obj_id"]): int(r["inst_count"]) for r in rows
@@ -144,6 +144,7 @@ class BopDataset:
             except (ValueError, KeyError, TypeError) as error:
                 hint = "use the dataset's own file"
                 raise UserError(f"{self.root / name}: {error!r}", hint) from error
+        self.need_truth()
         counts: Counter[Target] = Counter()
         for key in self.names:
             for instance in self.image(key).instances:
@@ -151,9 +152,25 @@ class BopDataset:
                     counts[*key, instance.object_id] += 1
         return counts, f"instances of which at least {MIN_VISIBLE:.0%} are visible"
 
+    def target_images(self, numbers: Collection[int]) -> set[tuple[int, int]]:
+        """The images with an object of these numbers to find, or all of the detection task."""
+        images = self.detection_images()
+        if images is None or self._listed(RECALL_TARGETS) is not None:
+            found = {target[:2] for target in self.targets()[0] if target[2] in numbers}
+            images = found | (images or set())
+        return images
+
+    def need_truth(self) -> None:
+        """Refuse a test set whose poses are not public."""
+        if not self.split.has_truth:
+            raise UserError(
+                f"no file scene_gt.json in {self.folder}: its poses are not public",
+                "send the results file to BOP's server for scores",
+            )
+
     def detection_images(self) -> set[tuple[int, int]] | None:
         """The images of the detection task; None without its list."""
-        rows = self._listed("test_targets_bop24.json")
+        rows = self._listed(DETECTION_TARGETS)
         return None if rows is None else {(row["scene_id"], row["im_id"]) for row in rows}
 
 

@@ -81,6 +81,7 @@ class Scenes:
         if wrong := [path for path in paths if not path.name.isdecimal()]:
             raise UserError(f"{wrong[0]}: not a scene's number", "name it like 000001")
         self.scenes = {path.name: _Scene(path, known) for path in paths}
+        self.has_truth = any((path / "scene_gt.json").exists() for path in paths)
 
     def names(self) -> list[str]:
         """Every image that has a camera."""
@@ -110,8 +111,13 @@ class _Scene:
 
     @cached_property
     def truth(self) -> tuple[list[int], list[int], Floats, list[float | None]]:
-        """Where each image's instances begin; their objects, poses (I, 3, 4), visible shares."""
-        stored = load_numbered(self.folder / "scene_gt.json")
+        """Where each image's instances begin; their objects, poses (I, 3, 4), visible shares.
+
+        Test sets may have none.
+        """
+        path = self.folder / "scene_gt.json"
+        is_train = self.folder.parent.name.startswith("train")
+        stored = load_numbered(path) if is_train or path.exists() else {}
         path = self.folder / "scene_gt_info.json"
         infos = load_numbered(path) if path.exists() else {}
         starts, found = [0], list[Truth]()
@@ -180,6 +186,7 @@ class Shards:
     def __init__(self, folder: Path, known: Collection[int]) -> None:
         self.folder, self.known = folder, known
         self.members: dict[Path, dict[str, tuple[int, int]]] = {}
+        self.is_train = folder.name.startswith("train")
         index = folder / "key_to_shard.json"
         shards = sorted(folder.glob("shard-*.tar"))
         if index.exists():
@@ -196,6 +203,11 @@ class Shards:
             }
         if wrong := [k for k in self.shards if not all(map(str.isdecimal, k.split("_", 1)))]:
             raise UserError(f"{folder}: {wrong[0]!r} is no key", "keys are like 000001_000000")
+
+    @cached_property
+    def has_truth(self) -> bool:
+        """Whether the first shard has poses."""
+        return any(name.endswith(".gt.json") for name in self._members(min(self.shards.values())))
 
     def names(self) -> list[str]:
         """Every image."""
@@ -223,10 +235,13 @@ class Shards:
                 raise UserError(f"{shard} has no {key}.{parts[0]}", hint)
             return found
 
-        truth, info = need("gt.json"), find("gt_info.json")
+        truth = need("gt.json") if self.is_train or self.has_truth else None
+        info = find("gt_info.json")
         camera, rgb = need("camera.json"), find("rgb.jpg", "rgb.png", "rgb.tif", "rgb.tiff")
-        infos = load_json(info) if info else None
-        entries = [*_instances(load_json(truth), infos, self.known, str(truth))]
+        entries: list[Truth] = []
+        if truth is not None:
+            infos = load_json(info) if info else None
+            entries = [*_instances(load_json(truth), infos, self.known, str(truth))]
         matrix, scale = _camera(load_json(camera), str(camera))
         return BopImage(
             key=(int(scene), int(number)),
@@ -234,9 +249,9 @@ class Shards:
             depth_scale=scale,
             instances=tuple(
                 Instance(entry[0], pose, entry[3])
-                for entry, pose in zip(entries, _poses(entries, truth), strict=True)
+                for entry, pose in zip(entries, _poses(entries, truth or camera), strict=True)
             ),
-            truth=truth,
+            truth=truth or camera,
             colour=rgb or need("gray.tiff", "gray.tif", "gray.png", "gray.jpg"),
             is_gray=rgb is None,
             depth=need("depth.png", "depth.tiff", "depth.tif"),

@@ -141,8 +141,7 @@ class BopReader:
         data = self.dataset(self.split)
         wanted = {*data.names}
         if not self.every:
-            numbers = set(self.objects.numbers)
-            wanted = {target[:2] for target in data.targets()[0] if target[2] in numbers}
+            wanted = data.target_images(self.objects.numbers)
         return [f"{self.split}/{name}" for key, name in data.names.items() if key in wanted]
 
     def summary(self) -> str:

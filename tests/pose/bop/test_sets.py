@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -15,12 +16,19 @@ pytest.importorskip("trimesh")
 
 import trimesh
 
+from ffreid.engine.dataset_files import read_image, read_single_channel
 from ffreid.errors import UserError
 from ffreid.pose import build, sources
+from ffreid.pose.bop.dataset import BopDataset
+from ffreid.pose.bop.evaluation import evaluate_frame_results
+from ffreid.pose.bop.reader import bop_objects
 from ffreid.pose.data.linemod_objects import LinemodObjectsReader
+from ffreid.pose.data.sample import make_ground_truth
+from ffreid.pose.inference import FrameResult
 from ffreid.pose.metrics import auc
 from ffreid.pose.objects import linemod_objects, ycb_objects, ycbv_objects
 from ffreid.pose.resources import resource
+from ffreid.pose.voting.frame import ObjectPose
 from ffreid.recipes import compose
 from tests.commands import exit_code, mistake, read
 from tests.pose.bop.make import CAMERA, Placed, make_bop, rendered, to_shards, write_models
@@ -335,3 +343,36 @@ def test_published_recalls_stand_beside_the_whole_list_of_targets(
     out, err = capsys.readouterr()
     assert re.search(r"published: HiPose +- +79\.90", out)
     assert "published: GDRNPP, HiPose, DLTPose: " in err
+
+
+def test_poses_of_a_test_set_without_truth_are_written_for_bops_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_bop(tmp_path / "itodd")
+    scene = root / "test/000003"
+    for path in (*scene.glob("rgb/*"), *scene.glob("depth/*")):  # grey TIFF, depth too
+        is_depth = path.parent.name == "depth"
+        image = read_single_channel(path, "depth") if is_depth else read_image(path)[..., 0]
+        cv2.imwrite(str(path.with_suffix(".tif")), image)
+        path.unlink()
+    (scene / "rgb").rename(scene / "gray")
+    shutil.rmtree(scene / "mask_visib")
+    for name in ("scene_gt.json", "scene_gt_info.json"):
+        (scene / name).unlink()
+    command = f"--dataset bop --root {root}"
+    results = evaluated(f"{command} --test-gt", tmp_path)  # reads the frames, finds nothing
+    assert results["frames"] == 3
+    assert results["results"]["pooled"]["instances"] == 0
+    data, pose = BopDataset(root), np.eye(3, 4)
+    pose[2, 3] = 0.5
+    objects = bop_objects(root, "bop", "")
+    found = ObjectPose(2, pose, np.zeros((9, 3)), solved=True, votes=70)
+    gt = make_ground_truth("test/000003/000004", np.zeros(0, int), np.zeros((0, 3, 4)), objects)
+    result = FrameResult(gt, (found,), ())
+    assert not evaluate_frame_results(data, tmp_path, [result], objects, name="itodd", compare=True)
+    lines = (tmp_path / "ffreid_itodd-test.csv").read_text().splitlines()
+    assert lines[1] == "3,4,7,70.000000,1 0 0 0 1 0 0 0 1,0 0 500,-1.0000"
+    assert "BOP's server scores the file" in capsys.readouterr().err
+    error, hint = mistake(capsys, f"eval {command} --predictions {tmp_path}/ffreid_itodd-test.csv")
+    assert "its poses are not public" in error
+    assert "BOP's server" in hint
