@@ -281,7 +281,8 @@ def render(
         split: folder of the training frames.
         seed: start of all random numbers.
         noise: simulate the noise and holes of a structured-light camera.
-        renderer: ``opengl`` or ``embree``; None is OpenGL, or Embree without it.
+        renderer: ``opengl``, ``embree`` or ``mitsuba`` (photoreal, slow); None is OpenGL, or
+            Embree without it.
         workers: number of processes, one for a call without any; default: one a core. Several
             need ``if __name__ == "__main__":`` in the script that calls.
 

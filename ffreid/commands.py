@@ -261,7 +261,9 @@ def render(
     no_noise: Annotated[
         bool, option("Leave out the sensor's noise and holes.", "--no-noise")
     ] = False,
-    renderer: Annotated[str | None, option("What draws: opengl (default), or embree.")] = None,
+    renderer: Annotated[
+        str | None, option("What draws: opengl (default), embree, or mitsuba.")
+    ] = None,
     workers: Annotated[
         int | None, option("Number of processes; default: one a core.", metavar="<int>")
     ] = None,

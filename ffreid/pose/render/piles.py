@@ -27,17 +27,18 @@ class Pile:
     def rest(self, points: Floats, place: Floats) -> tuple[float, Floats | None]:
         """How far above its origin (P, 3) turned points rest at `place` (2,), and on what point.
 
-        The point (3,) is None if they stand on the plane. Beyond the cells nothing rests: infinity.
+        Of several it is the one nearest to the origin's vertical, and None if they stand on the
+        plane. Beyond the cells nothing rests: infinity.
         """
         column, row = self._cells(points, place)
         if min(column.min(), row.min()) < 0 or max(column.max(), row.max()) >= len(self.heights):
             return np.inf, None
         rises = self.heights[row, column] - points[:, 2]
-        highest = int(rises.argmax())
-        rise, ground = float(rises[highest]), -float(points[:, 2].min())
+        rise, ground = float(rises.max()), -float(points[:, 2].min())
         if rise <= ground + 1e-9:
             return ground, None
-        return rise, points[highest]
+        touching = points[rises > rise - TOUCH * self.half]
+        return rise, touching[(touching[:, :2] ** 2).sum(axis=1).argmin()]
 
     def tip(self, points: Floats, place: Floats) -> tuple[Floats, float]:
         """Let (P, 3) turned points down at `place`, where they tip about what they lie on.

@@ -1,4 +1,4 @@
-"""What renders scenes: OpenGL, or rays that Embree traces."""
+"""What renders scenes: OpenGL, rays that Embree traces, or Mitsuba's light transport."""
 
 import importlib
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ class Renderer(Protocol):
 PACKAGES = {
     "opengl": ("ffreid.pose.render.opengl", "moderngl", "render"),
     "embree": ("ffreid.pose.render.rays", "embreex", "render"),
+    "mitsuba": ("ffreid.pose.render.photoreal", "mitsuba", "photoreal"),
 }
 """Module, package and extra of each renderer."""
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -41,3 +42,27 @@ def compare_opengl(objects: Path, folder: Path) -> None:
             window = (-20, 10, 150, 70)
             masks = [r.silhouette(scene, body, window) for r in (embree, opengl)]
             assert (masks[0] != masks[1]).mean() < 0.001
+
+
+def test_mitsuba_sees_the_same_depth(
+    objects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mitsuba = pytest.importorskip("mitsuba")
+    from ffreid.pose.render import photoreal
+
+    monkeypatch.setattr(photoreal, "SAMPLES", 4)
+    renderer = open_renderer("mitsuba")
+    writer = FrameWriter(replace(SETUP, objects=objects), tmp_path, renderer)
+    scene, image, _ = writer.draw("train", 0)
+    positions = {"type": "aov", "aovs": "place:position"}
+    made = mitsuba.load_dict(photoreal.describe(scene, positions, 64))
+    depth = np.asarray(mitsuba.render(made))[:, :, -1]
+    # Mitsuba averages over pixels: compare where surfaces are flat.
+    kernel = np.ones((3, 3), np.uint8)
+    labels = image.labels.astype(np.float32)
+    flat = cv2.dilate(labels, kernel) == cv2.erode(labels, kernel)
+    flat &= np.abs(cv2.Laplacian(image.depth.astype(float), cv2.CV_64F)) < 0.0005
+    flat &= image.depth < 1.5
+    assert flat.mean() > 0.5
+    assert np.percentile(np.abs(depth - image.depth)[flat], 99) < 0.001
+    assert 60 < np.median(image.rgb.max(axis=2)) < 180
