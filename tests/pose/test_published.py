@@ -2,7 +2,11 @@
 
 import pytest
 
-from ffreid.pose.published import comparable_results
+from ffreid.pose.objects import linemod_objects
+from ffreid.pose.published import comparable_results, published_recalls
+from ffreid.pose.resources import resource
+from ffreid.pose.results_table import results_table
+from ffreid.pose.scoring import InstanceScore, diameters, summarise
 
 
 @pytest.mark.parametrize(
@@ -28,3 +32,44 @@ def test_published_results_stand_only_beside_what_is_comparable(
     assert (found is not None) == is_shown
     assert len(lines) == bool(line)
     assert all(told.startswith(line) for told in lines)
+
+
+def test_occlusion_linemod_stands_beside_three_methods() -> None:
+    names = resource("published")["lmo"]["per_object"]
+    objects = linemod_objects(",".join(names), "lmo")
+    scores = [InstanceScore(0, "f", c, True, True, 0.01, 0.01, 0.0) for c in objects.class_ids]
+    summary = summarise(scores, objects, diameters(objects, {}))
+    for trained_on in ("linemod", "lm", "lmo"):
+        published, lines = comparable_results("lmo", 1214, trained_on)
+        assert [line.split(":")[1].strip() for line in lines] == ["FFB6D", "DFTr", "RDPN6D"]
+    columns, rows = results_table(summary, published)
+    shown = [column.removesuffix(" ADD(-S)<0.1d") for column in columns[-3:]]
+    assert shown == ["FFB6D", "DFTr", "RDPN6D"]
+    table = {row[0]: row[-3:] for row in rows}
+    assert table["ape"] == [47.2, 64.1, None]
+    assert table["mean of the classes present"] == [66.2, 77.7, 79.5]
+    assert comparable_results("lmo", 200, "lmo")[0] is None
+    assert comparable_results("lmo", 1214, "ycb")[0] is None
+
+
+def test_a_network_of_more_objects_is_compared_on_those_of_the_set() -> None:
+    published, _ = comparable_results("lmo", 1214, "linemod")
+    objects = linemod_objects("all", "lmo")
+    names = resource("published")["lmo"]["per_object"]
+    ids = [objects.names.index(name) + 1 for name in names]
+    scores = [InstanceScore(0, "f", c, True, True, 0.01, 0.01, 0.0) for c in ids]
+    _, rows = results_table(summarise(scores, objects, diameters(objects, {})), published)
+    table = {row[0]: row[-3:] for row in rows}
+    assert table["mean of the classes present"] == [66.2, 77.7, 79.5]
+    assert table["mean of all classes, absent as 0"] == [None, None, None]
+
+
+def test_published_recalls_are_of_the_whole_list_of_targets() -> None:
+    found, lines = published_recalls("lmo", "test_targets_bop19.json", 1445)
+    assert found == {"GDRNPP": 77.5, "HiPose": 79.9, "DLTPose": 79.7}
+    assert lines[0].startswith("published: GDRNPP, HiPose, DLTPose: ")
+    for targets, count in (("test_targets_bop19.json", 1444), ("instances", 1445)):
+        found, lines = published_recalls("lmo", targets, count)
+        assert not found
+        assert "are not shown" in lines[0]
+    assert published_recalls("tless", "test_targets_bop19.json", 6423) == ({}, [])

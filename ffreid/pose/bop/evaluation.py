@@ -49,12 +49,14 @@ def evaluate_results(
     name: str = "",
     numbers: Collection[int] = (),
     compare: bool = True,
+    check_unit: bool = True,
     json_file: Path | None = None,
 ) -> dict[str, Any]:
     """Score a results file on a BOP dataset by the rules of BOP 2019 and 2024; print the table.
 
     `name` is the dataset's, its folder's by default; `numbers` are the objects that are scored,
-    all by default; with `compare` published recalls stand beside.
+    all by default; with `compare` published recalls stand beside; `check_unit` is that of
+    `read_results`.
 
     Returns for JSON the average recalls, the recalls at each threshold, those of each object,
     average precisions where the dataset lists the images of the detection task, and ``errors``: of
@@ -69,7 +71,7 @@ def evaluate_results(
     name = name or data.root.name
     data.need_truth()
     targets, origin = data.targets()
-    rows = read_results(predictions, data.objects)
+    rows = read_results(predictions, data.objects, check_unit=check_unit)
     by_image: dict[tuple[int, int], list[BopEstimate]] = defaultdict(list)
     for row in rows:
         by_image[row.scene, row.image].append(row)
@@ -165,6 +167,8 @@ def evaluate_frame_results(
     for result in results:
         key = scene_key(result.gt.name)
         for pose in result.poses if key in wanted else ():
+            if not pose.solved:
+                continue
             matrix = pose.camera_from_object.copy()
             matrix[:, 3] *= 1000
             number = objects.numbers[pose.class_id - 1]
@@ -180,7 +184,9 @@ def evaluate_frame_results(
         return {}
     every = set(data.objects) <= set(objects.numbers)
     chosen = () if every else objects.numbers
-    return evaluate_results(data, path, name=name, numbers=chosen, compare=compare)
+    return evaluate_results(
+        data, path, name=name, numbers=chosen, compare=compare, check_unit=False
+    )
 
 
 def _percent(row: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:

@@ -38,10 +38,13 @@ class BopEstimate:
     where: str
 
 
-def read_results(path: Path, numbers: Collection[int]) -> list[BopEstimate]:
+def read_results(
+    path: Path, numbers: Collection[int], *, check_unit: bool = True
+) -> list[BopEstimate]:
     """Read the rows of objects with these numbers, in the file's order.
 
-    R has 9 numbers (row by row) and t 3 (millimetres), separated by spaces.
+    R has 9 numbers (row by row) and t 3 (millimetres), separated by spaces. With `check_unit`
+    translations are refused that must be metres.
 
     Raises:
         UserError: the file cannot be read, has no poses, or a row is not one of such an object.
@@ -62,7 +65,7 @@ def read_results(path: Path, numbers: Collection[int]) -> list[BopEstimate]:
     if not found:
         raise UserError(f"{path} has no poses", HINT)
     farthest = max(float(np.linalg.norm(row.pose[:, 3])) for row in found)
-    if farthest < _NEAREST_MM:
+    if check_unit and farthest < _NEAREST_MM:
         raise UserError(
             f"{path}: all objects are closer than {farthest:.2g} mm",
             "write t in millimetres, as BOP does",

@@ -95,7 +95,10 @@ class LinemodObjectsReader:
             return self.readers[0].summary()
         real, every = len(self.real_train_names), len(self.train_names)
         text = f"{real} real, {every - real} rendered and fused training frames"
-        return f"{text}, {len(self.test_names)} test frames of {len(self.objects)} objects"
+        text += f", {len(self.test_names)} test frames of {len(self.objects)} objects"
+        if every == real:
+            text += "; the published accuracy needs renders/ and fuse/, which are missing"
+        return text
 
     def draw(self, rng: np.random.RandomState) -> str:
         """Draw a training frame of an object."""

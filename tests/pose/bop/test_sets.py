@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -367,8 +368,9 @@ def test_poses_of_a_test_set_without_truth_are_written_for_bops_server(
     pose[2, 3] = 0.5
     objects = bop_objects(root, "bop", "")
     found = ObjectPose(2, pose, np.zeros((9, 3)), solved=True, votes=70)
+    unsolved = replace(found, class_id=1, camera_from_object=np.eye(3, 4), solved=False)
     gt = make_ground_truth("test/000003/000004", np.zeros(0, int), np.zeros((0, 3, 4)), objects)
-    result = FrameResult(gt, (found,), ())
+    result = FrameResult(gt, (unsolved, found), ())
     assert not evaluate_frame_results(data, tmp_path, [result], objects, name="itodd", compare=True)
     lines = (tmp_path / "ffreid_itodd-test.csv").read_text().splitlines()
     assert lines[1] == "3,4,7,70.000000,1 0 0 0 1 0 0 0 1,0 0 500,-1.0000"
