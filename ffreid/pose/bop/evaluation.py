@@ -198,13 +198,13 @@ def _pairs(
 ) -> list[tuple[Pair, dict[str, Any]]]:
     """The errors of an image's estimates against all true instances of their objects."""
     depth = read_single_channel(image.depth, "depth").astype(np.float64)
-    measured = to_distance(depth * image.depth_scale, image.camera)
+    rays = to_distance(np.ones(depth.shape), image.camera)
+    measured = depth * image.depth_scale * rays
 
     def distances(number: int, pose: Floats) -> Floats:
         vertices, faces = objects[number].mesh
         placed = vertices @ pose[:, :3].T + pose[:, 3]
-        rendered = render_depth(placed, faces, image.camera, measured.shape)
-        return to_distance(rendered, image.camera)
+        return render_depth(placed, faces, image.camera, measured.shape) * rays
 
     true_distances: dict[int, Floats] = {}
     found = []
