@@ -38,6 +38,7 @@ def train(
     dataset: flags.Dataset,
     root: flags.Root = None,
     cls: flags.Cls = None,
+    objects: flags.Objects = None,
     cfg: flags.Recipe = None,
     output: flags.Output = None,
     tag: flags.Tag = None,
@@ -64,9 +65,7 @@ def train(
     settings += ["TRAIN.OVERFIT", str(overfit)] if overfit else []
     settings += flags.initial_weights(init, resume, pairs or [])
     settings += pairs or []
-    config = _compose(
-        context, dataset, root=root, cls=cls, file=cfg, output=output, tag=tag, pairs=settings
-    )
+    config = _compose(context, dataset, output=output, tag=tag, pairs=settings)
     flags.choose_devices(gpu, several="" if gpus else "add --gpus {count}")
     start = flags.checkpoint_to_resume(resume or config.MODEL.get("RESUME") or None)
     if gpus is not None and failures.LAUNCHED not in os.environ:
@@ -95,6 +94,7 @@ def evaluate(
     dataset: flags.Dataset,
     root: flags.Root = None,
     cls: flags.Cls = None,
+    objects: flags.Objects = None,
     cfg: flags.Recipe = None,
     output: flags.Output = None,
     tag: flags.Tag = None,
@@ -119,9 +119,7 @@ def evaluate(
     settings = ["TEST.PRECISION", precision] if precision else []
     settings += ["TEST.ENGINE", engine] if engine else []
     settings += pairs or []
-    config = _compose(
-        context, dataset, root=root, cls=cls, file=cfg, output=output, tag=tag, pairs=settings
-    )
+    config = _compose(context, dataset, output=output, tag=tag, pairs=settings)
     flags.check_file(checkpoint, "checkpoint", "best.pth")
     flags.check_file(features, "features", "one written by --save-features")
     flags.choose_devices(
@@ -157,6 +155,7 @@ def data(
     dataset: flags.Dataset,
     root: flags.Root = None,
     cls: flags.Cls = None,
+    objects: flags.Objects = None,
     cfg: flags.Recipe = None,
     json: flags.JsonFile = None,
     check: flags.Check = False,
@@ -168,7 +167,7 @@ def data(
 
     Example: ffreid data --dataset ltcc --root /data --check --show 8
     """
-    config = _compose(context, dataset, root=root, cls=cls, file=cfg, pairs=pairs or [])
+    config = _compose(context, dataset, pairs=pairs or [])
     from ffreid import runner
 
     mistakes = 0
@@ -188,6 +187,7 @@ def data_cache(
     dataset: flags.Dataset,
     root: flags.Root = None,
     cls: flags.Cls = None,
+    objects: flags.Objects = None,
     cfg: flags.Recipe = None,
     out: Annotated[
         Path | None, option("Folder for the cache; default: beside the data.", panel=flags.DATA)
@@ -195,7 +195,7 @@ def data_cache(
     pairs: flags.Pairs = None,
 ) -> None:
     """Keep resized pictures, or depth and normals, so that training loads them faster."""
-    config = _compose(context, dataset, root=root, cls=cls, file=cfg, pairs=pairs or [])
+    config = _compose(context, dataset, pairs=pairs or [])
     from ffreid import runner
 
     runner.fill_cache(config, out=out)
@@ -326,7 +326,10 @@ def _compose(context: typer.Context, dataset: str, **overrides: Any) -> Any:
     from ffreid import tasks
     from ffreid.recipes import compose
 
-    config = compose(dataset, **overrides)
+    data = {name: context.params[name] for name in ("root", "cls", "objects")}
+    if (file := context.params["cfg"]) is not None:
+        overrides["file"] = Path(file)
+    config = compose(dataset, **data, **overrides)
     options = {p.opts[0]: context.params.get(str(p.name)) for p in context.command.params}
     flags.check_options(config.TASK, dataset, options)
     if not options.get("--features"):  # saved features need no images

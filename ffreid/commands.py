@@ -59,6 +59,7 @@ OF_TASK = {
         "grid",
         "json",
         "cls",
+        "objects",
         "root",
     ],
     "reid": ["query", "gallery", "top", "labels", "pictures", "blur_faces", "false_match_rate"],
@@ -102,6 +103,9 @@ def predict(
     json: Annotated[Path | None, option("Also write a JSON file.", panel=POSE)] = None,
     force: Annotated[bool, option("Overwrite results in --out.", "--force")] = False,
     cls: Annotated[str | None, option("LineMOD object of an old file.", panel=POSE)] = None,
+    objects: Annotated[
+        Path | None, option("Object set, if the checkpoint has none.", panel=POSE)
+    ] = None,
     root: Annotated[Path | None, option("Folder with the objects' meshes.", panel=POSE)] = None,
     query: Annotated[Path | None, option("Picture, or folder of pictures.", panel=REID)] = None,
     gallery: Annotated[Path | None, option("Folder of pictures to search.", panel=REID)] = None,
@@ -134,6 +138,8 @@ def predict(
     from ffreid.config import split_pairs
 
     settings = dict(split_pairs(pairs))  # before torch is loaded
+    if objects is not None:
+        settings["DATA.OBJECT_SET"] = str(objects)
     import torch
 
     from ffreid.api import PoseModel, load_model

@@ -140,9 +140,8 @@ def _image_size(model: PoseModel, size: str | None) -> tuple[int, int]:
         if match is None or not min(map(int, match.groups())) >= 8:
             raise UserError(f"--size is {size!r}", "use HEIGHTxWIDTH in pixels, e.g. 480x640")
         return int(match[1]), int(match[2])
-    data = model.cfg.DATA
-    height, width = (data.TOY.HEIGHT, data.TOY.WIDTH) if "toy" in data.LAYOUT else (480, 640)
-    return height // data.SHRINK, width // data.SHRINK
+    height, width = model.frame_size
+    return height // model.cfg.DATA.SHRINK, width // model.cfg.DATA.SHRINK
 
 
 Run = Callable[[Arrays], list[npt.NDArray[Any]]]

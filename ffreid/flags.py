@@ -18,7 +18,7 @@ DATA, RUN, NUMBERS, DEBUG = "Data", "Run", "Precision and reproducibility", "Deb
 POSE, REID = "Pose only", "Re-ID only"
 """Panels of the help."""
 TASK_OPTIONS = {
-    "pose": ("--cls", "--test-gt", "--predictions", "--truth", "--frames"),
+    "pose": ("--cls", "--objects", "--test-gt", "--predictions", "--truth", "--frames"),
     "reid": ("--save-features", "--features", "--rerank", "--engine"),
 }
 NO_EFFECT_WITH = {
@@ -71,6 +71,8 @@ Root = Annotated[
     Path | None, option("The dataset's folder or its parent; default: $FFREID_DATA.", panel=DATA)
 ]
 Cls = Annotated[str | None, option("LineMOD: ape, or ape,cat, or all; BOP: 1,5.", panel=DATA)]
+OBJECTS = "Object set of ffreid objects (BOP), instead of the dataset's models."
+Objects = Annotated[Path | None, option(OBJECTS, "--objects", panel=DATA)]
 Recipe = Annotated[Path | None, option("YAML file, or the name of a recipe.", "--cfg", panel=RUN)]
 Output = Annotated[Path | None, option("Folder for runs; default: runs.", panel=RUN)]
 Tag = Annotated[str | None, option("Name of the run; results go to OUTPUT/DATASET/TAG.", panel=RUN)]

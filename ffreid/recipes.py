@@ -36,6 +36,7 @@ def compose(
     output: Path | None = None,
     tag: str | None = None,
     cls: str | None = None,
+    objects: Path | None = None,
 ) -> CfgNode:
     """Merge the task's defaults, the dataset's YAML, a recipe, flags and KEY VALUE pairs; freeze.
 
@@ -48,6 +49,7 @@ def compose(
         output: folder of runs.
         tag: name of this run; prefixed with `cls`.
         cls: the object, for datasets with one network per object (LineMOD).
+        objects: folder of an object set (BOP).
     """
     known = recipes()
     if dataset not in known:
@@ -75,7 +77,7 @@ def compose(
     cfg.TASK, cfg.DATASET = task, dataset  # the file may be another dataset's dumped configuration
     # Toy data go to the cache, not among the user's datasets.
     environment = None if cfg.DATA.LAYOUT.startswith("toy") else os.environ.get("FFREID_DATA")
-    for key, value in (("ROOT", root or environment), ("CLS", cls)):
+    for key, value in (("ROOT", root or environment), ("CLS", cls), ("OBJECT_SET", objects)):
         if value is not None and key in cfg.DATA:
             cfg.DATA[key] = str(value)
     if output is not None:
@@ -94,7 +96,16 @@ def compose(
     return cfg
 
 
-_OF_A_RUN = ("DATA.ROOT", "OUTPUT", "TAG", "RECIPE", "GPU", "EVAL_MODE", "MODEL.BACKBONE")
+_OF_A_RUN = (
+    "DATA.ROOT",
+    "DATA.OBJECT_SET",
+    "OUTPUT",
+    "TAG",
+    "RECIPE",
+    "GPU",
+    "EVAL_MODE",
+    "MODEL.BACKBONE",
+)
 """Settings of training and its machine, which a network does not need, besides MODEL.RESUME."""
 
 
@@ -121,8 +132,10 @@ def compose_like(
         raise UserError(f"{origin} does not name its dataset", "add --dataset NAME")
     dumped = state.get("config", "{}")
     settings = dumped_settings(dumped)
+    if cls is None:
+        cls = settings.get("DATA.CLS") or None
     if cls is None and dataset == "linemod":
-        cls = settings.get("DATA.CLS") or next(iter(state.get("classes") or ()), None)
+        cls = next(iter(state.get("classes") or ()), None)
     folder = Path(settings.get("DATA.ROOT") or "")
     if root is None and "FFREID_DATA" not in os.environ and folder.is_dir():
         root = folder

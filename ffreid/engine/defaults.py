@@ -14,14 +14,14 @@ CHOICES = {
 }
 LEAST = {f"TRAIN.{key}": 1 for key in ("ACCUMULATE", "MAX_SKIPPED", "LOG_EVERY", "SAVE_EVERY")}
 LEAST |= {f"TRAIN.{key}": 0 for key in ("CLIP_NORM", "EMA", "OVERFIT", "KEEP_EVERY", "KEEP")}
-PATHS = ("OUTPUT", "TAG", "DATA.ROOT", "MODEL.BACKBONE")
+PATHS = ("OUTPUT", "TAG", "DATA.ROOT", "DATA.OBJECT_SET", "MODEL.BACKBONE")
 KERNELS = tuple(f"TRAIN.{key}" for key in ("TF32", "COMPILE", "CHANNELS_LAST", "FUSED"))
 REPORTS = ("TRAIN.LOG_EVERY", "TRAIN.SAVE_EVERY", "TRAIN.SELECT", "TRAIN.KEEP", "TRAIN.TENSORBOARD")
 CHECKS = ("TRAIN.DETERMINISTIC", "TRAIN.MAX_SKIPPED", "TRAIN.FINGERPRINT")
 FREE_TO_CHANGE = (*PATHS, *KERNELS, *REPORTS, *CHECKS, "TEST.")
 """Settings that a resumed run may change: they affect nothing that is trained, or only rounding."""
 
-PER_HOST = ("OUTPUT", "DATA.ROOT", "MODEL.BACKBONE", "MODEL.RESUME", "RECIPE")
+PER_HOST = ("OUTPUT", "DATA.ROOT", "DATA.OBJECT_SET", "MODEL.BACKBONE", "MODEL.RESUME", "RECIPE")
 """Paths, which may differ between the hosts of a run."""
 PER_PROCESS = ("DATA.WORKERS", "DATA.NUM_WORKERS", "GPU")
 """Settings that may differ between the processes of a run."""

@@ -168,6 +168,12 @@ class Sources(Protocol):
     def class_names(self, source: Any) -> list[str]:
         """Names of the classes, for checkpoints."""
 
+    def checkpoint_entries(self, cfg: CfgNode, source: Any) -> dict[str, Any]:
+        """What checkpoints hold of the dataset, besides the names of its classes."""
+
+    def check_entries(self, source: Any, state: Mapping[str, Any], origin: str) -> None:
+        """Refuse to resume from a checkpoint of another dataset, by such entries."""
+
     def synthetic_folder(self, cfg: CfgNode) -> Path | None:
         """Folder of synthetic data; None for real datasets."""
 

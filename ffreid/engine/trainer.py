@@ -51,7 +51,9 @@ class Trainer:
         data = self.build.training_set(cfg, self.source)
         plan = self.plan = self.build.plan(cfg, data)
         self.data = OverfitDataset(data, cfg.TRAIN.OVERFIT) if cfg.TRAIN.OVERFIT else data
+        self.entries = self.sources.checkpoint_entries(cfg, self.source)
         if state is not None:
+            self.sources.check_entries(self.source, state, origin)
             state = repair.complete_for_resume(state, self.classes, plan)
             check_resumable(state, origin, cfg, self.classes, plan.total, self.build.FREE_TO_CHANGE)
         items = self.build.data_items(cfg, self.source)
@@ -384,6 +386,7 @@ class Trainer:
             "lines": self.lines,
             "config": self.cfg.dump(),
             "data": (self.cfg.TRAIN.FINGERPRINT, self.digests),
+            **self.entries,
             **self.build.original_entries(self.train_step, self._at(done - 1).epoch, self.measured),
         }
         for entry in ("optimisers", "averages", "data") if weights_only else ():

@@ -31,6 +31,7 @@ from ffreid.pose.model.ffb6d import FFB6D, Outputs, set_point_momentum
 from ffreid.pose.objects import ObjectModels
 from ffreid.pose.schedules import triangular
 from ffreid.pose.sources import Source
+from ffreid.pose.stored_objects import check_same, unpack
 from ffreid.pose.task import PoseTask
 from ffreid.report import log
 
@@ -127,6 +128,9 @@ def load_network(
     weights = state.get("parts", {}).get("net")
     if weights is None:
         raise UserError(f"{path} contains no FFB6D weights", "use a run's best.pth or last.pth")
+    if (stored := unpack(state, objects.dataset, path)) is not None:
+        hint = "use the object set that it was trained with: --objects FOLDER"
+        check_same(stored, objects, str(path), hint)
     names, classes = list(objects.names), state.get("classes") or []
     count = len(classes) or state.get("class_count", 0)
     if not classes and count == len(names):

@@ -90,6 +90,7 @@ def defaults() -> CfgNode:
     c.DATA.ROOT = ""  # the dataset's folder or its parent; --root or $FFREID_DATA
     c.DATA.CLS = ""  # LineMOD's objects: ape, or ape,cat, or all; BOP: their numbers, e.g. 1,5
     c.DATA.OBJECTS = ""  # BOP: keypoints of ycb, linemod or lmo (8 of linemod); "": the models'
+    c.DATA.OBJECT_SET = ""  # BOP: folder of ffreid objects whose models are used; --objects
     c.DATA.SPLIT = "test"  # BOP: the split that is evaluated
     c.DATA.TRAIN_SPLITS = []  # BOP: those of them that are there; []: all that begin with train
     c.DATA.EVERY_IMAGE = False  # BOP: evaluate the whole split, not only images with targets
@@ -162,6 +163,11 @@ def check(cfg: CfgNode) -> None:
         raise UserError(
             f"dataset {cfg.DATASET} has one network for all objects, not for {chosen} alone",
             "remove --cls",
+        )
+    if cfg.DATA.OBJECT_SET and (objects or cfg.DATA.LAYOUT != "bop"):
+        raise UserError(
+            f"dataset {cfg.DATASET} has objects of its own, not those of {cfg.DATA.OBJECT_SET}",
+            "remove --objects, or use --dataset bop",
         )
 
 

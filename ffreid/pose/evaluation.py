@@ -247,7 +247,8 @@ def evaluate_predictions(
     if cfg.DATA.LAYOUT == "bop":
         if unused := ["--truth"] * (gt is not None) + ["--frames"] * (frames is not None):
             raise UserError(f"{unused[0]} has no effect with BOP datasets", f"remove {unused[0]}")
-        data = BopDataset(sources.bop_folder(cfg), cfg.DATA.SPLIT)
+        models = sources.own_models(cfg)
+        data = BopDataset(sources.bop_folder(cfg), cfg.DATA.SPLIT, models=models)
         name = "" if cfg.DATASET == "bop" else cfg.DATASET
         return evaluate_results(data, predictions, name=name, json_file=json_file)
     if cfg.DATASET != "ycb":

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ffreid.engine import precision
+from ffreid.engine.checkpoints import io
 from ffreid.engine.fingerprint import checksum
 from ffreid.engine.modules import evaluating, weights_key
 from ffreid.engine.specs import TensorSpec, checked_inputs
@@ -34,6 +35,7 @@ from ffreid.pose.own.find import find
 from ffreid.pose.own.read import make_options
 from ffreid.pose.refine import Refinement, Refiner, refiner
 from ffreid.pose.sources import layout_of
+from ffreid.pose.stored_objects import StoredObjects, unpack
 from ffreid.pose.voting.frame import ObjectPose
 from ffreid.report import log
 
@@ -104,6 +106,7 @@ class PoseModel(nn.Module):
         super().__init__()
         self.net, self.objects, self.cfg = net, objects, cfg
         self.calibration: Calibration | None = None
+        self.stored: StoredObjects | None = None
         self._built: tuple[object, Network] | None = None
         self.eval()
 
@@ -287,11 +290,21 @@ class PoseModel(nn.Module):
 
     @cached_property
     def meshes(self) -> Meshes:
-        """Vertices by class id, from DATA.ROOT; empty where there are none."""
+        """Points of the objects by class id: the checkpoint's, else the vertices in DATA.ROOT.
+
+        Empty where there are none.
+        """
+        if self.stored is not None and not self.cfg.DATA.OBJECT_SET:
+            return self.stored.points
         try:
             return layout_of(self.cfg).meshes(self.cfg)
         except UserError:
             return {}
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames that the network was trained on."""
+        return layout_of(self.cfg).size(self.cfg) if self.stored is None else self.stored.frame_size
 
     @property
     def has_all_meshes(self) -> bool:
@@ -331,13 +344,17 @@ def create(
 ) -> PoseModel:
     """Create the model of a configuration; without a checkpoint its weights are random.
 
-    `content` is that of the checkpoint, if it has been read already.
+    `content` is that of the checkpoint, if it has been read already. Objects that it holds are
+    used, unless DATA.OBJECT_SET names the set.
 
     Raises:
         UserError: the checkpoint is unreadable, or of another network.
     """
-    layout = layout_of(cfg)
-    objects = layout.objects(cfg)
+    if checkpoint is not None and content is None:
+        content = io.load(checkpoint)
+    stored = None if checkpoint is None else unpack(content, cfg.DATASET, checkpoint)
+    use_stored = stored is not None and not cfg.DATA.OBJECT_SET
+    objects = stored.objects if stored and use_stored else layout_of(cfg).objects(cfg)
     if checkpoint is None:
         net: nn.Module = FFB6D(len(objects) + 1, objects.keypoints.shape[1])
         model = PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
@@ -347,5 +364,6 @@ def create(
             log(f"note: {note}")
         weights = checksum(net.state_dict())
         model = PoseModel(net.to(device, precision.dtype(cfg)), objects, cfg)
+        model.stored = stored
         model.calibration = calibration.beside(checkpoint, weights, calibration.voting_of(cfg))
     return model

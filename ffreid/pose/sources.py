@@ -30,8 +30,10 @@ from ffreid.pose.data.meshes import Meshes, read_linemod_mesh, read_xyz_meshes
 from ffreid.pose.data.sample import make_ground_truth
 from ffreid.pose.data.ycb import FOLDER_NAMES, LAYOUT, YcbReader, read_poses
 from ffreid.pose.defaults import LAYOUTS, check_root
+from ffreid.pose.object_set.read import FILE as OBJECT_SET
 from ffreid.pose.objects import ObjectModels, linemod_objects, ycb_objects, ycbv_objects
 from ffreid.pose.resources import resource
+from ffreid.pose.stored_objects import ENTRY, check_same, unpack
 from ffreid.pose.toy.dataset import ensure_toy, toy_meshes, toy_object_models
 
 BOP_FOLDERS = ("models_eval", "test", "models")
@@ -128,7 +130,27 @@ def _bop_objects(cfg: CfgNode) -> ObjectModels:
             eight = ",".join(name for name, number in names.items() if number in OCCLUSION)
             chosen = eight if cfg.DATA.OBJECTS == "lmo" else "all"
         return linemod_objects(chosen, cfg.DATASET)
-    return bop_objects(bop_folder(cfg), cfg.DATASET, chosen)
+    return bop_objects(_models(cfg), cfg.DATASET, chosen)
+
+
+def own_models(cfg: CfgNode) -> Path | None:
+    """The object set whose models replace those of a BOP dataset, if there is one."""
+    if not cfg.DATA.OBJECT_SET:
+        return None
+    folder = Path(cfg.DATA.OBJECT_SET)
+    if not (folder / OBJECT_SET).is_file():
+        raise UserError(
+            f"--objects {folder} holds no object set ({OBJECT_SET})",
+            "make one: ffreid objects MESH... --out FOLDER",
+        )
+    return folder
+
+
+def _models(cfg: CfgNode) -> Path:
+    if (folder := own_models(cfg)) is not None:
+        return folder
+    check_root(cfg)
+    return bop_folder(cfg)
 
 
 def bop_folder(cfg: CfgNode) -> Path:
@@ -145,12 +167,12 @@ def _bop_options(cfg: CfgNode) -> dict[str, Any]:
         "train_splits": cfg.DATA.TRAIN_SPLITS,
         "every": cfg.DATA.EVERY_IMAGE,
         "canonical": cfg.DATA.CANONICAL,
+        "models": own_models(cfg),
     }
 
 
 def _bop_meshes(cfg: CfgNode) -> Meshes:
-    check_root(cfg)
-    return bop_meshes(bop_folder(cfg), _bop_objects(cfg))
+    return bop_meshes(_models(cfg), _bop_objects(cfg))
 
 
 YCB = Layout(YcbReader, lambda cfg: ycb_objects(), options=_camera, meshes=_ycb_meshes)
@@ -305,6 +327,23 @@ def frame_notes(
 def class_names(source: Source) -> list[str]:
     """Class names, for checkpoints."""
     return list(source.objects.names)
+
+
+def checkpoint_entries(cfg: CfgNode, source: Source) -> dict[str, Any]:
+    """The objects, where they come with a dataset and not with ffreid."""
+    reader = source.reader
+    if cfg.DATA.OBJECTS or not isinstance(reader, BopReader):
+        return {}
+    return {ENTRY: reader.packed_objects()}
+
+
+def check_entries(source: Source, state: Mapping[str, Any], origin: str) -> None:
+    """Refuse to resume with other objects."""
+    reader = source.reader
+    then = unpack(state, source.objects.dataset, Path(origin))
+    if then is not None and isinstance(reader, BopReader):
+        hint = "use the object set of then (--objects), or start another run with --tag NAME"
+        check_same(then, source.objects, origin, hint, reader.infos)
 
 
 def report_dataset(cfg: CfgNode, source: Source, json_file: Path | None) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Opening the dataset of a configuration, and the checks before training."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -56,6 +58,15 @@ def synthetic_folder(cfg: CfgNode) -> Path | None:
 def class_names(source: Source) -> list[str]:
     """Names of the training classes, for checkpoints: identities, then clothes."""
     return [*source.identities, *(f"outfit {name}" for name in source.clothes)]
+
+
+def checkpoint_entries(cfg: CfgNode, source: Source) -> dict[str, Any]:
+    """What checkpoints hold besides the classes: nothing."""
+    return {}
+
+
+def check_entries(source: Source, state: Mapping[str, Any], origin: str) -> None:
+    """Check what `checkpoint_entries` gave: nothing."""
 
 
 def check_source(cfg: CfgNode, source: Source) -> None:

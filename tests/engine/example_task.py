@@ -115,6 +115,8 @@ SOURCES: Any = SimpleNamespace(
     check_source=lambda cfg, source: None,
     notes=lambda cfg, source: [],
     class_names=lambda source: ["sum", "product"],
+    checkpoint_entries=lambda cfg, source: {},
+    check_entries=lambda source, state, origin: None,
 )
 
 

@@ -41,6 +41,7 @@ DROPPED = {
     "settings of the program that wrote the file": (
         "args cfg config opt hparams hyper_parameters loops callbacks"
     ),
+    "the objects of its network: kept in ffreid's format only": "objects",
     "random states: in ffreid, samples depend on seed and epoch only": (
         "rng_state cuda_rng_state random_state"
     ),

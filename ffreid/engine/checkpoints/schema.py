@@ -146,6 +146,15 @@ def _each(check: Check) -> Check:
     return find_problem
 
 
+def _list_of(check: Check) -> Check:
+    def find_problem(name: str, value: Any) -> str:
+        if not isinstance(value, list):
+            return f"{name} is {_describe(value)}, not a list"
+        return _first(check(f"{name}.{i}", item) for i, item in enumerate(value))
+
+    return find_problem
+
+
 def _record(checks: Mapping[str, Check], *needed: str, closed: bool = False) -> Check:
     """Check entries by name; others are refused where the record is `closed`."""
 
@@ -202,6 +211,18 @@ _data = _value(
     ),
 )
 _weights = _each(_tensor)
+_objects = {
+    "names": _texts,
+    "numbers": _list_of(_count),
+    "keypoints": _tensor,
+    "corners": _tensor,
+    "radii": _tensor,
+    "diameters": _tensor,
+    "symmetric": _list_of(_total),
+    "symmetries": _list_of(_mapping),
+    "points": _list_of(_tensor),
+    "frame_size": _list_of(_total),
+}
 _best = {"name": _name, "value": _number, "step": _or_none(_count)}
 _sums = {"steps": _count, "seconds": _amount, "waited": _amount, "sums": _each(_number)}
 _state = _record(
@@ -222,6 +243,7 @@ _state = _record(
         "config": _config,
         "converted": _record({"from": _text, "file": _text}, "from"),
         "data": _data,
+        "objects": _record(_objects, *_objects),
         "parts": _each(_weights),
         "optimisers": _each(_mapping),
         "scaler": _each(_amount),

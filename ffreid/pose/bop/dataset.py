@@ -88,13 +88,13 @@ def _read_models(path: Path, *_: int) -> dict[int, BopObject]:
 
 
 class BopDataset:
-    """A split of a BOP dataset: ``ROOT/{models_eval,SPLIT}``.
+    """A split of a BOP dataset: ``ROOT/{models_eval,SPLIT}``, or with `models` of another folder.
 
     Raises:
         UserError: files are missing or of another form.
     """
 
-    def __init__(self, root: Path, split: str = "test") -> None:
+    def __init__(self, root: Path, split: str = "test", *, models: Path | None = None) -> None:
         if not root.is_dir():
             raise UserError(f"no folder {root}", "use --root FOLDER with a BOP dataset")
         self.root, self.folder = root, root / split
@@ -104,8 +104,8 @@ class BopDataset:
                 f"{root} has no split {split!r}",
                 f"use DATA.SPLIT {others[-1]}" if others else HINT,
             )
-        self.objects = numbered_models(root)
-        self.split = open_split(self.folder, list(self.objects))
+        self.objects = numbered_models(models or root)
+        self.split = open_split(self.folder, None if models else list(self.objects))
 
     @cached_property
     def names(self) -> Mapping[tuple[int, int], str]:

@@ -74,7 +74,7 @@ class BopImage:
 class Scenes:
     """A split in folders of scenes. Names of images are like ``000003/000004``."""
 
-    def __init__(self, folder: Path, known: Collection[int]) -> None:
+    def __init__(self, folder: Path, known: Collection[int] | None) -> None:
         paths = sorted(path.parent for path in folder.glob("*/scene_camera.json"))
         if not paths:
             raise UserError(f"{folder} has no scene", HINT)
@@ -100,7 +100,7 @@ class Scenes:
 class _Scene:
     """A scene's folder; its truth, which is large, is read when an image is asked for."""
 
-    def __init__(self, folder: Path, known: Collection[int]) -> None:
+    def __init__(self, folder: Path, known: Collection[int] | None) -> None:
         self.folder, self.known = folder, known
         path = folder / "scene_camera.json"
         stored = load_numbered(path)
@@ -183,7 +183,7 @@ class _Scene:
 class Shards:
     """A split in webdataset shards, whose members are found when their shard is first used."""
 
-    def __init__(self, folder: Path, known: Collection[int]) -> None:
+    def __init__(self, folder: Path, known: Collection[int] | None) -> None:
         self.folder, self.known = folder, known
         self.members: dict[Path, dict[str, tuple[int, int]]] = {}
         self.is_train = folder.name.startswith("train")
@@ -271,8 +271,8 @@ class Shards:
         return self.members[shard]
 
 
-def open_split(folder: Path, known: Collection[int]) -> Scenes | Shards:
-    """Open a split; `known` are the numbers of objects that have a model."""
+def open_split(folder: Path, known: Collection[int] | None) -> Scenes | Shards:
+    """Open a split; `known` are the numbers of objects that have a model; None is any."""
     return (Shards if any(folder.glob("shard-*.tar")) else Scenes)(folder, known)
 
 
@@ -314,7 +314,9 @@ def _camera(entry: Any, where: str) -> tuple[list[float], float]:
     return matrix, scale
 
 
-def _instances(entries: Any, infos: Any, known: Collection[int], where: str) -> Iterator[Truth]:
+def _instances(
+    entries: Any, infos: Any, known: Collection[int] | None, where: str
+) -> Iterator[Truth]:
     """The instances of an image."""
     try:
         infos = [{}] * len(entries) if infos is None else infos
@@ -322,7 +324,7 @@ def _instances(entries: Any, infos: Any, known: Collection[int], where: str) -> 
             rotation, shift, number = entry["cam_R_m2c"], entry["cam_t_m2c"], entry["obj_id"]
             if (len(rotation), len(shift)) != (9, 3):
                 raise ValueError("cam_R_m2c has 9 numbers, cam_t_m2c 3")
-            if number not in known:
+            if known is not None and number not in known:
                 raise UserError(
                     f"{where}: no model of object {number}",
                     f"its models are {', '.join(map(str, known))}",

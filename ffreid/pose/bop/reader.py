@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,9 @@ from ffreid.pose.data.augment import Policy
 from ffreid.pose.data.frame import Frame, check_poses, check_same_size
 from ffreid.pose.data.meshes import Meshes, check_mesh
 from ffreid.pose.keypoints import farthest_points
+from ffreid.pose.object_set.read import read_objects
 from ffreid.pose.objects import ObjectModels
+from ffreid.pose.stored_objects import pack
 
 KEYPOINTS = 8
 _TRAIN = re.compile(r"train(_\w+)?")
@@ -28,12 +31,14 @@ _TRAIN = re.compile(r"train(_\w+)?")
 def bop_objects(root: Path, name: str, chosen: str) -> ObjectModels:
     """The objects of a BOP dataset, or the `chosen` of them (``1,5,8``), in order of number.
 
-    Keypoints are vertices by farthest point sampling from the one farthest from the middle.
+    Names, keypoints and corners are those of ``objects.json``, if it is there; else keypoints are
+    vertices by farthest point sampling from the one farthest from the middle.
 
     Raises:
         UserError: models are missing or wrong, or an object is unknown.
     """
     models = numbered_models(root)
+    made = read_objects(root, {number: model.info for number, model in models.items()})
     numbers = sorted(models)
     if chosen:
         numbers = sorted({int(n) for n in chosen.split(",")}) if _is_list(chosen) else []
@@ -45,15 +50,18 @@ def bop_objects(root: Path, name: str, chosen: str) -> ObjectModels:
             )
     keypoints, corners, diameters = [], [], []
     for number in numbers:
-        vertices = models[number].mesh[0] / 1000
-        keypoints.append(vertices[farthest_points(vertices, KEYPOINTS)])
-        low, high = vertices.min(axis=0), vertices.max(axis=0)
-        corners.append([[(low, high)[i >> a & 1][a] for a in range(3)] for i in range(8)])
+        if number in made:
+            keypoints.append(made[number].keypoints)
+            corners.append(made[number].corners)
+        else:
+            vertices = models[number].mesh[0] / 1000
+            keypoints.append(vertices[farthest_points(vertices, KEYPOINTS)])
+            corners.append(box_of(vertices))
         diameters.append(models[number].diameter / 1000)
     symmetric = (c for c, n in enumerate(numbers, 1) if len(models[n].symmetries) > 1)
     return ObjectModels(
         dataset=name,
-        names=tuple(f"obj_{number:06d}" for number in numbers),
+        names=tuple(made[n].name if n in made else f"obj_{n:06d}" for n in numbers),
         numbers=tuple(numbers),
         keypoints=np.array(keypoints, np.float32),
         corners=np.array(corners, np.float32),
@@ -77,6 +85,12 @@ def bop_meshes(folder: Path, objects: ObjectModels) -> Meshes:
     return meshes
 
 
+def box_of(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The corners (8, 3) of the box around points (P, 3)."""
+    ends = points.min(axis=0), points.max(axis=0)
+    return np.array([[ends[i >> a & 1][a] for a in range(3)] for i in range(8)])
+
+
 def _is_list(text: str) -> bool:
     return re.fullmatch(r"\d+(,\d+)*", text) is not None
 
@@ -88,7 +102,8 @@ class BopReader:
     are there. Test frames are those of ``test_targets_bop19.json``, if it is there and not
     `every` image is asked for. The lists, a name per line, replace them. Instances of objects that
     are not among `objects` are background. With `canonical` poses of symmetric objects are replaced
-    by `canonical_pose`.
+    by `canonical_pose`. The models are those of the folder, or of the folder `models`: then
+    instances of objects that are not among its models are background.
     """
 
     policy: Policy = "ycb"
@@ -105,7 +120,9 @@ class BopReader:
         train_splits: Sequence[str] = (),
         every: bool = False,
         canonical: bool = True,
+        models: Path | None = None,
     ) -> None:
+        self.models = models
         self.folder, self.objects, self.split = folder, objects, split
         self.train_splits, self.every, self.canonical = train_splits, every, canonical
         self.lists = {"train": train_list, "test": test_list}
@@ -202,7 +219,19 @@ class BopReader:
 
     def read_meshes(self) -> Meshes:
         """Read the vertices of every object that has a model."""
-        return bop_meshes(self.folder, self.objects)
+        return bop_meshes(self.models or self.folder, self.objects)
+
+    @property
+    def infos(self) -> list[dict[str, Any]]:
+        """Each object's entry of models_info.json."""
+        return [self._models[number].info for number in self.objects.numbers]
+
+    def packed_objects(self) -> dict[str, Any]:
+        """The objects for checkpoints."""
+        meshes = [self._models[number].mesh for number in self.objects.numbers]
+        height, width = self.read(self.train_names[0]).depth.shape
+        surfaces = [(vertices / 1000, faces) for vertices, faces in meshes]
+        return pack(self.objects, surfaces, self.infos, (height, width))
 
     def _pose(self, instance: Instance) -> npt.NDArray[np.float64]:
         if not self.canonical:
@@ -211,7 +240,7 @@ class BopReader:
 
     @cached_property
     def _models(self) -> dict[int, BopObject]:
-        return numbered_models(self.folder)
+        return numbered_models(self.models or self.folder)
 
     def _own(self, image: BopImage) -> list[int]:
         """The instances of this reader's objects, if they are seen at all."""
@@ -225,7 +254,7 @@ class BopReader:
     def dataset(self, split: str) -> BopDataset:
         """A split, opened once."""
         if split not in self._opened:
-            self._opened[split] = BopDataset(self.folder, split)
+            self._opened[split] = BopDataset(self.folder, split, models=self.models)
         return self._opened[split]
 
     def _image(self, name: str) -> BopImage:

@@ -58,16 +58,22 @@ def find_symmetries(surface: Surface, diameter: float) -> tuple[list[Floats], li
                 axes.append(axis)
                 if len(axes) == 2:  # of a sphere
                     return [], axes, matcher.centre
-                earlier, found = found, []
-                for rotation in earlier:  # one for all that differ by a turn about the axis
-                    if not _contained(rotation[None], found, axes)[0]:
-                        found.append(rotation)
+                found = [r for r in found if not _contained(r[None], [], axes)[0]]
             elif matcher.is_cyclic(fitted):
                 found.append(fitted)
         # Where no symmetry is reached, none is near; else another one may be.
         tried = _contained(rotations, [rotations[0]], [], 0.15 if fitted is None else 0.05)
         rotations = rotations[~tried & ~_contained(rotations, found, axes)]
+    if found and axes:  # what turns the axis over is one with all turns about the axis
+        found = [_flip(axes[0])]
     return found, axes, matcher.centre
+
+
+def _flip(axis: Floats) -> Floats:
+    """Half a turn about an axis at right angles to `axis`, one of x, y, z if possible."""
+    along = np.eye(3)[np.abs(axis).argmin()]
+    across = along - (along @ axis) * axis
+    return np.asarray(Rotation.from_rotvec(np.pi * across / np.linalg.norm(across)).as_matrix())
 
 
 class _Matcher:

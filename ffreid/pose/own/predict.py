@@ -9,7 +9,6 @@ from ffreid.errors import UserError
 from ffreid.pose.own.find import FramePaths
 from ffreid.pose.own.read import Options, OwnFrame, fitted_size, read_frame, resized
 from ffreid.pose.predictor import Pose, PoseModel
-from ffreid.pose.sources import layout_of
 
 SAME_SIZE = (0.8, 1.25)
 """Ratios of a frame's size to that of the training frames at which it is not resized."""
@@ -53,7 +52,7 @@ def _predict(model: PoseModel, paths: FramePaths, options: Options, **how: Any) 
     with watch("read"):
         own = read_frame(paths, options)
     size = own.frame.depth.shape
-    target = options.size or layout_of(model.cfg).size(model.cfg)
+    target = options.size or model.frame_size
     assumptions = list(own.assumptions)
     fitted = size
     if target[0]:

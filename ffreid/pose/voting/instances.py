@@ -38,7 +38,8 @@ def instance_poses(
     for class_id in (int(c) for c in torch.unique(labels) if c > 0):
         members = (labels == class_id).nonzero()[:, 0]
         clusters = vote_clusters(votes[members], bandwidth)
-        least = max(LEAST_POINTS, LEAST_SHARE * len(clusters[0]))
+        fullest = len(clusters[0]) if clusters else 0  # none where votes are kilometres away
+        least = max(LEAST_POINTS, LEAST_SHARE * fullest)
         supported = [cluster for cluster in clusters if len(cluster) >= least]
         if len(supported) < 2:  # as without instances
             supported = [torch.arange(len(members), device=members.device)]

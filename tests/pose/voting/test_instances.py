@@ -79,3 +79,10 @@ def test_one_object_of_each_class_has_the_pose_that_it_has_without() -> None:
         for poses in (instance_poses(*tensors, OBJECTS), frame_poses(*tensors, OBJECTS))
     )
     assert one == other
+
+
+def test_votes_of_an_untrained_network_far_away_give_a_pose() -> None:
+    points, labels, centres, keypoints = scene([(1, 0)], [40])
+    scattered = 1e6 * torch.randn(centres.shape, generator=torch.Generator().manual_seed(0))
+    poses = instance_poses(points, labels, scattered, keypoints, OBJECTS)
+    assert len(poses) == 1
