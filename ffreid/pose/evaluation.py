@@ -40,6 +40,7 @@ from ffreid.pose.predictions import (
 from ffreid.pose.published import comparable_results
 from ffreid.pose.results_table import results_table
 from ffreid.pose.scoring import diameters, instance_rows, summarise
+from ffreid.pose.stored_objects import StoredObjects, unpack
 
 _NAMED = 5
 """Skipped frames that are named in a message."""
@@ -72,6 +73,7 @@ def evaluate(
         atomic.check_writable(path_of(weights), stream=False)
     source = group.main_process_first(lambda: sources.open_source(cfg))
     net: Network | None = None
+    stored: StoredObjects | None = None
     trained_on = ""
     weights_sum, known = 0, None
     origin: dict[str, Any] = {"weights": "none: ground truth labels and offsets"}
@@ -81,6 +83,7 @@ def evaluate(
     else:
         assert weights is not None
         trained, state = build.load_network(weights, source.objects, world.device)
+        stored = unpack(state, cfg.DATASET, weights)
         loaded = trained.state_dict()
         weights_sum = checksum(loaded)
         group.refuse_differences(lambda: {"the checksum of the weights": weights_sum})
@@ -133,6 +136,7 @@ def evaluate(
             rate=calibrate or known is not None,
             instances=cfg.VOTE.INSTANCES,
             visibility=report_file is not None,
+            rated_on=None if stored is None else stored.points,  # as in predictions
             advance=bar.advance,
         )
     results = sorted(group.gather_rows(results), key=lambda result: result.gt.index)

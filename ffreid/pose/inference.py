@@ -95,12 +95,13 @@ def evaluate_frames(
     rate: bool = False,
     instances: bool = False,
     visibility: bool = False,
+    rated_on: Meshes | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> list[FrameResult]:
     """Score every frame of the batches (see `poses_of`); skipped frames' objects count as missed.
 
     The images of frames whose index is below `keep_images` are kept. With `rate` poses have raw
-    scores; with `instances` several objects of a class are told apart. `advance` is called with
+    scores, of the points `rated_on` instead of the meshes; with `instances` several objects of a class are told apart. `advance` is called with
     the number of frames of each batch.
     """
     results: list[FrameResult] = []
@@ -136,7 +137,7 @@ def evaluate_frames(
                         points=votes.points[i].cpu().numpy(),
                         labels=votes.labels[i].cpu().numpy(),
                         intrinsics=gt.intrinsics,
-                        meshes=meshes,
+                        meshes=meshes if rated_on is None else rated_on,
                     )
                     raw = tuple(each.score for each in evidence)
                 results.append(

@@ -294,7 +294,7 @@ class PoseModel(nn.Module):
 
         Empty where there are none.
         """
-        if self.stored is not None and not self.cfg.DATA.OBJECT_SET:
+        if self.stored is not None:
             return self.stored.points
         try:
             return layout_of(self.cfg).meshes(self.cfg)
