@@ -101,8 +101,8 @@ def evaluate_frames(
     """Score every frame of the batches (see `poses_of`); skipped frames' objects count as missed.
 
     The images of frames whose index is below `keep_images` are kept. With `rate` poses have raw
-    scores, of the points `rated_on` instead of the meshes; with `instances` several objects of a class are told apart. `advance` is called with
-    the number of frames of each batch.
+    scores, of the points `rated_on` instead of the meshes; with `instances` several objects of a
+    class are told apart. `advance` is called with the number of frames of each batch.
     """
     results: list[FrameResult] = []
     watch = watch or Stopwatch()
