@@ -49,14 +49,14 @@ def evaluate_results(
     name: str = "",
     numbers: Collection[int] = (),
     compare: bool = True,
-    check_unit: bool = True,
+    own: bool = False,
     json_file: Path | None = None,
 ) -> dict[str, Any]:
     """Score a results file on a BOP dataset by the rules of BOP 2019 and 2024; print the table.
 
     `name` is the dataset's, its folder's by default; `numbers` are the objects that are scored,
-    all by default; with `compare` published recalls stand beside; `check_unit` is that of
-    `read_results`.
+    all by default; with `compare` published recalls stand beside. Of `own` results unit and name of
+    the file are not checked.
 
     Returns for JSON the average recalls, the recalls at each threshold, those of each object,
     average precisions where the dataset lists the images of the detection task, and ``errors``: of
@@ -71,7 +71,7 @@ def evaluate_results(
     name = name or data.root.name
     data.need_truth()
     targets, origin = data.targets()
-    rows = read_results(predictions, data.objects, check_unit=check_unit)
+    rows = read_results(predictions, data.objects, check_unit=not own)
     by_image: dict[tuple[int, int], list[BopEstimate]] = defaultdict(list)
     for row in rows:
         by_image[row.scene, row.image].append(row)
@@ -84,14 +84,14 @@ def evaluate_results(
             "use results of this dataset and split",
         )
     _check_times(predictions, by_image)
-    notes = []
+    notes = [] if own else _name_notes(predictions, f"{name}-{data.folder.name}")
     if numbers:
-        notes = [f"scored objects: {', '.join(map(str, numbers))} of {len(data.objects)}"]
+        notes += [f"scored objects: {', '.join(map(str, numbers))} of {len(data.objects)}"]
         targets = {t: count for t, count in targets.items() if t[2] in numbers}
         by_image = {
-            key: own
+            key: kept
             for key, group in by_image.items()
-            if (own := [row for row in group if row.object_id in numbers])
+            if (kept := [row for row in group if row.object_id in numbers])
         }
     notes += _unscored_notes(by_image, targets, others)
     pairs: list[Pair] = []
@@ -184,9 +184,7 @@ def evaluate_frame_results(
         return {}
     every = set(data.objects) <= set(objects.numbers)
     chosen = () if every else objects.numbers
-    return evaluate_results(
-        data, path, name=name, numbers=chosen, compare=compare, check_unit=False
-    )
+    return evaluate_results(data, path, name=name, numbers=chosen, compare=compare, own=True)
 
 
 def _percent(row: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:
@@ -268,6 +266,15 @@ def _detections(
         for position, row in ranked[:MOST]:
             estimates[(*key, row.object_id), position] = row.score
     return Detections(truths, estimates)
+
+
+def _name_notes(path: Path, expected: str) -> list[str]:
+    """BOP's names are ``METHOD_DATASET-SPLIT.csv``, where the sensor of a split may be left out."""
+    method, _, of = path.stem.partition("_")
+    wanted = (expected, expected.partition("-test")[0] + "-test")
+    if path.suffix == ".csv" and method and of in wanted:
+        return []
+    return [f"{path.name} is not named METHOD_{expected}.csv, as BOP's server wants it"]
 
 
 def _check_times(path: Path, by_image: Mapping[tuple[int, int], Sequence[BopEstimate]]) -> None:

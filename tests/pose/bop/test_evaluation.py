@@ -35,7 +35,7 @@ def scored(root: Path, results: Path, folder: Path) -> Any:
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_true_and_symmetric_poses_score_one(sound: Path, tmp_path: Path, flip: bool) -> None:
-    scores = scored(sound, write_results(tmp_path / "r.csv", flip=flip), tmp_path)
+    scores = scored(sound, write_results(tmp_path / "made_mini-test.csv", flip=flip), tmp_path)
     assert scores["AR"] == scores["AR_VSD"] == scores["AR_MSSD"] == scores["AR_MSPD"] == 1
     own = [e for e in scores["errors"] if e["mssd"] < 1]
     assert len(own) == 9
@@ -67,6 +67,17 @@ def test_instances_are_matched_once_and_the_best_scored_are_kept(
     # Of three estimates the two best are kept, which are one pose: 1 of 9 instances.
     assert scores["AR_MSSD"] == pytest.approx(1 / 9)
     assert any("1 rows repeat another" in note for note in scores["notes"])
+
+
+@pytest.mark.parametrize(
+    "name", ["other_lmo-test.csv", "a_b_mini-test.csv", "mini-test.csv", "made_mini-val.csv"]
+)
+def test_a_name_that_bops_server_refuses_is_noted(sound: Path, tmp_path: Path, name: str) -> None:
+    scores = scored(sound, write_results(tmp_path / name), tmp_path)
+    assert scores["AR"] == 1
+    assert scores["notes"] == [
+        f"{name} is not named METHOD_mini-test.csv, as BOP's server wants it"
+    ]
 
 
 def test_columns_and_rows_may_have_another_order(sound: Path, tmp_path: Path) -> None:
