@@ -48,6 +48,7 @@ def evaluate_results(
     *,
     name: str = "",
     numbers: Collection[int] = (),
+    images: Collection[tuple[int, int]] | None = None,
     compare: bool = True,
     own: bool = False,
     json_file: Path | None = None,
@@ -55,8 +56,9 @@ def evaluate_results(
     """Score a results file on a BOP dataset by the rules of BOP 2019 and 2024; print the table.
 
     `name` is the dataset's, its folder's by default; `numbers` are the objects that are scored,
-    all by default; with `compare` published recalls stand beside. Of `own` results unit and name of
-    the file are not checked.
+    all by default, as are `images` (scene, number), without which there is no average precision;
+    with `compare` published recalls stand beside. Of `own` results unit and name of the file are
+    not checked.
 
     Returns for JSON the average recalls, the recalls at each threshold, those of each object,
     average precisions where the dataset lists the images of the detection task, and ``errors``: of
@@ -93,6 +95,9 @@ def evaluate_results(
             for key, group in by_image.items()
             if (kept := [row for row in group if row.object_id in numbers])
         }
+    if images is not None and (left := {t[:2] for t in targets} - set(images)):
+        notes.append(f"{len(left)} images with targets are not evaluated, and are left out here")
+        targets = {t: count for t, count in targets.items() if t[:2] not in left}
     notes += _unscored_notes(by_image, targets, others)
     pairs: list[Pair] = []
     errors: list[dict[str, Any]] = []
@@ -105,7 +110,8 @@ def evaluate_results(
                 errors.append(entry)
             bar.advance(1)
     scores = average_recalls(pairs, targets)
-    if (found := _detections(data, by_image, numbers)) is not None:
+    found = _detections(data, by_image, numbers) if images is None else None
+    if found is not None:
         scores |= average_precisions(pairs, found)
     objects = {}
     for number in sorted({target[2] for target in targets}):
@@ -184,7 +190,16 @@ def evaluate_frame_results(
         return {}
     every = set(data.objects) <= set(objects.numbers)
     chosen = () if every else objects.numbers
-    return evaluate_results(data, path, name=name, numbers=chosen, compare=compare, own=True)
+    seen = {scene_key(result.gt.name) for result in results}
+    return evaluate_results(
+        data,
+        path,
+        name=name,
+        numbers=chosen,
+        images=None if seen >= set(wanted) else seen,
+        compare=compare,
+        own=True,
+    )
 
 
 def _percent(row: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:

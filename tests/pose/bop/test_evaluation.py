@@ -187,6 +187,12 @@ def test_true_labels_find_every_instance(sound: Path, tmp_path: Path) -> None:
     assert results["results"]["pooled"]["ADD(-S)<0.1d"] == 100
     assert results["bop"]["AR"] > 0.99
     assert results["notes"] == []
+    command += " --tag first MODEL.POINTS 1600 DATA.WORKERS 0 TEST.LIMIT 1"
+    assert exit_code(command) == 0
+    first = read(tmp_path / "bop/first/test-gt/results.json")["bop"]
+    assert first["AR"] > 0.99
+    assert first["objects"]["2"]["instances"] == 2
+    assert first["notes"] == ["2 images with targets are not evaluated, and are left out here"]
 
 
 @pytest.mark.golden
