@@ -137,7 +137,7 @@ SAMPLES = "Folder for the images of --show; default: runs/DATASET/samples."
 Samples = Annotated[Path | None, option(SAMPLES, "--output", panel=DATA)]
 TEST_GT = "Use ground-truth labels and offsets instead of predictions."
 TestGt = Annotated[bool, option(TEST_GT, "--test-gt", panel=POSE)]
-PREDICTIONS = "Poses to score: a folder of text files, or a CSV file in BOP's format."
+PREDICTIONS = "Poses to score: text files' folder, a BOP CSV file, or LineMOD's runs' folder."
 Predictions = Annotated[Path | None, option(PREDICTIONS, panel=POSE)]
 Truth = Annotated[Path | None, option("Ground-truth poses for --predictions.", panel=POSE)]
 Frames = Annotated[Path | None, option("File that lists the frames of --predictions.", panel=POSE)]

@@ -40,6 +40,7 @@ from ffreid.pose.predictions import (
 from ffreid.pose.published import comparable_results
 from ffreid.pose.results_table import results_table
 from ffreid.pose.scoring import diameters, instance_rows, summarise
+from ffreid.pose.separate import evaluate_separate
 from ffreid.pose.stored_objects import StoredObjects, unpack
 
 _NAMED = 5
@@ -246,8 +247,14 @@ def evaluate_predictions(
 
     `cfg` is of ``ycb``; its root has ``models/``, and meta.mat files where `gt`, a folder of ground
     truth in the text format, is None. `predictions` are a folder of text files, or a BOP results
-    CSV. `frames` is a file of frame names; None takes the test list.
+    CSV. `frames` is a file of frame names; None takes the test list. For LineMOD's objects
+    `predictions` may be a folder of runs, see `evaluate_separate`.
     """
+    if predictions.is_dir() and (cfg.DATA.LAYOUT == "linemod" or sources.is_linemod(cfg)):
+        objects = sources.layout_of(cfg).objects(cfg)
+        is_bop = sources.layout_of(cfg) is sources.BOP_LINEMOD
+        data = BopDataset(sources.bop_folder(cfg), cfg.DATA.SPLIT) if is_bop else None
+        return evaluate_separate(predictions, objects, data, name=cfg.DATASET, json_file=json_file)
     if cfg.DATA.LAYOUT == "bop":
         if unused := ["--truth"] * (gt is not None) + ["--frames"] * (frames is not None):
             raise UserError(f"{unused[0]} has no effect with BOP datasets", f"remove {unused[0]}")

@@ -197,13 +197,18 @@ TOY = Layout(
 )
 
 
+def is_linemod(cfg: CfgNode) -> bool:
+    """Whether a dataset in BOP's layout is of LineMOD's objects."""
+    return cfg.DATA.LAYOUT == "bop" and cfg.DATA.OBJECTS in ("linemod", "lmo")
+
+
 def layout_of(cfg: CfgNode) -> Layout:
     """The layout named in `ffreid.pose.defaults.LAYOUTS`, LineMOD's objects as it reads them.
 
     Occlusion-LineMOD is also found in LineMOD's layout, where BOP's folder is not there.
     """
     layout: Layout = resolve_name(LAYOUTS[cfg.DATA.LAYOUT].source)
-    if layout is not BOP or cfg.DATA.OBJECTS not in ("linemod", "lmo"):
+    if not is_linemod(cfg):
         return layout
     root = Path(cfg.DATA.ROOT)
     homes = [root / name for name in (*LINEMOD_FOLDERS, ".")]

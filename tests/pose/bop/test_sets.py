@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,10 @@ def lmo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     listed = [{"scene_id": 2, "im_id": 4, "obj_id": n, "inst_count": 1} for n in EIGHT]
     (root / "lmo/test_targets_bop19.json").write_text(json.dumps(listed))
     return root
+
+
+def edit(path: Path, change: Callable[[Any], Any]) -> None:
+    path.write_text(json.dumps(change(read(path))))
 
 
 def evaluated(command: str, folder: Path) -> Any:
@@ -378,3 +383,31 @@ def test_poses_of_a_test_set_without_truth_are_written_for_bops_server(
     error, hint = mistake(capsys, f"eval {command} --predictions {tmp_path}/ffreid_itodd-test.csv")
     assert "its poses are not public" in error
     assert "BOP's server" in hint
+
+
+def test_evaluations_of_a_network_for_each_object_are_put_together(
+    lmo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs/lmo"
+    for name in ("ape", "glue"):
+        evaluated(f"--dataset lmo --cls {name} --test-gt --root {lmo}", tmp_path / "gt")
+        results = tmp_path / f"gt/lmo/{name}/test-gt"
+        edit(results / "results.json", lambda payload: payload | {"trained_on": "linemod"})
+        shutil.copytree(results, runs / name)
+    command = f"eval --dataset lmo --root {lmo} --predictions {runs}"
+    assert exit_code(f"{command} --json {tmp_path}/all.json") == 0
+    scores = read(tmp_path / "all.json")
+    assert {n: row["instances"] for n, row in scores["results"]["classes"].items()} == {
+        "ape": 3,
+        "glue": 3,
+    }
+    assert scores["results"]["pooled"]["ADD(-S)<0.1d"] == 100
+    assert [*scores["bop"]["objects"]] == ["1", "11"]
+    assert scores["bop"]["AR"] > 0.99
+    assert "no run of can, cat" in " ".join(scores["notes"])
+    capsys.readouterr()
+    shutil.copytree(runs / "ape", runs / "again")
+    error, _ = mistake(capsys, command)
+    assert "ape is in" in error
+    error, _ = mistake(capsys, f"eval --dataset lmo --root {lmo} --predictions {tmp_path}")
+    assert "holds no evaluated runs of lmo" in error
