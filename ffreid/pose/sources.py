@@ -322,7 +322,11 @@ def frame_notes(
     notes += checks.camera_notes(every) + checks.label_notes(every, objects)
     if count:
         labels = [
-            checks.Labels(f.name, f.class_ids.tolist(), bool(np.isin(f.labels, f.class_ids).any()))
+            checks.Labels(
+                f.name,
+                (f.class_ids if f.instances is None else np.unique(f.class_ids)).tolist(),
+                bool(np.isin(f.labels, f.class_ids).any()),
+            )
             for f in every
         ]
         notes += checks.count_notes(labels, objects)

@@ -198,7 +198,7 @@ def _look(name: str, *, reader: Reader, objects: ObjectModels, trees: Trees) -> 
     try:
         frame = reader.read(name)
         path = reader.files(name)[0]
-        mode = "" if path.suffix == ".pkl" else stored_as(path)[0]
+        mode = "" if path.suffix in (".pkl", ".tar") else stored_as(path)[0]
     except UserError as error:
         return _Look(name, error)
     look = _Look(name, size=frame.depth.shape)
@@ -216,7 +216,7 @@ def _look(name: str, *, reader: Reader, objects: ObjectModels, trees: Trees) -> 
     ):
         if found:
             look.cases.append((kind, f"{name}: {', '.join(map(objects.name, sorted(found)))}"))
-    look.repeated = bool(repeated_classes(ids))
+    look.repeated = frame.instances is None and bool(repeated_classes(ids))
     measured = frame.depth[frame.depth > 0]
     if len(measured) < MIN_POINTS:
         look.cases.append((NO_DEPTH, f"{name}: {len(measured)} pixels"))

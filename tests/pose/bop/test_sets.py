@@ -307,6 +307,19 @@ def tless(root: Path) -> Path:
     return root
 
 
+def test_a_check_reads_shards_and_knows_instances(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tless(tmp_path / "tless").parent
+    assert exit_code(f"data --dataset tless --root {root}") == 0
+    assert exit_code(f"data --dataset tless --root {root} --check") == 1
+    out, err = capsys.readouterr()
+    assert "several objects" not in out + err
+    # The images of both splits are the same here.
+    wrong = re.findall(r"^ +(\w+) +\d+ +([1-9]\d*) *$", out, re.MULTILINE)
+    assert wrong == [("duplicates", "3")]
+
+
 def test_tless_trains_a_step_and_is_evaluated(tmp_path: Path) -> None:
     root = tless(tmp_path / "tless").parent
     options = "MODEL.BACKBONE random TRAIN.BATCH 2 TRAIN.STEPS 1 TRAIN.VALIDATE_FRAMES 1 "
