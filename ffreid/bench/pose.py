@@ -8,6 +8,7 @@ import torch
 from ffreid.bench.engine import engine_rows
 from ffreid.bench.pose_data import data_rows
 from ffreid.bench.pose_network import network_rows, training_rows
+from ffreid.bench.pose_render import render_rows
 from ffreid.bench.pose_scoring import scoring_rows
 from ffreid.bench.pose_voting import memory_rows, voting_rows
 from ffreid.engine.timing import row
@@ -23,6 +24,7 @@ def bench(quick: bool, device: torch.device) -> list[dict[str, Any]]:
     rows += voting_rows(quick, device)
     if device.type == "cpu":
         rows = [*memory_rows(quick), *data_rows(quick), *rows, *scoring_rows(quick)]
+        rows += render_rows(quick)
         rows += [*whole_rows(rows), *engine_rows(quick)]
     total = sum(line["milliseconds"] for line in rows if line["share"] is not None)
     for line in rows:

@@ -77,13 +77,13 @@ class Mesh:
         from trimesh import Trimesh, sample
 
         mesh = Trimesh(self.vertices, self.faces, process=False)
-        count = int(np.clip(4 * mesh.area / spacing**2, 500, 6000))
+        count = int(np.clip(4 * mesh.area / spacing**2, 500, 4000))
         points = np.asarray(sample.sample_surface(mesh, count, seed=0)[0], np.float64)
         return np.concatenate([points, self.vertices[_few(len(self.vertices))]])
 
 
 def _few(count: int) -> npt.NDArray[np.int64]:
-    return np.linspace(0, count - 1, min(count, 1000)).astype(np.int64)
+    return np.linspace(0, count - 1, min(count, 500)).astype(np.int64)
 
 
 def models_folder(folder: Path) -> Path:
@@ -217,8 +217,8 @@ def solids() -> dict[str, Mesh]:
         "ball": creation.icosphere(3, 0.5),
         "can": creation.cylinder(0.5, 1.0, sections=40),
         "cone": creation.cone(0.5, 1.0, sections=40),
-        "ring": creation.torus(0.36, 0.14, 32, 20),
-        "capsule": creation.capsule(0.5, 0.25),
+        "ring": creation.torus(0.36, 0.14, 24, 12),
+        "capsule": creation.capsule(0.5, 0.25, count=[20, 20]),
     }
     result = {"box": _box(), "plane": _plane()}
     for name, mesh in made.items():

@@ -36,7 +36,8 @@ in vec3 place, facing, tint; in vec2 spot;
 uniform sampler2D picture; uniform sampler2DShadow shadows; uniform mat4 lamp;
 uniform vec3 lights[2], colours[2], ambient, up, factor;
 uniform float label, gloss, tiles, bias, soft;
-layout(location = 0) out vec4 seen; layout(location = 1) out vec4 facts;
+layout(location = 0) out vec4 seen; layout(location = 1) out vec2 facts;
+layout(location = 2) out float depth;
 void main() {
     vec3 normal = normalize(facing), eye = -normalize(place);
     if (dot(normal, eye) < 0.0) normal = -normal;
@@ -57,8 +58,8 @@ void main() {
         for (int k = 0; k < 6; k++) half_way *= half_way;
         shine += shown * gloss * half_way;
     }
-    seen = vec4(sqrt(surface * light + shine * 0.6), 1.0);
-    facts = vec4(place.z, label, dot(normal, eye), shine);
+    seen = vec4(sqrt(surface * light + shine * 0.6), shine);
+    facts = vec2(label / 255.0, dot(normal, eye)); depth = place.z;
 }
 """
 
@@ -94,7 +95,7 @@ class OpenGL:
         """Draw a scene, see `Renderer`."""
         lamp, bias = self._cast_shadows(scene)
         height, width = scene.size
-        frame = self._frame((width, height), ((4, "f1"), (4, "f4")))
+        frame = self._frame((width, height), ((4, "f1"), (2, "f1"), (1, "f4")))
         frame.use()
         frame.clear(0.0, 0.0, 0.0, 0.0)
         shade: Any = self.shade
@@ -114,15 +115,18 @@ class OpenGL:
             shade["label"], shade["gloss"], shade["tiles"] = label, body.gloss, body.tiles
             shade["factor"] = body.tint
             self._draw(shade, scene, body)
-        rgb = np.frombuffer(frame.read(components=3, alignment=1), np.uint8)
-        facts = np.frombuffer(frame.read(components=4, attachment=1, dtype="f4"), np.float32)
-        depth, labels, facing, shine = facts.reshape(height, width, 4).transpose(2, 0, 1)
+        seen, facts = (
+            np.frombuffer(frame.read(components=n, attachment=i, alignment=1), np.uint8)
+            for i, n in enumerate((4, 2))
+        )
+        depth = np.frombuffer(frame.read(components=1, attachment=2, dtype="f4"), np.float32)
+        seen, facts = seen.reshape(height, width, 4), facts.reshape(height, width, 2)
         return Image(
-            rgb.reshape(height, width, 3),
-            np.ascontiguousarray(depth),
-            labels.astype(np.int32),
-            np.ascontiguousarray(facing),
-            np.ascontiguousarray(shine),
+            np.ascontiguousarray(seen[:, :, :3]),
+            depth.reshape(height, width),
+            facts[:, :, 0].astype(np.int32),
+            np.asarray(facts[:, :, 1] / 255, np.float32),
+            np.asarray(seen[:, :, 3] / 255, np.float32),
         )
 
     def silhouette(self, scene: Scene, body: Body, window: Window) -> npt.NDArray[np.bool_]:
@@ -158,7 +162,8 @@ class OpenGL:
         self.shadow_frame.clear(depth=1.0)
         _set(self.cast, "projection", lamp)
         for body in scene.bodies:
-            self._draw(self.cast, scene, body)
+            if max(body.scale) == 1 or max(body.scale) < scene.width:  # not the table and the room
+                self._draw(self.cast, scene, body)
         return lamp, 2.5 * 2 * reach / SHADOWS
 
     def _draw(self, program: Any, scene: Scene, body: Body) -> None:

@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-ANGLES = np.deg2rad(np.concatenate([np.arange(4, 30, 4), np.arange(30, 64, 8)]))
+ANGLES = np.deg2rad([5, 10, 15, 21, 28, 36, 46, 58])
 """By how much a body tips about what it lies on, tried until it touches again."""
 TOUCH = 0.002
 """By how much a body may rise while it tips, as a share of the pile's width."""

@@ -16,7 +16,7 @@ DISTRACTORS = 2, 7
 TRIES = 4
 NEAREST = 0.5
 """Of a body from the camera, as a share of the distance of the pile's middle."""
-CELLS = 32
+CELLS = 28
 """Cells of a pile across an object of usual size."""
 
 

@@ -38,7 +38,7 @@ def check_opengl() -> None:
         UserError: it cannot be used here.
     """
     check_installed("opengl")
-    with _processes(1) as pool:
+    with processes(1) as pool:
         try:
             pool.submit(_open, "opengl").result()
         except BrokenProcessPool as error:
@@ -57,16 +57,16 @@ def write_all(
     """
     if workers == 1 and setup.renderer != "opengl":
         for split, number in tasks:
-            _write(setup, out, split, number)
+            write_frame(setup, out, split, number)
             yield
         return
-    with _processes(workers) as pool:
+    with processes(workers) as pool:
         waiting = iter(tasks)
         running: set[Future[None]] = set()
         while True:
             with suppress(StopIteration):
                 while len(running) < AHEAD * workers:
-                    running.add(pool.submit(_write, setup, out, *next(waiting)))
+                    running.add(pool.submit(write_frame, setup, out, *next(waiting)))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -76,7 +76,8 @@ def write_all(
 
 
 @contextmanager
-def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+def processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Start processes of one thread each, which end with this one."""
     pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start)
     try:
         yield pool
@@ -100,7 +101,12 @@ def _writer(setup: Setup, out: Path) -> FrameWriter:
     return FrameWriter(setup, out, open_renderer(setup.renderer))
 
 
-def _write(setup: Setup, out: Path, split: str, number: int) -> None:
+def write_frame(setup: Setup, out: Path, split: str, number: int) -> None:
+    """Write a frame, with the renderer of the last one.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
     try:
         _writer(setup, out).write(split, number)
     except OSError as error:

@@ -88,7 +88,8 @@ def test_true_labels_find_every_instance(rendered: Path, tmp_path: Path) -> None
     command = f"eval --dataset bop --root {quoted(rendered)} --test-gt --output {tmp_path}"
     assert exit_code(f"{command} MODEL.POINTS 9000 DATA.WORKERS 0") == 0
     scores = read(tmp_path / "bop/default/test-gt/results.json")
-    assert scores["bop"]["AR"] > 0.95
+    # But for those with less than a fifth of the votes of another one of their class.
+    assert scores["bop"]["AR"] > 0.9
 
 
 def test_a_stopped_run_continues_and_grows_to_the_same_bytes(objects: Path, tmp_path: Path) -> None:
