@@ -21,20 +21,32 @@ def corner() -> Any:
 
 
 def make_set(root: Path) -> Path:
-    """Write the set as ``ffreid objects`` does, without keypoints."""
+    """Write the set as ``ffreid objects`` does, with corners as keypoints."""
     models = root / "models"
     models.mkdir(parents=True)
     peg = trimesh.creation.cylinder(20, 80, sections=24)
     peg.visual = trimesh.visual.ColorVisuals(peg, vertex_colors=[60, 200, 90, 255])
     box = trimesh.creation.box([80.0, 60, 40])
-    info = {}
+    info, table = {}, []
     for number, mesh in zip(NUMBERS, (corner(), box, peg), strict=True):
         info[number] = {"diameter": float(np.linalg.norm(mesh.extents))}
+        corners = mesh.bounding_box.vertices / 1000
+        table.append(
+            {
+                "number": number,
+                "name": f"toy{number}",
+                "keypoints": corners.tolist(),
+                "centre": corners.mean(axis=0).tolist(),
+                "corners": corners.tolist(),
+                "diameter": info[number]["diameter"] / 1000,
+                "symmetric": False,
+            }
+        )
         if number != 5:
             mesh.export(models / f"obj_{number:06d}.ply")
     write_textured(models, box)
     (models / "models_info.json").write_text(json.dumps(info))
-    (root / "objects.json").write_text(json.dumps({"version": 1, "objects": []}))
+    (root / "objects.json").write_text(json.dumps({"version": 1, "objects": table}))
     return root
 
 
