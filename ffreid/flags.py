@@ -70,7 +70,9 @@ Dataset = Annotated[str, option(f"Dataset: {', '.join(recipes())}.", panel=DATA)
 Root = Annotated[
     Path | None, option("The dataset's folder or its parent; default: $FFREID_DATA.", panel=DATA)
 ]
-Cls = Annotated[str | None, option("LineMOD: ape, or ape,cat, or all; BOP: 1,5.", panel=DATA)]
+Cls = Annotated[
+    str | None, option("LineMOD: ape, or ape,cat, or all; BOP: 1,5; toy-pose: duck.", panel=DATA)
+]
 OBJECTS = "Object set of ffreid objects (BOP), instead of the dataset's models."
 Objects = Annotated[Path | None, option(OBJECTS, "--objects", panel=DATA)]
 Recipe = Annotated[Path | None, option("YAML file, or the name of a recipe.", "--cfg", panel=RUN)]
@@ -110,7 +112,8 @@ TestPrecision = Annotated[
 ENGINE = "What computes features: torch (default), or openvino on CPUs."
 Engine = Annotated[str | None, option(ENGINE, panel=REID)]
 Amp = Annotated[
-    bool, option("Mixed precision: bf16, or fp16 on GPUs without it.", "--amp", panel=NUMBERS)
+    bool,
+    option("Mixed precision: bf16; without it fp16 on GPUs, fp32 on CPUs.", "--amp", panel=NUMBERS),
 ]
 OptLevel = Annotated[
     str | None, option("Deprecated apex option; O1 to O3 mean --amp.", "--opt_level", panel=NUMBERS)

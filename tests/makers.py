@@ -9,7 +9,7 @@ import numpy.typing as npt
 import yaml
 
 from ffreid.pose.toy.dataset import ensure_toy
-from ffreid.pose.toy.objects import ToyObject, patchwork
+from ffreid.pose.toy.objects import ToyObject, uniform
 from ffreid.pose.toy.scenes import toy_frame
 from ffreid.pose.toy.shapes import Ellipsoid
 
@@ -34,7 +34,7 @@ def linemod_folder(folder: Path) -> Path:
     for part in ("rgb", "depth", "mask"):
         (sequence / part).mkdir(parents=True)
     shape = Ellipsoid((0.0379, 0.0388, 0.0459))
-    ape = ToyObject("ape", shape, patchwork(shape, 0.07, np.random.default_rng(1)))
+    ape = ToyObject("ape", shape, uniform((0.7, 0.5, 0.3)))
     ground_truth = {number: [_write_frame(sequence, ape, number)] for number in range(5)}
     info = {number: {"cam_K": CAMERA.ravel().tolist(), "depth_scale": 1.0} for number in range(5)}
     (sequence / "gt.yml").write_text(yaml.safe_dump(ground_truth))

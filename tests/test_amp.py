@@ -1,4 +1,4 @@
-"""--amp on a CPU: memory format and optimiser by themselves, and losses near those of fp32."""
+"""bfloat16 on a CPU: memory format and optimiser by themselves, and losses near those of fp32."""
 
 from itertools import islice
 from pathlib import Path
@@ -48,13 +48,13 @@ def losses(run: Trainer) -> list[float]:
 @pytest.mark.parametrize("dataset", SETTINGS)
 def test_bf16_trains_like_fp32_in_its_own_layout(tmp_path: Path, dataset: str) -> None:
     means = {}
-    for precision in ("fp32", "amp"):
+    for precision in ("fp32", "bf16"):
         run = trainer(tmp_path, dataset, precision)
         kernels = [p for p in run.train_step.task.parameters() if p.dim() == 4 and p.shape[2] > 1]
         is_last = {p.is_contiguous(memory_format=torch.channels_last) for p in kernels}
         fused = {bool(o.defaults["fused"]) for o in run.train_step.optimisers.values()}
-        assert is_last == fused == {precision == "amp"}
+        assert is_last == fused == {precision == "bf16"}
         curve = losses(run)
         means[precision] = sum(curve[STEPS // 2 :]) / (STEPS // 2)
-    assert means["amp"] == pytest.approx(means["fp32"], rel=BOUND)
-    assert means["amp"] != means["fp32"]
+    assert means["bf16"] == pytest.approx(means["fp32"], rel=BOUND)
+    assert means["bf16"] != means["fp32"]

@@ -119,3 +119,6 @@ def test_a_checkpoint_has_its_settings_object_and_folder(
     with pytest.raises(UserError, match="does not name its dataset"):
         recipes.compose_like({}, "old.pth.tar")
     assert recipes.compose_like({}, "old.pth.tar", dataset="linemod", cls="cat").DATA.CLS == "cat"
+    cfg = recipes.compose("toy-pose", cls="duck")
+    state = {"dataset": "toy-pose", "classes": ["duck"], "config": cfg.dump()}
+    assert recipes.compose_like(state, "best.pth").DATA.CLS == "duck"

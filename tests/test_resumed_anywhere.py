@@ -22,7 +22,8 @@ SETTINGS = {
     # Three steps an epoch, each evaluated.
     "toy-pose": (
         "DATA.TOY.TRAIN 6 DATA.TOY.TEST 1 DATA.TOY.HEIGHT 48 DATA.TOY.WIDTH 64 "
-        "TRAIN.BATCH 2 TRAIN.ACCUMULATE 2 DATA.WORKERS 1 TRAIN.CLIP_NORM 1"
+        "TRAIN.BATCH 2 TRAIN.ACCUMULATE 2 DATA.WORKERS 1 TRAIN.CLIP_NORM 1 TRAIN.PRECISION fp32 "
+        "DATA.AUGMENT true MODEL.DROPOUT true"
     ),
     # Two steps an epoch; the clothes train from the second on.
     "toy-reid": (

@@ -29,7 +29,7 @@ PER_PROCESS = ("DATA.WORKERS", "DATA.NUM_WORKERS", "GPU")
 
 def add(train: CfgNode) -> None:
     """Put the settings into a task's node TRAIN."""
-    train.PRECISION = "fp32"  # fp16, bf16 (autocast), amp (bf16, or fp16 on GPUs without), fp64
+    train.PRECISION = "fp32"  # fp16, bf16 (autocast), amp (bf16, else fp16, on CPUs fp32), fp64
     train.TF32 = False  # let GPUs round float32 matrix products to TF32
     train.ACCUMULATE = 1  # micro-batches a step: less memory
     train.CLIP_NORM = 0.0  # largest gradient norm; 0 is off

@@ -31,13 +31,16 @@ def dtype(cfg: CfgNode) -> torch.dtype:
 def autocast_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
     """Dtype of autocast; None is off.
 
-    TRAIN.PRECISION amp is bfloat16, which needs no loss scaling, or float16 on GPUs without it.
+    TRAIN.PRECISION amp is bfloat16, which needs no loss scaling, or float16 on GPUs without it, and
+    off on processors without it.
     """
     choice = cfg.TRAIN.PRECISION
-    has_bfloat16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if choice == "amp" and device.type == "cpu":
+        return torch.bfloat16 if has_bfloat16() else None
+    supported = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     if choice == "amp":
-        return torch.bfloat16 if has_bfloat16 else torch.float16
-    if choice == "bf16" and not has_bfloat16:
+        return torch.bfloat16 if supported else torch.float16
+    if choice == "bf16" and not supported:
         raise UserError(
             f"TRAIN.PRECISION is bf16, which {torch.cuda.get_device_name(device)} does not support",
             "use --precision fp16, or --amp to choose automatically",

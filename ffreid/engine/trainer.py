@@ -200,6 +200,8 @@ class Trainer:
         if half := precision.autocast_dtype(cfg, device):
             notes.append(f"mixed precision: {str(half).removeprefix('torch.')}")
             notes += precision.slow_bf16(half, device)
+        elif cfg.TRAIN.PRECISION == "amp":
+            notes.append("float32: this processor has no bfloat16 instructions")
         if cfg.TRAIN.ACCUMULATE > 1:
             notes.append(
                 f"gradient accumulation: {cfg.TRAIN.ACCUMULATE} micro-batches per step and "

@@ -29,7 +29,7 @@ from ffreid.pose.initial_weights import load_initial_weights
 from ffreid.pose.model.compiled import CompiledFFB6D
 from ffreid.pose.model.ffb6d import FFB6D, Outputs, set_point_momentum
 from ffreid.pose.objects import ObjectModels
-from ffreid.pose.schedules import triangular
+from ffreid.pose.schedules import cosine, triangular
 from ffreid.pose.sources import Source
 from ffreid.pose.stored_objects import check_same, unpack
 from ffreid.pose.task import PoseTask
@@ -197,10 +197,12 @@ def plan(cfg: CfgNode, data: TrainSet) -> Plan:
 
 def rates(cfg: CfgNode, plan: Plan) -> dict[str, Callable[[int], float]]:
     """Learning rates as functions of the step; the authors' scheduler lags one step behind."""
-    low, high = cfg.TRAIN.LR_MIN, cfg.TRAIN.LR_MAX
-    half_period = plan.total // cfg.TRAIN.CYCLE_DIVISOR
+    low, high, total = cfg.TRAIN.LR_MIN, cfg.TRAIN.LR_MAX, plan.total
+    half_period = total // cfg.TRAIN.CYCLE_DIVISOR
 
     def rate(step: int) -> float:
+        if cfg.TRAIN.SCHEDULE == "cosine":
+            return cosine(step, low=low, high=high, warmup=max(1, total // 10), total=total)
         return triangular(max(0, step - 1), low=low, high=high, half_period=half_period)
 
     return {"net": rate}

@@ -45,6 +45,7 @@ CHOICES: dict[str, Collection[str]] = {
     "DATA.INTRINSICS": ("ycb", "meta"),
     "DATA.OBJECTS": ("", "ycb", "linemod", "lmo"),
     "DATA.PREPARE": ("workers", "device"),
+    "TRAIN.SCHEDULE": ("triangular", "cosine"),
     "TRAIN.BATCH_NORM": ("own", "sync", "frozen"),
     "TEST.PRECISION": ("fp32", "bf16"),
     "VOTE.MODE": ("exact", "fast"),
@@ -88,7 +89,7 @@ def defaults() -> CfgNode:
     c.DATA = CfgNode()
     c.DATA.LAYOUT = "ycb"  # one of LAYOUTS
     c.DATA.ROOT = ""  # the dataset's folder or its parent; --root or $FFREID_DATA
-    c.DATA.CLS = ""  # LineMOD's objects: ape, or ape,cat, or all; BOP: their numbers, e.g. 1,5
+    c.DATA.CLS = ""  # LineMOD's objects: ape, or ape,cat, or all; BOP: 1,5; toy-pose: duck
     c.DATA.OBJECTS = ""  # BOP: keypoints of ycb, linemod or lmo (8 of linemod); "": the models'
     c.DATA.OBJECT_SET = ""  # BOP: folder of ffreid objects whose models are used; --objects
     c.DATA.SPLIT = "test"  # BOP: the split that is evaluated
@@ -126,7 +127,8 @@ def defaults() -> CfgNode:
     c.TRAIN.BATCH = 24  # over all processes; the authors use 8 processes of 3
     c.TRAIN.LENGTH = 0  # samples per epoch; 0 is the length of the frame list
     c.TRAIN.STEPS = 0  # length in steps instead of EPOCHS; cycle and validation follow
-    c.TRAIN.LR_MIN = 1e-5  # triangular cycle (Smith, WACV 2017)
+    c.TRAIN.SCHEDULE = "triangular"  # the authors' cycle (Smith, WACV 2017), or cosine: see README
+    c.TRAIN.LR_MIN = 1e-5
     c.TRAIN.LR_MAX = 1e-3
     c.TRAIN.CYCLE_DIVISOR = 6  # half cycles in a run: 6 on YCB-Video, 2 on LineMOD
     c.TRAIN.WEIGHT_DECAY = 0.0
@@ -159,7 +161,7 @@ def check(cfg: CfgNode) -> None:
     chosen, objects = cfg.DATA.CLS, cfg.DATA.OBJECTS
     if cfg.DATA.LAYOUT == "linemod" or (objects in ("linemod", "lmo") and chosen):
         linemod_names(chosen)
-    elif chosen and (cfg.DATA.LAYOUT != "bop" or objects):
+    elif chosen and (cfg.DATA.LAYOUT not in ("bop", "toy") or objects):
         raise UserError(
             f"dataset {cfg.DATASET} has one network for all objects, not for {chosen} alone",
             "remove --cls",

@@ -1,11 +1,24 @@
 """Learning rates and validation intervals as pure functions of the step, without state."""
 
+import math
+
 
 def triangular(step: int, *, low: float, high: float, half_period: int) -> float:
     """Rate of a triangular cycle (Smith, WACV 2017): `low` at 0, `high` after `half_period`."""
     half_period = max(1, half_period)
     position = step % (2 * half_period)
     return low + (high - low) * (1 - abs(position / half_period - 1))
+
+
+def cosine(step: int, *, low: float, high: float, warmup: int, total: int) -> float:
+    """Rate that rises linearly from `low` to `high` in `warmup` steps, then falls to `low`.
+
+    It falls as half a cosine until step `total` (Loshchilov and Hutter, ICLR 2017).
+    """
+    if step < warmup:
+        return low + (high - low) * step / warmup
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return low + (high - low) * (1 + math.cos(math.pi * done)) / 2
 
 
 def validation_due(done: int, *, total: int, windows: int) -> bool:

@@ -65,6 +65,7 @@ def toy_folder(cfg: CfgNode) -> Path:
     """Where the toy data are: a folder for each size and seed."""
     toy = cfg.DATA.TOY
     name = f"{toy.TRAIN}-{toy.TEST}-{toy.SYNTHETIC}-{toy.HEIGHT}x{toy.WIDTH}-{toy.SEED}"
+    name += f"-{cfg.DATA.CLS}" if cfg.DATA.CLS else ""
     return synthetic.toy_folder(cfg.DATA.ROOT, cfg.DATASET, name)
 
 
@@ -80,6 +81,7 @@ def _render_toy(cfg: CfgNode) -> Path:
             height=toy.HEIGHT,
             width=toy.WIDTH,
             seed=toy.SEED,
+            cls=cfg.DATA.CLS,
             progress=bar.update,
         )
 
@@ -189,10 +191,10 @@ OCCLUSION_LINEMOD = Layout(
 )
 TOY = Layout(
     YcbReader,
-    lambda cfg: toy_object_models(cfg.DATASET),
+    lambda cfg: toy_object_models(cfg.DATASET, cfg.DATA.CLS),
     _render_toy,
     _camera,
-    lambda cfg: toy_meshes(),
+    lambda cfg: toy_meshes(cfg.DATA.CLS),
     lambda cfg: (cfg.DATA.TOY.HEIGHT, cfg.DATA.TOY.WIDTH),
 )
 

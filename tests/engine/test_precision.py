@@ -36,7 +36,8 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch, *, bfloat16: bool) -> None:
     [
         ("fp32", CPU, False, None),
         ("fp64", CPU, False, None),
-        ("amp", CPU, False, torch.bfloat16),
+        ("amp", CPU, True, torch.bfloat16),
+        ("amp", CPU, False, None),
         ("amp", GPU, True, torch.bfloat16),
         ("amp", GPU, False, torch.float16),
         ("fp16", CPU, True, torch.float16),
@@ -53,6 +54,7 @@ def test_dtypes_of_autocast_and_parameters(
     expected: torch.dtype | None,
 ) -> None:
     fake_gpu(monkeypatch, bfloat16=bfloat16)
+    monkeypatch.setattr("ffreid.engine.precision.has_bfloat16", lambda: bfloat16)
     cfg = configuration(PRECISION=precision)
     assert autocast_dtype(cfg, device) == expected
     assert dtype(cfg) == (torch.float64 if precision == "fp64" else torch.float32)

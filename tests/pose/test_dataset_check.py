@@ -39,7 +39,7 @@ def _toy_objects_once() -> Iterator[None]:
     """Do not sample the toy objects' keypoints for every check."""
     with pytest.MonkeyPatch.context() as patch:
         models = toy_object_models("toy-pose")
-        patch.setattr(sources, "toy_object_models", lambda name: models)
+        patch.setattr(sources, "toy_object_models", lambda *_: models)
         yield
 
 
@@ -119,7 +119,7 @@ def twice(values: dict[str, Any]) -> None:
 
 def mesh(edit: Callable[[Array], Array]) -> Plant:
     def plant(root: Path) -> None:
-        path = root / "models/can/points.xyz"
+        path = root / "models/duck/points.xyz"
         np.savetxt(path, edit(np.loadtxt(path)), fmt="%.6f")
 
     return plant

@@ -10,9 +10,9 @@ from ffreid.pose.objects import folder_objects
 from ffreid.pose.toy.dataset import toy_object_models
 from tests.makers import toy_folder
 
-CAN = toy_object_models("").keypoints[1]
+DUCK = toy_object_models("").keypoints[2]
 KEYPOINTS_MM, MOVED = (
-    "".join(f"{x} {y} {z}\n" for x, y, z in points) for points in (CAN * 1000, CAN + 0.05)
+    "".join(f"{x} {y} {z}\n" for x, y, z in points) for points in (DUCK * 1000, DUCK + 0.05)
 )
 
 
@@ -37,21 +37,21 @@ def test_objects_in_a_folder_are_read(folder: Path) -> None:
     ("file", "text", "message"),
     [
         ("dataset_config/classes.txt", None, "cannot read the list .*classes.txt"),
-        ("dataset_config/classes.txt", "can\ncan\negg\n", "classes.txt: 'can' is listed twice"),
-        ("dataset_config/classes.txt", "can\negg\nbowl\n", "radius.txt: 5 numbers"),
+        ("dataset_config/classes.txt", "duck\nduck\ntruck\n", "'duck' is listed twice"),
+        ("dataset_config/classes.txt", "duck\ntruck\nbottle\n", "radius.txt: 5 numbers"),
         ("dataset_config/radius.txt", "0.1\n", r"radius.txt: 1 numbers"),
         ("dataset_config/radius.txt", "a\n" * 5, "cannot read .*radius.txt"),
         ("dataset_config/radius.txt", "85\n" * 5, "_8_kps.txt: the object is .* radius is 85"),
         ("dataset_config/radius.txt", "0\n" * 5, "_8_kps.txt: the object is .* radius is 0"),
         ("dataset_config/symmetric.txt", "cup\n", "symmetric.txt: 'cup' is not in classes.txt"),
-        ("ycb_kps/can_8_kps.txt", "1 2\n", r"can_8_kps.txt: 2 numbers"),
-        ("ycb_kps/can_8_kps.txt", "0 0 0\n" * 7 + "0 nan 0\n", "can_8_kps.txt, line 8: NaN"),
-        ("ycb_kps/can_8_kps.txt", "0 0 0\n" * 8, "can_8_kps.txt: all points lie in one place"),
-        ("ycb_kps/can_8_kps.txt", "".join(f"0 0 {i / 100}\n" for i in range(8)), "on one line"),
-        ("ycb_kps/can_8_kps.txt", KEYPOINTS_MM, "can_8_kps.txt: the object is 1.* m large"),
-        ("ycb_kps/can_8_kps.txt", MOVED, "can_8_kps.txt: keypoints lie outside of the box of can_"),
-        ("ycb_kps/can_corners.txt", "a b c\n", "cannot read .*can_corners.txt"),
-        ("ycb_kps/can_corners.txt", None, "cannot read .*can_corners.txt"),
+        ("ycb_kps/duck_8_kps.txt", "1 2\n", r"duck_8_kps.txt: 2 numbers"),
+        ("ycb_kps/duck_8_kps.txt", "0 0 0\n" * 7 + "0 nan 0\n", "duck_8_kps.txt, line 8: NaN"),
+        ("ycb_kps/duck_8_kps.txt", "0 0 0\n" * 8, "duck_8_kps.txt: all points lie in one place"),
+        ("ycb_kps/duck_8_kps.txt", "".join(f"0 0 {i / 100}\n" for i in range(8)), "on one line"),
+        ("ycb_kps/duck_8_kps.txt", KEYPOINTS_MM, "duck_8_kps.txt: the object is .* m large"),
+        ("ycb_kps/duck_8_kps.txt", MOVED, "duck_8_kps.txt: keypoints lie outside of the box"),
+        ("ycb_kps/duck_corners.txt", "a b c\n", "cannot read .*duck_corners.txt"),
+        ("ycb_kps/duck_corners.txt", None, "cannot read .*duck_corners.txt"),
     ],
 )
 def test_invalid_object_files_are_errors(

@@ -13,7 +13,7 @@ from ffreid.pose.toy.dataset import toy_object_models
 from tests.commands import exit_code, mistake, quoted
 from tests.makers import linemod_folder, toy_folder
 
-TOY = "DATA.TOY.TRAIN 4 DATA.TOY.TEST 2 DATA.TOY.SYNTHETIC 2 MODEL.POINTS 1024"
+TOY = "DATA.TOY.TRAIN 4 DATA.TOY.TEST 2 DATA.TOY.SYNTHETIC 2 MODEL.POINTS 1024 DATA.AUGMENT true"
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,10 @@
 
 import pytest
 
-from ffreid.pose.schedules import halving_momentum, triangular, validation_due
+from ffreid.engine.task import Plan
+from ffreid.pose.build import rates
+from ffreid.pose.schedules import cosine, halving_momentum, triangular, validation_due
+from ffreid.recipes import compose
 
 
 @pytest.mark.parametrize(
@@ -21,6 +24,26 @@ def test_the_rate_of_the_authors_run() -> None:
 def test_a_run_shorter_than_its_cycles_has_a_rate() -> None:
     rates = [triangular(step, low=1.0, high=2.0, half_period=0) for step in range(3)]
     assert rates == [1.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 1.0), (1, 2.0), (2, 3.0), (5, 2.5), (8, 1.5), (11, 1.0), (12, 1.0)]
+)
+def test_the_rate_warms_up_and_falls_as_half_a_cosine(step: int, rate: float) -> None:
+    # From 3 to 1 in 9 steps: a quarter is gone after a third of them, three quarters after two.
+    assert cosine(step, low=1.0, high=3.0, warmup=2, total=11) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "highest"), [("triangular", [21, 61]), ("cosine", [12])], ids=lambda v: str(v)
+)
+def test_the_setting_chooses_the_schedule(schedule: str, highest: list[int]) -> None:
+    cfg = compose("ycb", pairs=["TRAIN.SCHEDULE", schedule])
+    rate = rates(cfg, Plan(batch=24, steps_per_epoch=120, total=120, workers=0))["net"]
+    values = [rate(step) for step in range(120)]
+    peaks = [step for step in range(1, 119) if values[step - 1] < values[step] > values[step + 1]]
+    assert peaks[: len(highest)] == highest
+    assert max(values) == pytest.approx(1e-3)
 
 
 def test_falling_parts_validate_15_times_and_rising_ones_6_times() -> None:

@@ -127,12 +127,12 @@ def test_only_the_meshes_of_objects_that_occur_are_needed(
 ) -> None:
     change_meta(folder, repeat)
     change_meta(folder, lambda meta: meta.update(cls_indexes=np.array([[1], [3]])))
-    for name in ("can", "small_box", "bowl"):
+    for name in ("watering_can", "camera", "bottle"):
         shutil.rmtree(folder / "models" / name)
     run(f"{EVAL} {folder}/runs {TOY}", folder, capsys)
-    (folder / "models/egg/points.xyz").unlink()
+    (folder / "models/duck/points.xyz").unlink()
     (error,) = run(f"{EVAL} {folder}/runs {TOY}", folder, capsys, code=2)
-    assert error.endswith("models/egg/points.xyz")
+    assert error.endswith("models/duck/points.xyz")
 
 
 def test_a_linemod_mesh_is_needed_for_scores_only(

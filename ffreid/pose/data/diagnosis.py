@@ -17,6 +17,8 @@ from ffreid.pose.data.checks import (
 UNITS = (1000.0, 100.0, 10.0, 0.1, 0.01, 0.001)
 SENSORS = (*UNITS, 5.0, 4.0, 2.0, 0.5, 0.25, 0.2)
 """Ratios of the units of depth images."""
+NEAREST = 0.05
+"""Metres: objects are not nearer; with the camera inside of an object much would fit."""
 SCALES = (0.5, 2.0, 1.5, 1 / 1.5, 3.0, 1 / 3)
 """Ratios of image sizes."""
 MISPLACED = Kind(
@@ -66,6 +68,8 @@ def _changes(fit: Fit, intrinsics: Floats) -> Iterator[tuple[Kind, Floats, Float
     for factor in SENSORS:
         yield depth_unit(factor), points * factor, poses
     for factor in UNITS:
+        if abs(float(np.median(translations[:, 2]))) * factor < NEAREST:
+            continue
         amount = f"multiply t by {factor:g}" if factor > 1 else f"divide t by {1 / factor:g}"
         unit = f"{amount}: it is metres in meta.mat, millimetres in gt.yml"
         moved = np.concatenate([rotations, translations * factor], axis=2)

@@ -1,7 +1,7 @@
 """A rendered dataset in YCB-Video's layout, for trials and tests."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,11 +13,11 @@ from ffreid.engine.synthetic import generate_once
 from ffreid.pose.data.frame import Frame
 from ffreid.pose.keypoints import farthest_points
 from ffreid.pose.objects import ObjectModels
-from ffreid.pose.toy.objects import toy_objects
+from ffreid.pose.toy.objects import ToyObject, toy_objects
 from ffreid.pose.toy.scenes import toy_frame
 from ffreid.pose.toy.shapes import Floats, box_corners, surface_points
 
-VERSION = 1
+VERSION = 2
 MESH_POINTS, DENSE_POINTS, KEYPOINTS = 800, 4000, 8
 
 
@@ -30,19 +30,22 @@ def ensure_toy(
     height: int = 96,
     width: int = 128,
     seed: int = 0,
+    cls: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Render a dataset in YCB-Video's layout, unless `folder` contains exactly this one already.
 
     The training frames are in ``data/0000/`` and, of objects in empty space, without noise
-    (`synthetic`), in ``data_syn/``, the test frames in ``data/0048/``. The objects and the field
-    of view are always the same. The same arguments give the same bytes, and a smaller dataset is
-    the start of a larger one; see `ffreid.engine.synthetic.generate_once`. `progress` is called
-    with the numbers of rendered and of all frames.
+    (`synthetic`), in ``data_syn/``, the test frames in ``data/0048/``. The objects (all, or `cls`
+    alone) and the field of view are always the same. The same arguments give the same bytes, and
+    a smaller dataset is the start of a larger one; see `ffreid.engine.synthetic.generate_once`.
+    `progress` is called with the numbers of rendered and of all frames.
     """
 
+    objects = toy_objects(cls)
+
     def write(folder: Path) -> None:
-        write_objects(folder)
+        write_objects(folder, objects)
         # Each frame's name with the numbers that, with the seed, start its random stream.
         splits = (("data/0000", frames), ("data/0048", test_frames), ("data_syn", synthetic))
         streams = {
@@ -53,7 +56,7 @@ def ensure_toy(
         for done, (name, stream) in enumerate(streams.items(), 1):
             frame = toy_frame(
                 name,
-                toy_objects(),
+                objects,
                 height=height,
                 width=width,
                 generator=np.random.default_rng(stream),
@@ -69,19 +72,19 @@ def ensure_toy(
 
     sizes = {"frames": frames, "test_frames": test_frames, "synthetic": synthetic}
     sizes |= {"height": height, "width": width}
-    parameters = {"version": VERSION, **sizes, "seed": seed}
+    parameters = {"version": VERSION, **sizes, "seed": seed} | ({"object": cls} if cls else {})
     return generate_once(folder, write, parameters=parameters)
 
 
-def toy_object_models(dataset: str) -> ObjectModels:
-    """The toy objects, in the precision of the toy data's files."""
-    objects = toy_objects()
+def toy_object_models(dataset: str, cls: str = "") -> ObjectModels:
+    """The toy objects, all or `cls` alone, in the precision of the toy data's files."""
+    objects = toy_objects(cls)
     half_extents = [item.shape.half_extents for item in objects]
     return ObjectModels(
         dataset=dataset,
         names=tuple(item.name for item in objects),
         numbers=tuple(range(1, len(objects) + 1)),
-        keypoints=_stored(np.stack([_geometry(index)[1] for index in range(len(objects))])),
+        keypoints=_stored(np.stack([_geometry(item)[1] for item in objects])),
         corners=_stored(np.stack([box_corners(half) for half in half_extents])),
         radii=_stored(np.stack([half.max() for half in half_extents])),
         diameters=None,
@@ -89,20 +92,19 @@ def toy_object_models(dataset: str) -> ObjectModels:
     )
 
 
-def toy_meshes() -> dict[int, npt.NDArray[np.float32]]:
+def toy_meshes(cls: str = "") -> dict[int, npt.NDArray[np.float32]]:
     """(P, 3) vertices of the toy objects by class id, in the precision of the files."""
-    count = len(toy_objects())
-    return {i + 1: _stored(_geometry(i)[0][:MESH_POINTS]) for i in range(count)}
+    objects = enumerate(toy_objects(cls), 1)
+    return {class_id: _stored(_geometry(item)[0][:MESH_POINTS]) for class_id, item in objects}
 
 
 def _stored(values: Floats) -> npt.NDArray[np.float32]:
     return np.round(values, 8).astype(np.float32)  # the files have 8 decimals
 
 
-def _geometry(index: int) -> tuple[Floats, Floats]:
+def _geometry(item: ToyObject) -> tuple[Floats, Floats]:
     """(P, 3) surface points and (K, 3) keypoints of a toy object, metres."""
-    shape = toy_objects()[index].shape
-    points = surface_points(shape, DENSE_POINTS, np.random.default_rng([23, index]))
+    points = surface_points(item.shape, DENSE_POINTS, np.random.default_rng(23))
     return points, points[farthest_points(points, KEYPOINTS, init_centre=True)]
 
 
@@ -131,14 +133,14 @@ def write_frame(folder: Path, frame: Frame) -> None:
     Path(f"{path}-meta.mat").write_bytes(header + buffer.getvalue()[len(header) :])
 
 
-def write_objects(folder: Path) -> None:
+def write_objects(folder: Path, objects: Sequence[ToyObject]) -> None:
     """Write meshes, keypoints, corners, radii and names where the authors' code expects them."""
-    config, objects = folder / "dataset_config", toy_objects()
+    config = folder / "dataset_config"
     config.mkdir()
     (folder / "ycb_kps").mkdir()
-    for index, item in enumerate(objects):
+    for item in objects:
         (folder / "models" / item.name).mkdir(parents=True)
-        points, keypoints = _geometry(index)
+        points, keypoints = _geometry(item)
         for file, rows in (
             (f"models/{item.name}/points.xyz", points[:MESH_POINTS]),
             (f"ycb_kps/{item.name}_8_kps.txt", keypoints),

@@ -1,13 +1,23 @@
-"""The toy objects: solids of 5 … 17 cm per side with textures that identify every side."""
+"""The toy objects: two or three solids each, 9 … 20 cm long, with unlike colours."""
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ffreid.errors import UserError
 from ffreid.pose.toy.render import Texture
-from ffreid.pose.toy.shapes import Box, Ellipsoid, Floats, Frustum, Shape, surface_points
+from ffreid.pose.toy.shapes import (
+    Box,
+    Convex,
+    Ellipsoid,
+    Floats,
+    Frustum,
+    Shape,
+    Union,
+)
+
+Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -20,43 +30,72 @@ class ToyObject:
     symmetric: bool = False
 
 
-def toy_objects() -> tuple[ToyObject, ...]:
-    """The toy objects, always the same; class id c is entry c - 1. The bowl is symmetric."""
-    textured: tuple[tuple[str, Shape, float], ...] = (
-        ("tall_box", Box((0.03, 0.055, 0.085)), 0.0),
-        ("can", Frustum(0.037, 0.037, 0.055), 0.6),
-        ("egg", Ellipsoid((0.068, 0.048, 0.042)), 0.3),
-        ("small_box", Box((0.055, 0.042, 0.027)), 0.12),
+def toy_objects(cls: str = "") -> tuple[ToyObject, ...]:
+    """The toy objects, always the same, or `cls` alone; class id c is entry c - 1.
+
+    They stand with z upwards. The bottle is symmetric; the parts of the others have unlike colours.
+
+    Raises:
+        UserError: there is no object `cls`.
+    """
+    assembled: dict[str, tuple[tuple[Convex, tuple[float, float, float], Colour], ...]] = {
+        "truck": (
+            (Box((0.052, 0.042, 0.022)), (0, 0, 0.022), (0.1, 0.55, 0.2)),
+            (Box((0.024, 0.04, 0.046)), (0.074, 0, 0.046), (0.85, 0.1, 0.1)),
+            (Frustum(0.036, 0.028, 0.026), (-0.014, 0, 0.07), (0.9, 0.9, 0.85)),
+        ),
+        "watering_can": (
+            (Frustum(0.05, 0.042, 0.05), (0, 0, 0.05), (0.1, 0.25, 0.85)),
+            (Box((0.038, 0.014, 0.014)), (0.078, 0, 0.068), (0.95, 0.8, 0.1)),
+            (Ellipsoid((0.026, 0.016, 0.032)), (-0.06, 0, 0.058), (0.95, 0.4, 0.7)),
+        ),
+        "duck": (
+            (Ellipsoid((0.07, 0.048, 0.04)), (0, 0, 0.04), (0.55, 0.3, 0.1)),
+            (Ellipsoid((0.036, 0.034, 0.034)), (0.048, 0, 0.094), (0.0, 0.85, 0.6)),
+            (Box((0.022, 0.018, 0.01)), (0.092, 0, 0.092), (1.0, 0.5, 0.05)),
+        ),
+        "camera": (
+            (Box((0.07, 0.034, 0.044)), (0, 0, 0.044), (0.15, 0.12, 0.15)),
+            (Ellipsoid((0.034, 0.034, 0.034)), (0.02, -0.042, 0.044), (0.4, 0.8, 0.95)),
+            (Box((0.018, 0.018, 0.016)), (-0.042, 0, 0.104), (0.7, 0.95, 0.2)),
+        ),
+    }
+    objects = []
+    for name, parts in assembled.items():
+        shape = Union.centred(*(part[:2] for part in parts))
+        textures = [sided(colour, solid.half_extents) for solid, _, colour in parts]
+        objects.append(ToyObject(name, shape, by_part(shape, textures)))
+    bottle = Union.centred(
+        (Frustum(0.046, 0.046, 0.046), (0, 0, 0.046)), (Frustum(0.038, 0.018, 0.03), (0, 0, 0.122))
     )
-    objects = [
-        ToyObject(name, shape, patchwork(shape, hue, np.random.default_rng([11, index])))
-        for index, (name, shape, hue) in enumerate(textured)
-    ]
-    bowl = Frustum(0.04, 0.07, 0.03)
-    return (*objects, ToyObject("bowl", bowl, uniform((0.6, 0.3, 0.75)), symmetric=True))
+    colours = [uniform((0.5, 0.15, 0.75)), uniform((0.8, 0.65, 0.95))]
+    objects.append(ToyObject("bottle", bottle, by_part(bottle, colours), symmetric=True))
+    found = tuple(item for item in objects if cls in ("", item.name))
+    if not found:
+        names = ", ".join(item.name for item in objects)
+        raise UserError(f"toy-pose has no object {cls!r}", f"use --cls NAME, one of: {names}")
+    return found
 
 
-def patchwork(shape: Shape, hue: float, generator: np.random.Generator) -> Texture:
-    """Texture of irregular striped patches with colours around `hue` (0 … 1)."""
-    count = 16
-    centres = surface_points(shape, count, generator) / shape.half_extents
-    hues = hue + generator.uniform(-0.09, 0.09, count)
-    shades = np.stack([generator.uniform(0.55, 1, count), generator.uniform(0.3, 1, count)], 1)
-    shades[::5, 0] *= 0.15
-    colours = np.array(
-        [colorsys.hsv_to_rgb(h % 1, s, v) for h, (s, v) in zip(hues, shades, strict=True)]
-    )
-    stripes = generator.normal(size=(count, 3)) * 9
+def by_part(shape: Union, textures: Sequence[Texture]) -> Texture:
+    """Texture of a union from those of its parts, which get points in their parts' frames."""
 
     def texture(points: Floats) -> Floats:
-        relative = points / shape.half_extents
-        # The patch of the nearest centre, with edges about a tenth of the object wide.
-        nearness = 2 * relative @ centres.T - (centres**2).sum(-1)
-        weights = np.exp(25 * (nearness - nearness.max(axis=-1, keepdims=True)))
-        weights /= weights.sum(axis=-1, keepdims=True)
-        brightness = (weights * (1 + 0.22 * np.sin(relative @ stripes.T))).sum(-1)
-        colour: Floats = weights @ colours * brightness[:, None]
+        owner, colour = shape.part_of(points), np.zeros_like(points)
+        for index, (part, own) in enumerate(zip(shape.parts, textures, strict=True)):
+            mask = owner == index
+            colour[mask] = own(points[mask] - part.centre)
         return colour
+
+    return texture
+
+
+def sided(colour: Colour, half_extents: Floats) -> Texture:
+    """Texture of an RGB colour, 0 … 1, that is redder at x, greener at y and bluer at z."""
+
+    def texture(points: Floats) -> Floats:
+        shaded: Floats = 0.15 + 0.7 * np.asarray(colour) + 0.2 * points / half_extents
+        return shaded
 
     return texture
 

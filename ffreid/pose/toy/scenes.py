@@ -1,4 +1,4 @@
-"""Synthetic table-top scenes: textured toy objects in clutter, seen by an RGB-D camera."""
+"""Synthetic table-top scenes: toy objects in clutter, seen by an RGB-D camera."""
 
 import colorsys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ DEPTH_SCALE = 10000.0
 # YCB-Video's camera, for images of 480 x 640.
 YCB_FOCAL, YCB_CENTRE = (1066.778, 1067.487), (312.9869, 241.3109)
 # Objects that cover a smaller fraction of the image are not annotated.
-MIN_VISIBLE = 0.003
+MIN_VISIBLE = 0.02
 MIN_OBJECTS, ATTEMPTS = 3, 20
 
 
@@ -45,8 +45,8 @@ def toy_frame(
     """
     camera = toy_intrinsics(height, width) if intrinsics is None else intrinsics
     aim = np.array(np.linalg.solve(camera, [(width - 1) / 2, (height - 1) / 2, 1]), np.float64)
-    # The part of the view at 0.9 m over which centres are spread; more would be cut off.
-    spread = 0.9 * np.array([0.31 * width / camera[0, 0], 0.37 * height / camera[1, 1]])
+    # The part of the view at 0.6 m over which centres are spread; more would be cut off.
+    spread = 0.6 * np.array([0.31 * width / camera[0, 0], 0.45 * height / camera[1, 1]])
     best: Frame | None = None
     for _ in range(ATTEMPTS):
         solids, light = _compose(objects, generator, aim, spread, background=not synthetic)
@@ -68,14 +68,14 @@ def _compose(
     *,
     background: bool,
 ) -> tuple[list[Solid], Floats]:
-    """Place 3 … 5 objects and some distractors on and above a table in front of a wall.
+    """Place 3 … 5 objects, as far as there is room, and some distractors on a table by a wall.
 
-    Half of the objects touch the table, the others float up to 12 cm above it, all of them rotated
-    at random. Centres keep three quarters of the bounding spheres' distance, so that solids rarely
-    intersect. The camera is 0.7 … 1.1 m away, 20 … 65 degrees above the table, which is in
-    direction `aim` (3,). `spread` (2,) is the largest distance of solids from the table's centre,
-    sideways and along, metres. Without `background` there are only the objects. Also returned is
-    a (3,) unit vector towards the light, camera frame.
+    They stand on the table, turned by up to 45 degrees and tilted by up to 20. Centres keep 0.7 of
+    the bounding spheres' distance, so that solids rarely intersect. The camera is 0.5 … 0.7 m away,
+    up to 20 degrees to the side and 30 … 60 above the table, which is in direction `aim` (3,).
+    `spread` (2,) is the largest distance of solids from the table's centre, sideways and along,
+    metres. Without `background` there are only the objects. Also returned is a (3,) unit vector
+    towards the light, camera frame.
     """
     camera_from_table = _camera_from_table(aim, generator)
     count = min(int(generator.integers(3, 6)), len(objects))
@@ -86,7 +86,7 @@ def _compose(
     if background:
         for _ in range(generator.integers(1, 4)):
             a, b, c = generator.uniform(0.02, 0.045, 3)
-            shapes = (Box((a, b, c)), Ellipsoid((a, b, c)), Frustum(a, b, c))
+            shapes: tuple[Shape, ...] = (Box((a, b, c)), Ellipsoid((a, b, c)), Frustum(a, b, c))
             shape = shapes[generator.integers(3)]
             to_place.append((shape, uniform(_muted_colour(generator)), 0))
     solids: list[Solid] = []
@@ -113,7 +113,7 @@ def _annotated(
     intrinsics: Floats,
     noise: np.random.Generator | None,
 ) -> Frame:
-    """The frame of an image; objects that cover less than 0.3 % of it are not annotated."""
+    """The frame of an image; objects that cover less than 2 % of it are not annotated."""
     rgb, depth = image.rgb, np.rint(image.depth * DEPTH_SCALE).astype(np.uint16)
     if noise is not None:
         noisy = rgb + 2 * noise.standard_normal(rgb.shape, np.float32)
@@ -147,14 +147,31 @@ def _sample_pose(
 ) -> Floats | None:
     """(3, 4) table_from_solid away from the `occupied` spheres, which it extends; None if full."""
     radius = float(np.linalg.norm(shape.half_extents))
-    for _ in range(60):
-        rotation = random_rotation(generator)
-        height = shape.support(-rotation[2]) + max(generator.uniform(-0.12, 0.12), 0)
-        centre = np.array([*generator.uniform(-spread, spread), height])
-        if all(np.linalg.norm(centre - c) > 0.75 * (radius + r) for c, r in occupied):
-            occupied.append((centre, radius))
-            return np.column_stack([rotation, centre])
-    return None
+    rotation = _tilt(generator) @ _about_z(np.deg2rad(generator.uniform(-45, 45)))
+    height = shape.support(-rotation[2])
+    others = np.array([(*centre, 0.7 * (radius + r)) for centre, r in occupied]).reshape(-1, 4)
+    places = generator.uniform(-spread, spread, (60, 2))
+    centres = np.column_stack([places, np.full(60, height)])
+    free = (np.linalg.norm(centres[:, None] - others[:, :3], axis=-1) > others[:, 3]).all(axis=1)
+    if not free.any():
+        return None
+    centre = centres[free.argmax()]
+    occupied.append((centre, radius))
+    return np.column_stack([rotation, centre])
+
+
+def _tilt(generator: np.random.Generator) -> Floats:
+    """(3, 3) rotation by up to 20 degrees about any horizontal axis; z points up."""
+    towards, angle = generator.uniform(0, 2 * np.pi), np.deg2rad(generator.uniform(0, 20))
+    c, s = np.cos(angle), np.sin(angle)
+    about_y = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    tilt: Floats = _about_z(towards) @ about_y @ _about_z(-towards)
+    return tilt
+
+
+def _about_z(angle: float) -> Floats:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
 def _muted_colour(generator: np.random.Generator) -> tuple[float, float, float]:
@@ -186,17 +203,16 @@ def _camera_from_table(aim: Floats, generator: np.random.Generator) -> Floats:
 
     `aim` is the (3,) direction from the camera to the table's centre, camera frame.
     """
-    azimuth = np.deg2rad(generator.uniform(-35, 35))
-    elevation = np.deg2rad(generator.uniform(20, 65))
+    azimuth = np.deg2rad(generator.uniform(-20, 20))
+    elevation = np.deg2rad(generator.uniform(30, 60))
     roll = np.deg2rad(generator.uniform(-8, 8))
     back = np.array([np.sin(azimuth), -np.cos(azimuth), np.tan(elevation)])
     forward = -back / np.linalg.norm(back)
     right = np.cross(forward, [0, 0, 1])
     right /= np.linalg.norm(right)
     rows = np.stack([right, np.cross(forward, right), forward])
-    turn = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
-    rotation = turn @ rows
-    offset = np.array([0, 0, generator.uniform(0.7, 1.1)]) - rotation @ np.array([0, 0, 0.06])
+    rotation = _about_z(roll) @ rows
+    offset = np.array([0, 0, generator.uniform(0.5, 0.7)]) - rotation @ np.array([0, 0, 0.06])
     # Rotate the camera's z axis to `aim`.
     forward = aim / np.linalg.norm(aim)
     right = np.cross([0, 1, 0], forward)

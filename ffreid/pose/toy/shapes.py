@@ -1,10 +1,11 @@
-"""Convex solids with exact ray intersection: box, ellipsoid, frustum (metres, object frame).
+"""Solids with exact ray intersection: box, ellipsoid, frustum, unions (metres, object frame).
 
 Every solid has the same four members: `half_extents`, `intersect`, `normals` and `support`.
 """
 
 import itertools
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +17,25 @@ def surface_points(shape: "Shape", count: int, generator: np.random.Generator) -
     """Draw (count, 3) points uniformly from the surface of `shape`, metres.
 
     Isotropic random lines meet a convex surface with equal density everywhere, so the points at
-    which they enter are uniform by area, whatever the solid.
+    which they enter are uniform by area, whatever the solid. In a union the points inside of
+    another part are left out.
     """
     radius = float(np.linalg.norm(shape.half_extents))
+    parts = shape.parts if isinstance(shape, Union) else (Part(shape),)
     points = np.zeros((0, 3))
     while len(points) < count:
         directions = _unit(generator.normal(size=(4 * count, 3)))
         across = _unit(np.cross(directions, generator.normal(size=(4 * count, 3))))
         offsets = radius * np.sqrt(generator.random((4 * count, 1)))
         origins = across * offsets - 2 * radius * directions
-        distance = shape.intersect(origins, directions)
-        hit = np.isfinite(distance)
-        points = np.concatenate([points, origins[hit] + distance[hit, None] * directions[hit]])
+        distance = np.stack([part.intersect(origins, directions) for part in parts], axis=1)
+        kept = np.isfinite(distance)
+        entries = origins[:, None] + np.where(kept, distance, 0)[..., None] * directions[:, None]
+        for index, part in enumerate(parts):
+            inside = part.beyond(entries.reshape(-1, 3)).reshape(kept.shape) < 0
+            inside[:, index] = False
+            kept &= ~inside
+        points = np.concatenate([points, entries[kept]])
     return points[:count]
 
 
@@ -170,4 +178,83 @@ class Frustum:
         return max(self.bottom * across - rise, self.top * across + rise)
 
 
-Shape = Box | Ellipsoid | Frustum
+Convex = Box | Ellipsoid | Frustum
+
+
+@dataclass(frozen=True)
+class Part:
+    """A convex solid around `centre`, metres."""
+
+    solid: Convex
+    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def intersect(self, origins: Floats, directions: Floats) -> Floats:
+        """Ray parameter of the entry, infinity for a miss."""
+        return self.solid.intersect(origins - self.centre, directions)
+
+    def beyond(self, points: Floats) -> Floats:
+        """(N,) distance from the surface along the ray from the centre, below 0 inside, metres."""
+        relative = points - self.centre
+        distance = np.linalg.norm(relative, axis=-1)
+        outwards = relative / _nonzero(distance)[:, None]
+        far = 2 * float(np.linalg.norm(self.solid.half_extents))
+        surface = far - self.solid.intersect(far * outwards, -outwards)
+        beyond: Floats = distance - surface
+        return beyond
+
+
+@dataclass(frozen=True)
+class Union:
+    """Parts that touch or intersect, the origin in the middle of their box; see `Box`."""
+
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def centred(cls, *parts: tuple[Convex, tuple[float, float, float]]) -> Self:
+        """Union of solids around centres in any frame, moved to the middle of their box."""
+        halves = np.stack([solid.half_extents for solid, _ in parts])
+        centres = np.array([centre for _, centre in parts])
+        middle = ((centres - halves).min(axis=0) + (centres + halves).max(axis=0)) / 2
+        moved = (centres - middle).tolist()
+        return cls(
+            tuple(
+                Part(solid, (x, y, z)) for (solid, _), (x, y, z) in zip(parts, moved, strict=True)
+            )
+        )
+
+    @property
+    def half_extents(self) -> Floats:
+        """(3,) half the size of the bounding box, metres."""
+        extents = [np.abs(part.centre) + part.solid.half_extents for part in self.parts]
+        largest: Floats = np.max(extents, axis=0)
+        return largest
+
+    def intersect(self, origins: Floats, directions: Floats) -> Floats:
+        """Ray parameter of the entry, infinity for a miss."""
+        nearest: Floats = np.min([p.intersect(origins, directions) for p in self.parts], axis=0)
+        return nearest
+
+    def part_of(self, points: Floats) -> npt.NDArray[np.intp]:
+        """(N,) index of the part on whose surface each point (N, 3) is."""
+        nearest: npt.NDArray[np.intp] = np.abs([p.beyond(points) for p in self.parts]).argmin(
+            axis=0
+        )
+        return nearest
+
+    def normals(self, points: Floats) -> Floats:
+        """Outward unit normals."""
+        owner, normals = self.part_of(points), np.zeros_like(points)
+        for index, part in enumerate(self.parts):
+            own = owner == index
+            normals[own] = part.solid.normals(points[own] - part.centre)
+        return normals
+
+    def support(self, direction: Floats) -> float:
+        """Largest extent along `direction`."""
+        return max(
+            float(direction @ np.array(part.centre)) + part.solid.support(direction)
+            for part in self.parts
+        )
+
+
+Shape = Convex | Union

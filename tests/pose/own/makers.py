@@ -105,7 +105,7 @@ class NoisyTruth(nn.Linear):
             generator = torch.Generator().manual_seed(gt.index)
             for class_id in gt.class_ids.tolist():
                 own = targets.labels[sample] == class_id
-                size = 0.05 * float(torch.rand(1, generator=generator)) ** 2
+                size = 0.08 * float(torch.rand(1, generator=generator)) ** 2
                 noise = size * torch.randn(keypoints.shape[1], 1, 3, generator=generator)
                 keypoints[sample, :, own] += noise
         return Votes(points, targets.labels, targets.centre_offsets.unsqueeze(1), keypoints)

