@@ -102,7 +102,10 @@ def render(
     shutil.rmtree(out / PARTS, ignore_errors=True)
     if "test" in counts:
         _write_targets(out)
-    splits = ", ".join(f"{count} in {name}" for name, count in counts.items())
+    there = {name: _count(out, name) for name in counts}
+    if more := [name for name, count in counts.items() if there[name] > count]:
+        report.log(f"note: {out / more[0]} has {there[more[0]]} frames, more than were asked for")
+    splits = ", ".join(f"{count} in {name}" for name, count in there.items())
     report.log(f"dataset {out}: {splits}; train with --dataset bop --root {out}")
     return out
 
@@ -225,6 +228,10 @@ def _done(out: Path, split: str, count: int) -> set[int]:
         parts = part_file(out, split, first).parent
         done |= {first + int(p.stem) for p in parts.glob("*.json") if p.stem.isdecimal()}
     return done
+
+
+def _count(out: Path, split: str) -> int:
+    return sum(len(_load(path)) for path in (out / split).glob(f"*/{list(TRUTH)[-1]}"))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -92,7 +92,9 @@ def test_true_labels_find_every_instance(rendered: Path, tmp_path: Path) -> None
     assert scores["bop"]["AR"] > 0.9
 
 
-def test_a_stopped_run_continues_and_grows_to_the_same_bytes(objects: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_continues_and_grows_to_the_same_bytes(
+    objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = render(objects, tmp_path / "whole", frames=4, test=1, **OPTIONS)
     assert not (whole / PARTS).exists()
     part = render(objects, tmp_path / "part", frames=2, **OPTIONS)
@@ -102,6 +104,10 @@ def test_a_stopped_run_continues_and_grows_to_the_same_bytes(objects: Path, tmp_
         path.write_text(json.dumps({"0": read(path)["0"]}))
     (part / "train_pbr/000000/rgb/000001.png").write_bytes(b"half")
     render(objects, part, frames=4, test=1, **OPTIONS)
+    assert contents(part) == contents(whole)
+    capsys.readouterr()
+    render(objects, part, frames=1, **OPTIONS)
+    assert "train_pbr has 4 frames, more than were asked for" in capsys.readouterr().err
     assert contents(part) == contents(whole)
 
 
