@@ -36,6 +36,8 @@ CAMERA = np.array([[572.4114, 0, 325.2611], [0, 573.57043, 242.04899], [0, 0, 1]
 """Of LineMOD's sensor, for images of 480 x 640."""
 DEPTH_SCALE = 10000.0
 SPLIT = re.compile(r"(train|val|test)(_[a-z0-9]+)?")
+MOST_INSTANCES = 20
+"""Of an object: a renderer tells 255 bodies apart."""
 VISIBLE = 0.1
 """Share of an instance that must be visible to be a target of a test."""
 TRUTH = {"scene_camera.json": "camera", "scene_gt.json": "gt", "scene_gt_info.json": "gt_info"}
@@ -128,6 +130,8 @@ def _check(
     ):
         if value < least:
             raise UserError(f"{name} is {value}", f"use a number of {least} or more")
+    if instances > MOST_INSTANCES:
+        raise UserError(f"--instances is {instances}", f"use a number from 1 to {MOST_INSTANCES}")
     for split in counts:
         if not SPLIT.fullmatch(split):
             raise UserError(

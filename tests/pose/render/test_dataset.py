@@ -123,6 +123,7 @@ def test_several_processes_render_the_same_frames(objects: Path, tmp_path: Path)
         ("--frames 0", "--frames is 0"),
         ("--frames 2 --test -1", "--test is -1"),
         ("--frames 2 --workers 0", "--workers is 0"),
+        ("--frames 2 --instances 21", "--instances is 21"),
         ("--frames 2 --split real", "--split is 'real'"),
         ("--frames 2 --split test --test 1", "cannot be combined"),
         ("--frames 2 --renderer blender", "unknown renderer 'blender'"),
