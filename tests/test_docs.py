@@ -25,7 +25,7 @@ from ffreid.engine.distributed import launch
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [ROOT / "README.md", *sorted(ROOT.glob("[!.]*/README.md")), *ROOT.glob("ffreid/*/README.md")]
-DOCS += sorted(ROOT.glob("ffreid/*/own_*.md"))
+DOCS += sorted([*ROOT.glob("ffreid/*/*/README.md"), *ROOT.glob("ffreid/*/own_*.md")])
 REID = (
     "DATA.TOY.IDENTITIES 2 DATA.TOY.TEST_IDENTITIES 2 DATA.TOY.OUTFITS 2 DATA.TOY.CAMERAS 2 "
     "DATA.TOY.PICTURES 2 DATA.HEIGHT 32 DATA.WIDTH 16 DATA.TRAIN_BATCH 4 DATA.NUM_INSTANCES 2 "
@@ -239,7 +239,7 @@ def test_the_example_of_a_dataset_is_read(tmp_path: Path) -> None:
 
 
 def test_the_readme_is_short_and_every_file_has_examples_that_are_tested() -> None:
-    assert len(DOCS) == 11
+    assert len(DOCS) == 13
     assert len(shell_commands()) > 30
     assert len(examples()) == 3
     assert transcripts()
