@@ -259,6 +259,7 @@ def render(
     camera: str | Path | None = None,
     size: str | None = None,
     instances: int = 1,
+    views: str = "all",
     split: str = "train_pbr",
     seed: int = 0,
     noise: bool = True,
@@ -278,6 +279,8 @@ def render(
         camera: file of intrinsics; default: LineMOD's sensor.
         size: ``HEIGHTxWIDTH``; default: the camera's, else 480x640.
         instances: of an object in a frame, at most.
+        views: ``all``, or ``front``: objects stand, z upwards, within 65 degrees of the view
+            along y.
         split: folder of the training frames.
         seed: start of all random numbers.
         noise: simulate the noise and holes of a structured-light camera.
@@ -306,6 +309,7 @@ def render(
         camera=None if camera is None else Path(camera),
         size=size,
         instances=instances,
+        views=views,
         split=split,
         seed=seed,
         noise=noise,

@@ -262,6 +262,9 @@ def render(
     instances: Annotated[
         int, option("Instances of an object in a frame, at most.", metavar="<int>")
     ] = 1,
+    views: Annotated[
+        str, option("Objects are seen from all sides, or upright from the front.")
+    ] = "all",
     split: Annotated[str, option("Folder of the training frames.")] = "train_pbr",
     seed: Annotated[int, option("Start of all random numbers.", metavar="<int>")] = 0,
     no_noise: Annotated[
@@ -289,6 +292,7 @@ def render(
         camera=camera,
         size=size,
         instances=instances,
+        views=views,
         split=split,
         seed=seed,
         noise=not no_noise,

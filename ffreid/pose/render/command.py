@@ -38,6 +38,7 @@ DEPTH_SCALE = 10000.0
 SPLIT = re.compile(r"(train|val|test)(_[a-z0-9]+)?")
 MOST_INSTANCES = 20
 """Of an object: a renderer tells 255 bodies apart."""
+VIEWS = ("all", "front")
 VISIBLE = 0.1
 """Share of an instance that must be visible to be a target of a test."""
 TRUTH = {"scene_camera.json": "camera", "scene_gt.json": "gt", "scene_gt_info.json": "gt_info"}
@@ -57,6 +58,7 @@ def render(
     workers: int | None = None,
     renderer: str | None = None,
     instances: int = 1,
+    views: str = "all",
     noise: bool = True,
 ) -> Path:
     """Render frames of an object set into a BOP dataset in `out`; what is there is kept.
@@ -68,6 +70,8 @@ def render(
     """
     counts = {split: frames} | ({"test": test} if test else {})
     _check(counts, frames, test, seed, instances, workers, renderer)
+    if views not in VIEWS:
+        raise UserError(f"--views is {views!r}", f"choose one of: {', '.join(VIEWS)}")
     read_objects(objects)
     origin, (height, width) = _camera(camera, size)
     setup = Setup(
@@ -77,6 +81,7 @@ def render(
         depth_scale=origin.depth_scale or DEPTH_SCALE,
         seed=seed,
         instances=instances,
+        views=views,
         noise=noise,
         renderer=renderer or "opengl",
     )

@@ -37,6 +37,7 @@ class Setup:
     instances: int
     noise: bool
     renderer: str
+    views: str = "all"
 
     @property
     def matrix(self) -> Floats:
@@ -57,6 +58,7 @@ class FrameWriter:
             intrinsics=setup.matrix,
             size=setup.size,
             instances=setup.instances,
+            front=setup.views == "front",
         )
 
     def draw(self, split: str, number: int) -> tuple[Scene, Image, np.random.Generator]:

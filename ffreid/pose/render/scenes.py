@@ -14,6 +14,9 @@ FEWEST, MOST = 3, 7
 """Objects of different kinds in a frame, if there are so many."""
 DISTRACTORS = 2, 7
 TRIES = 4
+TURN, SIDE, TILT = np.deg2rad([45, 20, 25])
+HEIGHT = np.deg2rad([25, 60])
+"""Of view ``front``: objects' turn, the camera to the side and above the table, tipping over."""
 NEAREST = 0.5
 """Of a body from the camera, as a share of the distance of the pile's middle."""
 CELLS = 28
@@ -83,7 +86,11 @@ class Scene:
 
 
 class Composer:
-    """Composes scenes of `objects`, up to `instances` of each."""
+    """Composes scenes of `objects`, up to `instances` of each.
+
+    They lie on any side, seen from anywhere; with `front` they stand as in their own frames, z
+    upwards, and y points away from the camera but for `TURN` and `SIDE`.
+    """
 
     def __init__(
         self,
@@ -94,7 +101,9 @@ class Composer:
         intrinsics: Floats,
         size: tuple[int, int],
         instances: int = 1,
+        front: bool = False,
     ) -> None:
+        self.front = front
         self.objects, self.textures = objects, textures
         self.room, self.block = solids["plane"], solids["box"]
         self.fillers = [mesh for name, mesh in solids.items() if name != "plane"]
@@ -150,14 +159,18 @@ class Composer:
         rotations, chances = thing.mesh.resting
         points = self.points[id(thing.mesh)] * thing.scale
         middle = (points.min(axis=0) + points.max(axis=0)) / 2
+        front = self.front and thing.mesh.number > 0
         best: tuple[float, Floats, Floats] | None = None
-        for _ in range(TRIES if rng.random() < 0.7 else 1):
-            start = rotations[rng.choice(len(rotations), p=chances)]
-            turn = _about_z(rng.uniform(0, 2 * np.pi)) @ start
+        for _ in range(TRIES if front or rng.random() < 0.7 else 1):
+            start = np.eye(3) if front else rotations[rng.choice(len(rotations), p=chances)]
+            angle = rng.uniform(-TURN, TURN) if front else rng.uniform(0, 2 * np.pi)
+            turn = _about_z(angle) @ start
             radius, at = width * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
             place = radius * np.array([np.cos(at), np.sin(at)])
             around = (points - middle) @ turn.T
             further, rise = pile.tip(around, place)
+            if front and further[2, 2] < np.cos(TILT):
+                continue
             if np.isfinite(rise) and (best is None or rise < best[0]):
                 best = rise, further @ turn, place
         if best is None:
@@ -180,8 +193,10 @@ class Composer:
         return float((width + self.usual / 2) / reach * rng.uniform(0.75, 1.3))
 
     def _camera(self, distance: float, width: float, rng: np.random.Generator) -> Floats:
-        """(3, 4) camera_from_world, 15 to 85 degrees above the table."""
+        """(3, 4) camera_from_world, 15 to 85 degrees above the table, or in front of it."""
         height, azimuth = np.deg2rad(rng.uniform(15, 85)), rng.uniform(0, 2 * np.pi)
+        if self.front:
+            height, azimuth = rng.uniform(*HEIGHT), rng.uniform(-SIDE, SIDE) - np.pi / 2
         back = [
             np.cos(height) * np.cos(azimuth),
             np.cos(height) * np.sin(azimuth),

@@ -139,3 +139,19 @@ def test_textures_of_all_kinds_depend_on_seed_and_number_alone() -> None:
         np.testing.assert_array_equal(picture, again[COUNT - 1 - number])
         assert picture.shape == (256, 256, 3)
     assert (Textures(2)[0] != first[0]).any()
+
+
+def test_objects_in_front_stand_and_face_the_camera(objects: Path) -> None:
+    composer = Composer(
+        read_objects(objects), solids(), Textures(0), intrinsics=CAMERA, size=(96, 128), front=True
+    )
+    found = []
+    for number in range(12):
+        scene = composer.compose(np.random.default_rng(number))
+        for _, body in instances(scene):
+            found.append((body.rotation[2, 2], scene.camera_from_body(body)[2, 1]))
+    assert len(found) > 20
+    tilt, away = np.array(found).T
+    assert tilt.min() > np.cos(np.deg2rad(25)) - 1e-9
+    assert away.min() > 0  # turned by 65 degrees at most
+    assert away.std() > 0.05
