@@ -18,8 +18,10 @@ BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, instead: str = "start another run with --tag NAME") -> Iterator[None]:
     """Lock a run folder for this process, and remove the partial files of killed ones.
+
+    `instead` is what one can do if another process writes to the folder.
 
     The lock ends with the process, however it ends; processes that it starts do not hold it.
 
@@ -41,7 +43,7 @@ def lock(folder: Path) -> Iterator[None]:
                 who = f" (process {state['pid']} on {state['host']})" if known else ""
                 raise UserError(
                     f"another run is writing to {folder}{who}",
-                    "wait for its end or stop it, or start another run with --tag NAME",
+                    f"wait for its end or stop it, or {instead}",
                 ) from error
             report.log(
                 f"note: {path} cannot be locked ({error.strerror}): do not start a second run in "

@@ -75,6 +75,7 @@ def make_objects(
     import_trimesh()
     files = [read_mesh_file(path, unit) for path in paths]
     _check_different(files)
+    atomic.check_writable(folder / FILE, stream=False)
     made = []
     with ProgressBar("symmetries and sheets", len(files)) as bar:
         for number, file in zip(numbers, files, strict=True):

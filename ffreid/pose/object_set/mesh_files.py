@@ -1,5 +1,6 @@
 """Reading people's meshes: PLY, OBJ, STL, glTF; their unit, and what cannot be used."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from ffreid.pose.object_set.surface import Colours, Floats, Surface, diameter
 SUFFIXES = (".ply", ".obj", ".stl", ".gltf", ".glb")
 FORMATS = f"use a mesh as {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 UNITS = {"m": 1.0, "mm": 0.001}
-PLAUSIBLE = 0.01, 2.0
-"""Diameters of objects, metres: a unit that gives one outside is not the file's."""
+PLAUSIBLE = {"m": (0.01, 2.0), "mm": (60.0, 2000.0)}
+"""Diameters of objects in files of each unit; 10 to 60 may be millimetres or centimetres."""
+FARTHEST = 100
+"""Of the origin from an object's middle, diameters: single precision must hold its shape."""
 LARGEST_FACES, LARGEST_FILE = 1_000_000, 150 * 10**6
 SIMPLIFY = (
     f"simplify it to at most {LARGEST_FACES:,} faces, e.g. in MeshLab with Quadric Edge Collapse "
@@ -50,6 +53,8 @@ def check_mesh_file(path: Path) -> None:
     files.check_file(path, "mesh", FORMATS)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: {path.suffix or 'no suffix'} is not a known format", FORMATS)
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty", FORMATS)
     if path.stat().st_size > LARGEST_FILE:
         size = path.stat().st_size / 1e6
         raise UserError(f"{path} is too large to read: {size:.0f} MB", SIMPLIFY)
@@ -67,12 +72,22 @@ def read_mesh_file(path: Path, unit: str | None = None) -> MeshFile:
         surface = _read(path, notes)
     except UserError:
         raise
+    except ImportError as error:
+        raise UserError(
+            f"reading {path} needs another package: {error}", f"pip install {error.name}"
+        ) from error
     except Exception as error:  # trimesh and what it uses raise errors of many kinds
         raise UserError(
             f"cannot read {path}: {flat(str(error)) or repr(error)}", FORMATS
         ) from error
     _check(path, surface)
     size = diameter(surface.vertices)
+    away = float(np.linalg.norm(surface.vertices.mean(axis=0)))
+    if away > FARTHEST * size:
+        raise UserError(
+            f"{path}: its origin is {away / size:.0f} diameters from its middle",
+            "move the mesh to the origin, e.g. in Blender with Set Origin",
+        )
     if not size > 0:
         raise UserError(f"{path}: all vertices are in one place", "use a mesh of an object")
     found = _unit(path, size, unit)
@@ -91,14 +106,31 @@ def _read(path: Path, notes: list[str]) -> Surface:
     parts = [part for part in parts if len(getattr(part, "faces", ()))]
     if not parts:
         raise UserError(
-            f"{path} has no faces: it is a cloud of points",
-            "reconstruct its surface first, e.g. in MeshLab with Screened Poisson",
+            f"{path} has no faces",
+            "reconstruct the surface of a cloud of points, e.g. in MeshLab with Screened Poisson",
         )
     faces = sum(len(part.faces) for part in parts)
     if faces > LARGEST_FACES:
         raise UserError(f"{path} is too large: {faces:,} faces", SIMPLIFY)
+    if faces < (stated := _stated_faces(path)):
+        raise UserError(
+            f"{path} ends early: it has {faces:,} of {stated:,} faces", "export the mesh again"
+        )
+    for part in parts:
+        if part.faces.min() < 0 or part.faces.max() >= len(part.vertices):
+            raise UserError(
+                f"{path}: a face has a vertex that is not there", "export the mesh again"
+            )
+        part.remove_unreferenced_vertices()
     surfaces = [_surface(part, path, notes) for part in parts]
     return surfaces[0] if len(surfaces) == 1 else _joined(surfaces, path, notes)
+
+
+def _stated_faces(path: Path) -> int:
+    """The number of faces in the header of a PLY file; trimesh does not count those of text."""
+    with path.open("rb") as file:
+        found = re.search(rb"^element face (\d+)", file.read(10_000), re.M)
+    return int(found[1]) if found and path.suffix.lower() == ".ply" else 0
 
 
 def _surface(part: Any, path: Path, notes: list[str]) -> Surface:
@@ -110,6 +142,11 @@ def _surface(part: Any, path: Path, notes: list[str]) -> Surface:
         material = visual.material
         image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
         uv = None if visual.uv is None else np.array(visual.uv, np.float64)
+        if image is not None and image.mode[0] in "IF":  # which convert would clip
+            raise UserError(
+                f"{path}: its texture has more than 8 bits a channel",
+                "save the texture with 8 bits",
+            )
         texture = None if image is None else np.array(image.convert("RGB"), np.uint8)
         if texture is not None and uv is not None and np.isfinite(uv).all() and texture.size > 12:
             return replace(shape, uv=uv, texture=texture)
@@ -177,21 +214,14 @@ def _check(path: Path, surface: Surface) -> None:
             f"{int(wrong.argmax()) + 1}",
             "export the mesh again, without NaN and infinity",
         )
-    if surface.faces.min() < 0 or surface.faces.max() >= len(surface.vertices):
-        raise UserError(f"{path}: a face has a vertex that is not there", "export the mesh again")
-    is_used = np.zeros(len(surface.vertices), bool)
-    is_used[surface.faces] = True
-    used = surface.vertices[is_used]
-    spread = np.linalg.svd(used - used.mean(axis=0), compute_uv=False)
+    spread = np.linalg.svd(surface.vertices - surface.vertices.mean(axis=0), compute_uv=False)
     if spread[1] <= 1e-3 * spread[0]:
         what = "in one place" if spread[0] == 0 else "on one line"
         raise UserError(f"{path}: all its vertices are {what}", "use a mesh of an object")
 
 
 def _unit(path: Path, size: float, given: str | None) -> str:
-    possible = [
-        unit for unit, metres in UNITS.items() if PLAUSIBLE[0] <= size * metres <= PLAUSIBLE[1]
-    ]
+    possible = [unit for unit, (least, largest) in PLAUSIBLE.items() if least <= size <= largest]
     if given is not None:
         metres = size * UNITS[given]
         if not 0.001 <= metres <= 5:
@@ -203,7 +233,7 @@ def _unit(path: Path, size: float, given: str | None) -> str:
         return given
     if len(possible) != 1:
         raise UserError(
-            f"{path}: its diameter is {size:.4g}, which is plausible neither in m nor in mm",
+            f"{path}: its diameter is {size:.4g}, from which its unit cannot be told",
             "use --unit m or --unit mm; of a mesh in other units, scale it first",
         )
     return possible[0]

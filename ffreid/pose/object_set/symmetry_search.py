@@ -105,14 +105,14 @@ class _Matcher:
         for count in _STAGES:
             moved = self.points[:count] @ rotations.transpose(0, 2, 1)
             gaps, nearest = self.coarse.query(moved.reshape(-1, 3))
-            errors = gaps.reshape(len(rotations), -1).max(axis=1)
+            errors = gaps.reshape(-1, count).max(axis=1)
             near = errors < _NEAR
             if self.colours is not None:
                 gaps = np.abs(
                     self.smooth[:: _DENSE // _COARSE][nearest]
                     - np.tile(self.colours[:count], (len(rotations), 1))
                 ).max(axis=1)
-                near &= (gaps.reshape(len(rotations), -1) < LEVELS).mean(axis=1) > _LIKE
+                near &= (gaps.reshape(-1, count) < LEVELS).mean(axis=1) > _LIKE
             rotations = rotations[near][errors[near].argsort()]
         return np.asarray(rotations)
 

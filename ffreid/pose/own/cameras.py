@@ -159,7 +159,7 @@ def _parse(content: Any, origin: str) -> Camera | None:
                 inner.append(found)
         if not inner:
             return None
-        scale = _depth_scale(content) or inner[0].depth_scale
+        scale = _depth_scale(content, origin) or inner[0].depth_scale
         return Camera(inner[0].matrix, inner[0].size, scale, inner[0].distorted, origin)
     height, width = (_integer(content, name) for name in ("height", "width"))
     size = (height, width) if height and width else None
@@ -170,7 +170,7 @@ def _parse(content: Any, origin: str) -> Camera | None:
         distorted = bool(np.any(np.asarray(distortion, np.float64)))
     except (TypeError, ValueError):
         distorted = False
-    return Camera(matrix, size, _depth_scale(content), distorted, origin)
+    return Camera(matrix, size, _depth_scale(content, origin), distorted, origin)
 
 
 def _integer(content: Mapping[Any, Any], name: str) -> int | None:
@@ -204,17 +204,21 @@ def _matrix(content: Mapping[Any, Any]) -> Matrix | None:
     return None
 
 
-def _depth_scale(content: Mapping[Any, Any]) -> float | None:
+def _depth_scale(content: Mapping[Any, Any], origin: str) -> float | None:
     """Depth units per metre.
 
     Data sets and cameras store units per metre (Open3D, YCB-Video), millimetres per unit (BOP)
     or metres per unit (RealSense), in ranges that do not overlap.
     """
     for name in SCALES:
-        value = np.asarray(content.get(name, 0))
+        value = np.asarray(content.get(name))
         if value.size != 1 or value.dtype.kind not in "iuf":
             continue
         number = float(value.reshape(-1)[0])
-        if math.isfinite(number) and number > 0:
-            return number if number >= 50 else (1000 / number if number > 0.02 else 1 / number)
+        if not (math.isfinite(number) and number > 0):
+            raise UserError(
+                f"{origin}: {name} is {number:g}",
+                "give units per metre, millimetres per unit or metres per unit, or remove it",
+            )
+        return number if number >= 50 else (1000 / number if number > 0.02 else 1 / number)
     return None

@@ -14,6 +14,7 @@ from ffreid import report
 from ffreid.atomic import partial_file, remove_partial_files, write_json
 from ffreid.engine.dataset_files import read_text
 from ffreid.engine.distributed.group import cores
+from ffreid.engine.tracking import run_lock
 from ffreid.engine.tracking.progress import ProgressBar
 from ffreid.errors import UserError
 from ffreid.pose.own.cameras import Camera, CameraFile
@@ -34,8 +35,10 @@ INFO_FILE = "render.json"
 """Holds what the frames in a folder depend on."""
 CAMERA = np.array([[572.4114, 0, 325.2611], [0, 573.57043, 242.04899], [0, 0, 1]])
 """Of LineMOD's sensor, for images of 480 x 640."""
-DEPTH_SCALE = 10000.0
+DEPTH_SCALE, DEPTH_SCALES = 10000.0, (200.0, 20000.0)
+"""Units per metre by default, and those of 5 mm steps to 3.3 m in 16 bits."""
 SPLIT = re.compile(r"(train|val|test)(_[a-z0-9]+)?")
+LARGEST_COUNT = 1_000_000
 MOST_INSTANCES = 20
 """Of an object: a renderer tells 255 bodies apart."""
 VIEWS = ("all", "front")
@@ -86,12 +89,28 @@ def render(
         renderer=renderer or "opengl",
     )
     known = _read_info(out)
-    setup = replace(setup, renderer=_usable(renderer, known.get("renderer")))
-    _prepare(out, setup, known)
-    todo = {
-        name: sorted(set(range(count)) - _done(out, name, count)) for name, count in counts.items()
-    }
-    tasks = [(name, number) for name, numbers in todo.items() for number in numbers]
+    setup = replace(setup, renderer=renderer or known.get("renderer", "opengl"))
+    _check_out(out, setup, known)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    with run_lock.lock(out, "use another folder for --out"):
+        _render(setup, out, counts, workers, can_choose=not (renderer or known))
+    return out
+
+
+def _render(
+    setup: Setup, out: Path, counts: dict[str, int], workers: int | None, *, can_choose: bool
+) -> None:
+    tasks = [
+        (name, number)
+        for name, count in counts.items()
+        for number in sorted(set(range(count)) - _done(out, name, count))
+    ]
+    if tasks:
+        setup = replace(setup, renderer=_usable(setup.renderer, can_choose=can_choose))
+    _prepare(out, setup)
     total = sum(counts.values())
     if tasks:
         used = min(workers or cores(), len(tasks))
@@ -114,7 +133,6 @@ def render(
         report.log(f"note: {out / more[0]} has {there[more[0]]} frames, more than were asked for")
     splits = ", ".join(f"{count} in {name}" for name, count in there.items())
     report.log(f"dataset {out}: {splits}; train with --dataset bop --root {out}")
-    return out
 
 
 def _check(
@@ -135,8 +153,13 @@ def _check(
     ):
         if value < least:
             raise UserError(f"{name} is {value}", f"use a number of {least} or more")
-    if instances > MOST_INSTANCES:
-        raise UserError(f"--instances is {instances}", f"use a number from 1 to {MOST_INSTANCES}")
+    for name, value, largest in (
+        ("--frames", frames, LARGEST_COUNT),
+        ("--test", test, LARGEST_COUNT),
+        ("--instances", instances, MOST_INSTANCES),
+    ):
+        if value > largest:
+            raise UserError(f"{name} is {value}", f"use a number of at most {largest}")
     for split in counts:
         if not SPLIT.fullmatch(split):
             raise UserError(
@@ -155,8 +178,14 @@ def _camera(path: Path | None, text: str | None) -> tuple[Camera, tuple[int, int
         found = Camera(CAMERA, (480, 640), DEPTH_SCALE, origin="the default camera")
     else:
         found = CameraFile(path).camera(None, size or (480, 640))
-    if found.distorted:
-        report.log(f"note: {found.origin} has lens distortion, which is not rendered")
+    if found.distorted or found.matrix[0, 1]:
+        what = "lens distortion" if found.distorted else "skew"
+        report.log(f"note: {found.origin} has {what}, which is not rendered")
+    if not DEPTH_SCALES[0] <= (found.depth_scale or DEPTH_SCALE) <= DEPTH_SCALES[1]:
+        raise UserError(
+            f"{found.origin}: depth_scale is {found.depth_scale:g} units per metre",
+            f"images of 16 bits hold depth of {DEPTH_SCALES[0]:g} to {DEPTH_SCALES[1]:g}",
+        )
     own = found.size or size or (480, 640)
     size = size or own
     factors = np.array([[size[1] / own[1]], [size[0] / own[0]], [1]])
@@ -174,13 +203,12 @@ def _camera(path: Path | None, text: str | None) -> tuple[Camera, tuple[int, int
     return scaled, size
 
 
-def _usable(chosen: str | None, known: Any) -> str:
-    """The renderer: the chosen or known one, else OpenGL, or Embree if that cannot be used."""
-    name = chosen or (known if known in PACKAGES else "opengl")
+def _usable(name: str, *, can_choose: bool) -> str:
+    """The renderer of this name; Embree if that cannot be used and `can_choose`."""
     try:
         check_opengl() if name == "opengl" else open_renderer(name)
     except UserError as error:
-        if chosen or known:
+        if not can_choose:
             raise
         name = "embree"
         open_renderer(name)
@@ -196,28 +224,36 @@ def _read_info(out: Path) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
-def _prepare(out: Path, setup: Setup, known: dict[str, Any]) -> None:
-    """Write what the frames have in common; refuse a folder of another set."""
+def _facts(setup: Setup) -> dict[str, Any]:
+    """What the frames in a folder depend on, for `INFO_FILE`."""
     values = json.loads(json.dumps({**asdict(setup), "objects": digest(setup.objects)}))
-    values = {"version": VERSION, **values}
+    return {"version": VERSION, **values}
+
+
+def _check_out(out: Path, setup: Setup, known: dict[str, Any]) -> None:
+    """Refuse a folder of other frames, or of something else."""
     hint = "use a new folder, or the same arguments to add what is missing"
     if known:
-        differing = [
-            f"{name} {known.get(name)!r}, not {value!r}"
-            for name, value in values.items()
-            if known.get(name) != value
-        ]
-        if differing:
-            raise UserError(f"{out} holds other frames ({INFO_FILE}: {differing[0]})", hint)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        for name, value in _facts(setup).items():
+            if known.get(name) != value:
+                raise UserError(
+                    f"{out} holds other frames ({INFO_FILE}: {name} {known.get(name)!r}, "
+                    f"not {value!r})",
+                    hint,
+                )
+    elif out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - {run_lock.NAME}):
         raise UserError(f"{out} is not empty and holds no rendered frames ({INFO_FILE})", hint)
+
+
+def _prepare(out: Path, setup: Setup) -> None:
+    """Write what the frames have in common."""
     height, width = setup.size
     fx, fy, cx, cy = setup.intrinsics
     camera = {"width": width, "height": height, "fx": fx, "fy": fy, "cx": cx, "cy": cy}
     try:
-        (out / "models").mkdir(parents=True, exist_ok=True)
+        (out / "models").mkdir(exist_ok=True)
         remove_partial_files(out / "models")
-        write_json(out / INFO_FILE, values)
+        write_json(out / INFO_FILE, _facts(setup))
         write_json(out / "camera.json", camera | {"depth_scale": 1000 / setup.depth_scale})
         for name, path in objects_files(setup.objects).items():
             if not (out / name).exists():

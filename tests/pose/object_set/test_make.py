@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("trimesh")
 
@@ -119,9 +120,10 @@ def test_a_set_is_replaced_only_with_force(
         (1, None, "mm"),
         (0.001, None, "m"),
         (0.01, None, "m"),
-        (0.05, None, "neither"),
+        (0.05, None, "cannot be told"),
+        (0.1, None, "cannot be told"),
         (0.0001, None, "m"),
-        (100, None, "neither"),
+        (100, None, "cannot be told"),
         (0.05, "mm", "mm"),
         (0.03, "m", "m"),
         (1, "m", "use --unit mm"),
@@ -163,15 +165,40 @@ def flattened(scale: tuple[float, float, float]) -> Callable[[Path], None]:
     return write
 
 
+def edited(old: str, new: str) -> Callable[[Path], None]:
+    """A box as text with a change."""
+
+    def write(path: Path) -> None:
+        content = trimesh.creation.box(BOX).export(file_type="ply", encoding="ascii")
+        path.write_bytes(content.replace(old.encode(), new.encode()))
+
+    return write
+
+
+def moved(path: Path) -> None:
+    trimesh.creation.box(BOX).apply_translation([1e6, 0, 0]).export(path)
+
+
+def textured_in_16_bits(path: Path) -> None:
+    textured_box().export(path)
+    picture = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    Image.fromarray(picture).save(path.parent / "material_0.png")
+
+
 @pytest.mark.parametrize(
     ("name", "write", "error", "hint"),
     [
+        ("a.ply", edited("element face 12", "element face 99"), "12 of 99 faces", "export"),
+        ("a.ply", edited("3 1 3 0", "3 1 3 70"), "a vertex that is not there", "export"),
+        ("a.ply", moved, "its origin is", "move"),
+        ("a.obj", textured_in_16_bits, "more than 8 bits", "8 bits"),
+        ("a.obj", lambda path: path.touch(), "is empty", ".glb"),
         ("a.ply", points_only, "has no faces", "reconstruct"),
         ("a.ply", with_nan, "1 vertices are not finite, the first is number 4", "export"),
         ("a.ply", flattened((0, 0, 0)), "in one place", "mesh of an object"),
         ("a.ply", flattened((1, 0, 0)), "on one line", "mesh of an object"),
         ("a.ply", lambda path: path.write_bytes(b"ply\nformat"), "cannot read", ".glb"),
-        ("a.obj", lambda path: path.write_bytes(b"\x00\xff" * 9), "a.obj", ".glb"),
+        ("a.obj", lambda path: path.write_bytes(b"\x00\xff" * 9), "a.obj", ""),
         ("a.glb", lambda path: path.write_bytes(b"glTF" * 9), "cannot read", ".glb"),
         ("a.stl", lambda path: path.write_bytes(b""), "a.stl", ""),
         ("a.fbx", lambda path: path.write_bytes(b"x"), ".fbx is not a known format", ".obj"),
@@ -238,6 +265,11 @@ def test_what_may_surprise_is_noted(tmp_path: Path) -> None:
     mesh.export(tmp_path / "open.stl")
     (note,) = mesh_files.read_mesh_file(tmp_path / "open.stl").notes
     assert "3 edges of only one face" in note
+    # A vertex that no face uses is left out.
+    trimesh.Trimesh([*mesh.vertices, [9e3] * 3], mesh.faces, process=False).export(
+        tmp_path / "unused.ply"
+    )
+    assert mesh_files.read_mesh_file(tmp_path / "unused.ply").unit == "mm"
     # Quads are triangulated; a texture whose image is missing is one colour.
     corners = [[x, y, z] for x in (0, 50) for y in (0, 50) for z in (0, 50)]
     quads = ["1 2 4 3", "5 7 8 6", "1 5 6 2", "3 4 8 7", "1 3 7 5", "2 6 8 4"]

@@ -26,6 +26,10 @@ def with_post() -> Any:
     return trimesh.util.concatenate([trimesh.creation.box([80, 60, 40]), post])
 
 
+def two_faces() -> Any:
+    return trimesh.Trimesh([[0, 0, 0], [90, 0, 0], [0, 90, 0], [0, 0, 90]], [[0, 1, 2], [0, 1, 3]])
+
+
 def labelled(vertices: Any) -> Any:
     """Dark where a label is, twice about z."""
     return np.where(np.cos(2 * np.arctan2(vertices[:, 1], vertices[:, 0])) > 0, 30, 220)
@@ -39,8 +43,9 @@ def labelled(vertices: Any) -> Any:
         (lambda: trimesh.creation.cone(25, 70), None, 0, 1),
         (with_post, None, 0, 0),
         (cylinder, labelled, 3, 0),
+        (two_faces, None, 0, 0),
     ],
-    ids=["box", "cylinder", "cone", "box with a post", "labels"],
+    ids=["box", "cylinder", "cone", "box with a post", "labels", "two faces"],
 )
 def test_symmetries_of_solids_are_found(
     mesh: Callable[[], Any], shade: Callable[[Any], Any] | None, discrete: int, continuous: int

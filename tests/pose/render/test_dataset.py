@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ def test_several_processes_render_the_same_frames(objects: Path, tmp_path: Path)
     ("arguments", "error"),
     [
         ("--frames 0", "--frames is 0"),
+        ("--frames 10000000", "--frames is 10000000"),
         ("--frames 2 --test -1", "--test is -1"),
         ("--frames 2 --workers 0", "--workers is 0"),
         ("--frames 2 --instances 21", "--instances is 21"),
@@ -131,6 +133,8 @@ def test_several_processes_render_the_same_frames(objects: Path, tmp_path: Path)
         ("--frames 2 --size 200x900", "--size is 200x900"),
         ("--frames 2 --camera none.json", "no camera file none.json"),
         ("--frames 2 --camera {tmp}/camera.json", "the focal lengths are 5, 5 pixels"),
+        ("--frames 2 --camera {tmp}/depth.json", "depth_scale is 1e+09 units per metre"),
+        ("--frames 2 --camera {tmp}/zero.json", "depth_scale is 0"),
         ("--frames 2 --out {tmp}/other", "is not empty and holds no rendered frames"),
         ("--frames 2 --objects {tmp}/other", "has no models/models_info.json"),
         ("--frames 2 --objects {tmp}/none", "is no folder"),
@@ -154,11 +158,33 @@ def test_mistakes_are_named_before_any_work(
     (tmp_path / "torn/models/obj_000005.ply").write_text("ply\n")
     camera = {"fx": 5, "fy": 5, "cx": 320, "cy": 240, "width": 640, "height": 480}
     (tmp_path / "camera.json").write_text(json.dumps(camera))
+    camera |= {"fx": 500, "fy": 500}
+    for name, scale in (("depth", 1e9), ("zero", 0)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**camera, "depth_scale": scale}))
     command = f"render --out {tmp_path}/out --objects {quoted(objects)} --renderer embree "
     message, _ = mistake(capsys, command + arguments.format(tmp=tmp_path))
     assert error in message
     assert not (tmp_path / "out").exists()
     assert (tmp_path / "other/notes.txt").read_text() == "mine"
+
+
+def test_a_folder_is_of_one_process(
+    objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = "import sys; from ffreid.engine.tracking.run_lock import *\n"
+    held += "with lock(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", held, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        command = f"render --out {tmp_path} --objects {quoted(objects)} --frames 1 --size 72x96"
+        message, hint = mistake(capsys, command)
+        process.communicate()
+    assert "another run is writing to" in message
+    assert "--out" in hint
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_frames_of_other_arguments_are_kept(
