@@ -1,5 +1,6 @@
 """A dataset in BOP's layout: objects, scenes, targets. Lengths are millimetres, as in its files."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
@@ -17,8 +18,33 @@ from ffreid.pose.bop.scores import Target
 
 Floats = npt.NDArray[np.float64]
 RECALL_TARGETS, DETECTION_TARGETS = "test_targets_bop19.json", "test_targets_bop24.json"
+MODELS = "models_eval", "models"
 MIN_VISIBLE = 0.1
 """Share of an instance that must be visible to be a target where there is no list of targets."""
+
+
+def load_model(path: Path) -> Any:
+    """A model as trimesh's mesh, with finite vertices and faces.
+
+    Raises:
+        UserError: it cannot be read, or trimesh is missing.
+    """
+    try:
+        import trimesh
+    except ImportError as error:
+        raise UserError(
+            f"BOP's models need another package: {error}", "pip install 'ffreid[bop]'"
+        ) from error
+    trimesh.util.log.setLevel("ERROR")  # what it warns of raises an error here
+    try:
+        mesh: Any = trimesh.load(path, process=False, force="mesh")
+        vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
+    except (OSError, ValueError, IndexError, KeyError, AttributeError) as error:
+        raise UserError(f"cannot read {path}: {reason_of(error)}", HINT) from error
+    if not len(faces) or not np.isfinite(vertices).all():
+        what = "no faces" if not len(faces) else "vertices that are not finite"
+        raise UserError(f"{path} has {what}", "use the dataset's own models, or make them again")
+    return mesh
 
 
 class BopObject:
@@ -26,31 +52,26 @@ class BopObject:
 
     def __init__(self, path: Path, info: dict[str, Any]) -> None:
         self.path, self.info = path, info
-        if not isinstance(info.get("diameter"), int | float) or not info["diameter"] > 0:
+        diameter = info.get("diameter") if isinstance(info, dict) else None
+        if not isinstance(diameter, int | float) or not 0 < diameter < math.inf:
             raise UserError(
                 f"{path.parent / 'models_info.json'}: object {int(path.stem[4:])} has no diameter",
                 "add its largest distance of two vertices in millimetres",
             )
-        self.diameter = float(info["diameter"])
+        self.diameter = float(diameter)
 
     @cached_property
     def mesh(self) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Vertices (P, 3) and faces (F, 3)."""
-        try:
-            import trimesh
-        except ImportError as error:
+        mesh = load_model(self.path)
+        size = np.ptp(mesh.vertices, axis=0)
+        if not 0.9 * size.max() <= self.diameter <= 1.1 * np.linalg.norm(size):
             raise UserError(
-                f"BOP's models need another package: {error}", "pip install 'ffreid[bop]'"
-            ) from error
-        try:
-            mesh: Any = trimesh.load(self.path, process=False, force="mesh")
-            vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
-        except (OSError, ValueError, IndexError, KeyError, AttributeError) as error:
-            raise UserError(f"cannot read {self.path}: {reason_of(error)}", HINT) from error
-        if not len(faces) or not np.isfinite(vertices).all():
-            what = "no faces" if not len(faces) else "vertices that are not finite"
-            raise UserError(f"{self.path} has {what}", "use the dataset's own models")
-        return vertices, faces
+                f"{self.path} is {' x '.join(f'{side:.3g}' for side in size)} large, its diameter "
+                f"in models_info.json {self.diameter:.3g}",
+                "both are in millimetres",
+            )
+        return np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
 
     @cached_property
     def symmetries(self) -> Floats:
@@ -70,7 +91,7 @@ def numbered_models(root: Path) -> dict[int, BopObject]:
 
     As long as their file stays the same they are read once.
     """
-    models = next((p for n in ("models_eval", "models") if (p := root / n).is_dir()), root)
+    models = next((p for n in MODELS if (p := root / n).is_dir()), root)
     path = models / "models_info.json"
     try:
         stat = path.stat()
@@ -97,7 +118,7 @@ class BopDataset:
     def __init__(self, root: Path, split: str = "test", *, models: Path | None = None) -> None:
         if not root.is_dir():
             raise UserError(f"no folder {root}", "use --root FOLDER with a BOP dataset")
-        self.root, self.folder = root, root / split
+        self.root, self.folder, self.has_own_models = root, root / split, models is not None
         if not self.folder.is_dir():
             others = splits(root)
             raise UserError(
@@ -105,6 +126,8 @@ class BopDataset:
                 f"use DATA.SPLIT {others[-1]}" if others else HINT,
             )
         self.objects = numbered_models(models or root)
+        if models is not None:
+            _check_same(self.objects, root, models)
         self.split = open_split(self.folder, None if models else list(self.objects))
 
     @cached_property
@@ -122,7 +145,10 @@ class BopDataset:
         if not self.folder.name.startswith("test") or not path.exists():
             return None
         try:
-            rows = [dict(row) for row in load_json(path)]
+            content = load_json(path)
+            if not content or not isinstance(content, list):
+                raise UserError(f"{path} is no list of targets", "use the dataset's own file")
+            rows = [dict(row) for row in content]
             found = {(row["scene_id"], row["im_id"]) for row in rows}
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: {error!r}", "use the dataset's own file") from error
@@ -138,12 +164,18 @@ class BopDataset:
         """Numbers of instances to find, and where they come from."""
         if (rows := self._listed(name := RECALL_TARGETS)) is not None:
             try:
-                return {
+                targets = {
                     (r["scene_id"], r["im_id"], r["obj_id"]): int(r["inst_count"]) for r in rows
-                }, name
+                }
+                if wrong := [r for r in rows if int(r["inst_count"]) < 1]:
+                    raise ValueError(f"inst_count of {wrong[0]}")
+                unknown = {target[2] for target in targets} - {*self.objects}
+                if unknown and not self.has_own_models:
+                    raise ValueError(f"no model of object {min(unknown)}")
             except (ValueError, KeyError, TypeError) as error:
                 hint = "use the dataset's own file"
                 raise UserError(f"{self.root / name}: {error!r}", hint) from error
+            return targets, name
         self.need_truth()
         counts: Counter[Target] = Counter()
         for key in self.names:
@@ -172,6 +204,21 @@ class BopDataset:
         """The images of the detection task; None without its list."""
         rows = self._listed(DETECTION_TARGETS)
         return None if rows is None else {(row["scene_id"], row["im_id"]) for row in rows}
+
+
+def _check_same(objects: Mapping[int, BopObject], root: Path, models: Path) -> None:
+    """Refuse an object set with the numbers of other objects of the dataset."""
+    if not any((root / name / "models_info.json").is_file() for name in MODELS):
+        return
+    for number, theirs in numbered_models(root).items():
+        own = objects.get(number, theirs)
+        if abs(own.diameter / theirs.diameter - 1) > 0.2:
+            raise UserError(
+                f"object {number} has a diameter of {own.diameter:.4g} mm in {models}, but of "
+                f"{theirs.diameter:.4g} mm in {root}",
+                "number the objects as the dataset does: name the mesh of its object 5 "
+                "obj_000005.ply, and make the set again",
+            )
 
 
 def splits(root: Path) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ffreid.pose.data.frame import is_rotation
+
 Floats = npt.NDArray[np.float64]
 
 STEP = 0.01
@@ -22,20 +24,34 @@ _VALUES = 1 << 21
 
 
 def symmetries(info: Mapping[str, Any]) -> Floats:
-    """The symmetries (S, 3, 4) of an entry of ``models_info.json``."""
+    """The symmetries (S, 3, 4) of an entry of ``models_info.json``.
+
+    Raises:
+        ValueError: one is no rotation, or moves the middle of the object by a fifth of its size.
+    """
     discrete = [np.eye(4)]
     discrete += [np.array(m, float).reshape(4, 4) for m in info.get("symmetries_discrete", ())]
+    if not all(is_rotation(m[:3, :3]) and (m[3] == (0, 0, 0, 1)).all() for m in discrete):
+        raise ValueError("a matrix is not a rotation and a translation")
     continuous = [np.eye(4)] if not info.get("symmetries_continuous") else []
     for symmetry in info.get("symmetries_continuous", ()):
         axis = np.array(symmetry["axis"], float)
         offset = np.array(symmetry["offset"], float)
+        if not 0 < np.linalg.norm(axis) < math.inf:
+            raise ValueError(f"the axis {axis.tolist()} has no direction")
         steps = math.ceil(math.pi / STEP)
         for angle in 2 * math.pi * np.arange(steps) / steps:
             turn = np.eye(4)
             turn[:3, :3] = _rotation(axis / np.linalg.norm(axis), angle)
             turn[:3, 3] = offset - turn[:3, :3] @ offset
             continuous.append(turn)
-    return np.stack([(turn @ flip)[:3] for flip in discrete for turn in continuous])
+    found = np.stack([(turn @ flip)[:3] for flip in discrete for turn in continuous])
+    size = np.array([info.get(f"size_{axis}", math.nan) for axis in "xyz"], float)
+    middle = np.array([info.get(f"min_{axis}", math.nan) for axis in "xyz"], float) + size / 2
+    moved = np.linalg.norm(found[:, :, :3] @ middle + found[:, :, 3] - middle, axis=1)
+    if not np.isfinite(found).all() or (moved > 0.2 * np.linalg.norm(size)).any():
+        raise ValueError(f"one moves the middle of the object by {moved.max():.0f} mm")
+    return found
 
 
 def _rotation(axis: Floats, angle: float) -> Floats:

@@ -88,7 +88,8 @@ def evaluate_results(
     _check_times(predictions, by_image)
     notes = [] if own else _name_notes(predictions, f"{name}-{data.folder.name}")
     if numbers:
-        notes += [f"scored objects: {', '.join(map(str, numbers))} of {len(data.objects)}"]
+        every = {*data.objects, *(target[2] for target in targets)}
+        notes += [f"scored objects: {', '.join(map(str, numbers))} of {len(every)}"]
         targets = {t: count for t, count in targets.items() if t[2] in numbers}
         by_image = {
             key: kept
@@ -188,14 +189,13 @@ def evaluate_frame_results(
     if not data.split.has_truth:
         report.log("note: the test set's poses are not public: BOP's server scores the file")
         return {}
-    every = set(data.objects) <= set(objects.numbers)
-    chosen = () if every else objects.numbers
+    others = {*data.objects, *(target[2] for target in data.targets()[0])} - {*objects.numbers}
     seen = {scene_key(result.gt.name) for result in results}
     return evaluate_results(
         data,
         path,
         name=name,
-        numbers=chosen,
+        numbers=objects.numbers if others else (),
         images=None if seen >= set(wanted) else seen,
         compare=compare,
         own=True,

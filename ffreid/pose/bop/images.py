@@ -5,6 +5,7 @@ A split is a folder of scenes, or of webdataset shards: ``shard-000000.tar`` wit
 """
 
 import json
+import math
 import os
 import tarfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from ffreid.engine.dataset_files import read_mask, read_text, reason_of
 from ffreid.errors import UserError, flat
 from ffreid.files import File, Member
+from ffreid.pose.data.frame import check_poses
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -304,6 +306,8 @@ def _camera(entry: Any, where: str) -> tuple[list[float], float]:
         matrix, scale = [float(value) for value in entry["cam_K"]], float(entry["depth_scale"])
         if len(matrix) != 9:
             raise ValueError(f"cam_K has {len(matrix)} numbers instead of 9")
+        if not (matrix[0] > 0 and matrix[4] > 0 and math.isfinite(sum(matrix))):
+            raise ValueError(f"cam_K is {entry['cam_K']}")
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{where}: {error!r}", HINT) from error
     if not 0 < scale < np.inf:
@@ -341,7 +345,9 @@ def _poses(entries: Sequence[Truth], where: File) -> Floats:
         shifts = np.array([t for _, _, t, _ in entries], float).reshape(-1, 3, 1)
     except (ValueError, TypeError) as error:
         raise UserError(f"{where}: {flat(str(error))}", HINT) from error
-    return np.concatenate([rotations, shifts], axis=2)
+    poses = np.concatenate([rotations, shifts], axis=2)
+    check_poses(where, poses)
+    return poses
 
 
 def _decode(encoded: Any, where: File) -> Mask:

@@ -17,7 +17,7 @@ from ffreid.pose.bop.dataset import BopDataset, BopObject, numbered_models, spli
 from ffreid.pose.bop.errors import canonical_pose
 from ffreid.pose.bop.images import HINT, BopImage, Instance
 from ffreid.pose.data.augment import Policy
-from ffreid.pose.data.frame import Frame, check_poses, check_same_size
+from ffreid.pose.data.frame import Frame, check_same_size
 from ffreid.pose.data.meshes import Meshes, check_mesh
 from ffreid.pose.keypoints import farthest_points
 from ffreid.pose.object_set.read import read_objects
@@ -203,7 +203,6 @@ class BopReader:
         class_ids = np.array([numbers.index(image.instances[i].object_id) + 1 for i in own], int)
         poses = np.array([self._pose(image.instances[i]) for i in own]).reshape(-1, 3, 4)
         poses[:, :, 3] /= 1000
-        check_poses(image.truth, poses)
         return Frame(
             name=name,
             rgb=rgb,

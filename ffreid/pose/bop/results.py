@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,7 +96,9 @@ def _lines(path: Path, file: Iterable[str]) -> Iterator[str]:
         yield line
 
 
-def _parse_row(row: dict[str, str], where: str, numbers: Collection[int]) -> BopEstimate:
+def _parse_row(row: dict[Any, Any], where: str, numbers: Collection[int]) -> BopEstimate:
+    if None in row or None in row.values():
+        raise UserError(f"{where} has more or fewer columns than the first row", HINT)
     try:
         scene, image, number = (int(row[name]) for name in ("scene_id", "im_id", "obj_id"))
         score, seconds = float(row["score"]), float(row.get("time") or -1)

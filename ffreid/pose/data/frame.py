@@ -95,8 +95,12 @@ def check_unique(where: Path | str, names: Sequence[str]) -> None:
 
 def is_rotation(matrix: npt.NDArray[np.floating[Any]]) -> bool:
     """Whether a (3, 3) matrix is a rotation, within the rounding of files."""
-    is_orthonormal = np.abs(matrix @ matrix.T - np.eye(3)).max() <= 1e-2
-    return bool(is_orthonormal and np.linalg.det(matrix) > 0)
+    return bool(_are_rotations(matrix[None])[0])
+
+
+def _are_rotations(matrices: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
+    errors = np.abs(matrices @ np.swapaxes(matrices, 1, 2) - np.eye(3)).max(axis=(1, 2))
+    return np.asarray((errors <= 1e-2) & (np.linalg.det(matrices) > 0))
 
 
 def check_poses(path: File, poses: npt.NDArray[np.floating[Any]]) -> None:
@@ -106,12 +110,11 @@ def check_poses(path: File, poses: npt.NDArray[np.floating[Any]]) -> None:
             f"{path}: a pose contains NaN or infinity",
             "repair the file or remove the frame from the list",
         )
-    for rotation in poses[:, :, :3]:
-        if not is_rotation(rotation):
-            raise UserError(
-                f"{path}: R is not a rotation (determinant {np.linalg.det(rotation):.3g})",
-                "store rotations that neither scale nor mirror",
-            )
+    if len(wrong := poses[~_are_rotations(poses[:, :, :3]), :, :3]):
+        raise UserError(
+            f"{path}: R is not a rotation (determinant {np.linalg.det(wrong[0]):.3g})",
+            "store rotations that neither scale nor mirror",
+        )
 
 
 def camera_matrix(value: Any) -> npt.NDArray[np.float64] | None:

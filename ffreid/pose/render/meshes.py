@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ffreid.engine.dataset_files import read_text, reason_of
 from ffreid.errors import UserError
+from ffreid.pose.bop.dataset import load_model
 from ffreid.pose.keypoints import farthest_points
 
 Floats = npt.NDArray[np.float64]
@@ -135,16 +136,8 @@ def objects_files(folder: Path) -> dict[str, Path]:
 
 
 def _read(path: Path, number: int) -> Mesh:
-    import trimesh
-
-    try:
-        mesh: Any = trimesh.load(path, process=False, force="mesh")
-        vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
-    except (OSError, ValueError, IndexError, KeyError, AttributeError) as error:
-        raise UserError(f"cannot read {path}: {reason_of(error)}", HINT) from error
-    if not len(faces) or not np.isfinite(vertices).all():
-        what = "no faces" if not len(faces) else "vertices that are not finite"
-        raise UserError(f"{path} has {what}", "make it again with ffreid objects")
+    mesh = load_model(path)
+    vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
     texture, uv, colours = None, None, None
     visual = mesh.visual
     if visual.kind == "texture" and visual.uv is not None:

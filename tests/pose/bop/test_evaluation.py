@@ -1,6 +1,7 @@
 """Scores of results files, on made data and against the recorded numbers of BOP's toolkit."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,22 @@ from tests.pose.bop.make import DEPTH_SCALE, INFO, make_bop, write_results
 
 SCENE = "test/000003"
 UNKNOWN = {"obj_id": 9, "cam_R_m2c": np.eye(3).ravel().tolist(), "cam_t_m2c": [0, 0, 500]}
+
+MODELS = "models_eval/models_info.json"
+MOVED = [1, 0, 0, 90, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+SIZE = {f"{what}_{axis}": side for axis in "xyz" for what, side in (("min", -30), ("size", 60))}
+
+
+def changed(number: str, **values: Any) -> dict[str, Any]:
+    return INFO | {number: INFO[number] | values}
+
+
+def truths(**values: Any) -> dict[str, Any]:
+    return {str(image): 3 * [UNKNOWN | {"obj_id": 2} | values] for image in (0, 4, 5)}
+
+
+def target(number: int, count: int) -> dict[str, int]:
+    return {"scene_id": 3, "im_id": 0, "obj_id": number, "inst_count": count}
 
 
 def rows_with_times(*times: str) -> str:
@@ -107,10 +124,42 @@ def test_rows_of_the_chosen_precision_task_are_scored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "change", "error"),
     [
-        ("models_eval/models_info.json", {"2": {}}, "object 2 has no diameter"),
-        ("models_eval/models_info.json", {"2": INFO["2"]}, "unknown object number 7"),
+        (MODELS, {"2": {}}, "object 2 has no diameter"),
+        (MODELS, {"2": []}, "object 2 has no diameter"),
+        (MODELS, changed("2", diameter=9), "its diameter"),
+        (
+            MODELS,
+            changed("2", symmetries_discrete=[np.diag([-1, 1, 1, 1]).tolist()]),
+            "object 2: a matrix is not a rotation",
+        ),
+        (
+            MODELS,
+            changed("7", symmetries_continuous=[{"axis": [0] * 3, "offset": [0] * 3}]),
+            "object 7: the axis [0.0, 0.0, 0.0] has no direction",
+        ),
+        (
+            MODELS,
+            changed("2", symmetries_discrete=[MOVED], **SIZE),
+            "one moves the middle of the object by 90 mm",
+        ),
+        (MODELS, {"2": INFO["2"]}, "no model of object 7"),
         (f"{SCENE}/scene_gt.json", {"0": [UNKNOWN]}, "image 0: no model of object 9"),
         (f"{SCENE}/scene_camera.json", {"0": {"cam_K": [1] * 9, "depth_scale": 0}}, "scale is 0"),
+        (
+            f"{SCENE}/scene_camera.json",
+            {"0": {"cam_K": [0] * 9, "depth_scale": 1}},
+            "cam_K is [0, 0, 0",
+        ),
+        (
+            f"{SCENE}/scene_gt.json",
+            truths(cam_R_m2c=[1] * 9),
+            "R is not",
+        ),
+        (
+            f"{SCENE}/scene_gt.json",
+            truths(cam_t_m2c=[math.nan] * 3),
+            "NaN",
+        ),
         (f"{SCENE}/scene_camera.json", {"0": {"depth_scale": 1}}, "KeyError('cam_K')"),
         (f"{SCENE}/scene_gt.json", None, "no file"),
         (f"{SCENE}/scene_gt.json", [], "is not an object"),
@@ -130,6 +179,11 @@ def test_rows_of_the_chosen_precision_task_are_scored(tmp_path: Path) -> None:
             "scene_id,im_id,obj_id,score,R,t\n8,0,2,1,1 0 0 0 1 0 0 0 1,0 0 900\n",
             "the first is scene 8",
         ),
+        ("test_targets_bop19.json", [], "no list of targets"),
+        ("test_targets_bop19.json", [target(2, 0)], "inst_count of"),
+        ("test_targets_bop19.json", [target(5, 1)], "no model of object 5"),
+        ("r.csv", "scene_id,im_id,obj_id,score,R,t\n3,0,2\n", "more or fewer columns"),
+        ("r.csv", "scene_id,im_id,obj_id,score,R,t\n3,0,2,1,1,0,0\n", "more or fewer columns"),
         ("r.csv", rows_with_times("-3"), "row 2: time is -3"),
         ("r.csv", rows_with_times("nan"), "row 2: time is nan"),
         ("r.csv", rows_with_times("inf"), "row 2: time is inf"),
