@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -36,7 +35,7 @@ def render_rows(quick: bool) -> list[dict[str, Any]]:
 def _row(quick: bool) -> dict[str, Any]:
     factor, frames = (0.2, 1) if quick else (1.0, 10)
     size = int(480 * factor), int(640 * factor)
-    with TemporaryDirectory() as folder, ExitStack() as stack:
+    with TemporaryDirectory() as folder, processes(1) as pool:
         objects = Path(folder, "set")
         _write_objects(objects)
         calls: dict[str, Callable[[], object]] = {}
@@ -52,7 +51,6 @@ def _row(quick: bool) -> dict[str, Any]:
                 noise=True,
                 renderer=name,
             )
-            pool = stack.enter_context(processes(1))
             used[name] = []
             write = partial(_write, setup, Path(folder, name), frames)
             calls[name] = partial(_call, pool, write, count(), used[name])

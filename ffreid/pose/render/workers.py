@@ -96,7 +96,7 @@ def _open(renderer: str) -> None:
     open_renderer(renderer)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # of two renderers, as they are compared
 def _writer(setup: Setup, out: Path) -> FrameWriter:
     return FrameWriter(setup, out, open_renderer(setup.renderer))
 

@@ -12,13 +12,18 @@ import cv2
 import numpy as np
 import trimesh
 from scipy.spatial.distance import pdist
+from scipy.spatial.transform import Rotation
 
 from ffreid.engine.dataset_files import read_mask
+from ffreid.pose import build, sources
 from ffreid.pose.bop.rasterizer import render_depth
+from ffreid.recipes import compose
+from tests.commands import exit_code, read
 
 Array = np.ndarray[Any, Any]
 Placed = tuple[int, Array]
 """Number and pose (3, 4), mm, of an object."""
+SMALL = "DATA.WORKERS 0 MODEL.POINTS 1024"
 SIZE = 96, 128
 CAMERA = np.array([[120.0, 0, 64], [0, 120, 48], [0, 0, 1]])
 DEPTH_SCALE = 0.1
@@ -175,3 +180,37 @@ def to_shards(split: Path, *, each: int = 2, index: bool = True) -> None:
                     tar.addfile(entry, io.BytesIO(data))
     if index:
         (split / "key_to_shard.json").write_text(json.dumps(numbers))
+
+
+def box(low: Any, size: Any) -> Any:
+    """A box with vertices all over its faces."""
+    mesh = trimesh.creation.box(np.asarray(size, float))
+    mesh.apply_translation(np.asarray(low, float) + np.asarray(size, float) / 2)
+    return mesh.subdivide().subdivide()
+
+
+def in_a_row(numbers: Any, seed: int = 0, distance: float = 900.0) -> list[Placed]:
+    """Objects beside each other in the view."""
+    turns = Rotation.random(len(numbers), random_state=seed).as_matrix()
+    return [
+        (n, np.column_stack([turn, [130 * (i % 4 - 1.5), 220 * (i // 4 - 0.5), distance]]))
+        for i, (n, turn) in enumerate(zip(numbers, turns, strict=True))
+    ]
+
+
+def evaluated(command: str, folder: Path) -> Any:
+    """The scores that a command writes."""
+    output = f"--output {folder} --json {folder / 'scores.json'} {SMALL}"
+    assert exit_code(f"eval {command} {output}") == 0
+    return read(folder / "scores.json")
+
+
+def check_training_sample(name: str, root: Path, count: int) -> None:
+    """Check that a dataset gives samples of `count` objects."""
+    cfg = compose(name, root=root, pairs=SMALL.split())
+    sample = build.training_set(cfg, sources.open_source(cfg))[0, 1]
+    labels = sample.targets.labels.numpy()
+    assert len(np.unique(labels)) == count + 1
+    offsets = sample.targets.keypoint_offsets.numpy()  # within the object, in metres
+    assert 0.01 < np.abs(offsets[labels > 0]).max() < 0.4
+    assert not offsets[labels == 0].any()

@@ -1,4 +1,4 @@
-"""BOP's datasets under their names, made at toy sizes: LM-O, LineMOD, YCB-Video, T-LESS."""
+"""BOP's datasets under their names, made at toy sizes: LM-O, LineMOD, T-LESS."""
 
 import json
 import re
@@ -12,43 +12,40 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from scipy.spatial.transform import Rotation
 
 pytest.importorskip("trimesh")
 
-import trimesh
 
 from ffreid.engine.dataset_files import read_image, read_single_channel
 from ffreid.errors import UserError
-from ffreid.pose import build, sources
 from ffreid.pose.bop.dataset import BopDataset
 from ffreid.pose.bop.evaluation import evaluate_frame_results
 from ffreid.pose.bop.reader import bop_objects
 from ffreid.pose.data.linemod_objects import LinemodObjectsReader
 from ffreid.pose.data.sample import make_ground_truth
 from ffreid.pose.inference import FrameResult
-from ffreid.pose.metrics import auc
-from ffreid.pose.objects import linemod_objects, ycb_objects, ycbv_objects
+from ffreid.pose.objects import linemod_objects
 from ffreid.pose.resources import resource
 from ffreid.pose.voting.frame import ObjectPose
-from ffreid.recipes import compose
 from tests.commands import exit_code, mistake, read
-from tests.pose.bop.make import CAMERA, Placed, make_bop, rendered, to_shards, write_models
+from tests.pose.bop.make import (
+    CAMERA,
+    SMALL,
+    Placed,
+    box,
+    check_training_sample,
+    evaluated,
+    in_a_row,
+    make_bop,
+    rendered,
+    to_shards,
+    write_models,
+)
 from tests.pose.bop.make import write_scene as write
-from tests.pose.data.makers_data import gt_entry, write_linemod_frame, write_ycb_frame
+from tests.pose.data.makers_data import gt_entry, write_linemod_frame
 
 EIGHT = {1: "ape", 5: "can", 6: "cat", 8: "driller", 9: "duck", 10: "eggbox", 11: "glue"}
 EIGHT |= {12: "holepuncher"}
-SMALL = "DATA.WORKERS 0 MODEL.POINTS 1024"
-SUGAR_BOX, BANANA, CLAMP = 3, 10, 20
-"""YCB-Video's numbers."""
-
-
-def box(low: Any, size: Any) -> Any:
-    """A box with vertices all over its faces."""
-    mesh = trimesh.creation.box(np.asarray(size, float))
-    mesh.apply_translation(np.asarray(low, float) + np.asarray(size, float) / 2)
-    return mesh.subdivide().subdivide()
 
 
 def linemod_meshes(numbers: Any) -> dict[int, Any]:
@@ -58,15 +55,6 @@ def linemod_meshes(numbers: Any) -> dict[int, Any]:
         n: box(*([infos[str(n)][f"{what}_{a}"] for a in "xyz"] for what in ("min", "size")))
         for n in numbers
     }
-
-
-def in_a_row(numbers: Any, seed: int = 0, distance: float = 900.0) -> list[Placed]:
-    """Objects beside each other in the view."""
-    turns = Rotation.random(len(numbers), random_state=seed).as_matrix()
-    return [
-        (n, np.column_stack([turn, [130 * (i % 4 - 1.5), 220 * (i // 4 - 0.5), distance]]))
-        for i, (n, turn) in enumerate(zip(numbers, turns, strict=True))
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +75,6 @@ def lmo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def edit(path: Path, change: Callable[[Any], Any]) -> None:
     path.write_text(json.dumps(change(read(path))))
-
-
-def evaluated(command: str, folder: Path) -> Any:
-    output = f"--output {folder} --json {folder / 'scores.json'} {SMALL}"
-    assert exit_code(f"eval {command} {output}") == 0
-    return read(folder / "scores.json")
 
 
 def test_lmo_is_scored_on_every_frame_and_on_bops_targets(
@@ -198,104 +180,6 @@ def test_one_network_is_trained_for_several_linemod_objects(original: Path) -> N
         LinemodObjectsReader(original, objects, test_list=original / "data/01/test.txt")
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same frames in YCB-Video's layout and frame (ycb), and in BOP's (ycbv)."""
-    root = tmp_path_factory.mktemp("both")
-    objects, numbers = ycb_objects(), (SUGAR_BOX, BANANA, CLAMP)
-    offsets = resource("published")["bop_ycbv_offsets_mm"]
-    meshes, images = {}, {n: in_a_row(numbers, n, 600.0) for n in (1, 36)}
-    for number in numbers:
-        corners = objects.corners[number - 1] * 1000.0
-        mesh = box(corners.min(axis=0), np.ptp(corners, axis=0))
-        (root / f"ycb/models/{objects.name(number)}").mkdir(parents=True)
-        np.savetxt(root / f"ycb/models/{objects.name(number)}/points.xyz", mesh.vertices / 1000)
-        mesh.apply_translation(offsets[objects.name(number)])
-        meshes[number] = mesh
-    write_models(root / "ycbv/models_eval", meshes)
-    write(root / "ycbv/test/000048", meshes, images)
-    for image, placed in images.items():
-        depth, front = rendered(meshes, placed, CAMERA)
-        moved = [
-            np.column_stack([p[:, :3], p[:, 3] + p[:, :3] @ offsets[objects.name(n)]])
-            for n, p in placed
-        ]
-        poses = np.stack(moved, axis=2)
-        poses[:, 3] /= 1000
-        write_ycb_frame(
-            root / "ycb/data",
-            f"0048/{image:06d}",
-            color=np.random.default_rng(image).integers(0, 255, (*depth.shape, 3), np.uint8)[
-                ..., ::-1
-            ],
-            depth=(depth * 10).round(),
-            label=np.array([0, *numbers])[front],
-            poses=poses,
-            cls_indexes=np.array(numbers),
-            intrinsic_matrix=CAMERA,
-        )
-    (root / "ycb/image_sets").mkdir()
-    for name in ("train", "keyframe"):
-        (root / f"ycb/image_sets/{name}.txt").write_text("0048/000001\n0048/000036\n")
-    return root
-
-
-def test_ycb_and_ycbv_vote_for_the_same_places_and_score_the_same(
-    both: Path, tmp_path: Path
-) -> None:
-    runs = {}
-    for name, more in (("ycb", "DATA.INTRINSICS meta"), ("ycbv", "VOTE.FILTER true")):
-        scores = evaluated(f"--dataset {name} --test-gt --root {both} {more}", tmp_path)
-        poses = read(tmp_path / name / "default/test-gt/poses.json")
-        runs[name] = scores["results"], poses["poses"]
-        assert scores["results"]["pooled"]["ADD_auc"] > 99.9
-    assert runs["ycb"][0]["pooled"] == pytest.approx(runs["ycbv"][0]["pooled"], abs=1e-3)
-    offsets = resource("published")["bop_ycbv_offsets_mm"]
-    for one, other in zip(runs["ycb"][1], runs["ycbv"][1], strict=True):
-        a, b = (np.array(p["camera_from_object"]) for p in (one, other))
-        assert one["class"] == other["class"]
-        np.testing.assert_allclose(a[:, :3], b[:, :3], atol=1e-4)
-        shift = a[:, :3] @ np.array(offsets[one["class"]]) / 1000
-        np.testing.assert_allclose(a[:, 3] - shift, b[:, 3], atol=1e-5)
-    assert ycbv_objects().names == ycb_objects().names
-
-
-def test_a_results_file_scores_the_same_in_both_frames(both: Path, tmp_path: Path) -> None:
-    lines = ["scene_id,im_id,obj_id,score,R,t,time"]
-    for image in (1, 36):
-        for number, pose in in_a_row((SUGAR_BOX, BANANA, CLAMP), image, 600.0):
-            turn = Rotation.from_rotvec([0.05, 0.1, 0.02 * number]).as_matrix() @ pose[:, :3]
-            r, t = (" ".join(map(repr, x.ravel().tolist())) for x in (turn, pose[:, 3] + number))
-            lines.append(f"48,{image},{number},0.5,{r},{t},-1")
-    csv = tmp_path / "some_ycbv-test.csv"
-    csv.write_text("\n".join(lines))
-    found = {}
-    for name in ("ycb", "ycbv"):
-        command = f"eval --dataset {name} --root {both} --predictions {csv}"
-        assert exit_code(f"{command} --json {tmp_path / name}.json") == 0
-        found[name] = read(tmp_path / f"{name}.json")
-    classes = found["ycb"]["results"]["classes"]
-    for number in (SUGAR_BOX, BANANA, CLAMP):
-        errors = [e["add"] / 1000 for e in found["ycbv"]["errors"] if e["obj_id"] == number]
-        row = classes[ycb_objects().name(number)]
-        assert row["ADD_auc"] == pytest.approx(auc(errors), abs=1e-3)
-        assert 50 < row["ADD_auc"] < 97
-    assert found["ycbv"]["AR"] > 0
-
-
-def test_models_of_another_frame_are_refused(
-    both: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(both / "ycbv", tmp_path / "ycbv")
-    path = tmp_path / "ycbv/models_eval/obj_000010.ply"
-    mesh: Any = trimesh.load(path)
-    mesh.apply_translation([18.7, -12.2, 1.5])  # the authors' banana
-    mesh.export(path)
-    error, hint = mistake(capsys, f"eval --dataset ycbv --test-gt --root {tmp_path} {SMALL}")
-    assert "the middle of the mesh is" in error
-    assert "dataset's own mesh" in hint
-
-
 def tless(root: Path) -> Path:
     """T-LESS: numbers with gaps, two of a kind, two cameras in a scene, shards to train on."""
     make_bop(root, ("test_primesense", "train_pbr", "train_canon"))
@@ -331,17 +215,8 @@ def test_tless_trains_a_step_and_is_evaluated(tmp_path: Path) -> None:
     assert "train_canon" not in results["data"]
 
 
-def test_lmo_and_ycbv_give_training_samples(lmo: Path, both: Path, tmp_path: Path) -> None:
-    shutil.copytree(both / "ycbv", tmp_path / "ycbv")
-    (tmp_path / "ycbv/test").rename(tmp_path / "ycbv/train_real")
-    for name, root, count in (("lmo", lmo, 8), ("ycbv", tmp_path, 3)):
-        cfg = compose(name, root=root, pairs=SMALL.split())
-        sample = build.training_set(cfg, sources.open_source(cfg))[0, 1]
-        labels = sample.targets.labels.numpy()
-        assert len(np.unique(labels)) == count + 1
-        offsets = sample.targets.keypoint_offsets.numpy()  # within the object, in metres
-        assert 0.01 < np.abs(offsets[labels > 0]).max() < 0.4
-        assert not offsets[labels == 0].any()
+def test_lmo_gives_training_samples(lmo: Path) -> None:
+    check_training_sample("lmo", lmo, 8)
 
 
 def test_published_recalls_stand_beside_the_whole_list_of_targets(

@@ -40,6 +40,7 @@ def made(meshes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
 
 def without_search(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(make, "find_symmetries", lambda surface, size: ([], [], surface.centroid()))
+    patch.setattr(make, "draw_sheet", lambda *_: np.zeros((9, 9, 3), np.uint8))
 
 
 def test_a_set_holds_metres_models_in_millimetres_and_a_sheet_of_each(made: Path) -> None:
