@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,12 @@ class BopObject:
             ) from error
 
 
-def numbered_models(root: Path) -> dict[int, BopObject]:
-    """The objects of a dataset by number: of ``models_eval``, else of ``models``.
+def numbered_models(root: Path, folders: Sequence[str] = MODELS) -> dict[int, BopObject]:
+    """The objects of a dataset by number: of ``models_eval``, else of ``models``, else of `root`.
 
     As long as their file stays the same they are read once.
     """
-    models = next((p for n in MODELS if (p := root / n).is_dir()), root)
+    models = next((p for n in folders if (p := root / n).is_dir()), root)
     path = models / "models_info.json"
     try:
         stat = path.stat()

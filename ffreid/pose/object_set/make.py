@@ -17,13 +17,12 @@ from ffreid.pose.keypoints import farthest_points
 from ffreid.pose.object_set.mesh_files import UNITS, MeshFile, check_mesh_file, read_mesh_file
 from ffreid.pose.object_set.mesh_files import import_trimesh as import_trimesh
 from ffreid.pose.object_set.ply import write_ply
+from ffreid.pose.object_set.read import FILE, VERSION
 from ffreid.pose.object_set.sheet import draw_sheet
 from ffreid.pose.object_set.surface import Floats, sample
 from ffreid.pose.object_set.symmetry_search import find_symmetries
 from ffreid.pose.object_set.symmetry_text import axes_of, describe
 
-VERSION = 1
-FILE = "objects.json"
 _NUMBERED = re.compile(r"obj_(\d{1,9})")
 _DENSE = 20_000
 _LARGEST_COUNT = 64

@@ -14,7 +14,7 @@ from ffreid.errors import UserError
 
 Floats = npt.NDArray[np.float64]
 
-FILE = "objects.json"
+FILE, VERSION = "objects.json", 1
 MAKE = "make it again: ffreid objects MESH... --out FOLDER"
 _TOLERANCE = 0.02
 """By how much of the diameter sizes and places in the files of a set may differ."""
@@ -45,7 +45,11 @@ def read_objects(folder: Path, infos: Mapping[int, Mapping[str, Any]]) -> dict[i
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {reason_of(error)}", MAKE) from error
     try:
+        if content["version"] != VERSION:
+            raise ValueError(f"version {content['version']!r}, not {VERSION}")
         entries = {int(entry["number"]): entry for entry in content["objects"]}
+        if len(entries) < len(content["objects"]):
+            raise ValueError("an object twice")
         found = {number: _object(entry) for number, entry in entries.items()}
         diameters = {number: float(entry["diameter"]) for number, entry in entries.items()}
     except (KeyError, TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Meshes to render: of an object set or the models of a BOP dataset, and solids in between."""
 
 import hashlib
-import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ffreid.engine.dataset_files import read_text, reason_of
 from ffreid.errors import UserError
-from ffreid.pose.bop.dataset import load_model
+from ffreid.pose.bop.dataset import load_model, numbered_models
 from ffreid.pose.keypoints import farthest_points
+from ffreid.pose.object_set.read import read_objects as read_set
 
 Floats = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.uint8]
@@ -106,16 +106,13 @@ def read_objects(folder: Path) -> list[Mesh]:
     Raises:
         UserError: a file is missing or cannot be read, or an object is too small or too large.
     """
-    models = models_folder(folder)
-    try:
-        numbers = sorted(map(int, json.loads(read_text(models / "models_info.json"))))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"cannot read {models / 'models_info.json'}: {reason_of(error)}", HINT
-        ) from error
-    if not numbers:
-        raise UserError(f"{models / 'models_info.json'} has no objects", HINT)
-    return [_read(models / f"obj_{number:06d}.ply", number) for number in numbers]
+    models = numbered_models(models_folder(folder))
+    if not models:
+        raise UserError(f"{models_folder(folder) / 'models_info.json'} has no objects", HINT)
+    read_set(folder, {number: model.info for number, model in models.items()})
+    for model in models.values():
+        _ = model.symmetries  # an error of theirs would come after days of rendering
+    return [_read(model.path, number) for number, model in sorted(models.items())]
 
 
 def digest(folder: Path) -> str:
@@ -137,6 +134,10 @@ def objects_files(folder: Path) -> dict[str, Path]:
 
 def _read(path: Path, number: int) -> Mesh:
     mesh = load_model(path)
+    with path.open("rb") as file:  # trimesh draws what has no image in grey
+        named = re.search(rb"^comment TextureFile\s+(.*\S)", file.read(4000), re.M)
+    if named and not (picture := path.with_name(named[1].decode())).is_file():
+        raise UserError(f"{path}: no texture {picture.name}", "add it beside the mesh")
     vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
     texture, uv, colours = None, None, None
     visual = mesh.visual

@@ -140,6 +140,9 @@ def test_several_processes_render_the_same_frames(objects: Path, tmp_path: Path)
         ("--frames 2 --objects {tmp}/none", "is no folder"),
         ("--frames 2 --objects {tmp}/large", "object 5 is 80 m large"),
         ("--frames 2 --objects {tmp}/torn", "cannot read"),
+        ("--frames 2 --objects {tmp}/plain", "no texture obj_000005.png"),
+        ("--frames 2 --objects {tmp}/newer", "version 2, not 1"),
+        ("--frames 2 --objects {tmp}/mirrored", "symmetries of object 6: a matrix is not"),
     ],
 )
 def test_mistakes_are_named_before_any_work(
@@ -151,8 +154,14 @@ def test_mistakes_are_named_before_any_work(
 ) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/notes.txt").write_text("mine")
-    for name in ("large", "torn"):
+    for name in ("large", "torn", "plain", "newer", "mirrored"):
         shutil.copytree(objects, tmp_path / name)
+    (tmp_path / "plain/models/obj_000005.png").unlink()
+    table = read(objects / "objects.json") | {"version": 2}
+    (tmp_path / "newer/objects.json").write_text(json.dumps(table))
+    infos = read(objects / "models/models_info.json")
+    infos["6"]["symmetries_discrete"] = [np.diag([1.0, 1, -1, 1]).ravel().tolist()]
+    (tmp_path / "mirrored/models/models_info.json").write_text(json.dumps(infos))
     text = (tmp_path / "large/models/obj_000005.ply").read_text()
     (tmp_path / "large/models/obj_000005.ply").write_text(text.replace("40.0", "40000.0"))
     (tmp_path / "torn/models/obj_000005.ply").write_text("ply\n")
