@@ -3,6 +3,7 @@
 A new layout is a reader, a `Layout` and a line in `ffreid.pose.defaults.LAYOUTS`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -361,11 +362,10 @@ def report_dataset(cfg: CfgNode, source: Source, json_file: Path | None) -> dict
     """Print the numbers of frames and notes, and write them to `json_file`."""
     reader = source.reader
     train, real = len(reader.train_names), len(reader.real_train_names)
-    frames = {
-        "train, photographed": real,
-        "train, rendered": train - real,
-        "test": len(reader.test_names),
-    }
+    frames = {"train, photographed": real, "train, rendered": train - real}
+    if isinstance(reader, BopReader):
+        frames = Counter(name.split("/")[0] for name in reader.train_names)
+    frames = {**frames, "test": len(reader.test_names)}
     title = f"{cfg.DATASET}: {len(source.objects)} objects"
     report.show_table(title, ["split", "frames"], [list(row) for row in frames.items()])
     report.log(f"data: {source.summary()}")
