@@ -277,7 +277,10 @@ def _message(error: BaseException, process: str = "") -> str:
             kind = "stopped" if isinstance(error, Stopped) else "error"
             return f"{kind}: {prefix}{flat(error.message)}\nhint: {flat(error.hint)}\n"
         case KeyboardInterrupt():
-            return f"error: {prefix}interrupted\nhint: {RESUME}\n"
+            return (
+                f"error: {prefix}interrupted\n"
+                "hint: start it again; a training resumes with --resume auto\n"
+            )
     head = f"error: {prefix}unexpected {type(error).__name__}\n" if process else ""
     return head + "".join(traceback.format_exception(error))
 
