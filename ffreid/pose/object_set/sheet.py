@@ -70,8 +70,8 @@ def _shaded(
     y, x = np.nonzero(depth)
     z = depth[y, x]
     rays = np.linalg.solve(camera, np.stack([x + 0.5, y + 0.5, np.ones(len(x))])).T
-    _, faces, shares = nearest((rays * z[:, None] - pose[:, 3]) @ pose[:, :3])
-    colours = surface.colours_at(faces, shares)
+    _, faces, weights = nearest((rays * z[:, None] - pose[:, 3]) @ pose[:, :3])
+    colours = surface.colours_at(faces, weights)
     corners = surface.vertices[surface.faces[faces]]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) @ pose[:, :3].T
     cosines = (normals * rays).sum(axis=1) / np.maximum(

@@ -41,10 +41,10 @@ class Surface:
         """Whether the surface has colours."""
         return self.colours is not None or self.texture is not None
 
-    def colours_at(self, faces: Ints, shares: Floats) -> Colours | None:
-        """Colours (N, 3) at places in faces, given by the shares (N, 3) of their corners."""
+    def colours_at(self, faces: Ints, weights: Floats) -> Colours | None:
+        """Colours (N, 3) at places in faces, given by barycentric weights (N, 3)."""
         if self.texture is not None and self.uv is not None:
-            uv = self._blend(self.uv, faces, shares)
+            uv = self._blend(self.uv, faces, weights)
             u, v = np.where((uv < 0) | (uv > 1), uv % 1, uv).T
             height, width = self.texture.shape[:2]
             rows = np.clip((1 - v) * height, 0, height - 1).astype(int)
@@ -52,10 +52,10 @@ class Surface:
             return np.asarray(self.texture[rows, columns])
         if self.colours is None:
             return None
-        return self._blend(self.colours.astype(float), faces, shares).round().astype(np.uint8)
+        return self._blend(self.colours.astype(float), faces, weights).round().astype(np.uint8)
 
-    def _blend(self, values: Floats, faces: Ints, shares: Floats) -> Floats:
-        blended: Floats = (values[self.faces[faces]] * shares[:, :, None]).sum(axis=1)
+    def _blend(self, values: Floats, faces: Ints, weights: Floats) -> Floats:
+        blended: Floats = (values[self.faces[faces]] * weights[:, :, None]).sum(axis=1)
         return blended
 
     def centroid(self) -> Floats:
@@ -68,11 +68,11 @@ class Surface:
 
 @dataclass(frozen=True)
 class Samples:
-    """Points (N, 3) on a surface, in the `faces` (N,), at the shares (N, 3) of their corners."""
+    """Points (N, 3) on a surface, in the `faces` (N,), at barycentric `weights` (N, 3)."""
 
     points: Floats
     faces: Ints
-    shares: Floats
+    weights: Floats
 
 
 def sample(vertices: Floats, faces: Ints, count: int) -> Samples:
@@ -82,9 +82,9 @@ def sample(vertices: Floats, faces: Ints, count: int) -> Samples:
     places = (np.arange(count) + rng.random(count)) / count * areas[-1]
     chosen = np.searchsorted(areas, places).clip(0, len(faces) - 1)
     root, second = np.sqrt(rng.random(count)), rng.random(count)
-    shares = np.stack([1 - root, root * (1 - second), root * second], axis=1)
-    points = (vertices[faces[chosen]] * shares[:, :, None]).sum(axis=1)
-    return Samples(points, chosen, shares)
+    weights = np.stack([1 - root, root * (1 - second), root * second], axis=1)
+    points = (vertices[faces[chosen]] * weights[:, :, None]).sum(axis=1)
+    return Samples(points, chosen, weights)
 
 
 def _areas(corners: Floats) -> Floats:
@@ -101,7 +101,7 @@ class Nearest:
         self.tree = cKDTree(samples.points)
 
     def __call__(self, points: Floats) -> tuple[Floats, Ints, Floats]:
-        """Nearest points (N, 3), the faces (N,) that they are in, and their shares (N, 3)."""
+        """Nearest points (N, 3), their faces (N,), and barycentric weights (N, 3) in them."""
         triangles: Any = import_module("trimesh.triangles")
         found = self.samples.faces[self.tree.query(points, k=NEIGHBOURS)[1]]  # (N, k)
         corners = self.surface.vertices[self.surface.faces[found.ravel()]]
@@ -111,8 +111,8 @@ class Nearest:
         row = np.arange(len(points))
         face, place = found[row, best], near[row, best]
         corners = corners.reshape(-1, NEIGHBOURS, 3, 3)[row, best]
-        shares = np.nan_to_num(triangles.points_to_barycentric(corners, place), nan=1 / 3)
-        return place, face, shares.clip(0, 1)
+        weights = np.nan_to_num(triangles.points_to_barycentric(corners, place), nan=1 / 3)
+        return place, face, weights.clip(0, 1)
 
 
 def diameter(vertices: Floats) -> float:

@@ -89,7 +89,7 @@ class _Matcher:
         self.coarse = cKDTree(dense[:: _DENSE // _COARSE])
         self.colours: Floats | None = None
         features = dense
-        colours = surface.colours_at(samples.faces, samples.shares)
+        colours = surface.colours_at(samples.faces, samples.weights)
         if colours is not None:
             patches = cKDTree(dense).query(dense, k=_PATCH)[1]
             self.smooth = colours[patches].mean(axis=1)

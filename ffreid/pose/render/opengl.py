@@ -42,7 +42,7 @@ void main() {
     vec3 normal = normalize(facing), eye = -normalize(place);
     if (dot(normal, eye) < 0.0) normal = -normal;
     vec3 surface = texture(picture, spot * tiles).rgb * tint * factor; surface *= surface;
-    vec3 light = ambient * (0.7 + 0.3 * dot(normal, up)); float shine = 0.0;
+    vec3 light = ambient * (0.7 + 0.3 * dot(normal, up)); float specular = 0.0;
     vec4 at = lamp * vec4(place + bias * normal, 1.0); vec3 map = at.xyz / at.w * 0.5 + 0.5;
     float lit = 1.0;
     if (all(lessThan(abs(map - 0.5), vec3(0.5)))) {
@@ -56,9 +56,9 @@ void main() {
         light += shown * colours[i] * max(dot(normal, towards), 0.0);
         float half_way = max(dot(normal, normalize(towards + eye)), 0.0);
         for (int k = 0; k < 6; k++) half_way *= half_way;
-        shine += shown * gloss * half_way;
+        specular += shown * gloss * half_way;
     }
-    seen = vec4(sqrt(surface * light + shine * 0.6), shine);
+    seen = vec4(sqrt(surface * light + specular * 0.6), specular);
     facts = vec2(label / 255.0, dot(normal, eye)); depth = place.z;
 }
 """

@@ -38,7 +38,7 @@ class Mitsuba(Rays):
         middle = max(float(np.median(light.max(axis=2))), 1e-6)
         exposed = np.clip(light * min(MIDDLE**2 / middle, 20), 0, 1)
         rgb = np.rint(255 * np.sqrt(exposed)).astype(np.uint8)
-        return Image(rgb, image.depth, image.labels, image.facing, image.shine)
+        return Image(rgb, image.depth, image.labels, image.facing, image.specular)
 
 
 def describe(scene: Scene, integrator: dict[str, Any], samples: int) -> dict[str, Any]:

@@ -34,20 +34,20 @@ class Rays:
         across = np.cross(ab, ac)
         depth = (a * across).sum(-1) / (ray * across).sum(-1)
         place = ray * depth[:, None]
-        shares = _shares(place - a, ab, ac)
+        weights = _barycentric(place - a, ab, ac)
         owner = np.searchsorted(first, face, side="right") - 1
         albedo, normal = np.zeros((len(seen), 3)), np.zeros((len(seen), 3))
         gloss = np.array([body.gloss for body in scene.bodies])[owner]
         for index in np.unique(owner):
             own = owner == index
             body = scene.bodies[index]
-            albedo[own], normal[own] = _surface(scene, body, face[own] - first[index], shares[own])
+            albedo[own], normal[own] = _surface(scene, body, face[own] - first[index], weights[own])
         eye = -ray / np.linalg.norm(ray, axis=1, keepdims=True)
         facing = (normal * eye).sum(-1)
         normal[facing < 0] *= -1
         world = scene.camera_from_world
         light = scene.ambient * (0.7 + 0.3 * (normal @ world[:, 2]))[:, None]
-        shine = np.zeros(len(seen))
+        specular = np.zeros(len(seen))
         for index, lamp in enumerate(scene.lights):
             to_lamp = world[:, :3] @ lamp.place + world[:, 3] - place
             far = np.linalg.norm(to_lamp, axis=1)
@@ -61,8 +61,8 @@ class Rays:
             light += (shown * np.maximum((normal * towards).sum(-1), 0))[:, None] * lamp.colour
             half_way = towards + eye
             half_way /= np.linalg.norm(half_way, axis=1, keepdims=True)
-            shine += shown * gloss * np.maximum((normal * half_way).sum(-1), 0) ** 64
-        rgb = np.sqrt(np.clip(albedo**2 * light + 0.6 * shine[:, None], 0, 1))
+            specular += shown * gloss * np.maximum((normal * half_way).sum(-1), 0) ** 64
+        rgb = np.sqrt(np.clip(albedo**2 * light + 0.6 * specular[:, None], 0, 1))
 
         def image(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             full = np.zeros((height * width, *values.shape[1:]), values.dtype)
@@ -74,7 +74,7 @@ class Rays:
             image(depth.astype(np.float32)),
             image((owner + 1).astype(np.int32)),
             image(np.abs(facing).astype(np.float32)),
-            image(shine.astype(np.float32)),
+            image(specular.astype(np.float32)),
         )
 
     def silhouette(self, scene: Scene, body: Body, window: Window) -> npt.NDArray[np.bool_]:
@@ -109,25 +109,25 @@ def _edges(corners: Floats) -> tuple[Floats, Floats, Floats]:
     return a, corners[:, 1] - a, corners[:, 2] - a
 
 
-def _shares(point: Floats, ab: Floats, ac: Floats) -> Floats:
+def _barycentric(point: Floats, ab: Floats, ac: Floats) -> Floats:
     """(N, 3) weights of a triangle's corners at points relative to the first."""
     bb, bc, cc = ((x * y).sum(-1) for x, y in ((ab, ab), (ab, ac), (ac, ac)))
     pb, pc = (point * ab).sum(-1), (point * ac).sum(-1)
     area = np.maximum(bb * cc - bc * bc, 1e-30)
     second, third = (cc * pb - bc * pc) / area, (bb * pc - bc * pb) / area
-    shares = np.stack([1 - second - third, second, third], axis=1)
-    return np.asarray(np.clip(shares, 0, 1), np.float64)
+    weights = np.stack([1 - second - third, second, third], axis=1)
+    return np.asarray(np.clip(weights, 0, 1), np.float64)
 
 
 def _surface(
-    scene: Scene, body: Body, face: npt.NDArray[np.int64], shares: Floats
+    scene: Scene, body: Body, face: npt.NDArray[np.int64], weights: Floats
 ) -> tuple[Floats, Floats]:
     """(N, 3) colours, 0 … 1, and normals in the camera's frame."""
     mesh = body.mesh
     corners = mesh.faces[face]
 
     def mean(values: npt.NDArray[np.float32]) -> Floats:
-        return np.asarray((shares[:, :, None] * values[corners]).sum(axis=1), np.float64)
+        return np.asarray((weights[:, :, None] * values[corners]).sum(axis=1), np.float64)
 
     colour = mean(mesh.colours) * body.tint
     if (picture := body.picture) is not None:

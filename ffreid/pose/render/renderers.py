@@ -23,14 +23,14 @@ class Image:
         depth: metres along the optical axis, 0 where nothing is.
         labels: 1 + the index of the body.
         facing: cosine of the angle between the surface's normal and the ray, 0 … 1.
-        shine: strength of highlights, 0 … 1.
+        specular: strength of highlights, 0 … 1.
     """
 
     rgb: npt.NDArray[np.uint8]
     depth: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int32]
     facing: npt.NDArray[np.float32]
-    shine: npt.NDArray[np.float32]
+    specular: npt.NDArray[np.float32]
 
 
 class Renderer(Protocol):

@@ -106,23 +106,23 @@ class Composer:
         self.front = front
         self.objects, self.textures = objects, textures
         self.room, self.block = solids["plane"], solids["box"]
-        self.fillers = [mesh for name, mesh in solids.items() if name != "plane"]
+        self.distractors = [mesh for name, mesh in solids.items() if name != "plane"]
         self.intrinsics, self.size, self.instances = intrinsics, size, instances
         self.usual = float(np.median([mesh.diameter for mesh in objects]))
         self.points = {id(m): m.surface(self.usual / CELLS) for m in objects}
-        self.points |= {id(m): m.surface(1 / CELLS) for m in self.fillers}
+        self.points |= {id(m): m.surface(1 / CELLS) for m in self.distractors}
 
     def compose(self, rng: np.random.Generator) -> Scene:
         """Draw a scene."""
         kinds = int(rng.integers(min(FEWEST, len(self.objects)), min(MOST, len(self.objects)) + 1))
         chosen = [self.objects[i] for i in rng.permutation(len(self.objects))[:kinds]]
         placed = [m for m in chosen for _ in range(rng.integers(1, self.instances + 1))]
-        fillers = [self._filler(rng) for _ in range(rng.integers(*DISTRACTORS))]
+        distractors = [self._distractor(rng) for _ in range(rng.integers(*DISTRACTORS))]
         # The area of the things, spread over a wide or a narrow circle.
-        sizes = [m.diameter for m in placed] + [max(b.scale) for b in fillers]
+        sizes = [m.diameter for m in placed] + [max(b.scale) for b in distractors]
         width = 0.55 * float(np.sqrt(np.square(sizes).sum())) * rng.uniform(0.6, 1.1)
         pile = Pile(width + 1.5 * max(sizes), self.usual / CELLS)
-        things = [Body(m, np.eye(3), np.zeros(3), gloss=_gloss(rng)) for m in placed] + fillers
+        things = [Body(m, np.eye(3), np.zeros(3), gloss=_gloss(rng)) for m in placed] + distractors
         bodies = []
         for index in rng.permutation(len(things)):
             if (body := self._settle(things[index], pile, width, rng)) is not None:
@@ -140,10 +140,10 @@ class Composer:
         ambient = rng.uniform(0.18, 0.45) * rng.uniform(0.85, 1.15, 3)
         return Scene(tuple(bodies), lights, ambient, self.intrinsics, self.size, camera, width)
 
-    def _filler(self, rng: np.random.Generator) -> Body:
+    def _distractor(self, rng: np.random.Generator) -> Body:
         scale = self.usual * rng.uniform(0.25, 0.9, 3)
         return Body(
-            self.fillers[int(rng.integers(len(self.fillers)))],
+            self.distractors[int(rng.integers(len(self.distractors)))],
             np.eye(3),
             np.zeros(3),
             scale=tuple(scale.tolist()),

@@ -42,7 +42,7 @@ def sense_depth(image: Image, focal: float, rng: np.random.Generator) -> _Depth:
     edges = _edges(depth) & (image.facing > 0.2)
     holes = _unseen(depth, focal, rng.random() < 0.5) | (edges & (lost < 128)) | ~there
     brightness = cv2.max(cv2.max(*cv2.split(image.rgb)[:2]), cv2.extractChannel(image.rgb, 2))
-    doubt = np.maximum(1.5 * image.shine, 0.8 - brightness / np.float32(50))
+    doubt = np.maximum(1.5 * image.specular, 0.8 - brightness / np.float32(50))
     doubt = np.maximum(doubt, 1.15 - 3 * image.facing)
     holes |= doubt > _patches(shape, rng) + lost / np.float32(600)
     holes |= lost == 255

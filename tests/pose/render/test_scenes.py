@@ -97,9 +97,9 @@ def step_image() -> Image:
     depth = np.full((120, 160), 1.0, np.float32)
     depth[:, 80:] = 0.7
     rgb = np.full((120, 160, 3), 120, np.uint8)
-    shine, facing = np.zeros_like(depth), np.ones_like(depth)
-    rgb[30:60, :60], shine[60:90, :60], facing[90:, :60] = 3, 0.9, 0.05
-    return Image(rgb, depth, np.ones((120, 160), np.int32), facing, shine)
+    specular, facing = np.zeros_like(depth), np.ones_like(depth)
+    rgb[30:60, :60], specular[60:90, :60], facing[90:, :60] = 3, 0.9, 0.05
+    return Image(rgb, depth, np.ones((120, 160), np.int32), facing, specular)
 
 
 def test_depth_has_the_holes_noise_and_steps_of_structured_light() -> None:
@@ -113,9 +113,9 @@ def test_depth_has_the_holes_noise_and_steps_of_structured_light() -> None:
     shadow = FOCAL * BASELINE * (1 / 0.7 - 1)
     beside = slice(80 - int(shadow) + 2, 78)
     draws = [sense_depth(image, FOCAL, np.random.default_rng(seed)) for seed in range(8)]
-    shares = np.array([(drawn[:20, beside] == 0).mean() for drawn in draws])
-    assert ((shares > 0.95) | (shares < 0.05)).all()  # the projector is on either side
-    assert shares.max() > shares.min()
+    weights = np.array([(drawn[:20, beside] == 0).mean() for drawn in draws])
+    assert ((weights > 0.95) | (weights < 0.05)).all()  # the projector is on either side
+    assert weights.max() > weights.min()
     disparity = FOCAL * BASELINE / measured[~hole]
     np.testing.assert_allclose(disparity / STEP, np.rint(disparity / STEP), atol=1e-2)
     errors = (measured - image.depth)[:28, 5:40][~hole[:28, 5:40]]
