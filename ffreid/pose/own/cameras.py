@@ -1,8 +1,10 @@
 """Intrinsics and depth scales from the files that cameras, ROS and data sets write."""
 
+import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,8 @@ def _read(path: Path) -> Any:
     try:
         numbers = [float(word) for word in words]
     except ValueError:
+        with suppress(ValueError, RecursionError):
+            return json.loads(text)  # YAML takes 1e-05 for text
         # OpenCV's YAML has a line and tags of its own, ROS separates messages.
         text = re.sub(r"^%YAML.*|!!opencv-\w+", "", text)
         return parse_yaml(re.split(r"^---\s*$", text.strip().removeprefix("---"), flags=re.M)[0])

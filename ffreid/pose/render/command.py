@@ -131,6 +131,8 @@ def _render(
     there = {name: _count(out, name) for name in counts}
     if more := [name for name, count in counts.items() if there[name] > count]:
         report.log(f"note: {out / more[0]} has {there[more[0]]} frames, more than were asked for")
+    if not (out / "test").is_dir():
+        report.log("note: there are no test frames, which ffreid train evaluates on: add --test N")
     splits = ", ".join(f"{count} in {name}" for name, count in there.items())
     report.log(f"dataset {out}: {splits}; train with --dataset bop --root {out}")
 

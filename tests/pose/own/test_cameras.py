@@ -54,6 +54,7 @@ FILES: dict[str, tuple[str, str, float | None]] = {
     ),
     "OpenCV": ("a.yml", OPENCV, None),
     "BOP": ("camera.json", json.dumps({**NUMBERS, **SIZE, "depth_scale": 0.1}), 10000.0),
+    "a small number": ("camera.json", json.dumps({**NUMBERS, **SIZE, "depth_units": 1e-5}), 1e5),
     "BOP scene": (
         "scene_camera.json",
         json.dumps({"7": {"cam_K": FLAT, "depth_scale": 1.0}, "8": {"cam_K": [1] * 9}}),
