@@ -193,7 +193,13 @@ class BopReader:
             rgb = np.repeat(gray[:, :, None], 3, axis=2)
         else:
             rgb = read_image(image.colour, registered=True)
-        depth = read_single_channel(image.depth, "depth image").astype(np.float32)
+        stored = read_single_channel(image.depth, "depth image")
+        if stored.dtype.itemsize == 1:
+            raise UserError(
+                f"{image.depth} has 8 bits: a picture of depth, not distances",
+                "store depth in 16 bits",
+            )
+        depth = stored.astype(np.float32)
         check_same_size({image.colour: rgb, image.depth: depth})
         instances = np.zeros(depth.shape, np.int32)
         for row, (file, mask) in enumerate(image.read_masks(own), 1):

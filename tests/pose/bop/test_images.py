@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,12 @@ def _shard(change: Callable[[Path], Any]) -> Callable[[Path], Any]:
         (_scene(lambda s: (s / "mask_visib").rename(s / "other")), "no masks of the visible parts"),
         (_scene(lambda s: (s / "rgb/000000.png").unlink()), "no image"),
         (_scene(lambda s: (s / "depth/000000.png").unlink()), "no depth image"),
+        (
+            _scene(
+                lambda s: shutil.copy(s / "mask_visib/000000_000000.png", s / "depth/000000.png")
+            ),
+            "has 8 bits",
+        ),
         (
             _scene(lambda s: edit(s / "scene_gt.json", lambda t: t | {"0": [{"obj_id": 2}]})),
             "image 0: KeyError('cam_R_m2c')",
