@@ -151,6 +151,7 @@ def only_parse(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     record("ffreid.smoke", "smoke", True)
     record("ffreid.export", "export", True)
     record("ffreid.pose.object_set.make", "make_objects", {"objects": []})
+    record("ffreid.pose.render.command", "render")
     return reached
 
 

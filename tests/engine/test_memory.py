@@ -23,8 +23,8 @@ def test_pages_are_taken_again_outside_the_block_only() -> None:
     outside = faults()
     with keep_freed():
         faults()
-        assert faults() < outside / 3
-    assert faults() > outside / 2
+        assert faults() < outside / 6
+    assert faults() > outside / 6  # all, but for what the heap still has
 
 
 def test_the_block_runs_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
