@@ -109,7 +109,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("a", "b"):
             (folder / f"runs/ltcc/{name}").parent.mkdir(exist_ok=True)
             (folder / f"runs/ltcc/{name}").symlink_to(best.parent)
-        for name in ("ycb", "lmo", "shelf"):
+        for name in ("ycb", "lmo", "shelf", "rendered"):
             (folder / "data" / name).mkdir(parents=True)
         drawn = sorted((folder / "cache").glob("toy-reid/*/LTCC_ReID/query/*.png"))
         (folder / "people").mkdir()
