@@ -91,7 +91,7 @@ class FrameWriter:
             visible = image.labels == label
             info, mask = self._measure(scene, body, visible, raw)
             if not mask.any():
-                continue  # beside the image
+                continue  # outside the image
             name = f"{stem}_{len(truth):06d}.png"
             _write_png(folder / "mask" / name, mask.astype(np.uint8) * 255)
             _write_png(folder / "mask_visib" / name, visible.astype(np.uint8) * 255)
@@ -121,7 +121,7 @@ class FrameWriter:
     ) -> tuple[dict[str, Any], Mask]:
         """BOP's scene_gt_info of an instance, and its mask within the image.
 
-        As there, what lies beside the image, up to its own size, counts as hidden.
+        As there, what lies outside the image, up to its own size, counts as hidden.
         """
         height, width = scene.size
         left, top, across, down = _window(scene, body)
@@ -166,7 +166,7 @@ def _write_png(path: Path, image: npt.NDArray[np.unsignedinteger]) -> None:
 
 
 def _window(scene: Scene, body: Body) -> Window:
-    """Around a body, in the image and up to its size beside it."""
+    """Around a body, in the image and up to its size around it."""
     height, width = scene.size
     pose = scene.camera_from_body(body)
     points = body.mesh.vertices @ pose[:, :3].T + pose[:, 3]

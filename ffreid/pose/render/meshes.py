@@ -1,4 +1,4 @@
-"""Meshes to render: of an object set or the models of a BOP dataset, and solids in between."""
+"""Meshes to render: of an object set or the models of a BOP dataset, and distractors."""
 
 import hashlib
 import re
@@ -204,7 +204,7 @@ def make_mesh(
 
 
 def solids() -> dict[str, Mesh]:
-    """Solids of size 1 around the origin, with texture coordinates, as things in between."""
+    """Solids of size 1 around the origin, with texture coordinates, for distractors."""
     from trimesh import creation
 
     made = {

@@ -1,4 +1,4 @@
-"""Procedural textures of tables, walls and things in between."""
+"""Procedural textures of tables, walls and distractors."""
 
 import colorsys
 from collections.abc import Callable
